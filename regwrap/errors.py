@@ -1,0 +1,77 @@
+"""What can go wrong, in three parts: what happened, what the tool said, what to do.
+
+A class exists only where someone catches it or where it has an exit code of its own.
+"""
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command line; `docs/` and the README list the same."""
+
+    DONE = 0
+    IMAGES_FAILED = 1
+    USAGE = 2
+    TOOL = 3
+    INTEGRITY = 4
+    BUG = 70
+
+
+class RegwrapError(Exception):
+    """An error the user can act on: `message` says what happened, `detail` what the tool said, `hint` what to do."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.TOOL
+
+    def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.message, self.detail.strip()) if part)
+
+
+class UsageError(RegwrapError):
+    """Bad input from the user: a list, the configuration, an option, a refused overwrite."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ImagesFailedError(RegwrapError):
+    """Some listed images could not be had; the message names each of them."""
+
+    exit_code = ExitCode.IMAGES_FAILED
+
+
+class ToolError(RegwrapError):
+    """A program, the network or the disk failed. `transient` says whether the same call may succeed later."""
+
+    exit_code = ExitCode.TOOL
+
+    def __init__(self, message: str, *, detail: str = "", hint: str = "", transient: bool = False) -> None:
+        super().__init__(message, detail=detail, hint=hint)
+        self.transient = transient
+
+
+class IntegrityError(RegwrapError):
+    """Bytes are not what their digest, size or format says. `problems` are all that were found, a line each."""
+
+    exit_code = ExitCode.INTEGRITY
+
+    def __init__(self, message: str, *, detail: str = "", hint: str = "", problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message, detail=detail, hint=hint)
+        self.problems = problems
+
+
+class BrokenBlobError(IntegrityError):
+    """A blob of the archive is not what it was; the image has to be synced again. Caught by `release`."""
+
+
+class Interrupted(BaseException):
+    """Raised in the main thread by the handlers of SIGINT, SIGTERM and SIGHUP; not an `Exception` on purpose."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"signal {signum}")
+        self.signum = signum

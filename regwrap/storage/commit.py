@@ -1,0 +1,197 @@
+"""Writing into a storage: blobs first, tags last, each step on disk before the next begins.
+
+Whoever looks meanwhile, a registry or the next run after a crash, sees an image whole or not at all. Nothing is
+renamed that was not synced: after a power cut such a file is there with no bytes in it. Four `syncfs` make it so,
+for one image as for a thousand. A blob of the wrong bytes is replaced by rename; a link is always a new file.
+"""
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from regwrap.model import Digest
+from regwrap.storage import layout
+from regwrap.storage.store import read_link
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """What is to be added: verified blobs in a stage on the storage's file system, then links to them."""
+
+    blobs: tuple[tuple[Digest, Path], ...] = ()
+    layers: tuple[tuple[str, Digest], ...] = ()
+    revisions: tuple[tuple[str, Digest], ...] = ()
+    tags: tuple[tuple[str, str, Digest], ...] = ()
+
+
+class Files(Protocol):
+    """The file operations a commit is made of. Tests make each one fail in turn."""
+
+    def make_directory(self, path: Path) -> None: ...
+    def write(self, path: Path, data: bytes) -> None: ...
+    def adopt(self, path: Path) -> None: ...
+    def rename(self, old: Path, new: Path) -> None: ...
+    def sync(self, path: Path) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Owner, group and mode bits of a storage's root: what is added must fit the registry that reads it,
+    whatever the umask and whoever runs regwrap."""
+
+    uid: int
+    gid: int
+    mode: int
+
+    @classmethod
+    def of(cls, root: Path) -> "Owner":
+        status = root.stat()
+        return cls(status.st_uid, status.st_gid, status.st_mode & 0o7777)
+
+    @property
+    def file_mode(self) -> int:
+        return self.mode & 0o666
+
+
+@dataclass(frozen=True, slots=True)
+class RealFiles:
+    """File operations on the real disk, with the storage's owner and modes."""
+
+    owner: Owner
+
+    def make_directory(self, path: Path) -> None:
+        if path.is_dir():
+            return
+        self.make_directory(path.parent)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            return
+        self._own(path, self.owner.mode)
+
+    def write(self, path: Path, data: bytes) -> None:
+        path.write_bytes(data)
+        self._own(path, self.owner.file_mode)
+
+    def adopt(self, path: Path) -> None:
+        """Give a staged file the storage's owner and mode."""
+        self._own(path, self.owner.file_mode)
+
+    def rename(self, old: Path, new: Path) -> None:
+        old.rename(new)
+
+    def sync(self, path: Path) -> None:
+        """syncfs(2) of the file system `path` is on; raises OSError where write-back failed."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _LIBC.syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), os.fspath(path))
+        finally:
+            os.close(descriptor)
+
+    def _own(self, path: Path, mode: int) -> None:
+        if os.geteuid() == 0:
+            os.chown(path, self.owner.uid, self.owner.gid)
+        path.chmod(mode)
+
+
+def commit(root: Path, additions: Additions, *, stage: Path, files: Files) -> None:
+    """Add `additions` to the storage at `root`. `stage` is a private directory on the same file system.
+
+    Doing it again is harmless; killed at any point, the storage is what it was or has some whole images more.
+    """
+    layers = _missing_links(root, ((layout.layer_link(r, d), d) for r, d in additions.layers))
+    revisions = _missing_links(root, ((layout.revision_link(r, d), d) for r, d in additions.revisions))
+    index = _missing_links(root, ((layout.tag_index_link(r, t, d), d) for r, t, d in additions.tags))
+    current = _missing_links(root, ((layout.tag_link(r, t), d) for r, t, d in additions.tags))
+    if not (additions.blobs or layers or revisions or index or current):
+        return
+    for _digest, staged in additions.blobs:
+        files.adopt(staged)
+    steps = _staged_links(stage, [[*layers, *revisions], [*index, *current]], files)
+    files.sync(stage)
+    blobs = [(staged, root / layout.blob_path(digest)) for digest, staged in additions.blobs]
+    for step in (blobs, *steps):
+        for staged, path in step:
+            files.make_directory(path.parent)
+            files.rename(staged, path)
+        if step:
+            files.sync(root)
+
+
+def _missing_links(root: Path, wanted: Iterable[tuple[str, Digest]]) -> list[tuple[Path, Digest]]:
+    unique = dict(wanted)
+    return [(root / path, digest) for path, digest in unique.items() if read_link(root / path) != digest]
+
+
+def _staged_links(stage: Path, steps: list[list[tuple[Path, Digest]]], files: Files) -> list[list[tuple[Path, Path]]]:
+    links = stage / "links"
+    files.make_directory(links)
+    staged: list[list[tuple[Path, Path]]] = []
+    number = 0
+    for step in steps:
+        renames: list[tuple[Path, Path]] = []
+        for path, digest in step:
+            files.write(links / str(number), str(digest).encode("ascii"))
+            renames.append((links / str(number), path))
+            number += 1
+        staged.append(renames)
+    return staged
+
+
+@dataclass(slots=True)
+class _Ticket:
+    additions: Additions
+    error: BaseException | None = None
+    done: bool = False
+
+
+@dataclass(slots=True)
+class GroupCommit:
+    """Commits of several workers, merged: who comes while one is under way waits and shares the next.
+
+    Costs four syncs for all that finished meanwhile instead of four for each image.
+    """
+
+    write: Callable[[Additions], None]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _waiting: list[_Ticket] = field(default_factory=list)
+    _writing: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, additions: Additions) -> None:
+        """Returns when `additions` are durable; raises what the write of its batch raised."""
+        ticket = _Ticket(additions)
+        with self._lock:
+            self._waiting.append(ticket)
+        with self._writing:
+            if not ticket.done:
+                self._write_waiting()
+        if ticket.error is not None:
+            raise ticket.error
+
+    def _write_waiting(self) -> None:
+        with self._lock:
+            batch, self._waiting = self._waiting, []
+        error: BaseException | None = None
+        try:
+            self.write(_merged([ticket.additions for ticket in batch]))
+        except BaseException as raised:  # noqa: BLE001  every waiter of the batch has to hear of it
+            error = raised
+        for ticket in batch:
+            ticket.error, ticket.done = error, True
+
+
+def _merged(batch: list[Additions]) -> Additions:
+    return Additions(
+        blobs=tuple(dict(pair for item in batch for pair in item.blobs).items()),
+        layers=tuple(pair for item in batch for pair in item.layers),
+        revisions=tuple(pair for item in batch for pair in item.revisions),
+        tags=tuple(triple for item in batch for triple in item.tags),
+    )

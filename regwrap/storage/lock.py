@@ -1,0 +1,85 @@
+"""The lock of a storage: shared while reading it, exclusive while writing. The kernel frees it, whatever happens.
+
+The file lies in the storage's root beside `docker`, where no registry looks, and is never deleted: a deleted and
+remade lock file has two holders. Its descriptor is handed to children that write, so that it is held until the
+last writer is gone.
+"""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from regwrap.errors import UsageError
+
+OWN_DIR: Final = ".regwrap"  # all that regwrap keeps for itself in a storage's root
+_POLL_SECONDS: Final = 0.1
+
+
+@contextmanager
+def locked_storage(
+    root: Path, *, exclusive: bool, timeout: float, on_wait: Callable[[str], None]
+) -> Iterator[int | None]:
+    """Hold the lock of the storage at `root` for the block; yields its descriptor.
+
+    Waits up to `timeout` seconds while another run holds it and says so through `on_wait` once; then UsageError.
+    A storage that only lies on read-only media, or belongs to somebody else, can be read without a lock: yields None.
+    """
+    path = root.resolve() / OWN_DIR / "lock"
+    descriptor = _open(path, exclusive=exclusive)
+    if descriptor is None:
+        yield None
+        return
+    try:
+        _acquire(descriptor, path, exclusive=exclusive, deadline=time.monotonic() + timeout, on_wait=on_wait)
+        if exclusive:
+            _sign(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, *, exclusive: bool) -> int | None:
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if exclusive or (not isinstance(error, PermissionError) and error.errno not in {30}):  # 30: EROFS
+            raise
+        return None
+
+
+def _acquire(descriptor: int, path: Path, *, exclusive: bool, deadline: float, on_wait: Callable[[str], None]) -> None:
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    told = False
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            holder = _holder(descriptor)
+            if time.monotonic() >= deadline:
+                raise UsageError(
+                    f"{path.parent.parent} is in use by another regwrap: {holder}",
+                    hint="wait for it, or end it; the lock is free as soon as its last program is gone",
+                ) from None
+            if not told:
+                on_wait(f"waiting for another regwrap that holds {path.parent.parent}: {holder}")
+                told = True
+            time.sleep(_POLL_SECONDS)
+
+
+def _holder(descriptor: int) -> str:
+    text = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    return text or "a reader of it"
+
+
+def _sign(descriptor: int) -> None:
+    # for the message only; the lock itself is the kernel's
+    text = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text, 0)

@@ -1,0 +1,164 @@
+"""Reading a storage: what is there, and is it sound. Nothing here writes.
+
+A link that is not exactly `sha256:` + 64 hex digits in a regular file counts as absent, and so does a blob that is
+no regular file: registries that were killed, and full disks, leave such things behind.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from regwrap.closure import Closure, closure_of, parsed
+from regwrap.errors import IntegrityError
+from regwrap.model import MAX_MANIFEST_BYTES, Descriptor, Digest, ParseError, Platform, is_repository, is_tag
+from regwrap.storage import layout
+
+_READ_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A registry's root directory: the one that has `docker/registry/v2` in it, or will have."""
+
+    root: Path
+
+    def repositories(self) -> Iterator[str]:
+        """Names in sorted order. Symbolic links are not followed."""
+        yield from sorted(self._repositories(layout.REPOSITORIES, ""))
+
+    def _repositories(self, path: str, name: str) -> Iterator[str]:
+        children = [entry.name for entry in _scan(self.root / path) if entry.is_dir(follow_symlinks=False)]
+        if name and ("_manifests" in children or "_layers" in children):
+            yield name
+        for child in children:
+            if not child.startswith("_") and is_repository(inner := f"{name}/{child}" if name else child):
+                yield from self._repositories(f"{path}/{child}", inner)
+
+    def tags(self, repository: str) -> tuple[str, ...]:
+        """The tags that are directories with a legal name, sorted; what they point to may be absent."""
+        path = self.root / layout.repository_path(repository) / "_manifests/tags"
+        return tuple(sorted(e.name for e in _scan(path) if e.is_dir(follow_symlinks=False) and is_tag(e.name)))
+
+    def revisions(self, repository: str) -> tuple[Digest, ...]:
+        return tuple(_hex_names(self.root / layout.repository_path(repository) / "_manifests/revisions/sha256"))
+
+    def layers(self, repository: str) -> tuple[Digest, ...]:
+        return tuple(_hex_names(self.root / layout.repository_path(repository) / "_layers/sha256"))
+
+    def blobs(self) -> Iterator[Digest]:
+        """Every blob directory, sorted, whatever is in it."""
+        for prefix in sorted(entry.name for entry in _scan(self.root / layout.BLOBS)):
+            yield from _hex_names(self.root / layout.BLOBS / prefix)
+
+    def resolve(self, repository: str, tag: str) -> Digest | None:
+        """What the tag points to; None where it is absent or its link is damaged."""
+        return read_link(self.root / layout.tag_link(repository, tag))
+
+    def has_layer(self, repository: str, digest: Digest) -> bool:
+        return read_link(self.root / layout.layer_link(repository, digest)) == digest
+
+    def has_revision(self, repository: str, digest: Digest) -> bool:
+        return read_link(self.root / layout.revision_link(repository, digest)) == digest
+
+    def blob_path(self, digest: Digest) -> Path:
+        return self.root / layout.blob_path(digest)
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Bytes of the blob's file; None where there is no regular file."""
+        return regular_size(self.blob_path(digest))
+
+    def read_blob(self, digest: Digest, limit: int = MAX_MANIFEST_BYTES) -> bytes | None:
+        """The bytes of a small blob, not verified; None where it is absent. Raises IntegrityError above `limit`."""
+        size = self.blob_size(digest)
+        if size is None:
+            return None
+        if size > limit:
+            raise IntegrityError(f"{digest.short} has {size} bytes; a manifest or config has at most {limit}")
+        return self.blob_path(digest).read_bytes()
+
+    def closure(self, repository: str, top: Digest, platforms: tuple[Platform, ...] = ()) -> Closure | None:
+        """All of an image as `repository` knows it, manifests verified; None where the top is absent.
+
+        A manifest counts as there when the repository has a revision link for it: the registry serves no other.
+        """
+
+        def fetch(digest: Digest) -> bytes | None:
+            return self.read_blob(digest) if self.has_revision(repository, digest) else None
+
+        return closure_of(top, fetch, platforms)
+
+    def is_sound(self, blob: Descriptor, *, hashed: bool) -> bool:
+        """Whether the blob is there with the right size and, if asked for, the right bytes."""
+        if self.blob_size(blob.digest) != blob.size:
+            return False
+        return not hashed or hash_file(self.blob_path(blob.digest)) == blob.digest
+
+    def read_config(self, blob: Descriptor) -> bytes:
+        """A config's bytes, verified; empty where it is not there."""
+        raw = self.read_blob(blob.digest)
+        return raw if raw is not None and Digest.of(raw) == blob.digest else b""
+
+
+def verified_manifest(storage: Storage, digest: Digest) -> None:
+    """Raise IntegrityError unless the manifest's bytes are there and right."""
+    raw = storage.read_blob(digest)
+    if raw is None:
+        raise IntegrityError(f"manifest {digest.short} is absent")
+    parsed(digest, raw)
+
+
+def read_link(path: Path) -> Digest | None:
+    """The digest in a link file, or None where it is absent or not exactly one digest in a regular file."""
+    try:
+        # O_NOFOLLOW and O_NONBLOCK: a fifo or a symbolic link in a link's place must neither hang nor lead away
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        text = os.read(descriptor, layout.LINK_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    try:
+        return Digest.parse(text.decode("ascii"))
+    except (ParseError, UnicodeDecodeError):
+        return None
+
+
+def regular_size(path: Path) -> int | None:
+    """Size in bytes of a regular file; None for anything else. Links are not followed."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def hash_file(path: Path) -> Digest:
+    """The sha256 of a file's bytes, in constant memory."""
+    state, buffer = hashlib.sha256(), memoryview(bytearray(_READ_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            state.update(buffer[:count])
+    return Digest(state.hexdigest())
+
+
+def _scan(path: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _hex_names(path: Path) -> Iterator[Digest]:
+    for name in sorted(entry.name for entry in _scan(path)):
+        try:
+            yield Digest.parse(f"sha256:{name}")
+        except ParseError:
+            continue

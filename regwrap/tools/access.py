@@ -1,0 +1,41 @@
+"""How to reach a registry: where it is, which credentials, whether its certificate counts. Values only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """A registry server. `host` is HOST[:PORT]; `authfile` has docker's format; `cert_dir` holds `*.crt` of its CA.
+
+    `tls_verify=False` accepts any certificate and plain HTTP. `plain_http` asks over HTTP first.
+    """
+
+    host: str
+    tls_verify: bool
+    plain_http: bool = False
+    authfile: Path | None = None
+    cert_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One end of a sync: a registry, the storage directory behind one, or both. At least one is set.
+
+    Where the directory is known it is read and written directly, and no server stands in the way.
+    """
+
+    name: str
+    registry: Registry | None = None
+    storage: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """All in seconds. `stall`: nothing read or written; `copy`: one start of skopeo as a whole; `request`: one HTTP
+    request; `lock`: waiting for another regwrap."""
+
+    stall: float = 60
+    copy: float = 3600
+    request: float = 30
+    lock: float = 3600

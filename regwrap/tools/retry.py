@@ -1,0 +1,43 @@
+"""How often and how long apart: the only importer of tenacity. It never reads an error's text."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import tenacity
+
+from regwrap.errors import ToolError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """`attempts` in all; waits between them grow from `wait` to `max_wait` seconds, with jitter.
+
+    `stopping` ends all waits at once when the run is being stopped.
+    """
+
+    attempts: int = 4
+    wait: float = 1.0
+    max_wait: float = 30.0
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def call(self, work: Callable[[], T], *, on_retry: Callable[[int, ToolError], None]) -> T:
+        """`work()`, again while it raises a transient ToolError. The last error is raised as it is."""
+
+        def before_sleep(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if isinstance(error, ToolError):
+                on_retry(state.attempt_number, error)
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ToolError) and e.transient),
+            stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_when_event_set(self.stopping),
+            wait=tenacity.wait_random_exponential(multiplier=self.wait, max=self.max_wait),
+            sleep=tenacity.sleep_using_event(self.stopping),
+            before_sleep=before_sleep,
+            reraise=True,
+        )
+        return retrying(work)

@@ -1,0 +1,323 @@
+"""The one place that starts programs: what may be started, environment, time limits, logging, redaction.
+
+`Runner` holds the policy; the `Executor` below it only starts a process and says how it ended. Tests replace
+the executor. A program that is not in `Tool` can't be started.
+"""
+
+import os
+import select
+import shlex
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+import sh
+
+from regwrap.errors import ToolError, UsageError
+
+_SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH in Debian
+_GRACE_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 1.0
+_TAIL_BYTES: Final = 4000
+
+
+class Tool(StrEnum):
+    """The audit list: every program that regwrap can start."""
+
+    SKOPEO = "skopeo"
+    UMOCI = "umoci"
+    TAR = "tar"
+    DOCKER_REGISTRY = "docker-registry"
+    SETPRIV = "setpriv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program start as a value. Times in seconds; `env` is the child's whole environment beside PATH and LC_ALL.
+
+    `stall` ends the child when it has read and written nothing for so long. `inherit` are file descriptors that
+    stay open in the child (locks). `secrets` never appear in `shown`, nor in errors.
+    """
+
+    tool: Tool
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    timeout: float | None = None
+    stall: float | None = None
+    ok_codes: tuple[int, ...] = (0,)
+    inherit: tuple[int, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The only printable form: quoted and redacted."""
+        return redacted(shlex.join((self.tool, *self.args)), self.secrets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a program ended. `exit_code` is negative for a signal; `stopped` names the limit that ended it, if any."""
+
+    command: Command
+    exit_code: int
+    stdout: bytes
+    stderr: str
+    seconds: float
+    stopped: str = ""
+
+
+class Process(Protocol):
+    """A started program."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def wait(self, timeout: float | None) -> int | None:
+        """The exit code (negative: a signal), or None when it still runs after `timeout` seconds."""
+
+
+class Executor(Protocol):
+    """Starts a process; everything else is the Runner's."""
+
+    def start(
+        self,
+        argv: tuple[str, ...],
+        *,
+        env: Mapping[str, str],
+        output: tuple[IO[bytes], IO[bytes]],
+        inherit: tuple[int, ...],
+    ) -> Process:
+        """`argv[0]` is a path. `output` are the files for stdout and stderr."""
+
+
+class ShProcess:
+    """A child started by `sh`, waited for through a pidfd so that a time limit costs no polling."""
+
+    def __init__(self, running: sh.RunningCommand) -> None:
+        self._process = running.process
+        self.pid: int = running.pid
+
+    def wait(self, timeout: float | None) -> int | None:
+        if timeout is not None and not _ends_within(self.pid, timeout):
+            return None
+        return int(self._process.wait())
+
+
+def _ends_within(pid: int, timeout: float) -> bool:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], timeout)[0])
+    finally:
+        os.close(descriptor)
+
+
+class ShExecutor:
+    """The real executor. `sh`'s defaults that would hurt are switched off here: it fakes a terminal, keeps output
+    in memory, prints errors of background commands, and raises on exit codes."""
+
+    def start(
+        self,
+        argv: tuple[str, ...],
+        *,
+        env: Mapping[str, str],
+        output: tuple[IO[bytes], IO[bytes]],
+        inherit: tuple[int, ...],
+    ) -> Process:
+        with Path(os.devnull).open("rb") as nothing:
+            running = sh.Command(argv[0])(
+                *argv[1:],
+                _env=dict(env),
+                _in=nothing,
+                _out=output[0],
+                _err=output[1],
+                _tty_out=False,
+                _bg=True,
+                _bg_exc=False,
+                _new_session=False,
+                _new_group=True,
+                _pass_fds=set(inherit),
+                _ok_code=list(range(-64, 256)),
+                _return_cmd=True,
+            )
+        return ShProcess(running)
+
+
+def redacted(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    return text
+
+
+@dataclass(slots=True)
+class Server:
+    """A program that runs until its block ends. `log` is the file that holds its output."""
+
+    process: Process
+    log: Path
+
+    def is_alive(self) -> bool:
+        return self.process.wait(0) is None
+
+
+@dataclass(slots=True)
+class Runner:
+    """Starts programs for everybody else. One per run; safe to use from several threads.
+
+    `log` receives each command line as it starts (redacted). `scratch` is a private directory for output files.
+    """
+
+    executor: Executor
+    scratch: Path
+    search_path: str
+    log: Callable[[str], None] = lambda _line: None
+    _children: dict[int, Process] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closed: bool = False
+
+    def which(self, tool: Tool) -> str | None:
+        """The path of the program, or None where it is not installed."""
+        return shutil.which(tool, path=self._path())
+
+    def run(self, command: Command) -> RunResult:
+        """Start, wait, judge. Raises ToolError for a program that is missing, was stopped by a limit (transient),
+        died by a signal, or ended with a code that is not in `ok_codes`."""
+        with (
+            tempfile.TemporaryFile(dir=self.scratch) as stdout,
+            tempfile.TemporaryFile(dir=self.scratch) as stderr,
+        ):
+            started = time.monotonic()
+            process = self._start(command, (stdout, stderr))
+            try:
+                exit_code, stopped = self._wait(process, command, started)
+            finally:
+                self._forget(process)
+            result = RunResult(
+                command=command,
+                exit_code=exit_code,
+                stdout=_content(stdout),
+                stderr=redacted(_content(stderr).decode(errors="replace"), command.secrets),
+                seconds=time.monotonic() - started,
+                stopped=stopped,
+            )
+        _raise_unless_ok(result)
+        return result
+
+    @contextmanager
+    def serving(self, command: Command, log: Path) -> Iterator[Server]:
+        """Run a server for the length of the block; its output goes to the file `log`. Call from the main thread:
+        a parent-death signal belongs to the thread that forked."""
+        with log.open("wb") as output:
+            process = self._start(command, (output, output))
+        try:
+            yield Server(process=process, log=log)
+        finally:
+            _end(process)
+            self._forget(process)
+
+    def stop_all(self) -> None:
+        """End every child that still runs, and start no more: SIGTERM, then SIGKILL after 5 seconds."""
+        with self._lock:
+            self._closed = True
+            children = list(self._children.values())
+        for process in children:
+            _signal_group(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for process in children:
+            if process.wait(max(0.0, deadline - time.monotonic())) is None:
+                _signal_group(process.pid, signal.SIGKILL)
+
+    def _path(self) -> str:
+        return os.pathsep.join((self.search_path, *_SBIN))
+
+    def _start(self, command: Command, output: tuple[IO[bytes], IO[bytes]]) -> Process:
+        # setpriv: the child dies with the thread that started it, so nothing outlives a kill -9 of regwrap
+        argv = (self._program(Tool.SETPRIV), "--pdeathsig", "KILL", self._program(command.tool), *command.args)
+        env = {"PATH": self._path(), "LC_ALL": "C", **dict(command.env)}
+        self.log(command.shown)
+        with self._lock:
+            if self._closed:
+                raise ToolError(f"{command.tool} was not started: regwrap is being stopped")
+            process = self.executor.start(argv, env=env, output=output, inherit=command.inherit)
+            self._children[process.pid] = process
+        return process
+
+    def _program(self, tool: Tool) -> str:
+        path = self.which(tool)
+        if path is None:
+            raise UsageError(
+                f"{tool} is not installed", hint="regwrap doctor says what to install, and for which command"
+            )
+        return path
+
+    def _wait(self, process: Process, command: Command, started: float) -> tuple[int, str]:
+        progress, since = _progress(process.pid), time.monotonic()
+        while True:
+            exit_code = process.wait(_POLL_SECONDS)
+            if exit_code is not None:
+                return exit_code, ""
+            now, current = time.monotonic(), _progress(process.pid)
+            if current != progress:
+                progress, since = current, now
+            if command.stall is not None and now - since >= command.stall:
+                return _end(process), f"made no progress for {command.stall:g} s"
+            if command.timeout is not None and now - started >= command.timeout:
+                return _end(process), f"was not done after {command.timeout:g} s"
+
+    def _forget(self, process: Process) -> None:
+        with self._lock:
+            self._children.pop(process.pid, None)
+
+
+def _progress(pid: int) -> str:
+    # rchar and wchar count every read and write, sockets included (proc(5)); a hung skopeo moves neither.
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/io").read_text(encoding="ascii").partition("syscr")[0]
+    return ""
+
+
+def _end(process: Process) -> int:
+    exit_code = process.wait(0)
+    if exit_code is None:
+        _signal_group(process.pid, signal.SIGTERM)
+        exit_code = process.wait(_GRACE_SECONDS)
+    if exit_code is None:
+        _signal_group(process.pid, signal.SIGKILL)
+        exit_code = process.wait(None)
+    return -signal.SIGKILL if exit_code is None else exit_code
+
+
+def _signal_group(pid: int, signum: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signum)
+
+
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def last_lines(stderr: str) -> str:
+    """The end of what a program said: the reason stands there, and a whole log would hide it."""
+    return stderr.strip()[-_TAIL_BYTES:]
+
+
+def _raise_unless_ok(result: RunResult) -> None:
+    tool, said = result.command.tool, last_lines(result.stderr)
+    if result.stopped:
+        raise ToolError(f"{tool} {result.stopped} and was ended", detail=said, transient=True)
+    if result.exit_code < 0:
+        raise ToolError(f"{tool} was ended by signal {-result.exit_code}", detail=said, transient=True)
+    if result.exit_code not in result.command.ok_codes:
+        raise ToolError(f"{tool} failed with exit code {result.exit_code}", detail=said or result.command.shown)
