@@ -1,7 +1,7 @@
 """All that belongs to one image: index, manifests, configs and layers, found from its top by a `fetch` function.
 
-The same walk serves a registry, a storage and a bundle. An index may be shipped without some of its children
-(a chosen set of platforms, or a sparse index at the source): those are named in `absent`, never forgotten.
+The same walk serves a registry, a storage and a bundle. An index may be shipped without some of its children: those
+that were not asked for are `omitted`, those that were and are not there are `missing`; none is forgotten.
 """
 
 import json
@@ -21,7 +21,8 @@ class Closure:
     top: Manifest | Index
     manifests: tuple[Manifest | Index, ...]
     blobs: tuple[Descriptor, ...]
-    absent: tuple[Descriptor, ...]
+    omitted: tuple[Descriptor, ...]
+    missing: tuple[Descriptor, ...]
 
     @property
     def leaves(self) -> tuple[Manifest, ...]:
@@ -36,8 +37,8 @@ class Closure:
 def closure_of(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...] = ()) -> Closure | None:
     """Walk from `top`; None where `top` itself is absent.
 
-    Raises IntegrityError where bytes do not fit their digest or a child is missing that is wanted, and
-    ImagesFailedError where a platform is asked for that the index does not have.
+    Raises IntegrityError where bytes do not fit their digest, and ImagesFailedError where a platform is asked for
+    that the index does not name.
     """
     raw = fetch(top)
     if raw is None:
@@ -59,7 +60,8 @@ class _Walk:
         self.fetch = fetch
         self.platforms = platforms
         self.manifests: dict[Digest, Manifest | Index] = {}
-        self.absent: dict[Digest, Descriptor] = {}
+        self.omitted: dict[Digest, Descriptor] = {}
+        self.missing: dict[Digest, Descriptor] = {}
 
     def visit(self, manifest: Manifest | Index, depth: int) -> None:
         if depth > MAX_INDEX_DEPTH:
@@ -80,21 +82,19 @@ class _Walk:
         return {c.digest for c in index.manifests if c.platform is None or any(_is_for(c, p) for p in self.platforms)}
 
     def _visit_children(self, index: Index, wanted: set[Digest], depth: int) -> None:
-        found = 0
         for child in index.manifests:
             if child.digest in self.manifests:
-                found += 1
                 continue
-            raw = self.fetch(child.digest) if child.digest in wanted else None
+            if child.digest not in wanted:
+                self.omitted[child.digest] = child
+                continue
+            raw = self.fetch(child.digest)
             if raw is None:
-                self.absent[child.digest] = child
+                self.missing[child.digest] = child
                 continue
             if len(raw) != child.size:
                 raise IntegrityError(f"manifest {child.digest.short} has {len(raw)} bytes, its index says {child.size}")
-            found += 1
             self.visit(parsed(child.digest, raw), depth + 1)
-        if index.manifests and not found:
-            raise IntegrityError(f"index {index.digest.short} has none of its {len(index.manifests)} manifests")
 
     def closure(self) -> Closure:
         blobs: dict[Digest, Descriptor] = {}
@@ -107,7 +107,8 @@ class _Walk:
             top=list(self.manifests.values())[-1],
             manifests=tuple(self.manifests.values()),
             blobs=tuple(blobs.values()),
-            absent=tuple(self.absent.values()),
+            omitted=tuple(self.omitted.values()),
+            missing=tuple(self.missing.values()),
         )
 
 

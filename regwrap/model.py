@@ -96,7 +96,7 @@ class Platform:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRef:
     """A reference to an image. Tag and digest together mean: this tag, and it must be this digest."""
 
@@ -115,8 +115,8 @@ class ImageRef:
         start = len("docker://") if text.startswith("docker://") else 0
         name, at, digest_text = text[start:].partition("@")
         name, tag = _split_tag(name)
-        registry, repository, path_start = _split_registry(name)
-        _check_repository(repository, start + path_start)
+        registry, repository, path_start = _split_registry(name, start)
+        _check_repository(repository, path_start)
         if tag is not None and not _TAG.fullmatch(tag):
             raise ParseError(f"not a tag: {_shown(tag)}", start + len(name) + 1)
         digest = _parse_digest(digest_text, len(text) - len(digest_text)) if at else None
@@ -128,6 +128,13 @@ class ImageRef:
     def name(self) -> str:
         """Registry and repository, without tag and digest."""
         return f"{self.registry}/{self.repository}" if self.registry else self.repository
+
+    def __lt__(self, other: Self) -> bool:
+        return self._sort_key() < other._sort_key()
+
+    def _sort_key(self) -> tuple[str, ...]:
+        # None cannot be compared with a text, so dataclass(order=True) would not do.
+        return (self.registry or "", self.repository, self.tag or "", str(self.digest or ""))
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
@@ -156,13 +163,13 @@ def _split_tag(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-def _split_registry(name: str) -> tuple[str | None, str, int]:
+def _split_registry(name: str, start: int) -> tuple[str | None, str, int]:
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         if not is_host(first):
-            raise ParseError(f"not a host: {_shown(first)}")
-        return first, rest, len(first) + 1
-    return None, name, 0
+            raise ParseError(f"not a host: {_shown(first)}", start)
+        return first, rest, start + len(first) + 1
+    return None, name, start
 
 
 def _check_repository(repository: str, offset: int) -> None:
@@ -173,9 +180,12 @@ def _check_repository(repository: str, offset: int) -> None:
     if not repository:
         raise ParseError("the repository's name is missing", offset)
     match = _REPOSITORY.match(repository)
+    if upper := re.search(r"[A-Z]", repository):
+        raise ParseError(
+            f"upper case is not allowed in a repository's name: {_shown(repository)}", offset + upper.start()
+        )
     bad = match.end() if match else 0
-    why = "upper case is not allowed in a repository's name" if repository[bad].isupper() else "not a repository's name"
-    raise ParseError(f"{why}: {_shown(repository)}", offset + bad)
+    raise ParseError(f"not a repository's name: {_shown(repository)}", offset + bad)
 
 
 def _parse_digest(text: str, offset: int) -> Digest:
@@ -238,7 +248,8 @@ def parse_manifest(raw: bytes) -> Manifest | Index:
             f"manifest {digest.short} has {len(raw)} bytes; registries take at most {MAX_MANIFEST_BYTES}"
         )
     try:
-        document = json.loads(raw, object_pairs_hook=_strict_object)
+        # Decoded here, because json.loads(bytes) guesses: it takes UTF-16, a BOM and lone surrogates, Go does not.
+        document = json.loads(raw.decode(), object_pairs_hook=_strict_object, parse_constant=_no_constant)
         return _manifest_of(document, raw, digest)
     except (ValueError, RecursionError, TypeError) as error:
         what = "too deeply nested" if isinstance(error, RecursionError) else str(error)
@@ -252,6 +263,10 @@ def _strict_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return result
 
 
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _check_keys(document: dict[str, object]) -> None:
     # Go reads keys whatever their case (encoding/json); a file that two readers understand differently is
     # refused rather than interpreted. Annotations are free text and are not looked at.
@@ -261,7 +276,8 @@ def _check_keys(document: dict[str, object]) -> None:
 
 
 def _manifest_of(document: object, raw: bytes, digest: Digest) -> Manifest | Index:
-    if not isinstance(document, dict) or document.get("schemaVersion") != 2:
+    version = document.get("schemaVersion") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or type(version) is not int or version != 2:
         raise ValueError("schemaVersion is not 2")
     _check_keys(document)
     media_type = _text(document.get("mediaType", ""), "mediaType")

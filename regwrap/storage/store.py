@@ -8,11 +8,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from regwrap.closure import Closure, closure_of, parsed
+from regwrap.closure import Closure, closure_of
 from regwrap.errors import IntegrityError
 from regwrap.model import MAX_MANIFEST_BYTES, Descriptor, Digest, ParseError, Platform, is_repository, is_tag
 from regwrap.storage import layout
@@ -103,12 +103,23 @@ class Storage:
         return raw if raw is not None and Digest.of(raw) == blob.digest else b""
 
 
-def verified_manifest(storage: Storage, digest: Digest) -> None:
-    """Raise IntegrityError unless the manifest's bytes are there and right."""
-    raw = storage.read_blob(digest)
-    if raw is None:
-        raise IntegrityError(f"manifest {digest.short} is absent")
-    parsed(digest, raw)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundBlobs:
+    """Which blobs of a storage are sound, each looked at once a run. `hashed`: read its bytes, not only its size."""
+
+    storage: Storage
+    hashed: bool
+    _known: dict[Digest, bool] = field(default_factory=dict)
+
+    def has(self, blob: Descriptor) -> bool:
+        known = self._known.get(blob.digest)
+        if known is None:
+            known = self._known[blob.digest] = self.storage.is_sound(blob, hashed=self.hashed)
+        return known
+
+    def add(self, digest: Digest) -> None:
+        """This run has just put it there, verified."""
+        self._known[digest] = True
 
 
 def read_link(path: Path) -> Digest | None:

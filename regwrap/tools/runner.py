@@ -25,7 +25,7 @@ from regwrap.errors import ToolError, UsageError
 
 _SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH in Debian
 _GRACE_SECONDS: Final = 5.0
-_POLL_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.2
 _TAIL_BYTES: Final = 4000
 
 
@@ -175,16 +175,15 @@ class Server:
 class Runner:
     """Starts programs for everybody else. One per run; safe to use from several threads.
 
-    `log` receives each command line as it starts (redacted). `scratch` is a private directory for output files.
+    `log` receives each command line as it starts (redacted). `scratch` is a private directory for output files. Once
+    `stopping` is set every child is ended by the thread that waits for it, and no more are started.
     """
 
     executor: Executor
     scratch: Path
     search_path: str
+    stopping: threading.Event = field(default_factory=threading.Event)
     log: Callable[[str], None] = lambda _line: None
-    _children: dict[int, Process] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _closed: bool = False
 
     def which(self, tool: Tool) -> str | None:
         """The path of the program, or None where it is not installed."""
@@ -201,8 +200,9 @@ class Runner:
             process = self._start(command, (stdout, stderr))
             try:
                 exit_code, stopped = self._wait(process, command, started)
-            finally:
-                self._forget(process)
+            except BaseException:
+                _end(process)
+                raise
             result = RunResult(
                 command=command,
                 exit_code=exit_code,
@@ -224,19 +224,6 @@ class Runner:
             yield Server(process=process, log=log)
         finally:
             _end(process)
-            self._forget(process)
-
-    def stop_all(self) -> None:
-        """End every child that still runs, and start no more: SIGTERM, then SIGKILL after 5 seconds."""
-        with self._lock:
-            self._closed = True
-            children = list(self._children.values())
-        for process in children:
-            _signal_group(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE_SECONDS
-        for process in children:
-            if process.wait(max(0.0, deadline - time.monotonic())) is None:
-                _signal_group(process.pid, signal.SIGKILL)
 
     def _path(self) -> str:
         return os.pathsep.join((self.search_path, *_SBIN))
@@ -246,12 +233,9 @@ class Runner:
         argv = (self._program(Tool.SETPRIV), "--pdeathsig", "KILL", self._program(command.tool), *command.args)
         env = {"PATH": self._path(), "LC_ALL": "C", **dict(command.env)}
         self.log(command.shown)
-        with self._lock:
-            if self._closed:
-                raise ToolError(f"{command.tool} was not started: regwrap is being stopped")
-            process = self.executor.start(argv, env=env, output=output, inherit=command.inherit)
-            self._children[process.pid] = process
-        return process
+        if self.stopping.is_set():
+            raise ToolError(f"{command.tool} was not started: regwrap is being stopped")
+        return self.executor.start(argv, env=env, output=output, inherit=command.inherit)
 
     def _program(self, tool: Tool) -> str:
         path = self.which(tool)
@@ -272,12 +256,11 @@ class Runner:
                 progress, since = current, now
             if command.stall is not None and now - since >= command.stall:
                 return _end(process), f"made no progress for {command.stall:g} s"
+            if self.stopping.is_set():
+                _end(process)
+                raise ToolError(f"{command.tool} was ended: regwrap is being stopped")
             if command.timeout is not None and now - started >= command.timeout:
                 return _end(process), f"was not done after {command.timeout:g} s"
-
-    def _forget(self, process: Process) -> None:
-        with self._lock:
-            self._children.pop(process.pid, None)
 
 
 def _progress(pid: int) -> str:

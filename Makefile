@@ -1,0 +1,60 @@
+# What a person types. `make help` lists the targets; .ci/run calls the same ones.
+.DEFAULT_GOAL := help
+.PHONY: help demo check test test-unit test-tools test-release bench fmt clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux
+WORKERS ?= 4
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(BIN)/regwrap .packages ## the main job on real input with an embedded registry, shown step by step
+	examples/demo/run.sh
+
+test: check test-tools test-release ## everything, with the real programs
+
+check: $(BIN)/regwrap ## format, ruff, mypy, import-linter, unit tests: under 30 s
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache >.lint-imports.log || { cat .lint-imports.log; exit 1; }
+	$(BIN)/pytest -n $(WORKERS) tests/unit
+
+test-unit: $(BIN)/regwrap ## unit tests alone
+	$(BIN)/pytest -n $(WORKERS) tests/unit
+
+test-tools: $(BIN)/regwrap .packages ## each tools/ module against its program
+	$(BIN)/pytest -n $(WORKERS) tests/tools
+
+test-release: $(BIN)/regwrap .packages ## the command line from images.list to a pull from the deployed storage
+	$(BIN)/pytest -n $(WORKERS) tests/release
+
+bench: $(BIN)/regwrap .packages ## side by side with the peers: ratios in one table
+	$(BIN)/python bench/bench.py
+
+fmt: $(BIN)/regwrap ## format and sort
+	$(BIN)/ruff format --quiet .
+	$(BIN)/ruff check --fix --quiet .
+
+# Debian's packages, only where a program is missing; a plain user gets told by `regwrap doctor` instead.
+.PHONY: .packages
+.packages:
+	@for program in skopeo umoci docker-registry setpriv tar; do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(MAKE) --no-print-directory .apt; fi
+
+.PHONY: .apt
+.apt:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null
+
+$(BIN)/regwrap: pyproject.toml
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory .apt
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+clean: ## remove what was made
+	rm -rf $(VENV) build dist results .mypy_cache .ruff_cache .pytest_cache .lint-imports.log

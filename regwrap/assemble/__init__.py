@@ -1,0 +1,1 @@
+"""Say what a bundle holds and where its bytes lie, then write it."""

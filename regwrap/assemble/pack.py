@@ -1,0 +1,196 @@
+"""Write the bundle's file: links into a small directory, blobs taken by tar from where they lie.
+
+What is proved are the bytes that were written: threads hash each blob in the output while tar is still writing behind
+it, so a rotten archive and a tar that went wrong are found alike. The target appears by rename, complete and synced.
+"""
+
+import ctypes
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from regwrap.assemble.select import Selection
+from regwrap.bundle.contents import BUNDLE_JSON, BundleContents, Member, members_of, offsets_of, tar_bytes
+from regwrap.bundle.read import Located, hash_range, opened_bundle
+from regwrap.errors import BrokenBlobError, ToolError, UsageError
+from regwrap.tools.runner import Runner
+from regwrap.tools.tar import create_tar
+
+_POLL_SECONDS: Final = 0.01
+_FLUSH_BYTES: Final = 32 * 1024 * 1024
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackOptions:
+    """`hashed=False` trusts the archive and compares sizes only. `on_bytes` is called with bytes as they are done."""
+
+    scratch: Path
+    hashed: bool
+    on_bytes: Callable[[int], None]
+
+
+def pack_bundle(runner: Runner, selection: Selection, output: Path, options: PackOptions) -> int:
+    """Write `output`; returns its size in bytes. Raises UsageError, ToolError (full disk), BrokenBlobError."""
+    expected = tar_bytes(selection.contents)
+    with _part_file(output, expected) as part:
+        _write(runner, selection, part, options)
+        with opened_bundle(part):  # structure: every member there, in order, nothing else
+            pass
+        _sync_file(part)
+        part.rename(output)
+    _sync_file(output.parent)
+    return expected
+
+
+@contextmanager
+def _part_file(output: Path, expected: int) -> Iterator[Path]:
+    """A locked file beside the output, removed unless it was renamed. What a killed run left is taken over."""
+    part = output.with_name(output.name + ".part")
+    _check_target(output, expected)
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another regwrap is writing {output} at this moment") from None
+        os.ftruncate(descriptor, 0)
+        os.fchmod(descriptor, 0o644)
+        try:
+            yield part
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _check_target(output: Path, expected: int) -> None:
+    if output.is_dir():
+        raise UsageError(f"{output} is a directory; -o names the bundle's file")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent} is not a directory")
+    status = os.statvfs(output.parent)
+    free = status.f_bavail * status.f_frsize
+    if status.f_blocks and free < expected:
+        raise ToolError(
+            f"not enough space in {output.parent}: the bundle has {expected:,} bytes, {free:,} are free",
+            hint="free space there, or write the bundle to another disk with -o",
+        )
+
+
+def _write(runner: Runner, selection: Selection, part: Path, options: PackOptions) -> None:
+    contents = selection.contents
+    links = options.scratch / "links"
+    links.mkdir()
+    (links / BUNDLE_JSON).write_bytes(contents.to_json())
+    members = members_of(contents)
+    blobs, link_members = _split(members)
+    for member in link_members:
+        path = links / member.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(str(member.link).encode("ascii"))
+    root = selection.storage.root
+    parts = [(links, [BUNDLE_JSON]), (root, [m.path for m in blobs]), (links, [m.path for m in link_members])]
+    with _followed(part, contents, selection, options):
+        create_tar(runner, part, [p for p in parts if p[1]], scratch=options.scratch)
+
+
+def _split(members: tuple[Member, ...]) -> tuple[list[Member], list[Member]]:
+    return [m for m in members if m.link is None], [m for m in members if m.link is not None]
+
+
+@dataclass(slots=True)
+class _Follower:
+    """Reads what tar has written so far: hashes blob after blob, and starts their way to the disk early."""
+
+    path: Path
+    blobs: Iterator[Located]
+    options: PackOptions
+    finished: threading.Event = field(default_factory=threading.Event)
+    wrong: list[Located] = field(default_factory=list)
+    flushed: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def follow(self) -> None:
+        """One thread's work: take the next blob, wait until it is written, hash it."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while (located := self._next()) is not None:
+                if self._wait_for(descriptor, located.offset + located.member.size):
+                    self._check(descriptor, located)
+        finally:
+            os.close(descriptor)
+
+    def _next(self) -> Located | None:
+        with self._lock:
+            return next(self.blobs, None)
+
+    def _wait_for(self, descriptor: int, end: int) -> bool:
+        while os.fstat(descriptor).st_size < end:
+            if self.finished.wait(_POLL_SECONDS):
+                return os.fstat(descriptor).st_size >= end
+        return True
+
+    def _check(self, descriptor: int, located: Located) -> None:
+        if self.options.hashed and hash_range(descriptor, located) != located.member.digest:
+            self.wrong.append(located)
+        self._flush(descriptor, located.offset + located.member.size)
+        self.options.on_bytes(located.member.size)
+
+    def _flush(self, descriptor: int, end: int) -> None:
+        # sync_file_range(2) only starts the write-back; the fsync at the end then has little left to wait for
+        with self._lock:
+            start, due = self.flushed, end - self.flushed >= _FLUSH_BYTES
+            if due:
+                self.flushed = end
+        if due:
+            _LIBC.sync_file_range(
+                descriptor, ctypes.c_int64(start), ctypes.c_int64(end - start), _SYNC_FILE_RANGE_WRITE
+            )
+
+
+@contextmanager
+def _followed(part: Path, contents: BundleContents, selection: Selection, options: PackOptions) -> Iterator[None]:
+    members = [m for m in members_of(contents) if m.link is None]
+    sizes = [(BUNDLE_JSON, len(contents.to_json())), *((m.path, m.size) for m in members)]
+    offsets = list(offsets_of(iter(sizes)))[1:]
+    follower = _Follower(part, (Located(member=m, offset=o) for m, o in zip(members, offsets, strict=True)), options)
+    with ThreadPoolExecutor(2, thread_name_prefix="prove") as pool:
+        futures = [pool.submit(follower.follow) for _ in range(2)]
+        try:
+            yield
+        finally:
+            follower.finished.set()
+            for future in futures:
+                with suppress(OSError):  # the file went away under an interrupted run: its error counts, not this one
+                    future.result()
+    if follower.wrong:
+        raise _broken(follower.wrong, selection)
+
+
+def _broken(wrong: list[Located], selection: Selection) -> BrokenBlobError:
+    problems = tuple(
+        f"{selection.users[digest]}: blob {digest} has other bytes ({selection.path(digest)})"
+        for digest in sorted(w.member.digest for w in wrong)
+    )
+    return BrokenBlobError(
+        f"the archive {selection.storage.root} is damaged; no bundle was written",
+        problems=problems,
+        hint="regwrap sync --hash with the same list sends what is damaged again",
+    )
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,225 @@
+"""bundle.json and what follows from it: which members a bundle has, in which order, at which offset. Pure.
+
+Everything in a bundle is a function of this one file, so a reader knows each member before it comes, and two builders
+get the same bytes. The file has one canonical form: parsed and written again it has the same bytes, or it is refused.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from regwrap.errors import IntegrityError
+from regwrap.model import Digest, ParseError, Platform, is_repository, is_tag
+from regwrap.storage import layout
+
+FORMAT: Final = 1
+BUNDLE_JSON: Final = "bundle.json"
+MAX_BUNDLE_JSON_BYTES: Final = 64 * 1024 * 1024
+
+BLOCK: Final = 512
+RECORD: Final = 128 * BLOCK
+_SHORT_NAME: Final = 100  # longer names take a header and a block of their own (GNU tar, create.c:write_long_name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleImage:
+    """A listed image. `platforms` are those that are in the bundle; `omitted` its index's manifests that are not."""
+
+    repository: str
+    tag: str
+    digest: Digest
+    media_type: str
+    platforms: tuple[Platform, ...]
+    omitted: tuple[Digest, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleRepository:
+    """What a repository links to: revisions (manifests) and layers (configs and layers), sorted."""
+
+    name: str
+    manifests: tuple[Digest, ...]
+    layers: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleContents:
+    """All that bundle.json says. `blobs` are (digest, bytes) of every blob, manifests included, sorted by digest."""
+
+    images: tuple[BundleImage, ...]
+    repositories: tuple[BundleRepository, ...]
+    blobs: tuple[tuple[Digest, int], ...]
+
+    @property
+    def blob_bytes(self) -> int:
+        return sum(size for _digest, size in self.blobs)
+
+    def to_json(self) -> bytes:
+        """The canonical bytes: sorted keys, one blank of indent, a newline at the end."""
+        document = {
+            "format": FORMAT,
+            "images": [_image_object(image) for image in self.images],
+            "repositories": [
+                {"name": r.name, "manifests": [str(d) for d in r.manifests], "layers": [str(d) for d in r.layers]}
+                for r in self.repositories
+            ],
+            "blobs": [{"digest": str(digest), "size": size} for digest, size in self.blobs],
+        }
+        return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True).encode("ascii") + b"\n"
+
+
+def _image_object(image: BundleImage) -> dict[str, object]:
+    return {
+        "repository": image.repository,
+        "tag": image.tag,
+        "digest": str(image.digest),
+        "mediaType": image.media_type,
+        "platforms": [str(platform) for platform in image.platforms],
+        "omitted": [str(digest) for digest in image.omitted],
+    }
+
+
+def parse_contents(raw: bytes) -> BundleContents:
+    """Read bundle.json. Raises IntegrityError where it is of another format or not in canonical form."""
+    try:
+        document = json.loads(raw)
+        if isinstance(document, dict) and document.get("format") != FORMAT:
+            raise IntegrityError(
+                f"the bundle's format is {document.get('format')!r}, this regwrap reads format {FORMAT}",
+                hint="use the regwrap that is as new as the bundle",
+            )
+        contents = _contents_of(document)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise IntegrityError(f"bundle.json is not what it should be: {error}") from error
+    _check_names(contents)
+    if contents.to_json() != raw:
+        raise IntegrityError("bundle.json is not in its canonical form: it was not written by regwrap, or was altered")
+    return contents
+
+
+def _contents_of(document: dict[str, list[dict[str, object]]]) -> BundleContents:
+    return BundleContents(
+        images=tuple(
+            BundleImage(
+                repository=str(item["repository"]),
+                tag=str(item["tag"]),
+                digest=Digest.parse(str(item["digest"])),
+                media_type=str(item["mediaType"]),
+                platforms=tuple(Platform.parse(text) for text in _texts(item["platforms"])),
+                omitted=tuple(Digest.parse(text) for text in _texts(item["omitted"])),
+            )
+            for item in document["images"]
+        ),
+        repositories=tuple(
+            BundleRepository(
+                name=str(item["name"]),
+                manifests=tuple(Digest.parse(text) for text in _texts(item["manifests"])),
+                layers=tuple(Digest.parse(text) for text in _texts(item["layers"])),
+            )
+            for item in document["repositories"]
+        ),
+        blobs=tuple((Digest.parse(str(item["digest"])), _size(item["size"])) for item in document["blobs"]),
+    )
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ParseError("a list of texts is something else")
+    return value
+
+
+def _size(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ParseError(f"a size is {value!r}"[:80])
+    return value
+
+
+def _check_names(contents: BundleContents) -> None:
+    for image in contents.images:
+        if not is_repository(image.repository) or not is_tag(image.tag):
+            raise IntegrityError(f"bundle.json names an image {image.name!r} that no registry can have")
+    for repository in contents.repositories:
+        if not is_repository(repository.name):
+            raise IntegrityError(f"bundle.json names a repository {repository.name!r} that no registry can have")
+    ordered = (
+        [image.name for image in contents.images],
+        [repository.name for repository in contents.repositories],
+        [digest.hex for digest, _size in contents.blobs],
+        *([d.hex for d in digests] for r in contents.repositories for digests in (r.manifests, r.layers)),
+    )
+    if any(names != sorted(set(names)) for names in ordered):
+        raise IntegrityError("bundle.json is not sorted, or names something twice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A file in the tar: `digest` is the sha256 of its bytes, `link` what a link file says (None for a blob)."""
+
+    path: str
+    size: int
+    digest: Digest
+    link: Digest | None = None
+
+
+def members_of(contents: BundleContents) -> tuple[Member, ...]:
+    """Every member after bundle.json, in order: blobs by digest, links of layers and revisions, tags last.
+
+    Even a plain `tar x` that is interrupted then leaves no tag that points to nothing.
+    """
+    blobs = [Member(path=layout.blob_path(digest), size=size, digest=digest) for digest, size in contents.blobs]
+    return (*blobs, *_links(_inner_links(contents)), *_links(_index_links(contents)), *_links(_tag_links(contents)))
+
+
+def _links(pairs: Iterator[tuple[str, Digest]]) -> list[Member]:
+    return [
+        Member(path=path, size=layout.LINK_BYTES, digest=Digest.of(str(target).encode("ascii")), link=target)
+        for path, target in sorted(pairs)
+    ]
+
+
+def _inner_links(contents: BundleContents) -> Iterator[tuple[str, Digest]]:
+    for repository in contents.repositories:
+        for digest in repository.layers:
+            yield layout.layer_link(repository.name, digest), digest
+        for digest in repository.manifests:
+            yield layout.revision_link(repository.name, digest), digest
+
+
+def _index_links(contents: BundleContents) -> Iterator[tuple[str, Digest]]:
+    for image in contents.images:
+        yield layout.tag_index_link(image.repository, image.tag, image.digest), image.digest
+
+
+def _tag_links(contents: BundleContents) -> Iterator[tuple[str, Digest]]:
+    for image in contents.images:
+        yield layout.tag_link(image.repository, image.tag), image.digest
+
+
+def offsets_of(sizes: Iterator[tuple[str, int]]) -> Iterator[int]:
+    """The offset of each member's first data byte, for (path, size) in the tar's order."""
+    position = 0
+    for path, size in sizes:
+        position += header_bytes(path)
+        yield position
+        position += padded(size)
+
+
+def header_bytes(path: str) -> int:
+    length = len(path.encode())
+    return BLOCK if length <= _SHORT_NAME else 2 * BLOCK + padded(length + 1)
+
+
+def padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+def tar_bytes(contents: BundleContents) -> int:
+    """The exact size of the bundle's file: two zero blocks at the end, filled up to a whole record of 64 KiB."""
+    sizes = [(BUNDLE_JSON, len(contents.to_json())), *((m.path, m.size) for m in members_of(contents))]
+    total = sum(header_bytes(path) + padded(size) for path, size in sizes) + 2 * BLOCK
+    return -(-total // RECORD) * RECORD

@@ -1,0 +1,266 @@
+"""Reading a bundle without unpacking it, strictly.
+
+GNU tar and Python's tarfile call a cut or zeroed archive fine, so this reader trusts neither: each header is checked
+(checksum, type, name), each member has to be the one that bundle.json says comes next, two zero blocks have to end the
+file and nothing may follow. Nothing is ever extracted under a name that the archive chose.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from regwrap.bundle.contents import (
+    BLOCK,
+    BUNDLE_JSON,
+    MAX_BUNDLE_JSON_BYTES,
+    RECORD,
+    BundleContents,
+    BundleImage,
+    Member,
+    members_of,
+    padded,
+    parse_contents,
+)  # fmt: skip
+from regwrap.closure import Closure, closure_of
+from regwrap.errors import IntegrityError, RegwrapError, UsageError
+from regwrap.model import MAX_MANIFEST_BYTES, Digest
+
+_MAGIC: Final = b"ustar  \0"  # GNU format
+_LONG_NAME: Final = b"././@LongLink"
+_MAX_NAME: Final = 4096
+_BUFFER: Final = 256 * 1024
+HASH_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """A member and where its bytes begin in the file."""
+
+    member: Member
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """An open bundle whose structure has been checked; the members' bytes have not."""
+
+    path: Path
+    descriptor: int
+    contents: BundleContents
+    members: tuple[Located, ...]
+    blobs: dict[Digest, Located]
+
+    def read(self, digest: Digest) -> bytes | None:
+        """A manifest's or config's bytes, not verified; None where the bundle has no such blob."""
+        located = self.blobs.get(digest)
+        if located is None:
+            return None
+        if located.member.size > MAX_MANIFEST_BYTES:
+            raise IntegrityError(f"{digest.short} has {located.member.size} bytes, too many for a manifest")
+        return os.pread(self.descriptor, located.member.size, located.offset)
+
+    def is_right(self, located: Located) -> bool:
+        """Whether the member's bytes hash to what bundle.json says. Safe from several threads."""
+        return hash_range(self.descriptor, located) == located.member.digest
+
+    def closure(self, image: BundleImage) -> Closure | None:
+        """What belongs to a listed image. Raises IntegrityError where its manifests are damaged."""
+        left_out = set(image.omitted)
+        return closure_of(image.digest, lambda digest: None if digest in left_out else self.read(digest))
+
+
+def chunks_of(descriptor: int, located: Located) -> Iterator[memoryview]:
+    """A member's bytes in constant memory; each view is only good until the next. Raises IntegrityError if cut."""
+    buffer = memoryview(bytearray(min(_BUFFER, max(1, located.member.size))))
+    position, end = located.offset, located.offset + located.member.size
+    while position < end:
+        count = os.preadv(descriptor, [buffer[: end - position]], position)
+        if count == 0:
+            raise IntegrityError("the bundle became shorter while it was read")
+        position += count
+        yield buffer[:count]
+
+
+def hash_range(descriptor: int, located: Located) -> Digest:
+    state = hashlib.sha256()
+    for chunk in chunks_of(descriptor, located):
+        state.update(chunk)
+    return Digest(state.hexdigest())
+
+
+@contextmanager
+def opened_bundle(path: Path) -> Iterator[Bundle]:
+    """Open a bundle and check its structure. Raises UsageError (no such file) and IntegrityError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+    try:
+        if not path.is_file():
+            raise UsageError(f"{path} is not a file")
+        yield _named(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _named(path: Path, descriptor: int) -> Bundle:
+    try:
+        return _checked(path, descriptor)
+    except IntegrityError as error:
+        hint = error.hint or "the bundle is damaged or was altered: copy it or make it again"
+        raise IntegrityError(f"{path}: {error.message}", detail=error.detail, hint=hint) from error
+
+
+def _checked(path: Path, descriptor: int) -> Bundle:
+    size = os.fstat(descriptor).st_size
+    if size == 0:
+        raise IntegrityError("the file is empty")
+    headers = _headers(descriptor, size)
+    name, offset, length = next(headers)
+    if name != BUNDLE_JSON:
+        raise IntegrityError(f"no bundle of regwrap: the first member is {name!r}, not {BUNDLE_JSON}")
+    if length > MAX_BUNDLE_JSON_BYTES:
+        raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
+    contents = parse_contents(os.pread(descriptor, length, offset))
+    end, located = offset + padded(length), []
+    for member in members_of(contents):
+        name, offset, length = _next_header(headers, member.path)
+        if (name, length) != (member.path, member.size):
+            raise IntegrityError(
+                f"expected {member.path} with {member.size} bytes at byte {end}, found {name!r} with {length}"
+            )
+        located.append(Located(member=member, offset=offset))
+        end = offset + padded(length)
+    _check_end(descriptor, end, size)
+    blobs = {item.member.digest: item for item in located if item.member.link is None}
+    return Bundle(path=path, descriptor=descriptor, contents=contents, members=tuple(located), blobs=blobs)
+
+
+def _next_header(headers: Iterator[tuple[str, int, int]], expected: str) -> tuple[str, int, int]:
+    try:
+        return next(headers)
+    except StopIteration:
+        raise IntegrityError(f"the tar ends before {expected}: it was cut off") from None
+
+
+def _headers(descriptor: int, size: int) -> Iterator[tuple[str, int, int]]:
+    """(name, offset of the data, bytes) of each member; ends at the first zero block."""
+    position, long_name = 0, ""
+    while True:
+        header = os.pread(descriptor, BLOCK, position)
+        if len(header) < BLOCK:
+            raise IntegrityError(f"the tar is cut off at byte {position + len(header)}")
+        if not header.strip(b"\0"):
+            return
+        kind, name, length = _parse_header(header, position)
+        data, position = position + BLOCK, position + BLOCK + padded(length)
+        if position > size:
+            raise IntegrityError(f"the tar is cut off inside {long_name or name}: it has {size} bytes")
+        if kind == b"L":
+            long_name = _long_name(os.pread(descriptor, length, data), name, length)
+            continue
+        yield long_name or name, data, length
+        long_name = ""
+
+
+def _parse_header(header: bytes, position: int) -> tuple[bytes, str, int]:
+    # POSIX ustar header block as GNU tar writes it; the sum is taken with the sum's own field as blanks
+    claimed = _octal(header[148:156])
+    actual = sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    if claimed != actual or header[257:265] != _MAGIC:
+        raise IntegrityError(f"the header at byte {position} is damaged, or not of GNU tar's format")
+    kind, length = header[156:157], _octal(header[124:136])
+    if kind not in {b"0", b"L"} or length is None:
+        raise IntegrityError(f"the member at byte {position} is no plain file (type {kind!r})")
+    return kind, header[:100].rstrip(b"\0").decode(errors="backslashreplace"), length
+
+
+def _octal(field: bytes) -> int | None:
+    text = field.rstrip(b"\0 ").lstrip(b" ")
+    if field[:1] == b"\x80":  # base 256, for 8 GiB and more (GNU tar)
+        return int.from_bytes(field[1:], "big")
+    return int(text, 8) if text and all(byte in b"01234567" for byte in text) else None
+
+
+def _long_name(data: bytes, header_name: str, length: int) -> str:
+    if header_name.encode() != _LONG_NAME or not 1 < length <= _MAX_NAME or not data.endswith(b"\0"):
+        raise IntegrityError("a long name in the tar is not as GNU tar writes it")
+    return data[:-1].decode(errors="backslashreplace")
+
+
+def _check_end(descriptor: int, end: int, size: int) -> None:
+    expected = -(-(end + 2 * BLOCK) // RECORD) * RECORD
+    tail = os.pread(descriptor, RECORD + 2 * BLOCK, end)
+    if tail.strip(b"\0"):
+        raise IntegrityError(f"something follows the last member, at byte {end}")
+    if size != expected:
+        what = "is cut off" if size < expected else "has something behind its end"
+        raise IntegrityError(f"the file {what}: {size} bytes instead of {expected}")
+
+
+def structure_problems(bundle: Bundle) -> list[str]:
+    """What does not fit together: each image's index, manifests, configs and layers against what the bundle lists."""
+    problems: list[str] = []
+    manifests: dict[str, set[Digest]] = {}
+    layers: dict[str, set[Digest]] = {}
+    for image in bundle.contents.images:
+        try:
+            closure = bundle.closure(image)
+        except RegwrapError as error:
+            problems.append(f"{image.name}: {error}")
+            continue
+        problems += [f"{image.name}: {text}" for text in _closure_problems(bundle, image, closure)]
+        if closure is not None:
+            manifests.setdefault(image.repository, set()).update(m.digest for m in closure.manifests)
+            layers.setdefault(image.repository, set()).update(b.digest for b in closure.blobs)
+    return problems or _list_problems(bundle.contents, manifests, layers)
+
+
+def _closure_problems(bundle: Bundle, image: BundleImage, closure: Closure | None) -> Iterator[str]:
+    if closure is None:
+        yield f"its manifest {image.digest} is not in the bundle"
+        return
+    omitted = set(image.omitted)
+    for child in closure.missing:
+        if child.digest not in omitted:
+            yield f"manifest {child.digest} ({child.platform or 'no platform'}) is not in the bundle"
+    if omitted != {child.digest for child in closure.missing}:
+        yield "bundle.json names other omitted manifests than its index has"
+    for blob in closure.blobs:
+        located = bundle.blobs.get(blob.digest)
+        if located is None:
+            yield f"blob {blob.digest} is not in the bundle"
+        elif located.member.size != blob.size:
+            yield f"blob {blob.digest} has {located.member.size} bytes, its manifest says {blob.size}"
+
+
+def _list_problems(
+    contents: BundleContents, manifests: dict[str, set[Digest]], layers: dict[str, set[Digest]]
+) -> list[str]:
+    problems = []
+    for repository in contents.repositories:
+        if set(repository.manifests) != manifests.pop(repository.name, set()):
+            problems.append(f"{repository.name}: bundle.json lists other manifests than its images have")
+        if set(repository.layers) != layers.get(repository.name, set()):
+            problems.append(f"{repository.name}: bundle.json lists other layers than its images have")
+    problems += [f"{name}: bundle.json does not list the repository" for name in sorted(manifests)]
+    needed = {d for r in contents.repositories for d in (*r.manifests, *r.layers)}
+    problems += [f"blob {d} belongs to no image" for d, _size in contents.blobs if d not in needed]
+    return problems
+
+
+def hash_problems(bundle: Bundle, on_bytes: Callable[[int], None]) -> list[str]:
+    """Hash every member with several threads; a line for each whose bytes are wrong."""
+
+    def check(located: Located) -> str:
+        right = bundle.is_right(located)
+        on_bytes(located.member.size)
+        return "" if right else f"{located.member.path}: the bytes do not have the digest {located.member.digest}"
+
+    with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash") as pool:
+        return [problem for problem in pool.map(check, bundle.members) if problem]

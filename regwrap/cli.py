@@ -1,0 +1,370 @@
+"""The commands: read arguments, call one function, show the result, choose the exit code. No decisions.
+
+Only here are errors turned into text: a RegwrapError has an exit code of its own, an OSError is the disk's word, an
+interruption is one line, and anything else is a bug with its traceback.
+"""
+
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final
+
+import typer
+
+from regwrap import __version__, report
+from regwrap.config import Config, Flags, load_config, registry_for
+from regwrap.deploy import DeployOptions, deploy_bundle
+from regwrap.doctor import examine_machine, tool_versions
+from regwrap.errors import ExitCode, Interrupted, RegwrapError
+from regwrap.examine import inspect_bundle, verify_bundle, verify_storage
+from regwrap.imagelist import ImageList, failed_list, read_images
+from regwrap.pipeline import Job, Listener, package_images, release_images, scratch_directory, sync_images
+from regwrap.sync import SyncReport
+from regwrap.tools.access import Place
+from regwrap.tools.runner import Runner, ShExecutor
+
+app = typer.Typer(
+    name="regwrap",
+    help="Turn an images.list into one install package for registries without internet.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_EPILOG: Final = (
+    "Exit codes: 0 done, 1 some images failed, 2 usage or configuration, 3 a program, the network or the disk failed,"
+    " 4 damaged data, 70 a bug, 130 or 143 interrupted."
+)
+
+ListArgument = Annotated[str, typer.Argument(metavar="IMAGES.LIST", help="The list of images; - reads standard input.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Configuration (else $REGWRAP_CONFIG, ./regwrap.yaml, ~/.config)."),
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source", metavar="NAME|HOST[:PORT]|DIR", help="Where lines without a registry come from; DIR is a storage."
+    ),
+]
+ArchiveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--archive", "--dest", metavar="NAME|DIR|HOST[:PORT]", help="Where images are kept (default: embedded)."
+    ),
+]
+JobsOption = Annotated[int | None, typer.Option("--jobs", "-j", min=1, max=64, help="Images at the same time.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The bundle to write.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each program as it is started (redacted).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document on stdout.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What a command has at hand: the story, the programs, a private directory."""
+
+    progress: report.Progress
+    runner: Runner
+    scratch: Path
+
+    def job(self, config: Config) -> Job:
+        return Job(
+            runner=self.runner,
+            scratch=self.scratch,
+            source=config.source,
+            archive=config.archive,
+            place_of=lambda host: _place_of(config, host),
+            jobs=config.jobs,
+            retry=config.retry,
+            timeouts=config.timeouts,
+            environment=config.environment,
+            listener=self.listener(),
+        )
+
+    def listener(self) -> Listener:
+        progress = self.progress
+        return Listener(
+            say=progress.say,
+            events=progress,
+            expect=progress.expect,
+            on_bytes=progress.on_bytes,
+            watch=progress.watch,
+        )
+
+
+def _place_of(config: Config, host: str) -> Place:
+    configured = (place for place in config.registries if place.registry and place.registry.host == host)
+    return next(configured, None) or Place(name=host, registry=registry_for(config, host))
+
+
+@contextmanager
+def _session(*, quiet: bool, verbose: bool = False, stopping: threading.Event | None = None) -> Iterator[_Session]:
+    progress = report.Progress(sys.stderr, quiet=quiet, live=report.is_live(sys.stderr, dict(os.environ)))
+    stopping = stopping or threading.Event()
+    with scratch_directory() as scratch:
+        runner = Runner(
+            executor=ShExecutor(),
+            scratch=scratch,
+            search_path=os.environ.get("PATH", os.defpath),
+            stopping=stopping,
+            log=(lambda line: progress.line(f"+ {line}")) if verbose else lambda _line: None,
+        )
+        try:
+            with progress.shown():
+                yield _Session(progress, runner, scratch)
+        finally:
+            stopping.set()
+
+
+def _load(
+    config: Path | None, source: str | None = None, archive: str | None = None, jobs: int | None = None
+) -> Config:
+    flags = Flags(config=config, source=source, archive=archive, jobs=jobs)
+    return load_config(flags, environ=os.environ, cwd=Path.cwd())
+
+
+def _read_list(path: str, progress: report.Progress) -> ImageList:
+    images = read_images(path, sys.stdin.buffer)
+    for note in images.notes:
+        progress.say(f"note: {note}")
+    if not images.entries:
+        progress.say(f"note: {images.name} lists no images")
+    return images
+
+
+@app.command(epilog=_EPILOG)
+def sync(
+    images_list: ListArgument,
+    source: SourceOption = None,
+    archive: ArchiveOption = None,
+    jobs: JobsOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and why.")] = False,
+    hashed: Annotated[
+        bool, typer.Option("--hash", help="Read every blob in the archive; what is damaged is sent again.")
+    ] = False,
+    failed: Annotated[Path, typer.Option("--failed", metavar="FILE", help="Where the lines that failed go.")] = Path(
+        "failed.list"
+    ),
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Bring the listed images from their registries into the archive."""
+    settings = _load(config, source, archive, jobs)
+    with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        images = _read_list(images_list, session.progress)
+        result = sync_images(session.job(settings), images, hashed=hashed, dry_run=dry_run)
+    if result.report is None:
+        typer.echo(report.to_json(result.plan) if json else report.plan_text(result.plan))
+        raise typer.Exit(ExitCode.IMAGES_FAILED if result.plan.unseen else ExitCode.DONE)
+    _finish_sync(result.report, failed, json=json)
+
+
+def _finish_sync(result: SyncReport, failed: Path, *, json: bool) -> None:
+    if json:
+        typer.echo(report.to_json(result))
+    if result.failed:
+        failed.write_text(failed_list(item.entry for item in result.failed), encoding="utf-8")
+        typer.echo(report.failures_text(result), err=True)
+        typer.echo(f"the lines that failed are in {failed}", err=True)
+    if not json:
+        typer.echo(report.sync_text(result))
+    if result.failed:
+        raise typer.Exit(ExitCode.IMAGES_FAILED)
+
+
+@app.command(epilog=_EPILOG)
+def package(
+    images_list: ListArgument,
+    output: OutputOption,
+    archive: ArchiveOption = None,
+    hashed: Annotated[
+        bool, typer.Option("--hash/--no-hash", help="Hash every blob on the way, or trust the archive.")
+    ] = True,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write one bundle with exactly the listed images, from the archive's storage."""
+    settings = _load(config, None, archive)
+    with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        images = _read_list(images_list, session.progress)
+        result = package_images(session.job(settings), images, output, hashed=hashed)
+    typer.echo(report.to_json(result) if json else report.package_text(result))
+
+
+@app.command(epilog=_EPILOG)
+def release(
+    images_list: ListArgument,
+    output: OutputOption,
+    source: SourceOption = None,
+    archive: ArchiveOption = None,
+    jobs: JobsOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Sync, package and verify; writes FILE, FILE.sha256 and the facts of the run beside it."""
+    settings = _load(config, source, archive, jobs)
+    with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        images = _read_list(images_list, session.progress)
+        versions = tool_versions(session.runner)
+        result = release_images(session.job(settings), images, output, tools=versions)
+    typer.echo(report.to_json(result) if json else report.release_text(result))
+
+
+@app.command(epilog=_EPILOG)
+def deploy(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The storage's root directory, in use or new.")],
+    replace_tags: Annotated[
+        bool, typer.Option("--replace-tags", help="Move tags that are there and point to other images.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the bundle's structure, change nothing.")] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Merge a bundle into a registry's storage directory: checked first, blobs first, tags last."""
+    settings = _load(config)
+    with _session(quiet=quiet) as session:
+        session.progress.expect("deploy", bundle.stat().st_size if bundle.is_file() else 0)
+        options = DeployOptions(
+            replace_tags=replace_tags,
+            dry_run=dry_run,
+            lock_timeout=settings.timeouts.lock,
+            on_wait=session.progress.say,
+            on_bytes=session.progress.on_bytes,
+        )
+        result = deploy_bundle(bundle, directory, options)
+        if not dry_run:
+            session.progress.say(
+                "a registry that runs on this directory serves the new tags at once; if it keeps an in-memory blob"
+                " cache (docker-registry's packaged configuration does), restart it after blobs were mended"
+            )
+    typer.echo(report.to_json(result) if json else report.deploy_text(result, directory, dry_run=dry_run))
+
+
+@app.command(epilog=_EPILOG)
+def verify(
+    target: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR|DIR", help="A bundle, or a storage's root directory.")],
+    images_list: Annotated[
+        str | None, typer.Option("--list", metavar="IMAGES.LIST", help="It must hold exactly these images.")
+    ] = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Prove that a bundle or a storage is whole: every link, every manifest, every blob's size and sha256."""
+    with _session(quiet=quiet) as session:
+        entries = None if images_list is None else _read_list(images_list, session.progress).entries
+        session.progress.expect("verify", _bytes_of(target))
+        check = verify_storage if target.is_dir() else verify_bundle
+        result = check(target, entries, session.progress.on_bytes)
+        for note in result.notes:
+            session.progress.say(f"note: {note}")
+    typer.echo(report.to_json(result) if json else report.verify_text(result))
+    if result.problems:
+        typer.echo(f"regwrap: {target}: {len(result.problems)} problems", err=True)
+        raise typer.Exit(ExitCode.INTEGRITY)
+
+
+def _bytes_of(target: Path) -> int:
+    return target.stat().st_size if target.is_file() else 0
+
+
+@app.command(epilog=_EPILOG)
+def inspect(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")], json: JsonOption = False
+) -> None:
+    """Show what is in a bundle: images, platforms, digests, sizes, and what each alone adds."""
+    result = inspect_bundle(bundle)
+    typer.echo(report.to_json(result) if json else report.inspect_text(result))
+
+
+@app.command(epilog=_EPILOG)
+def doctor(archive: ArchiveOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Say whether this machine can do it, and what to install for which command."""
+    settings = _load(config, None, archive)
+    with _session(quiet=True) as session:
+        result = examine_machine(session.runner, archive=settings.archive.storage, scratch=session.scratch.parent)
+    typer.echo(report.to_json(result) if json else report.doctor_text(result))
+    if not result.ok:
+        raise typer.Exit(ExitCode.TOOL)
+
+
+def _show_version(value: bool) -> None:
+    if not value:
+        return
+    with _session(quiet=True) as session:
+        versions = tool_versions(session.runner)
+    typer.echo("\n".join([f"regwrap {__version__}", *(f"{tool} {version}" for tool, version in versions.items())]))
+    raise typer.Exit
+
+
+@app.callback(epilog=_EPILOG)
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Versions, the tools' too."),
+    ] = False,
+) -> None:
+    """Turn an images.list into one install package for registries without internet."""
+
+
+def main() -> None:
+    """The program: exit codes as in `errors.ExitCode`, 128 + n after signal n."""
+    _handle_signals()
+    sys.exit(_exit_code_of(app))
+
+
+def _exit_code_of(run: Callable[[], object]) -> int:
+    try:
+        run()
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else ExitCode.DONE
+    except Interrupted as error:
+        name = signal.Signals(error.signum).name
+        typer.echo(f"regwrap: interrupted by {name}; what it had started is ended, run it again to go on", err=True)
+        return 128 + error.signum
+    except RegwrapError as error:
+        typer.echo(report.error_text(error), err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # the reader of stdout went away; Python would complain once more when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        typer.echo(report.error_text(_disk_error(error)), err=True)
+        return ExitCode.TOOL
+    return ExitCode.DONE
+
+
+def _disk_error(error: OSError) -> RegwrapError:
+    where = f"{error.filename}: " if error.filename else ""
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    hint = "the disk is full (df, df -i, quota): free space and run it again" if full else ""
+    return RegwrapError(f"{where}{error.strerror or error}", hint=hint)
+
+
+def _handle_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    # a second one ends regwrap at once; its children die with it
+    signal.signal(number, signal.SIG_DFL)
+    raise Interrupted(number)

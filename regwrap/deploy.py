@@ -1,0 +1,240 @@
+"""Merge a bundle into a storage: everything is checked first, blobs go in first, tags last.
+
+The bundle's structure, the images' closures, the tags that are there already, and the space are checked before a byte
+is written; each blob is hashed while it is extracted into a stage on the storage's own file system; then
+`storage.commit` moves all in by rename. Other images stay. Twice is once; killed at any moment, run again is done.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from regwrap.bundle.read import HASH_THREADS, Bundle, Located, chunks_of, opened_bundle, structure_problems
+from regwrap.errors import IntegrityError, ToolError, UsageError
+from regwrap.model import Descriptor, Digest
+from regwrap.storage import layout
+from regwrap.storage.commit import Additions, Files, Owner, RealFiles, commit
+from regwrap.storage.lock import OWN_DIR, locked_storage
+from regwrap.storage.store import Storage
+
+_INODES_PER_BLOB = 3  # directory of the digest, data, now and then a prefix; a link costs two
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployOptions:
+    """`lock_timeout` in seconds. `on_bytes` is called with the bytes that are done, from several threads."""
+
+    replace_tags: bool
+    dry_run: bool
+    lock_timeout: float
+    on_wait: Callable[[str], None]
+    on_bytes: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployReport:
+    """`blobs_added` and `bytes_added` of what was not there; `mended` blobs were there with other bytes."""
+
+    images: int
+    tags_added: tuple[str, ...]
+    tags_replaced: tuple[str, ...]
+    blobs_added: int
+    bytes_added: int
+    mended: int
+
+
+def deploy_bundle(
+    bundle_path: Path, root: Path, options: DeployOptions, files_for: Callable[[Owner], Files] = RealFiles
+) -> DeployReport:
+    """Bring the bundle's images into the storage at `root`, made if absent.
+
+    Raises IntegrityError (damaged bundle), UsageError (a tag is there with another digest, no storage), ToolError
+    (no space). `files_for` is the seam at which tests let file operations fail.
+    """
+    with opened_bundle(bundle_path) as bundle:
+        problems = structure_problems(bundle)
+        if problems:
+            raise IntegrityError(f"{bundle_path} does not fit together", problems=tuple(problems))
+        if options.dry_run:
+            return _report(bundle, Storage(root), _Staged())
+        _prepare(root)
+        with locked_storage(root, exclusive=True, timeout=options.lock_timeout, on_wait=options.on_wait):
+            return _Deployment(bundle, root, options, files_for(Owner.of(root))).run()
+
+
+def _prepare(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{root} is not a directory") from None
+    except OSError as error:
+        raise UsageError(f"{root} can't be made: {error.strerror}") from error
+    if (root / "v2").is_dir() or (root / "registry/v2").is_dir():
+        raise UsageError(
+            f"{root} looks like a part of a storage",
+            hint="give the registry's root directory, the one that has docker/registry/v2 in it",
+        )
+    device = root.stat().st_dev
+    for part in (layout.V2, f"{layout.V2}/blobs", layout.REPOSITORIES):
+        path = root / part
+        if path.exists() and path.stat().st_dev != device:
+            raise UsageError(
+                f"{path} lies on another file system than {root}",
+                hint="files are put in place by rename, so all of a storage has to lie on one file system",
+            )
+
+
+@dataclass(slots=True)
+class _Staged:
+    """What extraction found: blobs that have to be moved in, and which of them replace damaged ones."""
+
+    blobs: tuple[tuple[Digest, Path], ...] = ()
+    bytes: int = 0
+    mended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Deployment:
+    bundle: Bundle
+    root: Path
+    options: DeployOptions
+    files: Files
+
+    def run(self) -> DeployReport:
+        storage = Storage(self.root)
+        self._refuse_other_tags(storage)
+        stage = self.root / OWN_DIR / "deploy"
+        shutil.rmtree(stage, ignore_errors=True)  # a killed run's; the lock is ours
+        self._check_space(storage)
+        try:
+            stage.mkdir(parents=True)
+            staged = self._extract(storage, stage)
+            report = _report(self.bundle, storage, staged)
+            commit(self.root, self._additions(staged), stage=stage, files=self.files)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+        return report
+
+    def _refuse_other_tags(self, storage: Storage) -> None:
+        other = _other_tags(self.bundle, storage)
+        if other and not self.options.replace_tags:
+            lines = "\n".join(f"{name}: is {there}, the bundle has {new}" for name, there, new in other)
+            raise UsageError(
+                f"{len(other)} tags are in {self.root} already and point to other images; nothing was changed",
+                detail=lines,
+                hint="--replace-tags moves them to the bundle's images",
+            )
+
+    def _check_space(self, storage: Storage) -> None:
+        missing = [loc for loc in self.bundle.blobs.values() if storage.blob_size(loc.member.digest) is None]
+        links = len(self.bundle.members) - len(self.bundle.blobs)
+        need_bytes = sum(loc.member.size for loc in missing)
+        need_files = _INODES_PER_BLOB * len(missing) + 2 * links
+        status = os.statvfs(self.root)
+        free_bytes, room = status.f_bavail * status.f_frsize, 1.05
+        # btrfs says 0 of 0 files: it has no limit (statvfs(3), f_files)
+        if status.f_blocks and free_bytes < need_bytes * room:
+            raise ToolError(
+                f"not enough space in {self.root}: {need_bytes:,} bytes are needed, {free_bytes:,} are free",
+                hint="free space there; nothing was changed",
+            )
+        if status.f_files and status.f_favail < need_files and missing:
+            raise ToolError(
+                f"not enough inodes in {self.root}: {need_files:,} are needed, {status.f_favail:,} are free",
+                hint="remove files there, or use a file system made with more inodes; nothing was changed",
+            )
+
+    def _extract(self, storage: Storage, stage: Path) -> _Staged:
+        """Every member is hashed; what the storage does not have, or has damaged, is written to the stage as well."""
+        extraction = _Extraction(self.bundle, storage, stage, self.options)
+        with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="extract") as pool:
+            try:
+                results = list(pool.map(extraction.take, self.bundle.members))
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        wrong = tuple(f"{r.member.path}: the bytes are not what bundle.json says" for r in extraction.wrong)
+        if wrong:
+            raise IntegrityError(
+                f"{self.bundle.path} is damaged; nothing was changed",
+                problems=wrong,
+                hint="copy the bundle again and compare it with its .sha256",
+            )
+        moved = [(digest, path) for digest, path in results if path is not None]
+        sizes = self.bundle.blobs
+        return _Staged(
+            blobs=tuple(moved), bytes=sum(sizes[d].member.size for d, _ in moved), mended=len(extraction.mended)
+        )
+
+    def _additions(self, staged: _Staged) -> Additions:
+        contents = self.bundle.contents
+        return Additions(
+            blobs=staged.blobs,
+            layers=tuple((r.name, digest) for r in contents.repositories for digest in r.layers),
+            revisions=tuple((r.name, digest) for r in contents.repositories for digest in r.manifests),
+            tags=tuple((image.repository, image.tag, image.digest) for image in contents.images),
+        )
+
+
+class _Extraction:
+    """Hash and write one member after the other, from several threads."""
+
+    def __init__(self, bundle: Bundle, storage: Storage, stage: Path, options: DeployOptions) -> None:
+        self.bundle = bundle
+        self.storage = storage
+        self.stage = stage
+        self.options = options
+        self.wrong: list[Located] = []
+        self.mended: list[Digest] = []
+
+    def take(self, located: Located) -> tuple[Digest, Path | None]:
+        """The staged file of a blob that the storage lacks; None where nothing is to be moved in."""
+        member = located.member
+        if member.link is not None or self._is_there(located):
+            right, path = self.bundle.is_right(located), None
+        else:
+            path = self.stage / member.digest.hex
+            right = self._write(located, path)
+        if not right:
+            self.wrong.append(located)
+        self.options.on_bytes(member.size)
+        return member.digest, path
+
+    def _is_there(self, located: Located) -> bool:
+        digest, size = located.member.digest, located.member.size
+        there = self.storage.blob_size(digest)
+        if there is None:
+            return False
+        if self.storage.is_sound(Descriptor(media_type="", digest=digest, size=size), hashed=True):
+            return True
+        self.mended.append(digest)
+        return False
+
+    def _write(self, located: Located, path: Path) -> bool:
+        state = hashlib.sha256()
+        with path.open("wb", buffering=0) as file:
+            for chunk in chunks_of(self.bundle.descriptor, located):
+                state.update(chunk)
+                file.write(chunk)
+        return state.hexdigest() == located.member.digest.hex
+
+
+def _other_tags(bundle: Bundle, storage: Storage) -> list[tuple[str, Digest, Digest]]:
+    there = ((image, storage.resolve(image.repository, image.tag)) for image in bundle.contents.images)
+    return [(i.name, digest, i.digest) for i, digest in there if digest is not None and digest != i.digest]
+
+
+def _report(bundle: Bundle, storage: Storage, staged: _Staged) -> DeployReport:
+    images = bundle.contents.images
+    return DeployReport(
+        images=len(images),
+        tags_added=tuple(i.name for i in images if storage.resolve(i.repository, i.tag) is None),
+        tags_replaced=tuple(name for name, _there, _new in _other_tags(bundle, storage)),
+        blobs_added=len(staged.blobs),
+        bytes_added=staged.bytes,
+        mended=staged.mended,
+    )

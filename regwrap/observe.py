@@ -1,0 +1,187 @@
+"""Look at both ends of each image and change nothing: an Observed, or an Unseen with the reason.
+
+A tag is resolved once, here; everything after names the digest, so a tag that moves meanwhile is one version.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from regwrap.closure import Closure, Fetch, check_platform, closure_of
+from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError
+from regwrap.imagelist import ImageEntry
+from regwrap.model import Descriptor, Digest, Platform
+from regwrap.plan import Observed, Unseen
+from regwrap.storage.store import SoundBlobs, Storage
+from regwrap.tools.access import Registry
+from regwrap.tools.probe import Probe, UnsureError
+from regwrap.tools.retry import RetryPolicy
+from regwrap.tools.skopeo import Remote, Skopeo
+
+
+class End(Protocol):
+    """One end of a sync, as far as it is only looked at."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    def resolve(self, repository: str, tag: str) -> Digest | None: ...
+
+    def manifest(self, repository: str, digest: Digest) -> bytes | None: ...
+
+    def config(self, repository: str, blob: Descriptor) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryEnd:
+    """A registry: asked by the probe, and by skopeo where the probe is unsure."""
+
+    registry: Registry
+    probe: Probe
+    skopeo: Skopeo
+
+    @property
+    def name(self) -> str:
+        return self.registry.host
+
+    def resolve(self, repository: str, tag: str) -> Digest | None:
+        try:
+            return self.probe.digest(repository, tag)
+        except UnsureError:
+            raw = self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=tag))
+            return None if raw is None else Digest.of(raw)
+
+    def manifest(self, repository: str, digest: Digest) -> bytes | None:
+        try:
+            return self.probe.manifest(repository, digest)
+        except UnsureError:
+            return self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=digest))
+
+    def config(self, repository: str, blob: Descriptor) -> bytes:
+        raw = self.probe.small_blob(repository, blob.digest)
+        return raw if raw is not None and Digest.of(raw) == blob.digest else b""
+
+    def tagged_manifest(self, repository: str, tag: str) -> bytes | None:
+        """The bytes that the tag gives now, not verified."""
+        try:
+            return self.probe.manifest(repository, tag)
+        except UnsureError:
+            return self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=tag))
+
+    def lacking(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+        """Those of `blobs` that are absent or of another size there."""
+        return tuple(b for b in blobs if self.probe.blob_size(repository, b.digest) != b.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageEnd:
+    """A storage directory: tag links and files are read directly, no server is asked."""
+
+    name: str
+    storage: Storage
+
+    def resolve(self, repository: str, tag: str) -> Digest | None:
+        return self.storage.resolve(repository, tag)
+
+    def manifest(self, repository: str, digest: Digest) -> bytes | None:
+        return self.storage.read_blob(digest) if self.storage.has_revision(repository, digest) else None
+
+    def config(self, repository: str, blob: Descriptor) -> bytes:
+        return self.storage.read_config(blob)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observer:
+    """`source_of` says where an entry comes from; `sound` what the destination's storage has, if it is one."""
+
+    source_of: Callable[[ImageEntry], End]
+    dest: RegistryEnd | StorageEnd
+    retry: RetryPolicy
+    sound: SoundBlobs | None
+
+    def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int) -> tuple[Observed | Unseen, ...]:
+        """All of them, `jobs` at a time, in the list's order."""
+        if jobs == 1:
+            return tuple(map(self.observe, entries))
+        with ThreadPoolExecutor(jobs, thread_name_prefix="observe") as pool:
+            try:
+                return tuple(pool.map(self.observe, entries))
+            except BaseException:
+                self.retry.stopping.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def observe(self, entry: ImageEntry) -> Observed | Unseen:
+        try:
+            return self.retry.call(lambda: self._observe(entry), on_retry=lambda _number, _error: None)
+        except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
+            return Unseen(entry=entry, error=str(error), hint=error.hint)
+
+    def _observe(self, entry: ImageEntry) -> Observed:
+        source = self.source_of(entry)
+        repository, dest = entry.source.repository, entry.dest
+        digest = self._source_digest(source, entry)
+        there = self.dest.resolve(dest.repository, dest.tag or "")
+        if there == digest and self._is_whole(entry, digest):
+            return Observed(entry=entry, digest=digest, there=there, whole=True, closure=None)
+        closure = _whole_closure(digest, lambda d: source.manifest(repository, d), entry.platforms)
+        if closure is None:
+            raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
+        check_platform(closure, entry.platforms, lambda blob: source.config(repository, blob))
+        _refuse_foreign_layers(closure)
+        return Observed(
+            entry=entry, digest=digest, there=there, whole=False, closure=closure, missing=self._missing(closure)
+        )
+
+    def _source_digest(self, source: End, entry: ImageEntry) -> Digest:
+        image = entry.source
+        if image.tag is None and image.digest is not None:
+            return image.digest
+        digest = source.resolve(image.repository, image.tag or "")
+        if digest is None:
+            raise ImagesFailedError(f"{source.name} has no {image.repository}:{image.tag}")
+        if image.digest is not None and digest != image.digest:
+            raise ImagesFailedError(
+                f"{source.name}: {image.repository}:{image.tag} is {digest} now, the list says {image.digest}",
+                hint="the tag was moved; put the new digest into the list, or ask who moved it",
+            )
+        return digest
+
+    def _is_whole(self, entry: ImageEntry, digest: Digest) -> bool:
+        if isinstance(self.dest, RegistryEnd) or self.sound is None:
+            return True  # its storage can't be looked into; each copy is proved when it is made
+        storage, repository = self.dest.storage, entry.dest.repository
+        try:
+            closure = storage.closure(repository, digest, entry.platforms)
+        except RegwrapError:
+            return False
+        if closure is None or closure.missing:
+            return False
+        return all(self.sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs)
+
+    def _missing(self, closure: Closure) -> tuple[Descriptor, ...]:
+        if self.sound is None:
+            return closure.blobs
+        return tuple(blob for blob in closure.blobs if not self.sound.has(blob))
+
+
+def _whole_closure(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...]) -> Closure | None:
+    closure = closure_of(top, fetch, platforms)
+    if closure is not None and closure.missing:
+        absent = ", ".join(f"{child.platform or 'a manifest'} ({child.digest.short})" for child in closure.missing)
+        raise ImagesFailedError(
+            f"index {top.short} names manifests that are not there: {absent}",
+            hint="push the image again, or choose with platform=… the platforms that are there",
+        )
+    return closure
+
+
+def _refuse_foreign_layers(closure: Closure) -> None:
+    foreign = [blob for blob in closure.blobs if blob.is_foreign]
+    if foreign:
+        raise ImagesFailedError(
+            f"layer {foreign[0].digest.short} is kept outside of registries (a Windows base layer)",
+            hint="such an image can't be pulled without internet; push it with its layers included, or drop it",
+        )

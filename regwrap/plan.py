@@ -1,0 +1,111 @@
+"""Decide what a sync does, from what was observed: a Copy or a Skip for each image, why, and in which order. Pure.
+
+`--dry-run` prints the very values that the real run carries out.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+
+from regwrap.closure import Closure
+from regwrap.imagelist import ImageEntry
+from regwrap.model import Descriptor, Digest
+
+
+class Reason(StrEnum):
+    """Why an image is copied or not, in the words that the user reads."""
+
+    ABSENT = "not there yet"
+    MOVED = "the tag points to another image there"
+    DAMAGED = "there, but not whole: it is sent again"
+    SAME = "already there, same digest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Both ends of one image. `there` is what the destination's tag points to now; `missing` are the blobs that the
+    destination lacks; `whole` says that the destination has all of the image as it is at the source."""
+
+    entry: ImageEntry
+    digest: Digest
+    there: Digest | None
+    whole: bool
+    closure: Closure | None
+    missing: tuple[Descriptor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unseen:
+    """An image that could not be observed; `error` goes to the report."""
+
+    entry: ImageEntry
+    error: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """`missing` are the blobs that have to travel; two copies that miss the same blob never run at the same time."""
+
+    entry: ImageEntry
+    digest: Digest
+    reason: Reason
+    closure: Closure
+    missing: tuple[Descriptor, ...]
+
+    @property
+    def bytes_missing(self) -> int:
+        return sum(blob.size for blob in self.missing)
+
+    @property
+    def claims(self) -> frozenset[Digest]:
+        return frozenset(blob.digest for blob in self.missing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    entry: ImageEntry
+    digest: Digest
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`copies` in the order in which they should start; `skips` and `unseen` in the list's order."""
+
+    copies: tuple[Copy, ...]
+    skips: tuple[Skip, ...]
+    unseen: tuple[Unseen, ...]
+
+    @property
+    def bytes_missing(self) -> int:
+        """Bytes that have to travel, each blob counted once."""
+        return sum({b.digest: b.size for copy in self.copies for b in copy.missing}.values())
+
+
+def make_plan(observations: tuple[Observed | Unseen, ...]) -> Plan:
+    """What has to be done. Big shared blobs first: the images that wait for them then find them."""
+    seen = [item for item in observations if isinstance(item, Observed)]
+    copies = [_copy(item, item.closure) for item in seen if item.closure is not None and not item.whole]
+    skips = [Skip(entry=o.entry, digest=o.digest, reason=Reason.SAME) for o in seen if o.whole]
+    return Plan(
+        copies=tuple(_ordered(copies)),
+        skips=tuple(skips),
+        unseen=tuple(item for item in observations if isinstance(item, Unseen)),
+    )
+
+
+def _copy(item: Observed, closure: Closure) -> Copy:
+    damaged = Reason.DAMAGED if item.there == item.digest else Reason.MOVED
+    reason = Reason.ABSENT if item.there is None else damaged
+    return Copy(entry=item.entry, digest=item.digest, reason=reason, closure=closure, missing=item.missing)
+
+
+def _ordered(copies: list[Copy]) -> list[Copy]:
+    wanted = Counter(digest for copy in copies for digest in copy.claims)
+
+    def weight(copy: Copy) -> tuple[int, int, str]:
+        shared = sum(blob.size for blob in copy.missing if wanted[blob.digest] > 1)
+        return (-shared, -copy.bytes_missing, str(copy.entry.dest))
+
+    return sorted(copies, key=weight)

@@ -1,0 +1,279 @@
+"""Results as text or JSON, and progress while running. stdout is the result, stderr the story.
+
+On a terminal one live line shows the whole; elsewhere (a CI log) plain lines come as images end, never a carriage
+return. Lines are written whole, under one lock.
+"""
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from enum import Enum
+from pathlib import Path
+from typing import Final, TextIO
+
+from regwrap.deploy import DeployReport
+from regwrap.doctor import DoctorReport
+from regwrap.errors import IntegrityError, RegwrapError, ToolError
+from regwrap.examine import Inspection, VerifyReport
+from regwrap.imagelist import ImageEntry
+from regwrap.model import Digest, Platform
+from regwrap.pipeline import PackageReport, ReleaseReport
+from regwrap.plan import Copy, Plan
+from regwrap.sync import Copied, Failed, SyncReport
+
+_REDRAW_SECONDS: Final = 0.2
+_PLAIN_SECONDS: Final = 15.0
+_SHOWN_IMAGES: Final = 3
+
+
+def human_bytes(count: float) -> str:
+    """Decimal units, as disks and registries count: 1.2 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+class Progress:
+    """Hears what a run tells (it is `sync.Events` too) and shows it on `stream`."""
+
+    def __init__(self, stream: TextIO, *, quiet: bool, live: bool) -> None:
+        self.stream = stream
+        self.quiet = quiet
+        self.live = live and not quiet
+        self.step = ""
+        self.expected = 0
+        self.done = 0
+        self.running: dict[str, float] = {}
+        self.under_way: Callable[[], int] = lambda: 0
+        self._since = time.monotonic()
+        self._drawn = False
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    @contextmanager
+    def shown(self) -> Iterator["Progress"]:
+        """Show progress for the length of the block."""
+        thread = threading.Thread(target=self._redraw, name="progress", daemon=True)
+        if not self.quiet:
+            thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            if not self.quiet:
+                thread.join()
+            with self._lock:
+                self._clear()
+
+    def say(self, text: str) -> None:
+        """A line of the story."""
+        if not self.quiet:
+            self.line(text)
+
+    def line(self, text: str) -> None:
+        """A line that is shown even when quiet: a failure."""
+        with self._lock:
+            self._clear()
+            print(text, file=self.stream, flush=True)
+
+    def expect(self, step: str, expected: int) -> None:
+        with self._lock:
+            self.step, self.expected, self.done = step, expected, 0
+            self.under_way = lambda: 0
+            self._since = time.monotonic()
+
+    def on_bytes(self, count: int) -> None:
+        with self._lock:
+            self.done += count
+
+    def watch(self, under_way: Callable[[], int]) -> None:
+        self.under_way = under_way
+
+    def started(self, copy: Copy) -> None:
+        with self._lock:
+            self.running[str(copy.entry.dest)] = time.monotonic()
+
+    def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None:
+        self.say(f"{copy.entry.dest}: attempt {attempt} failed, trying again: {error}")
+
+    def finished(self, outcome: Copied | Failed) -> None:
+        entry = outcome.copy.entry if isinstance(outcome, Copied) else outcome.entry
+        with self._lock:
+            self.running.pop(str(entry.dest), None)
+            self.done += outcome.sent if isinstance(outcome, Copied) else 0
+        if isinstance(outcome, Copied):
+            self.say(f"{entry.dest}: copied {human_bytes(outcome.sent)} in {outcome.seconds:.1f} s")
+        else:
+            self.line(_failure(outcome))
+
+    def _redraw(self) -> None:
+        pause = _REDRAW_SECONDS if self.live else _PLAIN_SECONDS
+        while not self._stop.wait(pause):
+            text = self.status()
+            with self._lock:
+                if text and self.live:
+                    self._clear()
+                    self.stream.write(text[:110])
+                    self.stream.flush()
+                    self._drawn = True
+                elif text:
+                    print(text, file=self.stream, flush=True)
+
+    def status(self) -> str:
+        """The whole in one line: bytes, speed, what remains, the images in work. Empty where nothing is under way."""
+        with self._lock:
+            done, expected, step = self.done, self.expected, self.step
+            running = sorted(self.running, key=lambda name: self.running[name])
+        if not step or (done >= expected and not running):
+            return ""
+        with suppress(OSError):
+            done = min(expected, done + self.under_way())
+        seconds = max(0.001, time.monotonic() - self._since)
+        speed = done / seconds
+        left = f", {(expected - done) / speed:.0f} s left" if speed and done < expected else ""
+        more = f" +{len(running) - _SHOWN_IMAGES}" if len(running) > _SHOWN_IMAGES else ""
+        images = f" [{' '.join(running[:_SHOWN_IMAGES])}{more}]" if running else ""
+        return f"{step}: {human_bytes(done)} of {human_bytes(expected)}, {human_bytes(speed)}/s{left}{images}"
+
+    def _clear(self) -> None:
+        if self._drawn:
+            self.stream.write("\r\x1b[K")
+            self._drawn = False
+
+
+def _failure(failed: Failed) -> str:
+    hint = f"\n    {failed.hint}" if failed.hint else ""
+    tries = f" (after {failed.attempts} attempts)" if failed.attempts > 1 else ""
+    return f"{failed.entry.dest}: FAILED{tries}, line {failed.entry.line}: {failed.error}{hint}"
+
+
+def plan_text(plan: Plan) -> str:
+    """What a sync would do, a line an image, each with its reason."""
+    rows = [("copy", c.entry, human_bytes(c.bytes_missing), str(c.reason)) for c in plan.copies]
+    rows += [("skip", s.entry, "", str(s.reason)) for s in plan.skips]
+    rows += [("fail", u.entry, "", u.error) for u in plan.unseen]
+    lines = table([(action, _arrow(entry), size, reason) for action, entry, size, reason in rows])
+    total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} there already"
+    return "\n".join([*lines, total + (f", {len(plan.unseen)} can't be had" if plan.unseen else "")])
+
+
+def _arrow(entry: ImageEntry) -> str:
+    source, dest = str(entry.source), str(entry.dest)
+    return source if source == dest else f"{source} -> {dest}"
+
+
+def sync_text(report: SyncReport) -> str:
+    counts = f"{len(report.copied)} copied, {len(report.skipped)} already there, {len(report.failed)} failed"
+    retries = sum(item.attempts - 1 for item in report.copied)
+    again = f", {retries} retries" if retries else ""
+    return f"{counts}; {human_bytes(report.sent)} sent in {report.seconds:.1f} s{again}"
+
+
+def failures_text(report: SyncReport) -> str:
+    return "\n".join(_failure(failed) for failed in report.failed)
+
+
+def package_text(report: PackageReport) -> str:
+    return (
+        f"{report.path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.file_bytes)}"
+        f" in {report.seconds:.1f} s"
+    )
+
+
+def release_text(report: ReleaseReport) -> str:
+    return "\n".join(
+        (
+            f"sync:    {sync_text(report.sync)}",
+            f"package: {package_text(report.package)}",
+            f"verify:  {report.verify.images} images and {report.verify.blobs} blobs are right",
+            f"sha256:  {report.sha256}",
+        )
+    )
+
+
+def deploy_text(report: DeployReport, root: Path, *, dry_run: bool) -> str:
+    if dry_run:
+        new, moved = len(report.tags_added), len(report.tags_replaced)
+        return f"would deploy {report.images} images to {root}: {new} new tags, {moved} moved tags"
+    parts = [
+        f"{report.images} images are in {root}: {len(report.tags_added)} new tags",
+        f"{len(report.tags_replaced)} moved",
+        f"{report.blobs_added} blobs added ({human_bytes(report.bytes_added)})",
+        *([f"{report.mended} damaged blobs mended"] if report.mended else []),
+    ]
+    return ", ".join(parts)
+
+
+def verify_text(report: VerifyReport) -> str:
+    if report.problems:
+        return "\n".join(report.problems)
+    return f"{report.path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.bytes)}: all right"
+
+
+def inspect_text(inspection: Inspection) -> str:
+    rows = [("IMAGE", "DIGEST", "KIND", "PLATFORMS", "SIZE", "ALONE")]
+    for image in inspection.images:
+        platforms = ",".join(image.platforms) + (f" (-{image.omitted})" if image.omitted else "")
+        size, alone = human_bytes(image.size), human_bytes(image.alone)
+        rows.append((image.image, image.digest, image.kind, platforms or "-", size, alone))
+    total = (
+        f"{len(inspection.images)} images, {inspection.blobs} blobs with {human_bytes(inspection.blob_bytes)},"
+        f" file {human_bytes(inspection.file_bytes)}"
+    )
+    return "\n".join([*table(rows), total])
+
+
+def doctor_text(report: DoctorReport) -> str:
+    rows = [("", "WHAT", "FOUND", "NEEDED FOR", "TO DO")]
+    for check in report.checks:
+        rows.append(("ok" if check.ok else "--", check.name, check.found, ", ".join(check.needed_for), check.advice))
+    return "\n".join(table(rows))
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as their widest text, two blanks between, nothing behind the last."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def error_text(error: RegwrapError) -> str:
+    """What happened, what the tool said, what to do."""
+    problems = error.problems if isinstance(error, IntegrityError) else ()
+    detail = error.detail.strip()
+    lines = [f"regwrap: {error.message}" + (f": {detail}" if detail and "\n" not in detail else "")]
+    lines += [f"  {line}" for line in detail.splitlines()] if "\n" in detail else []
+    lines += [f"  {problem}" for problem in problems]
+    lines += [f"  -> {error.hint}"] if error.hint else []
+    return "\n".join(lines)
+
+
+def to_json(result: object) -> str:
+    """One JSON document of a result; digests, platforms and paths as text."""
+    return json.dumps(_plain(result), indent=1, sort_keys=True)
+
+
+def _plain(value: object) -> object:  # noqa: PLR0911  one line a kind of value
+    if isinstance(value, Digest | Platform | Path | Enum):
+        return str(value)
+    if isinstance(value, ImageEntry):
+        return {"source": str(value.source), "dest": str(value.dest), "line": value.line}
+    if isinstance(value, Copy):
+        return {"entry": _plain(value.entry), "digest": str(value.digest), "reason": str(value.reason),
+                "bytes_missing": value.bytes_missing}  # fmt: skip
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def is_live(stream: TextIO, environ: dict[str, str]) -> bool:
+    """A live line only on a real terminal that is no CI log."""
+    return stream.isatty() and environ.get("TERM", "dumb") != "dumb" and not environ.get("CI")

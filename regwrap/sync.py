@@ -1,0 +1,151 @@
+"""Carry out a Plan: workers, retries, outcomes. One image's failure is a value and never stops the others.
+
+Two copies that miss the same blob do not run at the same time: the first brings it, the others then find it. There
+are no barriers: what can start, starts, in the plan's order.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from regwrap.carry import Carrier
+from regwrap.errors import ImagesFailedError, IntegrityError, ToolError
+from regwrap.imagelist import ImageEntry
+from regwrap.model import Digest
+from regwrap.plan import Copy, Plan, Skip
+from regwrap.tools.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """`sent` in bytes, `seconds` with all attempts."""
+
+    copy: Copy
+    sent: int
+    attempts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    entry: ImageEntry
+    error: str
+    hint: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """What came of a plan: every image is in exactly one of the three."""
+
+    copied: tuple[Copied, ...]
+    skipped: tuple[Skip, ...]
+    failed: tuple[Failed, ...]
+    seconds: float
+
+    @property
+    def sent(self) -> int:
+        """Bytes that travelled."""
+        return sum(item.sent for item in self.copied)
+
+
+class Events(Protocol):
+    """What a run tells while it goes on; called from several threads."""
+
+    def started(self, copy: Copy) -> None: ...
+    def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None: ...
+    def finished(self, outcome: Copied | Failed) -> None: ...
+
+
+def run_plan(plan: Plan, carrier: Carrier, *, jobs: int, retry: RetryPolicy, events: Events) -> SyncReport:
+    """Copy what the plan says, `jobs` at a time. An interruption ends the waits and is raised again."""
+    started = time.monotonic()
+    work = _Work(carrier=carrier, retry=retry, events=events)
+    outcomes = _run_ready(
+        _Queue(list(plan.copies), by_repository=carrier.exclusive_repositories), work.copy, jobs, retry
+    )
+    unseen = [Failed(entry=u.entry, error=u.error, hint=u.hint, attempts=1) for u in plan.unseen]
+    failed = sorted([o for o in outcomes if isinstance(o, Failed)] + unseen, key=lambda f: f.entry.line)
+    return SyncReport(
+        copied=tuple(o for o in outcomes if isinstance(o, Copied)),
+        skipped=plan.skips,
+        failed=tuple(failed),
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    carrier: Carrier
+    retry: RetryPolicy
+    events: Events
+
+    def copy(self, copy: Copy) -> Copied | Failed:
+        started, attempts = time.monotonic(), 1
+
+        def on_retry(attempt: int, error: ToolError) -> None:
+            nonlocal attempts
+            attempts = attempt + 1
+            self.events.retrying(copy, attempt, error)
+
+        self.events.started(copy)
+        outcome: Copied | Failed
+        try:
+            sent = self.retry.call(lambda: self.carrier.carry(copy), on_retry=on_retry)
+            seconds = time.monotonic() - started
+            outcome = Copied(copy=copy, sent=sent, attempts=attempts, seconds=seconds)
+        except (ToolError, IntegrityError, ImagesFailedError) as error:
+            outcome = Failed(entry=copy.entry, error=str(error), hint=error.hint, attempts=attempts)
+        self.events.finished(outcome)
+        return outcome
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The copies that wait, and what those under way have claimed: blobs, and repositories where that matters."""
+
+    waiting: list[Copy]
+    by_repository: bool
+    brought: set[Digest] = field(default_factory=set)
+    claimed: set[Digest] = field(default_factory=set)
+    repositories: set[str] = field(default_factory=set)
+
+    def take(self) -> Copy | None:
+        """The first copy that nothing under way disturbs."""
+        for position, copy in enumerate(self.waiting):
+            free = self.claimed.isdisjoint(copy.claims - self.brought)
+            if free and not (self.by_repository and copy.entry.dest.repository in self.repositories):
+                self.claimed |= copy.claims - self.brought
+                self.repositories.add(copy.entry.dest.repository)
+                return self.waiting.pop(position)
+        return None
+
+    def give_back(self, copy: Copy, *, done: bool) -> None:
+        self.claimed -= copy.claims
+        self.repositories.discard(copy.entry.dest.repository)
+        if done:
+            self.brought |= copy.claims
+
+
+def _run_ready(
+    queue: _Queue, work: Callable[[Copy], Copied | Failed], jobs: int, retry: RetryPolicy
+) -> list[Copied | Failed]:
+    outcomes: list[Copied | Failed] = []
+    running: dict[Future[Copied | Failed], Copy] = {}
+    with ThreadPoolExecutor(jobs, thread_name_prefix="copy") as pool:
+        try:
+            while queue.waiting or running:
+                while len(running) < jobs and (copy := queue.take()) is not None:
+                    running[pool.submit(work, copy)] = copy
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    copy, outcome = running.pop(future), future.result()
+                    queue.give_back(copy, done=isinstance(outcome, Copied))
+                    outcomes.append(outcome)
+        except BaseException:
+            retry.stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return outcomes

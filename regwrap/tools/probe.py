@@ -1,0 +1,251 @@
+"""Small questions to a registry over kept-alive HTTP: a digest by HEAD, a manifest, a config, a blob's size.
+
+It is an optimisation of skopeo, which costs a process start a question. Whatever is odd (an answer that is no
+registry's, credential helpers, a redirect of a manifest) raises UnsureError, and the caller asks skopeo instead.
+A digest in a header is a claim; what matters is hashed by the caller.
+"""
+
+import base64
+import json
+import re
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+import urllib3
+
+from regwrap.errors import RegwrapError, ToolError
+from regwrap.model import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Digest, ParseError
+from regwrap.tools.access import Registry
+
+_ACCEPT: Final = ", ".join(MANIFEST_TYPES)
+_CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
+_DOCKER_HUB: Final = "registry-1.docker.io"
+
+
+class UnsureError(RegwrapError):
+    """The probe can't tell; skopeo shall. Caught in `observe` and `carry`."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """Questions to one registry; safe to use from several threads. `timeout` in seconds a request.
+
+    `environment` holds HTTP_PROXY, HTTPS_PROXY, NO_PROXY where they are meant to count.
+    """
+
+    registry: Registry
+    timeout: float
+    connections: int
+    environment: tuple[tuple[str, str], ...] = ()
+    _authorization: dict[str, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _manager: urllib3.PoolManager | None = None
+    _scheme: str = ""
+
+    def digest(self, repository: str, tag: str) -> Digest | None:
+        """What the tag points to, by one HEAD request; None where the registry has no such tag."""
+        answer = self._ask("HEAD", repository, f"manifests/{tag}")
+        if answer is None:
+            return None
+        try:
+            return Digest.parse(answer.headers.get("Docker-Content-Digest", ""))
+        except ParseError as error:
+            raise UnsureError(f"{self.registry.host} named no digest for {repository}:{tag}") from error
+
+    def manifest(self, repository: str, reference: str | Digest) -> bytes | None:
+        """A manifest's bytes, not verified; None where it is absent."""
+        answer = self._ask("GET", repository, f"manifests/{reference}")
+        return None if answer is None else self._body(answer)
+
+    def small_blob(self, repository: str, digest: Digest) -> bytes | None:
+        """A config's bytes, not verified; None where it is absent."""
+        answer = self._ask("GET", repository, f"blobs/{digest}", redirect=True)
+        return None if answer is None else self._body(answer)
+
+    def blob_size(self, repository: str, digest: Digest) -> int | None:
+        """Bytes of a blob as the registry has it; None where it is absent."""
+        answer = self._ask("HEAD", repository, f"blobs/{digest}", redirect=True)
+        if answer is None:
+            return None
+        length = answer.headers.get("Content-Length", "")
+        if not length.isdigit():
+            raise UnsureError(f"{self.registry.host} named no size for {digest.short}")
+        return int(length)
+
+    def _body(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        try:
+            body = answer.read(MAX_MANIFEST_BYTES + 1)
+        except urllib3.exceptions.HTTPError as error:
+            raise ToolError(f"{self.registry.host} cut its answer off", detail=str(error), transient=True) from error
+        finally:
+            answer.release_conn()
+        if len(body) > MAX_MANIFEST_BYTES:
+            answer.close()
+            raise UnsureError(f"{self.registry.host} sent more than {MAX_MANIFEST_BYTES} bytes for a manifest")
+        return body
+
+    def _ask(
+        self, method: str, repository: str, rest: str, *, redirect: bool = False
+    ) -> urllib3.BaseHTTPResponse | None:
+        path = f"/v2/{repository}/{rest}"
+        answer = self._send(method, path, self._authorization.get(repository), redirect=redirect)
+        if answer.status == 401 and self._authorize(answer, repository):
+            answer = self._send(method, path, self._authorization.get(repository), redirect=redirect)
+        if answer.status == 200:
+            return answer
+        answer.drain_conn()
+        if answer.status == 404 and _is_registry(answer):
+            return None
+        if answer.status == 429 or answer.status >= 500:
+            raise ToolError(f"{self.registry.host} answered {answer.status} to {path}", transient=True)
+        raise UnsureError(f"{self.registry.host} answered {answer.status} to {method} {path}")
+
+    def _send(self, method: str, path: str, authorization: str | None, *, redirect: bool) -> urllib3.BaseHTTPResponse:
+        headers = {"Accept": _ACCEPT, **({"Authorization": authorization} if authorization else {})}
+        host = _DOCKER_HUB if self.registry.host == "docker.io" else self.registry.host
+        schemes = [self._scheme] if self._scheme else self._schemes()
+        for scheme in schemes:
+            try:
+                answer = self._pool(scheme, host).request(
+                    method, f"{scheme}://{host}{path}", headers=headers, redirect=redirect, preload_content=False
+                )
+            except urllib3.exceptions.SSLError as error:
+                if scheme == schemes[-1]:
+                    raise UnsureError(f"{host}: {error}") from error
+                continue
+            except urllib3.exceptions.HTTPError as error:
+                raise ToolError(f"{host} could not be reached", detail=_reason(error), transient=True) from error
+            self._scheme = scheme
+            return answer
+        raise UnsureError(f"{host} speaks neither HTTPS nor HTTP")
+
+    def _schemes(self) -> list[str]:
+        if self.registry.plain_http:
+            return ["http"]
+        return ["https"] if self.registry.tls_verify else ["https", "http"]
+
+    def _pool(self, scheme: str, host: str) -> urllib3.PoolManager:
+        with self._lock:
+            if self._manager is None:
+                self._manager = self._new_pool(scheme, host)
+            return self._manager
+
+    def _new_pool(self, scheme: str, host: str) -> urllib3.PoolManager:
+        # One probe asks one host; redirects to a blob store may go elsewhere, so a few pools are kept.
+        options = {
+            "num_pools": 4,
+            "maxsize": self.connections,
+            "retries": urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5),
+            "timeout": urllib3.Timeout(connect=self.timeout, read=self.timeout),
+            "ssl_context": _ssl_context(self.registry, dict(self.environment)),
+        }
+        variables = dict(self.environment)
+        proxy = variables.get(f"{scheme.upper()}_PROXY", "")
+        if proxy and not _is_direct(host, variables.get("NO_PROXY", "")):
+            return urllib3.ProxyManager(proxy, **options)  # type: ignore[arg-type]  # a dict of mixed options
+        return urllib3.PoolManager(**options)  # type: ignore[arg-type]
+
+    def _authorize(self, answer: urllib3.BaseHTTPResponse, repository: str) -> bool:
+        """Answer the registry's challenge (RFC 7235; distribution's docs/spec/auth/token.md)."""
+        answer.drain_conn()
+        kind, _, parameters = answer.headers.get("WWW-Authenticate", "").partition(" ")
+        basic = _basic_credentials(self.registry)
+        if kind.lower() == "basic":
+            if basic is None:
+                return False
+            self._authorization[repository] = f"Basic {basic}"
+            return True
+        if kind.lower() == "bearer":
+            self._authorization[repository] = f"Bearer {self._token(dict(_CHALLENGE.findall(parameters)), basic)}"
+            return True
+        return False
+
+    def _token(self, challenge: Mapping[str, str], basic: str | None) -> str:
+        realm = challenge.get("realm", "")
+        if urlsplit(realm).scheme not in {"http", "https"} or self._manager is None:
+            raise UnsureError(f"{self.registry.host} names no token server")
+        query = urlencode({key: challenge[key] for key in ("service", "scope") if key in challenge})
+        headers = {"Authorization": f"Basic {basic}"} if basic else {}
+        try:
+            answer = self._manager.request("GET", f"{realm}?{query}", headers=headers)
+            document = json.loads(answer.data) if answer.status == 200 else {}
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            raise UnsureError(f"the token server of {self.registry.host} failed") from error
+        token = document.get("token") or document.get("access_token") if isinstance(document, dict) else None
+        if not isinstance(token, str):
+            raise UnsureError(f"the token server of {self.registry.host} answered {answer.status}")
+        return token
+
+
+def _is_direct(host: str, no_proxy: str) -> bool:
+    """NO_PROXY as Go reads it (golang.org/x/net/http/httpproxy): names with their subdomains, or `*`."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    entries = [entry.strip().removeprefix("*").removeprefix(".") for entry in no_proxy.split(",") if entry.strip()]
+    return any(entry in {"", name, host} or name.endswith(f".{entry}") for entry in entries)
+
+
+def _is_registry(answer: urllib3.BaseHTTPResponse) -> bool:
+    headers = answer.headers
+    return "Docker-Distribution-Api-Version" in headers or "json" in headers.get("Content-Type", "")
+
+
+def _reason(error: Exception) -> str:
+    return re.sub(r"<[^>]*object at 0x[0-9a-f]+>:? ?", "", str(error))
+
+
+def _ssl_context(registry: Registry, variables: Mapping[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=variables.get("SSL_CERT_FILE"), capath=variables.get("SSL_CERT_DIR"))
+    if not registry.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if registry.cert_dir is not None:
+        # the same convention as docker and skopeo: *.crt are CAs, *.cert with *.key a client's certificate
+        for path in sorted(registry.cert_dir.glob("*.crt")):
+            context.load_verify_locations(cafile=path)
+        for path in sorted(registry.cert_dir.glob("*.cert")):
+            context.load_cert_chain(path, path.with_suffix(".key"))
+    return context
+
+
+def _basic_credentials(registry: Registry) -> str | None:
+    """`user:password` in base64 from the authfile (containers-auth.json(5)); None where it has no entry."""
+    if registry.authfile is None:
+        return None
+    document = _read_json(registry.authfile)
+    helpers = document.get("credHelpers")
+    if document.get("credsStore") or (isinstance(helpers, dict) and registry.host in helpers):
+        raise UnsureError(f"{registry.authfile} names a credential helper for {registry.host}")
+    auths = document.get("auths")
+    for key in _auth_keys(registry.host):
+        entry = auths.get(key) if isinstance(auths, dict) else None
+        if isinstance(entry, dict) and isinstance(entry.get("auth"), str):
+            if entry.get("identitytoken"):
+                raise UnsureError(f"{registry.authfile} has an identity token for {registry.host}")
+            return _checked_base64(entry["auth"], registry.authfile)
+    return None
+
+
+def _auth_keys(host: str) -> tuple[str, ...]:
+    hub = ("https://index.docker.io/v1/", "index.docker.io") if host == "docker.io" else ()
+    return (host, f"https://{host}", f"http://{host}", f"https://{host}/v1/", f"https://{host}/v2/", *hub)
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UnsureError(f"{path} can't be read: {error}") from error
+    return document if isinstance(document, dict) else {}
+
+
+def _checked_base64(text: str, path: Path) -> str:
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise UnsureError(f"{path}: an auth entry is not base64") from error
+    return text

@@ -1,0 +1,69 @@
+"""docker-registry on a loopback port, for the length of a block.
+
+Its configuration is regwrap's alone: the environment is built from nothing (REGISTRY_* would override the file), no
+blob cache (it lies when the directory changes behind it), no upload purging, output into a file (an unread pipe
+freezes it). An answer counts only with the nonce of this start: the port alone proves nothing.
+"""
+
+import http.client
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from regwrap.errors import ToolError
+from regwrap.tools.access import Registry
+from regwrap.tools.runner import Command, Runner, Server, Tool, last_lines
+
+_START_SECONDS: Final = 20.0
+_LISTENING: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
+_NONCE_HEADER: Final = "X-Regwrap-Nonce"
+
+
+@contextmanager
+def served_registry(runner: Runner, root: Path, *, scratch: Path) -> Iterator[Registry]:
+    """Serve the storage at `root` read-only on a free loopback port. Call from the main thread. Raises ToolError."""
+    nonce = secrets.token_hex(16)
+    config = scratch / f"registry-{nonce}.yml"
+    config.write_text(json.dumps(_config(root, nonce)), encoding="utf-8")  # JSON is YAML
+    log = scratch / f"registry-{nonce}.log"
+    command = Command(tool=Tool.DOCKER_REGISTRY, args=("serve", f"{config}"))
+    with runner.serving(command, log) as server:
+        port = _ready_port(server, nonce)
+        yield Registry(host=f"127.0.0.1:{port}", tls_verify=False, plain_http=True)
+
+
+def _config(root: Path, nonce: str) -> dict[str, object]:
+    return {
+        "version": "0.1",
+        "log": {"level": "info", "accesslog": {"disabled": True}},
+        "storage": {
+            "filesystem": {"rootdirectory": f"{root}"},
+            "maintenance": {"uploadpurging": {"enabled": False}, "readonly": {"enabled": True}},
+        },
+        "http": {"addr": "127.0.0.1:0", "headers": {_NONCE_HEADER: [nonce], "X-Content-Type-Options": ["nosniff"]}},
+    }
+
+
+def _ready_port(server: Server, nonce: str) -> int:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and server.is_alive():
+        text = server.log.read_text(encoding="utf-8", errors="replace")
+        match = _LISTENING.search(text)
+        if match and _answers(int(match[1]), nonce):
+            return int(match[1])
+        time.sleep(0.02)
+    said = last_lines(server.log.read_text(encoding="utf-8", errors="replace"))
+    raise ToolError("docker-registry did not start", detail=said)
+
+
+def _answers(port: int, nonce: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/v2/")
+        return connection.getresponse().headers.get(_NONCE_HEADER) == nonce
+    return False

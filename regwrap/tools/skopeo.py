@@ -1,0 +1,186 @@
+"""skopeo, hermetic: its flags, its texts, and which of its failures may pass.
+
+Every failure of skopeo has exit code 1, so the text decides (`classify`). Nothing of the machine's or the user's
+configuration reaches it by accident: environment from nothing, a private HOME, its own registries.conf in which each
+repository has an entry of its own (a longer prefix wins over /etc/containers/registries.conf.d), an explicit authfile
+or none. It never retries by itself: it would only retry what does not matter (containers/image retries few errors).
+"""
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from regwrap.errors import ToolError
+from regwrap.model import Digest
+from regwrap.tools.access import Registry, Timeouts
+from regwrap.tools.runner import Command, Runner, RunResult, Tool, last_lines
+
+_ABSENT: Final = re.compile(r"manifest unknown|name unknown|NAME_UNKNOWN|invalid status code from registry 404")
+
+# (text of skopeo 1.9.3, may it pass, what to do), the first match counts; recorded in tests/transcripts
+_TRANSIENT: Final = re.compile(
+    r"toomanyrequests|received unexpected HTTP status: (5\d\d|429)|invalid status code from registry (5\d\d|429)"
+    r"|connection refused|connection reset by peer|unexpected EOF|broken pipe|use of closed network connection|: EOF"
+    r"|context deadline exceeded|i/o timeout|TLS handshake timeout|no route to host|network is unreachable"
+    r"|Digest did not match|digest invalid|manifest blob unknown|failed to read from destination repository"
+    r"|server misbehaving|temporary failure in name resolution|blob upload (unknown|invalid)"
+)
+_HINTS: Final = (
+    (r"unauthorized|authentication required|invalid username/password", "check the registry's authfile (skopeo login)"),
+    (r"denied:", "the account may not do this there"),
+    (r"no such host", "check the registry's name, in the list and in the configuration"),
+    (r"server gave HTTP response to HTTPS client", "the registry speaks plain HTTP: url http://… or tls_verify: false"),
+    (r"x509:", "give the registry's CA with cert_dir (a directory with ca.crt), or tls_verify: false"),
+    (r"no space left on device|disk quota exceeded", "the disk is full: free space, then run it again"),
+    (r"is blocked in", "the machine's /etc/containers/registries.conf blocks that registry"),
+    (r"invalid character '<'", "a proxy or login page answered instead of the registry"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """One image in a registry: by tag or by digest, never by both (skopeo refuses that)."""
+
+    registry: Registry
+    repository: str
+    reference: str | Digest
+
+    @property
+    def url(self) -> str:
+        separator = "@" if isinstance(self.reference, Digest) else ":"
+        return f"docker://{self.registry.host}/{self.repository}{separator}{self.reference}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skopeo:
+    """Starts skopeo. `home` is a private directory of this run; all its skopeos share one blob-info cache there.
+
+    `environment` is what outside registries need (proxies), read from the user's by the caller on purpose.
+    """
+
+    runner: Runner
+    home: Path
+    timeouts: Timeouts
+    environment: tuple[tuple[str, str], ...] = ()
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def manifest(self, remote: Remote) -> bytes | None:
+        """The raw manifest; None where the registry has no such image. Raises ToolError."""
+        args = ("inspect", "--raw", "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
+        result = self._run((remote,), args, inherit=())
+        if result.exit_code == 0:
+            return result.stdout
+        if _ABSENT.search(result.stderr):
+            return None
+        raise failure(f"could not read {_bare(remote)}", result)
+
+    def copy_to_layout(self, source: Remote, layout: Path, shared_blobs: Path, *, inherit: tuple[int, ...]) -> None:
+        """Copy one image into the OCI layout `layout`; blobs whose file is in `shared_blobs` are not fetched again.
+
+        One layout per copy: parallel writers of one layout lose tags with exit 0.
+        """
+        args = (
+            "copy", "--quiet", "--retry-times", "0", "--all", "--preserve-digests",
+            *_side("src-", source.registry),
+            "--dest-shared-blob-dir", f"{shared_blobs}",
+            "--dest-oci-accept-uncompressed-layers",
+            "--", source.url, f"oci:{layout}:image",
+        )  # fmt: skip
+        result = self._run((source,), args, inherit=inherit)
+        if result.exit_code != 0:
+            raise failure(f"could not copy {_bare(source)}", result)
+
+    def copy(self, source: Remote, dest: Remote) -> None:
+        """Copy with every platform and the digest kept. Raises ToolError. Exit 0 proves nothing: the caller does."""
+        args = (
+            "copy", "--quiet", "--retry-times", "0", "--all", "--preserve-digests",
+            *_side("src-", source.registry),
+            *_side("dest-", dest.registry),
+            "--", source.url, dest.url,
+        )  # fmt: skip
+        result = self._run((source, dest), args, inherit=())
+        if result.exit_code != 0:
+            raise failure(f"could not copy {_bare(source)} to {_bare(dest)}", result)
+
+    def _run(self, remotes: tuple[Remote, ...], args: tuple[str, ...], *, inherit: tuple[int, ...]) -> RunResult:
+        own = self.home / f"run-{next(self._numbers)}"
+        (own / "registries.d").mkdir(parents=True)
+        conf = own / "registries.conf"
+        conf.write_text(_registries_conf(remotes), encoding="utf-8")
+        command = Command(
+            tool=Tool.SKOPEO,
+            args=(
+                "--insecure-policy",
+                "--registries.d", f"{own}/registries.d",
+                "--registries-conf", f"{conf}",
+                "--tmpdir", f"{own}",
+                "--command-timeout", f"{self.timeouts.copy:.0f}s",
+                *args,
+            ),
+            env=(*self.environment, *self._private_environment()),
+            timeout=self.timeouts.copy,
+            stall=self.timeouts.stall,
+            ok_codes=(0, 1),
+            inherit=inherit,
+        )  # fmt: skip
+        return self.runner.run(command)
+
+    def _private_environment(self) -> tuple[tuple[str, str], ...]:
+        # As root containers/image keeps the blob-info cache in /var/lib whatever HOME says, shared with the whole
+        # machine and with a lock that can hang. This variable makes it look at XDG_DATA_HOME as for other users;
+        # if a later version ignores it, only the privacy of the cache is lost.
+        return (
+            ("HOME", os.fspath(self.home)),
+            ("XDG_DATA_HOME", os.fspath(self.home)),
+            ("_CONTAINERS_ROOTLESS_UID", "1000"),
+        )
+
+
+def failure(what: str, result: RunResult) -> ToolError:
+    """The ToolError for a skopeo that ended with exit code 1."""
+    said = fatal_text(result.stderr)
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, said)), "")
+    return ToolError(what, detail=said, hint=hint, transient=_TRANSIENT.search(said) is not None)
+
+
+def is_absent(stderr: str) -> bool:
+    return _ABSENT.search(stderr) is not None
+
+
+def fatal_text(stderr: str) -> str:
+    """What skopeo gives as the reason: the msg of its last `level=fatal` line, unquoted; else its last lines."""
+    for line in reversed(stderr.splitlines()):
+        match = re.search(r'level=fatal msg=("(?:[^"\\]|\\.)*")', line)
+        if match:
+            return str(json.loads(match[1])) if _is_json(match[1]) else match[1]
+    return last_lines(stderr)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _bare(remote: Remote) -> str:
+    return remote.url.removeprefix("docker://")
+
+
+def _side(side: str, registry: Registry) -> tuple[str, ...]:
+    return (
+        f"--{side}tls-verify={'true' if registry.tls_verify else 'false'}",
+        *((f"--{side}authfile", f"{registry.authfile}") if registry.authfile else (f"--{side}no-creds",)),
+        *((f"--{side}cert-dir", f"{registry.cert_dir}") if registry.cert_dir else ()),
+    )
+
+
+def _registries_conf(remotes: tuple[Remote, ...]) -> str:
+    names = sorted({f"{remote.registry.host}/{remote.repository}" for remote in remotes})
+    return "".join(f'[[registry]]\nprefix = "{name}"\nlocation = "{name}"\n' for name in names)

@@ -1,0 +1,41 @@
+"""GNU tar: the reproducible flags, in one place."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from regwrap.tools.runner import Command, Runner, Tool
+
+RECORD_BLOCKS: Final = 128  # 64 KiB records write at the speed of cat; the padding makes them part of the format
+_STALL_SECONDS: Final = 600.0
+
+
+def create_tar(runner: Runner, output: Path, parts: Sequence[tuple[Path, Sequence[str]]], *, scratch: Path) -> None:
+    """Write the members `(directory, names below it)` to `output`, in exactly that order.
+
+    The bytes depend on names and contents alone. Raises ToolError; a warning (a file that changed while it was
+    read) is a failure too, since GNU tar pads what shrank with zeros and exits with 1.
+    """
+    places: list[str] = []
+    for number, (directory, names) in enumerate(parts):
+        names_file = scratch / f"members-{number}"
+        names_file.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
+        places += ["-C", f"{directory}", "-T", f"{names_file}"]
+    runner.run(
+        Command(
+            tool=Tool.TAR,
+            args=(
+                "--create", "--file", f"{output}",
+                "--format=gnu",
+                "--blocking-factor", f"{RECORD_BLOCKS}",
+                "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0",
+                "--mode=a-st,u=rw,go=r",
+                "--hard-dereference",
+                # these three have to stand before -T to have an effect on it
+                "--no-recursion", "--null", "--verbatim-files-from",
+                *places,
+            ),
+            stall=_STALL_SECONDS,
+        )
+    )  # fmt: skip
