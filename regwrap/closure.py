@@ -83,7 +83,8 @@ class _Walk:
 
     def _visit_children(self, index: Index, wanted: set[Digest], depth: int) -> None:
         for child in index.manifests:
-            if child.digest in self.manifests:
+            if known := self.manifests.get(child.digest):
+                _check_size(child, known.raw)
                 continue
             if child.digest not in wanted:
                 self.omitted[child.digest] = child
@@ -92,8 +93,7 @@ class _Walk:
             if raw is None:
                 self.missing[child.digest] = child
                 continue
-            if len(raw) != child.size:
-                raise IntegrityError(f"manifest {child.digest.short} has {len(raw)} bytes, its index says {child.size}")
+            _check_size(child, raw)
             self.visit(parsed(child.digest, raw), depth + 1)
 
     def closure(self) -> Closure:
@@ -107,9 +107,15 @@ class _Walk:
             top=list(self.manifests.values())[-1],
             manifests=tuple(self.manifests.values()),
             blobs=tuple(blobs.values()),
-            omitted=tuple(self.omitted.values()),
+            # another index may have brought what one of them left out
+            omitted=tuple(child for child in self.omitted.values() if child.digest not in self.manifests),
             missing=tuple(self.missing.values()),
         )
+
+
+def _check_size(child: Descriptor, raw: bytes) -> None:
+    if len(raw) != child.size:
+        raise IntegrityError(f"manifest {child.digest.short} has {len(raw)} bytes, its index says {child.size}")
 
 
 def _is_for(child: Descriptor, platform: Platform) -> bool:

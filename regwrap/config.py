@@ -5,7 +5,6 @@ credentials) is read here, from the `environ` that is passed in, and handed on a
 """
 
 import difflib
-import ipaddress
 import json
 import os
 import re
@@ -22,19 +21,18 @@ from regwrap.tools.access import Place, Registry, Timeouts
 from regwrap.tools.retry import RetryPolicy
 
 MAX_CONFIG_BYTES: Final = 1024 * 1024
-MAX_JOBS: Final = 64
-
-_DEFAULT_JOBS: Final = 8
-_MAX_ATTEMPTS: Final = 20
 _MAX_SECONDS: Final = 7 * 24 * 3600
 _KEYS: Final = ("registries", "source", "archive", "jobs", "retry", "timeouts")
 _REGISTRY_KEYS: Final = ("url", "storage", "authfile", "tls_verify", "cert_dir")
 _RETRY_KEYS: Final = ("attempts", "wait", "max_wait")
 _TIMEOUT_KEYS: Final = ("stall", "copy", "request", "lock")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
+# Docker's rule for registries that are insecure by nature.
+_LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
+_KINDS: Final = {dict: "a mapping", list: "a list", bytes: "binary data", int: "a very large number"}
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,26 +66,25 @@ class Flags:
 
 def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Config:
     """Flags over environment over file over defaults. Raises UsageError with a line for each problem."""
-    home = _home(environ)
-    path = _find_file(flags, environ, cwd)
-    root = _Section(
-        file=path, base=path.parent if path else cwd, home=home, values=_read_file(path) if path else {}, problems=[]
-    )
+    home = Path(environ.get("HOME") or Path.home())
+    file = _find_file(flags, environ, cwd, home)
+    values = _read_file(file) if file else {}
+    root = _Section(where=f"{file}: ", base=file.parent if file else cwd, home=home, values=values, problems=[])
     root.expect_keys(_KEYS)
     authfile = _default_authfile(environ, home)
-    archive_root = _xdg(environ, "XDG_DATA_HOME", home / ".local/share") / "regwrap/archive"
+    archive = _xdg(environ, "XDG_DATA_HOME", home / ".local/share") / "regwrap/archive"
     plain = Config(
-        path=path,
+        path=file,
         registries=_read_registries(root, authfile),
         source=None,
-        archive=Place(name="archive", storage=archive_root),
-        jobs=_DEFAULT_JOBS,
-        retry=_read_retry(root),
-        timeouts=_read_timeouts(root),
+        archive=Place(name="archive", storage=archive),
+        jobs=8,
+        retry=_read_retry(root.section("retry", _RETRY_KEYS)),
+        timeouts=_read_timeouts(root.section("timeouts", _TIMEOUT_KEYS)),
         default_authfile=authfile,
         environment=_outside_environment(environ),
     )
-    config = _with_overrides(plain, flags, root, environ=environ, cwd=cwd)
+    config = _with_choices(plain, _said(flags, environ, root, cwd), home)
     if root.problems:
         raise UsageError("\n".join(root.problems))
     return config
@@ -95,8 +92,8 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
 
 def registry_for(config: Config, host: str) -> Registry:
     """How to reach `host`: as it is configured (the first entry counts), else with Docker's defaults."""
-    place = _place_of_host(config, host)
-    return place.registry or _registry("", host, authfile=config.default_authfile)
+    configured = (place.registry for place in config.registries if place.registry and place.registry.host == host)
+    return next(configured, None) or _registry("", host, authfile=config.default_authfile)
 
 
 def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
@@ -107,95 +104,72 @@ def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
     named = {place.name: place for place in config.registries}
     if text in named:
         return named[text]
-    if "://" in text:
-        return _place_of_url(text, config)
-    if text.startswith((".", "/", "~")) or "/" in text or (text and _is_there(base / text, Path.is_dir)):
+    is_url = "://" in text
+    if not is_url and (text.startswith((".", "/", "~")) or "/" in text or (text and _is_there(base / text, Path.is_dir))):
         return Place(name=text, storage=_path(text, base, home))
+    if is_url or "@" in text:
+        return _place_of_url(text, config)
     if is_host(text) and ("." in text or ":" in text or text == "localhost"):
-        return _place_of_host(config, text)
-    _refuse_credentials(text)
+        return _place_of_host(text, config)
     known = f"; {_advice(text, named)}" if named else ""
     raise UsageError(f"{_shown(text)} is neither a configured registry, nor a host, nor a directory{known}")
 
 
 def _place_of_url(text: str, config: Config) -> Place:
+    """The place of the host; http:// or https:// in the text counts more than what is configured."""
     scheme, host = _parse_url(text)
-    place = _place_of_host(config, host)
-    if place not in config.registries:
-        return Place(name=host, registry=_registry(scheme, host, authfile=config.default_authfile))
-    # Neither silently in the clear where the user says https, nor the other way round.
-    if scheme and place.registry and place.registry.plain_http != (scheme == "http"):
-        speaks = "http" if place.registry.plain_http else "https"
-        raise UsageError(f"{text}: the registry {_shown(place.name)} is configured with {speaks}; change its url there")
+    place, is_http = _place_of_host(host, config), scheme == "http"
+    if place.registry and scheme and place.registry.plain_http != is_http:
+        return replace(place, registry=replace(place.registry, plain_http=is_http, tls_verify=not is_http))
     return place
 
 
-def _place_of_host(config: Config, host: str) -> Place:
-    for place in config.registries:
-        if place.registry and place.registry.host == host:
-            return place
-    return Place(name=host, registry=_registry("", host, authfile=config.default_authfile))
+def _place_of_host(host: str, config: Config) -> Place:
+    registry = registry_for(config, host)
+    return next((p for p in config.registries if p.registry == registry), Place(name=host, registry=registry))
 
 
-# Precedence
+def _said(flags: Flags, environ: Mapping[str, str], root: "_Section", cwd: Path) -> tuple["_Section", ...]:
+    """Who may set source, archive and jobs, the strongest first. An empty variable counts as unset."""
+    options = {"source": flags.source, "archive": flags.archive, "jobs": flags.jobs}
+    variables = {key: environ.get(f"REGWRAP_{key}") or None for key in ("SOURCE", "ARCHIVE", "JOBS")}
+    jobs = variables["JOBS"] or ""
+    numbers = {"JOBS": int(jobs)} if re.fullmatch(r"[0-9]{1,9}", jobs) else {}
+    return (
+        replace(root, where="--", base=cwd, values={**options}),
+        replace(root, where="REGWRAP_", base=cwd, values={**variables, **numbers}),
+        root,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    """A value with where it was said, and what its relative paths are relative to."""
+def _with_choices(plain: Config, said: tuple["_Section", ...], home: Path) -> Config:
+    def chosen(key: str, parse: Callable[[object, Path], T], default: D) -> T | D:
+        """The precedence, in this one place: flag, environment, file, default."""
+        for section in said:
+            for name in (key, key.upper()):
+                if section.values.get(name) is not None:
+                    return section.get(name, lambda value, base=section.base: parse(value, base), default)
+        return default
 
-    value: object
-    origin: str
-    base: Path
+    def place(value: object, base: Path) -> Place:
+        return place_of(_text(value), plain, base=base, home=home)
 
-
-def _with_overrides(plain: Config, flags: Flags, root: "_Section", *, environ: Mapping[str, str], cwd: Path) -> Config:
-    def chosen(key: str, flag: object, in_file: object) -> _Setting:
-        """The precedence, in this one place. Empty variables count as unset."""
-        variable = f"REGWRAP_{key.upper()}"
-        if flag is not None:
-            return _Setting(flag, f"--{key}", cwd)
-        if environ.get(variable):
-            return _Setting(environ[variable], variable, cwd)
-        return _Setting(in_file, root.label(key), root.base)
-
-    def place(setting: _Setting, default: Place | None) -> Place | None:
-        if setting.value is None:
-            return default
-        try:
-            return place_of(str(setting.value), plain, base=setting.base, home=root.home)
-        except UsageError as error:
-            root.problems.append(f"{setting.origin}: {error.message}")
-            return default
-
-    source = place(chosen("source", flags.source, root.text("source")), None)
-    archive = place(chosen("archive", flags.archive, root.text("archive")), plain.archive)
-    jobs = _jobs(chosen("jobs", flags.jobs, root.whole("jobs", 1, MAX_JOBS)), root.problems)
-    return replace(plain, source=source, archive=archive or plain.archive, jobs=jobs)
-
-
-def _jobs(setting: _Setting, problems: list[str]) -> int:
-    value = setting.value
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
-        value = int(value)
-    if isinstance(value, int) and 1 <= value <= MAX_JOBS:
-        return value
-    if value is not None:
-        problems.append(f"{setting.origin}: expected a whole number from 1 to {MAX_JOBS}, got {_shown(value)}")
-    return _DEFAULT_JOBS
-
-
-# The file
+    return replace(
+        plain,
+        source=chosen("source", place, plain.source),
+        archive=chosen("archive", place, plain.archive),
+        jobs=chosen("jobs", lambda value, _base: _int_in(1, 64)(value), plain.jobs),
+    )
 
 
 def _find_file(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Path | None:
     home = _home(environ)
-    for given, origin in ((flags.config, "--config"), (environ.get("REGWRAP_CONFIG"), "REGWRAP_CONFIG")):
-        if given:
-            path = _path(os.fspath(given), cwd, home)
-            if not _is_there(path, Path.exists):
-                raise UsageError(f"{origin}: the configuration {path} does not exist")
-            return path
+    if given := flags.config or environ.get("REGWRAP_CONFIG"):
+        path = _path(os.fspath(given), cwd, home)
+        if not _is_there(path, Path.exists):
+            hint = "it is named by --config" if flags.config else "it is named by REGWRAP_CONFIG"
+            raise UsageError(f"the configuration {path} does not exist", hint=hint)
+        return path
     candidates = (cwd / "regwrap.yaml", _xdg(environ, "XDG_CONFIG_HOME", home / ".config") / "regwrap/config.yaml")
     return next((path for path in candidates if _is_there(path, Path.exists)), None)
 
@@ -212,33 +186,26 @@ def _read_file(path: Path) -> dict[object, object]:
         document = _parse_yaml(data.decode(), path)
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 (byte {error.start + 1})") from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
+    if document is not None and not isinstance(document, dict):
         raise UsageError(f"{path}: expected a mapping (key: value), got {_shown(document)}")
-    return document
+    return document or {}
 
 
 def _parse_yaml(text: str, path: Path) -> object:
     try:
-        loader = _Loader(text)
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
+        return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         what = ", ".join(part for part in (error.context, error.problem) if part)
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}"
-        raise UsageError(f"{where}: {_printable(what)}") from error
+        raise UsageError(f"{where}: {what[:200]}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
         raise UsageError(f"{path}:{line}:{column}: a control character, which YAML does not allow") from error
-    except RecursionError as error:
-        raise UsageError(f"{path}: too deeply nested") from error
-    except (ValueError, OverflowError) as error:  # a date or a number that Python cannot hold
-        raise UsageError(f"{path}: not a value: {_printable(str(error))}") from error
+    except (RecursionError, ValueError, OverflowError) as error:  # also a date or a number that Python can't hold
+        what = "too deeply nested" if isinstance(error, RecursionError) else f"a value can't be read: {error}"
+        raise UsageError(f"{path}: {what[:200]}") from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -265,10 +232,7 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Section:
-    """A mapping of the file. What is wrong in it goes to `problems`, which all sections share.
-
-    A key without a value counts as not there: that is what remains when its children are commented out.
-    """
+    """A mapping of the file. What is wrong in it goes to `problems`, which all sections share."""
 
     file: Path | None
     base: Path
@@ -278,128 +242,124 @@ class _Section:
     name: str = ""
 
     def label(self, key: object) -> str:
-        return f"{self.file}: {f'{self.name}.{key}' if self.name else key}"
+        return f"{self.file}: {self.name}.{key}" if self.name else f"{self.file}: {key}"
 
     def expect_keys(self, known: Collection[str]) -> None:
-        where = f"{self.file}: {self.name}: " if self.name else f"{self.file}: "
-        for key in self.values:
-            if key not in known:
-                self.problems.append(f"{where}unknown key {_shown(key)}; {_advice(str(key), known)}")
+        where = f"{self.file}: {self.name}" if self.name else f"{self.file}"
+        unknown = (key for key in self.values if key not in known)
+        self.problems.extend(f"{where}: unknown key {_shown(key)}; {_advice(str(key), known)}" for key in unknown)
 
-    def section(self, key: str) -> "_Section":
-        value = self._typed(key, dict, "a mapping (key: value)") or {}
-        return replace(self, values=value, name=f"{self.name}.{key}" if self.name else key)
+    def section(self, key: str, known: Collection[str] | None) -> "_Section":
+        parse = _parser((dict,), "a mapping (key: value)", lambda _mapping: True)
+        section = replace(self, values=self.get(key, parse, {}), name=f"{self.name}.{key}" if self.name else key)
+        if known is not None:
+            section.expect_keys(known)
+        return section
 
-    def text(self, key: str) -> str | None:
-        return self._typed(key, str, "a text")
+    def get(self, key: object, parse: Callable[[object], T], default: D) -> T | D:
+        # A key without a value counts as not there: that remains when its children are commented out.
+        return _collected(self.problems, self.label(key), self.values.get(key), parse, default)
 
-    def switch(self, key: str) -> bool | None:
-        return self._typed(key, bool, "true or false")
+    def path(self, key: str, is_right: Callable[[Path], bool] = lambda _path: True, kind: str = "") -> Path | None:
+        def parse(value: object) -> Path:
+            path = _path(_text(value), self.base, self.home)
+            if not _is_there(path, is_right):
+                raise UsageError(f"there is no {kind} {path}")
+            return path
 
-    def whole(self, key: str, low: int, high: int) -> int | None:
-        value = self.values.get(key)
-        if value is None or (isinstance(value, int) and not isinstance(value, bool) and low <= value <= high):
-            return value
-        return self.refuse(key, f"expected a whole number from {low} to {high}, got {_shown(value)}")
+        return self.get(key, parse, None)
 
-    def seconds(self, key: str, default: float, *, low: int = 1) -> float:
-        value = self.values.get(key)
-        if value is None:
-            return default
-        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= _MAX_SECONDS:
-            return float(value)
-        self.refuse(key, f"expected a number of seconds from {low} to {_MAX_SECONDS}, got {_shown(value)}")
+
+def _collected(problems: list[str], origin: str, value: object, parse: Callable[[object], T], default: D) -> T | D:
+    if value is None:
         return default
-
-    def path(self, key: str, is_right: Callable[[Path], bool] | None = None, kind: str = "") -> Path | None:
-        """The path that `key` gives; with `is_right` it must be there and be a `kind`."""
-        text = self.text(key)
-        if text is None:
-            return None
-        try:
-            path = _path(text, self.base, self.home)
-        except UsageError as error:
-            return self.refuse(key, error.message)
-        if is_right and not _is_there(path, is_right):
-            return self.refuse(key, f"there is no {kind} {path}")
-        return path
-
-    def refuse(self, key: object, problem: str) -> None:
-        self.problems.append(f"{self.label(key)}: {problem}")
-
-    def _typed(self, key: str, kind: type[T], expected: str) -> T | None:
-        value = self.values.get(key)
-        if value is None or isinstance(value, kind):
-            return value
-        return self.refuse(key, f"expected {expected}, got {_shown(value)}")
+    try:
+        return parse(value)
+    except UsageError as error:
+        problems.append(f"{origin}: {error.message}")
+        return default
 
 
 def _read_registries(root: _Section, authfile: Path | None) -> tuple[Place, ...]:
-    section = root.section("registries")
-    places = []
+    section = root.section("registries", None)
+    names = [name for name in section.values if isinstance(name, str) and _NAME.fullmatch(name)]
     for name in section.values:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            section.refuse(name, f"expected a name of letters, digits, . _ or -, got {_shown(name)}")
-            continue
-        places.append(_read_place(section.section(name), name, authfile))
-    return tuple(places)
+        if name not in names:
+            where = f"{section.file}: registries"
+            section.problems.append(f"{where}: expected a name of letters, digits, . _ or -, got {_shown(name)}")
+    return tuple(_read_place(name, section.section(name, _REGISTRY_KEYS), authfile) for name in names)
 
 
-def _read_place(section: _Section, name: str, authfile: Path | None) -> Place:
-    section.expect_keys(_REGISTRY_KEYS)
-    if section.values.get("url") is None and section.values.get("storage") is None:
-        section.problems.append(f"{section.file}: {section.name}: needs a url or a storage")
-    return Place(name=name, registry=_read_registry(section, authfile), storage=section.path("storage"))
-
-
-def _read_registry(section: _Section, authfile: Path | None) -> Registry | None:
-    url = section.text("url")
-    tls_verify = section.switch("tls_verify")
+def _read_place(name: str, section: _Section, authfile: Path | None) -> Place:
+    scheme, host = section.get("url", _parse_url, ("", ""))
+    storage = section.path("storage")
+    tls_verify = section.get("tls_verify", _parser((bool,), "true or false", lambda _flag: True), None)
     own_authfile = section.path("authfile", Path.is_file, "file")
     cert_dir = section.path("cert_dir", Path.is_dir, "directory")
-    if url is None:
-        return None
-    try:
-        scheme, host = _parse_url(url)
-    except UsageError as error:
-        return section.refuse("url", error.message)
+    if section.values.get("url") is None and section.values.get("storage") is None:
+        section.problems.append(f"{section.file}: {section.name}: needs a url or a storage")
     if scheme == "http" and tls_verify:
-        return section.refuse("tls_verify", "true does not go with an http:// url")
-    return _registry(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir)
+        section.problems.append(f"{section.label('tls_verify')}: true does not go with an http:// url")
+    registry = _registry(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir)
+    return Place(name=name, registry=registry if host else None, storage=storage)
 
 
-def _read_retry(root: _Section) -> RetryPolicy:
-    section, default = root.section("retry"), RetryPolicy()
-    section.expect_keys(_RETRY_KEYS)
+def _read_retry(section: _Section) -> RetryPolicy:
+    default = RetryPolicy()
     return RetryPolicy(
-        attempts=section.whole("attempts", 1, _MAX_ATTEMPTS) or default.attempts,
-        wait=section.seconds("wait", default.wait, low=0),
-        max_wait=section.seconds("max_wait", default.max_wait, low=0),
+        attempts=section.get("attempts", _int_in(1, 20), default.attempts),
+        wait=section.get("wait", _seconds_from(0), default.wait),
+        max_wait=section.get("max_wait", _seconds_from(0), default.max_wait),
     )
 
 
-def _read_timeouts(root: _Section) -> Timeouts:
-    section, default = root.section("timeouts"), Timeouts()
-    section.expect_keys(_TIMEOUT_KEYS)
+def _read_timeouts(section: _Section) -> Timeouts:
+    default = Timeouts()
     return Timeouts(
-        stall=section.seconds("stall", default.stall),
-        copy=section.seconds("copy", default.copy),
-        request=section.seconds("request", default.request),
-        lock=section.seconds("lock", default.lock, low=0),
+        stall=section.get("stall", _seconds_from(1), default.stall),
+        copy=section.get("copy", _seconds_from(1), default.copy),
+        request=section.get("request", _seconds_from(1), default.request),
+        lock=section.get("lock", _seconds_from(0), default.lock),
     )
 
 
-# Values
+def _parser(kinds: tuple[type[T], ...], expected: str, is_right: Callable[[T], bool]) -> Callable[[object], T]:
+    def parse(value: object) -> T:
+        # True is an int to Python, not to a user.
+        if isinstance(value, kinds) and isinstance(value, bool) == (bool in kinds) and is_right(value):
+            return value
+        raise UsageError(f"expected {expected}, got {_shown(value)}")
+
+    return parse
 
 
-def _parse_url(url: str) -> tuple[str, str]:
+def _text(value: object) -> str:
+    return _parser((str,), "a text", lambda _text: True)(value)
+
+
+def _int_in(low: int, high: int) -> Callable[[object], int]:
+    return _parser((int,), f"a whole number from {low} to {high}", lambda number: low <= number <= high)
+
+
+def _seconds_from(low: int) -> Callable[[object], float]:
+    expected = f"a number of seconds from {low} to {_MAX_SECONDS}"
+    return _parser((int, float), expected, lambda number: low <= number <= _MAX_SECONDS)
+
+
+def _number(value: object) -> object:
+    """A variable of the environment is a text even where it means a number."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+
+
+def _parse_url(value: object) -> tuple[str, str]:
     """`[http://|https://|docker://]HOST[:PORT]` as scheme (empty where TLS is left open) and host."""
+    url = _text(value)
     _refuse_credentials(url)
     scheme, separator, rest = url.rpartition("://")
-    host = rest.removesuffix("/")
+    host, slash, path = rest.partition("/")
     if separator and scheme.lower() not in {"http", "https", "docker"}:
         raise UsageError(f"expected https:// or http:// or neither, got {_shown(url)}")
-    if is_host(host.partition("/")[0]) and "/" in host:
+    if slash and path:
         raise UsageError(f"expected HOST[:PORT] without a path, got {_shown(url)}")
     if not is_host(host):
         raise UsageError(f"expected HOST[:PORT], got {_shown(url)}")
@@ -412,12 +372,7 @@ def _refuse_credentials(text: str) -> None:
 
 
 def _registry(
-    scheme: str,
-    host: str,
-    *,
-    authfile: Path | None,
-    tls_verify: bool | None = None,
-    cert_dir: Path | None = None,
+    scheme: str, host: str, *, authfile: Path | None, tls_verify: bool | None = None, cert_dir: Path | None = None
 ) -> Registry:
     plain_http = scheme == "http" or (not scheme and _is_loopback(host) and not tls_verify)
     verify = not plain_http if tls_verify is None else tls_verify
@@ -436,11 +391,7 @@ def _is_loopback(host: str) -> bool:
 def _path(text: str, base: Path, home: Path) -> Path:
     if re.match(r"~[^/]", text):
         raise UsageError(f"only ~ and ~/ stand for a home directory, got {_shown(text)}")
-    try:
-        usable = bool(text) and b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        usable = False
-    if not usable:
+    if not text or "\0" in text or re.search(r"[\ud800-\udc7f\udd00-\udfff]", text):  # what os.fsencode refuses
         raise UsageError(f"expected a path, got {_shown(text)}")
     return home / text[2:] if text.startswith("~") else base / text
 
@@ -454,22 +405,14 @@ def _is_there(path: Path, is_right: Callable[[Path], bool]) -> bool:
 
 def _shown(value: object) -> str:
     """A value as it stands in a message: bounded, on one line, without control characters."""
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list | set | tuple | bytes):
-        return "binary data" if isinstance(value, bytes) else "a list"
     if isinstance(value, str):
         text = value if len(value) <= 60 else f"{value[:60]}..."
         return json.dumps(text, ensure_ascii=not text.isprintable())
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool | None):
         return json.dumps(value)
-    if isinstance(value, int) and abs(value) > 10**20:  # str() of an int has a limit of 4300 digits, and raises
-        return "a very large number"
-    return str(value)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text[:300])
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**20):
+        return str(value)
+    return _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
 def _advice(word: str, known: Collection[str]) -> str:
@@ -477,11 +420,8 @@ def _advice(word: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(word[:60], known, n=3)
     if not close:
         return f"known: {', '.join(known)}"
-    best = max(close, key=lambda name: len(os.path.commonprefix([word, name])))
-    return f'did you mean "{best}"?'
-
-
-# The environment
+    same = {name: next((n for n, (a, b) in enumerate(zip(word, name, strict=False)) if a != b), 99) for name in close}
+    return f'did you mean "{max(close, key=same.__getitem__)}"?'
 
 
 def _home(environ: Mapping[str, str]) -> Path:
@@ -496,12 +436,12 @@ def _xdg(environ: Mapping[str, str], variable: str, default: Path) -> Path:
 
 def _default_authfile(environ: Mapping[str, str], home: Path) -> Path | None:
     """The first that exists, in the order of containers-auth.json(5)."""
-    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    runtime = environ.get("XDG_RUNTIME_DIR")
     candidates = (
         Path(environ.get("REGISTRY_AUTH_FILE") or "/nonexistent"),
-        Path(runtime) / ("containers/auth.json" if environ.get("XDG_RUNTIME_DIR") else "auth.json"),
+        Path(runtime, "containers/auth.json") if runtime else Path(f"/run/containers/{os.getuid()}/auth.json"),
         _xdg(environ, "XDG_CONFIG_HOME", home / ".config") / "containers/auth.json",
-        Path(environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json",
+        Path(environ.get("DOCKER_CONFIG") or home / ".docker", "config.json"),
     )
     return next((path for path in candidates if _is_there(path, Path.is_file)), None)
 
@@ -512,10 +452,11 @@ def _outside_environment(environ: Mapping[str, str]) -> tuple[tuple[str, str], .
     Behind a proxy the loopback stays direct, where regwrap's own registries listen. Configured registries are not
     added: whether they are behind the proxy is the user's to say.
     """
-    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-    found = {name: environ.get(name) or environ.get(name.lower()) or "" for name in proxies}
+    found = {
+        key: environ.get(key) or environ.get(key.lower()) or "" for key in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    }
     if found["HTTP_PROXY"] or found["HTTPS_PROXY"]:
-        entries = [entry.strip() for entry in found["NO_PROXY"].split(",") if entry.strip()]
-        found["NO_PROXY"] = ",".join(dict.fromkeys((*entries, *_LOCAL_HOSTS)))
-    found |= {name: environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
-    return tuple((name, value) for name, value in found.items() if value)
+        entries = (*found["NO_PROXY"].split(","), "127.0.0.1", "localhost", "::1")
+        found["NO_PROXY"] = ",".join(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
+    found |= {key: environ.get(key, "") for key in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+    return tuple((key, value) for key, value in found.items() if value)

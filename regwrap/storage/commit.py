@@ -9,6 +9,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -67,6 +68,7 @@ class RealFiles:
 
     def make_directory(self, path: Path) -> None:
         if path.is_dir():
+            self._mend(path)
             return
         self.make_directory(path.parent)
         try:
@@ -74,6 +76,13 @@ class RealFiles:
         except FileExistsError:
             return
         self._own(path, self.owner.mode)
+
+    def _mend(self, path: Path) -> None:
+        # a run that was killed right after its mkdir left an empty directory with the mode and owner of that run,
+        # which the registry may not be able to read
+        if Owner.of(path) != self.owner and not any(path.iterdir()):
+            with suppress(PermissionError):
+                self._own(path, self.owner.mode)
 
     def write(self, path: Path, data: bytes) -> None:
         path.write_bytes(data)

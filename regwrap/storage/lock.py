@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +36,7 @@ def locked_storage(
         return
     try:
         _acquire(descriptor, path, exclusive=exclusive, deadline=time.monotonic() + timeout, on_wait=on_wait)
-        if exclusive:
-            _sign(descriptor)
+        _sign(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n" if exclusive else "")
         yield descriptor
     finally:
         os.close(descriptor)
@@ -78,8 +77,9 @@ def _holder(descriptor: int) -> str:
     return text or "a reader of it"
 
 
-def _sign(descriptor: int) -> None:
-    # for the message only; the lock itself is the kernel's
-    text = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text, 0)
+def _sign(descriptor: int, text: str) -> None:
+    # For the message only; the lock itself is the kernel's, and a full disk must not prevent it. A reader signs with
+    # nothing: the writer before it is gone.
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)

@@ -52,7 +52,8 @@ class Storage:
     def blobs(self) -> Iterator[Digest]:
         """Every blob directory, sorted, whatever is in it."""
         for prefix in sorted(entry.name for entry in _scan(self.root / layout.BLOBS)):
-            yield from _hex_names(self.root / layout.BLOBS / prefix)
+            names = _hex_names(self.root / layout.BLOBS / prefix)
+            yield from (digest for digest in names if digest.hex[:2] == prefix)  # elsewhere no registry looks for it
 
     def resolve(self, repository: str, tag: str) -> Digest | None:
         """What the tag points to; None where it is absent or its link is damaged."""

@@ -16,7 +16,7 @@ T = TypeVar("T")
 class RetryPolicy:
     """`attempts` in all; waits between them grow from `wait` to `max_wait` seconds, with jitter.
 
-    `stopping` ends all waits at once when the run is being stopped.
+    `stopping` ends all waits at once when the run is being stopped, and nothing is tried again.
     """
 
     attempts: int = 4
@@ -27,16 +27,24 @@ class RetryPolicy:
     def call(self, work: Callable[[], T], *, on_retry: Callable[[int, ToolError], None]) -> T:
         """`work()`, again while it raises a transient ToolError. The last error is raised as it is."""
 
+        last: ToolError | None = None
+
         def before_sleep(state: tenacity.RetryCallState) -> None:
+            nonlocal last
             error = state.outcome.exception() if state.outcome else None
             if isinstance(error, ToolError):
+                last = error
                 on_retry(state.attempt_number, error)
+
+        def sleep(seconds: float) -> None:
+            if self.stopping.wait(seconds) and last is not None:
+                raise last
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, ToolError) and e.transient),
             stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_when_event_set(self.stopping),
             wait=tenacity.wait_random_exponential(multiplier=self.wait, max=self.max_wait),
-            sleep=tenacity.sleep_using_event(self.stopping),
+            sleep=sleep,
             before_sleep=before_sleep,
             reraise=True,
         )

@@ -59,7 +59,8 @@ class Command:
     @property
     def shown(self) -> str:
         """The only printable form: quoted and redacted."""
-        return redacted(shlex.join((self.tool, *self.args)), self.secrets)
+        # before the quoting, which would change a secret with a quote in it
+        return shlex.join(redacted(arg, self.secrets) for arg in (self.tool, *self.args))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +135,12 @@ class ShExecutor:
         output: tuple[IO[bytes], IO[bytes]],
         inherit: tuple[int, ...],
     ) -> Process:
+        def keep_open() -> None:
+            # in the child: `_pass_fds` only spares them from being closed before the exec, which still closes what
+            # Python opened (PEP 446)
+            for descriptor in inherit:
+                os.set_inheritable(descriptor, True)  # noqa: FBT003  its only form
+
         with Path(os.devnull).open("rb") as nothing:
             running = sh.Command(argv[0])(
                 *argv[1:],
@@ -147,6 +154,7 @@ class ShExecutor:
                 _new_session=False,
                 _new_group=True,
                 _pass_fds=set(inherit),
+                _preexec_fn=keep_open,
                 _ok_code=list(range(-64, 256)),
                 _return_cmd=True,
             )
@@ -154,7 +162,7 @@ class ShExecutor:
 
 
 def redacted(text: str, secrets: tuple[str, ...]) -> str:
-    for secret in secrets:
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be the beginning of another
         if secret:
             text = text.replace(secret, "***")
     return text

@@ -1,0 +1,282 @@
+"""Small images and real storages: valid manifests, layers that are real archives, few bytes, always the same ones."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import stat
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from regwrap.model import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Digest,
+    Manifest,
+    parse_manifest,
+)
+from regwrap.storage import layout
+
+Kind = Literal["oci", "docker"]
+
+_CONFIG_TYPE = {
+    "oci": "application/vnd.oci.image.config.v1+json",
+    "docker": "application/vnd.docker.container.image.v1+json",
+}
+_LAYER_TYPE = {
+    "oci": "application/vnd.oci.image.layer.v1.tar+gzip",
+    "docker": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+}
+
+
+@dataclass(frozen=True)
+class Image:
+    """`manifests` has children before parents, the top last; `blobs` are configs and layers."""
+
+    manifests: tuple[bytes, ...]
+    blobs: tuple[bytes, ...]
+
+    @cached_property
+    def top(self) -> Digest:
+        return Digest.of(self.manifests[-1])
+
+    @property
+    def raw(self) -> bytes:
+        return self.manifests[-1]
+
+
+def make_layer(name: str, content: bytes = b"content\n") -> bytes:
+    """A gzipped archive with one file in it."""
+    return gzip.compress(_tar(name, content), mtime=0)
+
+
+def make_config(layers: Sequence[bytes], platform: str = "linux/amd64") -> bytes:
+    """A config whose diff ids fit `layers`."""
+    os_name, architecture, *variant = platform.split("/")
+    document = {
+        "architecture": architecture,
+        "os": os_name,
+        **({"variant": variant[0]} if variant else {}),
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(_unpacked(layer))) for layer in layers]},
+        "history": [{"created_by": "tests"} for _ in layers],
+    }
+    return json.dumps(document).encode()
+
+
+def make_manifest(config: bytes, layers: Sequence[bytes], kind: Kind = "oci") -> bytes:
+    return _document(
+        OCI_MANIFEST if kind == "oci" else DOCKER_MANIFEST,
+        config=_descriptor(_CONFIG_TYPE[kind], config),
+        layers=[_descriptor(_LAYER_TYPE[kind], layer) for layer in layers],
+    )
+
+
+def make_index(children: Sequence[bytes], platforms: Sequence[str | None] = (), kind: Kind = "oci") -> bytes:
+    """An index of manifests or of indexes. `platforms` may be shorter than `children`; None names no platform."""
+    padded = [*platforms, *[None] * (len(children) - len(platforms))]
+    return _document(
+        OCI_INDEX if kind == "oci" else DOCKER_LIST,
+        manifests=[_child(child, platform) for child, platform in zip(children, padded, strict=True)],
+    )
+
+
+def make_image(
+    seed: str, *, kind: Kind = "oci", platform: str = "linux/amd64", layers: Sequence[bytes] | None = None
+) -> Image:
+    """A single image; `seed` makes its only layer, unless `layers` are given."""
+    content = [make_layer(seed)] if layers is None else list(layers)
+    config = make_config(content, platform)
+    return Image(manifests=(make_manifest(config, content, kind),), blobs=(config, *content))
+
+
+def make_multi_image(
+    seed: str, platforms: Sequence[str] = ("linux/amd64", "linux/arm64"), *, kind: Kind = "oci"
+) -> Image:
+    """An index with one image for each platform; they share one layer."""
+    shared = make_layer(f"{seed}-shared")
+    images = [
+        make_image(seed, kind=kind, platform=platform, layers=[shared, make_layer(f"{seed}-{platform}")])
+        for platform in platforms
+    ]
+    return index_of(images, platforms, kind=kind)
+
+
+def index_of(images: Sequence[Image], platforms: Sequence[str | None] = (), *, kind: Kind = "oci") -> Image:
+    """An image whose index names the tops of `images`, which may be indexes themselves."""
+    index = make_index([image.raw for image in images], platforms, kind)
+    return Image(
+        manifests=(*dict.fromkeys(raw for image in images for raw in image.manifests), index),
+        blobs=tuple(dict.fromkeys(blob for image in images for blob in image.blobs)),
+    )
+
+
+def make_storage(root: Path, images: Mapping[str, Image]) -> Path:
+    """A storage at `root` with `images` by `REPOSITORY:TAG`, as docker-registry would have written it."""
+    (root / layout.REPOSITORIES).mkdir(parents=True, exist_ok=True)
+    for name, image in images.items():
+        repository, _, tag = name.rpartition(":")
+        add_untagged(root, repository, image)
+        put(root / layout.tag_index_link(repository, tag, image.top), str(image.top).encode())
+        put(root / layout.tag_link(repository, tag), str(image.top).encode())
+    return root
+
+
+def add_untagged(root: Path, repository: str, image: Image) -> None:
+    """All of `image` but the tag."""
+    for data in (*image.blobs, *image.manifests):
+        put(root / layout.blob_path(Digest.of(data)), data)
+    for blob in image.blobs:
+        digest = Digest.of(blob)
+        put(root / layout.layer_link(repository, digest), str(digest).encode())
+    for raw in image.manifests:
+        digest = Digest.of(raw)
+        put(root / layout.revision_link(repository, digest), str(digest).encode())
+
+
+def put(path: Path, data: bytes) -> Path:
+    """Write a file and the directories above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+# --- damage: each takes the path of a file that is there
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def add_newline(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\n")
+
+
+def fill_with_garbage(path: Path) -> None:
+    path.write_bytes(b"g" * layout.LINK_BYTES)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def replace_by_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replace_by_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def replace_by_symlink(path: Path) -> None:
+    """The file goes to `NAME.elsewhere`, and a symbolic link to it takes its place."""
+    path.rename(path.with_name(f"{path.name}.elsewhere"))
+    path.symlink_to(f"{path.name}.elsewhere")
+
+
+# --- looking at the result, without regwrap's own reading
+
+
+def snapshot(root: Path) -> dict[str, tuple[str, int, int, str]]:
+    """Each path below `root`: mode, owner, group, and the bytes' digest. Equal trees have equal snapshots."""
+    return {f"{path.relative_to(root)}": _state(path) for path in sorted(root.rglob("*"))}
+
+
+def storage_problems(root: Path) -> set[str]:
+    """Links that dangle or are not links, and tags that point to less than a whole image, each with its path."""
+    problems: set[str] = set()
+    for path in (root / layout.REPOSITORIES).rglob("link"):
+        name = f"{path.relative_to(root)}"
+        digest = _linked(path)
+        if digest is None:
+            problems.add(f"{name}: not a link")
+        elif not _is_sound(root, digest, None):
+            problems.add(f"{name}: dangles")
+        elif path.parent.name == "current":
+            repository = name.removeprefix(f"{layout.REPOSITORIES}/").partition("/_manifests/")[0]
+            problems |= {f"{name}: {lack}" for lack in _lacks(root, repository, digest)}
+    return problems
+
+
+def _lacks(root: Path, repository: str, digest: Digest) -> set[str]:
+    if _linked(root / layout.revision_link(repository, digest)) != digest or not _is_sound(root, digest, None):
+        return {f"no manifest {digest.short}"}
+    manifest = parse_manifest((root / layout.blob_path(digest)).read_bytes())
+    if not isinstance(manifest, Manifest):
+        return {lack for child in manifest.manifests for lack in _lacks(root, repository, child.digest)}
+    return {
+        f"no blob {blob.digest.short}"
+        for blob in manifest.blobs
+        if _linked(root / layout.layer_link(repository, blob.digest)) != blob.digest
+        or not _is_sound(root, blob.digest, blob.size)
+    }
+
+
+def _linked(path: Path) -> Digest | None:
+    if path.is_symlink() or not path.is_file():
+        return None
+    text = path.read_bytes().decode("ascii", errors="replace")
+    prefix, _, digits = text.partition(":")
+    return Digest(digits) if prefix == "sha256" and len(text) == layout.LINK_BYTES else None
+
+
+def _is_sound(root: Path, digest: Digest, size: int | None) -> bool:
+    path = root / layout.blob_path(digest)
+    if path.is_symlink() or not path.is_file():
+        return False
+    data = path.read_bytes()
+    return Digest.of(data) == digest and size in {None, len(data)}
+
+
+def _state(path: Path) -> tuple[str, int, int, str]:
+    status = path.lstat()
+    data = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
+    return stat.filemode(status.st_mode), status.st_uid, status.st_gid, hashlib.sha256(data).hexdigest()[:12]
+
+
+def _document(media_type: str, **content: object) -> bytes:
+    return json.dumps({"schemaVersion": 2, "mediaType": media_type, **content}).encode()
+
+
+def _descriptor(media_type: str, data: bytes) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": str(Digest.of(data)), "size": len(data)}
+
+
+def _child(raw: bytes, platform: str | None) -> dict[str, object]:
+    descriptor = _descriptor(parse_manifest(raw).media_type, raw)
+    if platform is not None:
+        keys = ("os", "architecture", "variant")
+        descriptor["platform"] = dict(zip(keys, platform.split("/"), strict=False))
+    return descriptor
+
+
+def _tar(name: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        member = tarfile.TarInfo(name.replace("/", "-"))
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _unpacked(layer: bytes) -> bytes:
+    return gzip.decompress(layer) if layer.startswith(b"\x1f\x8b") else layer

@@ -1,0 +1,68 @@
+"""Guards and fixtures. Without the `tools` marker no test can start a program, not even by mistake."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from regwrap.tools.runner import Runner, ShExecutor, Tool
+from tests.fakes import Scripted, make_scripted
+from tests.registry import LoopbackRegistry, served_loopback
+
+StartRegistry = Callable[..., LoopbackRegistry]
+
+
+@pytest.fixture(autouse=True)
+def _guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test marked `tools` needs its programs (`tools("tar")` only tar); any other test can start none."""
+    marker = request.node.get_closest_marker("tools")
+    if marker is None:
+        monkeypatch.setattr(ShExecutor, "start", _refuse)
+        monkeypatch.setattr(subprocess.Popen, "__init__", _refuse)
+        return
+    needed = {Tool.SETPRIV, *marker.args} if marker.args else set(Tool)
+    missing = sorted(tool for tool in needed if shutil.which(tool, path=_search_path()) is None)
+    if missing and os.environ.get("REGWRAP_REQUIRE_TOOLS") == "1":
+        pytest.fail(f"not installed: {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def _refuse(*args: object, **_kwargs: object) -> NoReturn:
+    raise AssertionError(f"a program is started in a test without the marker `tools`: {args[1:]}")
+
+
+def _search_path() -> str:
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Scripted:
+    """A Runner whose programs only answer from a script; nothing real is started."""
+    return make_scripted(tmp_path / "scripted")
+
+
+@pytest.fixture
+def real_runner(tmp_path: Path) -> Runner:
+    """A Runner that starts the real programs; only for tests marked `tools`."""
+    scratch = tmp_path / "runner-scratch"
+    scratch.mkdir()
+    return Runner(ShExecutor(), scratch=scratch, search_path=os.environ.get("PATH", os.defpath))
+
+
+@pytest.fixture
+def loopback_registry(tmp_path: Path) -> Iterator[StartRegistry]:
+    """`loopback_registry(root, extra={...})` serves a storage until the test ends; only for tests marked `tools`."""
+    with ExitStack() as stack:
+        numbers = iter(range(1000))
+
+        def start(root: Path, extra: Mapping[str, object] | None = None) -> LoopbackRegistry:
+            scratch = tmp_path / f"registry-{next(numbers)}"
+            return stack.enter_context(served_loopback(root, scratch=scratch, extra=extra))
+
+        yield start
