@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -348,6 +349,9 @@ def _exit_code_of(run: Callable[[], object]) -> int:
     except OSError as error:
         typer.echo(report.error_text(_disk_error(error)), err=True)
         return ExitCode.TOOL
+    except Exception:  # noqa: BLE001  the last resort: a bug must not look like "some images failed"
+        typer.echo(f"{traceback.format_exc()}regwrap: this is a bug in regwrap {__version__}; please report it", err=True)
+        return ExitCode.BUG
     return ExitCode.DONE
 
 

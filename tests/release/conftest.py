@@ -1,0 +1,60 @@
+"""A CI registry with images of every kind, and the command line beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.builders import Image, index_of, make_image, make_layer, make_multi_image, make_storage
+from tests.conftest import StartRegistry
+from tests.release.regwrap_cli import Cli
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`host` serves `images`; `images.list` in the command line's directory lists them all."""
+
+    cli: Cli
+    host: str
+    ci_root: Path
+    images: Mapping[str, Image]
+
+    @property
+    def directory(self) -> Path:
+        return self.cli.directory
+
+    @property
+    def archive(self) -> Path:
+        return self.directory / "home/.local/share/regwrap/archive"
+
+
+def all_kinds() -> dict[str, Image]:
+    """Nested names, both formats, indexes of both kinds, an index in an index, shared layers."""
+    base = make_layer("base", Random(1).randbytes(300_000))
+    return {
+        "app:v1": make_image("app", layers=[base, make_layer("app-1")]),
+        "app:v2": make_image("app2", layers=[base, make_layer("app-2")]),
+        "app/sidecar:v1": make_image("sidecar", kind="docker", layers=[base, make_layer("sidecar")]),
+        "app/sidecar/deep:v1": make_image("deep"),
+        "library/tool:1.0": make_image("tool", kind="docker"),
+        "multi/oci:v1": make_multi_image("multi"),
+        "multi/docker:v1": make_multi_image("list", kind="docker"),
+        "multi/nested:v1": index_of([make_multi_image("inner"), make_image("leaf")], [None, "linux/s390x"]),
+    }
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    directory = tmp_path / "work"
+    directory.mkdir()
+    return Cli(directory)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, cli: Cli, loopback_registry: StartRegistry) -> Scene:
+    images = all_kinds()
+    root = make_storage(tmp_path / "ci", images)
+    (cli.directory / "images.list").write_text("".join(f"{name}\n" for name in images))
+    return Scene(cli=cli, host=loopback_registry(root).host, ci_root=root, images=images)

@@ -1,0 +1,79 @@
+"""Running the command line as a user does, and what the tests need around it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from regwrap.model import Digest
+
+
+@dataclass(frozen=True)
+class Cli:
+    """Starts `python -m regwrap` in `directory`, with a private home and data directory."""
+
+    directory: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        home = self.directory / "home"
+        scratch = self.directory / "scratch"
+        home.mkdir(exist_ok=True)
+        scratch.mkdir(exist_ok=True)
+        return {"PATH": os.environ["PATH"], "HOME": f"{home}", "TMPDIR": f"{scratch}", "LC_ALL": "C.UTF-8"}
+
+    def command(self, *args: str | Path) -> list[str]:
+        return [sys.executable, "-m", "regwrap", *map(os.fspath, args)]
+
+    def __call__(
+        self, *args: str | Path, stdin: str = "", env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*args),
+            cwd=self.directory,
+            env={**self.environment, **(env or {})},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def start(self, *args: str | Path) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self.command(*args),
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def raw_digest(host: str, name: str) -> str:
+    """The digest of what a registry gives for an image, by skopeo: an independent witness."""
+    raw = subprocess.run(
+        ["skopeo", "inspect", "--raw", "--tls-verify=false", "--no-creds", f"docker://{host}/{name}"],
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    return str(Digest.of(raw))
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines of the live processes that mention `text`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(line)
+    return found

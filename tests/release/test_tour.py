@@ -1,0 +1,210 @@
+"""From images.list to a pull from the deployed storage, as a release engineer would do it."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartRegistry
+from tests.release.conftest import Scene
+from tests.release.regwrap_cli import Cli, raw_digest
+
+pytestmark = pytest.mark.tools
+
+
+def test_a_release_is_deployed_and_served_with_the_same_digests(scene: Scene, loopback_registry: StartRegistry) -> None:
+    cli, site = scene.cli, scene.directory / "site"
+
+    released = cli("release", "images.list", "--source", scene.host, "-o", "release-v1.1.tar")
+    assert released.returncode == 0, released.stderr
+    checked = subprocess.run(["sha256sum", "-c", "release-v1.1.tar.sha256"], cwd=scene.directory, check=False)
+    assert checked.returncode == 0
+    facts = json.loads((scene.directory / "release-v1.1.json").read_text())
+    assert facts["images"] == len(scene.images)
+    assert facts["tools"]["skopeo"]
+
+    for command in (
+        ("deploy", "release-v1.1.tar", "site"),
+        ("deploy", "release-v1.1.tar", "site"),
+        ("verify", "site", "--list", "images.list"),
+        ("verify", "release-v1.1.tar", "--list", "images.list"),
+    ):
+        done = cli(*command)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert not (site / ".regwrap/deploy").exists()
+
+    host = loopback_registry(site).host
+    assert {name: raw_digest(host, name) for name in scene.images} == {
+        name: str(image.top) for name, image in scene.images.items()
+    }
+
+
+def test_plain_tar_unpacks_to_a_storage_that_a_registry_serves(
+    scene: Scene, loopback_registry: StartRegistry, tmp_path: Path
+) -> None:
+    assert scene.cli("release", "images.list", "--source", scene.host, "-o", "r.tar").returncode == 0
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    subprocess.run(["tar", "-xf", scene.directory / "r.tar", "-C", plain], check=True)
+
+    host = loopback_registry(plain).host
+
+    assert {raw_digest(host, name) for name in scene.images} == {str(i.top) for i in scene.images.values()}
+
+
+def test_package_gives_the_same_bytes_under_any_umask_and_environment(scene: Scene) -> None:
+    cli = scene.cli
+    assert cli("sync", "images.list", "--source", scene.host).returncode == 0
+    digests = set()
+    odd = {"TZ": "Asia/Tokyo", "LANG": "de_DE.UTF-8", "TAR_OPTIONS": "--remove-files", "SOURCE_DATE_EPOCH": "99"}
+    for number, (mask, env) in enumerate(((0o022, {}), (0o077, odd), (0o000, {"POSIXLY_CORRECT": "1"}))):
+        old = os.umask(mask)
+        try:
+            done = cli("package", "images.list", "-o", f"{number}.tar", env=env)
+        finally:
+            os.umask(old)
+        assert done.returncode == 0, done.stderr
+        digests.add(hashlib.sha256((scene.directory / f"{number}.tar").read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_a_second_sync_says_that_all_is_there_and_starts_no_skopeo(scene: Scene) -> None:
+    first = scene.cli("sync", "images.list", "--source", scene.host)
+    assert f"{len(scene.images)} copied, 0 already there, 0 failed" in first.stdout
+    again = scene.cli("sync", "images.list", "--source", scene.host, "--verbose")
+    assert f"0 copied, {len(scene.images)} already there, 0 failed" in again.stdout
+    assert "skopeo" not in again.stderr
+
+
+def test_dry_run_names_a_reason_for_each_image_and_makes_nothing(scene: Scene) -> None:
+    done = scene.cli("sync", "images.list", "--source", scene.host, "--dry-run")
+    assert done.returncode == 0
+    assert done.stdout.count("not there yet") == len(scene.images)
+    assert not scene.archive.exists()
+
+
+def test_failed_lines_are_a_list_again_and_the_others_are_copied(scene: Scene) -> None:
+    (scene.directory / "some.list").write_text("app:v1\nno/such:v9  # gone\nmulti/oci:v7 => other:v7\n")
+    done = scene.cli("sync", "some.list", "--source", scene.host)
+    assert done.returncode == 1
+    assert "1 copied, 0 already there, 2 failed" in done.stdout
+    assert f"{scene.host} has no no/such:v9" in done.stderr
+    assert (scene.directory / "failed.list").read_text() == "no/such:v9\nmulti/oci:v7 => other:v7\n"
+    assert scene.cli("sync", "failed.list", "--source", scene.host, "--dry-run").returncode == 1
+
+
+def test_every_bad_line_is_reported_and_nothing_is_started(scene: Scene) -> None:
+    (scene.directory / "bad.list").write_text("ok:v1\n--help\nUPPER:v1\na:v1 => x:1\nb:v1 => x:1\n$(id):v1\n")
+    done = scene.cli("sync", "bad.list", "--source", scene.host)
+    assert done.returncode == 2
+    assert [int(n) for n in re.findall(r"bad\.list:(\d+):", done.stderr)][:1] == [2]
+    for line in ("bad.list:2:", "bad.list:3:", "bad.list:5:", "bad.list:6:"):
+        assert line in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not scene.archive.exists()
+
+
+def test_a_list_is_read_from_standard_input_and_the_result_is_json(scene: Scene) -> None:
+    done = scene.cli("sync", "-", "--source", scene.host, "--json", "--quiet", stdin="app:v1\n")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["copied"][0]["copy"]["entry"]["dest"] == "app:v1"
+    assert done.stderr == ""
+
+
+def test_renamed_and_partial_images_arrive_as_the_list_says(scene: Scene, loopback_registry: StartRegistry) -> None:
+    lines = "app:v1 => vendor/app:1\nmulti/oci:v1 platform=linux/arm64\n"
+    (scene.directory / "images.list").write_text(lines)
+    cli = scene.cli
+    assert cli("release", "images.list", "--source", scene.host, "-o", "r.tar").returncode == 0
+    shown = json.loads(cli("inspect", "r.tar", "--json").stdout)
+    assert [(i["image"], i["platforms"], i["omitted"]) for i in shown["images"]] == [
+        ("multi/oci:v1", ["linux/arm64"], 1),
+        ("vendor/app:1", ["linux/amd64"], 0),
+    ]
+    assert cli("deploy", "r.tar", "site").returncode == 0
+    assert cli("verify", "site", "--list", "images.list").returncode == 0
+    host = loopback_registry(scene.directory / "site").host
+    assert raw_digest(host, "multi/oci:v1") == str(scene.images["multi/oci:v1"].top)
+    assert raw_digest(host, "vendor/app:1") == str(scene.images["app:v1"].top)
+
+
+def test_a_platform_that_an_image_does_not_have_is_named(scene: Scene) -> None:
+    lines = "multi/oci:v1 platform=linux/riscv64\napp:v1 platform=linux/arm64\n"
+    done = scene.cli("sync", "-", "--source", scene.host, stdin=lines)
+    assert done.returncode == 1
+    assert "has no linux/riscv64; it has linux/amd64, linux/arm64" in done.stderr
+    assert "is not for linux/arm64; it is for linux/amd64" in done.stderr
+
+
+def test_verify_names_what_is_not_in_the_list(scene: Scene) -> None:
+    assert scene.cli("release", "images.list", "--source", scene.host, "-o", "r.tar").returncode == 0
+    (scene.directory / "other.list").write_text("app:v1\nnew/one:v1\n")
+    done = scene.cli("verify", "r.tar", "--list", "other.list")
+    assert done.returncode == 4
+    assert "new/one:v1: is in the list (line 2) and not here" in done.stdout
+    assert "multi/oci:v1: is here and not in the list" in done.stdout
+
+
+def test_a_rotten_archive_never_ships_and_release_mends_it(scene: Scene) -> None:
+    cli = scene.cli
+    assert cli("sync", "images.list", "--source", scene.host).returncode == 0
+    layer = max(scene.archive.glob("docker/registry/v2/blobs/sha256/*/*/data"), key=lambda path: path.stat().st_size)
+    data = bytearray(layer.read_bytes())
+    data[len(data) // 2] ^= 1
+    layer.write_bytes(data)
+
+    refused = cli("package", "images.list", "-o", "r.tar")
+    assert refused.returncode == 4
+    assert layer.parent.name in refused.stderr
+    assert "regwrap sync --hash" in refused.stderr
+    assert not list(scene.directory.glob("r.tar*"))
+
+    mended = cli("release", "images.list", "--source", scene.host, "-o", "r.tar")
+    assert mended.returncode == 0, mended.stderr
+    assert "damaged in the archive" in mended.stderr
+    assert cli("verify", "r.tar").returncode == 0
+
+
+def test_an_empty_list_makes_a_valid_empty_bundle(scene: Scene) -> None:
+    done = scene.cli("release", "-", "-o", "r.tar", stdin="# nothing yet\n")
+    assert done.returncode == 0, done.stderr
+    assert scene.cli("verify", "r.tar").returncode == 0
+    assert scene.cli("deploy", "r.tar", "site").returncode == 0
+
+
+def test_a_storage_is_a_source_and_a_registry_a_destination(
+    scene: Scene, loopback_registry: StartRegistry, tmp_path: Path
+) -> None:
+    (scene.directory / "some.list").write_text("app:v1\napp/sidecar:v1\nmulti/oci:v1\nmulti/docker:v1\n")
+    dest = loopback_registry(tmp_path / "dest").host
+    done = scene.cli("sync", "some.list", "--source", scene.ci_root, "--dest", dest)
+    assert done.returncode == 0, done.stderr
+    for name in ("app:v1", "app/sidecar:v1", "multi/oci:v1", "multi/docker:v1"):
+        assert raw_digest(dest, name) == str(scene.images[name].top)
+    again = scene.cli("sync", "some.list", "--source", scene.ci_root, "--dest", dest)
+    assert "0 copied, 4 already there" in again.stdout
+
+
+def test_the_readme_tour_has_only_commands_and_options_that_exist(cli: Cli) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    tour = re.findall(r"^regwrap ([a-z]+)([^#\n]*)", readme, flags=re.MULTILINE)
+    assert {verb for verb, _rest in tour} == {"sync", "package", "release", "deploy", "verify", "inspect", "doctor"}
+    for verb, rest in tour:
+        usage = cli(verb, "--help").stdout
+        for option in re.findall(r"(?<= )--?[a-z]+", rest):
+            assert option in usage
+
+
+def test_version_names_the_tools_and_doctor_is_content(cli: Cli) -> None:
+    version = cli("--version")
+    assert re.search(r"^regwrap \d+\.\d+", version.stdout)
+    assert re.search(r"^skopeo \d+\.\d+", version.stdout, flags=re.MULTILINE)
+    doctor = cli("doctor", "--json")
+    assert doctor.returncode == 0, doctor.stdout
+    lost = cli("doctor", env={"PATH": "/nonexistent"})
+    assert lost.returncode == 3
+    assert "apt-get install skopeo" in lost.stdout
