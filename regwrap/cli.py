@@ -339,20 +339,24 @@ def _exit_code_of(run: Callable[[], object]) -> int:
         name = signal.Signals(error.signum).name
         typer.echo(f"regwrap: interrupted by {name}; what it had started is ended, run it again to go on", err=True)
         return 128 + error.signum
-    except RegwrapError as error:
-        typer.echo(report.error_text(error), err=True)
-        return error.exit_code
-    except BrokenPipeError:
+    except Exception as error:  # noqa: BLE001  the last resort: a bug must not look like "some images failed"
+        return _told(error)
+    return ExitCode.DONE
+
+
+def _told(error: Exception) -> int:
+    if isinstance(error, BrokenPipeError):
         # the reader of stdout went away; Python would complain once more when it flushes at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except OSError as error:
-        typer.echo(report.error_text(_disk_error(error)), err=True)
-        return ExitCode.TOOL
-    except Exception:  # noqa: BLE001  the last resort: a bug must not look like "some images failed"
-        typer.echo(f"{traceback.format_exc()}regwrap: this is a bug in regwrap {__version__}; please report it", err=True)
-        return ExitCode.BUG
-    return ExitCode.DONE
+    if isinstance(error, OSError):
+        error = _disk_error(error)
+    if isinstance(error, RegwrapError):
+        typer.echo(report.error_text(error), err=True)
+        return error.exit_code
+    text = "".join(traceback.format_exception(error))
+    typer.echo(f"{text}regwrap: this is a bug in regwrap {__version__}; please report it", err=True)
+    return ExitCode.BUG
 
 
 def _disk_error(error: OSError) -> RegwrapError:

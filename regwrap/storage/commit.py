@@ -121,6 +121,7 @@ def commit(root: Path, additions: Additions, *, stage: Path, files: Files) -> No
     index = _missing_links(root, ((layout.tag_index_link(r, t, d), d) for r, t, d in additions.tags))
     current = _missing_links(root, ((layout.tag_link(r, t), d) for r, t, d in additions.tags))
     if not (additions.blobs or layers or revisions or index or current):
+        files.sync(root)  # a run that was killed may have renamed all of it, and not have synced
         return
     for _digest, staged in additions.blobs:
         files.adopt(staged)

@@ -117,8 +117,10 @@ def _ends_within(pid: int, timeout: float) -> bool:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
+    poll = select.poll()  # select(2) can't wait for descriptors above 1023
+    poll.register(descriptor, select.POLLIN)
     try:
-        return bool(select.select([descriptor], [], [], timeout)[0])
+        return bool(poll.poll(timeout * 1000))
     finally:
         os.close(descriptor)
 

@@ -25,7 +25,7 @@ class Cli:
         return {"PATH": os.environ["PATH"], "HOME": f"{home}", "TMPDIR": f"{scratch}", "LC_ALL": "C.UTF-8"}
 
     def command(self, *args: str | Path) -> list[str]:
-        return [sys.executable, "-m", "regwrap", *map(os.fspath, args)]
+        return [sys.executable, "-m", "regwrap", *(os.fspath(arg) for arg in args)]
 
     def __call__(
         self, *args: str | Path, stdin: str = "", env: Mapping[str, str] | None = None

@@ -60,7 +60,7 @@ def test_kill_9_during_release_leaves_nothing_and_the_next_run_gives_the_same_by
     cli, dice = big.cli, random.Random(20)
     args = ("release", "images.list", "--source", big.host)
     started = time.monotonic()
-    assert cli(*args, "--archive", "other", "-o", "clean.tar").returncode == 0
+    assert cli(*args, "--archive", "./other", "-o", "clean.tar").returncode == 0
     seconds = time.monotonic() - started
     for _ in range(KILLS):
         _kill_at_random(lambda: cli.start(*args, "-o", "r.tar"), seconds, dice)

@@ -191,7 +191,7 @@ def test_a_storage_is_a_source_and_a_registry_a_destination(
 
 def test_the_readme_tour_has_only_commands_and_options_that_exist(cli: Cli) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    tour = re.findall(r"^regwrap ([a-z]+)([^#\n]*)", readme, flags=re.MULTILINE)
+    tour = re.findall(r"^regwrap ([a-z]+)([^#\n]*)#", readme, flags=re.MULTILINE)
     assert {verb for verb, _rest in tour} == {"sync", "package", "release", "deploy", "verify", "inspect", "doctor"}
     for verb, rest in tour:
         usage = cli(verb, "--help").stdout
