@@ -59,11 +59,21 @@ def deploy_bundle(
         problems = structure_problems(bundle)
         if problems:
             raise IntegrityError(f"{bundle_path} does not fit together", problems=tuple(problems))
+        _check_place(root)
         if options.dry_run:
             return _report(bundle, Storage(root), _Staged())
         _prepare(root)
         with locked_storage(root, exclusive=True, timeout=options.lock_timeout, on_wait=options.on_wait):
             return _Deployment(bundle, root, options, files_for(Owner.of(root))).run()
+
+
+def _check_place(root: Path) -> None:
+    inside = ("registry/v2", "v2", "blobs/sha256", "repositories")  # of docker, of docker/registry, of v2
+    if not (root / layout.V2).is_dir() and any((root / part).is_dir() for part in inside):
+        raise UsageError(
+            f"{root} looks like a part of a storage",
+            hint="give the registry's root directory, the one that has docker/registry/v2 in it",
+        )
 
 
 def _prepare(root: Path) -> None:
@@ -73,11 +83,6 @@ def _prepare(root: Path) -> None:
         raise UsageError(f"{root} is not a directory") from None
     except OSError as error:
         raise UsageError(f"{root} can't be made: {error.strerror}") from error
-    if (root / "v2").is_dir() or (root / "registry/v2").is_dir():
-        raise UsageError(
-            f"{root} looks like a part of a storage",
-            hint="give the registry's root directory, the one that has docker/registry/v2 in it",
-        )
     device = root.stat().st_dev
     for part in (layout.V2, f"{layout.V2}/blobs", layout.REPOSITORIES):
         path = root / part
@@ -90,9 +95,10 @@ def _prepare(root: Path) -> None:
 
 @dataclass(slots=True)
 class _Staged:
-    """What extraction found: blobs that have to be moved in, and which of them replace damaged ones."""
+    """What extraction found: blobs that have to be moved in; `added` are new, `mended` replace damaged ones."""
 
     blobs: tuple[tuple[Digest, Path], ...] = ()
+    added: int = 0
     bytes: int = 0
     mended: int = 0
 
@@ -157,7 +163,7 @@ class _Deployment:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        wrong = tuple(f"{r.member.path}: the bytes are not what bundle.json says" for r in extraction.wrong)
+        wrong = tuple(f"{r.member.path}: the bytes are not what bundle.json says" for r in extraction.wrong_in_order())
         if wrong:
             raise IntegrityError(
                 f"{self.bundle.path} is damaged; nothing was changed",
@@ -165,9 +171,13 @@ class _Deployment:
                 hint="copy the bundle again and compare it with its .sha256",
             )
         moved = [(digest, path) for digest, path in results if path is not None]
+        mended = set(extraction.mended)
         sizes = self.bundle.blobs
         return _Staged(
-            blobs=tuple(moved), bytes=sum(sizes[d].member.size for d, _ in moved), mended=len(extraction.mended)
+            blobs=tuple(moved),
+            added=sum(digest not in mended for digest, _ in moved),
+            bytes=sum(sizes[digest].member.size for digest, _ in moved if digest not in mended),
+            mended=len(mended),
         )
 
     def _additions(self, staged: _Staged) -> Additions:
@@ -190,6 +200,9 @@ class _Extraction:
         self.options = options
         self.wrong: list[Located] = []
         self.mended: list[Digest] = []
+
+    def wrong_in_order(self) -> list[Located]:
+        return sorted(self.wrong, key=lambda located: located.offset)
 
     def take(self, located: Located) -> tuple[Digest, Path | None]:
         """The staged file of a blob that the storage lacks; None where nothing is to be moved in."""
@@ -234,7 +247,7 @@ def _report(bundle: Bundle, storage: Storage, staged: _Staged) -> DeployReport:
         images=len(images),
         tags_added=tuple(i.name for i in images if storage.resolve(i.repository, i.tag) is None),
         tags_replaced=tuple(name for name, _there, _new in _other_tags(bundle, storage)),
-        blobs_added=len(staged.blobs),
+        blobs_added=staged.added,
         bytes_added=staged.bytes,
         mended=staged.mended,
     )

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.read import HASH_THREADS, Bundle, hash_problems, opened_bundle, structure_problems
 from regwrap.closure import Closure, shipped_platforms
 from regwrap.errors import RegwrapError, UsageError
@@ -38,7 +39,7 @@ def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: 
         contents = bundle.contents
         if entries is not None:
             found = {image.name: (image.digest, tuple(map(str, image.platforms))) for image in contents.images}
-            problems += _list_problems(found, entries)
+            problems += [*_list_problems(found, entries), *_left_out(contents, entries)]
         return VerifyReport(
             path=path,
             images=len(contents.images),
@@ -46,6 +47,14 @@ def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: 
             bytes=contents.blob_bytes,
             problems=tuple(problems),
         )
+
+
+def _left_out(contents: BundleContents, entries: tuple[ImageEntry, ...]) -> Iterator[str]:
+    wanted_whole = {str(entry.dest) for entry in entries if not entry.platforms}
+    for image in contents.images:
+        if image.omitted and image.name in wanted_whole:
+            count = len(image.omitted)
+            yield f"{image.name}: the list wants all platforms, {count} manifests of its index are left out"
 
 
 def file_sha256(path: Path) -> str:
@@ -125,7 +134,7 @@ class _StorageCheck:
         self._check_closure(name, repository, closure)
 
     def _check_closure(self, name: str, repository: str, closure: Closure) -> None:
-        self._check_missing(name, closure)
+        self._check_missing(name, repository, closure)
         for manifest in closure.manifests:
             self.sizes[manifest.digest] = (len(manifest.raw), name)
         for blob in closure.blobs:
@@ -135,12 +144,13 @@ class _StorageCheck:
             if known[0] != blob.size:
                 self.problems.append(f"{name}: blob {blob.digest} is said to have {blob.size} and {known[0]} bytes")
 
-    def _check_missing(self, name: str, closure: Closure) -> None:
+    def _check_missing(self, name: str, repository: str, closure: Closure) -> None:
         """A child with neither link nor file was left out on purpose if others are there; else it was lost."""
         whole = [m for m in closure.manifests if not isinstance(m, Index)]
         for child in closure.missing:
             what = f"{name}: {child.platform or 'a manifest'} of its index ({child.digest}) is not here"
-            lost = self.storage.blob_size(child.digest) is not None or not whole or name in self.wanted
+            linked = self.storage.has_revision(repository, child.digest)
+            lost = linked or self.storage.blob_size(child.digest) is not None or not whole or name in self.wanted
             (self.problems if lost else self.notes).append(what)
 
     def _check_links(self, repository: str) -> None:
@@ -151,6 +161,8 @@ class _StorageCheck:
         ):
             for digest in digests:
                 path = path_of(repository, digest)
+                if not os.path.lexists(root / path):
+                    continue  # the registry deletes a link and leaves its directory; a tag that needs it says so
                 if read_link(root / path) != digest:
                     self.problems.append(f"{repository}: a {kind}'s link is damaged ({path})")
                 elif storage.blob_size(digest) is None:

@@ -1,4 +1,4 @@
-"""Write the bundle's file: links into a small directory, blobs taken by tar from where they lie.
+"""Write the bundle's file: blobs taken by tar from where they lie, links put behind them.
 
 What is proved are the bytes that were written: threads hash each blob in the output while tar is still writing behind
 it, so a rotten archive and a tar that went wrong are found alike. The target appears by rename, complete and synced.
@@ -16,9 +16,19 @@ from pathlib import Path
 from typing import Final
 
 from regwrap.assemble.select import Selection
-from regwrap.bundle.contents import BUNDLE_JSON, BundleContents, Member, members_of, offsets_of, tar_bytes
+from regwrap.bundle.contents import (
+    BUNDLE_JSON,
+    BundleContents,
+    Member,
+    blob_end,
+    members_of,
+    offsets_of,
+    tar_bytes,
+)  # fmt: skip
 from regwrap.bundle.read import Located, hash_range, opened_bundle
+from regwrap.bundle.write import link_bytes
 from regwrap.errors import BrokenBlobError, ToolError, UsageError
+from regwrap.model import Descriptor
 from regwrap.tools.runner import Runner
 from regwrap.tools.tar import create_tar
 
@@ -61,6 +71,8 @@ def _part_file(output: Path, expected: int) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"another regwrap is writing {output} at this moment") from None
+        if not _is_at(descriptor, part):  # it was renamed to `output` between open and flock: that one is complete
+            raise UsageError(f"another regwrap has written {output} at this moment")
         os.ftruncate(descriptor, 0)
         os.fchmod(descriptor, 0o644)
         try:
@@ -72,9 +84,18 @@ def _part_file(output: Path, expected: int) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
 def _check_target(output: Path, expected: int) -> None:
     if output.is_dir():
         raise UsageError(f"{output} is a directory; -o names the bundle's file")
+    if output.exists() and not output.is_file():  # /dev/null would be replaced by the bundle
+        raise UsageError(f"{output} is not a regular file; -o names the bundle's file")
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is not a directory")
     status = os.statvfs(output.parent)
@@ -88,23 +109,25 @@ def _check_target(output: Path, expected: int) -> None:
 
 def _write(runner: Runner, selection: Selection, part: Path, options: PackOptions) -> None:
     contents = selection.contents
-    links = options.scratch / "links"
-    links.mkdir()
-    (links / BUNDLE_JSON).write_bytes(contents.to_json())
+    front = options.scratch / "front"
+    front.mkdir()
+    (front / BUNDLE_JSON).write_bytes(contents.to_json())
     members = members_of(contents)
-    blobs, link_members = _split(members)
-    for member in link_members:
-        path = links / member.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(str(member.link).encode("ascii"))
-    root = selection.storage.root
-    parts = [(links, [BUNDLE_JSON]), (root, [m.path for m in blobs]), (links, [m.path for m in link_members])]
+    blobs = [m.path for m in members if m.link is None]
+    parts = [(front, [BUNDLE_JSON]), (selection.storage.root, blobs)]
     with _followed(part, contents, selection, options):
         create_tar(runner, part, [p for p in parts if p[1]], scratch=options.scratch)
+    _append_links(part, [m for m in members if m.link is not None], blob_end(contents), tar_bytes(contents))
 
 
-def _split(members: tuple[Member, ...]) -> tuple[list[Member], list[Member]]:
-    return [m for m in members if m.link is None], [m for m in members if m.link is not None]
+def _append_links(part: Path, links: list[Member], start: int, end: int) -> None:
+    """Put the link members in the place of tar's end blocks, and the end behind them."""
+    with part.open("r+b") as file:
+        file.truncate(start)
+        file.seek(start)
+        for link in links:
+            file.write(link_bytes(link))
+        file.write(bytes(end - file.tell()))
 
 
 @dataclass(slots=True)
@@ -126,6 +149,8 @@ class _Follower:
             while (located := self._next()) is not None:
                 if self._wait_for(descriptor, located.offset + located.member.size):
                     self._check(descriptor, located)
+                else:
+                    self.wrong.append(located)
         finally:
             os.close(descriptor)
 
@@ -167,19 +192,28 @@ def _followed(part: Path, contents: BundleContents, selection: Selection, option
         futures = [pool.submit(follower.follow) for _ in range(2)]
         try:
             yield
-        finally:
+        except BaseException:
             follower.finished.set()
             for future in futures:
                 with suppress(OSError):  # the file went away under an interrupted run: its error counts, not this one
                     future.result()
+            raise
+        follower.finished.set()
+        for future in futures:
+            future.result()  # what could not be read back was not proved
     if follower.wrong:
-        raise _broken(follower.wrong, selection)
+        raise _broken(follower.wrong, selection, hashed=options.hashed)
 
 
-def _broken(wrong: list[Located], selection: Selection) -> BrokenBlobError:
+def _broken(wrong: list[Located], selection: Selection, *, hashed: bool) -> BrokenBlobError:
+    # a blob of another size moves all that follow it in the file: named are those that are wrong in the archive
+    suspects = {located.member.digest for located in wrong}
+    blobs = (Descriptor(media_type="", digest=digest, size=size) for digest, size in selection.contents.blobs)
+    storage = selection.storage
+    damaged = [b.digest for b in blobs if not storage.is_sound(b, hashed=hashed and b.digest in suspects)]
     problems = tuple(
         f"{selection.users[digest]}: blob {digest} has other bytes ({selection.path(digest)})"
-        for digest in sorted(w.member.digest for w in wrong)
+        for digest in damaged or sorted(suspects)
     )
     return BrokenBlobError(
         f"the archive {selection.storage.root} is damaged; no bundle was written",

@@ -6,7 +6,7 @@ Costs what the list costs, not what the archive holds.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regwrap.bundle.contents import BundleContents, BundleImage, BundleRepository
+from regwrap.bundle.contents import BundleContents, BundleImage, BundleRepository, nameable
 from regwrap.closure import Closure, check_platform, shipped_platforms
 from regwrap.errors import BrokenBlobError, ImagesFailedError, IntegrityError, RegwrapError
 from regwrap.imagelist import ImageEntry
@@ -97,7 +97,7 @@ class _Found:
                 tag=tag,
                 digest=closure.top.digest,
                 media_type=closure.top.media_type,
-                platforms=shipped_platforms(closure, self.storage.read_config),
+                platforms=nameable(shipped_platforms(closure, self.storage.read_config)),
                 omitted=tuple(sorted(child.digest for child in closure.omitted)),
             )
         )

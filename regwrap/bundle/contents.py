@@ -19,7 +19,7 @@ MAX_BUNDLE_JSON_BYTES: Final = 64 * 1024 * 1024
 
 BLOCK: Final = 512
 RECORD: Final = 128 * BLOCK
-_SHORT_NAME: Final = 100  # longer names take a header and a block of their own (GNU tar, create.c:write_long_name)
+SHORT_NAME: Final = 100  # longer names take a header and a block of their own (GNU tar, create.c:write_long_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,18 @@ def _contents_of(document: dict[str, list[dict[str, object]]]) -> BundleContents
     )
 
 
+def nameable(platforms: tuple[Platform, ...]) -> tuple[Platform, ...]:
+    """Those that a list can ask for. An index may have any text as a platform; bundle.json has only these."""
+    return tuple(platform for platform in platforms if _is_nameable(platform))
+
+
+def _is_nameable(platform: Platform) -> bool:
+    try:
+        return Platform.parse(str(platform)) == platform
+    except ParseError:
+        return False
+
+
 def _texts(value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise ParseError("a list of texts is something else")
@@ -211,15 +223,21 @@ def offsets_of(sizes: Iterator[tuple[str, int]]) -> Iterator[int]:
 
 def header_bytes(path: str) -> int:
     length = len(path.encode())
-    return BLOCK if length <= _SHORT_NAME else 2 * BLOCK + padded(length + 1)
+    return BLOCK if length <= SHORT_NAME else 2 * BLOCK + padded(length + 1)
 
 
 def padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
+def blob_end(contents: BundleContents) -> int:
+    """Where the last blob's padding ends and the first link's header begins."""
+    sizes = [(BUNDLE_JSON, len(contents.to_json())), *((layout.blob_path(d), size) for d, size in contents.blobs)]
+    return sum(header_bytes(path) + padded(size) for path, size in sizes)
+
+
 def tar_bytes(contents: BundleContents) -> int:
     """The exact size of the bundle's file: two zero blocks at the end, filled up to a whole record of 64 KiB."""
-    sizes = [(BUNDLE_JSON, len(contents.to_json())), *((m.path, m.size) for m in members_of(contents))]
-    total = sum(header_bytes(path) + padded(size) for path, size in sizes) + 2 * BLOCK
+    links = (m for m in members_of(contents) if m.link is not None)
+    total = blob_end(contents) + sum(header_bytes(m.path) + padded(m.size) for m in links) + 2 * BLOCK
     return -(-total // RECORD) * RECORD

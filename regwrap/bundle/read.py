@@ -19,16 +19,18 @@ from regwrap.bundle.contents import (
     BUNDLE_JSON,
     MAX_BUNDLE_JSON_BYTES,
     RECORD,
+    SHORT_NAME,
     BundleContents,
     BundleImage,
     Member,
     members_of,
+    nameable,
     padded,
     parse_contents,
 )  # fmt: skip
-from regwrap.closure import Closure, closure_of
+from regwrap.closure import Closure, closure_of, shipped_platforms
 from regwrap.errors import IntegrityError, RegwrapError, UsageError
-from regwrap.model import MAX_MANIFEST_BYTES, Digest
+from regwrap.model import MAX_MANIFEST_BYTES, Digest, Manifest
 
 _MAGIC: Final = b"ustar  \0"  # GNU format
 _LONG_NAME: Final = b"././@LongLink"
@@ -121,7 +123,7 @@ def _checked(path: Path, descriptor: int) -> Bundle:
     if size == 0:
         raise IntegrityError("the file is empty")
     headers = _headers(descriptor, size)
-    name, offset, length = next(headers)
+    name, offset, length = _next_header(headers, BUNDLE_JSON)
     if name != BUNDLE_JSON:
         raise IntegrityError(f"no bundle of regwrap: the first member is {name!r}, not {BUNDLE_JSON}")
     if length > MAX_BUNDLE_JSON_BYTES:
@@ -161,8 +163,10 @@ def _headers(descriptor: int, size: int) -> Iterator[tuple[str, int, int]]:
         data, position = position + BLOCK, position + BLOCK + padded(length)
         if position > size:
             raise IntegrityError(f"the tar is cut off inside {long_name or name}: it has {size} bytes")
+        if kind == b"L" and long_name:
+            raise IntegrityError(f"two long names follow each other at byte {position}")
         if kind == b"L":
-            long_name = _long_name(os.pread(descriptor, length, data), name, length)
+            long_name = _long_name(os.pread(descriptor, min(length, _MAX_NAME), data), name, length)
             continue
         yield long_name or name, data, length
         long_name = ""
@@ -170,9 +174,8 @@ def _headers(descriptor: int, size: int) -> Iterator[tuple[str, int, int]]:
 
 def _parse_header(header: bytes, position: int) -> tuple[bytes, str, int]:
     # POSIX ustar header block as GNU tar writes it; the sum is taken with the sum's own field as blanks
-    claimed = _octal(header[148:156])
     actual = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-    if claimed != actual or header[257:265] != _MAGIC:
+    if header[148:156] != b"%06o\0 " % actual or header[257:265] != _MAGIC:
         raise IntegrityError(f"the header at byte {position} is damaged, or not of GNU tar's format")
     kind, length = header[156:157], _octal(header[124:136])
     if kind not in {b"0", b"L"} or length is None:
@@ -188,7 +191,7 @@ def _octal(field: bytes) -> int | None:
 
 
 def _long_name(data: bytes, header_name: str, length: int) -> str:
-    if header_name.encode() != _LONG_NAME or not 1 < length <= _MAX_NAME or not data.endswith(b"\0"):
+    if header_name.encode() != _LONG_NAME or not SHORT_NAME + 1 < length <= _MAX_NAME or not data.endswith(b"\0"):
         raise IntegrityError("a long name in the tar is not as GNU tar writes it")
     return data[:-1].decode(errors="backslashreplace")
 
@@ -231,12 +234,25 @@ def _closure_problems(bundle: Bundle, image: BundleImage, closure: Closure | Non
             yield f"manifest {child.digest} ({child.platform or 'no platform'}) is not in the bundle"
     if omitted != {child.digest for child in closure.missing}:
         yield "bundle.json names other omitted manifests than its index has"
+    if image.media_type != closure.top.media_type:
+        yield f"bundle.json says {image.media_type!r}, it is {closure.top.media_type}"
+    if _names_others(bundle, image, closure):
+        yield "bundle.json names other platforms than it has"
     for blob in closure.blobs:
         located = bundle.blobs.get(blob.digest)
         if located is None:
             yield f"blob {blob.digest} is not in the bundle"
         elif located.member.size != blob.size:
             yield f"blob {blob.digest} has {located.member.size} bytes, its manifest says {blob.size}"
+
+
+def _names_others(bundle: Bundle, image: BundleImage, closure: Closure) -> bool:
+    if isinstance(closure.top, Manifest):
+        located, config = bundle.blobs.get(closure.top.config.digest), closure.top.config
+        if located is None or located.member.size != config.size or not bundle.is_right(located):
+            return False  # a problem of its own
+    platforms = shipped_platforms(closure, lambda config: bundle.read(config.digest) or b"")
+    return image.platforms != nameable(platforms)
 
 
 def _list_problems(

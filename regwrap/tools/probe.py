@@ -24,6 +24,7 @@ from regwrap.tools.access import Registry
 
 _ACCEPT: Final = ", ".join(MANIFEST_TYPES)
 _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
+_NO_HTTPS: Final = (urllib3.exceptions.SSLError, urllib3.exceptions.NewConnectionError)
 _DOCKER_HUB: Final = "registry-1.docker.io"
 
 
@@ -96,7 +97,7 @@ class Probe:
         answer = self._send(method, path, self._authorization.get(repository), redirect=redirect)
         if answer.status == 401 and self._authorize(answer, repository):
             answer = self._send(method, path, self._authorization.get(repository), redirect=redirect)
-        if answer.status == 200:
+        if answer.status == 200 and "html" not in answer.headers.get("Content-Type", ""):
             return answer
         answer.drain_conn()
         if answer.status == 404 and _is_registry(answer):
@@ -114,11 +115,13 @@ class Probe:
                 answer = self._pool(scheme, host).request(
                     method, f"{scheme}://{host}{path}", headers=headers, redirect=redirect, preload_content=False
                 )
-            except urllib3.exceptions.SSLError as error:
-                if scheme == schemes[-1]:
-                    raise UnsureError(f"{host}: {error}") from error
-                continue
             except urllib3.exceptions.HTTPError as error:
+                # urllib3 wraps all that it would have tried again
+                reason = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
+                if scheme != schemes[-1] and isinstance(reason, _NO_HTTPS):
+                    continue
+                if isinstance(reason, urllib3.exceptions.SSLError):
+                    raise UnsureError(f"{host}: {reason}") from error
                 raise ToolError(f"{host} could not be reached", detail=_reason(error), transient=True) from error
             self._scheme = scheme
             return answer

@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +63,7 @@ def _ready_port(server: Server, nonce: str) -> int:
 
 def _answers(port: int, nonce: str) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    with suppress(OSError, http.client.HTTPException):
+    with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/v2/")
         return connection.getresponse().headers.get(_NONCE_HEADER) == nonce
     return False

@@ -6,12 +6,11 @@ repository has an entry of its own (a longer prefix wins over /etc/containers/re
 or none. It never retries by itself: it would only retry what does not matter (containers/image retries few errors).
 """
 
-import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +29,7 @@ _TRANSIENT: Final = re.compile(
     r"|Digest did not match|digest invalid|manifest blob unknown|failed to read from destination repository"
     r"|server misbehaving|temporary failure in name resolution|blob upload (unknown|invalid)"
 )
+_LOGIN_PAGE: Final = "a proxy or login page answered instead of the registry"
 _HINTS: Final = (
     (r"unauthorized|authentication required|invalid username/password", "check the registry's authfile (skopeo login)"),
     (r"denied:", "the account may not do this there"),
@@ -38,7 +38,7 @@ _HINTS: Final = (
     (r"x509:", "give the registry's CA with cert_dir (a directory with ca.crt), or tls_verify: false"),
     (r"no space left on device|disk quota exceeded", "the disk is full: free space, then run it again"),
     (r"is blocked in", "the machine's /etc/containers/registries.conf blocks that registry"),
-    (r"invalid character '<'", "a proxy or login page answered instead of the registry"),
+    (r"invalid character '<'", _LOGIN_PAGE),
 )
 
 
@@ -67,12 +67,13 @@ class Skopeo:
     home: Path
     timeouts: Timeouts
     environment: tuple[tuple[str, str], ...] = ()
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def manifest(self, remote: Remote) -> bytes | None:
         """The raw manifest; None where the registry has no such image. Raises ToolError."""
         args = ("inspect", "--raw", "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
         result = self._run((remote,), args, inherit=())
+        if result.exit_code == 0 and result.stdout.lstrip().startswith(b"<"):
+            raise ToolError(f"{_bare(remote)}: that is a web page, no manifest", hint=_LOGIN_PAGE)
         if result.exit_code == 0:
             return result.stdout
         if _ABSENT.search(result.stderr):
@@ -108,8 +109,9 @@ class Skopeo:
             raise failure(f"could not copy {_bare(source)} to {_bare(dest)}", result)
 
     def _run(self, remotes: tuple[Remote, ...], args: tuple[str, ...], *, inherit: tuple[int, ...]) -> RunResult:
-        own = self.home / f"run-{next(self._numbers)}"
-        (own / "registries.d").mkdir(parents=True)
+        # not a number: a release that syncs twice has two Skopeos with one home
+        own = Path(tempfile.mkdtemp(prefix="run-", dir=self.home))
+        (own / "registries.d").mkdir()
         conf = own / "registries.conf"
         conf.write_text(_registries_conf(remotes), encoding="utf-8")
         command = Command(
