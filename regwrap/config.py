@@ -1,14 +1,17 @@
-"""config.yaml, environment and flags become one Config; every problem is reported at once.
+"""Flags, environment and the configuration file -> Config. Every problem of the file is reported at once.
 
-Precedence: flag > environment > file > default. This is also the one place that reads what the user's environment has
-for outside registries (authfile, proxies, certificates): programs get it from here or not at all.
+The only importer of yaml. What the user's environment should mean for registries outside (proxies, certificates,
+credentials) is read here, from the `environ` that is passed in, and handed on as values.
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import yaml
 
@@ -17,19 +20,20 @@ from regwrap.model import is_host
 from regwrap.tools.access import Place, Registry, Timeouts
 from regwrap.tools.retry import RetryPolicy
 
-DEFAULT_JOBS: Final = 8
-_MAX_BYTES: Final = 1024 * 1024
-_DAY: Final = 86400.0
+MAX_CONFIG_BYTES: Final = 1024 * 1024
+_MAX_SECONDS: Final = 7 * 24 * 3600
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Docker's rule for registries that are insecure by nature.
+_LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
+_KINDS: Final = {dict: "a mapping", list: "a list", bytes: "binary data", int: "a very large number"}
 
-_TOP_KEYS: Final = ("registries", "source", "archive", "jobs", "retry", "timeouts")
-_REGISTRY_KEYS: Final = ("url", "storage", "authfile", "tls_verify", "cert_dir")
-_RETRY_KEYS: Final = ("attempts", "wait", "max_wait")
-_TIMEOUT_KEYS: Final = ("stall", "copy", "request", "lock")
+T = TypeVar("T")
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All settings. `environment` is what skopeo and HTTP requests get for outside registries."""
+    """What a run works with. `environment` is for skopeo and HTTP; `registries` are in the file's order."""
 
     path: Path | None
     registries: tuple[Place, ...]
@@ -44,7 +48,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """What the command line says; None where it says nothing."""
+    """The options of the command line that stand above the configuration; None where they were not given."""
 
     config: Path | None = None
     source: str | None = None
@@ -53,328 +57,348 @@ class Flags:
 
 
 def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Config:
-    """Find, read and check the configuration. Raises UsageError with a line for each problem."""
-    path = _find(flags.config, environ, cwd)
-    problems = _Problems(str(path) if path else "configuration")
-    document = {} if path is None else _read(path)
-    base = cwd if path is None else path.parent
-    settings = _Settings(document, problems, base=base, cwd=cwd, environ=environ)
-    config = settings.build(flags, path)
-    problems.raise_any()
+    """Flags over environment over file over defaults. Raises UsageError with a line for each problem."""
+    home = Path(environ.get("HOME") or Path.home())
+    file = _find_file(flags, environ, cwd, home)
+    values = _read_file(file) if file else {}
+    root = _Section(where=f"{file}: ", base=file.parent if file else cwd, home=home, values=values, problems=[])
+    root.expect_keys(("registries", "source", "archive", "jobs", "retry", "timeouts"))
+    authfile = _default_authfile(environ, home)
+    archive = _xdg(environ, "XDG_DATA_HOME", home / ".local/share") / "regwrap/archive"
+    plain = Config(
+        path=file,
+        registries=_read_registries(root, authfile),
+        source=None,
+        archive=Place(name="archive", storage=archive),
+        jobs=8,
+        retry=_read_retry(root.section("retry")),
+        timeouts=_read_timeouts(root.section("timeouts")),
+        default_authfile=authfile,
+        environment=_outside_environment(environ),
+    )
+    config = _with_choices(plain, flags, root, environ=environ, cwd=cwd)
+    if root.problems:
+        raise UsageError("\n".join(root.problems))
     return config
 
 
 def registry_for(config: Config, host: str) -> Registry:
-    """How to reach the registry `host`: as configured, else with Docker's defaults."""
+    """How to reach `host`: as it is configured (the first entry counts), else with Docker's defaults."""
     configured = (place.registry for place in config.registries if place.registry and place.registry.host == host)
-    return next(configured, None) or _plain_registry(host, config.default_authfile)
+    return next(configured, None) or _registry("", host, authfile=config.default_authfile)
 
 
-def _plain_registry(host: str, authfile: Path | None) -> Registry:
-    # Docker's rule: loopback registries may speak plain HTTP, all others have to have a certificate
-    local = _is_loopback(host)
-    return Registry(host=host, tls_verify=not local, plain_http=local, authfile=authfile)
+def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
+    """What a user means by NAME, DIR (relative to `base`) or HOST[:PORT], in this order. Raises UsageError.
+
+    A host that is configured is the configured place, with its storage: one registry, however it is named.
+    """
+    named = {place.name: place for place in config.registries}
+    if text in named:
+        return named[text]
+    if "://" in text:
+        return _place_of_url(text, config)
+    if text.startswith((".", "/", "~")) or "/" in text or (text and _is_there(base / text, Path.is_dir)):
+        return Place(name=text, storage=_path(text, base, home))
+    if "@" in text or (is_host(text) and ("." in text or ":" in text or text == "localhost")):
+        return _place_of_url(text, config)
+    known = f"; {_advice(text, named)}" if named else ""
+    raise UsageError(f"{_shown(text)} is neither a configured registry, nor a host, nor a directory{known}")
 
 
-def _is_loopback(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    return name in {"localhost", "[::1]"} or name.startswith("127.")
+def _place_of_url(url: str, config: Config) -> Place:
+    """The place of a host; http:// or https:// in front of it counts more than what is configured."""
+    scheme, host = _parse_url(url)
+    registry, is_http = registry_for(config, host), scheme == "http"
+    place = next((p for p in config.registries if p.registry == registry), Place(name=host, registry=registry))
+    if scheme and registry.plain_http != is_http:
+        return replace(place, registry=replace(registry, plain_http=is_http, tls_verify=not is_http))
+    return place
 
 
-@dataclass(slots=True)
-class _Problems:
-    """Collects what is wrong: `FILE: retry.attempts: expected …`."""
+def _with_choices(plain: Config, flags: Flags, root: "_Section", *, environ: Mapping[str, str], cwd: Path) -> Config:
+    def chosen(key: str, flag: object, variable: object, parse: Callable[[object, Path], T], default: D) -> T | D:
+        """The precedence, in this one place. The file is checked even where it does not count."""
+        in_file = root.get(key, lambda value: parse(value, root.base), default)
+        if flag is None and variable in (None, ""):
+            return in_file
+        value, origin = (variable, f"REGWRAP_{key.upper()}") if flag is None else (flag, f"--{key}")
+        return _collected(root.problems, origin, value, lambda value: parse(value, cwd), default)
 
-    file: str
-    lines: list[str] = field(default_factory=list)
+    def place(value: object, base: Path) -> Place:
+        return place_of(_text(value), plain, base=base, home=root.home)
 
-    def add(self, key: str, text: str) -> None:
-        self.lines.append(f"{self.file}: {key}: {text}" if key else f"{self.file}: {text}")
+    jobs = environ.get("REGWRAP_JOBS", "")
+    number = int(jobs) if re.fullmatch(r"[0-9]{1,9}", jobs) else jobs
+    return replace(
+        plain,
+        source=chosen("source", flags.source, environ.get("REGWRAP_SOURCE"), place, plain.source),
+        archive=chosen("archive", flags.archive, environ.get("REGWRAP_ARCHIVE"), place, plain.archive),
+        jobs=chosen("jobs", flags.jobs, number, lambda value, _base: _int_in(1, 64)(value), plain.jobs),
+    )
 
-    def raise_any(self) -> None:
-        if self.lines:
-            raise UsageError("\n".join(self.lines), hint="config.example.yaml shows every setting")
 
-
-def _find(flag: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
-    named = flag or (Path(environ["REGWRAP_CONFIG"]) if environ.get("REGWRAP_CONFIG") else None)
-    if named is not None:
-        path = cwd / named.expanduser()
-        if not path.is_file():
-            raise UsageError(f"the configuration {path} does not exist", hint="--config or $REGWRAP_CONFIG names it")
+def _find_file(flags: Flags, environ: Mapping[str, str], cwd: Path, home: Path) -> Path | None:
+    if given := flags.config or environ.get("REGWRAP_CONFIG"):
+        path = _path(os.fspath(given), cwd, home)
+        if not _is_there(path, Path.exists):
+            origin = "--config" if flags.config else "REGWRAP_CONFIG"
+            raise UsageError(f"{origin}: the configuration {path} does not exist")
         return path
-    home = Path(environ.get("HOME", "/"))
-    user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "regwrap/config.yaml"
-    return next((path for path in (cwd / "regwrap.yaml", user) if path.is_file()), None)
+    candidates = (cwd / "regwrap.yaml", _xdg(environ, "XDG_CONFIG_HOME", home / ".config") / "regwrap/config.yaml")
+    return next((path for path in candidates if _is_there(path, Path.exists)), None)
+
+
+def _read_file(path: Path) -> dict[object, object]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read: {error.strerror}") from error
+    if len(data) > MAX_CONFIG_BYTES:
+        raise UsageError(f"{path}: larger than {MAX_CONFIG_BYTES // 1024} KiB; is this the configuration?")
+    try:
+        document = _parse_yaml(data.decode(), path)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 (byte {error.start + 1})") from error
+    if document is not None and not isinstance(document, dict):
+        raise UsageError(f"{path}: expected a mapping (key: value), got {_shown(document)}")
+    return document or {}
+
+
+def _parse_yaml(text: str, path: Path) -> object:
+    try:
+        return _Loader(text).get_single_data()
+    except yaml.MarkedYAMLError as error:
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}"
+        raise UsageError(f"{where}: {what[:200]}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        column = error.position - text.rfind("\n", 0, error.position)
+        raise UsageError(f"{path}:{line}:{column}: a control character, which YAML does not allow") from error
+    except (RecursionError, ValueError, OverflowError) as error:  # also a date or a number that Python can't hold
+        what = "too deeply nested" if isinstance(error, RecursionError) else f"a value can't be read: {error}"
+        raise UsageError(f"{path}: {what[:200]}") from error
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe subset, with a key that stands twice as an error."""
+    """Safe YAML without aliases, which can grow a small file without end, and without keys that stand twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002
-        seen: set[str] = set()
-        for key, _value in node.value:
-            if isinstance(key.value, str) and key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # types-PyYAML has no types here
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: dict[object, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key in (key for key, _value in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in lines:
+                what = f"the key {_shown(key.value)} stands twice, first in line {lines[key.value]}"
+                raise yaml.MarkedYAMLError(problem=what, problem_mark=key.start_mark)
+            lines[key.value] = key.start_mark.line + 1
+        return node
 
 
-def _read(path: Path) -> dict[str, object]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Section:
+    """A mapping of the file, in which `where` leads to its keys. What is wrong goes to the shared `problems`."""
+
+    where: str
+    base: Path
+    home: Path
+    values: dict[object, object]
+    problems: list[str]
+
+    def expect_keys(self, known: Collection[str]) -> None:
+        where = self.where if self.where.endswith(" ") else f"{self.where[:-1]}: "
+        unknown = [_shown(key) for key in self.values if key not in known]
+        self.problems.extend(f"{where}unknown key {key}; {_advice(key.strip(chr(34)), known)}" for key in unknown)
+
+    def section(self, key: str) -> "_Section":
+        return replace(self, where=f"{self.where}{key}.", values=self.get(key, _mapping, {}))
+
+    def get(self, key: str, parse: Callable[[object], T], default: D) -> T | D:
+        # A key without a value counts as not there: that remains when its children are commented out.
+        return _collected(self.problems, f"{self.where}{key}", self.values.get(key), parse, default)
+
+    def path(self, key: str, is_right: Callable[[Path], bool] | None = None, kind: str = "") -> Path | None:
+        path = self.get(key, lambda value: _path(_text(value), self.base, self.home), None)
+        if path is not None and is_right and not _is_there(path, is_right):
+            self.problems.append(f"{self.where}{key}: the {kind} {path} does not exist")
+        return path
+
+
+def _collected(problems: list[str], origin: str, value: object, parse: Callable[[object], T], default: D) -> T | D:
+    if value is None:
+        return default
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UsageError(f"{path}: more than {_MAX_BYTES} bytes are no configuration")
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise UsageError(f"{where}: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise UsageError(f"{path}: not readable as YAML: {error}") from error
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise UsageError(f"{path}: expected settings (key: value), got {_shown(document)}")
-    return document
+        return parse(value)
+    except UsageError as error:
+        problems.append(f"{origin}: {error.message}")
+        return default
+
+
+def _read_registries(root: _Section, authfile: Path | None) -> tuple[Place, ...]:
+    section = root.section("registries")
+    names = [name for name in section.values if isinstance(name, str) and _NAME.fullmatch(name)]
+    for name in section.values:
+        if name not in names:
+            what = "expected a name of letters, digits, . _ or -"
+            root.problems.append(f"{root.where}registries: {what}, got {_shown(name)}")
+    return tuple(_read_place(name, section.section(name), authfile) for name in names)
+
+
+def _read_place(name: str, section: _Section, authfile: Path | None) -> Place:
+    section.expect_keys(("url", "storage", "authfile", "tls_verify", "cert_dir"))
+    scheme, host = section.get("url", _parse_url, ("", ""))
+    storage = section.path("storage")
+    tls_verify = section.get("tls_verify", _switch, None)
+    own_authfile = section.path("authfile", Path.is_file, "file")
+    cert_dir = section.path("cert_dir", Path.is_dir, "directory")
+    nothing = section.values.get("url") is None and section.values.get("storage") is None
+    if nothing and not any(line.startswith(f"{section.where[:-1]}: ") for line in section.problems):
+        section.problems.append(f"{section.where[:-1]}: needs a url or a storage")
+    if scheme == "http" and tls_verify:
+        section.problems.append(f"{section.where}tls_verify: true does not go with an http:// url")
+    registry = _registry(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir)
+    return Place(name=name, registry=registry if host else None, storage=storage)
+
+
+def _read_retry(section: _Section) -> RetryPolicy:
+    section.expect_keys(("attempts", "wait", "max_wait"))
+    return RetryPolicy(
+        attempts=section.get("attempts", _int_in(1, 20), RetryPolicy().attempts),
+        wait=section.get("wait", _seconds_from(0), RetryPolicy().wait),
+        max_wait=section.get("max_wait", _seconds_from(0), RetryPolicy().max_wait),
+    )
+
+
+def _read_timeouts(section: _Section) -> Timeouts:
+    section.expect_keys(("stall", "copy", "request", "lock"))
+    return Timeouts(
+        stall=section.get("stall", _seconds_from(1), Timeouts().stall),
+        copy=section.get("copy", _seconds_from(1), Timeouts().copy),
+        request=section.get("request", _seconds_from(1), Timeouts().request),
+        lock=section.get("lock", _seconds_from(0), Timeouts().lock),
+    )
+
+
+def _parser(kinds: tuple[type[T], ...], what: str, fits: Callable[[T], bool] = lambda _: True) -> Callable[[object], T]:
+    def parse(value: object) -> T:
+        # True is an int to Python, not to a user.
+        if isinstance(value, kinds) and isinstance(value, bool) == (bool in kinds) and fits(value):
+            return value
+        raise UsageError(f"expected {what}, got {_shown(value)}")
+
+    return parse
+
+
+_mapping: Final = _parser((dict,), "a mapping (key: value)")
+_switch: Final = _parser((bool,), "true or false")
+_text: Final = _parser((str,), "a text")
+
+
+def _int_in(low: int, high: int) -> Callable[[object], int]:
+    return _parser((int,), f"a whole number from {low} to {high}", lambda number: low <= number <= high)
+
+
+def _seconds_from(low: int) -> Callable[[object], float]:
+    expected = f"a number of seconds from {low} to {_MAX_SECONDS}"
+    return _parser((int, float), expected, lambda number: low <= number <= _MAX_SECONDS)
+
+
+def _parse_url(value: object) -> tuple[str, str]:
+    """`[http://|https://|docker://]HOST[:PORT]` as scheme (empty where TLS is left open) and host."""
+    url = _text(value)
+    if "@" in url:  # and the url is not shown: errors end up in logs
+        raise UsageError("credentials do not belong here; put them in an authfile (skopeo login)")
+    scheme, separator, rest = url.rpartition("://")
+    host, slash, path = rest.partition("/")
+    if separator and scheme.lower() not in {"http", "https", "docker"}:
+        raise UsageError(f"expected https:// or http:// or neither, got {_shown(url)}")
+    if slash and path:
+        raise UsageError(f"expected HOST[:PORT] without a path, got {_shown(url)}")
+    if not is_host(host):
+        raise UsageError(f"expected HOST[:PORT], got {_shown(url)}")
+    return scheme.lower().replace("docker", ""), host
+
+
+def _registry(
+    scheme: str, host: str, *, authfile: Path | None, tls_verify: bool | None = None, cert_dir: Path | None = None
+) -> Registry:
+    plain_http = scheme == "http" or (not scheme and not tls_verify and _LOOPBACK.fullmatch(host) is not None)
+    verify = not plain_http if tls_verify is None else tls_verify
+    return Registry(host=host, tls_verify=verify, plain_http=plain_http, authfile=authfile, cert_dir=cert_dir)
+
+
+def _path(text: str, base: Path, home: Path) -> Path:
+    if re.match(r"~[^/]", text):
+        raise UsageError(f"only ~ and ~/ stand for a home directory, got {_shown(text)}")
+    if not text or "\0" in text or re.search(r"[\ud800-\udc7f\udd00-\udfff]", text):  # what os.fsencode refuses
+        raise UsageError(f"expected a path, got {_shown(text)}")
+    return home / text[1:].lstrip("/") if text.startswith("~") else base / text
+
+
+def _is_there(path: Path, is_right: Callable[[Path], bool]) -> bool:
+    try:
+        return is_right(path)
+    except OSError:  # no permission to look
+        return False
 
 
 def _shown(value: object) -> str:
-    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-    return text if len(text) <= 60 else text[:60] + "…"
+    """A value as it stands in a message: bounded, on one line, without control characters."""
+    if isinstance(value, str):
+        text = value if len(value) <= 60 else f"{value[:60]}..."
+        return json.dumps(text, ensure_ascii=not text.isprintable())
+    if isinstance(value, bool | None):
+        return json.dumps(value)
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**20):
+        return str(value)
+    return _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
-class _Settings:
-    """One document being checked; wrong values are noted and replaced by defaults, so that checking goes on."""
-
-    def __init__(
-        self, document: dict[str, object], problems: _Problems, *, base: Path, cwd: Path, environ: Mapping[str, str]
-    ) -> None:
-        self.document = document
-        self.problems = problems
-        self.base = base
-        self.cwd = cwd
-        self.environ = environ
-        self.authfile = _default_authfile(environ)
-
-    def build(self, flags: Flags, path: Path | None) -> Config:
-        self._check_keys(self.document, "", _TOP_KEYS)
-        registries = tuple(self._registries())
-        retry, timeouts = self._section("retry", _RETRY_KEYS), self._section("timeouts", _TIMEOUT_KEYS)
-        policy = RetryPolicy(
-            attempts=int(self._number(retry, "retry", "attempts", RetryPolicy().attempts, (1, 20), whole=True)),
-            wait=self._number(retry, "retry", "wait", RetryPolicy().wait, (0, 3600)),
-            max_wait=self._number(retry, "retry", "max_wait", RetryPolicy().max_wait, (0, 3600)),
-        )
-        limits = Timeouts(
-            **{
-                key: self._number(timeouts, "timeouts", key, getattr(Timeouts(), key), (0.1, 7 * _DAY))
-                for key in _TIMEOUT_KEYS
-            }
-        )
-        source = self._place("source", flags.source, "REGWRAP_SOURCE", registries)
-        archive = self._place("archive", flags.archive, "REGWRAP_ARCHIVE", registries)
-        return Config(
-            path=path,
-            registries=registries,
-            source=source,
-            archive=archive or self._embedded(),
-            jobs=self._jobs(flags.jobs),
-            retry=policy,
-            timeouts=limits,
-            default_authfile=self.authfile,
-            environment=_outside_environment(self.environ),
-        )
-
-    def _embedded(self) -> Place:
-        home = Path(self.environ.get("HOME", "/"))
-        data = Path(self.environ.get("XDG_DATA_HOME") or home / ".local/share")
-        return Place(name="embedded", storage=data / "regwrap/archive")
-
-    def _jobs(self, flag: int | None) -> int:
-        text = self.environ.get("REGWRAP_JOBS", "")
-        if flag is not None:
-            return flag
-        if text:
-            if text.isdigit() and 1 <= int(text) <= 64:
-                return int(text)
-            raise UsageError(f"REGWRAP_JOBS: expected a whole number from 1 to 64, got {_shown(text)}")
-        return int(self._number(self.document, "", "jobs", DEFAULT_JOBS, (1, 64), whole=True))
-
-    def _section(self, name: str, keys: tuple[str, ...]) -> dict[str, object]:
-        section = self.document.get(name)
-        if section is None:
-            return {}
-        if not isinstance(section, dict):
-            self.problems.add(name, f"expected settings (key: value), got {_shown(section)}")
-            return {}
-        self._check_keys(section, name, keys)
-        return section
-
-    def _check_keys(self, section: Mapping[str, object], name: str, keys: tuple[str, ...]) -> None:
-        for key in section:
-            if key not in keys:
-                close = difflib.get_close_matches(str(key), keys, n=1)
-                meant = f'; did you mean "{close[0]}"?' if close else f"; there are {', '.join(keys)}"
-                self.problems.add(name, f'unknown key "{key}"{meant}')
-
-    def _number(
-        self, section: Mapping[str, object], name: str, key: str, default: float, limits: tuple[float, float],
-        *, whole: bool = False,
-    ) -> float:  # fmt: skip
-        value = section.get(key, default)
-        kinds = (int,) if whole else (int, float)
-        if type(value) in kinds and isinstance(value, int | float) and limits[0] <= value <= limits[1]:
-            return value
-        kind = "a whole number" if whole else "a number of seconds"
-        full = f"{name}.{key}" if name else key
-        self.problems.add(full, f"expected {kind} from {limits[0]:g} to {limits[1]:g}, got {_shown(value)}")
-        return default
-
-    def _registries(self) -> Iterator[Place]:
-        section = self.document.get("registries")
-        if section is None:
-            return
-        if not isinstance(section, dict):
-            self.problems.add("registries", f"expected names with settings, got {_shown(section)}")
-            return
-        for name, item in section.items():
-            where = f"registries.{name}"
-            if not isinstance(item, dict):
-                self.problems.add(where, f"expected settings (url: …), got {_shown(item)}")
-                continue
-            self._check_keys(item, where, _REGISTRY_KEYS)
-            yield self._registry(str(name), where, item)
-
-    def _registry(self, name: str, where: str, item: Mapping[str, object]) -> Place:
-        storage = self._path(item, where, "storage", exists=None)
-        authfile = self._path(item, where, "authfile", exists=Path.is_file)
-        cert_dir = self._path(item, where, "cert_dir", exists=Path.is_dir)
-        verify = item.get("tls_verify")
-        if verify is not None and not isinstance(verify, bool):
-            self.problems.add(f"{where}.tls_verify", f"expected true or false, got {_shown(verify)}")
-        url = item.get("url")
-        if url is None:
-            if storage is None:
-                self.problems.add(where, "needs a url or a storage")
-            return Place(name=name, storage=storage)
-        host, plain = self._host(where, url)
-        registry = Registry(
-            host=host,
-            tls_verify=verify if isinstance(verify, bool) else not plain,
-            plain_http=plain,
-            authfile=authfile or self.authfile,
-            cert_dir=cert_dir,
-        )
-        return Place(name=name, registry=registry, storage=storage)
-
-    def _host(self, where: str, url: object) -> tuple[str, bool]:
-        text = url if isinstance(url, str) else ""
-        scheme, _, rest = text.partition("://") if "://" in text else ("", "", text)
-        host = rest.removesuffix("/")
-        if scheme not in {"", "http", "https"} or not host or not is_host(host):
-            self.problems.add(f"{where}.url", f"expected https://HOST[:PORT], without a path, got {_shown(url)}")
-            return "invalid.invalid", False
-        return host, scheme == "http" or (not scheme and _is_loopback(host))
-
-    def _path(
-        self, item: Mapping[str, object], where: str, key: str, *, exists: Callable[[Path], bool] | None
-    ) -> Path | None:
-        value = item.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, str) or not value:
-            self.problems.add(f"{where}.{key}", f"expected a path, got {_shown(value)}")
-            return None
-        path = self.base / _expanded(value, self.environ)
-        if exists is not None and not exists(path):
-            self.problems.add(f"{where}.{key}", f"{path} does not exist")
-        return path
-
-    def _place(self, key: str, flag: str | None, variable: str, registries: tuple[Place, ...]) -> Place | None:
-        for text, origin, base in (
-            (flag, f"--{key}", self.cwd),
-            (self.environ.get(variable) or None, variable, self.cwd),
-            (self.document.get(key), "", self.base),
-        ):
-            if text is None:
-                continue
-            if not isinstance(text, str) or not text:
-                self.problems.add(key, f"expected NAME, HOST[:PORT] or DIR, got {_shown(text)}")
-                return None
-            try:
-                return place_of(text, registries, authfile=self.authfile, base=base, environ=self.environ)
-            except UsageError as error:
-                if origin:
-                    raise UsageError(f"{origin}: {error.message}", hint=error.hint) from error
-                self.problems.add(key, error.message)
-                return None
-        return None
+def _advice(word: str, known: Collection[str]) -> str:
+    """`did you mean "x"?`, or all that there is. Of the close ones that with the same beginning: typos come later."""
+    close = difflib.get_close_matches(word[:60], known, n=3)
+    if not close:
+        return f"known: {', '.join(known)}"
+    same = {name: next((n for n, (a, b) in enumerate(zip(word, name, strict=False)) if a != b), 99) for name in close}
+    return f'did you mean "{max(close, key=same.__getitem__)}"?'
 
 
-def place_of(
-    text: str, registries: tuple[Place, ...], *, authfile: Path | None, base: Path, environ: Mapping[str, str]
-) -> Place:
-    """What NAME, HOST[:PORT] or DIR means: a configured name first, then a path, then a host. Raises UsageError."""
-    named = next((place for place in registries if place.name == text), None)
-    if named is not None:
-        return named
-    for scheme in ("docker://", "https://", "http://"):
-        if text.startswith(scheme):
-            host = text.removeprefix(scheme).removesuffix("/")
-            if is_host(host):
-                registry = _plain_registry(host, authfile)
-                plain = registry.plain_http or scheme == "http://"
-                return Place(
-                    name=host,
-                    registry=Registry(
-                        host=host, tls_verify=registry.tls_verify and not plain, plain_http=plain, authfile=authfile
-                    ),
-                )
-    path = base / _expanded(text, environ)
-    if text[0] in "./~" or ("/" in text and "://" not in text) or path.is_dir():
-        return Place(name=text, storage=path)
-    if is_host(text) and ("." in text or ":" in text or text == "localhost"):
-        configured = (place for place in registries if place.registry and place.registry.host == text)
-        return next(configured, None) or Place(name=text, registry=_plain_registry(text, authfile))
-    names = [place.name for place in registries]
-    close = difflib.get_close_matches(text, names, n=1)
-    hint = f'did you mean "{close[0]}"?' if close else "a HOST has a dot or a port, a DIR a slash or exists"
-    raise UsageError(f"{_shown(text)} is no configured registry, no host and no directory", hint=hint)
+def _xdg(environ: Mapping[str, str], variable: str, default: Path) -> Path:
+    """XDG Base Directory Specification: a relative path there is invalid and is ignored."""
+    path = Path(environ.get(variable, ""))
+    return path if path.is_absolute() else default
 
 
-def _expanded(text: str, environ: Mapping[str, str]) -> Path:
-    if text == "~" or text.startswith("~/"):
-        return Path(environ.get("HOME", "/")) / text[2:]
-    return Path(text)
-
-
-def _default_authfile(environ: Mapping[str, str]) -> Path | None:
-    """The file that skopeo and docker would take (containers-auth.json(5)), in their order."""
-    home = Path(environ.get("HOME", "/"))
-    docker = Path(environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json"
+def _default_authfile(environ: Mapping[str, str], home: Path) -> Path | None:
+    """The first that exists, in the order of containers-auth.json(5)."""
     runtime = environ.get("XDG_RUNTIME_DIR")
     candidates = (
-        Path(environ["REGISTRY_AUTH_FILE"]) if environ.get("REGISTRY_AUTH_FILE") else None,
-        Path(runtime) / "containers/auth.json" if runtime else None,
-        home / ".config/containers/auth.json",
-        docker,
+        Path(environ.get("REGISTRY_AUTH_FILE") or "/nonexistent"),
+        Path(runtime, "containers/auth.json") if runtime else Path(f"/run/containers/{os.getuid()}/auth.json"),
+        _xdg(environ, "XDG_CONFIG_HOME", home / ".config") / "containers/auth.json",
+        Path(environ.get("DOCKER_CONFIG") or home / ".docker", "config.json"),
     )
-    return next((path for path in candidates if path is not None and path.is_file()), None)
+    return next((path for path in candidates if _is_there(path, Path.is_file)), None)
 
 
 def _outside_environment(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    found: dict[str, str] = {}
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
-        value = environ.get(name) or environ.get(name.lower())
-        if value:
-            found[name] = value
-    if "HTTP_PROXY" in found or "HTTPS_PROXY" in found:
-        own = [found["NO_PROXY"]] if "NO_PROXY" in found else []
-        found["NO_PROXY"] = ",".join([*own, "127.0.0.1", "localhost", "::1"])
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        if environ.get(name):
-            found[name] = environ[name]
-    return tuple(sorted(found.items()))
+    """Proxies in upper or lower case (upper wins, as in Go) and CAs, only where they are set.
+
+    Behind a proxy the loopback stays direct, where regwrap's own registries listen. Configured registries are not
+    added: whether they are behind the proxy is the user's to say.
+    """
+    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    found = {key: environ.get(key) or environ.get(key.lower()) or "" for key in proxies}
+    if found["HTTP_PROXY"] or found["HTTPS_PROXY"]:
+        entries = (*found["NO_PROXY"].split(","), "127.0.0.1", "localhost", "::1")
+        found["NO_PROXY"] = ",".join(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
+    found |= {key: environ.get(key, "") for key in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+    return tuple((key, value) for key, value in found.items() if value)

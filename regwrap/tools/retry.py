@@ -22,7 +22,7 @@ class RetryPolicy:
     attempts: int = 4
     wait: float = 1.0
     max_wait: float = 30.0
-    stopping: threading.Event = field(default_factory=threading.Event)
+    stopping: threading.Event = field(default_factory=threading.Event, compare=False)
 
     def call(self, work: Callable[[], T], *, on_retry: Callable[[int, ToolError], None]) -> T:
         """`work()`, again while it raises a transient ToolError. The last error is raised as it is."""

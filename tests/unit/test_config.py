@@ -24,16 +24,11 @@ def problems(tmp_path: Path, text: str) -> list[str]:
     return [line.removeprefix(f"{tmp_path}/regwrap.yaml") for line in raised.value.message.splitlines()]
 
 
-def comparable(config: Config) -> Config:
-    retry = dataclasses.replace(config.retry, stopping=None)  # type: ignore[arg-type]  # an Event equals only itself
-    return dataclasses.replace(config, path=None, retry=retry)
-
-
 def test_the_example_is_the_defaults_and_names_every_key(tmp_path: Path) -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     from_example = load(tmp_path, text)
     (tmp_path / "regwrap.yaml").unlink()
-    assert comparable(from_example) == comparable(load(tmp_path))
+    assert dataclasses.replace(from_example, path=None) == load(tmp_path)
     for key in ("url", "storage", "authfile", "tls_verify", "cert_dir", "source", "archive", "jobs", "attempts", "wait",
                 "max_wait", "stall", "copy", "request", "lock"):  # fmt: skip
         assert f"{key}: " in text
@@ -81,7 +76,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     text = """
 jobs: many
 timeout: {}
-retry: {attempts: "five", wait: true, max_wait: 99999}
+retry: {attempts: "five", wait: true, max_wait: 9999999}
 timeouts: [1]
 registries:
   a: {url: "https://host/path"}
@@ -92,16 +87,16 @@ source: nowhere
 """
     assert problems(tmp_path, text) == [
         ': unknown key "timeout"; did you mean "timeouts"?',
-        ': registries.a.url: expected https://HOST[:PORT], without a path, got "https://host/path"',
+        ': registries.a.url: expected HOST[:PORT] without a path, got "https://host/path"',
         ": registries.b: needs a url or a storage",
         ': registries.c: unknown key "autfile"; did you mean "authfile"?',
         ': registries.c.tls_verify: expected true or false, got "no"',
-        ": registries.d: expected settings (url: …), got 5",
-        ": timeouts: expected settings (key: value), got [1]",
+        ": registries.d: expected a mapping (key: value), got 5",
         ': retry.attempts: expected a whole number from 1 to 20, got "five"',
-        ": retry.wait: expected a number of seconds from 0 to 3600, got true",
-        ": retry.max_wait: expected a number of seconds from 0 to 3600, got 99999",
-        ': source: "nowhere" is no configured registry, no host and no directory',
+        ": retry.wait: expected a number of seconds from 0 to 604800, got true",
+        ": retry.max_wait: expected a number of seconds from 0 to 604800, got 9999999",
+        ": timeouts: expected a mapping (key: value), got a list",
+        ': source: "nowhere" is neither a configured registry, nor a host, nor a directory; known: a, b, c, d',
         ': jobs: expected a whole number from 1 to 64, got "many"',
     ]
 
@@ -109,12 +104,12 @@ source: nowhere
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("jobs: 1\njobs: 2\n", r":2:1: the key 'jobs' stands twice"),
+        ("jobs: 1\njobs: 2\n", r':2:1: the key "jobs" stands twice, first in line 1'),
         ("jobs: [1\n", r":\d+:\d+: "),
-        ("- a\n", "expected settings"),
-        ("a: " + "[" * 3000, "not readable as YAML|:1:"),
+        ("- a\n", "expected a mapping"),
+        ("a: " + "[" * 3000, "too deeply nested"),
         ("jobs: !!python/object:os.system x\n", r":1:7: "),
-        ("#" * 1_100_000, "no configuration"),
+        ("#" * 1_100_000, "larger than 1024 KiB"),
         ("? [a]\n: b\n", ": "),
     ],
 )
@@ -125,7 +120,7 @@ def test_a_file_that_is_no_configuration_is_one_clear_error(tmp_path: Path, text
 
 def test_bytes_that_are_no_text_are_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "regwrap.yaml").write_bytes(b"jobs: \xff\xfe\n")
-    with pytest.raises(UsageError, match="not readable as YAML"):
+    with pytest.raises(UsageError, match="not UTF-8"):
         load(tmp_path)
 
 
@@ -146,8 +141,8 @@ def test_paths_are_relative_to_the_file_and_home_is_expanded(tmp_path: Path) -> 
 def test_an_authfile_that_is_not_there_is_an_error_and_a_storage_is_not(tmp_path: Path) -> None:
     text = "registries: {r: {url: r.example, authfile: a.json, cert_dir: c, storage: new}}\n"
     assert problems(tmp_path, text) == [
-        f": registries.r.authfile: {tmp_path}/a.json does not exist",
-        f": registries.r.cert_dir: {tmp_path}/c does not exist",
+        f": registries.r.authfile: the file {tmp_path}/a.json does not exist",
+        f": registries.r.cert_dir: the directory {tmp_path}/c does not exist",
     ]
 
 
@@ -160,6 +155,8 @@ def test_an_authfile_that_is_not_there_is_an_error_and_a_storage_is_not(tmp_path
         ("127.0.0.1:5000", False, True),
         ("https://127.0.0.1:5000", True, False),
         ("localhost:5000", False, True),
+        ("https://localhost:5000", True, False),
+        ("127.evil.example", True, False),
     ],
 )
 def test_a_url_says_how_a_registry_is_reached(tmp_path: Path, url: str, verify: bool, plain: bool) -> None:
@@ -192,7 +189,7 @@ def test_name_directory_and_host_are_told_apart(tmp_path: Path) -> None:
         assert (place.storage, place.registry and place.registry.host) == (storage, host)
     with pytest.raises(UsageError, match="--source") as raised:
         load(tmp_path, text, Flags(source="cicdd"))
-    assert "cicd" in raised.value.hint
+    assert 'did you mean "cicd"?' in raised.value.message
 
 
 def test_the_authfile_of_skopeo_and_docker_is_the_default_in_their_order(tmp_path: Path) -> None:
@@ -220,3 +217,36 @@ def test_proxies_and_certificates_are_handed_over_and_nothing_else(tmp_path: Pat
 def test_a_number_of_jobs_in_the_environment_is_checked(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="REGWRAP_JOBS: expected a whole number from 1 to 64"):
         load(tmp_path, REGWRAP_JOBS="0")
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    lines = problems(tmp_path, "registries: {r: {url: 'https://user:s3cret@h.example'}}\n")
+    assert "s3cret" not in "".join(lines)
+    assert "credentials do not belong here" in lines[0]
+
+
+def test_an_explicit_scheme_on_the_command_line_counts(tmp_path: Path) -> None:
+    source = load(tmp_path, flags=Flags(source="https://localhost:5000")).source
+    assert source is not None
+    assert source.registry == Registry(host="localhost:5000", tls_verify=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\njobs: *c\n",
+        "jobs: 0x" + "f" * 6000,
+        'registries: {r: {storage: "a\\0b"}}\n',
+        'source: "\\e[31m"\n',
+    ],
+)
+def test_hostile_values_are_a_short_error_without_control_characters(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        load(tmp_path, text)
+    assert len(raised.value.message) < 1000
+    assert all(character.isprintable() or character == "\n" for character in raised.value.message)
+
+
+def test_a_mistake_in_the_file_is_reported_although_a_flag_overrides_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="jobs: expected a whole number"):
+        load(tmp_path, "jobs: 0\n", Flags(jobs=4))
