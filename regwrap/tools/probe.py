@@ -97,9 +97,11 @@ class Probe:
         answer = self._send(method, path, self._authorization.get(repository), redirect=redirect)
         if answer.status == 401 and self._authorize(answer, repository):
             answer = self._send(method, path, self._authorization.get(repository), redirect=redirect)
+        if method == "HEAD" or answer.status != 200:
+            answer.drain_conn()  # gives the connection back
         if answer.status == 200 and "html" not in answer.headers.get("Content-Type", ""):
             return answer
-        answer.drain_conn()
+        answer.close()
         if answer.status == 404 and _is_registry(answer):
             return None
         if answer.status == 429 or answer.status >= 500:
@@ -139,6 +141,9 @@ class Probe:
             return self._manager
 
     def _new_pool(self, scheme: str, host: str) -> urllib3.PoolManager:
+        if not self.registry.tls_verify:
+            # the user has said so; a warning of a library's on stderr would be none of his
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         # One probe asks one host; redirects to a blob store may go elsewhere, so a few pools are kept.
         options = {
             "num_pools": 4,

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from tests.builders import (
     storage_problems,
     truncate,
 )
+from tests.crashing import Died, DyingFiles, directory_in_memory
 
 OLD, MOVED = make_image("old"), make_image("moved")
 NEW = make_multi_image("new", ["linux/amd64"])
@@ -42,53 +42,6 @@ WANTED = {"a/b:1": NEW, "old:latest": MOVED}
 
 
 State = dict[str, tuple[str, int, int, str]]
-
-
-class Died(BaseException):
-    """The process is gone."""
-
-
-@dataclass
-class DyingFiles:
-    """Lets `left` operations pass; then the process dies, `half` through the operation. Syncs cost nothing here."""
-
-    real: RealFiles
-    left: int
-    half: bool = False
-    done: list[str] = field(default_factory=list)
-
-    def make_directory(self, path: Path) -> None:
-        def half() -> None:
-            missing = [p for p in (path, *path.parents) if not p.exists()]
-            if missing:
-                missing[-1].mkdir(mode=0o700)
-
-        self._step("make_directory", lambda: self.real.make_directory(path), half)
-
-    def write(self, path: Path, data: bytes) -> None:
-        def half() -> None:
-            put(path, data[: len(data) // 2])
-
-        self._step("write", lambda: self.real.write(path, data), half)
-
-    def adopt(self, path: Path) -> None:
-        self._step("adopt", lambda: self.real.adopt(path))
-
-    def rename(self, old: Path, new: Path) -> None:
-        self._step("rename", lambda: self.real.rename(old, new))
-
-    def sync(self, path: Path) -> None:
-        self._step("sync", path.stat)
-
-    def _step(self, kind: str, whole: Callable[[], object], half: Callable[[], object] = lambda: None) -> None:
-        if self.left <= 0:
-            if self.half and self.left == 0:
-                half()
-            self.left = -1
-            raise Died
-        self.left -= 1
-        self.done.append(kind)
-        whole()
 
 
 @dataclass
@@ -120,9 +73,8 @@ class RecordingFiles:
 @pytest.fixture(scope="module")
 def memory() -> Iterator[Path]:
     """A directory in memory where there is one: the crash tests make thousands of files and remove them again."""
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=place, prefix="regwrap-test-") as directory:
-        yield Path(directory)
+    with directory_in_memory() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,95 @@
+"""Bundles without GNU tar, to be damaged at will: the same bytes, as tests/tools/test_pack.py makes sure."""
+
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from regwrap.assemble.select import select_images
+from regwrap.bundle.contents import BundleContents, members_of
+from regwrap.imagelist import ImageEntry
+from regwrap.model import ImageRef, Platform
+from regwrap.storage.store import Storage
+from tests.builders import Image, make_storage
+
+BLOCK, RECORD = 512, 64 * 1024
+
+
+@dataclass(frozen=True)
+class Part:
+    """A member: its name and bytes. `kind` is the header's type; `size_field` stands in for the right size."""
+
+    name: str
+    data: bytes
+    kind: bytes = b"0"
+    size_field: bytes = b""
+
+
+def listed(name: str, *platforms: str, digest: str = "", line: int = 1) -> ImageEntry:
+    """The entry of `images.list` that wants `REPOSITORY:TAG`, from anywhere."""
+    return ImageEntry(
+        source=ImageRef.parse(f"example.com/{name}{digest and f'@{digest}'}"),
+        dest=ImageRef.parse(name),
+        platforms=tuple(map(Platform.parse, platforms)),
+        line=line,
+        text=name,
+    )
+
+
+def contents_of(root: Path, *entries: ImageEntry | str) -> BundleContents:
+    """What a bundle of `entries` out of the storage at `root` has to hold."""
+    return select_images(Storage(root), tuple(listed(e) if isinstance(e, str) else e for e in entries)).contents
+
+
+def parts_of(contents: BundleContents, root: Path) -> list[Part]:
+    """Every member of the bundle, blobs read from the storage at `root`."""
+    links = [
+        Part(member.path, (root / member.path).read_bytes() if member.link is None else f"{member.link}".encode())
+        for member in members_of(contents)
+    ]
+    return [Part("bundle.json", contents.to_json()), *links]
+
+
+def packed(parts: Iterable[Part]) -> bytes:
+    """The tar's bytes: members, two zero blocks, zeros up to a whole record."""
+    buffer = io.BytesIO()
+    for part in parts:
+        buffer.write(member(part))
+    buffer.write(bytes(2 * BLOCK))
+    return filled(buffer.getvalue(), RECORD)
+
+
+def member(part: Part) -> bytes:
+    """A member as GNU tar writes it, a long name in a member of its own before it."""
+    name = part.name.encode()
+    before = b""
+    if len(name) > 100:
+        before = header(b"././@LongLink", len(name) + 1, b"L") + filled(name + b"\0", BLOCK)
+    return before + header(name[:100], len(part.data), part.kind, part.size_field) + filled(part.data, BLOCK)
+
+
+def header(name: bytes, size: int, kind: bytes = b"0", size_field: bytes = b"") -> bytes:
+    """A header of GNU's format with owner 0, mode 0644 and time 0."""
+    fields = (
+        name.ljust(100, b"\0"), b"0000644\0", b"0000000\0", b"0000000\0", size_field or b"%011o\0" % size,
+        b"00000000000\0", b" " * 8, kind, bytes(100), b"ustar  \0",
+    )  # fmt: skip
+    return summed(b"".join(fields).ljust(BLOCK, b"\0"))
+
+
+def summed(block: bytes) -> bytes:
+    """The header with its checksum put right."""
+    total = sum(block[:148]) + 8 * ord(" ") + sum(block[156:])
+    return block[:148] + b"%06o\0 " % total + block[156:]
+
+
+def filled(data: bytes, unit: int) -> bytes:
+    return data + bytes(-len(data) % unit)
+
+
+def make_bundle(place: Path, images: Mapping[str, Image]) -> Path:
+    """`bundle.tar` in `place` with `images` by `REPOSITORY:TAG`; the storage they come from is `place/archive`."""
+    root = make_storage(place / "archive", images)
+    path = place / "bundle.tar"
+    path.write_bytes(packed(parts_of(contents_of(root, *images), root)))
+    return path

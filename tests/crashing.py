@@ -1,0 +1,66 @@
+"""A process that dies at the k-th file operation of a commit."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from regwrap.storage.commit import RealFiles
+from tests.builders import put
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+@dataclass
+class DyingFiles:
+    """Lets `left` operations pass; then the process dies, `half` through the operation. Syncs cost nothing here."""
+
+    real: RealFiles
+    left: int
+    half: bool = False
+    done: list[str] = field(default_factory=list)
+
+    def make_directory(self, path: Path) -> None:
+        def half() -> None:
+            missing = [p for p in (path, *path.parents) if not p.exists()]
+            if missing:
+                missing[-1].mkdir(mode=0o700)
+
+        self._step("make_directory", lambda: self.real.make_directory(path), half)
+
+    def write(self, path: Path, data: bytes) -> None:
+        def half() -> None:
+            put(path, data[: len(data) // 2])
+
+        self._step("write", lambda: self.real.write(path, data), half)
+
+    def adopt(self, path: Path) -> None:
+        self._step("adopt", lambda: self.real.adopt(path))
+
+    def rename(self, old: Path, new: Path) -> None:
+        self._step("rename", lambda: self.real.rename(old, new))
+
+    def sync(self, path: Path) -> None:
+        self._step("sync", path.stat)
+
+    def _step(self, kind: str, whole: Callable[[], object], half: Callable[[], object] = lambda: None) -> None:
+        if self.left <= 0:
+            if self.half and self.left == 0:
+                half()
+            self.left = -1
+            raise Died
+        self.left -= 1
+        self.done.append(kind)
+        whole()
+
+
+@contextmanager
+def directory_in_memory() -> Iterator[Path]:
+    """In memory where there is such a place: crash tests make thousands of files and remove them again."""
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=place, prefix="regwrap-test-") as directory:
+        yield Path(directory)

@@ -1,0 +1,248 @@
+"""What the user sees: sizes, tables, errors in three parts, progress, and JSON."""
+
+import io
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError
+from regwrap.model import Platform
+from regwrap.plan import Unseen, make_plan
+from regwrap.report import (
+    Progress,
+    error_text,
+    failures_text,
+    human_bytes,
+    is_live,
+    plan_text,
+    sync_text,
+    table,
+    to_json,
+)
+from regwrap.sync import Copied, Failed, SyncReport
+from tests.unit.test_plan import IMAGE, blob, copy, entry, observed
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1_234_567, "1.2 MB"),
+        (5_600_000_000, "5.6 GB"),
+        (2.5e12, "2.5 TB"),
+        (3e15, "3000.0 TB"),
+        (-1500, "-1.5 kB"),
+    ],
+)
+def test_human_bytes(count: float, text: str) -> None:
+    assert human_bytes(count) == text
+
+
+def test_table() -> None:
+    assert table([("a", "long", "x"), ("wide one", "b", "")]) == ["a         long  x", "wide one  b"]
+    assert table([]) == []
+
+
+# --- errors
+
+
+def test_an_error_on_one_line() -> None:
+    assert error_text(ToolError("it failed")) == "regwrap: it failed"
+    assert error_text(ToolError("it failed", detail=" why \n")) == "regwrap: it failed: why"
+
+
+def test_an_error_with_all_its_parts() -> None:
+    error = IntegrityError("2 problems", detail="one\ntwo", hint="send it again", problems=("blob a", "blob b"))
+    assert error_text(error).splitlines() == [
+        "regwrap: 2 problems",
+        "  one",
+        "  two",
+        "  blob a",
+        "  blob b",
+        "  -> send it again",
+    ]
+
+
+def test_an_error_with_a_hint() -> None:
+    error: RegwrapError = ImagesFailedError("3 images are absent", hint="sync first")
+    assert error_text(error) == "regwrap: 3 images are absent\n  -> sync first"
+
+
+# --- a plan, a sync
+
+
+PLAN = make_plan(
+    (
+        observed("r.example/a/b:1 => x/y:2", missing=[blob("base", 1000)]),
+        observed("a/same:1", whole=True),
+        Unseen(entry=entry("a/no:1"), error="absent"),
+    )
+)
+
+
+def test_plan_text() -> None:
+    assert plan_text(PLAN).splitlines() == [
+        "copy  r.example/a/b:1 -> x/y:2  1.0 kB  not there yet",
+        "skip  a/same:1                          already there, same digest",
+        "fail  a/no:1                            absent",
+        "1 to copy (1.0 kB), 1 there already, 1 can't be had",
+    ]
+    assert plan_text(make_plan(())) == "0 to copy (0 B), 0 there already"
+
+
+def test_a_plan_as_json() -> None:
+    assert json.loads(to_json(PLAN)) == {
+        "copies": [
+            {
+                "entry": {"source": "r.example/a/b:1", "dest": "x/y:2", "line": 1},
+                "digest": str(IMAGE.top),
+                "reason": "not there yet",
+                "bytes_missing": 1000,
+            }
+        ],
+        "skips": [
+            {
+                "entry": {"source": "a/same:1", "dest": "a/same:1", "line": 1},
+                "digest": str(IMAGE.top),
+                "reason": "already there, same digest",
+            }
+        ],
+        "unseen": [{"entry": {"source": "a/no:1", "dest": "a/no:1", "line": 1}, "error": "absent", "hint": ""}],
+    }
+
+
+def test_json_of_values() -> None:
+    value = {"path": Path("/a"), "platforms": (Platform("linux", "amd64"),), "none": None, "number": 1.5}
+    assert json.loads(to_json(value)) == {"path": "/a", "platforms": ["linux/amd64"], "none": None, "number": 1.5}
+    assert to_json({"b": 1, "a": 2}) == '{\n "a": 2,\n "b": 1\n}'
+
+
+COPIED = Copied(copy=copy("a/b:1"), sent=2500, attempts=3, seconds=1.25)
+FAILED = Failed(entry=entry("a/c:1"), error="manifest unknown", hint="look there", attempts=1)
+
+
+def test_sync_text() -> None:
+    report = SyncReport(copied=(COPIED,), skipped=PLAN.skips, failed=(FAILED,), seconds=2)
+    assert sync_text(report) == "1 copied, 1 already there, 1 failed; 2.5 kB sent in 2.0 s, 2 retries"
+    assert failures_text(report) == "a/c:1: FAILED, line 1: manifest unknown\n    look there"
+
+
+def test_a_failure_says_how_often_it_was_tried() -> None:
+    failed = Failed(entry=entry("a/c:1"), error="lost", hint="", attempts=4)
+    report = SyncReport(copied=(), skipped=(), failed=(failed,), seconds=2)
+    assert failures_text(report) == "a/c:1: FAILED (after 4 attempts), line 1: lost"
+
+
+# --- progress
+
+
+def play(progress: Progress) -> None:
+    with progress.shown():
+        progress.expect("sync", 5000)
+        progress.say("begins")
+        progress.started(copy("a/b:1"))
+        progress.retrying(copy("a/b:1"), 1, ToolError("lost", transient=True))
+        progress.finished(COPIED)
+        progress.started(copy("a/c:1"))
+        progress.finished(FAILED)
+
+
+def test_a_log_has_whole_lines_and_no_carriage_return() -> None:
+    stream = io.StringIO()
+    play(Progress(stream, quiet=False, live=False))
+    assert stream.getvalue().splitlines() == [
+        "begins",
+        "a/b:1: attempt 1 failed, trying again: lost",
+        "a/b:1: copied 2.5 kB in 1.2 s",
+        "a/c:1: FAILED, line 1: manifest unknown",
+        "    look there",
+    ]
+    assert "\r" not in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_quiet_still_tells_failures(live: bool) -> None:
+    stream = io.StringIO()
+    play(Progress(stream, quiet=True, live=live))
+    assert stream.getvalue() == "a/c:1: FAILED, line 1: manifest unknown\n    look there\n"
+
+
+def test_the_live_line_is_wiped_before_a_line_and_at_the_end() -> None:
+    stream = Terminal()
+    progress = Progress(stream, quiet=False, live=True)
+    with progress.shown():
+        progress.expect("sync", 5000)
+        progress.started(copy("a/b:1"))
+        wait_for(lambda: "sync: 0 B of 5.0 kB" in stream.getvalue())
+        progress.say("a line")
+        wait_for(lambda: stream.getvalue().count("sync: ") > 1)
+    text = stream.getvalue()
+    assert "\r\x1b[Ka line\n" in text
+    assert text.endswith("\r\x1b[K")
+
+
+def wait_for(condition: object) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_status_says_bytes_speed_rest_and_images() -> None:
+    progress = Progress(io.StringIO(), quiet=False, live=False)
+    assert progress.status() == ""
+    progress.expect("sync", 10_000_000)
+    for name in "abcde":
+        progress.started(copy(f"a/{name}:1"))
+    progress.on_bytes(1_000_000)
+    progress.watch(lambda: 1_000_000)
+    assert re.fullmatch(
+        r"sync: 2\.0 MB of 10\.0 MB, [\d.]+ [kMGT]?B/s, \d+ s left \[a/a:1 a/b:1 a/c:1 \+2\]", progress.status()
+    )
+
+
+def test_the_status_is_never_above_what_is_expected_and_ends_with_it() -> None:
+    progress = Progress(io.StringIO(), quiet=False, live=False)
+    progress.expect("sync", 2500)
+    progress.started(copy("a/b:1"))
+    progress.watch(lambda: 10**12)
+    assert progress.status().startswith("sync: 2.5 kB of 2.5 kB, ")
+    assert "left" not in progress.status()
+    progress.finished(COPIED)
+    assert progress.status() == ""
+
+
+def test_a_stage_that_is_gone_does_not_end_the_progress() -> None:
+    def gone() -> int:
+        raise FileNotFoundError
+
+    progress = Progress(io.StringIO(), quiet=False, live=False)
+    progress.expect("sync", 10)
+    progress.watch(gone)
+    assert progress.status().startswith("sync: 0 B of 10 B, 0 B/s")
+
+
+@pytest.mark.parametrize(
+    ("stream", "environ", "live"),
+    [
+        (Terminal(), {"TERM": "xterm"}, True),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (Terminal(), {}, False),
+        (Terminal(), {"TERM": "xterm", "CI": "true"}, False),
+        (io.StringIO(), {"TERM": "xterm"}, False),
+    ],
+)
+def test_only_a_real_terminal_is_live(stream: io.StringIO, environ: dict[str, str], live: bool) -> None:
+    assert is_live(stream, environ) == live
