@@ -8,7 +8,7 @@ for one image as for a thousand. A blob of the wrong bytes is replaced by rename
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,19 +116,20 @@ def commit(root: Path, additions: Additions, *, stage: Path, files: Files) -> No
 
     Doing it again is harmless; killed at any point, the storage is what it was or has some whole images more.
     """
-    layers = _missing_links(root, ((layout.layer_link(r, d), d) for r, d in additions.layers))
-    revisions = _missing_links(root, ((layout.revision_link(r, d), d) for r, d in additions.revisions))
-    index = _missing_links(root, ((layout.tag_index_link(r, t, d), d) for r, t, d in additions.tags))
-    current = _missing_links(root, ((layout.tag_link(r, t), d) for r, t, d in additions.tags))
-    if not (additions.blobs or layers or revisions or index or current):
+    staging = _Staging(root, stage / "links", files)
+    inner = [(layout.layer_link(r, d), d) for r, d in additions.layers]
+    inner += [(layout.revision_link(r, d), d) for r, d in additions.revisions]
+    for name, digest in dict(inner).items():
+        staging.link(name, digest)
+    links, tags = staging.taken(), _staged_tags(staging, additions)
+    if not (additions.blobs or links or tags):
         files.sync(root)  # a run that was killed may have renamed all of it, and not have synced
         return
     for _digest, staged in additions.blobs:
         files.adopt(staged)
-    steps = _staged_links(stage, [[*layers, *revisions], [*index, *current]], files)
     files.sync(stage)
     blobs = [(staged, root / layout.blob_path(digest)) for digest, staged in additions.blobs]
-    for step in (blobs, *steps):
+    for step in (blobs, links, tags):
         for staged, path in step:
             files.make_directory(path.parent)
             files.rename(staged, path)
@@ -136,24 +137,57 @@ def commit(root: Path, additions: Additions, *, stage: Path, files: Files) -> No
             files.sync(root)
 
 
-def _missing_links(root: Path, wanted: Iterable[tuple[str, Digest]]) -> list[tuple[Path, Digest]]:
-    unique = dict(wanted)
-    return [(root / path, digest) for path, digest in unique.items() if read_link(root / path) != digest]
+def _staged_tags(staging: "_Staging", additions: Additions) -> list[tuple[Path, Path]]:
+    """A new tag is staged as a whole directory, since a registry lists a tag whose links are not there yet; in one
+    that is there the index link comes before the current one."""
+    triples = dict.fromkeys(additions.tags)
+    there = {(r, t): os.path.lexists(staging.root / layout.tag_path(r, t)) for r, t, _digest in triples}
+    for repository, tag, digest in triples:
+        if there[repository, tag]:
+            staging.link(layout.tag_index_link(repository, tag, digest), digest)
+    for repository, tag, digest in triples:
+        if there[repository, tag]:
+            staging.link(layout.tag_link(repository, tag), digest)
+        else:
+            staging.tag(repository, tag, digest)
+    return staging.taken()
 
 
-def _staged_links(stage: Path, steps: list[list[tuple[Path, Digest]]], files: Files) -> list[list[tuple[Path, Path]]]:
-    links = stage / "links"
-    files.make_directory(links)
-    staged: list[list[tuple[Path, Path]]] = []
-    number = 0
-    for step in steps:
-        renames: list[tuple[Path, Path]] = []
-        for path, digest in step:
-            files.write(links / str(number), str(digest).encode("ascii"))
-            renames.append((links / str(number), path))
-            number += 1
-        staged.append(renames)
-    return staged
+@dataclass(slots=True)
+class _Staging:
+    """Writes what is missing under `links`, and remembers where each piece has to go."""
+
+    root: Path
+    links: Path
+    files: Files
+    _renames: list[tuple[Path, Path]] = field(default_factory=list)
+    _number: int = 0
+
+    def link(self, path: str, digest: Digest) -> None:
+        """A link file; nothing where the storage has it."""
+        if read_link(self.root / path) != digest:
+            staged = self._next(path)
+            self.files.make_directory(self.links)
+            self.files.write(staged, str(digest).encode("ascii"))
+
+    def tag(self, repository: str, tag: str, digest: Digest) -> None:
+        """A tag's directory with both its links."""
+        directory = layout.tag_path(repository, tag)
+        staged = self._next(directory)
+        for path in (layout.tag_index_link(repository, tag, digest), layout.tag_link(repository, tag)):
+            link = staged / path.removeprefix(f"{directory}/")
+            self.files.make_directory(link.parent)
+            self.files.write(link, str(digest).encode("ascii"))
+
+    def taken(self) -> list[tuple[Path, Path]]:
+        renames, self._renames = self._renames, []
+        return renames
+
+    def _next(self, path: str) -> Path:
+        staged = self.links / str(self._number)
+        self._number += 1
+        self._renames.append((staged, self.root / path))
+        return staged
 
 
 @dataclass(slots=True)

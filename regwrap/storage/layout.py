@@ -67,6 +67,11 @@ def revision_link(repository: str, digest: Digest) -> str:
     return f"{REPOSITORIES}/{repository}/_manifests/revisions/sha256/{digest.hex}/link"
 
 
+def tag_path(repository: str, tag: str) -> str:
+    """The directory of a tag: a registry lists the tag as soon as it is there."""
+    return f"{REPOSITORIES}/{repository}/_manifests/tags/{tag}"
+
+
 def tag_index_link(repository: str, tag: str, digest: Digest) -> str:
     return f"{REPOSITORIES}/{repository}/_manifests/tags/{tag}/index/sha256/{digest.hex}/link"
 

@@ -220,8 +220,9 @@ def test_nothing_is_renamed_before_it_is_synced_and_tags_come_last(memory: Path,
             unsynced.add(old)
     assert highest == 2
     assert files.steps[-1][0] == "sync"
-    currents = [n for n, step in enumerate(files.steps) if step[2].parent.name == "current"]
-    indexes = [n for n, step in enumerate(files.steps) if "/index/sha256/" in f"{step[2]}"]
+    renames = [new for kind, _old, new in files.steps if kind == "rename"]
+    currents = [n for n, new in enumerate(renames) if new.parent.name == "current"]
+    indexes = [n for n, new in enumerate(renames) if "/index/sha256/" in f"{new}"]
     assert max(indexes) < min(currents)
 
 
@@ -238,24 +239,28 @@ def test_a_power_cut_between_two_syncs_leaves_images_whole_or_absent(memory: Pat
         durable = list(itertools.chain.from_iterable(groups[:position]))
         for chosen in some_subsets(group):
             root = copied(template, memory / f"cut-{next(numbers)}")
-            for name, data in (*durable, *chosen):
+            for name, data in itertools.chain.from_iterable((*durable, *chosen)):
                 (root / name).unlink(missing_ok=True)
                 put(root / name, data)
             assert storage_problems(root) <= problems
 
 
-def rename_groups(steps: list[tuple[str, Path, Path]], root: Path) -> list[list[tuple[str, bytes]]]:
-    """The renames between two syncs, each as the path and the bytes it brought."""
-    groups: list[list[tuple[str, bytes]]] = [[]]
+Brought = tuple[tuple[str, bytes], ...]
+
+
+def rename_groups(steps: list[tuple[str, Path, Path]], root: Path) -> list[list[Brought]]:
+    """The renames between two syncs, each as the paths and the bytes it brought: a file, or a new tag's directory."""
+    groups: list[list[Brought]] = [[]]
     for kind, _old, new in steps:
         if kind == "rename":
-            groups[-1].append((f"{new.relative_to(root)}", new.read_bytes()))
+            files = [new] if new.is_file() else sorted(path for path in new.rglob("*") if path.is_file())
+            groups[-1].append(tuple((f"{path.relative_to(root)}", path.read_bytes()) for path in files))
         elif kind == "sync":
             groups.append([])
     return [group for group in groups if group]
 
 
-def some_subsets(group: list[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+def some_subsets(group: list[Brought]) -> Iterator[list[Brought]]:
     dice = random.Random(0)
     yield from ([item] for item in group)
     yield from ([other for other in group if other is not item] for item in group)
