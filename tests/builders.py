@@ -214,6 +214,9 @@ def storage_problems(root: Path) -> set[str]:
         elif path.parent.name == "current":
             repository = name.removeprefix(f"{layout.REPOSITORIES}/").partition("/_manifests/")[0]
             problems |= {f"{name}: {lack}" for lack in _lacks(root, repository, digest)}
+    for tag in (root / layout.REPOSITORIES).rglob("_manifests/tags/*"):
+        if not (tag / "current/link").exists():  # a registry lists it
+            problems.add(f"{tag.relative_to(root)}: a tag without a link")
     return problems
 
 
