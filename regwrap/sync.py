@@ -98,7 +98,8 @@ class _Work:
             outcome = Copied(copy=copy, sent=sent, attempts=attempts, seconds=seconds)
         except (ToolError, IntegrityError, ImagesFailedError) as error:
             outcome = Failed(entry=copy.entry, error=str(error), hint=error.hint, attempts=attempts)
-        self.events.finished(outcome)
+        if not self.retry.stopping.is_set():  # what an interruption ended did not fail
+            self.events.finished(outcome)
         return outcome
 
 
