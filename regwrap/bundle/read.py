@@ -28,6 +28,7 @@ from regwrap.bundle.contents import (
     padded,
     parse_contents,
 )  # fmt: skip
+from regwrap.bundle.write import header_of
 from regwrap.closure import Closure, closure_of, shipped_platforms
 from regwrap.errors import IntegrityError, RegwrapError, UsageError
 from regwrap.model import MAX_MANIFEST_BYTES, Digest, Manifest
@@ -129,6 +130,7 @@ def _checked(path: Path, descriptor: int) -> Bundle:
     if length > MAX_BUNDLE_JSON_BYTES:
         raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
     contents = parse_contents(os.pread(descriptor, length, offset))
+    _check_form(descriptor, name, 0, offset, length)
     end, located = offset + padded(length), []
     for member in members_of(contents):
         name, offset, length = _next_header(headers, member.path)
@@ -137,10 +139,18 @@ def _checked(path: Path, descriptor: int) -> Bundle:
                 f"expected {member.path} with {member.size} bytes at byte {end}, found {name!r} with {length}"
             )
         located.append(Located(member=member, offset=offset))
+        _check_form(descriptor, name, end, offset, length)
         end = offset + padded(length)
     _check_end(descriptor, end, size)
     blobs = {item.member.digest: item for item in located if item.member.link is None}
     return Bundle(path=path, descriptor=descriptor, contents=contents, members=tuple(located), blobs=blobs)
+
+
+def _check_form(descriptor: int, name: str, start: int, offset: int, length: int) -> None:
+    """Mode, owner, time and padding have one form too: plain tar would obey a header's setuid bit."""
+    padding = os.pread(descriptor, padded(length) - length, offset + length)
+    if os.pread(descriptor, offset - start, start) != header_of(name, length) or padding.strip(b"\0"):
+        raise IntegrityError(f"the header or the padding of {name} is not as regwrap writes it (byte {start})")
 
 
 def _next_header(headers: Iterator[tuple[str, int, int]], expected: str) -> tuple[str, int, int]:

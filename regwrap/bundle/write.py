@@ -1,32 +1,40 @@
-"""The link members of a bundle as bytes: what GNU tar writes for a file of that name, without making the file.
+"""Headers and link members as bytes: what GNU tar writes for a file of that name, without making the file.
 
-Blobs are tar's work. Links are thousands of 71-byte files, each in a directory of its own: making and removing those
-only for tar to read them takes longer than writing all the blobs.
+The reader compares each header with them, so a bundle has one form. Blobs are tar's work; links are thousands of
+71-byte files, each in a directory of its own: making and removing those only for tar to read them takes longer than
+writing all the blobs.
 """
 
 from typing import Final
 
-from regwrap.bundle.contents import BLOCK, Member, padded
+from regwrap.bundle.contents import BLOCK, SHORT_NAME, Member, padded
 
-_SHORT_NAME: Final = 100
 _LONG_NAME: Final = b"././@LongLink"
 
 
 def link_bytes(member: Member) -> bytes:
-    """Header, content and padding of one link member (tar(5), GNU format; the same fields as tools.tar sets)."""
-    name, data = member.path.encode("ascii"), str(member.link).encode("ascii")
-    return _long_name(name) + _header(name[:_SHORT_NAME], len(data), b"0") + _filled(data)
+    """Header, content and padding of one link member."""
+    data = str(member.link).encode("ascii")
+    return header_of(member.path, len(data)) + _filled(data)
+
+
+def header_of(path: str, size: int) -> bytes:
+    """The header of a member, its long name's included (tar(5), GNU format; the same fields as tools.tar sets)."""
+    name = path.encode("ascii")
+    return _long_name(name) + _header(name[:SHORT_NAME], size, b"0")
 
 
 def _long_name(name: bytes) -> bytes:
-    if len(name) <= _SHORT_NAME:
+    if len(name) <= SHORT_NAME:
         return b""
     return _header(_LONG_NAME, len(name) + 1, b"L") + _filled(name + b"\0")
 
 
 def _header(name: bytes, size: int, kind: bytes) -> bytes:
     mode_owner_group, time = b"0000644\0" + 2 * b"0000000\0", b"00000000000\0"
-    start = name.ljust(100, b"\0") + mode_owner_group + b"%011o\0" % size + time
+    # eleven octal digits end at 8 GiB; GNU tar goes on in base 256
+    length = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    start = name.ljust(100, b"\0") + mode_owner_group + length + time
     end = (kind + bytes(100) + b"ustar  \0").ljust(BLOCK - 156, b"\0")
     # the sum is taken with its own eight bytes as blanks
     return start + b"%06o\0 " % (sum(start) + 8 * ord(" ") + sum(end)) + end

@@ -408,6 +408,16 @@ def test_header_fields_that_lie_are_found(tmp_path: Path, parts: Parts) -> None:
         refused(tmp_path, (summed(changed) if changed[148:156] != b"0000000\0" else changed) + whole[BLOCK:])
 
 
+def test_a_header_or_padding_of_another_form_is_found(tmp_path: Path, parts: Parts) -> None:
+    """Plain tar would obey a setuid bit; bytes between the members would be carried along unseen."""
+    whole = packed(parts)
+    first = summed(whole[:BLOCK].replace(b"0000644\0", b"0004755\0", 1))
+    assert "bundle.json is not as regwrap writes it" in refused(tmp_path, first + whole[BLOCK:])
+    end = BLOCK + len(parts[0].data)
+    assert whole[end : end + 1] == b"\0"
+    assert "padding of bundle.json" in refused(tmp_path, whole[:end] + b"x" + whole[end + 1 :])
+
+
 def forged(tmp_path: Path, archive: Path, contents: BundleContents) -> str:
     return refused(tmp_path, packed(parts_of(contents, archive)))
 
