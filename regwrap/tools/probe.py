@@ -202,8 +202,10 @@ def _is_registry(answer: urllib3.BaseHTTPResponse) -> bool:
     return "Docker-Distribution-Api-Version" in headers or "json" in headers.get("Content-Type", "")
 
 
-def _reason(error: Exception) -> str:
-    return re.sub(r"<[^>]*object at 0x[0-9a-f]+>:? ?", "", str(error))
+def _reason(error: urllib3.exceptions.HTTPError) -> str:
+    """The innermost reason: urllib3 wraps what the kernel said into two sentences about itself."""
+    reason = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason else error
+    return re.sub(r"^.*(Connection|Connect|Pool)[A-Za-z]*\(.*?\): ", "", str(reason))
 
 
 def _ssl_context(registry: Registry, variables: Mapping[str, str]) -> ssl.SSLContext:

@@ -31,6 +31,7 @@ _TRANSIENT: Final = re.compile(
 )
 _LOGIN_PAGE: Final = "a proxy or login page answered instead of the registry"
 _HINTS: Final = (
+    (r"pinging container registry .*404", "something answers there, but it is no registry: check host and port"),
     (r"unauthorized|authentication required|invalid username/password", "check the registry's authfile (skopeo login)"),
     (r"denied:", "the account may not do this there"),
     (r"no such host", "check the registry's name, in the list and in the configuration"),
@@ -76,7 +77,7 @@ class Skopeo:
             raise ToolError(f"{_bare(remote)}: that is a web page, no manifest", hint=_LOGIN_PAGE)
         if result.exit_code == 0:
             return result.stdout
-        if _ABSENT.search(result.stderr):
+        if is_absent(result.stderr):
             return None
         raise failure(f"could not read {_bare(remote)}", result)
 
@@ -151,7 +152,8 @@ def failure(what: str, result: RunResult) -> ToolError:
 
 
 def is_absent(stderr: str) -> bool:
-    return _ABSENT.search(stderr) is not None
+    """Whether the image is what is missing; a 404 to the first ping means that no registry is there at all."""
+    return _ABSENT.search(stderr) is not None and "pinging container registry" not in stderr
 
 
 def fatal_text(stderr: str) -> str:

@@ -226,3 +226,10 @@ def test_a_web_page_is_no_manifest(skopeo: Skopeo, scripted: Scripted) -> None:
 )
 def test_fatal_text(stderr: str, text: str) -> None:
     assert fatal_text(stderr) == text
+
+
+def test_a_server_that_is_no_registry_is_not_a_missing_image() -> None:
+    text = (
+        'time="x" level=fatal msg="pinging container registry h:1: invalid status code from registry 404 (Not Found)"'
+    )
+    assert not is_absent(text)
