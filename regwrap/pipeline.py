@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -100,6 +100,7 @@ def sync_images(job: Job, images: ImageList, *, hashed: bool, dry_run: bool) -> 
 
     `hashed` reads every blob of a local archive, so that rot is found and sent again.
     """
+    started = time.monotonic()
     with ExitStack() as stack:
         ends = _Ends(job=job, stack=stack)
         ends.check_sources(images)
@@ -117,7 +118,7 @@ def sync_images(job: Job, images: ImageList, *, hashed: bool, dry_run: bool) -> 
         carrier = _carrier(job, ends, dest, stack, descriptor, plan)
         job.listener.watch(carrier.bytes_under_way)
         report = run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener.events)
-        return SyncResult(plan=plan, report=report)
+        return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
 
 def _lock_dest(job: Job, dest: End, stack: ExitStack, *, dry_run: bool) -> int | None:
