@@ -120,11 +120,16 @@ def test_a_second_run_on_the_same_archive_waits_and_says_for_whom(big: Scene) ->
     while not (big.archive / ".regwrap/sync").exists():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    second = big.cli("sync", "images.list", "--source", big.host)
+    first.send_signal(signal.SIGSTOP)  # so that it surely holds the archive when the second one comes
+    second = big.cli.start("sync", "images.list", "--source", big.host)
+    assert second.stderr is not None
+    told = second.stderr.readline()
+    first.send_signal(signal.SIGCONT)
     first.communicate(timeout=60)
+    out, _err = second.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
-    assert f"waiting for another regwrap that holds {big.archive}: process {first.pid} on " in second.stderr
-    assert "0 copied, 16 already there" in second.stdout
+    assert f"waiting for another regwrap that holds {big.archive}: process {first.pid} on " in told
+    assert "0 copied, 16 already there" in out
 
 
 def test_a_full_disk_is_named_before_the_first_byte_and_leaves_nothing(big: Scene, tmp_path: Path) -> None:
