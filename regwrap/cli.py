@@ -160,7 +160,7 @@ def sync(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Bring the listed images from their registries into the archive."""
+    """Bring the listed images into the archive. What is there already is not sent again."""
     settings = _load(config, source, archive, jobs)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
         images = _read_list(images_list, session.progress)
@@ -197,7 +197,7 @@ def package(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write one bundle with exactly the listed images, from the archive's storage."""
+    """Write one bundle with exactly the listed images. They are read from the archive's storage."""
     settings = _load(config, None, archive)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
         images = _read_list(images_list, session.progress)
@@ -217,7 +217,7 @@ def release(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Sync, package and verify; writes FILE, FILE.sha256 and the facts of the run beside it."""
+    """Sync, package and verify. Writes FILE, FILE.sha256 and the facts of the run beside it."""
     settings = _load(config, source, archive, jobs)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
         images = _read_list(images_list, session.progress)
@@ -238,7 +238,7 @@ def deploy(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Merge a bundle into a registry's storage directory: checked first, blobs first, tags last."""
+    """Merge a bundle into a registry's storage. All is checked first; blobs go in first, tags last."""
     settings = _load(config)
     with _session(quiet=quiet) as session:
         session.progress.expect("deploy", bundle.stat().st_size if bundle.is_file() else 0)
@@ -267,7 +267,7 @@ def verify(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Prove that a bundle or a storage is whole: every link, every manifest, every blob's size and sha256."""
+    """Prove that a bundle or a storage is whole. Every link, every manifest, every blob's size and sha256."""
     with _session(quiet=quiet) as session:
         entries = None if images_list is None else _read_list(images_list, session.progress).entries
         session.progress.expect("verify", _bytes_of(target))
@@ -289,14 +289,14 @@ def _bytes_of(target: Path) -> int:
 def inspect(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")], json: JsonOption = False
 ) -> None:
-    """Show what is in a bundle: images, platforms, digests, sizes, and what each alone adds."""
+    """Show what is in a bundle. Images, platforms, digests, sizes, and what each alone adds."""
     result = inspect_bundle(bundle)
     typer.echo(report.to_json(result) if json else report.inspect_text(result))
 
 
 @app.command(epilog=_EPILOG)
 def doctor(archive: ArchiveOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Say whether this machine can do it, and what to install for which command."""
+    """Say whether this machine can do it. And what to install, for which command."""
     settings = _load(config, None, archive)
     with _session(quiet=True) as session:
         result = examine_machine(session.runner, archive=settings.archive.storage, scratch=session.scratch.parent)

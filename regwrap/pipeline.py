@@ -24,7 +24,7 @@ from regwrap.bundle.contents import BUNDLE_JSON, tar_bytes
 from regwrap.carry import Carrier, RegistryCarrier, StorageCarrier
 from regwrap.errors import BrokenBlobError, ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.examine import VerifyReport, file_sha256, verify_bundle
-from regwrap.imagelist import ImageEntry, ImageList
+from regwrap.imagelist import ImageEntry, ImageList, need_source
 from regwrap.observe import End, Observer, RegistryEnd, StorageEnd
 from regwrap.plan import Plan, make_plan
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit
@@ -152,7 +152,7 @@ class _Ends:
 
     def check_sources(self, images: ImageList) -> None:
         """Every line must say where it comes from, or --source must. Makes all ends, in the main thread."""
-        lines = [entry for entry in images.entries if entry.source.registry is None]
+        lines = need_source(images)
         if lines and self.job.source is None:
             where = "\n".join(f"{images.name}:{entry.line}: {entry.text}" for entry in lines[:10])
             raise UsageError(
