@@ -100,8 +100,6 @@ class StorageCarrier:
 
     def _is_staged(self, blob: Descriptor) -> bool:
         path = self._staged(blob.digest)
-        if regular_size(path) is None:
-            return False
         if _is_right(path, blob):
             return True
         path.unlink(missing_ok=True)
@@ -110,9 +108,10 @@ class StorageCarrier:
     def _fetch(self, remote: Remote, leaf: Manifest) -> None:
         for blob in leaf.blobs:
             if self.sound.has(blob):
-                # skopeo fetches no blob whose file is there
+                # skopeo fetches no blob whose file is there; a hard link would change the blob's own ctime, and tar
+                # takes that for a change of the file
                 with suppress(FileExistsError):
-                    os.link(self.storage.blob_path(blob.digest), self._staged(blob.digest))
+                    self._staged(blob.digest).symlink_to(self.storage.blob_path(blob.digest).absolute())
         layout = self._new_layout()
         try:
             self.skopeo.copy_to_layout(remote, layout, self._shared, inherit=self.inherit)

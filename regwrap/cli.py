@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,7 +27,12 @@ from regwrap.doctor import examine_machine, tool_versions
 from regwrap.errors import ExitCode, Interrupted, RegwrapError
 from regwrap.examine import inspect_bundle, verify_bundle, verify_storage
 from regwrap.imagelist import ImageList, failed_list, read_images
-from regwrap.pipeline import Job, Listener, package_images, release_images, scratch_directory, sync_images
+from regwrap.pipeline.bring import sync_images
+from regwrap.pipeline.job import Job, Listener
+from regwrap.pipeline.package import PackageOptions, Strategy, package_images
+from regwrap.pipeline.release import release_images
+from regwrap.pipeline.scratch import scratch_directory
+from regwrap.pipeline.workspace import Workspace, WorkspaceOptions, overlay_workspace
 from regwrap.sync import SyncReport
 from regwrap.tools.access import Place
 from regwrap.tools.runner import Runner, ShExecutor
@@ -61,6 +67,19 @@ ArchiveOption = Annotated[
     typer.Option(
         "--archive", "--dest", metavar="NAME|DIR|HOST[:PORT]", help="Where images are kept (default: embedded)."
     ),
+]
+HistoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--history",
+        "--archive",
+        metavar="NAME|DIR",
+        help="The storage that is read, never written (default: embedded).",
+    ),
+]
+UpperOption = Annotated[
+    Path | None,
+    typer.Option("--upper", metavar="DIR", help="Where an overlay's increment goes (else $REGWRAP_SCRATCH, a guess)."),
 ]
 JobsOption = Annotated[int | None, typer.Option("--jobs", "-j", min=1, max=64, help="Images at the same time.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The bundle to write.")]
@@ -127,9 +146,13 @@ def _session(*, quiet: bool, verbose: bool = False, stopping: threading.Event | 
 
 
 def _load(
-    config: Path | None, source: str | None = None, archive: str | None = None, jobs: int | None = None
+    config: Path | None,
+    source: str | None = None,
+    archive: str | None = None,
+    jobs: int | None = None,
+    upper: Path | None = None,
 ) -> Config:
-    flags = Flags(config=config, source=source, archive=archive, jobs=jobs)
+    flags = Flags(config=config, source=source, archive=archive, jobs=jobs, upper=upper)
     return load_config(flags, environ=os.environ, cwd=Path.cwd())
 
 
@@ -188,7 +211,16 @@ def _finish_sync(result: SyncReport, failed: Path, *, json: bool) -> None:
 def package(
     images_list: ListArgument,
     output: OutputOption,
-    archive: ArchiveOption = None,
+    history: HistoryOption = None,
+    strategy: Annotated[
+        Strategy,
+        typer.Option(
+            "--strategy", help="From the storage, or an overlay of it with what is brought; auto: as the list needs."
+        ),
+    ] = Strategy.AUTO,
+    source: SourceOption = None,
+    upper: UpperOption = None,
+    jobs: JobsOption = None,
     hashed: Annotated[
         bool, typer.Option("--hash/--no-hash", help="Hash every blob on the way, or trust the archive.")
     ] = True,
@@ -197,12 +229,58 @@ def package(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write one bundle with exactly the listed images. They are read from the archive's storage."""
-    settings = _load(config, None, archive)
+    """Write one bundle with exactly the listed images. From a storage that is only read."""
+    settings = _load(config, source, history, jobs, upper)
+    options = PackageOptions(hashed=hashed, strategy=strategy, upper=settings.scratch)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
         images = _read_list(images_list, session.progress)
-        result = package_images(session.job(settings), images, output, hashed=hashed)
+        result = package_images(session.job(settings), images, output, options)
     typer.echo(report.to_json(result) if json else report.package_text(result))
+
+
+@app.command(epilog=_EPILOG, context_settings={"allow_interspersed_args": True, "ignore_unknown_options": False})
+def workspace(
+    images_list: ListArgument,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- COMMAND ...]", help="Runs in it, with $REGWRAP_REGISTRY and $REGWRAP_STORAGE."),
+    ] = None,
+    history: HistoryOption = None,
+    source: SourceOption = None,
+    upper: UpperOption = None,
+    jobs: JobsOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Serve the listed images on top of a storage that is only read. Until Ctrl-C, or while COMMAND runs.
+
+    A registry on loopback takes pushes too; blobs of the history are there already for the listed repositories. All
+    that was added is gone at the end, unless COMMAND has packed it.
+    """
+    settings = _load(config, source, history, jobs, upper)
+    with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        images = _read_list(images_list, session.progress)
+        places = (settings.scratch,) if settings.scratch else (Path.cwd(), Path(tempfile.gettempdir()))
+        options = WorkspaceOptions(places=places, hashed=True, read_only=False)
+        with overlay_workspace(session.job(settings), images, options) as space:
+            code = _stay(session, space, tuple(command or ()))
+    raise typer.Exit(code)
+
+
+def _stay(session: _Session, space: Workspace, command: tuple[str, ...]) -> int:
+    host = space.registry.host
+    session.progress.say(f"{report.sync_text(space.sync)}; the registry is {host}, its storage {space.merged}")
+    if command:
+        environment = {**os.environ, "REGWRAP_REGISTRY": host, "REGWRAP_STORAGE": f"{space.merged}"}
+        return session.runner.foreground(command, environment)
+    typer.echo(host)
+    sys.stdout.flush()
+    try:
+        space.server.wait()
+    except Interrupted:
+        session.progress.say("stopped")
+    return ExitCode.DONE
 
 
 @app.command(epilog=_EPILOG)

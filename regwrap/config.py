@@ -33,12 +33,14 @@ D = TypeVar("D")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What a run works with. `environment` is for skopeo and HTTP; `registries` are in the file's order."""
+    """What a run works with. `environment` is for skopeo and HTTP; `registries` are in the file's order; `scratch` is
+    where large temporary files go."""
 
     path: Path | None
     registries: tuple[Place, ...]
     source: Place | None
     archive: Place
+    scratch: Path | None
     jobs: int
     retry: RetryPolicy
     timeouts: Timeouts
@@ -54,6 +56,7 @@ class Flags:
     source: str | None = None
     archive: str | None = None
     jobs: int | None = None
+    upper: Path | None = None
 
 
 def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Config:
@@ -62,7 +65,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
     file = _find_file(flags, environ, cwd, home)
     values = _read_file(file) if file else {}
     root = _Section(where=f"{file}: ", base=file.parent if file else cwd, home=home, values=values, problems=[])
-    root.expect_keys(("registries", "source", "archive", "jobs", "retry", "timeouts"))
+    root.expect_keys(("registries", "source", "archive", "scratch", "jobs", "retry", "timeouts"))
     authfile = _default_authfile(environ, home)
     archive = _xdg(environ, "XDG_DATA_HOME", home / ".local/share") / "regwrap/archive"
     plain = Config(
@@ -70,6 +73,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
         registries=_read_registries(root, authfile),
         source=None,
         archive=Place(name="archive", storage=archive),
+        scratch=None,
         jobs=8,
         retry=_read_retry(root.section("retry")),
         timeouts=_read_timeouts(root.section("timeouts")),
@@ -122,7 +126,8 @@ def _with_choices(plain: Config, flags: Flags, root: "_Section", *, environ: Map
         in_file = root.get(key, lambda value: parse(value, root.base), default)
         if flag is None and variable in (None, ""):
             return in_file
-        value, origin = (variable, f"REGWRAP_{key.upper()}") if flag is None else (flag, f"--{key}")
+        option = "--upper" if key == "scratch" else f"--{key}"
+        value, origin = (variable, f"REGWRAP_{key.upper()}") if flag is None else (flag, option)
         return _collected(root.problems, origin, value, lambda value: parse(value, cwd), default)
 
     def place(value: object, base: Path) -> Place:
@@ -134,6 +139,13 @@ def _with_choices(plain: Config, flags: Flags, root: "_Section", *, environ: Map
         plain,
         source=chosen("source", flags.source, environ.get("REGWRAP_SOURCE"), place, plain.source),
         archive=chosen("archive", flags.archive, environ.get("REGWRAP_ARCHIVE"), place, plain.archive),
+        scratch=chosen(
+            "scratch",
+            None if flags.upper is None else os.fspath(flags.upper),
+            environ.get("REGWRAP_SCRATCH"),
+            lambda value, base: _path(_text(value), base, root.home),
+            None,
+        ),
         jobs=chosen("jobs", flags.jobs, number, lambda value, _base: _int_in(1, 64)(value), plain.jobs),
     )
 

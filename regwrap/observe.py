@@ -5,6 +5,7 @@ A tag is resolved once, here; everything after names the digest, so a tag that m
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -126,7 +127,7 @@ class Observer:
         there = self.dest.resolve(dest.repository, dest.tag or "")
         if there == digest and self._is_whole(entry, digest):
             return Observed(entry=entry, digest=digest, there=there, whole=True, closure=None)
-        closure = _whole_closure(digest, lambda d: source.manifest(repository, d), entry.platforms)
+        closure = _whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:
             raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
         check_platform(closure, entry.platforms, lambda blob: source.config(repository, blob))
@@ -160,6 +161,15 @@ class Observer:
         if closure is None or closure.missing:
             return False
         return all(self.sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs)
+
+    def _known(self, digest: Digest) -> bytes | None:
+        """A manifest that the destination's storage has already, verified: it need not travel."""
+        if isinstance(self.dest, RegistryEnd):
+            return None
+        with suppress(IntegrityError):
+            raw = self.dest.storage.read_blob(digest)
+            return raw if raw is not None and Digest.of(raw) == digest else None
+        return None
 
     def _missing(self, closure: Closure) -> tuple[Descriptor, ...]:
         if self.sound is None:

@@ -20,7 +20,8 @@ from regwrap.errors import IntegrityError, RegwrapError, ToolError
 from regwrap.examine import Inspection, VerifyReport
 from regwrap.imagelist import ImageEntry
 from regwrap.model import Digest, Platform
-from regwrap.pipeline import PackageReport, ReleaseReport
+from regwrap.pipeline.package import PackageReport, Strategy
+from regwrap.pipeline.release import ReleaseReport
 from regwrap.plan import Copy, Plan
 from regwrap.sync import Copied, Failed, SyncReport
 
@@ -107,7 +108,8 @@ class Progress:
             self.running.pop(str(entry.dest), None)
             self.done += outcome.sent if isinstance(outcome, Copied) else 0
         if isinstance(outcome, Copied):
-            self.say(f"{entry.dest}: copied {human_bytes(outcome.sent)} in {outcome.seconds:.1f} s")
+            brought = f"copied {human_bytes(outcome.sent)} in {outcome.seconds:.1f} s"
+            self.say(f"{entry.dest}: {brought if outcome.sent else 'linked, all its blobs are there'}")
         else:
             self.line(_failure(outcome))
 
@@ -179,10 +181,11 @@ def failures_text(report: SyncReport) -> str:
 
 
 def package_text(report: PackageReport) -> str:
-    return (
-        f"{report.path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.file_bytes)}"
-        f" in {report.seconds:.1f} s"
-    )
+    total = f"{report.images} images, {report.blobs} blobs, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
+    if report.strategy is not Strategy.OVERLAY:
+        return f"{report.path}: {total}"
+    reused = report.blob_bytes - report.brought_bytes
+    return f"{report.path}: {total}; {human_bytes(reused)} from history, {human_bytes(report.brought_bytes)} brought"
 
 
 def release_text(report: ReleaseReport) -> str:

@@ -82,6 +82,11 @@ class ScriptedExecutor:
             file.flush()
         return FinishedProcess(pid, answer.exit_code, answer.hangs)
 
+    def start_in_front(self, argv: Argv, *, env: Mapping[str, str]) -> Process:
+        bare = _bare(argv)
+        self.started.append(Started(bare, dict(env), ()))
+        return FinishedProcess(_FIRST_PID + len(self.started), self._take(bare).exit_code)
+
     @property
     def argvs(self) -> list[Argv]:
         return [start.argv for start in self.started]

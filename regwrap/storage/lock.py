@@ -22,24 +22,32 @@ _POLL_SECONDS: Final = 0.1
 
 @contextmanager
 def locked_storage(
-    root: Path, *, exclusive: bool, timeout: float, on_wait: Callable[[str], None]
+    root: Path, *, exclusive: bool, timeout: float, on_wait: Callable[[str], None], untouched: bool = False
 ) -> Iterator[int | None]:
     """Hold the lock of the storage at `root` for the block; yields its descriptor.
 
     Waits up to `timeout` seconds while another run holds it and says so through `on_wait` once; then UsageError.
     A storage that only lies on read-only media, or belongs to somebody else, can be read without a lock: yields None.
+    `untouched`: nothing is made or written there, so a storage that no regwrap has ever written to has no lock.
     """
     path = root.resolve() / OWN_DIR / "lock"
-    descriptor = _open(path, exclusive=exclusive)
+    descriptor = _open_only(path) if untouched else _open(path, exclusive=exclusive)
     if descriptor is None:
         yield None
         return
     try:
         _acquire(descriptor, path, exclusive=exclusive, deadline=time.monotonic() + timeout, on_wait=on_wait)
-        _sign(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n" if exclusive else "")
+        if not untouched:
+            _sign(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n" if exclusive else "")
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open_only(path: Path) -> int | None:
+    with suppress(OSError):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return None
 
 
 def _open(path: Path, *, exclusive: bool) -> int | None:

@@ -22,9 +22,13 @@ _READ_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A registry's root directory: the one that has `docker/registry/v2` in it, or will have."""
+    """A registry's root directory: the one that has `docker/registry/v2` in it, or will have.
+
+    Blobs that are not there may lie in `below`, another storage that is only read, as in an overlay.
+    """
 
     root: Path
+    below: Path | None = None
 
     def repositories(self) -> Iterator[str]:
         """Names in sorted order. Symbolic links are not followed."""
@@ -66,7 +70,8 @@ class Storage:
         return read_link(self.root / layout.revision_link(repository, digest)) == digest
 
     def blob_path(self, digest: Digest) -> Path:
-        return self.root / layout.blob_path(digest)
+        path = self.root / layout.blob_path(digest)
+        return path if self.below is None or os.path.lexists(path) else self.below / layout.blob_path(digest)
 
     def blob_size(self, digest: Digest) -> int | None:
         """Bytes of the blob's file; None where there is no regular file."""

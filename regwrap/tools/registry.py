@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -24,26 +24,45 @@ _LISTENING: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 _NONCE_HEADER: Final = "X-Regwrap-Nonce"
 
 
+def _unchanged(command: Command) -> Command:
+    return command
+
+
 @contextmanager
 def served_registry(runner: Runner, root: Path, *, scratch: Path) -> Iterator[Registry]:
     """Serve the storage at `root` read-only on a free loopback port. Call from the main thread. Raises ToolError."""
+    with started_registry(runner, root, scratch=scratch, read_only=True) as (registry, _server):
+        yield registry
+
+
+@contextmanager
+def started_registry(
+    runner: Runner,
+    root: Path,
+    *,
+    scratch: Path,
+    read_only: bool,
+    wrap: Callable[[Command], Command] = _unchanged,
+) -> Iterator[tuple[Registry, Server]]:
+    """The same with its process. `wrap` may put the registry's command into another one that becomes it."""
     nonce = secrets.token_hex(16)
     config = scratch / f"registry-{nonce}.yml"
-    config.write_text(json.dumps(_config(root, nonce)), encoding="utf-8")  # JSON is YAML
+    config.write_text(json.dumps(_config(root, nonce, read_only=read_only)), encoding="utf-8")  # JSON is YAML
     log = scratch / f"registry-{nonce}.log"
-    command = Command(tool=Tool.DOCKER_REGISTRY, args=("serve", f"{config}"))
+    command = wrap(Command(tool=Tool.DOCKER_REGISTRY, args=("serve", f"{config}")))
     with runner.serving(command, log) as server:
         port = _ready_port(server, nonce)
-        yield Registry(host=f"127.0.0.1:{port}", tls_verify=False, plain_http=True)
+        yield Registry(host=f"127.0.0.1:{port}", tls_verify=False, plain_http=True), server
 
 
-def _config(root: Path, nonce: str) -> dict[str, object]:
+def _config(root: Path, nonce: str, *, read_only: bool) -> dict[str, object]:
     return {
         "version": "0.1",
         "log": {"level": "info", "accesslog": {"disabled": True}},
         "storage": {
             "filesystem": {"rootdirectory": f"{root}"},
-            "maintenance": {"uploadpurging": {"enabled": False}, "readonly": {"enabled": True}},
+            "delete": {"enabled": True},
+            "maintenance": {"uploadpurging": {"enabled": False}, "readonly": {"enabled": read_only}},
         },
         "http": {"addr": "127.0.0.1:0", "headers": {_NONCE_HEADER: [nonce], "X-Content-Type-Options": ["nosniff"]}},
     }

@@ -37,6 +37,9 @@ class Tool(StrEnum):
     TAR = "tar"
     DOCKER_REGISTRY = "docker-registry"
     SETPRIV = "setpriv"
+    UNSHARE = "unshare"
+    MOUNT = "mount"
+    SH = "sh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,9 @@ class Executor(Protocol):
         inherit: tuple[int, ...],
     ) -> Process:
         """`argv[0]` is a path. `output` are the files for stdout and stderr."""
+
+    def start_in_front(self, argv: tuple[str, ...], *, env: Mapping[str, str]) -> Process:
+        """With regwrap's own terminal, input and output, and in its process group."""
 
 
 class ShProcess:
@@ -162,6 +168,23 @@ class ShExecutor:
             )
         return ShProcess(running)
 
+    def start_in_front(self, argv: tuple[str, ...], *, env: Mapping[str, str]) -> Process:
+        with os.fdopen(os.dup(0), "rb") as stdin, os.fdopen(os.dup(1), "wb") as out, os.fdopen(os.dup(2), "wb") as err:
+            running = sh.Command(argv[0])(
+                *argv[1:],
+                _env=dict(env),
+                _in=stdin,
+                _out=out,
+                _err=err,
+                _tty_out=False,
+                _bg=True,
+                _bg_exc=False,
+                _new_session=False,
+                _ok_code=list(range(-64, 256)),
+                _return_cmd=True,
+            )
+        return ShProcess(running)
+
 
 def redacted(text: str, secrets: tuple[str, ...]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):  # one may be the beginning of another
@@ -179,6 +202,13 @@ class Server:
 
     def is_alive(self) -> bool:
         return self.process.wait(0) is None
+
+    def wait(self) -> None:
+        """Return only by an interruption. Raises ToolError when the program ends by itself."""
+        while self.process.wait(_POLL_SECONDS) is None:
+            pass
+        said = last_lines(self.log.read_text(encoding="utf-8", errors="replace"))
+        raise ToolError("the server ended by itself", detail=said)
 
 
 @dataclass(slots=True)
@@ -235,19 +265,43 @@ class Runner:
         finally:
             _end(process)
 
+    def foreground(self, argv: tuple[str, ...], environment: Mapping[str, str]) -> int:
+        """Run the user's own command, with the environment as given; its exit code, 128 + n after signal n.
+
+        Ctrl-C is the command's to handle, as in a shell. Call from the main thread.
+        """
+        path = shutil.which(argv[0], path=environment.get("PATH"))
+        if path is None:
+            raise UsageError(f"{argv[0]}: command not found")
+        before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+        try:
+            process = self.executor.start_in_front(
+                (self.path_of(Tool.SETPRIV), "--pdeathsig", "KILL", path, *argv[1:]), env=environment
+            )
+            try:
+                while (exit_code := process.wait(_POLL_SECONDS)) is None:
+                    pass
+            except BaseException:
+                _end_one(process)
+                raise
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return exit_code if exit_code >= 0 else 128 - exit_code
+
     def _path(self) -> str:
         return os.pathsep.join((self.search_path, *_SBIN))
 
     def _start(self, command: Command, output: tuple[IO[bytes], IO[bytes]]) -> Process:
         # setpriv: the child dies with the thread that started it, so nothing outlives a kill -9 of regwrap
-        argv = (self._program(Tool.SETPRIV), "--pdeathsig", "KILL", self._program(command.tool), *command.args)
+        argv = (self.path_of(Tool.SETPRIV), "--pdeathsig", "KILL", self.path_of(command.tool), *command.args)
         env = {"PATH": self._path(), "LC_ALL": "C", **dict(command.env)}
         self.log(command.shown)
         if self.stopping.is_set():
             raise ToolError(f"{command.tool} was not started: regwrap is being stopped")
         return self.executor.start(argv, env=env, output=output, inherit=command.inherit)
 
-    def _program(self, tool: Tool) -> str:
+    def path_of(self, tool: Tool) -> str:
+        """The path of the program. Raises UsageError where it is not installed."""
         path = self.which(tool)
         if path is None:
             raise UsageError(
@@ -289,6 +343,14 @@ def _end(process: Process) -> int:
         _signal_group(process.pid, signal.SIGKILL)
         exit_code = process.wait(None)
     return -signal.SIGKILL if exit_code is None else exit_code
+
+
+def _end_one(process: Process) -> None:
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signum)
+        if process.wait(_GRACE_SECONDS) is not None:
+            return
 
 
 def _signal_group(pid: int, signum: signal.Signals) -> None:

@@ -12,7 +12,8 @@ import pytest
 from regwrap.errors import ToolError
 from regwrap.imagelist import ImageList, parse_images
 from regwrap.model import OCI_MANIFEST, Digest
-from regwrap.pipeline import Job, Listener, SyncResult, sync_images
+from regwrap.pipeline.bring import SyncResult, sync_images
+from regwrap.pipeline.job import Job, Listener
 from regwrap.plan import Copy, Reason
 from regwrap.storage import layout
 from regwrap.storage.store import Storage

@@ -1,0 +1,91 @@
+"""The ends of a run as objects, each made once: a registry's connections are kept, a storage is served once."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from regwrap.errors import UsageError
+from regwrap.imagelist import ImageEntry, ImageList, need_source
+from regwrap.observe import RegistryEnd, StorageEnd
+from regwrap.pipeline.job import Job
+from regwrap.plan import Plan
+from regwrap.storage.store import Storage
+from regwrap.tools.access import Place, Registry
+from regwrap.tools.probe import Probe
+from regwrap.tools.registry import served_registry
+from regwrap.tools.skopeo import Skopeo
+
+
+@dataclass(slots=True, kw_only=True)
+class Ends:
+    """The two ends as objects, each made once: a registry's connections are kept, a storage is served once."""
+
+    job: Job
+    stack: ExitStack
+    _skopeo: Skopeo | None = None
+    _known: dict[Place, RegistryEnd | StorageEnd] = field(default_factory=dict)
+    _served: dict[Path, Registry] = field(default_factory=dict)
+
+    def check_sources(self, images: ImageList) -> None:
+        """Every line must say where it comes from, or --source must. Makes all ends, in the main thread."""
+        lines = need_source(images)
+        if lines and self.job.source is None:
+            where = "\n".join(f"{images.name}:{entry.line}: {entry.text}" for entry in lines[:10])
+            raise UsageError(
+                f"{len(lines)} lines name no registry, and no source is configured",
+                detail=where,
+                hint="give --source HOST[:PORT] (or NAME, or a storage's DIR), or source: in the configuration",
+            )
+        for entry in images.entries:
+            self.source_of(entry)
+
+    def source_of(self, entry: ImageEntry) -> RegistryEnd | StorageEnd:
+        if entry.source.registry is not None:
+            return self.of(self.job.place_of(entry.source.registry))
+        if self.job.source is None:
+            raise UsageError(f"line {entry.line} names no registry")
+        return self.of(self.job.source)
+
+    def of(self, place: Place) -> RegistryEnd | StorageEnd:
+        if place not in self._known:
+            self._known[place] = self._make(place)
+        return self._known[place]
+
+    def _make(self, place: Place) -> RegistryEnd | StorageEnd:
+        if place.storage is not None:
+            return StorageEnd(name=str(place.storage), storage=Storage(place.storage.resolve()))
+        if place.registry is None:
+            raise UsageError(f"{place.name} has neither a url nor a storage")
+        job = self.job
+        probe = Probe(
+            registry=place.registry,
+            timeout=job.timeouts.request,
+            connections=job.jobs,
+            environment=job.environment,
+        )
+        return RegistryEnd(registry=place.registry, probe=probe, skopeo=self.skopeo())
+
+    def storages(self) -> tuple[StorageEnd, ...]:
+        return tuple(end for end in self._known.values() if isinstance(end, StorageEnd))
+
+    def skopeo(self) -> Skopeo:
+        if self._skopeo is None:
+            home = self.job.scratch / "skopeo"
+            home.mkdir(exist_ok=True)
+            job = self.job
+            self._skopeo = Skopeo(runner=job.runner, home=home, timeouts=job.timeouts, environment=job.environment)
+        return self._skopeo
+
+    def served(self, entry: ImageEntry) -> Registry:
+        """The registry that skopeo reads an entry from; a storage is served on loopback (see `serve_storages`)."""
+        source = self.source_of(entry)
+        return source.registry if isinstance(source, RegistryEnd) else self._served[source.storage.root]
+
+    def serve_storages(self, plan: Plan) -> None:
+        """Start a registry for each storage that is read. In the main thread: see `Runner.serving`."""
+        for copy in plan.copies:
+            source = self.source_of(copy.entry)
+            if isinstance(source, StorageEnd) and source.storage.root not in self._served:
+                root = source.storage.root
+                server = served_registry(self.job.runner, root, scratch=self.job.scratch)
+                self._served[root] = self.stack.enter_context(server)

@@ -1,0 +1,157 @@
+"""An overlay workspace: history below, the listed images above, a registry on both merged, for as long as a block."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from regwrap.assemble.overlay import (
+    UpperFiles,
+    check_history,
+    check_merged,
+    check_place,
+    link_known_layers,
+    prepare_upper,
+)
+from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
+from regwrap.imagelist import ImageList
+from regwrap.model import Digest
+from regwrap.observe import StorageEnd
+from regwrap.pipeline.bring import Target, bring_images
+from regwrap.pipeline.ends import Ends
+from regwrap.pipeline.job import Job
+from regwrap.pipeline.scratch import overlay_directory
+from regwrap.storage.store import Storage, regular_size
+from regwrap.sync import SyncReport
+from regwrap.tools.access import Registry
+from regwrap.tools.overlay import Overlay, Way, check_mountable, served_overlay, try_overlay
+from regwrap.tools.probe import Probe, UnsureError
+from regwrap.tools.runner import Server
+
+_HISTORY: Final = "the history"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceOptions:
+    """`places`: where the increment may go, the first that an overlay works in is taken. `hashed` reads every blob of
+    the history that is used. `read_only` refuses pushes to the registry."""
+
+    places: tuple[Path, ...]
+    hashed: bool
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """`merged` is a storage's root as this process sees it; `registry` serves it; `upper` is what was added."""
+
+    registry: Registry
+    merged: Path
+    upper: Storage
+    sync: SyncReport
+    server: Server
+
+    def brought_bytes(self, blobs: Iterable[tuple[Digest, int]]) -> int:
+        """How many bytes of `blobs` are not in the history."""
+        return sum(size for digest, size in blobs if regular_size(self.upper.blob_path(digest)) is not None)
+
+
+@contextmanager
+def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) -> Iterator[Workspace]:
+    """Bring the listed images into a fresh upper directory over the archive's storage, mount, serve, check.
+
+    The history is not written to: not a byte, not a time. Nothing is left when the block ends, however it ends. Call
+    from the main thread. Raises ImagesFailedError, ToolError, IntegrityError, UsageError.
+    """
+    if job.archive.storage is None:
+        raise UsageError(f"{job.archive.name} is a registry without a storage directory; --history needs one")
+    history = job.archive.storage.resolve()
+    check_mountable(history, _HISTORY)
+    check_history(history)
+    job = replace(job, source=job.source or job.archive)
+    with ExitStack() as stack:
+        ends = Ends(job=job, stack=stack)
+        ends.check_sources(images)
+        stack.enter_context(job.locked(history, exclusive=False, untouched=True))
+        for end in ends.storages():
+            if end.storage.root != history:
+                stack.enter_context(job.locked(end.storage.root, exclusive=False))
+        run, way = _place(job, history, options.places, stack)
+        overlay = _overlay(history, run, way)
+        prepare_upper(job.runner, overlay)
+        upper = Storage(overlay.upper, below=history)
+        report = _bring(ends, upper, images, hashed=options.hashed)
+        repositories = {entry.dest.repository for entry in images.entries}
+        if not options.read_only:
+            link_known_layers(history, overlay.upper, repositories)
+        server = served_overlay(job.runner, overlay, scratch=job.scratch, read_only=options.read_only)
+        served = stack.enter_context(server)
+        check_merged(served.merged, repositories)
+        _check_served(job, served.registry, images, upper)
+        yield Workspace(
+            registry=served.registry,
+            merged=served.merged,
+            upper=Storage(overlay.upper),
+            sync=report,
+            server=served.server,
+        )
+
+
+def _place(job: Job, history: Path, places: tuple[Path, ...], stack: ExitStack) -> tuple[Path, Way]:
+    """The first of `places` that an overlay works in. Raises what was wrong with the only one, or with all."""
+    errors: list[RegwrapError] = []
+    for place in dict.fromkeys(place.absolute() for place in places):
+        with ExitStack() as trying:
+            try:
+                check_mountable(place, "the directory for the increment")
+                check_place(history, place.resolve())
+                run = trying.enter_context(overlay_directory(place, job.scratch))
+                way = try_overlay(job.runner, lower=history, place=run)
+            except (ToolError, UsageError) as error:
+                errors.append(error)
+                continue
+            job.listener.say(f"overlay {way.shown}: {history} below, the increment in {place}; {way.hiding}")
+            stack.push(trying.pop_all())
+            return run, way
+    if len(errors) == 1:
+        raise errors[0]
+    detail = "\n".join(f"{error}" for error in errors)
+    raise ToolError("overlay works in none of the places for the increment", detail=detail, hint=errors[0].hint)
+
+
+def _overlay(history: Path, run: Path, way: Way) -> Overlay:
+    overlay = Overlay(lower=(history,), upper=run / "upper", work=run / "work", merged=run / "merged", way=way)
+    for directory in (overlay.upper, overlay.work, overlay.merged):
+        directory.mkdir(mode=0o755)
+    return overlay
+
+
+def _bring(ends: Ends, upper: Storage, images: ImageList, *, hashed: bool) -> SyncReport:
+    dest = StorageEnd(name="the increment", storage=upper)
+    target = Target(dest=dest, ends=ends, files_for=UpperFiles, proved_later=True)
+    report = bring_images(target, images, hashed=hashed).report
+    if report is None or report.failed:
+        failed = report.failed if report else ()
+        raise ImagesFailedError(
+            f"{len(failed)} of {len(images.entries)} images could not be brought; nothing was written",
+            detail="\n".join(f"{f.entry.dest} (line {f.entry.line}): {f.error}" for f in failed),
+            hint=failed[0].hint if failed else "",
+        )
+    return report
+
+
+def _check_served(job: Job, registry: Registry, images: ImageList, upper: Storage) -> None:
+    """The registry itself must give each listed image with the digest that was brought."""
+    probe = Probe(registry=registry, timeout=job.timeouts.request, connections=1, environment=())
+    for entry in images.entries:
+        repository, tag = entry.dest.repository, entry.dest.tag or ""
+        wanted = upper.resolve(repository, tag)
+        try:
+            found = probe.digest(repository, tag)
+        except UnsureError as error:
+            raise ToolError(
+                f"the registry on the overlay does not answer for {entry.dest}", detail=f"{error}"
+            ) from error
+        if found != wanted:
+            raise IntegrityError(f"the registry on the overlay gives {found} for {entry.dest} instead of {wanted}")

@@ -1,0 +1,259 @@
+"""overlayfs in a mount namespace of its own: a storage that is only read below, what is added above.
+
+Mount and registry are one command line, whose first process dies with regwrap and takes the namespace and the mount
+along: after success, failure or kill -9 there is nothing to unmount. Whether this machine can do it is found out by
+trial (`try_overlay`), since mount's exit code proves nothing: marks that a kernel does not know are ignored silently.
+"""
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from regwrap.errors import ToolError, UsageError
+from regwrap.tools.access import Registry
+from regwrap.tools.registry import started_registry
+from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
+
+SELECT_HINT: Final = "or do without mounts: sync the list into an archive, then package with --strategy select"
+_PLACE_HINT: Final = "give a directory on ext4, xfs, btrfs or tmpfs with --upper (in a container: on a volume)"
+_MAX_OPTION_BYTES: Final = 4000  # mount(2) takes one page of options, and cuts what is longer
+_ODD: Final = re.compile(r'[,:\\"\x00-\x1f\x7f]')
+_TRIAL_SECONDS: Final = 60.0
+_MARKS: Final = {True: "trusted.overlay.opaque", False: "user.overlay.opaque"}
+
+# What the script says is what it proved: the words up to the first thing that did not work.
+_TRIAL: Final = """
+mount -t overlay -o "$1" regwrap-trial "$2" || exit 32
+echo mounted
+cd "$2/$3" || exit 1
+echo new >new && mv new kept/new && read -r line <kept/new && [ "$line" = new ] || exit 1
+rm gone && [ -z "$(ls -A | grep gone)" ] || exit 1
+echo written
+[ -z "$(ls -A marked)" ] && echo marked && exit 0
+rm -rf removed && mkdir removed && [ -z "$(ls -A removed)" ] && echo removed
+"""
+_MOUNT: Final = 'mount -t overlay -o "$1" "$2" "$3" || exit 32; shift 3; exec "$@"'
+
+
+class Hiding(StrEnum):
+    """How what lies in a directory of the lower side is hidden."""
+
+    MARK = "an opaque directory, marked before the mount"
+    REMOVE = "removed in the merged view, since the kernel does not take the mark"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How overlays work on this machine. `rooted`: by root's own rights, else in a user namespace."""
+
+    rooted: bool
+    hiding: Hiding
+
+    @property
+    def shown(self) -> str:
+        return "as root" if self.rooted else "in a user namespace"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlay:
+    """The four directories of a mount, absolute, and the way to mount it. `upper` and `work` are this run's alone."""
+
+    lower: tuple[Path, ...]
+    upper: Path
+    work: Path
+    merged: Path
+    way: Way
+
+    @property
+    def options(self) -> str:
+        """What a distribution may have switched on by module parameter is switched off: an upper with metadata only,
+        or with redirected directories, is not what it seems."""
+        lower = ":".join(map(str, self.lower))
+        user = "" if self.way.rooted else ",userxattr"
+        return (
+            f"lowerdir={lower},upperdir={self.upper},workdir={self.work},index=off,metacopy=off,redirect_dir=off{user}"
+        )
+
+    def around(self, command: Command, runner: Runner, name: str) -> Command:
+        """The command that mounts and then becomes `command`, in namespaces that die with it."""
+        args = (self.options, name, f"{self.merged}", runner.path_of(command.tool), *command.args)
+        return replace(_unshared(self.way, _MOUNT, args), env=command.env)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedOverlay:
+    """A registry on the merged view. `merged` is the view's path for programs outside of the mount's namespace."""
+
+    registry: Registry
+    merged: Path
+    server: Server
+
+
+@contextmanager
+def served_overlay(runner: Runner, overlay: Overlay, *, scratch: Path, read_only: bool) -> Iterator[ServedOverlay]:
+    """Mount and serve for the length of the block. Call from the main thread. Raises ToolError."""
+    name = f"regwrap-{os.getpid()}"
+
+    def wrap(command: Command) -> Command:
+        return overlay.around(command, runner, name)
+
+    with started_registry(runner, overlay.merged, scratch=scratch, read_only=read_only, wrap=wrap) as (
+        registry,
+        server,
+    ):
+        pid = _only_child(server.process.pid)
+        yield ServedOverlay(registry=registry, merged=Path(f"/proc/{pid}/root{overlay.merged}"), server=server)
+
+
+def run_in_overlay(runner: Runner, overlay: Overlay, script: str, *args: str) -> None:
+    """Mount, run the shell script in the merged directory, unmount. Raises ToolError."""
+    options = (overlay.options, "regwrap", f"{overlay.merged}", runner.path_of(Tool.SH), "-c", script, "sh", *args)
+    runner.run(_unshared(overlay.way, _MOUNT, options))
+
+
+def mark_opaque(directory: Path, way: Way) -> None:
+    """Hide what lies below `directory` on the lower side; only before the mount (overlayfs caches it).
+
+    The kernel's documentation calls it an opaque directory; in a user namespace the attribute is another one.
+    """
+    os.setxattr(directory, _MARKS[way.rooted], b"y")
+
+
+def check_mountable(path: Path, name: str) -> None:
+    """Raises UsageError for a path that mount(8) can't be given."""
+    odd = _ODD.search(f"{path}")
+    if odd:
+        raise UsageError(
+            f"{name} {f'{path}'!r} has {odd[0]!r} in its path, which overlay mounts can't take",
+            hint='use a path without , : \\ " and control characters (a bind mount, for one), or --strategy select',
+        )
+
+
+def try_overlay(runner: Runner, *, lower: Path, place: Path) -> Way:
+    """Mount, write and hide in a throw-away overlay of `lower` in `place`, as root and in a user namespace.
+
+    Returns the first way that works. Raises ToolError with what forbids each way, UsageError for paths.
+    """
+    reasons = []
+    for rooted in (True, False) if os.geteuid() == 0 else (False,):
+        way = Way(rooted=rooted, hiding=Hiding.MARK)
+        words, result = _trial(runner, lower, place, way)
+        if "marked" in words:
+            return way
+        if "removed" in words:
+            return replace(way, hiding=Hiding.REMOVE)
+        reasons.append(f"{way.shown}: {_reason(words, result, place)}")
+    raise ToolError(
+        f"overlay does not work with {place} as its upper side",
+        detail="\n".join(dict.fromkeys(reasons)),
+        hint=f"{_PLACE_HINT}; {SELECT_HINT}",
+    )
+
+
+def _trial(runner: Runner, lower: Path, place: Path, way: Way) -> tuple[list[str], RunResult]:
+    top = place / "trial"
+    own, inner = top / "lower", "regwrap-trial"
+    overlay = Overlay(lower=(own, lower), upper=top / "upper", work=top / "work", merged=top / "merged", way=way)
+    _check_options(overlay)
+    try:
+        upper = overlay.upper / inner
+        for directory in (overlay.work, overlay.merged, upper / "marked", upper / "kept"):
+            directory.mkdir(parents=True)
+        for name in ("kept", "marked", "removed"):
+            (own / inner / name).mkdir(parents=True)
+            (own / inner / name / "old").touch()
+        (own / inner / "gone").touch()
+        with suppress(OSError):  # then the mark is seen not to work
+            mark_opaque(upper / "marked", way)
+        command = _unshared(way, _TRIAL, (overlay.options, f"{overlay.merged}", inner))
+        result = runner.run(replace(command, ok_codes=tuple(range(256)), timeout=_TRIAL_SECONDS))
+        return result.stdout.decode(errors="replace").split(), result
+    finally:
+        remove_overlay(top)
+
+
+def _check_options(overlay: Overlay) -> None:
+    if len(os.fsencode(overlay.options)) > _MAX_OPTION_BYTES:
+        raise UsageError(
+            f"the paths are too long for an overlay mount ({_MAX_OPTION_BYTES} bytes in all)",
+            hint="give a shorter directory with --upper, or --strategy select",
+        )
+
+
+def _unshared(way: Way, script: str, args: tuple[str, ...]) -> Command:
+    # --kill-child, and setpriv in front (Runner): both are needed for a kill -9 to leave nothing. exec in the script:
+    # SIGTERM has to reach the registry itself.
+    user = () if way.rooted else ("--user", "--map-root-user")
+    return Command(
+        tool=Tool.UNSHARE,
+        args=(*user, "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
+              Tool.SH, "-c", script, "sh", *args),
+    )  # fmt: skip
+
+
+def _only_child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])
+
+
+def _reason(words: list[str], result: RunResult, place: Path) -> str:
+    said = last_lines(result.stderr).partition("\n")[0]
+    if "unshare" in said:
+        return f"{_forbidden()} ({said})"
+    if "permission denied" in said or "must be superuser" in said:
+        return f"mount is forbidden here: {_forbidden()} ({said})"
+    if "mounted" not in words:
+        read_only = " (read-only)" if os.statvfs(place).f_flag & os.ST_RDONLY else ""
+        return f"the kernel refuses it; {place} is on {file_system(place)}{read_only} ({said})"
+    if "written" not in words:
+        return f"it can be mounted, and not be written to; {place} is on {file_system(place)} ({said or 'no word why'})"
+    return f"what lies below can't be hidden: {place} on {file_system(place)} takes no marks ({said or 'no word why'})"
+
+
+def _forbidden(proc: Path = Path("/proc")) -> str:
+    """Which rule forbids namespaces: a sysctl, or a filter that a container engine has set."""
+    for name, forbids in (
+        ("user/max_user_namespaces", "0"),
+        ("kernel/unprivileged_userns_clone", "0"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1"),
+    ):
+        if _read(proc / "sys" / name) == forbids:
+            return f"the sysctl {name.replace('/', '.')} is {forbids}"
+    status = _read(proc / "self/status")
+    if re.search(r"^Seccomp:\s*2$", status, re.MULTILINE):
+        return "a seccomp filter forbids it, as container engines set one"
+    return "the kernel forbids it (the capability CAP_SYS_ADMIN is missing)"
+
+
+def _read(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    return ""
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system `path` is on, by the longest mount point above it (proc(5), mountinfo)."""
+    best = ("", "an unknown file system")
+    for line in _read(Path("/proc/self/mountinfo")).splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields.split()[4])
+        if path.resolve().is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, rest.split()[0])
+    return best[1]
+
+
+def remove_overlay(directory: Path) -> None:
+    """Remove a directory that held an overlay's sides. Raises OSError where something is left."""
+    for root, names, _files in os.walk(directory):
+        for name in names:  # the kernel leaves work/work with mode 000
+            path = Path(root, name)
+            if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & stat.S_IRWXU != stat.S_IRWXU:
+                path.chmod(stat.S_IRWXU)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(directory)
