@@ -3,11 +3,13 @@
 import os
 import re
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from regwrap.errors import RegwrapError
+from regwrap.tools.overlay import try_overlay
 from regwrap.tools.runner import Command, Runner, Tool
 
 _NEEDS: Final = {
@@ -15,7 +17,14 @@ _NEEDS: Final = {
     Tool.SKOPEO: (("--version",), (1, 9), ("sync", "release"), "skopeo"),
     Tool.TAR: (("--version",), (1, 30), ("package", "release"), "tar"),
     Tool.SETPRIV: (("--version",), (2, 33), ("sync", "package", "release"), "util-linux"),
-    Tool.DOCKER_REGISTRY: (("--version",), (2, 8), ("sync from a storage into a registry",), "docker-registry"),
+    Tool.DOCKER_REGISTRY: (
+        ("--version",),
+        (2, 8),
+        ("sync from a storage into a registry", "workspace"),
+        "docker-registry",
+    ),
+    Tool.UNSHARE: (("--version",), (2, 38), ("package --strategy overlay", "workspace"), "util-linux"),
+    Tool.MOUNT: (("--version",), (2, 38), ("package --strategy overlay", "workspace"), "mount"),
     Tool.UMOCI: (("--version",), (0, 4), ("the demo and the tests",), "umoci"),
 }
 
@@ -47,12 +56,30 @@ def examine_machine(runner: Runner, *, archive: Path | None, scratch: Path) -> D
     places = [_place("scratch directory", scratch, ("everything",), "set TMPDIR to a directory you can write to")]
     if archive is not None:
         places.append(_place("archive", archive, ("sync", "package", "release"), "set archive: or --archive"))
-    return DoctorReport(checks=(python, *programs, *places))
+    return DoctorReport(checks=(python, *programs, *places, _overlay(runner)))
 
 
 def tool_versions(runner: Runner) -> dict[str, str]:
     """Versions of the programs that are installed, `-` for those that are not."""
     return {tool.value: _version(runner, tool) or "-" for tool in _NEEDS}
+
+
+def _overlay(runner: Runner) -> Check:
+    needed_for = ("package --strategy overlay", "workspace")
+    with tempfile.TemporaryDirectory(dir=runner.scratch) as name:
+        place = Path(name)
+        (place / "history").mkdir()
+        try:
+            found = try_overlay(runner, lower=place / "history", place=place).shown
+        except RegwrapError as error:
+            return Check(
+                name="overlay",
+                ok=False,
+                found=error.detail.replace("\n", "; "),
+                needed_for=needed_for,
+                advice=error.hint,
+            )
+    return Check(name="overlay", ok=True, found=f"works {found}", needed_for=needed_for)
 
 
 def _program(runner: Runner, tool: Tool) -> Check:

@@ -23,6 +23,7 @@ def _guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     marker = request.node.get_closest_marker("tools")
     if marker is None:
         monkeypatch.setattr(ShExecutor, "start", _refuse)
+        monkeypatch.setattr(ShExecutor, "start_in_front", _refuse)
         monkeypatch.setattr(subprocess.Popen, "__init__", _refuse)
         return
     needed = {Tool.SETPRIV, *marker.args} if marker.args else set(Tool)

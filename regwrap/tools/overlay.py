@@ -26,7 +26,6 @@ _PLACE_HINT: Final = "give a directory on ext4, xfs, btrfs or tmpfs with --upper
 _MAX_OPTION_BYTES: Final = 4000  # mount(2) takes one page of options, and cuts what is longer
 _ODD: Final = re.compile(r'[,:\\"\x00-\x1f\x7f]')
 _TRIAL_SECONDS: Final = 60.0
-_MARKS: Final = {True: "trusted.overlay.opaque", False: "user.overlay.opaque"}
 
 # What the script says is what it proved: the words up to the first thing that did not work.
 _TRIAL: Final = """
@@ -51,14 +50,24 @@ class Hiding(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How overlays work on this machine. `rooted`: by root's own rights, else in a user namespace."""
+    """How overlays work on this machine: by the rights one has, or by those in a `new_user` namespace; with marks in
+    `trusted.*` attributes, which only the machine's root may set, or in `user.*` ones (the option `userxattr`)."""
 
-    rooted: bool
-    hiding: Hiding
+    new_user: bool
+    user_marks: bool
+    hiding: Hiding = Hiding.MARK
 
     @property
     def shown(self) -> str:
-        return "as root" if self.rooted else "in a user namespace"
+        where = "in a user namespace" if self.new_user else "in a mount namespace"
+        return where + " with userxattr" * (self.user_marks and not self.new_user)
+
+
+_WAYS: Final = (
+    Way(new_user=False, user_marks=False),
+    Way(new_user=False, user_marks=True),  # root of a container's user namespace
+    Way(new_user=True, user_marks=True),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +85,8 @@ class Overlay:
         """What a distribution may have switched on by module parameter is switched off: an upper with metadata only,
         or with redirected directories, is not what it seems."""
         lower = ":".join(map(str, self.lower))
-        user = "" if self.way.rooted else ",userxattr"
-        return (
-            f"lowerdir={lower},upperdir={self.upper},workdir={self.work},index=off,metacopy=off,redirect_dir=off{user}"
-        )
+        user = ",userxattr" if self.way.user_marks else ""
+        return f"lowerdir={lower},upperdir={self.upper},workdir={self.work},index=off,metacopy=off,redirect_dir=nofollow{user}"
 
     def around(self, command: Command, runner: Runner, name: str) -> Command:
         """The command that mounts and then becomes `command`, in namespaces that die with it."""
@@ -123,7 +130,7 @@ def mark_opaque(directory: Path, way: Way) -> None:
 
     The kernel's documentation calls it an opaque directory; in a user namespace the attribute is another one.
     """
-    os.setxattr(directory, _MARKS[way.rooted], b"y")
+    os.setxattr(directory, f"{'user' if way.user_marks else 'trusted'}.overlay.opaque", b"y")
 
 
 def check_mountable(path: Path, name: str) -> None:
@@ -137,19 +144,22 @@ def check_mountable(path: Path, name: str) -> None:
 
 
 def try_overlay(runner: Runner, *, lower: Path, place: Path) -> Way:
-    """Mount, write and hide in a throw-away overlay of `lower` in `place`, as root and in a user namespace.
+    """Mount, write and hide in a throw-away overlay of `lower` in `place`: by own rights, then in a user namespace.
 
-    Returns the first way that works. Raises ToolError with what forbids each way, UsageError for paths.
+    Returns the first way that takes marks, else the first that can do without them. Raises ToolError with what forbids
+    each, UsageError for paths that can't be mounted.
     """
-    reasons = []
-    for rooted in (True, False) if os.geteuid() == 0 else (False,):
-        way = Way(rooted=rooted, hiding=Hiding.MARK)
+    reasons, slow = [], list[Way]()
+    for way in _WAYS if os.geteuid() == 0 else _WAYS[2:]:
         words, result = _trial(runner, lower, place, way)
         if "marked" in words:
             return way
         if "removed" in words:
-            return replace(way, hiding=Hiding.REMOVE)
-        reasons.append(f"{way.shown}: {_reason(words, result, place)}")
+            slow.append(replace(way, hiding=Hiding.REMOVE))
+        else:
+            reasons.append(f"{way.shown}: {_reason(words, result, place)}")
+    if slow:
+        return slow[0]
     raise ToolError(
         f"overlay does not work with {place} as its upper side",
         detail="\n".join(dict.fromkeys(reasons)),
@@ -190,7 +200,7 @@ def _check_options(overlay: Overlay) -> None:
 def _unshared(way: Way, script: str, args: tuple[str, ...]) -> Command:
     # --kill-child, and setpriv in front (Runner): both are needed for a kill -9 to leave nothing. exec in the script:
     # SIGTERM has to reach the registry itself.
-    user = () if way.rooted else ("--user", "--map-root-user")
+    user = ("--user", "--map-root-user") if way.new_user else ()
     return Command(
         tool=Tool.UNSHARE,
         args=(*user, "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
