@@ -4,7 +4,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux
+PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux squashfs-tools
 WORKERS ?= 2
 # unit tests copy small trees again and again; in memory that takes half the time
 MEMORY := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
@@ -43,7 +43,7 @@ fmt: $(BIN)/regwrap ## format and sort
 # Debian's packages, only where a program is missing; a plain user gets told by `regwrap doctor` instead.
 .PHONY: .packages
 .packages:
-	@for program in skopeo umoci docker-registry setpriv tar; do \
+	@for program in skopeo umoci docker-registry setpriv tar mksquashfs; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(MAKE) --no-print-directory .apt; fi
 

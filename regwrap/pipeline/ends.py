@@ -9,7 +9,7 @@ from regwrap.imagelist import ImageEntry, ImageList, need_source
 from regwrap.observe import RegistryEnd, StorageEnd
 from regwrap.pipeline.job import Job
 from regwrap.plan import Plan
-from regwrap.storage.store import Storage
+from regwrap.storage.store import Storage, real_root
 from regwrap.tools.access import Place, Registry
 from regwrap.tools.probe import Probe
 from regwrap.tools.registry import served_registry
@@ -53,7 +53,7 @@ class Ends:
 
     def _make(self, place: Place) -> RegistryEnd | StorageEnd:
         if place.storage is not None:
-            return StorageEnd(name=str(place.storage), storage=Storage(place.storage.resolve()))
+            return StorageEnd(name=str(place.storage), storage=Storage(real_root(place.storage)))
         if place.registry is None:
             raise UsageError(f"{place.name} has neither a url nor a storage")
         job = self.job

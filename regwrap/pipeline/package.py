@@ -13,7 +13,7 @@ from regwrap.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageE
 from regwrap.imagelist import ImageList, need_source
 from regwrap.pipeline.job import Job
 from regwrap.pipeline.workspace import WorkspaceOptions, overlay_workspace
-from regwrap.storage.store import Storage
+from regwrap.storage.store import Storage, real_root
 
 
 class Strategy(StrEnum):
@@ -95,7 +95,7 @@ class _Packing:
             raise UsageError(f"the archive {root} does not exist", hint="regwrap sync with the same list makes it")
         root.mkdir(parents=True, exist_ok=True)
         with self.job.locked(root, exclusive=False):
-            selection = select_images(Storage(root.resolve()), self.images.entries)
+            selection = select_images(Storage(real_root(root)), self.images.entries)
             return self._pack(selection, Strategy.SELECT, brought=0)
 
     def by_overlay(self) -> PackageReport:

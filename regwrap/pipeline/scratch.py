@@ -5,6 +5,7 @@ whoever comes by removes the directory. Large ones lie where there is room for t
 them, so that the next run finds them wherever they are.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -77,7 +78,9 @@ def _claimed(parent: Path) -> Iterator[Path]:
     """A new directory in `parent` with a lock that is held from the moment at which it can be seen."""
     try:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
         raise UsageError(f"{parent}: {error.strerror}", hint="choose another directory (--upper, TMPDIR)") from error
     with (path / "new").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -22,7 +22,7 @@ from regwrap.pipeline.bring import Target, bring_images
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.job import Job
 from regwrap.pipeline.scratch import overlay_directory
-from regwrap.storage.store import Storage, regular_size
+from regwrap.storage.store import Storage, real_root, regular_size
 from regwrap.sync import SyncReport
 from regwrap.tools.access import Registry
 from regwrap.tools.overlay import Overlay, Way, check_mountable, served_overlay, try_overlay
@@ -66,7 +66,7 @@ def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) ->
     """
     if job.archive.storage is None:
         raise UsageError(f"{job.archive.name} is a registry without a storage directory; --history needs one")
-    history = job.archive.storage.resolve()
+    history = real_root(job.archive.storage)
     check_mountable(history, _HISTORY)
     check_history(history)
     job = replace(job, source=job.source or job.archive)

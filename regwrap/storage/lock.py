@@ -30,7 +30,7 @@ def locked_storage(
     A storage that only lies on read-only media, or belongs to somebody else, can be read without a lock: yields None.
     `untouched`: nothing is made or written there, so a storage that no regwrap has ever written to has no lock.
     """
-    path = root.resolve() / OWN_DIR / "lock"
+    path = root / OWN_DIR / "lock"
     descriptor = _open_only(path) if untouched else _open(path, exclusive=exclusive)
     if descriptor is None:
         yield None

@@ -128,6 +128,14 @@ class SoundBlobs:
         self._known[digest] = True
 
 
+def real_root(root: Path) -> Path:
+    """The absolute path without symbolic links, so that a storage has one name; as it is where it leads elsewhere then:
+    /proc/PID/root reaches into another mount namespace, and its text does not."""
+    real = root.resolve()
+    same = not root.exists() or (real.exists() and root.samefile(real))
+    return real if same else root.absolute()
+
+
 def read_link(path: Path) -> Digest | None:
     """The digest in a link file, or None where it is absent or not exactly one digest in a regular file."""
     try:

@@ -21,11 +21,18 @@ from regwrap.tools.access import Registry
 from regwrap.tools.registry import started_registry
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
 
-SELECT_HINT: Final = "or do without mounts: sync the list into an archive, then package with --strategy select"
-_PLACE_HINT: Final = "give a directory on ext4, xfs, btrfs or tmpfs with --upper (in a container: on a volume)"
+SELECT_HINT: Final = "do without mounts: sync the list into an archive, then package with --strategy select"
+_PLACE_HINT: Final = "give a directory on ext4, xfs, btrfs or tmpfs with --upper (in a container: on a volume), or"
+_FORBIDDEN: Final = "forbidden by"
 _MAX_OPTION_BYTES: Final = 4000  # mount(2) takes one page of options, and cuts what is longer
 _ODD: Final = re.compile(r'[,:\\"\x00-\x1f\x7f]')
 _TRIAL_SECONDS: Final = 60.0
+
+_SYSCTLS: Final = (
+    ("user/max_user_namespaces", "0"),
+    ("kernel/unprivileged_userns_clone", "0"),  # Debian's and Ubuntu's kernels
+    ("kernel/apparmor_restrict_unprivileged_userns", "1"),
+)
 
 # What the script says is what it proved: the words up to the first thing that did not work.
 _TRIAL: Final = """
@@ -50,8 +57,10 @@ class Hiding(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How overlays work on this machine: by the rights one has, or by those in a `new_user` namespace; with marks in
-    `trusted.*` attributes, which only the machine's root may set, or in `user.*` ones (the option `userxattr`)."""
+    """How overlays work on this machine: by the rights one has, or by those in a `new_user` namespace.
+
+    Marks are `trusted.*` attributes, which only the machine's root may set, or `user.*` ones (the option `userxattr`).
+    """
 
     new_user: bool
     user_marks: bool
@@ -86,7 +95,8 @@ class Overlay:
         or with redirected directories, is not what it seems."""
         lower = ":".join(map(str, self.lower))
         user = ",userxattr" if self.way.user_marks else ""
-        return f"lowerdir={lower},upperdir={self.upper},workdir={self.work},index=off,metacopy=off,redirect_dir=nofollow{user}"
+        sides = f"lowerdir={lower},upperdir={self.upper},workdir={self.work}"
+        return f"{sides},index=off,metacopy=off,redirect_dir=nofollow{user}"
 
     def around(self, command: Command, runner: Runner, name: str) -> Command:
         """The command that mounts and then becomes `command`, in namespaces that die with it."""
@@ -146,10 +156,12 @@ def check_mountable(path: Path, name: str) -> None:
 def try_overlay(runner: Runner, *, lower: Path, place: Path) -> Way:
     """Mount, write and hide in a throw-away overlay of `lower` in `place`: by own rights, then in a user namespace.
 
+    `place` is an empty directory of this run, made in the directory that is tried.
+
     Returns the first way that takes marks, else the first that can do without them. Raises ToolError with what forbids
     each, UsageError for paths that can't be mounted.
     """
-    reasons, slow = [], list[Way]()
+    refusals, slow = dict[str, list[str]](), list[Way]()
     for way in _WAYS if os.geteuid() == 0 else _WAYS[2:]:
         words, result = _trial(runner, lower, place, way)
         if "marked" in words:
@@ -157,13 +169,15 @@ def try_overlay(runner: Runner, *, lower: Path, place: Path) -> Way:
         if "removed" in words:
             slow.append(replace(way, hiding=Hiding.REMOVE))
         else:
-            reasons.append(f"{way.shown}: {_reason(words, result, place)}")
+            refusals.setdefault(_reason(words, result, place, way), []).append(way.shown)
     if slow:
         return slow[0]
+    detail = "\n".join(f"{', '.join(ways)}: {reason}" for reason, ways in refusals.items())
+    forbidden = all(reason.startswith(_FORBIDDEN) for reason in refusals)
     raise ToolError(
-        f"overlay does not work with {place} as its upper side",
-        detail="\n".join(dict.fromkeys(reasons)),
-        hint=f"{_PLACE_HINT}; {SELECT_HINT}",
+        "overlay mounts are forbidden here" if forbidden else f"no overlay can have its upper side in {place.parent}",
+        detail=detail,
+        hint=SELECT_HINT if forbidden else f"{_PLACE_HINT} {SELECT_HINT}",
     )
 
 
@@ -212,33 +226,27 @@ def _only_child(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])
 
 
-def _reason(words: list[str], result: RunResult, place: Path) -> str:
-    said = last_lines(result.stderr).partition("\n")[0]
-    if "unshare" in said:
-        return f"{_forbidden()} ({said})"
-    if "permission denied" in said or "must be superuser" in said:
-        return f"mount is forbidden here: {_forbidden()} ({said})"
+def _reason(words: list[str], result: RunResult, place: Path, way: Way) -> str:
+    said = last_lines(result.stderr).partition("\n")[0] or "no word why"
+    if "unshare" in said or "permission denied" in said or "must be superuser" in said:
+        return f"{_FORBIDDEN} {_forbidden(way)} ({said})"
+    where = f"{place.parent} is on {file_system(place)}"
     if "mounted" not in words:
-        read_only = " (read-only)" if os.statvfs(place).f_flag & os.ST_RDONLY else ""
-        return f"the kernel refuses it; {place} is on {file_system(place)}{read_only} ({said})"
+        return f"{where}, which the kernel refuses ({said})"
     if "written" not in words:
-        return f"it can be mounted, and not be written to; {place} is on {file_system(place)} ({said or 'no word why'})"
-    return f"what lies below can't be hidden: {place} on {file_system(place)} takes no marks ({said or 'no word why'})"
+        return f"{where}, which can be mounted and then not be used: it lacks d_type, or rights ({said})"
+    return f"{where}, where nothing can be hidden: it takes no extended attributes ({said})"
 
 
-def _forbidden(proc: Path = Path("/proc")) -> str:
+def _forbidden(way: Way) -> str:
     """Which rule forbids namespaces: a sysctl, or a filter that a container engine has set."""
-    for name, forbids in (
-        ("user/max_user_namespaces", "0"),
-        ("kernel/unprivileged_userns_clone", "0"),
-        ("kernel/apparmor_restrict_unprivileged_userns", "1"),
-    ):
-        if _read(proc / "sys" / name) == forbids:
-            return f"the sysctl {name.replace('/', '.')} is {forbids}"
-    status = _read(proc / "self/status")
+    for name, forbids in _SYSCTLS if way.new_user else ():
+        if _read(Path("/proc/sys", name)) == forbids:
+            return f"the sysctl {name.replace('/', '.')}={forbids}"
+    status = _read(Path("/proc/self/status"))
     if re.search(r"^Seccomp:\s*2$", status, re.MULTILINE):
-        return "a seccomp filter forbids it, as container engines set one"
-    return "the kernel forbids it (the capability CAP_SYS_ADMIN is missing)"
+        return "a seccomp filter, as container engines set one"
+    return "the kernel: the capability CAP_SYS_ADMIN is missing"
 
 
 def _read(path: Path) -> str:
