@@ -1,7 +1,7 @@
 """Flags, environment and the configuration file -> Config. Every problem of the file is reported at once.
 
-The only importer of yaml. What the user's environment should mean for registries outside (proxies, certificates,
-credentials) is read here, from the `environ` that is passed in, and handed on as values.
+What the user's environment should mean for registries outside (proxies, certificates, credentials) is read here, from
+the `environ` that is passed in, and handed on as values.
 """
 
 import difflib
@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-import yaml
-
 from regwrap.errors import UsageError
 from regwrap.model import is_host
 from regwrap.tools.access import Place, Registry, Timeouts
 from regwrap.tools.retry import RetryPolicy
+from regwrap.yamldoc import parse_value
 
 MAX_CONFIG_BYTES: Final = 1024 * 1024
 _MAX_SECONDS: Final = 7 * 24 * 3600
@@ -170,49 +169,12 @@ def _read_file(path: Path) -> dict[object, object]:
     if len(data) > MAX_CONFIG_BYTES:
         raise UsageError(f"{path}: larger than {MAX_CONFIG_BYTES // 1024} KiB; is this the configuration?")
     try:
-        document = _parse_yaml(data.decode(), path)
+        document = parse_value(data.decode(), str(path))
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 (byte {error.start + 1})") from error
     if document is not None and not isinstance(document, dict):
         raise UsageError(f"{path}: expected a mapping (key: value), got {_shown(document)}")
     return document or {}
-
-
-def _parse_yaml(text: str, path: Path) -> object:
-    try:
-        return _Loader(text).get_single_data()
-    except yaml.MarkedYAMLError as error:
-        what = ", ".join(part for part in (error.context, error.problem) if part)
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}"
-        raise UsageError(f"{where}: {what[:200]}") from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        column = error.position - text.rfind("\n", 0, error.position)
-        raise UsageError(f"{path}:{line}:{column}: a control character, which YAML does not allow") from error
-    except (RecursionError, ValueError, OverflowError) as error:  # also a date or a number that Python can't hold
-        what = "too deeply nested" if isinstance(error, RecursionError) else f"a value can't be read: {error}"
-        raise UsageError(f"{path}: {what[:200]}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases, which can grow a small file without end, and without keys that stand twice."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # types-PyYAML has no types here
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported", problem_mark=mark)
-        return super().compose_node(parent, index)
-
-    def compose_mapping_node(self, anchor: dict[object, yaml.Node]) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[str, int] = {}
-        for key in (key for key, _value in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in lines:
-                what = f"the key {_shown(key.value)} stands twice, first in line {lines[key.value]}"
-                raise yaml.MarkedYAMLError(problem=what, problem_mark=key.start_mark)
-            lines[key.value] = key.start_mark.line + 1
-        return node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
