@@ -26,7 +26,7 @@ from regwrap.deploy import DeployOptions, deploy_bundle
 from regwrap.doctor import examine_machine, tool_versions
 from regwrap.errors import ExitCode, Interrupted, RegwrapError
 from regwrap.examine import inspect_bundle, verify_bundle, verify_storage
-from regwrap.imagelist import ImageList, failed_list, read_images
+from regwrap.imagelist import ImageList, Rewrite, failed_list, read_images
 from regwrap.pipeline.bring import sync_images
 from regwrap.pipeline.job import Job, Listener
 from regwrap.pipeline.package import PackageOptions, Strategy, package_images
@@ -156,8 +156,8 @@ def _load(
     return load_config(flags, environ=os.environ, cwd=Path.cwd())
 
 
-def _read_list(path: str, progress: report.Progress) -> ImageList:
-    images = read_images(path, sys.stdin.buffer)
+def _read_list(path: str, progress: report.Progress, rewrite: Rewrite) -> ImageList:
+    images = read_images(path, sys.stdin.buffer, rewrite)
     for note in images.notes:
         progress.say(f"note: {note}")
     if not images.entries:
@@ -186,7 +186,7 @@ def sync(
     """Bring the listed images into the archive. What is there already is not sent again."""
     settings = _load(config, source, archive, jobs)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        images = _read_list(images_list, session.progress)
+        images = _read_list(images_list, session.progress, settings.rewrite)
         result = sync_images(session.job(settings), images, hashed=hashed, dry_run=dry_run)
     if result.report is None:
         typer.echo(report.to_json(result.plan) if json else report.plan_text(result.plan))
@@ -233,7 +233,7 @@ def package(
     settings = _load(config, source, history, jobs, upper)
     options = PackageOptions(hashed=hashed, strategy=strategy, upper=settings.scratch)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        images = _read_list(images_list, session.progress)
+        images = _read_list(images_list, session.progress, settings.rewrite)
         result = package_images(session.job(settings), images, output, options)
     typer.echo(report.to_json(result) if json else report.package_text(result))
 
@@ -260,7 +260,7 @@ def workspace(
     """
     settings = _load(config, source, history, jobs, upper)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        images = _read_list(images_list, session.progress)
+        images = _read_list(images_list, session.progress, settings.rewrite)
         places = (settings.scratch,) if settings.scratch else (Path.cwd(), Path(tempfile.gettempdir()))
         options = WorkspaceOptions(places=places, hashed=True, read_only=False)
         with overlay_workspace(session.job(settings), images, options) as space:
@@ -298,7 +298,7 @@ def release(
     """Sync, package and verify. Writes FILE, FILE.sha256 and the facts of the run beside it."""
     settings = _load(config, source, archive, jobs)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        images = _read_list(images_list, session.progress)
+        images = _read_list(images_list, session.progress, settings.rewrite)
         versions = tool_versions(session.runner)
         result = release_images(session.job(settings), images, output, tools=versions)
     typer.echo(report.to_json(result) if json else report.release_text(result))
@@ -342,12 +342,15 @@ def verify(
     images_list: Annotated[
         str | None, typer.Option("--list", metavar="IMAGES.LIST", help="It must hold exactly these images.")
     ] = None,
+    config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Prove that a bundle or a storage is whole. Every link, every manifest, every blob's size and sha256."""
     with _session(quiet=quiet) as session:
-        entries = None if images_list is None else _read_list(images_list, session.progress).entries
+        entries = None
+        if images_list is not None:  # only its rewrite: counts here
+            entries = _read_list(images_list, session.progress, _load(config).rewrite).entries
         session.progress.expect("verify", _bytes_of(target))
         check = verify_storage if target.is_dir() else verify_bundle
         result = check(target, entries, session.progress.on_bytes)

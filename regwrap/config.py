@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from regwrap.errors import UsageError
-from regwrap.model import is_host
+from regwrap.imagelist import HOST_IS_DROPPED, Rewrite
+from regwrap.model import is_host, is_repository
 from regwrap.tools.access import Place, Registry, Timeouts
 from regwrap.tools.retry import RetryPolicy
 from regwrap.yamldoc import parse_value
@@ -43,6 +44,7 @@ class Config:
     jobs: int
     retry: RetryPolicy
     timeouts: Timeouts
+    rewrite: Rewrite
     default_authfile: Path | None
     environment: tuple[tuple[str, str], ...]
 
@@ -64,7 +66,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
     file = _find_file(flags, environ, cwd, home)
     values = _read_file(file) if file else {}
     root = _Section(where=f"{file}: ", base=file.parent if file else cwd, home=home, values=values, problems=[])
-    root.expect_keys(("registries", "source", "archive", "scratch", "jobs", "retry", "timeouts"))
+    root.expect_keys(("registries", "source", "archive", "scratch", "jobs", "rewrite", "retry", "timeouts"))
     authfile = _default_authfile(environ, home)
     archive = _xdg(environ, "XDG_DATA_HOME", home / ".local/share") / "regwrap/archive"
     plain = Config(
@@ -76,6 +78,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
         jobs=8,
         retry=_read_retry(root.section("retry")),
         timeouts=_read_timeouts(root.section("timeouts")),
+        rewrite=_read_rewrite(root.section("rewrite")),
         default_authfile=authfile,
         environment=_outside_environment(environ),
     )
@@ -261,6 +264,14 @@ def _read_timeouts(section: _Section) -> Timeouts:
     )
 
 
+def _read_rewrite(section: _Section) -> Rewrite:
+    section.expect_keys(("prefix", "keep_host"))
+    return Rewrite(
+        prefix=section.get("prefix", _prefix, HOST_IS_DROPPED.prefix),
+        keep_host=section.get("keep_host", _switch, HOST_IS_DROPPED.keep_host),
+    )
+
+
 def _parser(kinds: tuple[type[T], ...], what: str, fits: Callable[[T], bool] = lambda _: True) -> Callable[[object], T]:
     def parse(value: object) -> T:
         # True is an int to Python, not to a user.
@@ -274,6 +285,11 @@ def _parser(kinds: tuple[type[T], ...], what: str, fits: Callable[[T], bool] = l
 _mapping: Final = _parser((dict,), "a mapping (key: value)")
 _switch: Final = _parser((bool,), "true or false")
 _text: Final = _parser((str,), "a text")
+_prefix: Final = _parser(
+    (str,),
+    "a path with a slash at its end, such as mirror/",
+    lambda text: text[-1:] == "/" and is_repository(text[:-1]),
+)
 
 
 def _int_in(low: int, high: int) -> Callable[[object], int]:

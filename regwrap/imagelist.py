@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from typing import BinaryIO, Final
 
 from regwrap.errors import UsageError
-from regwrap.model import ImageRef, ParseError, Platform
+from regwrap.model import ImageRef, ParseError, Platform, is_repository
 
 MAX_LIST_BYTES: Final = 16 * 1024 * 1024
 MAX_LINE: Final = 4096
@@ -56,7 +56,19 @@ class ImageList:
     notes: tuple[str, ...]
 
 
-def read_images(path: str, stdin: BinaryIO) -> ImageList:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrite:
+    """Where an image goes whose line does not say it: to `prefix` (empty, or a path with a slash at its end), then its
+    host where `keep_host` says so, then its repository."""
+
+    prefix: str = ""
+    keep_host: bool = False
+
+
+HOST_IS_DROPPED: Final = Rewrite()
+
+
+def read_images(path: str, stdin: BinaryIO, rewrite: Rewrite = HOST_IS_DROPPED) -> ImageList:
     """The list in the file `path`, or on standard input for `-`."""
     name = "<stdin>" if path == "-" else path
     try:
@@ -65,17 +77,17 @@ def read_images(path: str, stdin: BinaryIO) -> ImageList:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(f"cannot read the list of images {_shown(name)}", detail=why) from error
-    return parse_images(data, name)
+    return parse_images(data, name, rewrite)
 
 
-def parse_images(data: bytes, name: str) -> ImageList:
+def parse_images(data: bytes, name: str, rewrite: Rewrite = HOST_IS_DROPPED) -> ImageList:
     """The list that `data` is; `name` stands for it in notes and errors. Raises UsageError."""
     _check_file(data, name)
     lines: list[_Line] = []
     problems: list[tuple[int, int, str]] = []
     for number, raw in enumerate(data.removeprefix(_UTF8_BOM).split(b"\n"), start=1):
         try:
-            if line := _parse_line(raw.removesuffix(b"\r"), number):
+            if line := _parse_line(raw.removesuffix(b"\r"), number, rewrite):
                 lines.append(line)
         except ParseError as error:
             problems.append((number, error.offset, str(error)))
@@ -147,14 +159,14 @@ def _notes(lines: list[_Line], first: dict[ImageRef, _Line], name: str) -> Itera
             yield f"{name}:{number}: {line.dropped_host} is left out: {why}"
 
 
-def _parse_line(raw: bytes, number: int) -> _Line | None:
+def _parse_line(raw: bytes, number: int, rewrite: Rewrite) -> _Line | None:
     body = _body(_decoded(raw))
     words = [_Word(match[0], match.start()) for match in _WORD.finditer(body)]
     if not words:
         return None
     source_word, dest_word, options = _split(words, body)
     source = _reference(source_word)
-    dest, host = _destination(source, source_word, dest_word)
+    dest, host = _destination(source, source_word, dest_word, rewrite)
     platforms = _platforms(options)
     note = _moving_note(source)
     if not source.tag and not source.digest:
@@ -238,14 +250,37 @@ def _reference(word: _Word) -> ImageRef:
         raise word.error(str(error), error.offset) from error
 
 
-def _destination(source: ImageRef, source_word: _Word, word: _Word | None) -> tuple[ImageRef, str | None]:
+def _destination(
+    source: ImageRef, source_word: _Word, word: _Word | None, rewrite: Rewrite
+) -> tuple[ImageRef, str | None]:
     """The destination without its host, and that host."""
-    dest = _reference(word) if word else replace(source, registry=None, digest=None)
-    if word and dest.digest:
+    written = _reference(word) if word else None
+    if word and written and written.digest:
         raise word.error("a destination has no digest; it goes to the source", word.text.index("@"))
-    if not dest.tag and not source.tag and source.digest:
-        raise (word or source_word).error("the source has a digest but no tag: give the destination a tag")
-    return replace(dest, registry=None, tag=dest.tag or source.tag or "latest"), dest.registry
+    try:
+        return _placed(source, written, rewrite), written.registry if written else None
+    except ParseError as error:
+        raise (word or source_word).error(str(error)) from error
+
+
+def _placed(source: ImageRef, written: ImageRef | None, rewrite: Rewrite) -> ImageRef:
+    tag = (written.tag if written else None) or source.tag
+    if not tag and source.digest:
+        raise ParseError("the source has a digest but no tag: give the destination a tag")
+    repository = written.repository if written else rewritten(source, rewrite)
+    return ImageRef(registry=None, repository=repository, tag=tag or "latest", digest=None)
+
+
+def rewritten(source: ImageRef, rewrite: Rewrite) -> str:
+    """The repository for a source whose line names no destination. Raises ParseError where that would be no name.
+
+    The colon before a port becomes an underscore, which no host's name has: two hosts never become one.
+    """
+    host = f"{source.registry.lower().replace(':', '_')}/" if rewrite.keep_host and source.registry else ""
+    repository = f"{rewrite.prefix}{host}{source.repository}"
+    if not is_repository(repository):
+        raise ParseError(f"rewrite: makes it {_shown(repository)}, which is no repository's name: write a destination")
+    return repository
 
 
 def _moving_note(source: ImageRef) -> str:

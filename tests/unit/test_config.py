@@ -7,6 +7,7 @@ import pytest
 
 from regwrap.config import Config, Flags, load_config, registry_for
 from regwrap.errors import UsageError
+from regwrap.imagelist import Rewrite
 from regwrap.tools.access import Registry
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
@@ -29,8 +30,8 @@ def test_the_example_is_the_defaults_and_names_every_key(tmp_path: Path) -> None
     from_example = load(tmp_path, text)
     (tmp_path / "regwrap.yaml").unlink()
     assert dataclasses.replace(from_example, path=None) == load(tmp_path)
-    for key in ("url", "storage", "authfile", "tls_verify", "cert_dir", "source", "archive", "jobs", "attempts", "wait",
-                "max_wait", "stall", "copy", "request", "lock"):  # fmt: skip
+    for key in ("url", "storage", "authfile", "tls_verify", "cert_dir", "source", "archive", "jobs", "prefix",
+                "keep_host", "attempts", "wait", "max_wait", "stall", "copy", "request", "lock"):  # fmt: skip
         assert f"{key}: " in text
 
 
@@ -163,6 +164,26 @@ def test_a_url_says_how_a_registry_is_reached(tmp_path: Path, url: str, verify: 
     registry = load(tmp_path, f"registries: {{r: {{url: '{url}'}}}}\n").registries[0].registry
     assert registry is not None
     assert (registry.tls_verify, registry.plain_http) == (verify, plain)
+
+
+def test_rewrite_is_a_path_and_a_switch(tmp_path: Path) -> None:
+    assert load(tmp_path, "rewrite: {prefix: a/b/, keep_host: true}\n").rewrite == Rewrite(
+        prefix="a/b/", keep_host=True
+    )
+    assert load(tmp_path, "rewrite:\n").rewrite == Rewrite(prefix="", keep_host=False)
+
+
+@pytest.mark.parametrize("prefix", ["mirror", "/", "''", "/mirror/", "Mirror/", "a//", "a:1/", "r.io:5000/", "5", "[]"])
+def test_prefix_that_makes_no_repository_is_refused(tmp_path: Path, prefix: str) -> None:
+    (problem,) = problems(tmp_path, f"rewrite: {{prefix: {prefix}}}\n")
+    assert problem.startswith(": rewrite.prefix: expected a path with a slash at its end, such as mirror/, got ")
+
+
+def test_every_problem_of_a_rewrite_is_reported(tmp_path: Path) -> None:
+    assert problems(tmp_path, "rewrite: {prefx: a/, keep_host: maybe}\n") == [
+        ': rewrite: unknown key "prefx"; did you mean "prefix"?',
+        ': rewrite.keep_host: expected true or false, got "maybe"',
+    ]
 
 
 def test_a_host_of_the_list_is_reached_as_configured_or_as_docker_would(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from regwrap.imagelist import (
     MAX_LIST_BYTES,
     ImageEntry,
     ImageList,
+    Rewrite,
     failed_list,
     need_source,
     parse_images,
@@ -384,6 +385,64 @@ def test_every_dropped_host_is_noted_once() -> None:
 def test_entries_without_a_registry_need_a_source() -> None:
     images = parsed("a:1\nr.io/b:1\nc/d:1 r.io/d\nlocalhost/e:1\n")
     assert [str(entry.source) for entry in need_source(images)] == ["a:1", "c/d:1"]
+
+
+# --- rewrites
+
+MIRROR = Rewrite(prefix="mirror/")
+KEEP = Rewrite(keep_host=True)
+BOTH = Rewrite(prefix="a/b/", keep_host=True)
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "line", "repository"),
+    [
+        (MIRROR, "docker.io/redis:7", "mirror/library/redis"),
+        (MIRROR, "team/app:1", "mirror/team/app"),
+        (KEEP, "docker.io/redis:7", "docker.io/library/redis"),
+        (KEEP, "Registry.local:5000/app:1", "registry.local_5000/app"),
+        (KEEP, "localhost/app:1", "localhost/app"),
+        (KEEP, "10.0.0.1:80/app:1", "10.0.0.1_80/app"),
+        (KEEP, "team/app:1", "team/app"),
+        (BOTH, "r.io:443/app:1", "a/b/r.io_443/app"),
+    ],
+)
+def test_line_without_a_destination_is_rewritten(rewrite: Rewrite, line: str, repository: str) -> None:
+    (entry,) = parse_images(line.encode(), "images.list", rewrite).entries
+    assert (entry.dest.registry, entry.dest.repository) == (None, repository)
+    assert entry.text == line
+
+
+@pytest.mark.parametrize("line", ["r.io/a:1 b/c:2", "r.io/a:1 => r.io/b/c:2", "r.io/a:2=b/c"])
+def test_destination_that_a_line_names_is_never_rewritten(line: str) -> None:
+    assert parse_images(line.encode(), "images.list", BOTH).entries[0].dest == ImageRef.parse("b/c:2")
+
+
+def test_kept_hosts_do_not_collide() -> None:
+    lines = b"x.io/a:1\ny.io/a:1\nx.io:5000/a:1\nx.io-5000/a:1\n"
+    assert len(parse_images(lines, "images.list", KEEP).entries) == 4
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "first", "second", "dest"),
+    [
+        (MIRROR, "a:1", "x.io/b:1 => mirror/a:1", "mirror/a:1"),
+        (MIRROR, "x.io/a:1", "y.io/a:1", "mirror/a:1"),
+        (KEEP, "X.io/a:1", "x.io/a:1", "x.io/a:1"),
+    ],
+)
+def test_collision_after_a_rewrite_names_both_lines(rewrite: Rewrite, first: str, second: str, dest: str) -> None:
+    with pytest.raises(
+        UsageError, match=rf"^images\.list:3:\d+: {dest} is already the destination of line 1, with ano"
+    ):
+        parse_images(f"{first}\n\n{second}\n".encode(), "images.list", rewrite)
+
+
+@pytest.mark.parametrize("line", ["[::1]:5000/a:1", "a..b/c:1", f"r.io/{'a' * 251}:1"])
+def test_rewrite_that_makes_no_repository_is_an_error_of_its_line(line: str) -> None:
+    assert parsed(line).entries
+    with pytest.raises(UsageError, match=r"^images\.list:2:2: rewrite: makes it '.*write a destination$"):
+        parse_images(f"ok:1\n {line}\n".encode(), "images.list", KEEP)
 
 
 def test_failed_list_is_the_lines_as_written() -> None:
