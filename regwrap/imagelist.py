@@ -16,6 +16,8 @@ from difflib import get_close_matches
 from typing import BinaryIO, Final
 
 from regwrap.errors import UsageError
+from regwrap.listformats.document import is_document, read_document
+from regwrap.listformats.found import ListedImage
 from regwrap.model import ImageRef, ParseError, Platform, is_repository
 
 MAX_LIST_BYTES: Final = 16 * 1024 * 1024
@@ -83,21 +85,15 @@ def read_images(path: str, stdin: BinaryIO, rewrite: Rewrite = HOST_IS_DROPPED) 
 def parse_images(data: bytes, name: str, rewrite: Rewrite = HOST_IS_DROPPED) -> ImageList:
     """The list that `data` is; `name` stands for it in notes and errors. Raises UsageError."""
     _check_file(data, name)
-    lines: list[_Line] = []
-    problems: list[tuple[int, int, str]] = []
-    for number, raw in enumerate(data.removeprefix(_UTF8_BOM).split(b"\n"), start=1):
-        try:
-            if line := _parse_line(raw.removesuffix(b"\r"), number, rewrite):
-                lines.append(line)
-        except ParseError as error:
-            problems.append((number, error.offset, str(error)))
+    read = (_read_document if is_document(data) else _read_lines)(data, name, rewrite)
+    lines, problems = read.lines, read.problems
     first = {line.entry.dest: line for line in reversed(lines)}
     problems.extend(_conflicts(lines, first))
     if problems:
         shown = (f"{name}:{number}:{offset + 1}: {message}" for number, offset, message in sorted(problems))
-        raise UsageError("\n".join(shown), hint=_HINT)
+        raise UsageError("\n".join(shown), hint=read.hint)
     entries = tuple(line.entry for line in lines if first[line.entry.dest] is line)
-    return ImageList(name=name, entries=entries, notes=tuple(_notes(lines, first, name)))
+    return ImageList(name=name, entries=entries, notes=(*read.notes, *_notes(lines, first, name)))
 
 
 def failed_list(entries: Iterable[ImageEntry]) -> str:
@@ -127,6 +123,57 @@ class _Word:
 
     def error(self, message: str, index: int = 0) -> ParseError:
         return ParseError(message, self.offset + index)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a list's lines or another tool's document say. A problem has a line, an offset in it, and a text."""
+
+    lines: list[_Line]
+    problems: list[tuple[int, int, str]]
+    notes: tuple[str, ...]
+    hint: str
+
+
+def _read_lines(data: bytes, _name: str, rewrite: Rewrite) -> _Read:
+    read = _Read(lines=[], problems=[], notes=(), hint=_HINT)
+    for number, raw in enumerate(data.removeprefix(_UTF8_BOM).split(b"\n"), start=1):
+        try:
+            if line := _parse_line(raw.removesuffix(b"\r"), number, rewrite):
+                read.lines.append(line)
+        except ParseError as error:
+            read.problems.append((number, error.offset, str(error)))
+    return read
+
+
+def _read_document(data: bytes, name: str, rewrite: Rewrite) -> _Read:
+    document = read_document(data, name)
+    problems = [(line, column - 1, message) for line, column, message in document.problems]
+    notes = tuple(f"{name}:{line}: {message}" for line, message in document.notes)
+    read = _Read(lines=[], problems=problems, notes=notes, hint=document.hint)
+    for image in document.images:
+        try:
+            read.lines.append(_line_of(image, rewrite))
+        except ParseError as error:
+            problems.append((image.line, image.column - 1, str(error)))
+    return read
+
+
+def _line_of(image: ListedImage, rewrite: Rewrite) -> _Line:
+    """An image of a document, and the line that would say the same in a list of ours."""
+    source = image.source if image.source.tag or image.source.digest else replace(image.source, tag="latest")
+    dest = _placed(source, image.dest, rewrite, image.tag)
+    # A first component with a dot would be read as a host, and dropped: a host stands before it then.
+    written = f"{source.registry}/{dest}" if "." in dest.repository.partition("/")[0] else f"{dest}"
+    options = f" platform={','.join(map(str, image.platforms))}" if image.platforms else ""
+    return _Line(
+        entry=ImageEntry(
+            source=source, dest=dest, platforms=image.platforms, line=image.line, text=f"{source} => {written}{options}"
+        ),
+        dest_offset=image.column - 1,
+        dropped_host=image.dest.registry if image.dest else None,
+        note=_moving_note(image.source),
+    )
 
 
 def _check_file(data: bytes, name: str) -> None:
@@ -263,8 +310,9 @@ def _destination(
         raise (word or source_word).error(str(error)) from error
 
 
-def _placed(source: ImageRef, written: ImageRef | None, rewrite: Rewrite) -> ImageRef:
-    tag = (written.tag if written else None) or source.tag
+def _placed(source: ImageRef, written: ImageRef | None, rewrite: Rewrite, tag: str | None = None) -> ImageRef:
+    """`tag` is the one where neither the source nor what is written has any."""
+    tag = (written.tag if written else None) or source.tag or tag
     if not tag and source.digest:
         raise ParseError("the source has a digest but no tag: give the destination a tag")
     repository = written.repository if written else rewritten(source, rewrite)
