@@ -208,3 +208,30 @@ def test_version_names_the_tools_and_doctor_is_content(cli: Cli) -> None:
     lost = cli("doctor", env={"PATH": "/nonexistent"})
     assert lost.returncode == 3
     assert "apt-get install skopeo" in lost.stdout
+
+
+def test_list_of_another_tool_is_released_and_verified_under_rewritten_names(scene: Scene) -> None:
+    cli = scene.cli
+    (scene.directory / "regwrap.yaml").write_text("rewrite: {prefix: mirror/}\n")
+    text = f"{scene.host}:\n  tls-verify: false\n  images: {{app: [v1, v2], library/tool: ['1.0']}}\n"
+    (scene.directory / "any.name").write_text(text)
+    names = {"mirror/app:v1", "mirror/app:v2", "mirror/library/tool:1.0"}
+
+    planned = cli("sync", "-", "--dry-run", stdin=text)
+    assert planned.returncode == 0, planned.stderr
+    assert "note: <stdin>:1: read as a list of skopeo sync, with 3 images" in planned.stderr
+    assert all(f" -> {name}" in planned.stdout for name in names)
+
+    released = cli("release", "any.name", "-o", "r.tar")
+    assert released.returncode == 0, released.stderr
+    inspected = json.loads(cli("inspect", "r.tar", "--json").stdout)
+    assert {image["image"] for image in inspected["images"]} == names
+    assert cli("verify", "r.tar", "--list", "any.name").returncode == 0
+    (scene.directory / "regwrap.yaml").unlink()
+    assert cli("verify", "r.tar", "--list", "any.name").returncode == 4
+
+
+def test_list_that_regwrap_cannot_follow_is_refused_before_anything_is_started(cli: Cli) -> None:
+    done = cli("sync", "-", stdin="r.example:\n  images-by-semver: {app: '>=1'}\n")
+    assert done.returncode == 2
+    assert "<stdin>:2:3: `r.example.images-by-semver` chooses tags by a pattern" in done.stderr

@@ -506,8 +506,9 @@ def test_secrets_are_in_no_message() -> None:
 
 
 TOKENS = [
-    "r.io", "/a", ":1", ": ", "\n", "  ", "- ", "[", "]", "{", "}", ",", "images", "sync", "kind", "Images", "~", "'", '"',
-    "&a ", "*a", "source", "target", "type", "image", "<<", "? ", "---\n", DIGEST, "@", "apiVersion", "\t", "#", "é", "!x ",
+    "r.io", "/a", ":1", ": ", "\n", "  ", "- ", "[", "]", "{", "}", ",", "images", "sync", "kind", "Images", "~", "'",
+    '"', "&a ", "*a", "source", "target", "type", "image", "<<", "? ", "---\n", DIGEST, "@", "apiVersion", "\t", "#",
+    "é", "!x ",
 ]  # fmt: skip
 STARTS = ["", "---\n", "{", "r.io: ", "sync: ", HAULER, LOCK]
 
