@@ -11,7 +11,7 @@ from regwrap.listformats import readers
 from regwrap.listformats.found import EnoughError, Found, ListedImage, is_null, scalar_of, shown
 from regwrap.yamldoc import Node, Scalar
 
-MAX_DOCUMENT_BYTES: Final = 2 * 1024 * 1024
+MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 
 _HINT: Final = "docs/images-list.md says what is read of each format; in a plain list each line is an image"
 _UTF8_BOM: Final = b"\xef\xbb\xbf"
@@ -37,7 +37,7 @@ def is_document(data: bytes) -> bool:
 
 def _first_line(data: bytes) -> bytes:
     lines = (match[0].strip(b" \t\r") for match in re.finditer(rb"[^\n]+", data.removeprefix(_UTF8_BOM)))
-    return next((line for line in lines if line and not line.startswith(b"#")), b"")[:4096]
+    return next((line for line in lines if line and not line.startswith(b"#")), b"")
 
 
 def read_document(data: bytes, name: str) -> Document:
@@ -83,7 +83,7 @@ _Read = Callable[[Found, Node], None]
 def _recognised(roots: tuple[Node, ...], name: str) -> tuple[str, _Read]:
     kinds = [scalar_of(root, "kind") for root in roots]
     if any(kinds):
-        return _by_kind(kinds, name)
+        return _by_kind(roots, kinds, name)
     if len(roots) > 1:
         where = f"{name}:{roots[1].line}:{roots[1].column}"
         raise UsageError(f"{where}: a second document; only hauler's lists have more than one", hint=_HINT)
@@ -103,15 +103,16 @@ def _recognised(roots: tuple[Node, ...], name: str) -> tuple[str, _Read]:
     raise UsageError(f"{name}:{line}:1: YAML or JSON, but no list of images; known are those of {known}", hint=_HINT)
 
 
-def _by_kind(kinds: list[Scalar | None], name: str) -> tuple[str, _Read]:
+def _by_kind(roots: tuple[Node, ...], kinds: list[Scalar | None], name: str) -> tuple[str, _Read]:
     if len(kinds) == 1 and kinds[0] and kinds[0].text == "ImagesLock":
         return "imgpkg", readers.read_lock
-    other = next((kind for kind in kinds if kind is None or kind.text not in _HAULER_KINDS), kinds[0])
-    if other is not None and other.text in _HAULER_KINDS:
-        return "hauler", readers.read_hauler
-    where = f"{name}:{other.line}:{other.column}" if other else f"{name}"
-    what = f"the kind {shown(other.text or '')} is" if other else "a document without a kind is"
-    raise UsageError(f"{where}: {what} no list of images; known are Images (hauler) and ImagesLock", hint=_HINT)
+    for root, kind in zip(roots, kinds, strict=True):
+        if kind is None or kind.text not in _HAULER_KINDS:
+            where = f"{name}:{(kind or root).line}:{(kind or root).column}"
+            what = f"the kind {shown(kind.text or '')}" if kind else "a document without a kind"
+            known = "known are Images (hauler), and one ImagesLock"
+            raise UsageError(f"{where}: {what} is no list of images; {known}", hint=_HINT)
+    return "hauler", readers.read_hauler
 
 
 def _has_images(node: Node) -> bool:

@@ -174,7 +174,7 @@ def test_line_of_ours_is_never_taken_for_another_format(line: tuple[str, object,
 
 
 @pytest.mark.parametrize(
-    "text", ["", "#", "# a: b\n", "a:1\nb: c\n", "- a:1\n", "[::1]:5000/a:1", "r.io/a:1 name=x:\n"]
+    "text", ["", "#", "# a: b\n", "a:1\nb: c\n", "- a:1\n", "[::1]:5000/a:1", "a:" * 4096 + "1", "r.io/a:1 name=x:\n"]
 )
 def test_anything_else_remains_a_plain_list(text: str) -> None:
     assert not is_document(text.encode())
@@ -204,7 +204,7 @@ def test_json_may_be_indented_with_tabs(before: str) -> None:
         ("kind: ImageSetConfiguration\n", "1:7: the kind 'ImageSetConfiguration' is no list of images"),
         ("kind: Images\n---\nkind: Deployment\n", "3:7: the kind 'Deployment' is no list of images"),
         ("kind: ImagesLock\n---\nkind: ImagesLock\n", "1:7: the kind 'ImagesLock' is no list of images"),
-        ("kind: Images\n---\na: b\n", "a document without a kind is no list of images"),
+        ("kind: Images\n---\na: b\n", "3:1: a document without a kind is no list of images"),
         ("r.io/a:1: b\n---\nr.io/c:1: d\n", "3:1: a second document; only hauler's lists have more than one"),
         ("kind: Images\nspec: {}\n", "1:1: `apiVersion`: expected content.hauler.cattle.io/v1"),
         ("kind: Images\napiVersion: v1\n", "2:13: `apiVersion`: expected content.hauler.cattle.io/v1"),
@@ -429,9 +429,9 @@ def assert_sound(result: ImageList | UsageError) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape[:10])
-def test_any_type_at_any_place_is_read_or_refused_with_its_line(place: str, shape: str) -> None:
-    assert_sound(images_or_error(place.replace("@sha256", "#").replace("@", shape).replace("#", "@sha256")))
+def test_any_type_at_any_place_is_read_or_refused_with_its_line(place: str) -> None:
+    for shape in SHAPES:
+        assert_sound(images_or_error(place.replace("@sha256", "#").replace("@", shape).replace("#", "@sha256")))
 
 
 BOMB = "a: &a [x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"
@@ -454,8 +454,8 @@ BOMB = "a: &a [x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*
         ("r.io:\n\timages: x\n", "2:1: while scanning for the next token"),
         ("r.io/a:\nr.io/b:1\n", "3:1: while scanning a simple key, could not find expected ':'"),
         ("r.io/a:1: b\nr.io/b:1: '\x07'\n", "2:12: a control character, which YAML does not allow"),
-        ("r.io/a:1: " + "[" * 5000, " too deeply nested"),
-        ("r.io/a:1: " + "{a: " * 5000, " too deeply nested"),
+        ("r.io/a:1: " + "[" * 2000, " too deeply nested"),
+        ("r.io/a:1: " + "{a: " * 2000, " too deeply nested"),
     ],
 )  # fmt: skip
 def test_hostile_yaml_is_one_error_with_its_line(text: str, problem: str) -> None:
@@ -479,7 +479,7 @@ def test_size_of_a_document_is_bounded() -> None:
     text = b"r.io/a:1: b\n#" + b" " * MAX_DOCUMENT_BYTES
     assert parsed(text[:MAX_DOCUMENT_BYTES]).entries
     (problem,) = refused(text[: MAX_DOCUMENT_BYTES + 1])
-    assert problem == " larger than 2048 KiB; lists in YAML or JSON are not"
+    assert problem == " larger than 1024 KiB; lists in YAML or JSON are not"
 
 
 def test_tags_times_destinations_do_not_grow_without_end() -> None:
@@ -490,7 +490,7 @@ def test_tags_times_destinations_do_not_grow_without_end() -> None:
 
 
 def test_no_more_problems_than_anyone_reads_are_listed() -> None:
-    problems = refused("r.io:\n  images:\n" + "".join(f"    A{number}: [x]\n" for number in range(5000)))
+    problems = refused("r.io:\n  images:\n" + "".join(f"    A{number}: [x]\n" for number in range(500)))
     assert len(problems) == MAX_PROBLEMS + 1
     assert problems[-1].endswith("there is more that is wrong; it is not listed")
 
