@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.imagelist import HOST_IS_DROPPED, Rewrite, parse_images
-from regwrap.pipeline import SyncResult, sync_images
+from regwrap.pipeline.bring import SyncResult, sync_images
 from regwrap.report import plan_text
 from tests.builders import Image, make_image, make_multi_image, storage_problems
 from tests.conftest import StartRegistry
