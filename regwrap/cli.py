@@ -33,6 +33,8 @@ from regwrap.pipeline.package import PackageOptions, Strategy, package_images
 from regwrap.pipeline.release import release_images
 from regwrap.pipeline.scratch import scratch_directory
 from regwrap.pipeline.workspace import Workspace, WorkspaceOptions, overlay_workspace
+from regwrap.storage.gc import Keep
+from regwrap.storage.sweep import GcOptions, RealDisk, collect_garbage
 from regwrap.sync import SyncReport
 from regwrap.tools.access import Place
 from regwrap.tools.runner import Runner, ShExecutor
@@ -373,6 +375,50 @@ def inspect(
     """Show what is in a bundle. Images, platforms, digests, sizes, and what each alone adds."""
     result = inspect_bundle(bundle)
     typer.echo(report.to_json(result) if json else report.inspect_text(result))
+
+
+@app.command(epilog=_EPILOG)
+def gc(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The storage's root directory.")],
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="IMAGES.LIST", help="Keep these images; may be repeated."),
+    ] = None,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", metavar="N", min=1, help="Keep the N newest tags of each repository.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would go, and why.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Nothing else writes into DIR now: its registry is stopped or read-only.")
+    ] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove from a storage what no kept image needs. Without --keep and --keep-last every tag is kept.
+
+    \b
+    regwrap gc DIR --dry-run                          what no tag needs
+    regwrap gc DIR --keep v1.1.list --keep v1.0.list  only the images of two releases stay
+    regwrap gc DIR --keep v1.1.list --keep-last 3     and the three newest tags of each repository
+    """
+    settings = _load(config)
+    with _session(quiet=quiet) as session:
+        progress = session.progress
+        lists = None if keep is None else [_read_list(path, progress) for path in keep]
+        names = None if lists is None else frozenset(str(entry.dest) for images in lists for entry in images.entries)
+        options = GcOptions(
+            dry_run=dry_run,
+            offline=offline,
+            lock_timeout=settings.timeouts.lock,
+            on_wait=progress.say,
+            expect=lambda count: progress.expect("gc", count),
+            on_bytes=progress.on_bytes,
+        )
+        result = collect_garbage(directory, Keep(names=names, last=keep_last), options, RealDisk())
+        for note in result.notes:
+            progress.say(f"note: {note}")
+    typer.echo(report.to_json(result) if json else report.gc_text(result, directory))
 
 
 @app.command(epilog=_EPILOG)

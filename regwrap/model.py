@@ -333,3 +333,16 @@ def _text(value: object, key: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{key} is missing or not a text")
     return value
+
+
+def subject_of(raw: bytes) -> Digest | None:
+    """The manifest that an OCI referrer (a signature, an SBOM) is about; None where `raw` names none.
+
+    Read whatever else is in it: what may refer to an image must not be lost because of its type.
+    """
+    try:
+        document = json.loads(raw.decode())
+        subjects = [value for key, value in document.items() if key.casefold() == "subject"]
+        return Digest.parse(subjects[-1]["digest"]) if subjects else None
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return None

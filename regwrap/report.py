@@ -23,6 +23,7 @@ from regwrap.model import Digest, Platform
 from regwrap.pipeline.package import PackageReport, Strategy
 from regwrap.pipeline.release import ReleaseReport
 from regwrap.plan import Copy, Plan
+from regwrap.storage.sweep import GcReport
 from regwrap.sync import Copied, Failed, SyncReport
 
 _REDRAW_SECONDS: Final = 0.2
@@ -210,6 +211,25 @@ def deploy_text(report: DeployReport, root: Path, *, dry_run: bool) -> str:
         *([f"{report.mended} damaged blobs mended"] if report.mended else []),
     ]
     return ", ".join(parts)
+
+
+def gc_text(report: GcReport, root: Path) -> str:
+    """With `dry_run` an image and its reason a line, then the repositories with their bytes; and the total."""
+    manifests, layers = sum(r.manifests for r in report.repositories), sum(r.layers for r in report.repositories)
+    total = (
+        f"{root}: {report.kept} tags {'stay' if report.dry_run else 'are kept'}, {len(report.images)} images"
+        f" {'would go' if report.dry_run else 'are gone'}: {report.blobs} blobs ({human_bytes(report.bytes)}),"
+        f" links to {manifests} manifests and {layers} layers"
+    )
+    if not report.dry_run:
+        return total
+    images = [(image.image, image.reason) for image in report.images]
+    rows = [("REPOSITORY", "TAGS", "MANIFESTS", "LAYERS", "SIZE", "")]
+    rows += [
+        (r.name, str(r.tags), str(r.manifests), str(r.layers), human_bytes(r.bytes), "nothing stays" if r.gone else "")
+        for r in report.repositories
+    ]
+    return "\n".join([*table(images), *(table(rows) if report.repositories else ()), total])
 
 
 def verify_text(report: VerifyReport) -> str:

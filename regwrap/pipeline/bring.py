@@ -16,7 +16,7 @@ from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.job import Job
 from regwrap.plan import Plan, make_plan
 from regwrap.storage.commit import Additions, Files, GroupCommit, Owner, RealFiles, commit
-from regwrap.storage.lock import OWN_DIR
+from regwrap.storage.lock import OWN_DIR, mark_own
 from regwrap.storage.store import SoundBlobs
 from regwrap.sync import SyncReport, run_plan
 
@@ -83,7 +83,10 @@ def _lock_dest(job: Job, dest: End, stack: ExitStack, *, dry_run: bool) -> int |
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the archive {root} can't be made: {error.strerror}") from error
-    return stack.enter_context(job.locked(root, exclusive=True))
+    descriptor = stack.enter_context(job.locked(root, exclusive=True))
+    if job.archive.registry is None and not os.path.lexists(root / "docker"):
+        mark_own(root)
+    return descriptor
 
 
 def _carrier(target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> Carrier:

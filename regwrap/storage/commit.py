@@ -96,19 +96,23 @@ class RealFiles:
         old.rename(new)
 
     def sync(self, path: Path) -> None:
-        """syncfs(2) of the file system `path` is on; raises OSError where write-back failed."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if _LIBC.syncfs(descriptor) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), os.fspath(path))
-        finally:
-            os.close(descriptor)
+        sync_file_system(path)
 
     def _own(self, path: Path, mode: int) -> None:
         if os.geteuid() == 0:
             os.chown(path, self.owner.uid, self.owner.gid)
         path.chmod(mode)
+
+
+def sync_file_system(path: Path) -> None:
+    """syncfs(2) of the file system `path` is on; raises OSError where write-back failed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _LIBC.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), os.fspath(path))
+    finally:
+        os.close(descriptor)
 
 
 def commit(root: Path, additions: Additions, *, stage: Path, files: Files) -> None:

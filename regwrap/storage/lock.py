@@ -17,7 +17,17 @@ from typing import Final
 from regwrap.errors import UsageError
 
 OWN_DIR: Final = ".regwrap"  # all that regwrap keeps for itself in a storage's root
+_OWN_MARK: Final = "archive"
 _POLL_SECONDS: Final = 0.1
+
+
+def mark_own(root: Path) -> None:
+    """Say that only regwrap writes into the storage at `root`: its lock then keeps all writers apart."""
+    (root / OWN_DIR / _OWN_MARK).touch(mode=0o600)
+
+
+def is_own(root: Path) -> bool:
+    return (root / OWN_DIR / _OWN_MARK).is_file()
 
 
 @contextmanager

@@ -1,0 +1,363 @@
+"""What of a storage nothing needs: a pure value, with a reason for each image. Nothing is changed here.
+
+Tags keep their manifests, children of indexes, configs and layers; what is kept keeps its referrers and signatures.
+A repository in which something that is to be kept can't be read is kept as it is: what it needs can't be told.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from regwrap.closure import Closure
+from regwrap.errors import IntegrityError, UsageError
+from regwrap.model import Digest, Index, parse_manifest, subject_of
+from regwrap.storage import layout
+from regwrap.storage.store import Storage, read_link
+from regwrap.storage.survey import RepositoryTree, Survey, survey_storage
+
+_SIGNATURE: Final = re.compile(r"sha256-([0-9a-f]{64})(?:\..+)?")  # cosign's tags, and OCI's fallback for referrers
+_OTHER: Final = -1  # in a blob's place, and no regular file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """`names` (REPOSITORY:TAG) and the `last` newest tags of each repository are kept. Both None: all tags."""
+
+    names: frozenset[str] | None
+    last: int | None
+
+    @property
+    def all_tags(self) -> bool:
+        return self.names is None and self.last is None
+
+    @property
+    def refusal(self) -> str:
+        """Why a tag is not kept."""
+        newest = f"among the {self.last} newest of its repository"
+        if self.names is None:
+            return f"not {newest}"
+        return "not in the list" if self.last is None else f"neither in the list nor {newest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DroppedImage:
+    """`image` is REPOSITORY:TAG, or REPOSITORY@DIGEST where no tag points to it."""
+
+    image: str
+    digest: Digest | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryGarbage:
+    """`history` are old digests of tags that stay. `bytes` of blobs that only garbage links need, and of `uploads`;
+    `gone`: nothing of the repository stays."""
+
+    name: str
+    tags: tuple[str, ...]
+    history: tuple[tuple[str, Digest], ...]
+    revisions: tuple[Digest, ...]
+    layers: tuple[Digest, ...]
+    uploads: int | None
+    bytes: int
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Garbage:
+    """`blobs` with their sizes (0: an empty directory); `prefixes` are directories of blobs in which none stays."""
+
+    images: tuple[DroppedImage, ...]
+    kept: int
+    repositories: tuple[RepositoryGarbage, ...]
+    blobs: tuple[tuple[Digest, int], ...]
+    prefixes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def blob_bytes(self) -> int:
+        return sum(size for _digest, size in self.blobs)
+
+
+def find_garbage(storage: Storage, keep: Keep) -> Garbage:
+    """Decide what can go. Raises UsageError where nothing would be left, or where it is no storage."""
+    survey = survey_storage(storage.root)
+    marks = [_Marks(storage, tree) for tree in survey.repositories]
+    for mark in marks:
+        mark.keep_tags(keep)
+    _keep_attached(marks)
+    if not any(mark.stays for mark in marks) and (survey.blobs or any(mark.tree.tags for mark in marks)):
+        raise UsageError(
+            f"nothing would be left in {storage.root}: no tag is kept",
+            hint="is it the right directory, and the right list? One that shall be empty can be deleted as a whole",
+        )
+    return _Decision(storage, survey, keep, marks).garbage()
+
+
+def _keep_attached(marks: "list[_Marks]") -> None:
+    """Signatures may have signatures, in other repositories too: until nothing new is kept."""
+    growing = True
+    while growing:
+        kept = {digest for mark in marks for digest in mark.manifests}
+        grown = [mark.keep_attached(kept) for mark in marks]
+        growing = any(grown)
+
+
+class _Marks:
+    """What is kept of one repository, and what is read of it for that."""
+
+    def __init__(self, storage: Storage, tree: RepositoryTree) -> None:
+        self.storage = storage
+        self.tree = tree
+        self.tags: set[str] = set()
+        self.manifests: set[Digest] = set()
+        self.layers: set[Digest] = set()
+        self.doubt = ""
+
+    @property
+    def stays(self) -> bool:
+        return bool(self.tags or self.doubt)
+
+    def keep_tags(self, keep: Keep) -> None:
+        if self.tree.doubtful:
+            self._keep_all(self.tree.doubtful)
+        named = (tag for tag in self.tree.tags if keep.all_tags or f"{self.tree.name}:{tag}" in (keep.names or ()))
+        for tag in (*named, *self._newest(keep.last or 0)):
+            self._keep_tag(tag)
+
+    def keep_attached(self, kept: set[Digest]) -> bool:
+        """Keep tags and untagged manifests that are about something kept; whether there was a new one."""
+        before = len(self.manifests), len(self.tags)
+        for tag in self.tree.tags:
+            if tag not in self.tags and _signed(tag) in kept:
+                self._keep_tag(tag)
+        for digest in sorted(self.tree.revisions - self.manifests):
+            if self.untagged[digest].subject in self.manifests:
+                self._keep_image(digest, f"{self.tree.name}@{digest.short}")
+        return before != (len(self.manifests), len(self.tags))
+
+    @cached_property
+    def untagged(self) -> "dict[Digest, _Untagged]":
+        """Asked for when the tags' images are marked: all other revisions, read once."""
+        return {digest: self._untagged(digest) for digest in sorted(self.tree.revisions - self.manifests)}
+
+    def _untagged(self, digest: Digest) -> "_Untagged":
+        if not self.storage.has_revision(self.tree.name, digest):
+            return _Untagged(reason="its link is damaged or absent")
+        try:
+            raw = self.storage.read_blob(digest)
+        except (IntegrityError, OSError) as error:
+            return _Untagged(reason=f"it can't be read: {error}")
+        if raw is None:
+            return _Untagged(reason="its manifest is not there")
+        subject = subject_of(raw)
+        reason = "no tag points to it" if subject is None else f"its subject {subject.short} is not kept"
+        return _Untagged(subject=subject, children=_children(raw), reason=reason)
+
+    def _newest(self, count: int) -> list[str]:
+        plain = [tag for tag in self.tree.tags if _signed(tag) is None]
+        return sorted(plain, key=lambda tag: (self._time(tag), _version_key(tag)), reverse=True)[:count]
+
+    def _time(self, tag: str) -> float:
+        try:
+            return os.lstat(self.storage.root / layout.tag_link(self.tree.name, tag)).st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError):
+            return float("inf")  # a push that was cut off just now, for all one can tell
+
+    def _keep_tag(self, tag: str) -> None:
+        self.tags.add(tag)
+        digest = self.tree.tags[tag].digest
+        if digest is None:
+            self._keep_all(f"the link of tag {tag} is damaged or absent")
+        else:
+            self._keep_image(digest, f"{self.tree.name}:{tag}")
+
+    def _keep_image(self, top: Digest, name: str) -> None:
+        if top in self.manifests:
+            return
+        try:
+            closure = self.storage.closure(self.tree.name, top)
+        except (IntegrityError, OSError) as error:
+            self._keep_all(f"{name} can't be read: {error}")
+            return
+        if closure is None:
+            self._keep_all(f"the manifest {top.short} of {name} is not there or not linked")
+            return
+        self._add(closure)
+        # a child with neither link nor file was left out on purpose; any other was lost
+        lost = [c.digest for c in closure.missing if c.digest in self.tree.revisions or self._is_there(c.digest)]
+        if lost:
+            self._keep_all(f"{name} has lost {lost[0].short}")
+
+    def _is_there(self, digest: Digest) -> bool:
+        return os.path.lexists(self.storage.blob_path(digest))
+
+    def _keep_all(self, reason: str) -> None:
+        """All that is linked, and all that its manifests name as far as they can be read."""
+        if self.doubt:
+            return
+        self.doubt = reason
+        trees = self.tree.tags.values()
+        self.tags |= set(self.tree.tags)
+        self.manifests |= {digest for tree in trees for digest in (tree.digest, *tree.history) if digest is not None}
+        for digest in sorted(self.tree.revisions | self.manifests):
+            self.manifests.add(digest)
+            try:
+                closure = self.storage.closure(self.tree.name, digest)
+            except (IntegrityError, OSError):
+                continue
+            if closure is not None:
+                self._add(closure)
+                self.manifests |= {child.digest for child in closure.missing}
+        self.layers |= self.tree.layers
+
+    def _add(self, closure: Closure) -> None:
+        self.manifests |= {manifest.digest for manifest in closure.manifests}
+        self.layers |= {blob.digest for blob in closure.blobs}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Untagged:
+    """A revision that no kept tag needs; `reason` says why it can go."""
+
+    reason: str
+    subject: Digest | None = None
+    children: frozenset[Digest] = frozenset()
+
+
+def _signed(tag: str) -> Digest | None:
+    """What a tag of cosign's form is about."""
+    match = _SIGNATURE.fullmatch(tag)
+    return Digest(match[1]) if match else None
+
+
+def _children(raw: bytes) -> frozenset[Digest]:
+    try:
+        manifest = parse_manifest(raw)
+    except IntegrityError:
+        return frozenset()
+    return frozenset(c.digest for c in manifest.manifests) if isinstance(manifest, Index) else frozenset()
+
+
+def _version_key(tag: str) -> list[tuple[int, str]]:
+    """v1.10 comes behind v1.9."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", tag) if part]
+
+
+@dataclass(slots=True)
+class _Decision:
+    """From what is kept to what goes."""
+
+    storage: Storage
+    survey: Survey
+    keep: Keep
+    marks: list[_Marks]
+    notes: list[str] = field(default_factory=list)
+    _sizes: dict[Digest, int | None] = field(default_factory=dict)
+
+    def garbage(self) -> Garbage:
+        needed = {digest for mark in self.marks for digest in (*mark.manifests, *mark.layers)}
+        blobs = tuple(self._blobs(self.survey.blobs - needed))
+        repositories = tuple(self._repositories(dict(blobs)))
+        self.notes += (f"{path} is not known, or not what it should be; left alone" for path in self.survey.unknown)
+        return Garbage(
+            images=tuple(image for mark in self.marks for image in self._images(mark)),
+            kept=sum(len(mark.tags) for mark in self.marks),
+            repositories=repositories,
+            blobs=blobs,
+            prefixes=tuple(sorted(set(self.survey.prefixes) - {d.hex[:2] for d in self.survey.blobs & needed})),
+            notes=(*self._note_names(), *self._note_doubts(), *self.notes),
+        )
+
+    def _blobs(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, int]]:
+        for digest in sorted(digests):
+            size = self._size(digest)
+            if size == _OTHER:
+                self.notes.append(f"{layout.blob_path(digest)} is no regular file; left alone")
+            else:
+                yield digest, size or 0
+
+    def _size(self, digest: Digest) -> int | None:
+        if digest not in self._sizes:
+            self._sizes[digest] = _size_of(f"{self.storage.root}/{layout.blob_path(digest)}")
+        return self._sizes[digest]
+
+    def _repositories(self, sizes: dict[Digest, int]) -> Iterator[RepositoryGarbage]:
+        kept = {mark.tree.name for mark in self.marks if mark.stays}
+        kept |= {"/".join(name.split("/")[:depth]) for name in kept for depth in range(1, name.count("/") + 1)}
+        for mark in self.marks:
+            tree = mark.tree
+            revisions, layers = tree.revisions - mark.manifests, self._layers(mark)
+            garbage = RepositoryGarbage(
+                name=tree.name,
+                tags=tuple(sorted(set(tree.tags) - mark.tags)),
+                history=tuple(_history(mark)),
+                revisions=tuple(sorted(revisions)),
+                layers=tuple(sorted(layers)),
+                uploads=tree.uploads,
+                bytes=sum(sizes.get(digest, 0) for digest in revisions | layers) + (tree.uploads or 0),
+                gone=tree.name not in kept,
+            )
+            if garbage.tags or garbage.history or revisions or layers or tree.uploads is not None or garbage.gone:
+                yield garbage
+
+    def _layers(self, mark: _Marks) -> set[Digest]:
+        """Links that nothing needs, and those that do harm: an empty one makes every later push fail."""
+        spoilt = {digest for digest in mark.tree.layers & mark.layers if self._is_spoilt(mark.tree.name, digest)}
+        for digest in sorted(spoilt if not mark.doubt else ()):
+            self.notes.append(
+                f"{mark.tree.name} needs {digest}: its blob is not there, or its link was damaged; the link is removed,"
+                " so that a push or a sync of the image mends it"
+            )
+        return (set(mark.tree.layers) - mark.layers) | spoilt
+
+    def _is_spoilt(self, repository: str, digest: Digest) -> bool:
+        path = self.storage.root / layout.layer_link(repository, digest)
+        if read_link(path) == digest:
+            return self._size(digest) is None
+        return _size_of(os.fspath(path)) not in {None, _OTHER}
+
+    def _images(self, mark: _Marks) -> Iterator[DroppedImage]:
+        """Tags, and manifests that no tag and no other manifest that goes points to."""
+        name, tags = mark.tree.name, mark.tree.tags
+        for tag in sorted(set(tags) - mark.tags):
+            yield DroppedImage(image=f"{name}:{tag}", digest=tags[tag].digest, reason=self._reason(tag))
+        untagged = {d: facts for d, facts in mark.untagged.items() if d not in mark.manifests}
+        parts = {child for facts in untagged.values() for child in facts.children}
+        tagged = {tags[tag].digest for tag in set(tags) - mark.tags}
+        for digest, facts in untagged.items():
+            if digest not in parts and digest not in tagged:
+                yield DroppedImage(image=f"{name}@{digest}", digest=digest, reason=facts.reason)
+
+    def _reason(self, tag: str) -> str:
+        subject = _signed(tag)
+        return self.keep.refusal if subject is None else f"its subject {subject.short} is not kept"
+
+    def _note_names(self) -> list[str]:
+        there = {f"{mark.tree.name}:{tag}" for mark in self.marks for tag in mark.tree.tags}
+        return [f"{name} is to be kept and is not there" for name in sorted((self.keep.names or frozenset()) - there)]
+
+    def _note_doubts(self) -> list[str]:
+        root = self.storage.root
+        return [
+            f"{mark.tree.name} is kept as it is because {mark.doubt}; regwrap verify {root} says more"
+            for mark in self.marks
+            if mark.doubt
+        ]
+
+
+def _history(mark: _Marks) -> Iterator[tuple[str, Digest]]:
+    for tag in sorted(mark.tags):
+        yield from ((tag, digest) for digest in mark.tree.tags[tag].history if digest not in mark.manifests)
+
+
+def _size_of(path: str) -> int | None:
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else _OTHER

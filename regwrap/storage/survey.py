@@ -1,0 +1,181 @@
+"""What a storage's directories hold, in one pass: names only, no file is opened but the links of tags.
+
+Symbolic links are never followed, and what has no place in the layout is named as unknown. Where a symbolic link
+stands for a part of a repository, that repository is `doubtful`: a registry follows it, so more may be needed.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from regwrap.errors import UsageError
+from regwrap.model import Digest, is_repository, is_tag
+from regwrap.storage import layout
+from regwrap.storage.store import read_link
+
+_TOP: Final = ("docker", "docker/registry", layout.V2, f"{layout.V2}/blobs", layout.BLOBS, layout.REPOSITORIES)
+
+
+@dataclass(frozen=True, slots=True)
+class TagTree:
+    """`digest` is None where the current link is absent or damaged; `history` is all that the tag ever was."""
+
+    digest: Digest | None
+    history: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryTree:
+    """A directory with a repository's name, and what it links; `uploads` are bytes, None without `_uploads`."""
+
+    name: str
+    tags: dict[str, TagTree]
+    revisions: frozenset[Digest]
+    layers: frozenset[Digest]
+    uploads: int | None
+    doubtful: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """`repositories` has parents before children; `blobs` are directories, whatever is in them."""
+
+    repositories: tuple[RepositoryTree, ...]
+    prefixes: tuple[str, ...]
+    blobs: frozenset[Digest]
+    unknown: tuple[str, ...]
+
+
+def survey_storage(root: Path) -> Survey:
+    """Look at all of the storage at `root`. Raises UsageError where it is none, or does not lie in one piece."""
+    _check_top(root)
+    walk = _Walk(root)
+    for path, known in ((layout.V2, {"blobs", "repositories"}), (f"{layout.V2}/blobs", {"sha256"})):
+        walk.directories(path, known.__contains__)
+    repositories = tuple(walk.repositories(layout.REPOSITORIES, ""))
+    prefixes = walk.directories(layout.BLOBS, _is_prefix)
+    blobs = frozenset(digest for prefix in prefixes for digest in walk.blobs(prefix))
+    return Survey(repositories=repositories, prefixes=prefixes, blobs=blobs, unknown=tuple(walk.unknown))
+
+
+def _check_top(root: Path) -> None:
+    if not (root / layout.V2).is_dir():
+        raise UsageError(
+            f"{root} is no registry's storage: it has no {layout.V2}",
+            hint="give the registry's root directory (rootdirectory in its configuration)",
+        )
+    device = root.stat().st_dev
+    for path in (root / part for part in _TOP):
+        if path.is_symlink() or (path.exists() and path.stat().st_dev != device):
+            raise UsageError(
+                f"{path} is a symbolic link, or lies on another file system than {root}",
+                hint="what is removed has to be on disk step by step, so a storage must lie on one file system",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What `repositories` found in one directory."""
+
+    parts: tuple[str, ...]
+    children: tuple[str, ...]
+
+
+class _Walk:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.unknown: list[str] = []
+        self.links: list[str] = []
+
+    def directories(self, path: str, known: Callable[[str], bool]) -> tuple[str, ...]:
+        """The directories in `path` whose names are `known`, sorted; the rest is noted."""
+        found = []
+        for entry in self._entries(path):
+            if known(entry.name) and entry.is_dir(follow_symlinks=False):
+                found.append(entry.name)
+                continue
+            self.unknown.append(f"{path}/{entry.name}")
+            if known(entry.name) and entry.is_symlink():
+                self.links.append(f"{path}/{entry.name}")
+        return tuple(found)
+
+    def repositories(self, path: str, name: str) -> Iterator[RepositoryTree]:
+        contents = self._contents(path, name)
+        if name:
+            yield self._repository(path, name, contents.parts)
+        for child in contents.children:
+            yield from self.repositories(f"{path}/{child}", f"{name}/{child}" if name else child)
+
+    def blobs(self, prefix: str) -> Iterator[Digest]:
+        names = self.directories(f"{layout.BLOBS}/{prefix}", lambda name: name[:2] == prefix and _is_hex(name))
+        return map(Digest, names)
+
+    def _contents(self, path: str, name: str) -> _Contents:
+        parts = {"_manifests", "_layers", "_uploads"} if name else set()
+
+        def is_child(child: str) -> bool:
+            return is_repository(f"{name}/{child}" if name else child)
+
+        self.links.clear()
+        found = self.directories(path, lambda child: child in parts or is_child(child))
+        for link in [link for link in self.links if is_child(link.rpartition("/")[2])]:
+            self._refuse_outside(link)
+            self.links.remove(link)
+        return _Contents(
+            parts=tuple(part for part in found if part in parts),
+            children=tuple(child for child in found if child not in parts),
+        )
+
+    def _refuse_outside(self, link: str) -> None:
+        """A registry serves what a link in a repository's place leads to. In here it is looked at anyway."""
+        inside = (self.root / layout.REPOSITORIES).resolve()
+        if not (self.root / link).resolve().is_relative_to(inside):
+            raise UsageError(
+                f"{self.root / link} is a symbolic link that leads out of the storage",
+                hint="a registry may serve images there that need the blobs here; remove it, or move them here",
+            )
+
+    def _repository(self, path: str, name: str, parts: tuple[str, ...]) -> RepositoryTree:
+        inner = self.directories(f"{path}/_manifests", {"revisions", "tags"}.__contains__)
+        tags = self.directories(f"{path}/_manifests/tags", is_tag) if "tags" in inner else ()
+        # arguments are evaluated in their order: `doubtful` knows of all links that the others met
+        return RepositoryTree(
+            name=name,
+            tags={tag: self._tag(path, name, tag) for tag in tags},
+            revisions=self._links(f"{path}/_manifests/revisions") if "revisions" in inner else frozenset(),
+            layers=self._links(f"{path}/_layers") if "_layers" in parts else frozenset(),
+            uploads=_bytes_below(f"{self.root}/{path}/_uploads") if "_uploads" in parts else None,
+            doubtful=f"{self.links[0]} is a symbolic link" if self.links else "",
+        )
+
+    def _tag(self, path: str, name: str, tag: str) -> TagTree:
+        directory = f"{path}/_manifests/tags/{tag}"
+        inner = self.directories(directory, {"current", "index"}.__contains__)
+        history = self._links(f"{directory}/index") if "index" in inner else frozenset()
+        return TagTree(read_link(self.root / layout.tag_link(name, tag)), tuple(sorted(history)))
+
+    def _links(self, path: str) -> frozenset[Digest]:
+        if "sha256" not in self.directories(path, {"sha256"}.__contains__):
+            return frozenset()
+        return frozenset(map(Digest, self.directories(f"{path}/sha256", _is_hex)))
+
+    def _entries(self, path: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(f"{self.root}/{path}") as entries:
+                return sorted(entries, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def _bytes_below(path: str) -> int:
+    return sum(os.lstat(f"{top}/{name}").st_size for top, _, names in os.walk(path) for name in names)
+
+
+def _is_prefix(name: str) -> bool:
+    return len(name) == 2 and not name.strip("0123456789abcdef")
+
+
+def _is_hex(name: str) -> bool:
+    return len(name) == 64 and not name.strip("0123456789abcdef")
