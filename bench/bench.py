@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from cases_files import package_cases, unpack_cases
+from cases_gc import gc_cases
 from cases_sync import sync_cases
 from corpus import ensure_corpus
 from facts import environment_facts
@@ -30,6 +31,7 @@ _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
     "sync": sync_cases,
     "package": package_cases,
     "unpack": unpack_cases,
+    "gc": gc_cases,
 }
 _IMAGES: Final = 183
 _BYTES: Final = 2_000_000_000
@@ -71,6 +73,7 @@ def _make_scene(given: argparse.Namespace, work: Path, scratch: Path) -> Scene:
         regwrap=find_regwrap(),
         rounds=given.rounds,
         cold_rounds=given.cold_rounds,
+        scale=given.scale,
     )
 
 

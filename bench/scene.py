@@ -16,7 +16,7 @@ from shell import Shell, find_program
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """One run of the benchmark on one corpus."""
+    """One run of the benchmark on one corpus; `scale` of 1.0 is the full size, for what is not made of the corpus."""
 
     shell: Shell
     corpus: Corpus
@@ -24,6 +24,7 @@ class Scene:
     regwrap: tuple[str, ...]
     rounds: int
     cold_rounds: int
+    scale: float
 
     def missing(self, *programs: str) -> str:
         """Why a contender that needs these programs cannot run; empty if it can."""

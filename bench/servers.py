@@ -21,7 +21,7 @@ def served_registry(shell: Shell, storage: Path) -> Iterator[str]:
     """Yields HOST:PORT. The port comes from the log of our own child, so it is ours."""
     config = shell.home / f"{storage.name}.yml"
     log = shell.home / f"{storage.name}.log"
-    config.write_text(json.dumps(_config(storage)))
+    config.write_text(json.dumps(registry_config(storage)))
     with shell.started([PROGRAM, "serve", f"{config}"], log=log) as process:
         give_up = time.monotonic() + _START_SECONDS
         while not (found := _LISTENING.search(log.read_bytes())):
@@ -31,7 +31,7 @@ def served_registry(shell: Shell, storage: Path) -> Iterator[str]:
         yield found[1].decode()
 
 
-def _config(storage: Path) -> dict[str, object]:
+def registry_config(storage: Path) -> dict[str, object]:
     """No cache key: the registry's memory would lie when a storage is emptied between runs."""
     return {
         "version": 0.1,

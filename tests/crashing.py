@@ -1,4 +1,4 @@
-"""A process that dies at the k-th file operation of a commit."""
+"""A process that dies at the k-th file operation of a commit, or of a removal."""
 
 import os
 import tempfile
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from regwrap.storage.commit import RealFiles
+from regwrap.storage.sweep import RealDisk
 from tests.builders import put
 
 
@@ -56,6 +57,50 @@ class DyingFiles:
         self.left -= 1
         self.done.append(kind)
         whole()
+
+
+@dataclass
+class DyingDisk:
+    """The same for a removal; with `error` the operation fails instead. `paths` says in which step each was."""
+
+    real: RealDisk
+    left: int
+    error: OSError | None = None
+    done: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+
+    def rename(self, old: Path, new: Path) -> None:
+        self._step("rename", f"{old}")
+        self.real.rename(old, new)
+
+    def remove_file(self, path: str) -> None:
+        self._step("remove_file", path)
+        self.real.remove_file(path)
+
+    def remove_directory(self, path: str) -> bool:
+        self._step("remove_directory", path)
+        return self.real.remove_directory(path)
+
+    def remove_tree(self, path: Path) -> None:
+        self._step("remove_tree", f"{path}")
+        self.real.remove_tree(path)
+
+    def sync(self, path: Path) -> None:
+        self._step("sync", f"{path}")
+
+    def _step(self, kind: str, path: str) -> None:
+        if self.left <= 0:
+            raise self.error or Died
+        self.left -= 1
+        self.done.append(kind)
+        self.paths.append("sync" if kind == "sync" else _step_of(kind, path))
+
+
+def _step_of(kind: str, path: str) -> str:
+    if kind == "remove_directory":
+        return "prefix" if len(path.rpartition("/")[2]) == 2 else ""
+    parts = {"/index/": "history", "/revisions/": "revision", "/_layers/": "layer", "/blobs/": "blob", "/tags/": "tag"}
+    return next((step for part, step in parts.items() if part in path), "")
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class DroppedImage:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryGarbage:
     """`history` are old digests of tags that stay. `bytes` of blobs that only garbage links need, and of `uploads`;
-    `gone`: nothing of the repository stays."""
+    `gone`: nothing of the repository stays, except for others in it."""
 
     name: str
     tags: tuple[str, ...]
@@ -287,8 +287,8 @@ class _Decision:
         return self._sizes[digest]
 
     def _repositories(self, sizes: dict[Digest, int]) -> Iterator[RepositoryGarbage]:
-        kept = {mark.tree.name for mark in self.marks if mark.stays}
-        kept |= {"/".join(name.split("/")[:depth]) for name in kept for depth in range(1, name.count("/") + 1)}
+        kept = [mark.tree.name.split("/") for mark in self.marks if mark.stays]
+        above = {"/".join(parts[:depth]) for parts in kept for depth in range(1, len(parts))}
         for mark in self.marks:
             tree = mark.tree
             revisions, layers = tree.revisions - mark.manifests, self._layers(mark)
@@ -300,9 +300,10 @@ class _Decision:
                 layers=tuple(sorted(layers)),
                 uploads=tree.uploads,
                 bytes=sum(sizes.get(digest, 0) for digest in revisions | layers) + (tree.uploads or 0),
-                gone=tree.name not in kept,
+                gone=not mark.stays,
             )
-            if garbage.tags or garbage.history or revisions or layers or tree.uploads is not None or garbage.gone:
+            needed = mark.stays or (tree.is_bare and tree.name in above)
+            if garbage.tags or garbage.history or revisions or layers or tree.uploads is not None or not needed:
                 yield garbage
 
     def _layers(self, mark: _Marks) -> set[Digest]:

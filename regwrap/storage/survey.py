@@ -28,13 +28,15 @@ class TagTree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryTree:
-    """A directory with a repository's name, and what it links; `uploads` are bytes, None without `_uploads`."""
+    """A directory with a repository's name, and what it links; `uploads` are bytes, None without `_uploads`.
+    `is_bare`: it only has others in it."""
 
     name: str
     tags: dict[str, TagTree]
     revisions: frozenset[Digest]
     layers: frozenset[Digest]
     uploads: int | None
+    is_bare: bool
     doubtful: str
 
 
@@ -147,6 +149,7 @@ class _Walk:
             revisions=self._links(f"{path}/_manifests/revisions") if "revisions" in inner else frozenset(),
             layers=self._links(f"{path}/_layers") if "_layers" in parts else frozenset(),
             uploads=_bytes_below(f"{self.root}/{path}/_uploads") if "_uploads" in parts else None,
+            is_bare=not parts,
             doubtful=f"{self.links[0]} is a symbolic link" if self.links else "",
         )
 

@@ -1,0 +1,91 @@
+"""Garbage: a storage of 100,000 small blobs, half of them garbage, against the registry's own collector.
+
+The garbage is what a DELETE of a manifest leaves, since the registry's collector sees no other: blobs and links to
+layers without tag and revision. It leaves those links, which dangle then; regwrap removes them as well.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import storage
+from content import Blob, Layer, config_data, manifest_data
+from measure import Case, Contender, WrongResultError
+from scene import Scene, make_empty
+from servers import PROGRAM, registry_config
+
+_REPOSITORIES: Final = 1000
+_LAYERS: Final = 48  # with config and manifest 50 blobs an image, two images a repository
+
+
+def gc_cases(scene: Scene) -> Generator[Case, None, None]:
+    repositories = max(2, round(_REPOSITORIES * scene.scale))
+    template, mine, theirs = (scene.scratch / name for name in ("gc-storage", "gc-regwrap", "gc-registry"))
+    _generate(template, repositories)
+    config = scene.shell.home / "gc.yml"
+    config.write_text(json.dumps(registry_config(theirs)))
+    yield Case(
+        name="gc, half is garbage",
+        rounds=scene.rounds,
+        contenders=(
+            Contender(
+                name="regwrap gc",
+                prepare=lambda: _copy(scene, template, mine),
+                run=lambda: scene.run_regwrap("gc", f"{mine}", "--offline"),
+                prove=lambda: _prove(mine, repositories),
+                missing=scene.missing_regwrap(),
+            ),
+            Contender(
+                name="registry's collector",
+                prepare=lambda: _copy(scene, template, theirs),
+                run=lambda: scene.shell.run([PROGRAM, "garbage-collect", f"{config}"]),
+                prove=lambda: _prove(theirs, repositories),
+                missing=scene.missing(PROGRAM),
+            ),
+        ),
+    )
+    for directory in (template, mine, theirs):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _generate(root: Path, repositories: int) -> None:
+    make_empty(root)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda number: _write_repository(root, number), range(repositories)))
+
+
+def _write_repository(root: Path, number: int) -> None:
+    name = f"team-{number % 20:02}/app-{number:04}"
+    for tag in ("kept", "gone"):
+        blobs = list(_write_blobs(root, f"{name}:{tag}"))
+        storage.link_layers(root, name, blobs[:-1])
+        if tag == "kept":
+            storage.link_manifest(root, name, blobs[-1])
+            storage.set_tag(root, name, tag, blobs[-1])
+
+
+def _write_blobs(root: Path, label: str) -> Iterator[Blob]:
+    """Layers, config, manifest. A collector reads no layer, so a few bytes will do."""
+    stack = []
+    for number in range(_LAYERS):
+        blob = storage.add_blob(root, f"{label} {number}".encode())
+        stack.append(Layer(blob, blob.hex))
+        yield blob
+    config = storage.add_blob(root, config_data(label, "amd64", stack))
+    yield config
+    yield storage.add_blob(root, manifest_data("oci", config, stack))
+
+
+def _copy(scene: Scene, template: Path, directory: Path) -> None:
+    make_empty(directory)
+    scene.shell.run(["cp", "-a", f"{template}/.", f"{directory}"])
+
+
+def _prove(root: Path, repositories: int) -> None:
+    left = sum("data" in names for _, _, names in os.walk(root / "docker/registry/v2/blobs"))
+    if left != repositories * (_LAYERS + 2):
+        raise WrongResultError(f"{root.name}: {left} blobs are left instead of {repositories * (_LAYERS + 2)}")
