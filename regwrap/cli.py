@@ -418,6 +418,11 @@ def gc(
         result = collect_garbage(directory, Keep(names=names, last=keep_last), options, RealDisk())
         for note in result.notes:
             progress.say(f"note: {note}")
+        if result.blobs and not dry_run:
+            progress.say(
+                "a registry that has run on this directory meanwhile, and keeps an in-memory blob cache, must be"
+                " restarted: else it takes pushes of what is gone for done"
+            )
     typer.echo(report.to_json(result) if json else report.gc_text(result, directory))
 
 
