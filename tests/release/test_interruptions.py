@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import make_image, make_layer, make_storage
+from tests.builders import make_image, make_layer, make_storage, snapshot, storage_problems
 from tests.conftest import StartRegistry
 from tests.release.conftest import Scene
 from tests.release.regwrap_cli import Cli, processes_with
@@ -74,7 +75,7 @@ def test_kill_9_during_release_leaves_nothing_and_the_next_run_gives_the_same_by
     assert done.returncode == 0, done.stderr
     assert _sha256(big.directory / "r.tar") == _sha256(big.directory / "clean.tar")
     assert not list(big.directory.glob("*.part"))
-    assert sorted(path.name for path in (big.archive / ".regwrap").iterdir()) == ["lock"]
+    assert sorted(path.name for path in (big.archive / ".regwrap").iterdir()) == ["archive", "lock"]
     assert list((big.directory / "scratch").iterdir()) == []
 
 
@@ -95,6 +96,27 @@ def test_kill_9_during_deploy_leaves_a_whole_storage_and_the_next_run_is_done(bi
     assert not (big.directory / "site/.regwrap/deploy").exists()
 
 
+def test_kill_9_during_gc_leaves_a_sound_storage_and_the_next_run_is_done(cli: Cli, tmp_path: Path) -> None:
+    dice = random.Random(22)
+    images = {f"team/app-{n % 40:02}:v{n // 40}": make_image(f"gc-{n}") for n in range(400)}
+    kept = {name: image for name, image in images.items() if name.endswith(("v1", "v9"))}
+    (cli.directory / "kept.list").write_text("".join(f"{name}\n" for name in kept))
+    template = make_storage(tmp_path / "template", images)
+    args = ("--keep", "kept.list", "--offline")
+    clean = shutil.copytree(template, cli.directory / "clean")
+    started = time.monotonic()
+    assert cli("gc", "clean", *args).returncode == 0
+    seconds = time.monotonic() - started
+    for _ in range(KILLS):
+        root = shutil.copytree(template, cli.directory / "killed")
+        _kill_at_random(lambda: cli.start("gc", "killed", *args), seconds, dice)
+        assert storage_problems(root) == set()
+        again = cli("gc", "killed", *args)
+        assert again.returncode == 0, again.stderr
+        assert set(snapshot(root)) == set(snapshot(clean))
+        shutil.rmtree(root)
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_one_line_and_its_exit_code(big: Scene, signum: signal.Signals, code: int) -> None:
     process = big.cli.start("release", "images.list", "--source", big.host, "-o", "r.tar", "--quiet")
@@ -110,7 +132,7 @@ def test_a_signal_ends_it_with_one_line_and_its_exit_code(big: Scene, signum: si
     ]
     assert _gone(f"{big.directory}")
     assert not list(big.directory.glob("r.tar*"))
-    assert sorted(path.name for path in (big.archive / ".regwrap").iterdir()) == ["lock"]
+    assert sorted(path.name for path in (big.archive / ".regwrap").iterdir()) == ["archive", "lock"]
     assert list((big.directory / "scratch").iterdir()) == []
 
 

@@ -189,10 +189,50 @@ def test_a_storage_is_a_source_and_a_registry_a_destination(
     assert "0 copied, 4 already there" in again.stdout
 
 
+def test_the_archive_of_sync_is_collected_and_still_makes_the_bundle(scene: Scene) -> None:
+    cli = scene.cli
+    assert cli("sync", "images.list", "--source", scene.host).returncode == 0
+    (scene.directory / "one.list").write_text("app:v1\n")
+    (scene.directory / "two.list").write_text("multi/oci:v1\nno/such:v1\n")
+    args = ("gc", scene.archive, "--keep", "one.list", "--keep", "two.list")
+    told = cli(*args, "--dry-run")
+    assert told.returncode == 0
+    assert re.search(r"^app/sidecar:v1 +not in the list$", told.stdout, flags=re.MULTILINE)
+    assert "note: no/such:v1 is to be kept and is not there" in told.stderr
+    done = cli(*args, "--json", "--quiet")  # regwrap's own: --offline is not needed
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["kept"] == 2
+    assert len(json.loads(done.stdout)["images"]) == len(scene.images) - 2
+    assert cli("verify", scene.archive).returncode == 0
+    assert cli("package", "one.list", "-o", "r.tar").returncode == 0
+    again = cli("sync", "images.list", "--source", scene.host)
+    assert f"{len(scene.images) - 2} copied, 2 already there" in again.stdout
+    assert cli("verify", scene.archive, "--list", "images.list").returncode == 0
+
+
+def test_gc_of_a_storage_that_a_registry_serves_needs_a_word(scene: Scene) -> None:
+    refused = scene.cli("gc", scene.ci_root, "--keep-last", "1")
+    assert refused.returncode == 2
+    assert "give --offline" in refused.stderr
+    assert scene.cli("gc", scene.ci_root, "--keep-last", "1", "--offline").returncode == 0
+    nothing = scene.cli("gc", scene.ci_root, "--keep", "-", "--offline")
+    assert nothing.returncode == 2
+    assert "nothing would be left" in nothing.stderr
+
+
 def test_the_readme_tour_has_only_commands_and_options_that_exist(cli: Cli) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     tour = re.findall(r"^regwrap ([a-z]+)([^#\n]*)#", readme, flags=re.MULTILINE)
-    assert {verb for verb, _rest in tour} == {"sync", "package", "release", "deploy", "verify", "inspect", "doctor"}
+    assert {verb for verb, _rest in tour} == {
+        "sync",
+        "package",
+        "release",
+        "deploy",
+        "verify",
+        "inspect",
+        "gc",
+        "doctor",
+    }
     for verb, rest in tour:
         usage = cli(verb, "--help").stdout
         for option in re.findall(r"(?<= )--?[a-z]+", rest):
