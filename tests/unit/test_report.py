@@ -4,6 +4,7 @@ import io
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from regwrap.report import (
     Progress,
     error_text,
     failures_text,
+    gc_text,
     human_bytes,
     is_live,
     plan_text,
@@ -22,6 +24,8 @@ from regwrap.report import (
     table,
     to_json,
 )
+from regwrap.storage.gc import DroppedImage
+from regwrap.storage.sweep import GcReport, RepositoryReport
 from regwrap.sync import Copied, Failed, SyncReport
 from tests.unit.test_plan import IMAGE, blob, copy, entry, observed
 
@@ -246,3 +250,23 @@ def test_a_stage_that_is_gone_does_not_end_the_progress() -> None:
 )
 def test_only_a_real_terminal_is_live(stream: io.StringIO, environ: dict[str, str], live: bool) -> None:
     assert is_live(stream, environ) == live
+
+
+def test_gc_text() -> None:
+    report = GcReport(
+        dry_run=True,
+        kept=2,
+        images=(DroppedImage(image="a:1", digest=None, reason="not in the list"),),
+        repositories=(RepositoryReport(name="a", tags=1, manifests=3, layers=4, bytes=2500, gone=True),),
+        blobs=7,
+        bytes=2500,
+        notes=(),
+    )
+    assert gc_text(report, Path("dir")).splitlines() == [
+        "a:1  not in the list",
+        "REPOSITORY  TAGS  MANIFESTS  LAYERS  SIZE",
+        "a           1     3          4       2.5 kB  nothing stays",
+        "dir: 2 tags stay, 1 images would go: 7 blobs (2.5 kB), links to 3 manifests and 4 layers",
+    ]
+    done = gc_text(replace(report, dry_run=False), Path("dir"))
+    assert done == "dir: 2 tags are kept, 1 images are gone: 7 blobs (2.5 kB), links to 3 manifests and 4 layers"
