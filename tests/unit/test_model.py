@@ -25,6 +25,7 @@ from regwrap.model import (
     is_repository,
     is_tag,
     parse_manifest,
+    subject_of,
 )
 
 Json = dict[str, object]
@@ -445,3 +446,21 @@ def test_any_bytes_are_a_manifest_or_an_integrity_error(raw: bytes) -> None:
     except IntegrityError:
         return
     assert manifest.raw == raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "subject"),
+    [
+        (f'{{"subject": {{"digest": "{DIGEST}"}}}}', DIGEST),
+        (f'{{"mediaType": "what/ever", "Subject": {{"digest": "{DIGEST}"}}}}', DIGEST),
+        ('{"subject": {"digest": "sha512:00"}}', None),
+        ('{"subject": "text"}', None),
+        ('{"subject": null}', None),
+        ("{}", None),
+        ("[]", None),
+        ("no json", None),
+    ],
+)
+def test_the_subject_of_a_referrer_is_read_whatever_it_is(raw: str, subject: Digest | None) -> None:
+    assert subject_of(raw.encode()) == subject
+    assert subject_of(b"\xff") is None
