@@ -3,6 +3,7 @@
 Link files hold exactly `sha256:HEX`, without a newline: the registry answers 500 to anything else.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -41,9 +42,28 @@ def set_tag(root: Path, repository: str, tag: str, manifest: Blob) -> None:
     _link(tags / "current", manifest)
 
 
+def tag_path(repository: str, tag: str) -> PurePosixPath:
+    """Relative to the storage's root: the link that says which manifest the tag is now."""
+    return _V2 / "repositories" / repository / "_manifests/tags" / tag / "current/link"
+
+
 def tag_digest(root: Path, repository: str, tag: str) -> str | None:
-    path = _repository(root, repository) / "_manifests/tags" / tag / "current/link"
+    path = root / tag_path(repository, tag)
     return path.read_text() if path.is_file() else None
+
+
+def copy_part(source: Path, blobs: Iterable[str], dest: Path) -> None:
+    """A storage of these blobs, hard-linked, and of all links to them."""
+    kept = set()
+    for path in blobs:
+        kept.add(f"sha256:{PurePosixPath(path).parent.name}")
+        (dest / path).parent.mkdir(parents=True, exist_ok=True)
+        os.link(source / path, dest / path)
+    for link in (source / _V2 / "repositories").rglob("link"):
+        if (text := link.read_text()) in kept:
+            copy = dest / link.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(text)
 
 
 def absent_blobs(root: Path, paths: Iterable[str], source: Path) -> Iterator[str]:
