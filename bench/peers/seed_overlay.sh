@@ -39,7 +39,7 @@ fail() {
 }
 
 # Bash runs a trap only after the program in the foreground has ended, but at once while it waits. So programs that take
-# long run in the background; setpriv sees to kill -9.
+# long run in the background; setpriv sees to kill -9, and to what a killed program has started itself.
 start() { setpriv --pdeathsig KILL "$@" & }
 
 run() {
@@ -52,21 +52,26 @@ clean_up() {
   mapfile -t started < <(jobs -p)
   kill "${started[@]}" 2>/dev/null || true
   wait
-  ! mountpoint -q "$merged" || umount "$merged"
+  # What was killed last may take a moment to let go.
+  for _ in {1..50}; do
+    mountpoint -q "$merged" || break
+    umount "$merged" 2>/dev/null || sleep 0.1
+  done
   rm -rf --one-file-system "$upper" "$work/work" "$merged" "$work/share" "$config" "$log"
 }
 
 mount_overlay() {
   [[ $history$work != *[,:\\\"]* ]] || fail "mount cannot take , : \\ or \" in $history or $work"
   # Without -p: leftovers of another run are not to be built upon, and not ours to remove.
-  mkdir "$upper" "$work/work" "$merged"
+  mkdir "$upper"
+  mkdir "$work/work" "$merged"
   trap clean_up EXIT
   mount -t overlay overlay -o "lowerdir=$history,upperdir=$upper,workdir=$work/work" "$merged"
 }
 
 # Blobs and _layers stay, and the registry says "already exists" for them; without _manifests no image is left.
 drop_manifests() {
-  run find "$repositories" -name _manifests -prune -exec rm -rf {} +
+  run find "$repositories" -name _manifests -prune -exec setpriv --pdeathsig KILL rm -rf {} +
 }
 
 start_registry() {
@@ -106,17 +111,15 @@ copy_images() {
 }
 
 # A repository can lie below another one, so only its own directories go, then what has become empty.
-remove_unlisted() {
-  local layers repository
+remove_unlisted() (
   cd "$repositories"
-  mapfile -t layers < <(find . -name '_*' -prune -name _layers)
+  mapfile -t layers < <(find . -name '_*' -prune -name _layers -printf '%P\n')
   for repository in "${layers[@]%/_layers}"; do
     [[ ! -d $repository/_manifests ]] || continue
     rm -rf "$repository/_layers" "$repository/_uploads"
     rmdir -p --ignore-fail-on-non-empty "$repository"
   done
-  cd "$work"
-}
+)
 
 trap 'exit 129' HUP
 trap 'exit 130' INT
