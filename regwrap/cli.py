@@ -405,7 +405,7 @@ def gc(
     settings = _load(config)
     with _session(quiet=quiet) as session:
         progress = session.progress
-        lists = None if keep is None else [_read_list(path, progress) for path in keep]
+        lists = None if keep is None else [_read_list(path, progress, settings.rewrite) for path in keep]
         names = None if lists is None else frozenset(str(entry.dest) for images in lists for entry in images.entries)
         options = GcOptions(
             dry_run=dry_run,
