@@ -11,7 +11,6 @@ from typing import Final
 
 from regwrap.errors import IntegrityError, UsageError
 from regwrap.storage import layout
-from regwrap.storage.commit import RealFiles
 from regwrap.storage.store import Storage
 from regwrap.tools.overlay import Hiding, Overlay, mark_opaque, run_in_overlay
 from regwrap.tools.runner import Runner
@@ -20,13 +19,6 @@ _SKELETON: Final = ("", "docker", "docker/registry", layout.V2, f"{layout.V2}/bl
 _WAY_OUT: Final = "mount the storage as a whole in one place, or use --strategy select"
 _REMOVE: Final = 'rm -rf "$1" && mkdir -p "$1"'
 _PREFIXES: Final = tuple(f"{layout.BLOBS}/{number:02x}" for number in range(256))
-
-
-class UpperFiles(RealFiles):
-    """File operations of an increment. It is thrown away after a crash, so nothing has to be on the disk early."""
-
-    def sync(self, path: Path) -> None:
-        pass
 
 
 def check_history(root: Path) -> None:
@@ -56,27 +48,32 @@ def check_place(history: Path, place: Path) -> None:
         raise UsageError(f"{place} lies in the history {history}, which is never written to", hint="give --upper DIR")
 
 
-def prepare_upper(runner: Runner, overlay: Overlay) -> None:
-    """Make the upper side's skeleton, in which all repositories of history are hidden.
+def prepare_sides(runner: Runner, overlay: Overlay, links: Path) -> None:
+    """Make the skeletons: `links` is the side, upper or one between it and history, in which all repositories of
+    history are hidden.
 
     All directories that a registry will write to are made here: in a user namespace it can write to no other's.
     """
-    upper = overlay.upper
     if overlay.way.hiding is Hiding.REMOVE:
         run_in_overlay(runner, overlay, _REMOVE, f"{overlay.merged}/{layout.REPOSITORIES}")
-    for name in (*_PREFIXES, layout.REPOSITORIES):
-        (upper / name).mkdir(parents=True, exist_ok=True)
+    (links / layout.REPOSITORIES).mkdir(parents=True, exist_ok=True)
     if overlay.way.hiding is Hiding.MARK:
-        mark_opaque(upper / layout.REPOSITORIES, overlay.way)
+        mark_opaque(links / layout.REPOSITORIES, overlay.way)
 
 
-def link_known_layers(history: Path, upper: Path, repositories: Iterable[str]) -> int:
+def make_prefixes(upper: Path) -> None:
+    """The directories that a registry may write blobs to, for pushes through the mount."""
+    for name in _PREFIXES:
+        (upper / name).mkdir(parents=True, exist_ok=True)
+
+
+def link_known_layers(history: Path, links: Path, repositories: Iterable[str]) -> int:
     """Tell a registry on merged which blobs the repositories had: it answers "exists" to a push only where a
     `_layers` link is. Returns how many. Links to what is not there are left out: they would spoil a later push."""
     below, count = Storage(history), 0
     for repository in sorted(set(repositories)):
         for digest in below.layers(repository):
-            path = upper / layout.layer_link(repository, digest)
+            path = links / layout.layer_link(repository, digest)
             if below.has_layer(repository, digest) and below.blob_size(digest) is not None and not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(str(digest), encoding="ascii")

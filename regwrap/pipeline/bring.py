@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from regwrap.observe import End, Observer, RegistryEnd, StorageEnd
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.job import Job
 from regwrap.plan import Plan, make_plan
-from regwrap.storage.commit import Additions, Files, GroupCommit, Owner, RealFiles, commit
+from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_increment
 from regwrap.storage.lock import OWN_DIR, mark_own
 from regwrap.storage.store import SoundBlobs
 from regwrap.sync import SyncReport, run_plan
@@ -45,16 +45,23 @@ def sync_images(job: Job, images: ImageList, *, hashed: bool, dry_run: bool) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where images go. `descriptor` of the lock that writers inherit; `files_for` makes a storage's files.
-
-    `proved_later`: blobs that are there count by their size, since what is made of them is hashed as a whole.
-    """
+    """Where images go. `descriptor` of the lock that writers inherit."""
 
     dest: RegistryEnd | StorageEnd
     ends: Ends
     descriptor: int | None = None
-    files_for: Callable[[Owner], Files] = RealFiles
-    proved_later: bool = False
+    increment: "Increment | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Increment:
+    """What is added to a storage that is only read, for one run: blobs go to `blobs`, links to the storage's root.
+
+    A crash throws it away, so nothing has to be on the disk early, and no order has to be kept. Blobs that are there
+    count by their size, since what is made of them is hashed as a whole.
+    """
+
+    blobs: Path
 
 
 def bring_images(target: Target, images: ImageList, *, hashed: bool, dry_run: bool = False) -> SyncResult:
@@ -94,13 +101,17 @@ def _carrier(target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> C
     if isinstance(dest, RegistryEnd):
         ends.serve_storages(plan)
         return RegistryCarrier(dest=dest, served=ends.served)
-    root = dest.storage.root
+    links, increment = dest.storage.root, target.increment
+    root = links if increment is None else increment.blobs
     stage = stack.enter_context(_stage(root))
     _check_space(root, plan)
-    files = target.files_for(Owner.of(root))
+    files = RealFiles(Owner.of(root))
 
     def write(additions: Additions) -> None:
-        commit(root, additions, stage=stage, files=files)
+        if increment is None:
+            commit(root, additions, stage=stage, files=files)
+        else:
+            put_increment(additions, blobs=root, links=links)
 
     return StorageCarrier(
         storage=dest.storage,
@@ -108,7 +119,7 @@ def _carrier(target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> C
         source_of=ends.source_of,
         skopeo=ends.skopeo(),
         commit=GroupCommit(write),
-        sound=SoundBlobs(storage=dest.storage, hashed=hashed or not target.proved_later),
+        sound=SoundBlobs(storage=dest.storage, hashed=hashed or increment is None),
         inherit=() if target.descriptor is None else (target.descriptor,),
     )
 

@@ -1,35 +1,49 @@
 """An overlay workspace: history below, the listed images above, a registry on both merged, for as long as a block."""
 
+import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from regwrap.assemble.overlay import (
-    UpperFiles,
     check_history,
     check_merged,
     check_place,
     link_known_layers,
-    prepare_upper,
+    make_prefixes,
+    prepare_sides,
 )
 from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.imagelist import ImageList
 from regwrap.model import Digest
 from regwrap.observe import StorageEnd
-from regwrap.pipeline.bring import Target, bring_images
+from regwrap.pipeline.bring import Increment, Target, bring_images
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.job import Job
 from regwrap.pipeline.scratch import overlay_directory
 from regwrap.storage.store import Storage, real_root, regular_size
 from regwrap.sync import SyncReport
 from regwrap.tools.access import Registry
-from regwrap.tools.overlay import Overlay, Way, check_mountable, served_overlay, try_overlay
+from regwrap.tools.overlay import (
+    Hiding,
+    Overlay,
+    Way,
+    check_mountable,
+    file_system,
+    mark_opaque,
+    opaque_mark,
+    served_overlay,
+    try_overlay,
+)
 from regwrap.tools.probe import Probe, UnsureError
 from regwrap.tools.runner import Server
 
 _HISTORY: Final = "the history"
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108  shm_overview(7): a tmpfs on every Linux; what is made there is a private directory
+_LINK_BYTES: Final = 10_000  # a file and its directory
+_LINKS_A_LINE: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +92,18 @@ def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) ->
             if end.storage.root != history:
                 stack.enter_context(job.locked(end.storage.root, exclusive=False))
         run, way = _place(job, history, options.places, stack)
-        overlay = _overlay(history, run, way)
-        prepare_upper(job.runner, overlay)
-        upper = Storage(overlay.upper, below=history)
-        report = _bring(ends, upper, images, hashed=options.hashed)
+        overlay, links = _overlay(history, run, way, _links(job, way, len(images.entries), stack))
+        prepare_sides(job.runner, overlay, links)
+        listed = Storage(links, below=(overlay.upper, history))
+        report = _bring(ends, listed, overlay.upper, images, hashed=options.hashed)
         repositories = {entry.dest.repository for entry in images.entries}
         if not options.read_only:
-            link_known_layers(history, overlay.upper, repositories)
+            make_prefixes(overlay.upper)
+            link_known_layers(history, links, repositories)
         server = served_overlay(job.runner, overlay, scratch=job.scratch, read_only=options.read_only)
         served = stack.enter_context(server)
         check_merged(served.merged, repositories)
-        _check_served(job, served.registry, images, upper)
+        _check_served(job, served.registry, images, listed)
         yield Workspace(
             registry=served.registry,
             merged=served.merged,
@@ -120,16 +135,36 @@ def _place(job: Job, history: Path, places: tuple[Path, ...], stack: ExitStack) 
     raise ToolError("overlay works in none of the places for the increment", detail=detail, hint=errors[0].hint)
 
 
-def _overlay(history: Path, run: Path, way: Way) -> Overlay:
-    overlay = Overlay(lower=(history,), upper=run / "upper", work=run / "work", merged=run / "merged", way=way)
+def _links(job: Job, way: Way, lines: int, stack: ExitStack) -> Path | None:
+    """A directory in memory for the link files: thousands of tiny directories, which cost a disk seconds to make and to
+    remove. None where there is none that takes marks."""
+    status = os.statvfs(_MEMORY) if _MEMORY.is_dir() else None
+    if way.hiding is not Hiding.MARK or file_system(_MEMORY) != "tmpfs" or not status:
+        return None
+    expected = lines * _LINKS_A_LINE
+    if status.f_bavail * status.f_frsize < expected * _LINK_BYTES or 0 < status.f_favail < expected * 2:
+        return None
+    with ExitStack() as trying, suppress(OSError, UsageError):
+        links = trying.enter_context(overlay_directory(_MEMORY, job.scratch))
+        mark_opaque(links, way)  # before Linux 6.6 a tmpfs takes no user.* attributes
+        os.removexattr(links, opaque_mark(way))
+        stack.push(trying.pop_all())
+        return links
+    return None
+
+
+def _overlay(history: Path, run: Path, way: Way, links: Path | None) -> tuple[Overlay, Path]:
+    """The overlay's directories, and that of them which the link files go to."""
+    lower = (history,) if links is None else (links, history)
+    overlay = Overlay(lower=lower, upper=run / "upper", work=run / "work", merged=run / "merged", way=way)
     for directory in (overlay.upper, overlay.work, overlay.merged):
         directory.mkdir(mode=0o755)
-    return overlay
+    return overlay, overlay.upper if links is None else links
 
 
-def _bring(ends: Ends, upper: Storage, images: ImageList, *, hashed: bool) -> SyncReport:
-    dest = StorageEnd(name="the increment", storage=upper)
-    target = Target(dest=dest, ends=ends, files_for=UpperFiles, proved_later=True)
+def _bring(ends: Ends, listed: Storage, upper: Path, images: ImageList, *, hashed: bool) -> SyncReport:
+    dest = StorageEnd(name="the increment", storage=listed)
+    target = Target(dest=dest, ends=ends, increment=Increment(blobs=upper))
     report = bring_images(target, images, hashed=hashed).report
     if report is None or report.failed:
         failed = report.failed if report else ()
@@ -141,12 +176,12 @@ def _bring(ends: Ends, upper: Storage, images: ImageList, *, hashed: bool) -> Sy
     return report
 
 
-def _check_served(job: Job, registry: Registry, images: ImageList, upper: Storage) -> None:
+def _check_served(job: Job, registry: Registry, images: ImageList, listed: Storage) -> None:
     """The registry itself must give each listed image with the digest that was brought."""
     probe = Probe(registry=registry, timeout=job.timeouts.request, connections=1, environment=())
     for entry in images.entries:
         repository, tag = entry.dest.repository, entry.dest.tag or ""
-        wanted = upper.resolve(repository, tag)
+        wanted = listed.resolve(repository, tag)
         try:
             found = probe.digest(repository, tag)
         except UnsureError as error:

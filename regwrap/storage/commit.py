@@ -141,6 +141,24 @@ def commit(root: Path, additions: Additions, *, stage: Path, files: Files) -> No
             files.sync(root)
 
 
+def put_increment(additions: Additions, *, blobs: Path, links: Path) -> None:
+    """Add blobs to one directory and links to another, in no particular order and without any sync: for storages that
+    nobody reads before they are complete, and that a crash throws away. The blobs are renamed."""
+    for digest, staged in additions.blobs:
+        path = blobs / layout.blob_path(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged.rename(path)
+    paths = [(layout.layer_link(r, d), d) for r, d in additions.layers]
+    paths += [(layout.revision_link(r, d), d) for r, d in additions.revisions]
+    for repository, tag, digest in additions.tags:
+        paths.append((layout.tag_index_link(repository, tag, digest), digest))
+        paths.append((layout.tag_link(repository, tag), digest))
+    for name, digest in dict(paths).items():
+        path = links / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(str(digest).encode("ascii"))
+
+
 def _staged_tags(staging: "_Staging", additions: Additions) -> list[tuple[Path, Path]]:
     """A new tag is staged as a whole directory, since a registry lists a tag whose links are not there yet; in one
     that is there the index link comes before the current one."""

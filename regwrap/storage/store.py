@@ -24,11 +24,11 @@ _READ_BYTES: Final = 256 * 1024
 class Storage:
     """A registry's root directory: the one that has `docker/registry/v2` in it, or will have.
 
-    Blobs that are not there may lie in `below`, another storage that is only read, as in an overlay.
+    Blobs that are not there are looked for in `below`, as in an overlay.
     """
 
     root: Path
-    below: Path | None = None
+    below: tuple[Path, ...] = ()
 
     def repositories(self) -> Iterator[str]:
         """Names in sorted order. Symbolic links are not followed."""
@@ -70,8 +70,9 @@ class Storage:
         return read_link(self.root / layout.revision_link(repository, digest)) == digest
 
     def blob_path(self, digest: Digest) -> Path:
-        path = self.root / layout.blob_path(digest)
-        return path if self.below is None or os.path.lexists(path) else self.below / layout.blob_path(digest)
+        name = layout.blob_path(digest)
+        places = (self.root, *self.below)
+        return next((root / name for root in places[:-1] if os.path.lexists(root / name)), places[-1] / name)
 
     def blob_size(self, digest: Digest) -> int | None:
         """Bytes of the blob's file; None where there is no regular file."""

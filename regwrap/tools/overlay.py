@@ -140,7 +140,12 @@ def mark_opaque(directory: Path, way: Way) -> None:
 
     The kernel's documentation calls it an opaque directory; in a user namespace the attribute is another one.
     """
-    os.setxattr(directory, f"{'user' if way.user_marks else 'trusted'}.overlay.opaque", b"y")
+    os.setxattr(directory, opaque_mark(way), b"y")
+
+
+def opaque_mark(way: Way) -> str:
+    """The name of the attribute."""
+    return f"{'user' if way.user_marks else 'trusted'}.overlay.opaque"
 
 
 def check_mountable(path: Path, name: str) -> None:

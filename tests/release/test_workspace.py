@@ -138,7 +138,7 @@ def test_kill_9_leaves_no_mount_and_no_process_and_the_next_run_clears_the_disk(
     started = time.monotonic()
     assert package(scene, history, "clean.tar").returncode == 0
     seconds = time.monotonic() - started
-    upper = open_directory / "increment"
+    upper, left = open_directory / "increment", set[str]()
     for _ in range(KILLS):
         process = scene.cli.start(
             *("package", "images.list", "--source", scene.host, "--history", f"{history}"),
@@ -150,10 +150,13 @@ def test_kill_9_leaves_no_mount_and_no_process_and_the_next_run_clears_the_disk(
         wait_until_gone(f"{scene.directory}")
         assert f"{upper}" not in Path("/proc/self/mountinfo").read_text()
         assert state(history) == before
+        left |= {line for path in scene.directory.glob("scratch/*/beside") for line in path.read_text().splitlines()}
     # another directory for the increment: what the killed runs left is found all the same
     done = package(scene, history, "r.tar")
     assert done.returncode == 0, done.stderr
     assert (scene.directory / "r.tar").read_bytes() == (scene.directory / "clean.tar").read_bytes()
+    assert left
+    assert not [line for line in left if Path(line).exists()]
     assert_nothing_left(scene.cli, *([upper] if upper.exists() else []))
 
 

@@ -110,7 +110,7 @@ def test_what_did_not_work_is_named(
 def test_a_blob_lies_above_or_below(tmp_path: Path) -> None:
     image = make_image("a")
     below = make_storage(tmp_path / "below", {"a:v1": image})
-    storage = Storage(tmp_path / "above", below=below)
+    storage = Storage(tmp_path / "above", below=(below,))
     blob, other = (Digest.of(data) for data in image.blobs)
     put(tmp_path / "above" / layout.blob_path(other), b"another")
 
