@@ -231,6 +231,7 @@ def test_the_readme_tour_has_only_commands_and_options_that_exist(cli: Cli) -> N
         "verify",
         "inspect",
         "gc",
+        "workspace",
         "doctor",
     }
     for verb, rest in tour:

@@ -144,7 +144,8 @@ def test_kill_9_leaves_no_mount_and_no_process_and_the_next_run_clears_the_disk(
             *("package", "images.list", "--source", scene.host, "--history", f"{history}"),
             *("--strategy", "overlay", "-o", "r.tar", "--upper", f"{upper}"),
         )
-        time.sleep(dice.uniform(0.3 * seconds, seconds))  # the moment is what is random here
+        wait_for_sides(upper)
+        time.sleep(dice.uniform(0, 0.7 * seconds))  # the moment is what is random here
         process.kill()
         process.communicate()
         wait_until_gone(f"{scene.directory}")
@@ -160,16 +161,20 @@ def test_kill_9_leaves_no_mount_and_no_process_and_the_next_run_clears_the_disk(
     assert_nothing_left(scene.cli, *([upper] if upper.exists() else []))
 
 
+def wait_for_sides(place: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not list(place.glob("regwrap-*/merged")):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_leaves_nothing(scene: Scene, history: Path, signum: signal.Signals) -> None:
     process = scene.cli.start(
         *("package", "images.list", "--source", scene.host, "--history", f"{history}"),
         *("--strategy", "overlay", "-o", "r.tar"),
     )
-    deadline = time.monotonic() + 20
-    while not list(scene.directory.glob("regwrap-*/merged")):
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_for_sides(scene.directory)
     process.send_signal(signum)
     process.communicate(timeout=20)
     assert process.returncode == 128 + signum
