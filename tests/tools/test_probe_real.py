@@ -15,7 +15,7 @@ from regwrap.tools.access import Registry
 from regwrap.tools.probe import Probe, UnsureError
 from tests.builders import make_image, make_multi_image, make_storage
 from tests.conftest import StartRegistry
-from tests.faults import Fault, faulty_proxy
+from tests.faultserver import Fault, faulty_proxy
 
 pytestmark = pytest.mark.tools
 

@@ -30,7 +30,7 @@ from tests.builders import (
     make_storage,
 )
 from tests.conftest import StartRegistry
-from tests.faults import Fault, faulty_proxy
+from tests.faultserver import Fault, faulty_proxy
 
 pytestmark = pytest.mark.tools(Tool.SKOPEO, Tool.DOCKER_REGISTRY)
 

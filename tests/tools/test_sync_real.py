@@ -36,7 +36,7 @@ from tests.builders import (
     truncate,
 )
 from tests.conftest import StartRegistry
-from tests.faults import Fault, FaultProxy, faulty_proxy
+from tests.faultserver import Fault, FaultProxy, faulty_proxy
 
 pytestmark = pytest.mark.tools
 

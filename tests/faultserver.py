@@ -7,6 +7,8 @@ import base64
 import http.client
 import json
 import re
+import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, Literal
 
-Kind = Literal["refuse", "cut", "silent", "html", "wrong-digest", "flip", "slow"]
+Kind = Literal["refuse", "cut", "silent", "stall", "reset", "html", "wrong-digest", "flip", "slow", "redirect", "down"]
 
 _HOP_HEADERS: Final = {"connection", "transfer-encoding", "content-length", "date", "server"}
 _HTML: Final = b"<html><body>Please log in</body></html>"
@@ -24,9 +26,11 @@ _HTML: Final = b"<html><body>Please log in</body></html>"
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to requests whose `METHOD PATH` has `pattern` in it, `times` times; then they pass.
+    """What happens to requests whose `METHOD PATH` has `pattern` in it: from the `first` one on, `times` times.
 
-    `at`: the byte before which a body is cut. `status`: of a refusal. `seconds`: how late a slow answer is.
+    `refuse` answers `status` with `headers`; `silent` says nothing at all; `stall` sends the headers and `at` bytes,
+    then nothing; `cut` ends the connection there; `flip` changes a byte; `slow` answers `seconds` late; `redirect`
+    leads to the same place again; `reset` resets the connection, and `down` stops to listen as well.
     """
 
     kind: Kind
@@ -35,36 +39,63 @@ class Fault:
     at: int = 0
     status: int = 503
     seconds: float = 0.0
+    first: int = 1
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def hits(self, number: int) -> bool:
+        """Whether the `number`th request that fits is one of those that go wrong."""
+        return self.first <= number < self.first + self.times
 
 
 @dataclass
 class FaultProxy:
-    """`host` is 127.0.0.1:PORT. `requests` are `METHOD PATH` in their order; `sent` body bytes by path."""
+    """`host` is 127.0.0.1:PORT. `requests` are `METHOD PATH` in their order, `times` when they came; `sent` and
+    `received` are bodies' bytes by path; `delay` makes each answer so many seconds late."""
 
     host: str
     upstream: str
     faults: list[tuple[Fault, list[int]]]
     token: str = ""
     login: str = ""
+    delay: float = 0.0
     requests: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     sent: Counter[str] = field(default_factory=Counter)
+    received: Counter[str] = field(default_factory=Counter)
+    most_together: int = 0
     connections: int = 0
     ending: threading.Event = field(default_factory=threading.Event)
+    _together: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fault_for(self, request: str) -> Fault | None:
-        """The first fault that fits and is not used up; using it up."""
+        """The first fault that hits. Each that fits counts the request."""
+        found = None
         with self._lock:
             self.requests.append(request)
-            for fault, used in self.faults:
-                if used[0] < fault.times and re.search(fault.pattern, request):
-                    used[0] += 1
-                    return fault
-        return None
+            self.times.append(time.monotonic())
+            for fault, seen in self.faults:
+                if re.search(fault.pattern, request):
+                    seen[0] += 1
+                    found = found or (fault if fault.hits(seen[0]) else None)
+        return found
 
-    def count(self, path: str, size: int) -> None:
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """One request that is being answered."""
         with self._lock:
-            self.sent[path] += size
+            self._together += 1
+            self.most_together = max(self.most_together, self._together)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._together -= 1
+
+    def count(self, path: str, *, sent: int = 0, received: int = 0) -> None:
+        with self._lock:
+            self.sent[path] += sent
+            self.received[path] += received
 
     def count_connection(self) -> None:
         with self._lock:
@@ -76,13 +107,18 @@ class FaultProxy:
 
 @contextmanager
 def faulty_proxy(
-    upstream: str, faults: Sequence[Fault] = (), *, token: str = "", login: str = ""
+    upstream: str, faults: Sequence[Fault] = (), *, token: str = "", login: str = "", delay: float = 0.0
 ) -> Iterator[FaultProxy]:
     """Serve `upstream` (HOST:PORT) with `faults` for the block. With `token` each request needs it as a Bearer token,
     which `/token` gives; with `login` (USER:PASSWORD) only to those who log in there."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.proxy = FaultProxy(
-        f"127.0.0.1:{server.server_address[1]}", upstream, [(f, [0]) for f in faults], token=token, login=login
+        host=f"127.0.0.1:{server.server_address[1]}",
+        upstream=upstream,
+        faults=[(fault, [0]) for fault in faults],
+        token=token,
+        login=login,
+        delay=delay,
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -101,6 +137,10 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
     proxy: FaultProxy
 
+    def stop_listening(self) -> None:
+        self.shutdown()
+        self.server_close()
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that were sent garbage, or nothing, hang up; that is no story."""
 
@@ -115,22 +155,50 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        self.upstream: http.client.HTTPConnection | None = None
         self.proxy.count_connection()
+
+    def finish(self) -> None:
+        if self.upstream is not None:
+            self.upstream.close()
+        with suppress(OSError):
+            super().finish()
 
     def do_GET(self) -> None:
         if self.path.startswith("/token"):
             self._give_token()
             return
         fault = self.proxy.fault_for(f"{self.command} {self.path}")
-        if fault is None or fault.kind in {"cut", "flip", "wrong-digest", "slow"}:
-            self._forward(fault)
-        elif fault.kind == "silent":
+        with self.proxy.counted():
+            time.sleep(self.proxy.delay)
+            if fault is None or fault.kind in {"cut", "stall", "flip", "wrong-digest", "slow"}:
+                self._forward(fault)
+            else:
+                self._fail(fault)
+
+    def _fail(self, fault: Fault) -> None:
+        kind: Kind = fault.kind
+        if kind == "silent":
             self.close_connection = True
             self.proxy.ending.wait(60)
-        elif fault.kind == "html":
+        elif kind in {"reset", "down"}:
+            self._reset(down=kind == "down")
+        elif kind == "html":
             self._answer(200, {"Content-Type": "text/html"}, _HTML)
+        elif kind == "redirect":
+            self._answer(307, {"Location": f"http://{self.proxy.host}{self.path}"}, b"")
         else:
-            self._answer(fault.status, {"Content-Type": "text/plain"}, b"refused on demand\n")
+            self._answer(fault.status, {"Content-Type": "text/plain", **dict(fault.headers)}, b"refused on demand\n")
+
+    def _reset(self, *, down: bool) -> None:
+        if down:
+            assert isinstance(self.server, _Server)
+            self.server.stop_listening()
+        # no linger: the kernel answers with a reset instead of an orderly end
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.rfile.close()
+        self.connection.close()
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
@@ -147,7 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, fault: Fault | None) -> None:
         proxy = self.proxy
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._read_body()
+        proxy.count(self.path.partition("?")[0], received=len(body))
         if proxy.token and self.headers.get("Authorization") != f"Bearer {proxy.token}":
             scope = "repository:any:pull"
             challenge = f'Bearer realm="http://{proxy.host}/token",service="tests",scope="{scope}"'
@@ -160,23 +229,36 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Docker-Content-Digest"] = "sha256:" + "0" * 64
         if fault is not None and fault.kind == "flip":
             data = bytes([data[0] ^ 1]) + data[1:] if data else data
-        self._answer(status, headers, data, cut=fault.at if fault is not None and fault.kind == "cut" else None)
+        cut = fault.at if fault is not None and fault.kind in {"cut", "stall"} else None
+        self._answer(status, headers, data, cut=cut)
+        if fault is not None and fault.kind == "stall":
+            proxy.ending.wait(60)
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass  # trailers
+        return b"".join(parts)
 
     def _ask_upstream(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=30)
-        try:
-            connection.request(self.command, self.path, body=body or None, headers=self._passed_headers())
-            answer = connection.getresponse()
-            kept = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_HEADERS}
-            if self.command == "HEAD":
-                kept["Content-Length"] = answer.headers.get("Content-Length", "0")
-            return answer.status, kept, answer.read()
-        finally:
-            connection.close()
+        if self.upstream is None:
+            self.upstream = http.client.HTTPConnection(self.proxy.upstream, timeout=30)
+        self.upstream.request(self.command, self.path, body=body or None, headers=self._passed_headers())
+        answer = self.upstream.getresponse()
+        kept = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_HEADERS}
+        if self.command == "HEAD":
+            kept["Content-Length"] = answer.headers.get("Content-Length", "0")
+        return answer.status, kept, answer.read()
 
     def _passed_headers(self) -> dict[str, str]:
         # Go sends one Accept line for each type; a dict of the items would keep the last
-        names = {name.lower() for name in self.headers} - {"connection", "authorization"}
+        own = {"connection", "transfer-encoding", "content-length", *(["authorization"] if self.proxy.token else [])}
+        names = {name.lower() for name in self.headers} - own
         return {name: ", ".join(self.headers.get_all(name, [])) for name in names}
 
     def _answer(self, status: int, headers: dict[str, str], data: bytes, cut: int | None = None) -> None:
@@ -187,7 +269,7 @@ class _Handler(BaseHTTPRequestHandler):
         shown = data[:cut]
         with suppress(OSError):
             if self.command != "HEAD":
-                self.proxy.count(self.path, len(shown))
+                self.proxy.count(self.path, sent=len(shown))
                 self.wfile.write(shown)
         if cut is not None:
             self.wfile.flush()
