@@ -25,6 +25,7 @@ _MAX_SECONDS: Final = 7 * 24 * 3600
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Docker's rule for registries that are insecure by nature.
 _LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
+_BUDGET: Final = ("max_connections", "requests_per_second")
 _KINDS: Final = {dict: "a mapping", list: "a list", bytes: "binary data", int: "a very large number"}
 
 T = TypeVar("T")
@@ -230,7 +231,7 @@ def _read_registries(root: _Section, authfile: Path | None) -> tuple[Place, ...]
 
 
 def _read_place(name: str, section: _Section, authfile: Path | None) -> Place:
-    section.expect_keys(("url", "storage", "authfile", "tls_verify", "cert_dir"))
+    section.expect_keys(("url", "storage", "authfile", "tls_verify", "cert_dir", *_BUDGET))
     scheme, host = section.get("url", _parse_url, ("", ""))
     storage = section.path("storage")
     tls_verify = section.get("tls_verify", _switch, None)
@@ -241,7 +242,11 @@ def _read_place(name: str, section: _Section, authfile: Path | None) -> Place:
         section.problems.append(f"{section.where[:-1]}: needs a url or a storage")
     if scheme == "http" and tls_verify:
         section.problems.append(f"{section.where}tls_verify: true does not go with an http:// url")
-    registry = _registry(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir)
+    registry = replace(
+        _registry(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir),
+        max_connections=section.get("max_connections", _int_in(1, 1000), None),
+        requests_per_second=section.get("requests_per_second", _pace, None),
+    )
     return Place(name=name, registry=registry if host else None, storage=storage)
 
 
@@ -290,6 +295,9 @@ _prefix: Final = _parser(
     "a path with a slash at its end, such as mirror/",
     lambda text: text[-1:] == "/" and is_repository(text[:-1]),
 )
+
+
+_pace: Final = _parser((int, float), "a number from 0.01 to 10000", lambda number: 0.01 <= number <= 10000)
 
 
 def _int_in(low: int, high: int) -> Callable[[object], int]:

@@ -46,13 +46,21 @@ class ImagesFailedError(RegwrapError):
 
 
 class ToolError(RegwrapError):
-    """A program, the network or the disk failed. `transient` says whether the same call may succeed later."""
+    """A program, the network or the disk failed. `transient` says whether the same call may succeed later; `host`
+    whose fault it was, where that is known."""
 
     exit_code = ExitCode.TOOL
 
-    def __init__(self, message: str, *, detail: str = "", hint: str = "", transient: bool = False) -> None:
+    def __init__(
+        self, message: str, *, detail: str = "", hint: str = "", transient: bool = False, host: str = ""
+    ) -> None:
         super().__init__(message, detail=detail, hint=hint)
         self.transient = transient
+        self.host = host
+
+
+class HostDownError(ToolError):
+    """Nothing comes from `host` any more; what else needs it is not tried. Caught to count the images concerned."""
 
 
 class IntegrityError(RegwrapError):

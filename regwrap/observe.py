@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from regwrap.closure import Closure, Fetch, check_platform, closure_of
-from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError
+from regwrap.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.imagelist import ImageEntry
 from regwrap.model import Descriptor, Digest, Platform
 from regwrap.plan import Observed, Unseen
@@ -118,7 +118,8 @@ class Observer:
         try:
             return self.retry.call(lambda: self._observe(entry), on_retry=lambda _number, _error: None)
         except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
-            return Unseen(entry=entry, error=str(error), hint=error.hint)
+            down = error.host if isinstance(error, HostDownError) else ""
+            return Unseen(entry=entry, error=str(error), hint=error.hint, down=down)
 
     def _observe(self, entry: ImageEntry) -> Observed:
         source = self.source_of(entry)

@@ -36,11 +36,12 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unseen:
-    """An image that could not be observed; `error` goes to the report."""
+    """An image that could not be observed; `error` goes to the report. `down`: the host that is, if that is why."""
 
     entry: ImageEntry
     error: str
     hint: str = ""
+    down: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

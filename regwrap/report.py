@@ -178,7 +178,15 @@ def sync_text(report: SyncReport) -> str:
 
 
 def failures_text(report: SyncReport) -> str:
-    return "\n".join(_failure(failed) for failed in report.failed)
+    """Each failure; those of a host that is down together."""
+    hosts = dict.fromkeys(failed.down for failed in report.failed if failed.down)
+    lines = [_failure(failed) for failed in report.failed if not failed.down]
+    for host in hosts:
+        concerned = [failed for failed in report.failed if failed.down == host]
+        names = " ".join(str(failed.entry.dest) for failed in concerned[:_SHOWN_IMAGES])
+        more = f" and {len(concerned) - _SHOWN_IMAGES} more" if len(concerned) > _SHOWN_IMAGES else ""
+        lines.append(f"{len(concerned)} images FAILED ({names}{more}): {concerned[0].error}\n    {concerned[0].hint}")
+    return "\n".join(lines)
 
 
 def package_text(report: PackageReport) -> str:

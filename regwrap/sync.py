@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from regwrap.carry import Carrier
-from regwrap.errors import ImagesFailedError, IntegrityError, ToolError
+from regwrap.errors import HostDownError, ImagesFailedError, IntegrityError, ToolError
 from regwrap.imagelist import ImageEntry
 from regwrap.model import Digest
 from regwrap.plan import Copy, Plan, Skip
@@ -30,10 +30,13 @@ class Copied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
+    """`down`: the host that is, if that is why."""
+
     entry: ImageEntry
     error: str
     hint: str
     attempts: int
+    down: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ def run_plan(plan: Plan, carrier: Carrier, *, jobs: int, retry: RetryPolicy, eve
     outcomes = _run_ready(
         _Queue(list(plan.copies), by_repository=carrier.exclusive_repositories), work.copy, jobs, retry
     )
-    unseen = [Failed(entry=u.entry, error=u.error, hint=u.hint, attempts=1) for u in plan.unseen]
+    unseen = [Failed(entry=u.entry, error=u.error, hint=u.hint, attempts=1, down=u.down) for u in plan.unseen]
     failed = sorted([o for o in outcomes if isinstance(o, Failed)] + unseen, key=lambda f: f.entry.line)
     return SyncReport(
         copied=tuple(o for o in outcomes if isinstance(o, Copied)),
@@ -97,7 +100,8 @@ class _Work:
             seconds = time.monotonic() - started
             outcome = Copied(copy=copy, sent=sent, attempts=attempts, seconds=seconds)
         except (ToolError, IntegrityError, ImagesFailedError) as error:
-            outcome = Failed(entry=copy.entry, error=str(error), hint=error.hint, attempts=attempts)
+            down = error.host if isinstance(error, HostDownError) else ""
+            outcome = Failed(entry=copy.entry, error=str(error), hint=error.hint, attempts=attempts, down=down)
         if not self.retry.stopping.is_set():  # what an interruption ended did not fail
             self.events.finished(outcome)
         return outcome

@@ -67,8 +67,9 @@ class Increment:
 def bring_images(target: Target, images: ImageList, *, hashed: bool, dry_run: bool = False) -> SyncResult:
     """Look at both ends, plan, and carry the plan out. The locks are the caller's. Call from the main thread."""
     started, job, dest = time.monotonic(), target.ends.job, target.dest
+    retry = replace(job.retry, on_give_up=target.ends.gates.gave_up)
     sound = SoundBlobs(storage=dest.storage, hashed=hashed) if isinstance(dest, StorageEnd) else None
-    observer = Observer(source_of=target.ends.source_of, dest=dest, retry=job.retry, sound=sound)
+    observer = Observer(source_of=target.ends.source_of, dest=dest, retry=retry, sound=sound)
     plan = make_plan(observer.observe_images(images.entries, job.jobs))
     if dry_run:
         return SyncResult(plan=plan, report=None)
@@ -76,7 +77,7 @@ def bring_images(target: Target, images: ImageList, *, hashed: bool, dry_run: bo
     with ExitStack() as stack:
         carrier = _carrier(target, stack, plan, hashed=hashed)
         job.listener.watch(carrier.bytes_under_way)
-        report = run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener.events)
+        report = run_plan(plan, carrier, jobs=job.jobs, retry=retry, events=job.listener.events)
     return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
 

@@ -11,6 +11,7 @@ from regwrap.pipeline.job import Job
 from regwrap.plan import Plan
 from regwrap.storage.store import Storage, real_root
 from regwrap.tools.access import Place, Registry
+from regwrap.tools.pressure import Gates
 from regwrap.tools.probe import Probe
 from regwrap.tools.registry import served_registry
 from regwrap.tools.skopeo import Skopeo
@@ -22,6 +23,7 @@ class Ends:
 
     job: Job
     stack: ExitStack
+    _gates: Gates | None = None
     _skopeo: Skopeo | None = None
     _known: dict[Place, RegistryEnd | StorageEnd] = field(default_factory=dict)
     _served: dict[Path, Registry] = field(default_factory=dict)
@@ -38,6 +40,14 @@ class Ends:
             )
         for entry in images.entries:
             self.source_of(entry)
+
+    @property
+    def gates(self) -> Gates:
+        """How hard each host may be asked, common to the probes and to skopeo."""
+        if self._gates is None:
+            retry = self.job.retry
+            self._gates = Gates(max_pause=retry.max_wait, stopping=retry.stopping)
+        return self._gates
 
     def source_of(self, entry: ImageEntry) -> RegistryEnd | StorageEnd:
         if entry.source.registry is not None:
@@ -62,6 +72,7 @@ class Ends:
             timeout=job.timeouts.request,
             connections=job.jobs,
             environment=job.environment,
+            gate=self.gates.of(place.registry),
         )
         return RegistryEnd(registry=place.registry, probe=probe, skopeo=self.skopeo())
 
@@ -73,7 +84,9 @@ class Ends:
             home = self.job.scratch / "skopeo"
             home.mkdir(exist_ok=True)
             job = self.job
-            self._skopeo = Skopeo(runner=job.runner, home=home, timeouts=job.timeouts, environment=job.environment)
+            self._skopeo = Skopeo(
+                runner=job.runner, home=home, timeouts=job.timeouts, environment=job.environment, gates=self.gates
+            )
         return self._skopeo
 
     def served(self, entry: ImageEntry) -> Registry:

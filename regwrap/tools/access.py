@@ -8,7 +8,8 @@ from pathlib import Path
 class Registry:
     """A registry server. `host` is HOST[:PORT]; `authfile` has docker's format; `cert_dir` holds `*.crt` of its CA.
 
-    `tls_verify=False` accepts any certificate and plain HTTP. `plain_http` asks over HTTP first.
+    `tls_verify=False` accepts any certificate and plain HTTP. `plain_http` asks over HTTP first. `max_connections` and
+    `requests_per_second` bound what is asked of it; None: no bound.
     """
 
     host: str
@@ -16,6 +17,8 @@ class Registry:
     plain_http: bool = False
     authfile: Path | None = None
     cert_dir: Path | None = None
+    max_connections: int | None = None
+    requests_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

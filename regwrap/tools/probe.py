@@ -21,10 +21,13 @@ import urllib3
 from regwrap.errors import RegwrapError, ToolError
 from regwrap.model import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Digest, ParseError
 from regwrap.tools.access import Registry
+from regwrap.tools.pressure import HostGate
 
 _ACCEPT: Final = ", ".join(MANIFEST_TYPES)
 _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
 _NO_HTTPS: Final = (urllib3.exceptions.SSLError, urllib3.exceptions.NewConnectionError)
+_NO_CONNECTION: Final = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+_ODD: Final = (urllib3.exceptions.SSLError, urllib3.exceptions.ResponseError)  # the latter: redirects without an end
 _DOCKER_HUB: Final = "registry-1.docker.io"
 
 
@@ -36,13 +39,15 @@ class UnsureError(RegwrapError):
 class Probe:
     """Questions to one registry; safe to use from several threads. `timeout` in seconds a request.
 
-    `environment` holds HTTP_PROXY, HTTPS_PROXY, NO_PROXY where they are meant to count.
+    `environment` holds HTTP_PROXY, HTTPS_PROXY, NO_PROXY where they are meant to count. Each request takes a turn at
+    `gate`.
     """
 
     registry: Registry
     timeout: float
     connections: int
     environment: tuple[tuple[str, str], ...] = ()
+    gate: HostGate = field(default_factory=lambda: HostGate(host=""))
     _authorization: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _manager: urllib3.PoolManager | None = None
@@ -82,7 +87,9 @@ class Probe:
         try:
             body = answer.read(MAX_MANIFEST_BYTES + 1)
         except urllib3.exceptions.HTTPError as error:
-            raise ToolError(f"{self.registry.host} cut its answer off", detail=str(error), transient=True) from error
+            raise ToolError(
+                f"{self.registry.host} cut its answer off", detail=str(error), transient=True, host=self.registry.host
+            ) from error
         finally:
             answer.release_conn()
         if len(body) > MAX_MANIFEST_BYTES:
@@ -104,8 +111,9 @@ class Probe:
         answer.close()
         if answer.status == 404 and _is_registry(answer):
             return None
-        if answer.status == 429 or answer.status >= 500:
-            raise ToolError(f"{self.registry.host} answered {answer.status} to {path}", transient=True)
+        if answer.status in {408, 429} or answer.status >= 500:
+            what = f"{self.registry.host} answered {answer.status} to {path}"
+            raise ToolError(what, transient=True, host=self.registry.host)
         raise UnsureError(f"{self.registry.host} answered {answer.status} to {method} {path}")
 
     def _send(self, method: str, path: str, authorization: str | None, *, redirect: bool) -> urllib3.BaseHTTPResponse:
@@ -114,20 +122,40 @@ class Probe:
         schemes = [self._scheme] if self._scheme else self._schemes()
         for scheme in schemes:
             try:
-                answer = self._pool(scheme, host).request(
-                    method, f"{scheme}://{host}{path}", headers=headers, redirect=redirect, preload_content=False
-                )
+                with self.gate.turn() as started:
+                    answer = self._pool(scheme, host).request(
+                        method, f"{scheme}://{host}{path}", headers=headers, redirect=redirect, preload_content=False
+                    )
+                self._tell(answer, started)
             except urllib3.exceptions.HTTPError as error:
                 # urllib3 wraps all that it would have tried again
                 reason = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
                 if scheme != schemes[-1] and isinstance(reason, _NO_HTTPS):
                     continue
-                if isinstance(reason, urllib3.exceptions.SSLError):
+                if isinstance(reason, _ODD):
                     raise UnsureError(f"{host}: {reason}") from error
-                raise ToolError(f"{host} could not be reached", detail=_reason(error), transient=True) from error
+                if isinstance(reason, _NO_CONNECTION):
+                    self.gate.unreachable()
+                raise self._unreached(error, reason) from error
             self._scheme = scheme
             return answer
         raise UnsureError(f"{host} speaks neither HTTPS nor HTTP")
+
+    def _tell(self, answer: urllib3.BaseHTTPResponse, started: float) -> None:
+        if answer.status in {429, 503}:
+            self.gate.pushed_back(started, answer.headers.get("Retry-After", ""))
+        elif answer.status < 500:
+            self.gate.answered()
+
+    def _unreached(self, error: urllib3.exceptions.HTTPError, reason: Exception | None) -> ToolError:
+        unknown = isinstance(reason, urllib3.exceptions.NameResolutionError)
+        return ToolError(
+            f"{self.registry.host} could not be reached",
+            detail=_reason(error),
+            hint="check the registry's name, in the list and in the configuration" if unknown else "",
+            transient=True,
+            host=self.registry.host,
+        )
 
     def _schemes(self) -> list[str]:
         if self.registry.plain_http:

@@ -16,16 +16,19 @@ T = TypeVar("T")
 class RetryPolicy:
     """`attempts` in all; waits between them grow from `wait` to `max_wait` seconds, with jitter.
 
-    `stopping` ends all waits at once when the run is being stopped, and nothing is tried again.
+    `stopping` ends all waits at once when the run is being stopped, and nothing is tried again. `on_give_up` hears the
+    error of what was tried to the end, and says what to raise.
     """
 
     attempts: int = 4
     wait: float = 1.0
     max_wait: float = 30.0
     stopping: threading.Event = field(default_factory=threading.Event, compare=False)
+    on_give_up: Callable[[ToolError], ToolError] = field(default=lambda error: error, compare=False)
 
     def call(self, work: Callable[[], T], *, on_retry: Callable[[int, ToolError], None]) -> T:
-        """`work()`, again while it raises a transient ToolError. The last error is raised as it is."""
+        """`work()`, again while it raises a transient ToolError. Raises the last error, or what `on_give_up` makes
+        of it."""
 
         last: ToolError | None = None
 
@@ -48,4 +51,10 @@ class RetryPolicy:
             before_sleep=before_sleep,
             reraise=True,
         )
-        return retrying(work)
+        try:
+            return retrying(work)
+        except ToolError as error:
+            verdict = self.on_give_up(error) if error.transient and not self.stopping.is_set() else error
+            if verdict is error:
+                raise
+            raise verdict from error

@@ -10,13 +10,14 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from regwrap.errors import ToolError
 from regwrap.model import Digest
 from regwrap.tools.access import Registry, Timeouts
+from regwrap.tools.pressure import Gates
 from regwrap.tools.runner import Command, Runner, RunResult, Tool, last_lines
 
 _ABSENT: Final = re.compile(r"manifest unknown|name unknown|NAME_UNKNOWN|invalid status code from registry 404")
@@ -29,6 +30,12 @@ _TRANSIENT: Final = re.compile(
     r"|Digest did not match|digest invalid|manifest blob unknown|failed to read from destination repository"
     r"|server misbehaving|temporary failure in name resolution|blob upload (unknown|invalid)"
 )
+_PUSHED_BACK: Final = re.compile(r"toomanyrequests|\b(429|503)\b")
+_UNREACHABLE: Final = re.compile(
+    r"connect: connection refused|no such host|no route to host|network is unreachable|server misbehaving"
+    r"|temporary failure in name resolution|dial tcp [^ ]*: i/o timeout"
+)
+_CONNECTIONS: Final = 6  # that many layers skopeo 1.9 copies at the same time
 _LOGIN_PAGE: Final = "a proxy or login page answered instead of the registry"
 _HINTS: Final = (
     (r"pinging container registry .*404", "something answers there, but it is no registry: check host and port"),
@@ -61,25 +68,27 @@ class Remote:
 class Skopeo:
     """Starts skopeo. `home` is a private directory of this run; all its skopeos share one blob-info cache there.
 
-    `environment` is what outside registries need (proxies), read from the user's by the caller on purpose.
+    `environment` is what outside registries need (proxies), read from the user's by the caller on purpose. Each start
+    takes a turn at the gate of each registry that it asks.
     """
 
     runner: Runner
     home: Path
     timeouts: Timeouts
     environment: tuple[tuple[str, str], ...] = ()
+    gates: Gates = field(default_factory=Gates)
 
     def manifest(self, remote: Remote) -> bytes | None:
         """The raw manifest; None where the registry has no such image. Raises ToolError."""
         args = ("inspect", "--raw", "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
-        result = self._run((remote,), args, inherit=())
+        result = self._run((remote,), args, inherit=(), connections=1)
         if result.exit_code == 0 and result.stdout.lstrip().startswith(b"<"):
             raise ToolError(f"{_bare(remote)}: that is a web page, no manifest", hint=_LOGIN_PAGE)
         if result.exit_code == 0:
             return result.stdout
         if is_absent(result.stderr):
             return None
-        raise failure(f"could not read {_bare(remote)}", result)
+        raise failure(f"could not read {_bare(remote)}", result, (remote,))
 
     def copy_to_layout(self, source: Remote, layout: Path, shared_blobs: Path, *, inherit: tuple[int, ...]) -> None:
         """Copy one image into the OCI layout `layout`; blobs whose file is in `shared_blobs` are not fetched again.
@@ -95,7 +104,7 @@ class Skopeo:
         )  # fmt: skip
         result = self._run((source,), args, inherit=inherit)
         if result.exit_code != 0:
-            raise failure(f"could not copy {_bare(source)}", result)
+            raise failure(f"could not copy {_bare(source)}", result, (source,))
 
     def copy(self, source: Remote, dest: Remote) -> None:
         """Copy with every platform and the digest kept. Raises ToolError. Exit 0 proves nothing: the caller does."""
@@ -107,9 +116,16 @@ class Skopeo:
         )  # fmt: skip
         result = self._run((source, dest), args, inherit=())
         if result.exit_code != 0:
-            raise failure(f"could not copy {_bare(source)} to {_bare(dest)}", result)
+            raise failure(f"could not copy {_bare(source)} to {_bare(dest)}", result, (source, dest))
 
-    def _run(self, remotes: tuple[Remote, ...], args: tuple[str, ...], *, inherit: tuple[int, ...]) -> RunResult:
+    def _run(
+        self,
+        remotes: tuple[Remote, ...],
+        args: tuple[str, ...],
+        *,
+        inherit: tuple[int, ...],
+        connections: int = _CONNECTIONS,
+    ) -> RunResult:
         # not a number: a release that syncs twice has two Skopeos with one home
         own = Path(tempfile.mkdtemp(prefix="run-", dir=self.home))
         (own / "registries.d").mkdir()
@@ -131,7 +147,23 @@ class Skopeo:
             ok_codes=(0, 1),
             inherit=inherit,
         )  # fmt: skip
-        return self.runner.run(command)
+        with self.gates.turns((remote.registry for remote in remotes), connections) as started:
+            result = self.runner.run(command)
+        self._tell(remotes, result, started)
+        return result
+
+    def _tell(self, remotes: tuple[Remote, ...], result: RunResult, started: float) -> None:
+        """Tell the hosts' gates what the end of a skopeo says of them."""
+        said = fatal_text(result.stderr)
+        if result.exit_code == 0 or is_absent(result.stderr):
+            for remote in remotes:
+                self.gates.of(remote.registry).answered()
+            return
+        gate = self.gates.of(blamed(said, remotes))
+        if _PUSHED_BACK.search(said):
+            gate.pushed_back(started, "")
+        elif _UNREACHABLE.search(said):
+            gate.unreachable()
 
     def _private_environment(self) -> tuple[tuple[str, str], ...]:
         # As root containers/image keeps the blob-info cache in /var/lib whatever HOME says, shared with the whole
@@ -144,11 +176,18 @@ class Skopeo:
         )
 
 
-def failure(what: str, result: RunResult) -> ToolError:
+def failure(what: str, result: RunResult, remotes: tuple[Remote, ...]) -> ToolError:
     """The ToolError for a skopeo that ended with exit code 1."""
     said = fatal_text(result.stderr)
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, said)), "")
-    return ToolError(what, detail=said, hint=hint, transient=_TRANSIENT.search(said) is not None)
+    transient = _TRANSIENT.search(said) is not None
+    return ToolError(what, detail=said, hint=hint, transient=transient, host=blamed(said, remotes).host)
+
+
+def blamed(said: str, remotes: tuple[Remote, ...]) -> Registry:
+    """Which registry a failure is about: the last that the text names, else the source, whose blobs skopeo reads
+    without naming it."""
+    return max((remote.registry for remote in remotes), key=lambda registry: said.rfind(registry.host))
 
 
 def is_absent(stderr: str) -> bool:

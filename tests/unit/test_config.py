@@ -30,7 +30,8 @@ def test_the_example_is_the_defaults_and_names_every_key(tmp_path: Path) -> None
     from_example = load(tmp_path, text)
     (tmp_path / "regwrap.yaml").unlink()
     assert dataclasses.replace(from_example, path=None) == load(tmp_path)
-    for key in ("url", "storage", "authfile", "tls_verify", "cert_dir", "source", "archive", "jobs", "prefix",
+    for key in ("url", "storage", "authfile", "tls_verify", "cert_dir", "max_connections",
+                "requests_per_second", "source", "archive", "jobs", "prefix",
                 "keep_host", "attempts", "wait", "max_wait", "stall", "copy", "request", "lock"):  # fmt: skip
         assert f"{key}: " in text
 
@@ -271,3 +272,15 @@ def test_hostile_values_are_a_short_error_without_control_characters(tmp_path: P
 def test_a_mistake_in_the_file_is_reported_although_a_flag_overrides_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="jobs: expected a whole number"):
         load(tmp_path, "jobs: 0\n", Flags(jobs=4))
+
+
+def test_what_may_be_asked_of_a_registry(tmp_path: Path) -> None:
+    text = "registries: {ci: {url: ci.local, max_connections: 4, requests_per_second: 2.5}}\n"
+    registry = load(tmp_path, text).registries[0].registry
+    assert registry is not None
+    assert (registry.max_connections, registry.requests_per_second) == (4, 2.5)
+    wrong = "registries: {ci: {url: ci.local, max_connections: 0, requests_per_second: many}}\n"
+    assert problems(tmp_path, wrong) == [
+        ": registries.ci.max_connections: expected a whole number from 1 to 1000, got 0",
+        ': registries.ci.requests_per_second: expected a number from 0.01 to 10000, got "many"',
+    ]

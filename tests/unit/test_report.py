@@ -121,7 +121,9 @@ def test_a_plan_as_json() -> None:
                 "reason": "already there, same digest",
             }
         ],
-        "unseen": [{"entry": {"source": "a/no:1", "dest": "a/no:1", "line": 1}, "error": "absent", "hint": ""}],
+        "unseen": [
+            {"entry": {"source": "a/no:1", "dest": "a/no:1", "line": 1}, "error": "absent", "hint": "", "down": ""}
+        ],
     }
 
 

@@ -91,3 +91,20 @@ def test_stopping_ends_the_wait_at_once_and_nothing_is_tried_again() -> None:
     assert raised.value is error
     assert work.calls == 1
     assert time.monotonic() - started < 5
+
+
+def test_who_hears_of_a_given_up_call_says_what_to_raise() -> None:
+    heard: list[ToolError] = []
+
+    def on_give_up(error: ToolError) -> ToolError:
+        heard.append(error)
+        return ToolError("down")
+
+    judged = RetryPolicy(attempts=2, wait=0.0001, max_wait=0.0001, on_give_up=on_give_up)
+    first, last = transient("first"), transient("last")
+    with pytest.raises(ToolError, match="down") as raised:
+        judged.call(Work(first, last), on_retry=lambda _attempt, _error: None)
+    assert raised.value.__cause__ is last
+    with pytest.raises(ToolError, match="final"):
+        judged.call(Work(ToolError("final")), on_retry=lambda _attempt, _error: None)
+    assert heard == [last]

@@ -1,0 +1,194 @@
+"""How hard a host may be asked: turns, a pace, the pauses it demands, and when it counts as down.
+
+`Pressure` decides, from times that it is given; a `HostGate` makes threads wait for what it decides. A host that says
+"too many requests" halves what is asked of it at the same time, each answer raises that a little again. A host that
+nothing came from while an image was tried to the end is down: what else needs it fails at once.
+"""
+
+import email.utils
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from regwrap.errors import HostDownError, ToolError
+from regwrap.tools.access import Registry
+
+# An interruption sets an event and notifies no condition, so waits are looked at again this often.
+_LOOK_SECONDS: Final = 0.5
+_GIVEN_UP: Final = 3
+
+
+@dataclass(slots=True, kw_only=True)
+class Pressure:
+    """What one host bears. Pure: all times are the caller's, in seconds of one clock.
+
+    `most` at the same time (0: no limit), `interval` between two starts, `max_pause` bounds what the host may demand.
+    """
+
+    most: int = 0
+    interval: float = 0.0
+    max_pause: float = math.inf
+    limit: float = math.inf
+    running: int = 0
+    down: bool = False
+    _next_start: float = -math.inf
+    _paused_until: float = -math.inf
+    _halved_at: float = -math.inf
+    _unreachable: bool = False
+    _given_up: int = 0
+
+    def __post_init__(self) -> None:
+        self.limit = min(self.limit, self.most or math.inf)
+
+    def delay(self, now: float, weight: int = 1) -> float:
+        """Seconds until a start of `weight` connections may be worth it; infinite: when another has ended."""
+        # what is heavier than the limit goes alone
+        if self.running and self.running + weight > self.limit:
+            return math.inf
+        return max(0.0, self._next_start - now, self._paused_until - now)
+
+    def start(self, now: float, weight: int = 1) -> None:
+        self.running += weight
+        self._next_start = max(now, self._next_start) + self.interval
+
+    def end(self, weight: int = 1) -> None:
+        self.running -= weight
+
+    def answered(self) -> None:
+        """An answer that is no complaint: a little more at the same time, by one for each round of answers."""
+        self._unreachable, self._given_up = False, 0
+        self.limit = min(self.limit + 1 / self.limit, self.most or math.inf)
+
+    def pushed_back(self, now: float, *, started: float, pause: float) -> None:
+        """The host wants less. Answers to what had started before the last halving say nothing new."""
+        self._unreachable = False
+        self._paused_until = max(self._paused_until, now + min(pause, self.max_pause))
+        if started >= self._halved_at:
+            self.limit = max(1.0, min(self.limit, self.running) // 2)
+            self._halved_at = now
+
+    def unreachable(self) -> None:
+        """No connection came about."""
+        self._unreachable = True
+
+    def gave_up(self) -> None:
+        """An image was tried to the end and failed by this host. One that can't be reached is down then; one that
+        fails in other ways only after several images in a row without a good answer: one image may be broken there."""
+        self._given_up += 1
+        self.down = self.down or self._unreachable or self._given_up >= _GIVEN_UP
+
+
+@dataclass(slots=True, kw_only=True)
+class HostGate:
+    """The way to one host, common to all threads: everyone takes a turn, and says what came of it."""
+
+    host: str
+    pressure: Pressure = field(default_factory=Pressure)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], float] = time.monotonic
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _last: str = ""
+
+    @contextmanager
+    def turn(self, weight: int = 1) -> Iterator[float]:
+        """Wait for a turn, and hold it for the block; yields when it began. Raises HostDownError."""
+        with self._changed:
+            while (delay := self._delay(weight)) > 0:
+                self._changed.wait(min(delay, _LOOK_SECONDS))
+            started = self.clock()
+            self.pressure.start(started, weight)
+        try:
+            yield started
+        finally:
+            with self._changed:
+                self.pressure.end(weight)
+                self._changed.notify_all()
+
+    def _delay(self, weight: int) -> float:
+        if self.pressure.down:
+            raise self._error()
+        if self.stopping.is_set():
+            raise ToolError(f"{self.host} was not asked: regwrap is being stopped")
+        return self.pressure.delay(self.clock(), weight)
+
+    def answered(self) -> None:
+        with self._changed:
+            self.pressure.answered()
+            self._changed.notify_all()
+
+    def pushed_back(self, started: float, retry_after: str) -> None:
+        """The host answered 429 or 503; `retry_after` is the header's text, or empty."""
+        with self._changed:
+            pause = pause_of(retry_after, time.time())
+            self.pressure.pushed_back(self.clock(), started=started, pause=pause)
+
+    def unreachable(self) -> None:
+        with self._changed:
+            self.pressure.unreachable()
+
+    def gave_up(self, error: ToolError) -> ToolError:
+        """What to say of an image that `error` ended: that the host is down, or `error` as it is."""
+        with self._changed:
+            self.pressure.gave_up()
+            if not self.pressure.down:
+                return error
+            self._last = self._last or error.detail or error.message
+            self._changed.notify_all()
+            return self._error()
+
+    def _error(self) -> HostDownError:
+        return HostDownError(
+            f"{self.host} is down",
+            detail=self._last,
+            hint="when it answers again, run the same command: what has arrived is not sent again",
+            host=self.host,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Gates:
+    """One HostGate a host, for the length of a run. `max_pause` bounds what a Retry-After may demand."""
+
+    max_pause: float = 30.0
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _known: dict[str, HostGate] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def of(self, registry: Registry) -> HostGate:
+        with self._lock:
+            if registry.host not in self._known:
+                pace = registry.requests_per_second
+                pressure = Pressure(
+                    most=registry.max_connections or 0, interval=1 / pace if pace else 0.0, max_pause=self.max_pause
+                )
+                self._known[registry.host] = HostGate(host=registry.host, pressure=pressure, stopping=self.stopping)
+            return self._known[registry.host]
+
+    @contextmanager
+    def turns(self, registries: Iterable[Registry], weight: int) -> Iterator[float]:
+        """A turn at each of them. Always in the same order, so that no two wait for each other."""
+        started = 0.0
+        with ExitStack() as stack:
+            for _host, registry in sorted({registry.host: registry for registry in registries}.items()):
+                started = stack.enter_context(self.of(registry).turn(weight))
+            yield started
+
+    def gave_up(self, error: ToolError) -> ToolError:
+        """What to say of an image that was tried to the end; see `HostGate.gave_up`."""
+        gate = self._known.get(error.host)
+        return error if gate is None else gate.gave_up(error)
+
+
+def pause_of(retry_after: str, now: float) -> float:
+    """Seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110, 10.2.3). 0 for anything else."""
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError):
+        return 0.0
