@@ -3,7 +3,8 @@
 Into a storage no registry stands in the way: skopeo copies each leaf manifest into a private OCI layout whose blobs
 are shared, what came is hashed, and `storage.commit` moves it in. That also brings what skopeo can't push: docker
 lists with their digest kept, nested indexes, some platforms of an index. Into any other registry skopeo copies
-registry to registry, and the result is asked for and hashed.
+registry to registry, blobs that another repository there got before are mounted first, and the result is asked for and
+hashed.
 """
 
 import os
@@ -186,15 +187,23 @@ class RegistryCarrier:
     dest: RegistryEnd
     served: Callable[[ImageEntry], Registry]
     exclusive_repositories: bool = True
+    _homes: dict[Digest, str] = field(default_factory=dict)
 
     def carry(self, copy: Copy) -> int:
         _refuse_what_skopeo_cannot_push(copy)
         entry, dest = copy.entry, copy.entry.dest
         source = Remote(registry=self.served(entry), repository=entry.source.repository, reference=copy.digest)
         target = Remote(registry=self.dest.registry, repository=dest.repository, reference=dest.tag or "")
+        sent = [blob for blob in copy.missing if not self._mount(blob, dest.repository)]
         self.dest.skopeo.copy(source, target)
         self._prove(copy)
-        return copy.bytes_missing
+        self._homes |= {blob.digest: dest.repository for blob in copy.closure.blobs}
+        return sum({blob.digest: blob.size for blob in sent}.values())
+
+    def _mount(self, blob: Descriptor, repository: str) -> bool:
+        """Whether the blob is in the repository without being sent, because this run has brought it to another."""
+        home = self._homes.get(blob.digest)
+        return home is not None and (home == repository or self.dest.mounted(repository, blob.digest, home))
 
     def bytes_under_way(self) -> int:
         return 0

@@ -71,6 +71,13 @@ class RegistryEnd:
         except UnsureError:
             return self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=tag))
 
+    def mounted(self, repository: str, digest: Digest, source: str) -> bool:
+        """Whether the blob is in the repository now, taken over from `source` within the registry."""
+        try:
+            return self.probe.mount(repository, digest, source)
+        except (ToolError, UnsureError):
+            return False
+
     def lacking(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
         """Those of `blobs` that are absent or of another size there."""
         return tuple(b for b in blobs if self.probe.blob_size(repository, b.digest) != b.size)
@@ -133,9 +140,8 @@ class Observer:
             raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
         check_platform(closure, entry.platforms, lambda blob: source.config(repository, blob))
         _refuse_foreign_layers(closure)
-        return Observed(
-            entry=entry, digest=digest, there=there, whole=False, closure=closure, missing=self._missing(closure)
-        )
+        missing = self._missing(closure, dest.repository)
+        return Observed(entry=entry, digest=digest, there=there, whole=False, closure=closure, missing=missing)
 
     def _source_digest(self, source: End, entry: ImageEntry) -> Digest:
         image = entry.source
@@ -172,7 +178,10 @@ class Observer:
             return raw if raw is not None and Digest.of(raw) == digest else None
         return None
 
-    def _missing(self, closure: Closure) -> tuple[Descriptor, ...]:
+    def _missing(self, closure: Closure, repository: str) -> tuple[Descriptor, ...]:
+        if isinstance(self.dest, RegistryEnd):
+            with suppress(UnsureError):
+                return self.dest.lacking(repository, closure.blobs)
         if self.sound is None:
             return closure.blobs
         return tuple(blob for blob in closure.blobs if not self.sound.has(blob))

@@ -83,6 +83,28 @@ class Probe:
             raise UnsureError(f"{self.registry.host} named no size for {digest.short}")
         return int(length)
 
+    def mount(self, repository: str, digest: Digest, source: str) -> bool:
+        """Whether the registry now has in `repository` the blob that it has in `source`; no byte of it is sent.
+
+        POST …?mount=&from= (distribution-spec, "Mounting a blob from another repository"): 201, or 202 for an upload
+        that was begun instead, which is cancelled. False for whatever else: the blob is pushed then.
+        """
+        path = f"/v2/{repository}/blobs/uploads/?{urlencode({'mount': f'{digest}', 'from': source})}"
+        key = f"{repository} from {source}"
+        answer = self._send("POST", path, self._authorization.get(key), redirect=False)
+        if answer.status == 401 and self._authorize(answer, key, (f"repository:{source}:pull",)):
+            answer = self._send("POST", path, self._authorization.get(key), redirect=False)
+        answer.drain_conn()
+        if answer.status == 202:
+            self._cancel_upload(answer.headers.get("Location", ""), key)
+        return answer.status == 201
+
+    def _cancel_upload(self, location: str, key: str) -> None:
+        parts = urlsplit(location)
+        if parts.netloc in {"", self.registry.host} and parts.path.startswith("/v2/"):
+            path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+            self._send("DELETE", path, self._authorization.get(key), redirect=False).drain_conn()
+
     def _body(self, answer: urllib3.BaseHTTPResponse) -> bytes:
         try:
             body = answer.read(MAX_MANIFEST_BYTES + 1)
@@ -186,26 +208,28 @@ class Probe:
             return urllib3.ProxyManager(proxy, **options)  # type: ignore[arg-type]  # a dict of mixed options
         return urllib3.PoolManager(**options)  # type: ignore[arg-type]
 
-    def _authorize(self, answer: urllib3.BaseHTTPResponse, repository: str) -> bool:
-        """Answer the registry's challenge (RFC 7235; distribution's docs/spec/auth/token.md)."""
+    def _authorize(self, answer: urllib3.BaseHTTPResponse, key: str, scopes: tuple[str, ...] = ()) -> bool:
+        """Answer the registry's challenge (RFC 7235; distribution's docs/spec/auth/token.md), with `scopes` as well."""
         answer.drain_conn()
         kind, _, parameters = answer.headers.get("WWW-Authenticate", "").partition(" ")
         basic = _basic_credentials(self.registry)
         if kind.lower() == "basic":
             if basic is None:
                 return False
-            self._authorization[repository] = f"Basic {basic}"
+            self._authorization[key] = f"Basic {basic}"
             return True
         if kind.lower() == "bearer":
-            self._authorization[repository] = f"Bearer {self._token(dict(_CHALLENGE.findall(parameters)), basic)}"
+            token = self._token(dict(_CHALLENGE.findall(parameters)), basic, scopes)
+            self._authorization[key] = f"Bearer {token}"
             return True
         return False
 
-    def _token(self, challenge: Mapping[str, str], basic: str | None) -> str:
+    def _token(self, challenge: Mapping[str, str], basic: str | None, scopes: tuple[str, ...]) -> str:
         realm = challenge.get("realm", "")
         if urlsplit(realm).scheme not in {"http", "https"} or self._manager is None:
             raise UnsureError(f"{self.registry.host} names no token server")
-        query = urlencode({key: challenge[key] for key in ("service", "scope") if key in challenge})
+        wanted = [(key, challenge[key]) for key in ("service", "scope") if key in challenge]
+        query = urlencode([*wanted, *(("scope", scope) for scope in scopes)])
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
         try:
             answer = self._manager.request("GET", f"{realm}?{query}", headers=headers)

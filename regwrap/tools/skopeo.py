@@ -24,7 +24,7 @@ _ABSENT: Final = re.compile(r"manifest unknown|name unknown|NAME_UNKNOWN|invalid
 
 # (text of skopeo 1.9.3, may it pass, what to do), the first match counts; recorded in tests/transcripts
 _TRANSIENT: Final = re.compile(
-    r"toomanyrequests|received unexpected HTTP status: (5\d\d|429)|invalid status code from registry (5\d\d|429)"
+    r"toomanyrequests|(received unexpected HTTP status:|invalid status code from registry|StatusCode:) (5\d\d|408|429)"
     r"|connection refused|connection reset by peer|unexpected EOF|broken pipe|use of closed network connection|: EOF"
     r"|context deadline exceeded|i/o timeout|TLS handshake timeout|no route to host|network is unreachable"
     r"|Digest did not match|digest invalid|manifest blob unknown|failed to read from destination repository"

@@ -81,6 +81,10 @@ class Bench:
     def changed(self, **changes: object) -> "Bench":
         return replace(self, job=replace(self.job, **changes))  # type: ignore[arg-type]
 
+    def into(self, archive: Path) -> "Bench":
+        """The same, into a directory."""
+        return replace(self.changed(archive=in_directory(archive)), archive=archive)
+
     @property
     def skopeos(self) -> list[str]:
         return [command for command in self.commands if command.startswith("skopeo")]
