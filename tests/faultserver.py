@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, Literal
+from urllib.parse import parse_qs, urlsplit
 
 Kind = Literal["refuse", "cut", "silent", "stall", "reset", "html", "wrong-digest", "flip", "slow", "redirect", "down"]
 
@@ -109,8 +110,8 @@ class FaultProxy:
 def faulty_proxy(
     upstream: str, faults: Sequence[Fault] = (), *, token: str = "", login: str = "", delay: float = 0.0
 ) -> Iterator[FaultProxy]:
-    """Serve `upstream` (HOST:PORT) with `faults` for the block. With `token` each request needs it as a Bearer token,
-    which `/token` gives; with `login` (USER:PASSWORD) only to those who log in there."""
+    """Serve `upstream` (HOST:PORT) with `faults` for the block. With `token` each request needs a Bearer token for its
+    repository, which `/token` gives; with `login` (USER:PASSWORD) only to those who log in there."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.proxy = FaultProxy(
         host=f"127.0.0.1:{server.server_address[1]}",
@@ -211,15 +212,36 @@ class _Handler(BaseHTTPRequestHandler):
         if proxy.login and self.headers.get("Authorization") != expected:
             self._answer(401, {"Content-Type": "application/json"}, b"{}")
             return
-        self._answer(200, {"Content-Type": "application/json"}, json.dumps({"token": proxy.token}).encode())
+        scopes = parse_qs(urlsplit(self.path).query).get("scope", [])
+        token = f"{proxy.token}.{' '.join(scopes).encode().hex()}"
+        self._answer(200, {"Content-Type": "application/json"}, json.dumps({"token": token}).encode())
+
+    def _is_allowed(self) -> bool:
+        """Whether the request has a token of ours whose scopes are enough."""
+        text, _, scopes = self.headers.get("Authorization", "").removeprefix("Bearer ").partition(".")
+        if text != self.proxy.token:
+            return False
+        given = bytes.fromhex(scopes).decode().split()
+        _, _, wanted = self._scope().rpartition(":")
+        prefix = self._scope().removesuffix(wanted)
+        found = {
+            action for scope in given if scope.startswith(prefix) for action in scope.removeprefix(prefix).split(",")
+        }
+        return not wanted or set(wanted.split(",")) <= found
+
+    def _scope(self) -> str:
+        """What a registry demands for this request; empty for the ping."""
+        match = re.match(r"/v2/(.+)/(?:manifests|blobs|tags)/", self.path)
+        actions = "pull" if self.command in {"GET", "HEAD"} else "pull,push"
+        return f"repository:{match[1]}:{actions}" if match else ""
 
     def _forward(self, fault: Fault | None) -> None:
         proxy = self.proxy
         body = self._read_body()
         proxy.count(self.path.partition("?")[0], received=len(body))
-        if proxy.token and self.headers.get("Authorization") != f"Bearer {proxy.token}":
-            scope = "repository:any:pull"
-            challenge = f'Bearer realm="http://{proxy.host}/token",service="tests",scope="{scope}"'
+        if proxy.token and not self._is_allowed():
+            scope = f',scope="{self._scope()}"' if self._scope() else ""
+            challenge = f'Bearer realm="http://{proxy.host}/token",service="tests"{scope}'
             self._answer(401, {"WWW-Authenticate": challenge, "Content-Type": "application/json"}, b'{"errors":[]}')
             return
         if fault is not None and fault.kind == "slow":

@@ -49,6 +49,8 @@ class Probe:
     environment: tuple[tuple[str, str], ...] = ()
     gate: HostGate = field(default_factory=lambda: HostGate(host=""))
     _authorization: dict[str, str] = field(default_factory=dict)
+    _basic: str = ""
+    _token_server: Mapping[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _manager: urllib3.PoolManager | None = None
     _scheme: str = ""
@@ -91,7 +93,7 @@ class Probe:
         """
         path = f"/v2/{repository}/blobs/uploads/?{urlencode({'mount': f'{digest}', 'from': source})}"
         key = f"{repository} from {source}"
-        answer = self._send("POST", path, self._authorization.get(key), redirect=False)
+        answer = self._send("POST", path, self._authorization.get(key) or self._basic, redirect=False)
         if answer.status == 401 and self._authorize(answer, key, (f"repository:{source}:pull",)):
             answer = self._send("POST", path, self._authorization.get(key), redirect=False)
         answer.drain_conn()
@@ -103,7 +105,8 @@ class Probe:
         parts = urlsplit(location)
         if parts.netloc in {"", self.registry.host} and parts.path.startswith("/v2/"):
             path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-            self._send("DELETE", path, self._authorization.get(key), redirect=False).drain_conn()
+            authorization = self._authorization.get(key) or self._basic
+            self._send("DELETE", path, authorization, redirect=False).drain_conn()
 
     def _body(self, answer: urllib3.BaseHTTPResponse) -> bytes:
         try:
@@ -123,7 +126,7 @@ class Probe:
         self, method: str, repository: str, rest: str, *, redirect: bool = False
     ) -> urllib3.BaseHTTPResponse | None:
         path = f"/v2/{repository}/{rest}"
-        answer = self._send(method, path, self._authorization.get(repository), redirect=redirect)
+        answer = self._send(method, path, self._known(repository), redirect=redirect)
         if answer.status == 401 and self._authorize(answer, repository):
             answer = self._send(method, path, self._authorization.get(repository), redirect=redirect)
         if method == "HEAD" or answer.status != 200:
@@ -208,6 +211,14 @@ class Probe:
             return urllib3.ProxyManager(proxy, **options)  # type: ignore[arg-type]  # a dict of mixed options
         return urllib3.PoolManager(**options)  # type: ignore[arg-type]
 
+    def _known(self, repository: str) -> str | None:
+        """What to say before being asked: the credentials that the host took, or a token for the repository from the
+        server that gave one for another. It saves each repository a refused request."""
+        if repository not in self._authorization and self._token_server:
+            challenge = {**self._token_server, "scope": _pull_scope(repository)}
+            self._authorization[repository] = f"Bearer {self._token(challenge, _basic_credentials(self.registry), ())}"
+        return self._authorization.get(repository) or self._basic
+
     def _authorize(self, answer: urllib3.BaseHTTPResponse, key: str, scopes: tuple[str, ...] = ()) -> bool:
         """Answer the registry's challenge (RFC 7235; distribution's docs/spec/auth/token.md), with `scopes` as well."""
         answer.drain_conn()
@@ -216,11 +227,13 @@ class Probe:
         if kind.lower() == "basic":
             if basic is None:
                 return False
-            self._authorization[key] = f"Basic {basic}"
+            self._basic = self._authorization[key] = f"Basic {basic}"
             return True
         if kind.lower() == "bearer":
-            token = self._token(dict(_CHALLENGE.findall(parameters)), basic, scopes)
-            self._authorization[key] = f"Bearer {token}"
+            challenge = dict(_CHALLENGE.findall(parameters))
+            self._authorization[key] = f"Bearer {self._token(challenge, basic, scopes)}"
+            if challenge.get("scope") == _pull_scope(key):
+                self._token_server = challenge
             return True
         return False
 
@@ -240,6 +253,10 @@ class Probe:
         if not isinstance(token, str):
             raise UnsureError(f"the token server of {self.registry.host} answered {answer.status}")
         return token
+
+
+def _pull_scope(repository: str) -> str:
+    return f"repository:{repository}:pull"
 
 
 def _is_direct(host: str, no_proxy: str) -> bool:

@@ -1,0 +1,185 @@
+"""The command line with nothing but what the documentation says: configuration, authfile, a CA of one's own."""
+
+import base64
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.builders import make_image, make_layer, make_multi_image, make_storage, storage_problems
+from tests.conftest import StartRegistry
+from tests.faultserver import faulty_proxy
+from tests.release.regwrap_cli import Cli
+
+pytestmark = pytest.mark.tools
+
+IMAGES = {"team/app:v1": make_image("app"), "team/multi:v1": make_multi_image("multi")}
+PASSWORD = "secret"
+# made once with bcrypt.hashpw(b"secret", bcrypt.gensalt(4)); docker-registry takes no other hash
+HTPASSWD = "test:$2b$04$8m.7UG6Yd5HD7zrGLWJ1qOXWjNjDqfOgwrQkpE3OpbVZUzufqOTXO\n"
+WRONG = "n0t-the-passw0rd"
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Two registries with passwords and TLS by a CA of their own, `source` with IMAGES, and the command line."""
+
+    cli: Cli
+    source: str
+    dest: str
+    dest_root: Path
+    cert_dir: Path
+
+    def write_authfile(self, password: str) -> Path:
+        path = self.cli.directory / "auth.json"
+        login = base64.b64encode(f"test:{password}".encode()).decode()
+        path.write_text(json.dumps({"auths": {host: {"auth": login} for host in (self.source, self.dest)}}))
+        path.chmod(0o600)
+        return path
+
+    def configure(self, *, cert_dir: bool = True, password: str = PASSWORD) -> None:
+        """The file regwrap.yaml beside the list, in the form of config.example.yaml."""
+        authfile = self.write_authfile(password)
+        trust = f"    cert_dir: {self.cert_dir}\n" if cert_dir else ""
+        (self.cli.directory / "regwrap.yaml").write_text(
+            "registries:\n"
+            f"  cicd:\n    url: https://{self.source}\n    authfile: {authfile}\n{trust}    max_connections: 12\n"
+            f"  archive:\n    url: https://{self.dest}\n    authfile: {authfile}\n{trust}"
+            "source: cicd\nretry:\n  attempts: 2\n  wait: 0\n"
+        )
+        (self.cli.directory / "images.list").write_text("".join(f"{name}\n" for name in IMAGES))
+
+
+@pytest.fixture
+def closed(tmp_path: Path, cli: Cli, loopback_registry: StartRegistry) -> Closed:
+    cert_dir = make_ca(tmp_path)
+    (tmp_path / "htpasswd").write_text(HTPASSWD)
+    extra = {
+        "auth": {"htpasswd": {"realm": "tests", "path": str(tmp_path / "htpasswd")}},
+        "http": {"tls": {"certificate": str(tmp_path / "server.crt"), "key": str(tmp_path / "server.key")}},
+    }
+    source = loopback_registry(make_storage(tmp_path / "ci", IMAGES), extra=extra).host
+    dest = loopback_registry(tmp_path / "dest", extra=extra)
+    return Closed(cli, source, dest.host, dest.root, cert_dir)
+
+
+def make_ca(place: Path) -> Path:
+    """A directory with the CA's `ca.crt`; beside it a certificate for 127.0.0.1."""
+    directory = place / "certs"
+    directory.mkdir()
+    subject = ["-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    openssl("req", "-x509", *subject, "-subj", "/CN=test CA", "-keyout", place / "ca.key",
+            "-out", directory / "ca.crt", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
+    openssl("req", *subject, "-subj", "/CN=127.0.0.1", "-keyout", place / "server.key", "-out", place / "server.csr")
+    (place / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+    openssl("x509", "-req", "-in", place / "server.csr", "-CA", directory / "ca.crt", "-CAkey", place / "ca.key",
+            "-set_serial", "2", "-days", "2", "-extfile", place / "names", "-out", place / "server.crt")  # fmt: skip
+    return directory
+
+
+def openssl(*args: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
+
+
+def test_a_list_comes_from_a_registry_with_password_and_ca(closed: Closed) -> None:
+    closed.configure()
+    done = closed.cli("sync", "images.list", "--verbose")
+    assert done.returncode == 0, done.stderr
+    assert "2 copied, 0 already there, 0 failed" in done.stdout
+    assert storage_problems(closed.cli.directory / "home/.local/share/regwrap/archive") == set()
+    assert PASSWORD not in done.stdout + done.stderr
+    again = closed.cli("sync", "images.list")
+    assert "0 copied, 2 already there, 0 failed" in again.stdout
+
+
+def test_from_registry_to_registry_both_with_password_and_ca(closed: Closed) -> None:
+    closed.configure()
+    done = closed.cli("sync", "images.list", "--archive", "archive")
+    assert done.returncode == 0, done.stderr
+    assert storage_problems(closed.dest_root) == set()
+    assert "0 copied, 2 already there" in closed.cli("sync", "images.list", "--archive", "archive").stdout
+
+
+def test_a_wrong_password_is_said_with_what_to_do_and_not_shown(closed: Closed) -> None:
+    closed.configure(password=WRONG)
+    done = closed.cli("sync", "images.list", "--verbose", "--json")
+    assert done.returncode == 1
+    assert "check the registry's authfile (skopeo login)" in done.stderr
+    said = done.stdout + done.stderr
+    assert WRONG not in said
+    assert base64.b64encode(f"test:{WRONG}".encode()).decode() not in said
+
+
+def test_an_unknown_ca_is_said_with_what_to_do(closed: Closed) -> None:
+    closed.configure(cert_dir=False)
+    done = closed.cli("sync", "images.list")
+    assert done.returncode == 1
+    assert "give the registry's CA with cert_dir (a directory with ca.crt), or tls_verify: false" in done.stderr
+
+
+def test_tokens_for_each_repository(tmp_path: Path, cli: Cli, loopback_registry: StartRegistry) -> None:
+    base = make_layer("base", b"x" * 100_000)
+    images = {f"team/{n}:v1": make_image(f"{n}", layers=[base, make_layer(f"own{n}")]) for n in range(6)}
+    source = loopback_registry(make_storage(tmp_path / "ci", images)).host
+    dest = loopback_registry(tmp_path / "dest")
+    login = "robot:t0p-s3cret"
+    with (
+        faulty_proxy(source, token="t0k3n", login=login) as first,
+        faulty_proxy(dest.host, token="t0k3n", login=login) as second,
+    ):
+        auth = {"auth": base64.b64encode(login.encode()).decode()}
+        (cli.directory / "auth.json").write_text(json.dumps({"auths": {first.host: auth, second.host: auth}}))
+        (cli.directory / "regwrap.yaml").write_text(
+            f"registries:\n  ci: {{url: http://{first.host}, authfile: auth.json}}\n"
+            f"  to: {{url: http://{second.host}, authfile: auth.json}}\nsource: ci\narchive: to\n"
+        )
+        (cli.directory / "images.list").write_text("".join(f"{name}\n" for name in images))
+        done = cli("sync", "images.list", "--verbose")
+        assert done.returncode == 0, done.stderr
+        mounts = second.asked(r"POST .*mount=")
+        refused = len(first.requests)
+        again = cli("sync", "images.list", "--jobs", "1")
+        assert len(first.requests) - refused == len(images) + 1  # only the first is refused for want of a token
+    assert "0 copied, 6 already there" in again.stdout
+    assert mounts
+    assert storage_problems(dest.root) == set()
+    assert "t0k3n" not in done.stdout + done.stderr
+    assert "t0p-s3cret" not in done.stdout + done.stderr
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from regwrap.__main__ import main
+try:
+    main()
+finally:
+    status = Path("/proc/self/status").read_text()
+    print(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("into_registry", [False, True])
+def test_a_thousand_images_need_little_memory(
+    tmp_path: Path, cli: Cli, loopback_registry: StartRegistry, into_registry: bool
+) -> None:
+    """The plan of all of them is made, with every manifest read; copying adds what skopeo does in its own process."""
+    base = make_layer("base")
+    images = {f"team/{n}:v1": make_image(f"{n}", layers=[base, make_layer(f"own{n}")]) for n in range(1000)}
+    host = loopback_registry(make_storage(tmp_path / "ci", images)).host
+    (cli.directory / "images.list").write_text("".join(f"{name}\n" for name in images))
+    dest = loopback_registry(tmp_path / "dest").host if into_registry else f"{tmp_path}/archive"
+    command = cli.command("sync", "images.list", "--source", host, "--dest", dest, "--dry-run")
+    done = subprocess.run(
+        [command[0], "-c", PEAK, *command[3:]],
+        cwd=cli.directory,
+        env=cli.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "1000 to copy" in done.stdout, done.stderr
+    assert int(done.stderr.split()[-1]) < 150_000  # kB
