@@ -18,6 +18,7 @@ from typing import Final
 
 from cases_files import package_cases, unpack_cases
 from cases_gc import gc_cases
+from cases_latency import latency_cases
 from cases_overlay import overlay_cases
 from cases_sync import sync_cases
 from corpus import ensure_corpus
@@ -30,6 +31,7 @@ from table import outcome_record, table_text
 
 _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
     "sync": sync_cases,
+    "latency": latency_cases,
     "package": package_cases,
     "overlay": overlay_cases,
     "unpack": unpack_cases,

@@ -13,7 +13,7 @@ from servers import PROGRAM, served_registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ends:
+class Ends:
     """Where the images come from, and the places the two contenders bring them to."""
 
     source: str
@@ -24,7 +24,7 @@ class _Ends:
 
 def sync_cases(scene: Scene) -> Generator[Case, None, None]:
     """Each case starts from what the one before has left, so the order matters."""
-    with _served_ends(scene) as ends:
+    with served_ends(scene) as ends:
         yield _cold_case(scene, ends)
         again = _warm_case(scene, ends, "v1.0")
         yield replace(again, name="sync again", rounds=scene.rounds, target="< 1.00", limit=1.0)
@@ -32,7 +32,7 @@ def sync_cases(scene: Scene) -> Generator[Case, None, None]:
 
 
 @contextlib.contextmanager
-def _served_ends(scene: Scene) -> Iterator[_Ends]:
+def served_ends(scene: Scene) -> Iterator[Ends]:
     """Without docker-registry there are no addresses, and every contender says what is missing."""
     archive, dest = scene.scratch / "archive", scene.scratch / "skopeo-dest"
     make_empty(dest)
@@ -43,11 +43,11 @@ def _served_ends(scene: Scene) -> Iterator[_Ends]:
             "" if scene.missing(PROGRAM) else stack.enter_context(served_registry(scene.shell, storage))
             for storage in (scene.corpus.registry, dest)
         ]
-        yield _Ends(source=served[0], archive=archive, dest=served[1], dest_storage=dest)
+        yield Ends(source=served[0], archive=archive, dest=served[1], dest_storage=dest)
 
 
-def _cold_case(scene: Scene, ends: _Ends) -> Case:
-    regwrap, skopeo = _contenders(scene, ends, "v1.0")
+def _cold_case(scene: Scene, ends: Ends) -> Case:
+    regwrap, skopeo = sync_contenders(scene, ends, "v1.0")
     return Case(
         name="sync, empty archive",
         rounds=scene.cold_rounds,
@@ -58,15 +58,15 @@ def _cold_case(scene: Scene, ends: _Ends) -> Case:
     )
 
 
-def _warm_case(scene: Scene, ends: _Ends, release: str) -> Case:
+def _warm_case(scene: Scene, ends: Ends, release: str) -> Case:
     """Only to be run on what holds v1.0 already: that is proved before the clock starts."""
-    before = _contenders(scene, ends, "v1.0")
-    now = _contenders(scene, ends, release)
+    before = sync_contenders(scene, ends, "v1.0")
+    now = sync_contenders(scene, ends, release)
     contenders = tuple(replace(y, prepare=x.prove) for x, y in zip(before, now, strict=True))
     return Case(name=release, contenders=contenders, rounds=1)
 
 
-def _contenders(scene: Scene, ends: _Ends, release: str) -> tuple[Contender, Contender]:
+def sync_contenders(scene: Scene, ends: Ends, release: str) -> tuple[Contender, Contender]:
     corpus = scene.corpus
     regwrap = Contender(
         name="regwrap sync",
@@ -83,12 +83,12 @@ def _contenders(scene: Scene, ends: _Ends, release: str) -> tuple[Contender, Con
     return regwrap, skopeo
 
 
-def _regwrap_sync(scene: Scene, ends: _Ends, release: str) -> None:
+def _regwrap_sync(scene: Scene, ends: Ends, release: str) -> None:
     images = f"{scene.corpus.list_path(release)}"
     scene.run_regwrap("sync", images, "--source", ends.source, "--archive", f"{ends.archive}")
 
 
-def _skopeo_sync(scene: Scene, ends: _Ends, release: str) -> None:
+def _skopeo_sync(scene: Scene, ends: Ends, release: str) -> None:
     images = scene.shell.home / "skopeo-sync.yaml"
     images.write_text(json.dumps(_sync_source(scene, ends, release)))
     # fmt: off
@@ -100,7 +100,7 @@ def _skopeo_sync(scene: Scene, ends: _Ends, release: str) -> None:
     # fmt: on
 
 
-def _sync_source(scene: Scene, ends: _Ends, release: str) -> dict[str, object]:
+def _sync_source(scene: Scene, ends: Ends, release: str) -> dict[str, object]:
     pairs = split_references(scene.corpus.references(release))
     images = {repository: [tag] for repository, tag in pairs}
     return {ends.source: {"tls-verify": False, "images": images}}

@@ -1,8 +1,10 @@
 """docker-registry on a loopback port that the kernel picks, for as long as a block lasts."""
 
+import asyncio
 import contextlib
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,3 +44,51 @@ def registry_config(storage: Path) -> dict[str, object]:
         },
         "http": {"addr": "127.0.0.1:0"},
     }
+
+
+@contextlib.contextmanager
+def delayed_registry(host: str, seconds: float) -> Iterator[str]:
+    """Yields HOST:PORT of the same registry at a distance: whatever is sent to it arrives so many seconds later."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(_serve_delayed(host, seconds), loop).result()
+    try:
+        yield "{}:{}".format(*server.sockets[0].getsockname())
+    finally:
+        asyncio.run_coroutine_threadsafe(_stop_all(server), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _serve_delayed(host: str, seconds: float) -> asyncio.Server:
+    name, _, port = host.rpartition(":")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_connection(name, int(port))
+        with contextlib.suppress(OSError):
+            await asyncio.gather(
+                _pass_on(reader, upstream_writer, seconds),
+                _pass_on(upstream_reader, writer, 0),
+            )
+
+    return await asyncio.start_server(serve, "127.0.0.1", 0)
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+    try:
+        while data := await reader.read(65536):
+            await asyncio.sleep(seconds)
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+async def _stop_all(server: asyncio.Server) -> None:
+    server.close()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -180,6 +180,7 @@ class Observer:
 
     def _missing(self, closure: Closure, repository: str) -> tuple[Descriptor, ...]:
         if isinstance(self.dest, RegistryEnd):
+            # blob by blob: a repository that a push was interrupted in has blobs, and no tag to know it by
             with suppress(UnsureError):
                 return self.dest.lacking(repository, closure.blobs)
         if self.sound is None:
