@@ -170,7 +170,7 @@ def peak_kilobytes(cli: Cli, *args: str | Path, said: str) -> int:
         env=cli.environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert said in done.stdout, done.stderr
@@ -188,3 +188,16 @@ def test_a_thousand_images_need_little_memory(tmp_path: Path, cli: Cli, loopback
     assert peak_kilobytes(cli, *sync, said="0 copied, 1000 already there") < 150_000
     into = ("--dest", loopback_registry(tmp_path / "dest").host, "--dry-run")
     assert peak_kilobytes(cli, *sync, *into, said="1000 to copy") < 150_000
+
+
+def test_a_registry_that_is_down_is_one_message_with_the_number_of_images(cli: Cli) -> None:
+    (cli.directory / "images.list").write_text("".join(f"team/{n}:v1\n" for n in range(100)))
+    (cli.directory / "regwrap.yaml").write_text("retry: {wait: 0}\n")
+    done = cli("sync", "images.list", "--source", "127.0.0.1:1")
+    assert done.returncode == 1
+    said = "100 images FAILED (team/0:v1 team/1:v1 team/2:v1 and 97 more): 127.0.0.1:1 is down: "
+    first = done.stderr.partition("\n")[0]
+    assert first.startswith(said)
+    assert "refused" in first
+    assert "when it answers again, run the same command" in done.stderr
+    assert len((cli.directory / "failed.list").read_text().splitlines()) >= 100

@@ -8,7 +8,7 @@ import pytest
 from regwrap.errors import ToolError
 from regwrap.model import Digest
 from regwrap.tools.access import Registry, Timeouts
-from regwrap.tools.skopeo import Remote, Skopeo, fatal_text, is_absent
+from regwrap.tools.skopeo import Remote, Skopeo, blamed, fatal_text, is_absent
 from tests.fakes import Answer, Argv, Scripted
 
 DIGEST = Digest("ab" * 32)
@@ -233,3 +233,19 @@ def test_a_server_that_is_no_registry_is_not_a_missing_image() -> None:
         'time="x" level=fatal msg="pinging container registry h:1: invalid status code from registry 404 (Not Found)"'
     )
     assert not is_absent(text)
+
+
+@pytest.mark.parametrize(
+    ("said", "host"),
+    [
+        ("initiating layer upload to /v2/a/blobs/uploads/ in b.example: StatusCode: 429, busy", "b.example"),
+        ("pinging container registry a.example: connect: connection refused", "a.example"),
+        ("Error fetching blob: invalid status code from registry 503 (Service Unavailable)", "a.example"),
+    ],
+)
+def test_which_registry_a_failure_is_about(said: str, host: str) -> None:
+    remotes = tuple(
+        Remote(registry=Registry(host=name, tls_verify=True), repository="a", reference="1")
+        for name in ("a.example", "b.example")
+    )
+    assert blamed(said, remotes).host == host
