@@ -20,6 +20,7 @@ from cases_files import package_cases, unpack_cases
 from cases_gc import gc_cases
 from cases_latency import latency_cases
 from cases_overlay import overlay_cases
+from cases_push import push_cases
 from cases_sync import sync_cases
 from corpus import ensure_corpus
 from facts import environment_facts
@@ -36,6 +37,7 @@ _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
     "overlay": overlay_cases,
     "unpack": unpack_cases,
     "gc": gc_cases,
+    "push": push_cases,
 }
 _IMAGES: Final = 183
 _BYTES: Final = 2_000_000_000

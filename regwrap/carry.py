@@ -196,7 +196,7 @@ class RegistryCarrier:
         target = Remote(registry=self.dest.registry, repository=dest.repository, reference=dest.tag or "")
         sent = [blob for blob in copy.missing if not self._mount(blob, dest.repository)]
         self.dest.skopeo.copy(source, target)
-        self._prove(copy)
+        self.prove(copy)
         self._homes |= {blob.digest: dest.repository for blob in copy.closure.blobs}
         return sum({blob.digest: blob.size for blob in sent}.values())
 
@@ -208,7 +208,7 @@ class RegistryCarrier:
     def bytes_under_way(self) -> int:
         return 0
 
-    def _prove(self, copy: Copy) -> None:
+    def prove(self, copy: Copy) -> None:
         """Ask for what was pushed and hash it; compare the sizes of the blobs. Exit 0 proves nothing."""
         repository, tag = copy.entry.dest.repository, copy.entry.dest.tag or ""
         name = f"{self.dest.name}/{copy.entry.dest}"

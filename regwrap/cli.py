@@ -12,7 +12,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from typing import Annotated, Final
 import typer
 
 from regwrap import __version__, report
-from regwrap.config import Config, Flags, load_config, registry_for
+from regwrap.config import Config, Flags, load_config, push_place, registry_for
 from regwrap.deploy import DeployOptions, deploy_bundle
 from regwrap.doctor import examine_machine, tool_versions
 from regwrap.errors import ExitCode, Interrupted, RegwrapError
@@ -30,9 +30,13 @@ from regwrap.imagelist import ImageList, Rewrite, failed_list, read_images
 from regwrap.pipeline.bring import sync_images
 from regwrap.pipeline.job import Job, Listener
 from regwrap.pipeline.package import PackageOptions, Strategy, package_images
+from regwrap.pipeline.push import PushOptions, opened_contents, push_images
 from regwrap.pipeline.release import release_images
 from regwrap.pipeline.scratch import scratch_directory
 from regwrap.pipeline.workspace import Workspace, WorkspaceOptions, overlay_workspace
+from regwrap.publish import Naming
+from regwrap.serve.access import check_exposure, parse_address, read_certificate, read_htpasswd
+from regwrap.serve.server import ServeOptions, served_contents
 from regwrap.storage.gc import Keep
 from regwrap.storage.sweep import GcOptions, RealDisk, collect_garbage
 from regwrap.sync import SyncReport
@@ -336,6 +340,84 @@ def deploy(
                 " cache (docker-registry's packaged configuration does), restart it after blobs were mended"
             )
     typer.echo(report.to_json(result) if json else report.deploy_text(result, directory, dry_run=dry_run))
+
+
+SourceArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE.TAR|DIR", help="A bundle, or a storage's root directory.")
+]
+VerifyOption = Annotated[bool, typer.Option("--verify", help="Hash every blob first, not only the manifests.")]
+
+
+@app.command(epilog=_EPILOG)
+def push(
+    source: SourceArgument,
+    dest: Annotated[str, typer.Argument(metavar="NAME|HOST[:PORT][/PREFIX]", help="The registry, and where in it.")],
+    flat: Annotated[bool, typer.Option("--flat", help="Keep only the last part of each name.")] = False,
+    create_projects: Annotated[
+        bool, typer.Option("--create-projects", help="Create what projects are missing in Harbor, as private ones.")
+    ] = False,
+    verified: VerifyOption = False,
+    jobs: JobsOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and why.")] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Push a bundle into any registry, straight from the tar. What is there already is not sent again."""
+    settings = _load(config, None, None, jobs)
+    registry, prefix = push_place(dest, settings)
+    naming = Naming(prefix=prefix, flat=flat)
+    options = PushOptions(naming=naming, create_projects=create_projects, hashed=verified, dry_run=dry_run)
+    with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        result = push_images(session.job(settings), source, registry, options)
+    if result.report is None:
+        typer.echo(report.to_json(result.plan) if json else report.plan_text(result.plan))
+        raise typer.Exit(ExitCode.IMAGES_FAILED if result.plan.unseen else ExitCode.DONE)
+    if result.report.failed:
+        typer.echo(report.failures_text(result.report), err=True)
+    typer.echo(report.to_json(result.report) if json else report.sync_text(result.report))
+    if result.report.failed:
+        raise typer.Exit(ExitCode.IMAGES_FAILED)
+
+
+@app.command(epilog=_EPILOG)
+def serve(
+    source: SourceArgument,
+    addr: Annotated[
+        str, typer.Option("--addr", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+    ] = "127.0.0.1:5000",
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key, PEM.")] = None,
+    htpasswd: Annotated[
+        Path | None, typer.Option("--htpasswd", metavar="FILE", help="Who may pull, with bcrypt hashes (htpasswd -B).")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Other machines may pull without TLS and password.")
+    ] = False,
+    verified: VerifyOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Serve a bundle as a read-only registry, in place, until Ctrl-C. Prints its URL when it is ready.
+
+    docker and skopeo pull from it; nothing is unpacked or copied. GET /v2/ says whether it is there.
+    """
+    host, port = parse_address(addr)
+    tls, login = read_certificate(tls_cert, tls_key), read_htpasswd(htpasswd) if htpasswd else None
+    if not insecure:
+        check_exposure(host, tls=tls is not None, login=login is not None)
+    with _session(quiet=quiet) as session, ExitStack() as stack:
+        contents = stack.enter_context(opened_contents(source, session.listener(), hashed=verified))
+        log = session.progress.line if verbose else lambda _line: None
+        options = ServeOptions(host=host, port=port, tls=tls, login=login, log=log)
+        served = stack.enter_context(served_contents(contents, options))
+        try:
+            typer.echo(served.url)
+            sys.stdout.flush()
+            threading.Event().wait()
+        except Interrupted:
+            session.progress.say("stopped")
 
 
 @app.command(epilog=_EPILOG)

@@ -113,6 +113,26 @@ def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
     raise UsageError(f"{_shown(text)} is neither a configured registry, nor a host, nor a directory{known}")
 
 
+def push_place(text: str, config: Config) -> tuple[Registry, str]:
+    """The registry and the prefix of `NAME[/PREFIX]` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
+    scheme, separator, rest = text.rpartition("://")
+    name, _, prefix = rest.partition("/")
+    prefix = prefix.rstrip("/")
+    if prefix and not is_repository(prefix):
+        raise UsageError(f"{_shown(prefix)} can't stand in front of a repository's name: lower case, parts with /")
+    named = {place.name: place for place in config.registries}
+    if separator or name not in named:
+        if not separator and not ("." in name or ":" in name or name == "localhost"):
+            known = f"; {_advice(name, named)}" if named else ""
+            raise UsageError(f"{_shown(name)} is neither a configured registry nor a host{known}")
+        place = _place_of_url(f"{scheme}{separator}{name}", config)
+    else:
+        place = named[name]
+    if place.registry is None:
+        raise UsageError(f"{name} is a storage directory without a registry", hint="regwrap deploy merges into one")
+    return place.registry, prefix
+
+
 def _place_of_url(url: str, config: Config) -> Place:
     """The place of a host; http:// or https:// in front of it counts more than what is configured."""
     scheme, host = _parse_url(url)

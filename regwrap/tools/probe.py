@@ -10,11 +10,11 @@ import json
 import re
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
 
@@ -28,11 +28,26 @@ _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
 _NO_HTTPS: Final = (urllib3.exceptions.SSLError, urllib3.exceptions.NewConnectionError)
 _NO_CONNECTION: Final = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 _ODD: Final = (urllib3.exceptions.SSLError, urllib3.exceptions.ResponseError)  # the latter: redirects without an end
+_STORE_FACTOR: Final = 10
 _DOCKER_HUB: Final = "registry-1.docker.io"
 
 
 class UnsureError(RegwrapError):
     """The probe can't tell; skopeo shall. Caught in `observe` and `carry`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request carries. `size` is needed for what comes in pieces, which may be asked for twice."""
+
+    media_type: str = ""
+    data: bytes | Iterable[bytes] = b""
+    size: int | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        kind = {"Content-Type": self.media_type} if self.media_type else {}
+        return kind if self.size is None else {**kind, "Content-Length": f"{self.size}"}
 
 
 @dataclass(slots=True)
@@ -108,6 +123,68 @@ class Probe:
             authorization = self._authorization.get(key) or self._basic
             self._send("DELETE", path, authorization, redirect=False).drain_conn()
 
+    def put_manifest(self, repository: str, reference: str | Digest, body: Body) -> tuple[int, bytes]:
+        """Put a manifest's bytes; status and what the registry says."""
+        return self._tell("PUT", f"/v2/{repository}/manifests/{reference}", repository, body)
+
+    def upload(self, repository: str, digest: Digest, body: Body) -> tuple[int, bytes]:
+        """Send a blob in one piece, which the registry hashes; status and what it says. 201: it is there."""
+        path = f"/v2/{repository}/blobs/uploads/"
+        answer = self._told("POST", path, repository, Body())
+        location = answer.headers.get("Location", "")
+        if answer.status != 202 or not location:
+            return answer.status, answer.data
+        url = urlsplit(urljoin(f"{self._scheme}://{self.registry.host}{path}", location))
+        query = f"{url.query}&{urlencode({'digest': f'{digest}'})}".removeprefix("&")
+        if url.netloc == self.registry.host:  # by the scheme that works: what ends TLS in front may not know it
+            return self._tell("PUT", f"{url.path}?{query}", repository, body)
+        return self._put_elsewhere(url._replace(query=query).geturl(), body)
+
+    def _put_elsewhere(self, url: str, body: Body) -> tuple[int, bytes]:
+        """A blob store of the registry's: our credentials are not for it."""
+        if self._manager is None:
+            raise UnsureError(f"{self.registry.host} was not asked yet")
+        try:
+            answer = self._manager.request(
+                "PUT", url, headers=body.headers, body=body.data, redirect=False, timeout=self._patience
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise ToolError(
+                f"{urlsplit(url).netloc} could not be reached", detail=_reason(error), transient=True
+            ) from error
+        return answer.status, answer.data
+
+    @property
+    def _patience(self) -> urllib3.Timeout:
+        """What a registry may take to store a large blob once it has all of it."""
+        return urllib3.Timeout(connect=self.timeout, read=_STORE_FACTOR * self.timeout)
+
+    def call(self, method: str, path: str, body: Body | None = None) -> tuple[int, bytes]:
+        """A request beside the registry's API (Harbor's): with the authfile's credentials at once, if it has any."""
+        basic = _basic_credentials(self.registry)
+        self._authorization.setdefault(path, f"Basic {basic}" if basic else "")
+        return self._tell(method, path, path, body or Body())
+
+    def _tell(self, method: str, path: str, scope: str, body: Body) -> tuple[int, bytes]:
+        answer = self._told(method, path, scope, body)
+        return answer.status, answer.data
+
+    def _told(self, method: str, path: str, scope: str, body: Body) -> urllib3.BaseHTTPResponse:
+        """`scope` is what an authorization is kept for. Reads the whole answer. Raises ToolError."""
+        answer = self._send(method, path, self._authorization.get(scope) or self._basic, redirect=False, body=body)
+        if answer.status == 401 and self._authorize(answer, scope):
+            answer = self._send(method, path, self._authorization.get(scope), redirect=False, body=body)
+        try:
+            answer.read(cache_content=True)
+        except urllib3.exceptions.HTTPError as error:
+            raise ToolError(
+                f"{self.registry.host} cut its answer off", detail=str(error), transient=True, host=self.registry.host
+            ) from error
+        if answer.status in {408, 429} or answer.status >= 500:
+            what = f"{self.registry.host} answered {answer.status} to {method} {path}"
+            raise ToolError(what, transient=True, host=self.registry.host)
+        return answer
+
     def _body(self, answer: urllib3.BaseHTTPResponse) -> bytes:
         try:
             body = answer.read(MAX_MANIFEST_BYTES + 1)
@@ -141,17 +218,26 @@ class Probe:
             raise ToolError(what, transient=True, host=self.registry.host)
         raise UnsureError(f"{self.registry.host} answered {answer.status} to {method} {path}")
 
-    def _send(self, method: str, path: str, authorization: str | None, *, redirect: bool) -> urllib3.BaseHTTPResponse:
+    def _send(
+        self, method: str, path: str, authorization: str | None, *, redirect: bool, body: Body | None = None
+    ) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": _ACCEPT, **({"Authorization": authorization} if authorization else {})}
+        headers |= body.headers if body else {}
         host = _DOCKER_HUB if self.registry.host == "docker.io" else self.registry.host
         schemes = [self._scheme] if self._scheme else self._schemes()
         for scheme in schemes:
             try:
                 with self.gate.turn() as started:
                     answer = self._pool(scheme, host).request(
-                        method, f"{scheme}://{host}{path}", headers=headers, redirect=redirect, preload_content=False
+                        method,
+                        f"{scheme}://{host}{path}",
+                        headers=headers,
+                        body=body.data if body else None,
+                        timeout=self._patience if body else urllib3.Timeout(connect=self.timeout, read=self.timeout),
+                        redirect=redirect,
+                        preload_content=False,
                     )
-                self._tell(answer, started)
+                self._heard(answer, started)
             except urllib3.exceptions.HTTPError as error:
                 # urllib3 wraps all that it would have tried again
                 reason = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
@@ -166,7 +252,7 @@ class Probe:
             return answer
         raise UnsureError(f"{host} speaks neither HTTPS nor HTTP")
 
-    def _tell(self, answer: urllib3.BaseHTTPResponse, started: float) -> None:
+    def _heard(self, answer: urllib3.BaseHTTPResponse, started: float) -> None:
         if answer.status in {429, 503}:
             self.gate.pushed_back(started, answer.headers.get("Retry-After", ""))
         elif answer.status < 500:

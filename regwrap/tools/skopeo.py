@@ -38,7 +38,11 @@ _UNREACHABLE: Final = re.compile(
 _CONNECTIONS: Final = 6  # that many layers skopeo 1.9 copies at the same time
 _LOGIN_PAGE: Final = "a proxy or login page answered instead of the registry"
 _HINTS: Final = (
-    (r"pinging container registry .*404", "something answers there, but it is no registry: check host and port"),
+    (
+        r"pinging container registry .*(StatusCode:|from registry) 404\b",
+        "something answers there, but it is no registry: check host and port",
+    ),
+    (r"project .*not found", "in Harbor a name begins with a project: create it there, or push with --create-projects"),
     (r"unauthorized|authentication required|invalid username/password", "check the registry's authfile (skopeo login)"),
     (r"denied:", "the account may not do this there"),
     (r"no such host", "check the registry's name, in the list and in the configuration"),

@@ -228,6 +228,8 @@ def test_the_readme_tour_has_only_commands_and_options_that_exist(cli: Cli) -> N
         "package",
         "release",
         "deploy",
+        "push",
+        "serve",
         "verify",
         "inspect",
         "gc",

@@ -1,0 +1,255 @@
+"""Push a bundle, or a storage, into any registry: compared, carried. Nothing is unpacked."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+
+from regwrap.bundle.read import Bundle, hash_problems, opened_bundle, structure_problems
+from regwrap.carry import RegistryCarrier
+from regwrap.closure import closure_of, shipped_platforms
+from regwrap.errors import IntegrityError, RegwrapError, ToolError, UsageError
+from regwrap.examine import verify_storage
+from regwrap.imagelist import ImageEntry
+from regwrap.model import Digest, Platform
+from regwrap.observe import Observer, RegistryEnd, StorageEnd
+from regwrap.pipeline.bring import SyncResult
+from regwrap.pipeline.ends import Ends
+from regwrap.pipeline.job import Job, Listener
+from regwrap.plan import Observed, Unseen, make_plan
+from regwrap.publish import Naming, PushCarrier, Whereabouts, entry_of, renamed
+from regwrap.serve.contents import BundleContents, Contents, StorageContents
+from regwrap.serve.server import ServeOptions, served_contents
+from regwrap.storage.store import Storage, real_root
+from regwrap.sync import run_plan
+from regwrap.tools.access import Place, Registry
+from regwrap.tools.harbor import Harbor
+from regwrap.tools.probe import UnsureError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions:
+    """`create_projects`: in Harbor. `hashed`: read every blob of the source before anything else."""
+
+    naming: Naming
+    create_projects: bool
+    hashed: bool
+    dry_run: bool
+
+
+@contextmanager
+def opened_contents(path: Path, listener: Listener, *, hashed: bool) -> Iterator[Contents]:
+    """A bundle whose structure is right, or a storage, for the block. Raises UsageError and IntegrityError."""
+    if path.is_dir():
+        root = real_root(path)
+        if not (root / "docker/registry/v2").is_dir():
+            raise UsageError(f"{path} is no storage: it has no docker/registry/v2", hint="name a registry's root")
+        if hashed:
+            _check(path, verify_storage(root, None, listener.on_bytes).problems)
+        yield StorageContents(storage=Storage(root))
+        return
+    with opened_bundle(path) as bundle:
+        _check(path, tuple(structure_problems(bundle)))
+        if hashed:
+            listener.expect("verify", bundle.contents.blob_bytes)
+            _check(path, tuple(hash_problems(bundle, listener.on_bytes)))
+        yield BundleContents(bundle=bundle)
+
+
+def _check(path: Path, problems: tuple[str, ...]) -> None:
+    if problems:
+        raise IntegrityError(f"{path} is damaged", problems=problems, hint="copy the bundle or make it again")
+
+
+def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) -> SyncResult:
+    """Push all images of `source`; with `dry_run` only say what would be done. Call from the main thread."""
+    started = time.monotonic()
+    with ExitStack() as stack:
+        if source.is_dir():
+            stack.enter_context(job.locked(real_root(source), exclusive=False, untouched=True))
+        contents = stack.enter_context(opened_contents(source, job.listener, hashed=options.hashed))
+        end = Ends(job=job, stack=stack).of(Place(name=dest.host, registry=dest))
+        if not isinstance(end, RegistryEnd):
+            raise UsageError(f"{dest.host} is no registry")
+        entries = renamed(_entries(contents), options.naming)
+        absent = job.retry.call(
+            lambda: _prepare_projects(job, end, entries, options), on_retry=lambda _number, _error: None
+        )
+        pushing = _Pushing(job=job, contents=contents, dest=end, absent=absent, started=started)
+        return _push(pushing, entries, dry_run=options.dry_run)
+
+
+def _entries(contents: Contents) -> tuple[ImageEntry, ...]:
+    match contents:
+        case BundleContents(bundle=bundle):
+            return _bundle_entries(bundle)
+        case StorageContents(storage=storage):
+            return _storage_entries(contents, storage)
+        case _:
+            raise TypeError(type(contents))
+
+
+def _bundle_entries(bundle: Bundle) -> tuple[ImageEntry, ...]:
+    return tuple(
+        replace(
+            entry_of(image.repository, image.tag, image.digest, number),
+            platforms=image.platforms if image.omitted else (),
+        )
+        for number, image in enumerate(bundle.contents.images, start=1)
+    )
+
+
+def _storage_entries(contents: StorageContents, storage: Storage) -> tuple[ImageEntry, ...]:
+    """Every tag that is sound. Of an index that has lost children, or was deployed without them, what is there."""
+    entries: list[ImageEntry] = []
+    for repository in contents.repositories():
+        for tag in contents.tags(repository):
+            digest = contents.resolve(repository, tag)
+            if digest is not None:
+                entries.append(entry_of(repository, tag, digest, len(entries) + 1))
+    return tuple(replace(entry, platforms=_platforms(storage, entry)) for entry in entries)
+
+
+def _platforms(storage: Storage, entry: ImageEntry) -> tuple[Platform, ...]:
+    with suppress(RegwrapError):  # observing it will say the same, for this image
+        closure = storage.closure(entry.source.repository, entry.source.digest) if entry.source.digest else None
+        if closure is not None and closure.missing:
+            return shipped_platforms(closure, storage.read_config)
+    return ()
+
+
+def _prepare_projects(
+    job: Job, dest: RegistryEnd, entries: tuple[ImageEntry, ...], options: PushOptions
+) -> frozenset[str]:
+    """Harbor refuses a push into a project that is not there, with words that do not say so.
+
+    Returns the projects that are still absent: only a dry run goes on then.
+    """
+    harbor = Harbor(dest.probe)
+    try:
+        is_there = harbor.is_there()
+    except UnsureError:  # a credential helper, which only skopeo can ask
+        if options.create_projects:
+            raise
+        return frozenset()
+    if not is_there:
+        if options.create_projects:
+            job.listener.say(f"note: {dest.name} is no Harbor: it needs no projects, none is created")
+        return frozenset()
+    bare = [str(entry.dest) for entry in entries if "/" not in entry.dest.repository]
+    if bare:
+        raise UsageError(
+            f"Harbor {dest.name} takes names below a project only, and {len(bare)} have none",
+            detail="\n".join(bare[:10]),
+            hint="give DEST/PROJECT",
+        )
+    names = sorted({entry.dest.repository.partition("/")[0] for entry in entries})
+    absent = [name for name in names if harbor.has_project(name) is False]
+    if absent and not options.create_projects and not options.dry_run:
+        raise UsageError(
+            f"Harbor {dest.name} has no project {', '.join(absent)}",
+            hint="create it there, or give --create-projects",
+        )
+    for name in absent:
+        if options.dry_run:
+            job.listener.say(f"project {name} is not there" + "; it would be created" * options.create_projects)
+        else:
+            harbor.create_project(name)
+            job.listener.say(f"project {name} created, private")
+    return frozenset(absent if options.dry_run else ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pushing:
+    job: Job
+    contents: Contents
+    dest: RegistryEnd
+    absent: frozenset[str]
+    started: float
+
+    def observe(self, entries: tuple[ImageEntry, ...]) -> tuple[Observed | Unseen, ...]:
+        """Below a project that is absent nothing can be asked for, and nothing is there."""
+        nothing = StorageEnd(name=self.dest.name, storage=Storage(self.job.scratch / "nothing"))
+        new = tuple(entry for entry in entries if entry.dest.repository.partition("/")[0] in self.absent)
+        old = tuple(entry for entry in entries if entry not in new)
+        return (*self._observe(old, self.dest), *self._observe(new, nothing))
+
+    def _observe(
+        self, entries: tuple[ImageEntry, ...], dest: RegistryEnd | StorageEnd
+    ) -> tuple[Observed | Unseen, ...]:
+        observer = Observer(source_of=lambda _entry: self.contents, dest=dest, retry=self.job.retry, sound=None)
+        return observer.observe_images(entries, self.job.jobs)
+
+
+def _push(pushing: _Pushing, entries: tuple[ImageEntry, ...], *, dry_run: bool) -> SyncResult:
+    job, contents, dest = pushing.job, pushing.contents, pushing.dest
+    whereabouts = Whereabouts()
+    plan = make_plan(_narrowed(pushing, pushing.observe(entries), whereabouts))
+    if dry_run:
+        return SyncResult(plan=plan, report=None)
+    job.listener.expect("push", plan.bytes_missing)
+    with ExitStack() as stack:
+        by_skopeo = RegistryCarrier(dest=dest, served=_Loopback(contents=contents, stack=stack))
+        carrier = PushCarrier(
+            contents=contents, registry=by_skopeo, whereabouts=whereabouts, stopping=job.retry.stopping
+        )
+        job.listener.watch(carrier.bytes_under_way)
+        report = run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener.events)
+    return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - pushing.started))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Loopback:
+    """The registry that skopeo reads from, served from the first time on that somebody needs it."""
+
+    contents: Contents
+    stack: ExitStack
+    _registry: Registry | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def __call__(self, _entry: ImageEntry) -> Registry:
+        with self._lock:
+            if self._registry is None:
+                served = self.stack.enter_context(served_contents(self.contents, ServeOptions()))
+                self._registry = Registry(host=served.host, tls_verify=False, plain_http=True)
+            return self._registry
+
+
+def _narrowed(
+    pushing: _Pushing, observations: tuple[Observed | Unseen, ...], whereabouts: Whereabouts
+) -> tuple[Observed | Unseen, ...]:
+    """With what each repository there has already taken off: that does not travel, in no run."""
+
+    def narrow(item: Observed | Unseen) -> Observed | Unseen:
+        if isinstance(item, Unseen):
+            return item
+        if item.closure is None:
+            whereabouts.add(item.entry.dest.repository, _blobs_of(pushing.contents, item))
+            return item
+        repository, blobs = item.entry.dest.repository, item.closure.blobs
+        try:
+            lacking = pushing.job.retry.call(
+                lambda: pushing.dest.lacking(repository, blobs), on_retry=lambda _number, _error: None
+            )
+        except UnsureError:
+            return item
+        except ToolError as error:
+            return Unseen(entry=item.entry, error=str(error), hint=error.hint)
+        absent = {blob.digest for blob in lacking}
+        whereabouts.add(repository, (blob.digest for blob in blobs if blob.digest not in absent))
+        return replace(item, missing=lacking)
+
+    with ThreadPoolExecutor(pushing.job.jobs, thread_name_prefix="narrow") as pool:
+        return tuple(pool.map(narrow, observations))
+
+
+def _blobs_of(contents: Contents, item: Observed) -> tuple[Digest, ...]:
+    """Those of an image that is there already: other repositories can have them from it."""
+    repository = item.entry.source.repository
+    with suppress(RegwrapError):
+        closure = closure_of(item.digest, lambda digest: contents.manifest(repository, digest), item.entry.platforms)
+        return tuple(blob.digest for blob in closure.blobs) if closure else ()
+    return ()

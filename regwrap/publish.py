@@ -1,0 +1,206 @@
+"""From a bundle or a storage into any registry, below a prefix: names, and carrying one image.
+
+Blobs go straight out of the tar over kept-alive connections, then manifests, children before parents, the tag last.
+What another repository there has is taken from it.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from threading import Event, Lock
+from typing import Final
+
+from regwrap.carry import RegistryCarrier
+from regwrap.errors import ImagesFailedError, IntegrityError, ToolError, UsageError
+from regwrap.imagelist import ImageEntry
+from regwrap.model import Descriptor, Digest, ImageRef, Index, Manifest, is_repository
+from regwrap.plan import Copy
+from regwrap.serve.contents import Contents, Piece
+from regwrap.tools.probe import Body, UnsureError
+
+_BLOCK: Final = 256 * 1024
+_HINTS: Final = (
+    (r"project .*not found", "in Harbor a name begins with a project: create it there, or give --create-projects"),
+    (r"^401", "check the registry's authfile (skopeo login)"),
+    (r"^403", "the account may not do this there"),
+    (r"^405", "the registry is read-only"),
+    (r"^412", "the registry forbids to move this tag"),
+    (r"^413", "a proxy in front of the registry takes no bodies of this size"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """How repositories are called at the destination: `prefix/` in front; `flat` keeps only a name's last part."""
+
+    prefix: str = ""
+    flat: bool = False
+
+    def of(self, repository: str) -> str:
+        name = repository.rpartition("/")[2] if self.flat else repository
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+
+def renamed(entries: Iterable[ImageEntry], naming: Naming) -> tuple[ImageEntry, ...]:
+    """The same images with their names at the destination. Raises UsageError where two get one name."""
+    result = tuple(
+        replace(entry, dest=replace(entry.dest, repository=naming.of(entry.dest.repository))) for entry in entries
+    )
+    counts = Counter(str(entry.dest) for entry in result)
+    problems = [f"{e.source}: would be {e.dest}, as another image too" for e in result if counts[str(e.dest)] > 1]
+    problems += [f"{e.dest}: no registry takes such a name" for e in result if not is_repository(e.dest.repository)]
+    if problems:
+        raise UsageError("the images can't have these names", detail="\n".join(problems), hint="choose another prefix")
+    return result
+
+
+def entry_of(repository: str, tag: str, digest: Digest, number: int) -> ImageEntry:
+    """The entry for an image that is not from a list but from a bundle or a storage."""
+    dest = ImageRef(registry=None, repository=repository, tag=tag, digest=None)
+    return ImageEntry(source=replace(dest, digest=digest), dest=dest, platforms=(), line=number, text=str(dest))
+
+
+@dataclass(slots=True)
+class Whereabouts:
+    """Which repositories of the destination have a blob, as far as this run knows; safe from several threads."""
+
+    _known: dict[Digest, list[str]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def add(self, repository: str, digests: Iterable[Digest]) -> None:
+        with self._lock:
+            for digest in digests:
+                names = self._known.setdefault(digest, [])
+                if repository not in names:
+                    names.append(repository)
+
+    def has(self, repository: str, digest: Digest) -> bool:
+        with self._lock:
+            return repository in self._known.get(digest, ())
+
+    def other(self, repository: str, digest: Digest) -> str | None:
+        """Another repository that can give the blob."""
+        with self._lock:
+            return next((name for name in self._known.get(digest, ()) if name != repository), None)
+
+
+@dataclass(slots=True, kw_only=True)
+class PushCarrier:
+    """Straight from `contents`: no program is started, and what skopeo can't push goes the same way as all else.
+
+    `registry` is skopeo's way, for where the probe is unsure (credential helpers).
+    Once `stopping` is set no more is sent.
+    """
+
+    contents: Contents
+    registry: RegistryCarrier
+    whereabouts: Whereabouts
+    stopping: Event
+    exclusive_repositories: bool = True
+    _sent: int = 0
+    _finished: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def carry(self, copy: Copy) -> int:
+        repository, sent = copy.entry.dest.repository, 0
+        try:
+            for blob in copy.missing:
+                sent += self._bring(copy, blob)
+                self.whereabouts.add(repository, (blob.digest,))
+            for manifest in copy.closure.manifests:
+                self._put(copy, manifest)
+        except UnsureError:
+            self.registry.carry(copy)
+            return copy.bytes_missing
+        finally:
+            with self._lock:
+                self._finished += sent
+        self.registry.prove(copy)
+        return sent
+
+    def bytes_under_way(self) -> int:
+        return max(0, self._sent - self._finished)
+
+    def _bring(self, copy: Copy, blob: Descriptor) -> int:
+        """The bytes that travelled: none where the repository has the blob by now, or another one gives it."""
+        repository, probe = copy.entry.dest.repository, self.registry.dest.probe
+        if self.whereabouts.has(repository, blob.digest):
+            return 0
+        other = self.whereabouts.other(repository, blob.digest)
+        if other is not None and probe.mount(repository, blob.digest, other):
+            return 0
+        piece = self.contents.blob(copy.entry.source.repository, blob.digest)
+        if piece is None or piece.size != blob.size:
+            raise _damaged(copy, blob)
+        with piece.file:
+            body = Body("application/octet-stream", _Counted(piece=piece, on_bytes=self._count), piece.size)
+            try:
+                status, said = probe.upload(repository, blob.digest, body)
+            except ToolError as error:
+                raise _named(error, copy) from error
+            if status == 400 and piece.digest() != blob.digest:
+                raise _damaged(copy, blob)
+        if status != 201:
+            raise _refused(f"blob {blob.digest.short} of {copy.entry.dest}", self.registry.dest.name, status, said)
+        return blob.size
+
+    def _count(self, count: int) -> None:
+        if self.stopping.is_set():
+            raise ToolError("the upload was ended: regwrap is being stopped")
+        with self._lock:
+            self._sent += count
+
+    def _put(self, copy: Copy, manifest: Manifest | Index) -> None:
+        dest, name = self.registry.dest, copy.entry.dest
+        reference = name.tag or "" if manifest.digest == copy.digest else manifest.digest
+        status, said = dest.probe.put_manifest(name.repository, reference, Body(manifest.media_type, manifest.raw))
+        if status in {200, 201, 202}:
+            return
+        if status == 400 and copy.closure.omitted and isinstance(manifest, Index):
+            raise ImagesFailedError(
+                f"{dest.name} takes no part of an index, and {name} has some platforms only",
+                detail=_text(said),
+                hint="put all platforms into the bundle, deploy it into the registry's storage, or allow it there"
+                " (distribution 3: validation.manifests.indexes)",
+            )
+        raise _refused(f"the manifest {manifest.digest.short} of {name}", dest.name, status, said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """A piece's bytes from the first to the last; what is taken counts as sent."""
+
+    piece: Piece
+    on_bytes: Callable[[int], None]
+
+    def __iter__(self) -> Iterator[bytes]:
+        position, end = self.piece.offset, self.piece.offset + self.piece.size
+        while position < end and (data := os.pread(self.piece.file.fileno(), min(_BLOCK, end - position), position)):
+            position += len(data)
+            self.on_bytes(len(data))
+            yield data
+
+
+def _damaged(copy: Copy, blob: Descriptor) -> IntegrityError:
+    return IntegrityError(
+        f"{copy.entry.dest}: blob {blob.digest} is damaged at the source",
+        hint="regwrap verify names all that is damaged; copy the bundle again",
+    )
+
+
+def _named(error: ToolError, copy: Copy) -> ToolError:
+    message = f"{copy.entry.dest}: {error.message}"
+    return ToolError(message, detail=error.detail, hint=error.hint, transient=error.transient)
+
+
+def _refused(what: str, host: str, status: int, said: bytes) -> ToolError:
+    text = _text(said)
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, f"{status} {text}")), "")
+    passing = status == 408 or re.search("BLOB_UPLOAD_|DIGEST_INVALID", text) is not None
+    return ToolError(f"{host} answered {status} to {what}", detail=text, hint=hint, transient=passing)
+
+
+def _text(said: bytes) -> str:
+    return said.decode(errors="replace").strip()[:500]

@@ -1,0 +1,35 @@
+"""A private CA with a certificate for 127.0.0.1, by openssl, and a user with a constant bcrypt hash."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+LOGIN = "ci:secret"
+HTPASSWD = "ci:$2y$04$XXUB2dh75RjTsWfig2vOOeL0W.FvulEnva4D2Q79k2aFuRnVzrWQe\n"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """`directory` has the CA as `ca.crt` and nothing else: what --cert-dir wants."""
+
+    directory: Path
+    cert: Path
+    key: Path
+
+
+def make_certificate(place: Path) -> Certificate:
+    directory = place / "certs.d"
+    directory.mkdir(parents=True)
+    ca, ca_key, cert, key = directory / "ca.crt", place / "ca.key", place / "server.crt", place / "server.key"
+    extensions = place / "extensions"
+    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    request = place / "server.csr"
+    for command in (
+        [*new, "-x509", "-days", "2", "-subj", "/CN=tests CA", "-keyout", ca_key, "-out", ca],
+        [*new, "-subj", "/CN=localhost", "-keyout", key, "-out", request],
+        ["openssl", "x509", "-req", "-days", "2", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial",
+         "-CAserial", place / "serial", "-extfile", extensions, "-out", cert],
+    ):  # fmt: skip
+        subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    return Certificate(directory, cert, key)

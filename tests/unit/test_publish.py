@@ -1,0 +1,35 @@
+"""Names at the destination."""
+
+import pytest
+
+from regwrap.errors import UsageError
+from regwrap.imagelist import ImageEntry
+from regwrap.model import Digest
+from regwrap.publish import Naming, entry_of, renamed
+
+
+def entries(*names: str) -> tuple[ImageEntry, ...]:
+    pairs = [name.split(":") for name in names]
+    return tuple(entry_of(repository, tag, Digest("a" * 64), n) for n, (repository, tag) in enumerate(pairs))
+
+
+def dests(naming: Naming, *names: str) -> list[str]:
+    return [str(entry.dest) for entry in renamed(entries(*names), naming)]
+
+
+def test_a_prefix_stands_in_front_and_the_source_keeps_its_name() -> None:
+    assert dests(Naming(), "team/app:v1", "tool:1") == ["team/app:v1", "tool:1"]
+    assert dests(Naming(prefix="product/x"), "team/app:v1") == ["product/x/team/app:v1"]
+    assert renamed(entries("team/app:v1"), Naming(prefix="p"))[0].source.repository == "team/app"
+
+
+def test_flat_keeps_the_last_part_and_two_images_of_one_name_are_an_error() -> None:
+    assert dests(Naming(prefix="p", flat=True), "team/app:v1", "other/app:v2") == ["p/app:v1", "p/app:v2"]
+    with pytest.raises(UsageError) as caught:
+        renamed(entries("team/app:v1", "other/app:v1", "x:v1"), Naming(flat=True))
+    assert caught.value.detail.count("would be app:v1, as another image too") == 2
+
+
+def test_a_name_that_gets_too_long_is_an_error() -> None:
+    with pytest.raises(UsageError, match="can't have these names"):
+        renamed(entries(f"{'a' * 200}:v1"), Naming(prefix="b" * 60))
