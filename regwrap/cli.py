@@ -16,18 +16,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
 
 from regwrap import __version__, report
 from regwrap.config import Config, Flags, load_config, push_place, registry_for
+from regwrap.convert.tree import Form
 from regwrap.deploy import DeployOptions, deploy_bundle
 from regwrap.doctor import examine_machine, tool_versions
-from regwrap.errors import ExitCode, Interrupted, RegwrapError
+from regwrap.errors import ExitCode, Interrupted, RegwrapError, UsageError
 from regwrap.examine import inspect_bundle, verify_bundle, verify_storage
 from regwrap.imagelist import ImageList, Rewrite, failed_list, read_images
+from regwrap.model import LayoutRef, ParseError, Platform
+from regwrap.pipeline.bake import BakeOptions, bake_image
 from regwrap.pipeline.bring import sync_images
+from regwrap.pipeline.convert import export_stock, import_tree
 from regwrap.pipeline.job import Job, Listener
 from regwrap.pipeline.package import PackageOptions, Strategy, package_images
 from regwrap.pipeline.push import PushOptions, opened_contents, push_images
@@ -51,6 +55,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+T = TypeVar("T")
 
 _EPILOG: Final = (
     "Exit codes: 0 done, 1 some images failed, 2 usage or configuration, 3 a program, the network or the disk failed,"
@@ -79,13 +85,16 @@ HistoryOption = Annotated[
     typer.Option(
         "--history",
         "--archive",
-        metavar="NAME|DIR",
-        help="The storage that is read, never written (default: embedded).",
+        metavar="NAME|DIR|oci:DIR:TAG",
+        help="The storage that is read, never written (default: embedded), or a baked image.",
     ),
 ]
 UpperOption = Annotated[
     Path | None,
     typer.Option("--upper", metavar="DIR", help="Where an overlay's increment goes (else $REGWRAP_SCRATCH, a guess)."),
+]
+StockArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE.TAR|STORAGE", help="A bundle, or a storage's root directory.")
 ]
 JobsOption = Annotated[int | None, typer.Option("--jobs", "-j", min=1, max=64, help="Images at the same time.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The bundle to write.")]
@@ -506,6 +515,106 @@ def gc(
                 " restarted: else it takes pushes of what is gone for done"
             )
     typer.echo(report.to_json(result) if json else report.gc_text(result, directory))
+
+
+@app.command(epilog=_EPILOG)
+def bake(
+    source: StockArgument,
+    to: Annotated[str, typer.Option("--to", metavar="oci:DIR:TAG", help="The OCI layout, new or in use, and a tag.")],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base", metavar="oci:DIR:TAG|HOST/NAME:TAG", help="An image with a registry; else an empty one."
+        ),
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Of a storage blobs and layer links alone: spares copies, shows nothing.")
+    ] = False,
+    path: Annotated[str, typer.Option("--path", metavar="PATH", help="Where the storage is in the image.")] = (
+        "/var/lib/registry"
+    ),
+    program: Annotated[
+        str | None,
+        typer.Option("--registry", metavar="PATH", help="The registry's program in the base (else looked for)."),
+    ] = None,
+    platform: Annotated[
+        str, typer.Option("--platform", metavar="OS/ARCH", help="Which of a base's platforms; what an empty one says.")
+    ] = "linux/amd64",
+    compress: Annotated[bool, typer.Option("--compress", help="Compress the layer with gzip.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at everything, write nothing.")] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Make a registry image that has the images inside. No daemon, no root; the same input gives the same digest."""
+    settings = _load(config)
+    options = BakeOptions(
+        base=base,
+        platform=_parsed("--platform", Platform.parse, platform),
+        root=path,
+        program=program,
+        compress=compress,
+        history=history,
+        dry_run=dry_run,
+    )
+    dest = _parsed("--to", LayoutRef.parse, to)
+    with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        result = bake_image(session.job(settings), source, dest, options)
+    typer.echo(report.to_json(result) if json else report.bake_text(result))
+
+
+def _parsed(option: str, parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except ParseError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+@app.command(epilog=_EPILOG)
+def export(
+    source: StockArgument,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory.")],
+    form: Annotated[
+        Form, typer.Option("--format", help="A skopeo dir: directory for each image, or one OCI layout.")
+    ] = Form.DIR,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written.")] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write all images as directories that skopeo reads. Every byte and digest stays as it is."""
+    settings = _load(config)
+    with _session(quiet=quiet) as session:
+        result = export_stock(session.job(settings), source, directory, form=form, dry_run=dry_run)
+    typer.echo(report.to_json(result) if json else report.export_text(result))
+
+
+@app.command("import", epilog=_EPILOG)
+def import_(
+    source: Annotated[
+        str, typer.Argument(metavar="DIR|oci:DIR[:TAG]", help="Directories as skopeo's dir: has them, or a layout.")
+    ],
+    directory: Annotated[Path, typer.Argument(metavar="STORAGE", help="The storage's root directory, in use or new.")],
+    named: Annotated[
+        str | None,
+        typer.Option("--name", metavar="REPOSITORY[:TAG]", help="For images without a name, or with only a tag."),
+    ] = None,
+    replace_tags: Annotated[
+        bool, typer.Option("--replace-tags", help="Move tags that are there and point to other images.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at everything, change nothing.")] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Bring such directories, or an OCI layout, into a storage. All is hashed; blobs go in first, tags last."""
+    settings = _load(config)
+    with _session(quiet=quiet) as session:
+        result = import_tree(
+            session.job(settings), source, directory, named=named, replace_tags=replace_tags, dry_run=dry_run
+        )
+    typer.echo(report.to_json(result) if json else report.import_text(result))
 
 
 @app.command(epilog=_EPILOG)

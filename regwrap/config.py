@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from regwrap.errors import UsageError
 from regwrap.imagelist import HOST_IS_DROPPED, Rewrite
-from regwrap.model import is_host, is_repository
+from regwrap.model import LayoutRef, ParseError, is_host, is_repository
 from regwrap.tools.access import Place, Registry, Timeouts
 from regwrap.tools.retry import RetryPolicy
 from regwrap.yamldoc import parse_value
@@ -103,6 +103,8 @@ def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
     named = {place.name: place for place in config.registries}
     if text in named:
         return named[text]
+    if text.startswith("oci:"):
+        return Place(name=text, image=_layout(text, base, home))
     if "://" in text:
         return _place_of_url(text, config)
     if text.startswith((".", "/", "~")) or "/" in text or (text and _is_there(base / text, Path.is_dir)):
@@ -131,6 +133,14 @@ def push_place(text: str, config: Config) -> tuple[Registry, str]:
     if place.registry is None:
         raise UsageError(f"{name} is a storage directory without a registry", hint="regwrap deploy merges into one")
     return place.registry, prefix
+
+
+def _layout(text: str, base: Path, home: Path) -> LayoutRef:
+    try:
+        ref = LayoutRef.parse(text)
+        return LayoutRef.parse(f"{replace(ref, directory=os.fspath(_path(ref.directory, base, home)))}")
+    except ParseError as error:
+        raise UsageError(f"{error}") from error
 
 
 def _place_of_url(url: str, config: Config) -> Place:

@@ -25,7 +25,7 @@ _NEEDS: Final = {
     ),
     Tool.UNSHARE: (("--version",), (2, 38), ("package --strategy overlay", "workspace"), "util-linux"),
     Tool.MOUNT: (("--version",), (2, 38), ("package --strategy overlay", "workspace"), "mount"),
-    Tool.UMOCI: (("--version",), (0, 4), ("the demo and the tests",), "umoci"),
+    Tool.UMOCI: (("--version",), (0, 4), ("bake", "the demo and the tests"), "umoci"),
 }
 
 

@@ -346,3 +346,24 @@ def subject_of(raw: bytes) -> Digest | None:
         return Digest.parse(subjects[-1]["digest"]) if subjects else None
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None
+
+
+_LAYOUT: Final = re.compile(r"oci:([^:\x00]+)(?::([A-Za-z0-9][A-Za-z0-9._:/@+-]*))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutRef:
+    """`oci:DIR[:NAME]`, an image in an OCI layout as skopeo and umoci write it; the directory's path has no colon."""
+
+    directory: str
+    name: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        match = _LAYOUT.fullmatch(text)
+        if match is None:
+            raise ParseError(f"expected oci:DIR or oci:DIR:TAG, got {_shown(text)}")
+        return cls(directory=match[1], name=match[2])
+
+    def __str__(self) -> str:
+        return f"oci:{self.directory}" + (f":{self.name}" if self.name else "")

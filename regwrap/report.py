@@ -14,12 +14,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, TextIO
 
+from regwrap.convert.export import ExportReport
+from regwrap.convert.take import ImportReport
 from regwrap.deploy import DeployReport
 from regwrap.doctor import DoctorReport
 from regwrap.errors import IntegrityError, RegwrapError, ToolError
 from regwrap.examine import Inspection, VerifyReport
 from regwrap.imagelist import ImageEntry
 from regwrap.model import Digest, Platform
+from regwrap.pipeline.bake import BakeReport
 from regwrap.pipeline.package import PackageReport, Strategy
 from regwrap.pipeline.release import ReleaseReport
 from regwrap.plan import Copy, Plan
@@ -219,6 +222,37 @@ def deploy_text(report: DeployReport, root: Path, *, dry_run: bool) -> str:
         *([f"{report.mended} damaged blobs mended"] if report.mended else []),
     ]
     return ", ".join(parts)
+
+
+def export_text(report: ExportReport) -> str:
+    """With `dry_run` an image a line before the total."""
+    total = f"{len(report.images)} images, {report.files} files, {human_bytes(report.bytes)}"
+    if report.there:
+        return f"{report.path}: {total}: there already"
+    if report.dry_run:
+        return "\n".join([*report.images, f"would write {report.path}: {total}"])
+    return f"{report.path}: {total}"
+
+
+def import_text(report: ImportReport) -> str:
+    parts = (
+        f"{'would import ' if report.dry_run else ''}{len(report.images)} images",
+        f"{len(report.tags_added)} new tags",
+        f"{len(report.tags_replaced)} moved",
+        f"{report.blobs_added} blobs ({human_bytes(report.bytes_added)})",
+        *([f"{report.omitted} manifests of indexes were not there to import"] if report.omitted else []),
+    )
+    return f"{report.path}: {', '.join(parts)}"
+
+
+def bake_text(report: BakeReport) -> str:
+    what = f"{report.images} images" if report.images else "history without images"
+    total = f"{what}, {report.blobs} blobs, {human_bytes(report.blob_bytes)}"
+    if report.digest is None:
+        start = " ".join(report.entrypoint) or "nothing, it has only the storage"
+        return f"would bake {report.image}: {total}; a container of it runs {start}"
+    there = "there already" if report.there else f"a layer of {human_bytes(report.layer_bytes)}"
+    return f"{report.image}@{report.digest}: {total}, {there}"
 
 
 def gc_text(report: GcReport, root: Path) -> str:

@@ -6,8 +6,9 @@ Costs what the list costs, not what the archive holds.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regwrap.bundle.contents import BundleContents, BundleImage, BundleRepository, nameable
-from regwrap.closure import Closure, check_platform, shipped_platforms
+from regwrap.bundle.contents import BundleContents
+from regwrap.bundle.gather import Gathering
+from regwrap.closure import Closure, check_platform
 from regwrap.errors import BrokenBlobError, ImagesFailedError, IntegrityError, RegwrapError
 from regwrap.imagelist import ImageEntry
 from regwrap.model import Digest
@@ -44,17 +45,13 @@ def select_images(storage: Storage, entries: tuple[ImageEntry, ...]) -> Selectio
             detail="\n".join(found.absent),
             hint="regwrap sync with the same list brings them into the archive",
         )
-    return Selection(storage=storage, contents=found.contents(), users=found.users)
+    return Selection(storage=storage, contents=found.gathering.contents(), users=found.gathering.users)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Found:
     storage: Storage
-    images: list[BundleImage] = field(default_factory=list)
-    manifests: dict[str, set[Digest]] = field(default_factory=dict)
-    layers: dict[str, set[Digest]] = field(default_factory=dict)
-    sizes: dict[Digest, int] = field(default_factory=dict)
-    users: dict[Digest, str] = field(default_factory=dict)
+    gathering: Gathering = field(default_factory=Gathering)
     absent: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
@@ -81,7 +78,8 @@ class _Found:
             raise ImagesFailedError(f"the archive lacks {absent} of its index (choose with platform=…, or sync again)")
         check_platform(closure, entry.platforms, self.storage.read_config)
         self._check_blobs(closure)
-        self._add(repository, tag, closure)
+        read_config = self.storage.read_config
+        self.gathering.add(repository, tag, closure, omitted=closure.omitted, read_config=read_config)
 
     def _check_blobs(self, closure: Closure) -> None:
         for blob in closure.blobs:
@@ -89,31 +87,3 @@ class _Found:
             if size != blob.size:
                 what = "is absent" if size is None else f"has {size} bytes instead of {blob.size}"
                 raise IntegrityError(f"blob {blob.digest} {what}")
-
-    def _add(self, repository: str, tag: str, closure: Closure) -> None:
-        self.images.append(
-            BundleImage(
-                repository=repository,
-                tag=tag,
-                digest=closure.top.digest,
-                media_type=closure.top.media_type,
-                platforms=nameable(shipped_platforms(closure, self.storage.read_config)),
-                omitted=tuple(sorted(child.digest for child in closure.omitted)),
-            )
-        )
-        self.manifests.setdefault(repository, set()).update(m.digest for m in closure.manifests)
-        self.layers.setdefault(repository, set()).update(blob.digest for blob in closure.blobs)
-        sizes = [*((m.digest, len(m.raw)) for m in closure.manifests), *((b.digest, b.size) for b in closure.blobs)]
-        for digest, size in sizes:
-            self.sizes[digest] = size
-            self.users.setdefault(digest, f"{repository}:{tag}")
-
-    def contents(self) -> BundleContents:
-        return BundleContents(
-            images=tuple(sorted(self.images, key=lambda image: image.name)),
-            repositories=tuple(
-                BundleRepository(name=name, manifests=tuple(sorted(self.manifests[name])), layers=tuple(sorted(layers)))
-                for name, layers in sorted(self.layers.items())
-            ),
-            blobs=tuple(sorted(self.sizes.items())),
-        )

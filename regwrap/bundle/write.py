@@ -24,6 +24,12 @@ def header_of(path: str, size: int) -> bytes:
     return _long_name(name) + _header(name[:SHORT_NAME], size, b"0")
 
 
+def directory_header(path: str) -> bytes:
+    """The header of a directory, which the layer of an image needs; a bundle has none."""
+    name = f"{path}/".encode("ascii")
+    return _long_name(name) + _header(name[:SHORT_NAME], 0, b"5")
+
+
 def _long_name(name: bytes) -> bytes:
     if len(name) <= SHORT_NAME:
         return b""
@@ -31,7 +37,8 @@ def _long_name(name: bytes) -> bytes:
 
 
 def _header(name: bytes, size: int, kind: bytes) -> bytes:
-    mode_owner_group, time = b"0000644\0" + 2 * b"0000000\0", b"00000000000\0"
+    mode = b"0000755\0" if kind == b"5" else b"0000644\0"
+    mode_owner_group, time = mode + 2 * b"0000000\0", b"00000000000\0"
     # eleven octal digits end at 8 GiB; GNU tar goes on in base 256
     length = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
     start = name.ljust(100, b"\0") + mode_owner_group + length + time

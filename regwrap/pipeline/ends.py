@@ -65,7 +65,8 @@ class Ends:
         if place.storage is not None:
             return StorageEnd(name=str(place.storage), storage=Storage(real_root(place.storage)))
         if place.registry is None:
-            raise UsageError(f"{place.name} has neither a url nor a storage")
+            what = "can only be the history of package" if place.image else "has neither a url nor a storage"
+            raise UsageError(f"{place.name} {what}")
         job = self.job
         probe = Probe(
             registry=place.registry,

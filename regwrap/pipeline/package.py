@@ -11,6 +11,7 @@ from regwrap.assemble.select import Selection, select_images
 from regwrap.bundle.contents import tar_bytes
 from regwrap.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageError
 from regwrap.imagelist import ImageList, need_source
+from regwrap.pipeline.history import history_in_place
 from regwrap.pipeline.job import Job
 from regwrap.pipeline.workspace import WorkspaceOptions, overlay_workspace
 from regwrap.storage.store import Storage, real_root
@@ -50,6 +51,11 @@ class PackageReport:
 
 def package_images(job: Job, images: ImageList, output: Path, options: PackageOptions) -> PackageReport:
     """Write the bundle with exactly the listed images. Raises ImagesFailedError, BrokenBlobError, ToolError."""
+    with history_in_place(job, options.upper) as placed:
+        return _package_images(placed, images, output, options)
+
+
+def _package_images(job: Job, images: ImageList, output: Path, options: PackageOptions) -> PackageReport:
     if job.archive.storage is None:
         raise UsageError(
             f"the archive {job.archive.name} is a registry without a storage directory",

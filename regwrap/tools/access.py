@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from regwrap.model import LayoutRef
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
@@ -23,7 +25,8 @@ class Registry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One end of a sync: a registry, the storage directory behind one, or both. At least one is set.
+    """One end of a sync: a registry, the storage directory behind one, or both. At least one is set, or else `image`:
+    a registry image with a storage inside, which can only be a history.
 
     Where the directory is known it is read and written directly, and no server stands in the way.
     """
@@ -31,6 +34,7 @@ class Place:
     name: str
     registry: Registry | None = None
     storage: Path | None = None
+    image: LayoutRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from regwrap.errors import ToolError
-from regwrap.model import Digest
+from regwrap.model import Digest, Platform
 from regwrap.tools.access import Registry, Timeouts
 from regwrap.tools.pressure import Gates
 from regwrap.tools.runner import Command, Runner, RunResult, Tool, last_lines
@@ -107,6 +107,19 @@ class Skopeo:
             "--", source.url, f"oci:{layout}:image",
         )  # fmt: skip
         result = self._run((source,), args, inherit=inherit)
+        if result.exit_code != 0:
+            raise failure(f"could not copy {_bare(source)}", result, (source,))
+
+    def copy_one_platform(self, source: Remote, layout: Path, platform: Platform) -> None:
+        """Copy one platform's image into the new OCI layout `layout`, under the name `image`, converted to OCI."""
+        variant = ("--override-variant", platform.variant) if platform.variant else ()
+        args = (
+            "--override-os", platform.os, "--override-arch", platform.architecture, *variant,
+            "copy", "--quiet", "--retry-times", "0", "--format", "oci",
+            *_side("src-", source.registry),
+            "--", source.url, f"oci:{layout}:image",
+        )  # fmt: skip
+        result = self._run((source,), args, inherit=())
         if result.exit_code != 0:
             raise failure(f"could not copy {_bare(source)}", result, (source,))
 
