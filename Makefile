@@ -4,7 +4,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux squashfs-tools
+PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux
+# what only tests need: a read-only medium, and another client of a registry
+TEST_PACKAGES := squashfs-tools openssl docker.io
 WORKERS ?= 2
 # unit tests copy small trees again and again; in memory that takes half the time
 MEMORY := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
@@ -27,10 +29,10 @@ check: $(BIN)/regwrap ## format, ruff, mypy, import-linter, unit tests: under 30
 test-unit: $(BIN)/regwrap ## unit tests alone
 	TMPDIR=$(MEMORY) $(BIN)/pytest -n $(WORKERS) tests/unit
 
-test-tools: $(BIN)/regwrap .packages ## each tools/ module against its program
+test-tools: $(BIN)/regwrap .packages .test-packages ## each tools/ module against its program
 	$(BIN)/pytest -n 4 tests/tools
 
-test-release: $(BIN)/regwrap .packages ## the command line from images.list to a pull from the deployed storage
+test-release: $(BIN)/regwrap .packages .test-packages ## the command line from images.list to a pull from the deployed storage
 	$(BIN)/pytest -n 3 tests/release
 
 bench: $(BIN)/regwrap .packages ## side by side with the peers: ratios in one table
@@ -43,9 +45,14 @@ fmt: $(BIN)/regwrap ## format and sort
 # Debian's packages, only where a program is missing; a plain user gets told by `regwrap doctor` instead.
 .PHONY: .packages
 .packages:
-	@for program in skopeo umoci docker-registry setpriv tar mksquashfs; do \
+	@for program in skopeo umoci docker-registry setpriv tar; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(MAKE) --no-print-directory .apt; fi
+
+.PHONY: .test-packages
+.test-packages:
+	@PATH="$$PATH:/usr/sbin:/sbin"; command -v mksquashfs >/dev/null && command -v openssl >/dev/null && command -v dockerd >/dev/null || \
+	  $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
 
 .PHONY: .apt
 .apt:
