@@ -11,9 +11,10 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final, TypeVar
@@ -25,22 +26,30 @@ from regwrap.config import Config, Flags, load_config, push_place, registry_for
 from regwrap.convert.tree import Form
 from regwrap.deploy import DeployOptions, deploy_bundle
 from regwrap.doctor import examine_machine, tool_versions
-from regwrap.errors import ExitCode, Interrupted, RegwrapError, UsageError
+from regwrap.errors import ExitCode, ImagesFailedError, Interrupted, RegwrapError, UsageError
 from regwrap.examine import inspect_bundle, verify_bundle, verify_storage
 from regwrap.imagelist import ImageList, Rewrite, failed_list, read_images
+from regwrap.lockfile import lock_path
 from regwrap.model import LayoutRef, ParseError, Platform
 from regwrap.pipeline.bake import BakeOptions, bake_image
+from regwrap.pipeline.beside import write_beside
 from regwrap.pipeline.bring import sync_images
 from regwrap.pipeline.convert import export_stock, import_tree
 from regwrap.pipeline.job import Job, Listener
+from regwrap.pipeline.lock import LockReport, Wanted, check_lock, read_locked, refuse_rules, write_lock
 from regwrap.pipeline.package import PackageOptions, Strategy, package_images
 from regwrap.pipeline.push import PushOptions, opened_contents, push_images
 from regwrap.pipeline.release import release_images
 from regwrap.pipeline.scratch import scratch_directory
 from regwrap.pipeline.workspace import Workspace, WorkspaceOptions, overlay_workspace
 from regwrap.publish import Naming
+from regwrap.record.github import annotations, summary
+from regwrap.record.junit import to_junit
+from regwrap.record.run import FAILED, RunFacts, RunRecord, merge, parse_record, record_of, to_text
+from regwrap.record.text import hosts_text, record_text
 from regwrap.serve.access import check_exposure, parse_address, read_certificate, read_htpasswd
 from regwrap.serve.server import ServeOptions, served_contents
+from regwrap.shards import Shard, shard_images
 from regwrap.storage.gc import Keep
 from regwrap.storage.sweep import GcOptions, RealDisk, collect_garbage
 from regwrap.sync import SyncReport
@@ -57,6 +66,8 @@ app = typer.Typer(
 )
 
 T = TypeVar("T")
+report_app = typer.Typer(help="Show and merge what sync --report has written.", no_args_is_help=True)
+app.add_typer(report_app, name="report")
 
 _EPILOG: Final = (
     "Exit codes: 0 done, 1 some images failed, 2 usage or configuration, 3 a program, the network or the disk failed,"
@@ -100,6 +111,24 @@ JobsOption = Annotated[int | None, typer.Option("--jobs", "-j", min=1, max=64, h
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The bundle to write.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each program as it is started (redacted).")]
+LockedOption = Annotated[
+    bool, typer.Option("--locked", help="Take the digests of the lock, even where a tag has moved since.")
+]
+LockFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--lock-file", metavar="FILE", help="The lock (default: beside the list, images.lock); means --locked."
+    ),
+]
+ShardOption = Annotated[
+    str | None, typer.Option("--shard", metavar="K/N", help="Only this part of the list; the N parts are all of it.")
+]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="What came of each image, as JSON (docs/report.md).")
+]
+JunitOption = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="The same as JUnit XML, a test case an image.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document on stdout.")]
 
 
@@ -180,6 +209,39 @@ def _read_list(path: str, progress: report.Progress, rewrite: Rewrite) -> ImageL
     return images
 
 
+def _wanted(images_list: str, settings: Config, session: _Session) -> Wanted:
+    images = _read_list(images_list, session.progress, settings.rewrite)
+    return Wanted(images=images, rules=settings.rules, rewrite=settings.rewrite)
+
+
+def _unlocked_list(path: str, settings: Config, progress: report.Progress) -> ImageList:
+    """A list for what knows no lock but the lock itself."""
+    images = _read_list(path, progress, settings.rewrite)
+    refuse_rules(Wanted(images=images, rules=settings.rules, rewrite=settings.rewrite))
+    return images
+
+
+def _chosen(session: _Session, settings: Config, wanted: Wanted, lock: Path | None) -> ImageList:
+    """The list, or what its lock says of it."""
+    if lock is None:
+        refuse_rules(wanted)
+        return wanted.images
+    images = read_locked(wanted, lock)
+    session.progress.say(f"{lock}: {len(images.entries)} images, by digest")
+    return images
+
+
+def _lock_of(images_list: str, file: Path | None, *, locked: bool) -> Path | None:
+    return lock_path(images_list, file) if locked or file else None
+
+
+def _shard(text: str | None) -> Shard | None:
+    try:
+        return None if text is None else Shard.parse(text)
+    except ParseError as error:
+        raise UsageError(f"--shard: {error}") from error
+
+
 @app.command(epilog=_EPILOG)
 def sync(
     images_list: ListArgument,
@@ -193,25 +255,108 @@ def sync(
     failed: Annotated[Path, typer.Option("--failed", metavar="FILE", help="Where the lines that failed go.")] = Path(
         "failed.list"
     ),
+    lock: Annotated[
+        bool, typer.Option("--lock", help="Write the lock first, then take its digests: regwrap lock, and --locked.")
+    ] = False,
+    locked: LockedOption = False,
+    lock_file: LockFileOption = None,
+    shard: ShardOption = None,
+    report_file: ReportOption = None,
+    junit: JunitOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
     """Bring the listed images into the archive. What is there already is not sent again."""
-    settings = _load(config, source, archive, jobs)
+    if dry_run and (lock or report_file or junit):
+        raise UsageError("--dry-run writes nothing: it goes with no --lock, --report or --junit")
+    settings, part = _load(config, source, archive, jobs), _shard(shard)
+    lock_used = _lock_of(images_list, lock_file, locked=locked or lock)
+    files = _RecordFiles.now("sync", images_list, part, report_file, junit)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        images = _read_list(images_list, session.progress, settings.rewrite)
+        wanted = _wanted(images_list, settings, session)
+        if lock and lock_used:
+            _write_lock(session, settings, wanted, lock_used)
+        images = _chosen(session, settings, wanted, lock_used)
+        images = shard_images(images, part) if part else images
         result = sync_images(session.job(settings), images, hashed=hashed, dry_run=dry_run)
     if result.report is None:
         typer.echo(report.to_json(result.plan) if json else report.plan_text(result.plan))
         raise typer.Exit(ExitCode.IMAGES_FAILED if result.plan.unseen else ExitCode.DONE)
-    _finish_sync(result.report, failed, json=json)
+    record = files.write([result.report], images.name, settings)
+    if not quiet:
+        typer.echo(hosts_text(record), err=True)
+    _finish_sync(result.report, failed, json=json, quiet=quiet)
 
 
-def _finish_sync(result: SyncReport, failed: Path, *, json: bool) -> None:
+def _write_lock(session: _Session, settings: Config, wanted: Wanted, path: Path) -> LockReport:
+    result = write_lock(session.job(settings), wanted, path)
+    if result.failed:
+        raise ImagesFailedError(
+            f"{len(result.failed)} images can't be locked; {path} was not written",
+            detail=report.unseen_text(result.failed),
+        )
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordFiles:
+    """Where the record of a run goes, and what it says of the run."""
+
+    command: str
+    shard: Shard | None
+    started: str
+    report: Path | None
+    junit: Path | None
+
+    @classmethod
+    def now(
+        cls, command: str, images_list: str, shard: Shard | None, report_file: Path | None, junit: Path | None
+    ) -> "_RecordFiles":
+        for path in (report_file, junit):
+            if path and not path.absolute().parent.is_dir():  # said before anything long begins
+                raise UsageError(f"{path} can't be written: its directory is missing")
+            if path and path.absolute() == Path(images_list).absolute():
+                raise UsageError(f"{path} is the list itself")
+        return cls(command, shard, datetime.now(UTC).isoformat(timespec="seconds"), report_file, junit)
+
+    def write(self, results: Sequence[SyncReport], name: str, settings: Config) -> RunRecord:
+        source = settings.source.registry.host if settings.source and settings.source.registry else None
+        facts = RunFacts(
+            command=self.command,
+            list=name,
+            shard=f"{self.shard}" if self.shard else None,
+            source=source or (settings.source.name if settings.source else None),
+            started=self.started,
+        )
+        record = merge([record_of(result, facts) for result in results])
+        _write_record(record, self.report, self.junit)
+        return record
+
+
+def _write_record(record: RunRecord, file: Path | None, junit: Path | None) -> None:
+    """Into files, and to GitHub where that is what runs us."""
+    if file:
+        write_beside(file, to_text(record))
+    if junit:
+        write_beside(junit, to_junit(record))
+    if os.environ.get("GITHUB_ACTIONS") == "true" and (told := annotations(record)):
+        typer.echo(told, err=True)
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(path).open("a", encoding="utf-8") as file_:
+            file_.write(summary(record))
+
+
+def _tell_moved(result: SyncReport, *, quiet: bool) -> None:
+    if result.moved and not quiet:
+        typer.echo(report.moved_text(result.moved), err=True)
+
+
+def _finish_sync(result: SyncReport, failed: Path, *, json: bool, quiet: bool) -> None:
     if json:
         typer.echo(report.to_json(result))
+    _tell_moved(result, quiet=quiet)
     if result.failed:
         failed.write_text(failed_list(item.entry for item in result.failed), encoding="utf-8")
         typer.echo(report.failures_text(result), err=True)
@@ -239,6 +384,8 @@ def package(
     hashed: Annotated[
         bool, typer.Option("--hash/--no-hash", help="Hash every blob on the way, or trust the archive.")
     ] = True,
+    locked: LockedOption = False,
+    lock_file: LockFileOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -248,7 +395,8 @@ def package(
     settings = _load(config, source, history, jobs, upper)
     options = PackageOptions(hashed=hashed, strategy=strategy, upper=settings.scratch)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        images = _read_list(images_list, session.progress, settings.rewrite)
+        wanted = _wanted(images_list, settings, session)
+        images = _chosen(session, settings, wanted, _lock_of(images_list, lock_file, locked=locked))
         result = package_images(session.job(settings), images, output, options)
     typer.echo(report.to_json(result) if json else report.package_text(result))
 
@@ -275,7 +423,7 @@ def workspace(
     """
     settings = _load(config, source, history, jobs, upper)
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        images = _read_list(images_list, session.progress, settings.rewrite)
+        images = _unlocked_list(images_list, settings, session.progress)
         places = (settings.scratch,) if settings.scratch else (Path.cwd(), Path(tempfile.gettempdir()))
         options = WorkspaceOptions(places=places, hashed=True, read_only=False)
         with overlay_workspace(session.job(settings), images, options) as space:
@@ -305,6 +453,10 @@ def release(
     source: SourceOption = None,
     archive: ArchiveOption = None,
     jobs: JobsOption = None,
+    locked: LockedOption = False,
+    lock_file: LockFileOption = None,
+    report_file: ReportOption = None,
+    junit: JunitOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -312,10 +464,18 @@ def release(
 ) -> None:
     """Sync, package and verify. Writes FILE, FILE.sha256 and the facts of the run beside it."""
     settings = _load(config, source, archive, jobs)
+    files = _RecordFiles.now("release", images_list, None, report_file, junit)
+    synced: list[SyncReport] = []
     with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        images = _read_list(images_list, session.progress, settings.rewrite)
+        wanted = _wanted(images_list, settings, session)
+        images = _chosen(session, settings, wanted, _lock_of(images_list, lock_file, locked=locked))
         versions = tool_versions(session.runner)
-        result = release_images(session.job(settings), images, output, tools=versions)
+        try:
+            result = release_images(session.job(settings), images, output, tools=versions, on_sync=synced.append)
+        finally:
+            if synced:
+                files.write(synced, images.name, settings)
+                _tell_moved(synced[-1], quiet=quiet)
     typer.echo(report.to_json(result) if json else report.release_text(result))
 
 
@@ -442,8 +602,8 @@ def verify(
     """Prove that a bundle or a storage is whole. Every link, every manifest, every blob's size and sha256."""
     with _session(quiet=quiet) as session:
         entries = None
-        if images_list is not None:  # only its rewrite: counts here
-            entries = _read_list(images_list, session.progress, _load(config).rewrite).entries
+        if images_list is not None:  # only its rewrite: and images: count here
+            entries = _unlocked_list(images_list, _load(config), session.progress).entries
         session.progress.expect("verify", _bytes_of(target))
         check = verify_storage if target.is_dir() else verify_bundle
         result = check(target, entries, session.progress.on_bytes)
@@ -496,7 +656,7 @@ def gc(
     settings = _load(config)
     with _session(quiet=quiet) as session:
         progress = session.progress
-        lists = None if keep is None else [_read_list(path, progress, settings.rewrite) for path in keep]
+        lists = None if keep is None else [_unlocked_list(path, settings, progress) for path in keep]
         names = None if lists is None else frozenset(str(entry.dest) for images in lists for entry in images.entries)
         options = GcOptions(
             dry_run=dry_run,
@@ -615,6 +775,77 @@ def import_(
             session.job(settings), source, directory, named=named, replace_tags=replace_tags, dry_run=dry_run
         )
     typer.echo(report.to_json(result) if json else report.import_text(result))
+
+
+@app.command(epilog=_EPILOG)
+def lock(
+    images_list: ListArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The lock (default: beside the list, .lock).")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; say what has changed since, with exit code 1.")
+    ] = False,
+    source: SourceOption = None,
+    archive: ArchiveOption = None,
+    jobs: JobsOption = None,
+    shard: ShardOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write down what each image is now, by digest. And what the rules of the configuration mean today.
+
+    The lock is a list too, one line an image, made for git diff.
+    """
+    settings, part, path = _load(config, source, archive, jobs), _shard(shard), lock_path(images_list, output)
+    if part and not output and not check:
+        raise UsageError("--shard locks a part of the list only: name its lock with -o FILE")
+    with _session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        wanted = replace(_wanted(images_list, settings, session), shard=part)
+        if not check:
+            written = _write_lock(session, settings, wanted, path)
+            typer.echo(report.to_json(written) if json else report.lock_text(written))
+            return
+        result = check_lock(session.job(settings), wanted, path)
+    typer.echo(report.to_json(result) if json else report.lock_check_text(result))
+    if result.failed:
+        typer.echo(report.unseen_text(result.failed), err=True)
+    if result.changes or result.failed:
+        raise typer.Exit(ExitCode.IMAGES_FAILED)
+
+
+@report_app.command("show", epilog=_EPILOG)
+def show_report(
+    file: Annotated[Path, typer.Argument(metavar="REPORT.JSON", help="What sync --report has written.")],
+) -> None:
+    """Show a report as text. Exit code 1 if an image failed."""
+    record = parse_record(_bytes_in(file), f"{file}")
+    typer.echo(record_text(record))
+    if record.having(FAILED):
+        raise typer.Exit(ExitCode.IMAGES_FAILED)
+
+
+@report_app.command("merge", epilog=_EPILOG)
+def merge_reports(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="REPORT.JSON...", help="Of shards, or of runs in their order.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The report to write.")],
+    junit: JunitOption = None,
+) -> None:
+    """Make one report of several. Where an image is in more than one, the last outcome counts."""
+    record = merge([parse_record(_bytes_in(file), f"{file}") for file in files])
+    _write_record(record, output, junit)
+    typer.echo(f"{output}: {len(record.images)} images of {len(files)} reports")
+
+
+def _bytes_in(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}") from error
 
 
 @app.command(epilog=_EPILOG)

@@ -15,7 +15,8 @@ from typing import Final, TypeVar
 
 from regwrap.errors import UsageError
 from regwrap.imagelist import HOST_IS_DROPPED, Rewrite
-from regwrap.model import LayoutRef, ParseError, is_host, is_repository
+from regwrap.model import LayoutRef, ParseError, Platform, is_host, is_repository
+from regwrap.rules import ImageRule, make_rule
 from regwrap.tools.access import Place, Registry, Timeouts
 from regwrap.tools.retry import RetryPolicy
 from regwrap.yamldoc import parse_value
@@ -46,6 +47,7 @@ class Config:
     retry: RetryPolicy
     timeouts: Timeouts
     rewrite: Rewrite
+    rules: tuple[ImageRule, ...]
     default_authfile: Path | None
     environment: tuple[tuple[str, str], ...]
 
@@ -67,7 +69,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
     file = _find_file(flags, environ, cwd, home)
     values = _read_file(file) if file else {}
     root = _Section(where=f"{file}: ", base=file.parent if file else cwd, home=home, values=values, problems=[])
-    root.expect_keys(("registries", "source", "archive", "scratch", "jobs", "rewrite", "retry", "timeouts"))
+    root.expect_keys(("registries", "source", "archive", "scratch", "jobs", "rewrite", "images", "retry", "timeouts"))
     authfile = _default_authfile(environ, home)
     archive = _xdg(environ, "XDG_DATA_HOME", home / ".local/share") / "regwrap/archive"
     plain = Config(
@@ -80,6 +82,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
         retry=_read_retry(root.section("retry")),
         timeouts=_read_timeouts(root.section("timeouts")),
         rewrite=_read_rewrite(root.section("rewrite")),
+        rules=_read_rules(root),
         default_authfile=authfile,
         environment=_outside_environment(environ),
     )
@@ -307,6 +310,38 @@ def _read_rewrite(section: _Section) -> Rewrite:
     )
 
 
+def _read_rules(root: _Section) -> tuple[ImageRule, ...]:
+    items = root.get("images", _list, [])
+    rules = (_read_rule(root, f"{root.where}images[{number}]", item) for number, item in enumerate(items, start=1))
+    return tuple(rule for rule in rules if rule is not None)
+
+
+def _read_rule(root: _Section, where: str, item: object) -> ImageRule | None:
+    known = len(root.problems)
+    section = replace(root, where=f"{where}.", values=_collected(root.problems, where, item, _mapping, {}))
+    section.expect_keys(("match", "semver", "newest", "platform"))
+    match = section.get("match", _text, "")
+    semver = section.get("semver", _text, None)
+    newest = section.get("newest", _int_in(1, 100_000), None)
+    platforms = section.get("platform", _platforms, ())
+    if not match and len(root.problems) == known:
+        root.problems.append(f"{where}.match: is missing; it is [HOST/]REPOSITORY[:TAG] with * in it")
+    if len(root.problems) > known:
+        return None
+    try:
+        return make_rule(match, semver=semver, newest=newest, platforms=platforms)
+    except ParseError as error:
+        root.problems.append(f"{where}: {error}")
+        return None
+
+
+def _platforms(value: object) -> tuple[Platform, ...]:
+    try:
+        return tuple(sorted({Platform.parse(part) for part in _text(value).split(",")}))
+    except ParseError as error:
+        raise UsageError(str(error)) from error
+
+
 def _parser(kinds: tuple[type[T], ...], what: str, fits: Callable[[T], bool] = lambda _: True) -> Callable[[object], T]:
     def parse(value: object) -> T:
         # True is an int to Python, not to a user.
@@ -318,6 +353,7 @@ def _parser(kinds: tuple[type[T], ...], what: str, fits: Callable[[T], bool] = l
 
 
 _mapping: Final = _parser((dict,), "a mapping (key: value)")
+_list: Final = _parser((list,), "a list (- match: …)")
 _switch: Final = _parser((bool,), "true or false")
 _text: Final = _parser((str,), "a text")
 _prefix: Final = _parser(

@@ -40,13 +40,18 @@ _SCHEME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageEntry:
-    """One image to be had. `dest` has a tag, but no registry and no digest; no platforms means all of them."""
+    """One image to be had. `dest` has a tag, but no registry and no digest; no platforms means all of them.
+
+    `line` is 0 where a rule of the configuration stands for it. `locked`: its digest counts even where the tag has
+    moved.
+    """
 
     source: ImageRef
     dest: ImageRef
     platforms: tuple[Platform, ...]
     line: int
     text: str
+    locked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from regwrap.closure import Closure, Fetch, check_platform, closure_of
 from regwrap.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.imagelist import ImageEntry
 from regwrap.model import Descriptor, Digest, Platform
-from regwrap.plan import Observed, Unseen
+from regwrap.plan import Moved, Observed, Unseen
 from regwrap.storage.store import SoundBlobs, Storage
 from regwrap.tools.access import Registry
 from regwrap.tools.probe import Probe, UnsureError
@@ -60,6 +60,23 @@ class RegistryEnd:
         except UnsureError:
             return self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=digest))
 
+    def tags(self, repository: str) -> tuple[str, ...]:
+        """Sorted; none where the registry has no such repository."""
+        try:
+            return tuple(sorted(self.probe.tags(repository) or ()))
+        except UnsureError:
+            return tuple(sorted(self.skopeo.tags(self.registry, repository) or ()))
+
+    def repositories(self) -> tuple[str, ...]:
+        try:
+            return tuple(sorted(self.probe.catalog()))
+        except UnsureError as error:
+            raise ToolError(
+                f"{self.name} does not say which repositories it has",
+                detail=str(error),
+                hint="write each repository's name out in images: of the configuration, without * or ?",
+            ) from error
+
     def config(self, repository: str, blob: Descriptor) -> bytes:
         raw = self.probe.small_blob(repository, blob.digest)
         return raw if raw is not None and Digest.of(raw) == blob.digest else b""
@@ -96,6 +113,12 @@ class StorageEnd:
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
         return self.storage.read_blob(digest) if self.storage.has_revision(repository, digest) else None
 
+    def tags(self, repository: str) -> tuple[str, ...]:
+        return self.storage.tags(repository)
+
+    def repositories(self) -> tuple[str, ...]:
+        return tuple(self.storage.repositories())
+
     def config(self, repository: str, blob: Descriptor) -> bytes:
         return self.storage.read_config(blob)
 
@@ -131,43 +154,42 @@ class Observer:
     def _observe(self, entry: ImageEntry) -> Observed:
         source = self.source_of(entry)
         repository, dest = entry.source.repository, entry.dest
-        digest = self._source_digest(source, entry)
+        digest = source_digest(source, entry)
+        moved = tag_moved(source, entry, digest) if entry.locked else None
         there = self.dest.resolve(dest.repository, dest.tag or "")
-        if there == digest and self._is_whole(entry, digest):
-            return Observed(entry=entry, digest=digest, there=there, whole=True, closure=None)
-        closure = _whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
+        whole, size = self._wholeness(entry, digest) if there == digest else (False, None)
+        if whole:
+            return Observed(entry=entry, digest=digest, there=there, whole=True, closure=None, size=size, moved=moved)
+        closure = whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:
             raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
         check_platform(closure, entry.platforms, lambda blob: source.config(repository, blob))
         _refuse_foreign_layers(closure)
         missing = self._missing(closure, dest.repository)
-        return Observed(entry=entry, digest=digest, there=there, whole=False, closure=closure, missing=missing)
+        return Observed(
+            entry=entry,
+            digest=digest,
+            there=there,
+            whole=False,
+            closure=closure,
+            missing=missing,
+            size=closure.size,
+            moved=moved,
+        )
 
-    def _source_digest(self, source: End, entry: ImageEntry) -> Digest:
-        image = entry.source
-        if image.tag is None and image.digest is not None:
-            return image.digest
-        digest = source.resolve(image.repository, image.tag or "")
-        if digest is None:
-            raise ImagesFailedError(f"{source.name} has no {image.repository}:{image.tag}")
-        if image.digest is not None and digest != image.digest:
-            raise ImagesFailedError(
-                f"{source.name}: {image.repository}:{image.tag} is {digest} now, the list says {image.digest}",
-                hint="the tag was moved; put the new digest into the list, or ask who moved it",
-            )
-        return digest
-
-    def _is_whole(self, entry: ImageEntry, digest: Digest) -> bool:
+    def _wholeness(self, entry: ImageEntry, digest: Digest) -> tuple[bool, int | None]:
+        """Whether all of it is there, and its bytes where that can be seen."""
         if isinstance(self.dest, RegistryEnd) or self.sound is None:
-            return True  # its storage can't be looked into; each copy is proved when it is made
-        storage, repository = self.dest.storage, entry.dest.repository
+            return True, None  # its storage can't be looked into; each copy is proved when it is made
+        storage, repository, sound = self.dest.storage, entry.dest.repository, self.sound
         try:
             closure = storage.closure(repository, digest, entry.platforms)
         except RegwrapError:
-            return False
+            return False, None
         if closure is None or closure.missing:
-            return False
-        return all(self.sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs)
+            return False, None
+        whole = all(sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs)
+        return whole, closure.size
 
     def _known(self, digest: Digest) -> bytes | None:
         """A manifest that the destination's storage has already, verified: it need not travel."""
@@ -188,7 +210,35 @@ class Observer:
         return tuple(blob for blob in closure.blobs if not self.sound.has(blob))
 
 
-def _whole_closure(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...]) -> Closure | None:
+def source_digest(source: End, entry: ImageEntry) -> Digest:
+    """What the entry means at its source now: its tag is resolved, unless a lock has fixed it. Raises."""
+    image = entry.source
+    if image.digest is not None and (entry.locked or image.tag is None):
+        return image.digest
+    digest = source.resolve(image.repository, image.tag or "")
+    if digest is None:
+        raise ImagesFailedError(f"{source.name} has no {image.repository}:{image.tag}")
+    if image.digest is not None and digest != image.digest:
+        raise ImagesFailedError(
+            f"{source.name}: {image.repository}:{image.tag} is {digest} now, the list says {image.digest}",
+            hint="the tag was moved; put the new digest into the list, or ask who moved it",
+        )
+    return digest
+
+
+def tag_moved(source: End, entry: ImageEntry, digest: Digest) -> Moved | None:
+    """Whether the entry's tag points elsewhere now. None also where that can't be told: it is only worth a note."""
+    if entry.source.tag is None:
+        return None
+    try:
+        now = source.resolve(entry.source.repository, entry.source.tag)
+    except RegwrapError:
+        return None
+    return None if now == digest else Moved(entry=entry, digest=digest, now=now)
+
+
+def whole_closure(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...]) -> Closure | None:
+    """All that belongs to an image; None where its top is absent. Raises where a part is."""
     closure = closure_of(top, fetch, platforms)
     if closure is not None and closure.missing:
         absent = ", ".join(f"{child.platform or 'a manifest'} ({child.digest.short})" for child in closure.missing)

@@ -22,9 +22,20 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A tag of the source that is not `digest`, which counts: the lock says so, or it moved while it was copied.
+    `now` is None where the tag is gone."""
+
+    entry: ImageEntry
+    digest: Digest
+    now: Digest | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """Both ends of one image. `there` is what the destination's tag points to now; `missing` are the blobs that the
-    destination lacks; `whole` says that the destination has all of the image as it is at the source."""
+    destination lacks; `whole` says that the destination has all of the image as it is at the source. `size` counts
+    its manifests and blobs where that is known without asking."""
 
     entry: ImageEntry
     digest: Digest
@@ -32,6 +43,8 @@ class Observed:
     whole: bool
     closure: Closure | None
     missing: tuple[Descriptor, ...] = ()
+    size: int | None = None
+    moved: Moved | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +81,17 @@ class Skip:
     entry: ImageEntry
     digest: Digest
     reason: Reason
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`copies` in the order in which they should start; `skips` and `unseen` in the list's order."""
+    """`copies` in the order in which they should start; `skips`, `unseen` and `moved` in the list's order."""
 
     copies: tuple[Copy, ...]
     skips: tuple[Skip, ...]
     unseen: tuple[Unseen, ...]
+    moved: tuple[Moved, ...] = ()
 
     @property
     def bytes_missing(self) -> int:
@@ -88,11 +103,12 @@ def make_plan(observations: tuple[Observed | Unseen, ...]) -> Plan:
     """What has to be done. Big shared blobs first: the images that wait for them then find them."""
     seen = [item for item in observations if isinstance(item, Observed)]
     copies = [_copy(item, item.closure) for item in seen if item.closure is not None and not item.whole]
-    skips = [Skip(entry=o.entry, digest=o.digest, reason=Reason.SAME) for o in seen if o.whole]
+    skips = [Skip(entry=o.entry, digest=o.digest, reason=Reason.SAME, size=o.size) for o in seen if o.whole]
     return Plan(
         copies=tuple(_ordered(copies)),
         skips=tuple(skips),
         unseen=tuple(item for item in observations if isinstance(item, Unseen)),
+        moved=tuple(item.moved for item in seen if item.moved is not None),
     )
 
 

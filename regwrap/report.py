@@ -21,11 +21,13 @@ from regwrap.doctor import DoctorReport
 from regwrap.errors import IntegrityError, RegwrapError, ToolError
 from regwrap.examine import Inspection, VerifyReport
 from regwrap.imagelist import ImageEntry
-from regwrap.model import Digest, Platform
+from regwrap.lockfile import Change
+from regwrap.model import Digest, ImageRef, Platform
 from regwrap.pipeline.bake import BakeReport
+from regwrap.pipeline.lock import LockCheck, LockReport
 from regwrap.pipeline.package import PackageReport, Strategy
 from regwrap.pipeline.release import ReleaseReport
-from regwrap.plan import Copy, Plan
+from regwrap.plan import Copy, Moved, Plan, Unseen
 from regwrap.storage.sweep import GcReport
 from regwrap.sync import Copied, Failed, SyncReport
 
@@ -155,13 +157,17 @@ class Progress:
 def _failure(failed: Failed) -> str:
     hint = f"\n    {failed.hint}" if failed.hint else ""
     tries = f" (after {failed.attempts} attempts)" if failed.attempts > 1 else ""
-    return f"{failed.entry.dest}: FAILED{tries}, line {failed.entry.line}: {failed.error}{hint}"
+    line = f", line {failed.entry.line}" if failed.entry.line else ""
+    return f"{failed.entry.dest}: FAILED{tries}{line}: {failed.error}{hint}"
 
 
 def plan_text(plan: Plan) -> str:
     """What a sync would do, a line an image, each with its reason."""
-    rows = [("copy", c.entry, human_bytes(c.bytes_missing), str(c.reason)) for c in plan.copies]
-    rows += [("skip", s.entry, "", str(s.reason)) for s in plan.skips]
+    now = {moved.entry.dest: f"; {_now(moved)}" for moved in plan.moved}
+    rows = [
+        ("copy", c.entry, human_bytes(c.bytes_missing), f"{c.reason}{now.get(c.entry.dest, '')}") for c in plan.copies
+    ]
+    rows += [("skip", s.entry, "", f"{s.reason}{now.get(s.entry.dest, '')}") for s in plan.skips]
     rows += [("fail", u.entry, "", u.error) for u in plan.unseen]
     lines = table([(action, _arrow(entry), size, reason) for action, entry, size, reason in rows])
     total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} there already"
@@ -177,7 +183,40 @@ def sync_text(report: SyncReport) -> str:
     counts = f"{len(report.copied)} copied, {len(report.skipped)} already there, {len(report.failed)} failed"
     retries = sum(item.attempts - 1 for item in report.copied)
     again = f", {retries} retries" if retries else ""
-    return f"{counts}; {human_bytes(report.sent)} sent in {report.seconds:.1f} s{again}"
+    moved = f", {len(report.moved)} tags moved at the source" if report.moved else ""
+    return f"{counts}; {human_bytes(report.sent)} sent in {report.seconds:.1f} s{again}{moved}"
+
+
+def moved_text(moved: tuple[Moved, ...]) -> str:
+    """A line for each tag that is another image at the source than what was brought."""
+    return "\n".join(f"{item.entry.dest}: moved: brought as {item.digest}; {_now(item)}" for item in moved)
+
+
+def _now(moved: Moved) -> str:
+    return f"the source's tag is {moved.now} now" if moved.now else "the source's tag is gone"
+
+
+def lock_text(report: LockReport) -> str:
+    """What has changed in the lock, a line an image; and the total."""
+    size = sum(image.size or 0 for image in report.images)
+    total = f"{report.path}: {len(report.images)} images, {len(report.changes)} changed; {human_bytes(size)} in all"
+    return "\n".join([*_changes(report.changes), total])
+
+
+def lock_check_text(check: LockCheck) -> str:
+    """Each image that is not as locked, with its digests; and the total."""
+    same = f"{check.path}: {check.images} images, all as locked"
+    return "\n".join(_changes(check.changes)) if check.changes or check.failed else same
+
+
+def _changes(changes: tuple[Change, ...]) -> list[str]:
+    rows = [(c.what, str(c.image), f"{c.old or '-'} -> {c.new or '-'}") for c in changes]
+    return table(rows)
+
+
+def unseen_text(unseen: tuple[Unseen, ...]) -> str:
+    """What could not be looked at, as failures are told."""
+    return "\n".join(_failure(Failed(entry=u.entry, error=u.error, hint=u.hint, attempts=1)) for u in unseen)
 
 
 def failures_text(report: SyncReport) -> str:
@@ -323,7 +362,7 @@ def to_json(result: object) -> str:
 
 
 def _plain(value: object) -> object:  # noqa: PLR0911  one line a kind of value
-    if isinstance(value, Digest | Platform | Path | Enum):
+    if isinstance(value, Digest | ImageRef | Platform | Path | Enum):
         return str(value)
     if isinstance(value, ImageEntry):
         return {"source": str(value.source), "dest": str(value.dest), "line": value.line}

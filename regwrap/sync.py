@@ -7,25 +7,26 @@ are no barriers: what can start, starts, in the plan's order.
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from regwrap.carry import Carrier
 from regwrap.errors import HostDownError, ImagesFailedError, IntegrityError, ToolError
 from regwrap.imagelist import ImageEntry
 from regwrap.model import Digest
-from regwrap.plan import Copy, Plan, Skip
+from regwrap.plan import Copy, Moved, Plan, Skip
 from regwrap.tools.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """`sent` in bytes, `seconds` with all attempts."""
+    """`sent` in bytes, `seconds` with all attempts, `start` in seconds since the run began to copy."""
 
     copy: Copy
     sent: int
     attempts: int
     seconds: float
+    start: float = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +38,20 @@ class Failed:
     hint: str
     attempts: int
     down: str = ""
+    seconds: float = field(default=0, compare=False)
+    start: float = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """What came of a plan: every image is in exactly one of the three."""
+    """What came of a plan: every image is in exactly one of the first three. `moved` are tags that are others at the
+    source than what was brought."""
 
     copied: tuple[Copied, ...]
     skipped: tuple[Skip, ...]
     failed: tuple[Failed, ...]
     seconds: float
+    moved: tuple[Moved, ...] = ()
 
     @property
     def sent(self) -> int:
@@ -65,7 +70,7 @@ class Events(Protocol):
 def run_plan(plan: Plan, carrier: Carrier, *, jobs: int, retry: RetryPolicy, events: Events) -> SyncReport:
     """Copy what the plan says, `jobs` at a time. An interruption ends the waits and is raised again."""
     started = time.monotonic()
-    work = _Work(carrier=carrier, retry=retry, events=events)
+    work = _Work(carrier=carrier, retry=retry, events=events, began=started)
     outcomes = _run_ready(
         _Queue(list(plan.copies), by_repository=carrier.exclusive_repositories), work.copy, jobs, retry
     )
@@ -84,9 +89,11 @@ class _Work:
     carrier: Carrier
     retry: RetryPolicy
     events: Events
+    began: float
 
     def copy(self, copy: Copy) -> Copied | Failed:
         started, attempts = time.monotonic(), 1
+        start = started - self.began
 
         def on_retry(attempt: int, error: ToolError) -> None:
             nonlocal attempts
@@ -97,11 +104,11 @@ class _Work:
         outcome: Copied | Failed
         try:
             sent = self.retry.call(lambda: self.carrier.carry(copy), on_retry=on_retry)
-            seconds = time.monotonic() - started
-            outcome = Copied(copy=copy, sent=sent, attempts=attempts, seconds=seconds)
+            outcome = Copied(copy=copy, sent=sent, attempts=attempts, seconds=time.monotonic() - started, start=start)
         except (ToolError, IntegrityError, ImagesFailedError) as error:
+            failed = Failed(entry=copy.entry, error=str(error), hint=error.hint, attempts=attempts)
             down = error.host if isinstance(error, HostDownError) else ""
-            outcome = Failed(entry=copy.entry, error=str(error), hint=error.hint, attempts=attempts, down=down)
+            outcome = replace(failed, down=down, seconds=time.monotonic() - started, start=start)
         if not self.retry.stopping.is_set():  # what an interruption ended did not fail
             self.events.finished(outcome)
         return outcome

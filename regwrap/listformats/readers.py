@@ -33,7 +33,8 @@ _TLS: Final = Rule(Verdict.NOTED, "registries: in the configuration says how a r
 _OWN: Final = Rule(Verdict.NOTED, "regwrap runs once when it is called, in its own way")
 _PATTERN: Final = Rule(
     Verdict.REFUSED,
-    "chooses tags by a pattern, which may mean others tomorrow: list the tags themselves (skopeo list-tags has them)",
+    "chooses tags by a pattern, which may mean others tomorrow: list the tags themselves (skopeo list-tags has them),"
+    " or put the pattern under images: in the configuration, for regwrap lock",
 )
 _EXTRAS: Final = Rule(
     Verdict.REFUSED, "asks for images that are not listed (signatures, SBOMs): list each, or take the key out"

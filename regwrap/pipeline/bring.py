@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +12,14 @@ from pathlib import Path
 from regwrap.carry import Carrier, RegistryCarrier, StorageCarrier
 from regwrap.errors import ToolError, UsageError
 from regwrap.imagelist import ImageList
-from regwrap.observe import End, Observer, RegistryEnd, StorageEnd
+from regwrap.observe import End, Observer, RegistryEnd, StorageEnd, tag_moved
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.job import Job
-from regwrap.plan import Plan, make_plan
+from regwrap.plan import Moved, Plan, make_plan
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_increment
 from regwrap.storage.lock import OWN_DIR, mark_own
 from regwrap.storage.store import SoundBlobs
-from regwrap.sync import SyncReport, run_plan
+from regwrap.sync import Copied, SyncReport, run_plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,22 @@ def bring_images(target: Target, images: ImageList, *, hashed: bool, dry_run: bo
         carrier = _carrier(target, stack, plan, hashed=hashed)
         job.listener.watch(carrier.bytes_under_way)
         report = run_plan(plan, carrier, jobs=job.jobs, retry=retry, events=job.listener.events)
-    return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
+    # nobody hears of it from a package, in which every image counts as copied
+    meanwhile = _moved_meanwhile(target.ends, report.copied) if target.increment is None else ()
+    moved = (*plan.moved, *meanwhile)
+    return SyncResult(plan=plan, report=replace(report, moved=moved, seconds=time.monotonic() - started))
+
+
+def _moved_meanwhile(ends: Ends, copied: tuple[Copied, ...]) -> tuple[Moved, ...]:
+    """The tags that another image has got while they were copied: one more HEAD for each image that was copied."""
+
+    def look(item: Copied) -> Moved | None:
+        entry = item.copy.entry
+        return None if entry.locked else tag_moved(ends.source_of(entry), entry, item.copy.digest)
+
+    with ThreadPoolExecutor(ends.job.jobs, thread_name_prefix="look") as pool:
+        found = tuple(pool.map(look, copied))
+    return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))
 
 
 def _lock_dest(job: Job, dest: End, stack: ExitStack, *, dry_run: bool) -> int | None:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
 from regwrap.examine import VerifyReport, file_sha256, verify_bundle
 from regwrap.imagelist import ImageList
+from regwrap.pipeline.beside import write_beside
 from regwrap.pipeline.bring import sync_images
 from regwrap.pipeline.job import Job
 from regwrap.pipeline.package import PackageOptions, PackageReport, Strategy, checksum_path, facts_path, package_images
@@ -28,20 +30,23 @@ class ReleaseReport:
     sha256: str
 
 
-def release_images(job: Job, images: ImageList, output: Path, *, tools: dict[str, str]) -> ReleaseReport:
-    """Sync, package, verify, and write OUTPUT.sha256 and the facts beside it.
+def release_images(
+    job: Job, images: ImageList, output: Path, *, tools: dict[str, str], on_sync: Callable[[SyncReport], None]
+) -> ReleaseReport:
+    """Sync, package, verify, and write OUTPUT.sha256 and the facts beside it. `on_sync` hears of each sync, whatever
+    came of it.
 
     A blob of the archive that turns out to be rotten while it is packed is sent again, once.
     """
     _check_output(output)
-    sync = _synced(job, images, hashed=False)
+    sync = _synced(job, images, on_sync, hashed=False)
     try:
         package = package_images(job, images, output, _FROM_ARCHIVE)
     except BrokenBlobError as error:
         for problem in error.problems:
             job.listener.say(f"damaged in the archive: {problem}")
         job.listener.say("what is damaged is sent again")
-        sync = _synced(job, images, hashed=True)
+        sync = _synced(job, images, on_sync, hashed=True)
         package = package_images(job, images, output, _FROM_ARCHIVE)
     job.listener.expect("verify", package.blob_bytes)
     with ThreadPoolExecutor(1) as pool:
@@ -49,7 +54,7 @@ def release_images(job: Job, images: ImageList, output: Path, *, tools: dict[str
         verify = verify_bundle(output, images.entries, job.listener.on_bytes)
     if verify.problems:
         raise IntegrityError(f"{output} did not pass its verification", problems=verify.problems)
-    _write_beside(checksum_path(output), f"{sha256.result()}  {output.name}\n")
+    write_beside(checksum_path(output), f"{sha256.result()}  {output.name}\n")
     _write_facts(output, package, sha256.result(), tools)
     return ReleaseReport(sync=sync, package=package, verify=verify, sha256=sha256.result())
 
@@ -62,8 +67,10 @@ def _check_output(output: Path) -> None:
         raise UsageError(f"{output.name!r} is no name for a bundle: sha256sum could not read its checksum file")
 
 
-def _synced(job: Job, images: ImageList, *, hashed: bool) -> SyncReport:
+def _synced(job: Job, images: ImageList, on_sync: Callable[[SyncReport], None], *, hashed: bool) -> SyncReport:
     report = sync_images(job, images, hashed=hashed, dry_run=False).report
+    if report is not None:
+        on_sync(report)
     if report is None or report.failed:
         failed = report.failed if report else ()
         raise ImagesFailedError(
@@ -87,10 +94,4 @@ def _write_facts(output: Path, package: PackageReport, sha256: str, tools: dict[
         "tools": tools,
         "index": BUNDLE_JSON,
     }
-    _write_beside(facts_path(output), json.dumps(facts, indent=1, sort_keys=True) + "\n")
-
-
-def _write_beside(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_beside(facts_path(output), json.dumps(facts, indent=1, sort_keys=True) + "\n")

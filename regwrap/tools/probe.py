@@ -30,6 +30,10 @@ _NO_CONNECTION: Final = (urllib3.exceptions.NewConnectionError, urllib3.exceptio
 _ODD: Final = (urllib3.exceptions.SSLError, urllib3.exceptions.ResponseError)  # the latter: redirects without an end
 _STORE_FACTOR: Final = 10
 _DOCKER_HUB: Final = "registry-1.docker.io"
+# docker-registry gives 100 names without `n`, and answers 400 where it is larger than this
+_PAGE: Final = 1000
+_MAX_PAGES: Final = 10_000
+_NEXT: Final = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
 
 
 class UnsureError(RegwrapError):
@@ -185,6 +189,32 @@ class Probe:
             raise ToolError(what, transient=True, host=self.registry.host)
         return answer
 
+    def tags(self, repository: str) -> tuple[str, ...] | None:
+        """All tags of a repository, page by page; None where the registry has no such repository."""
+        return self._names(f"/v2/{repository}/tags/list", repository, "tags")
+
+    def catalog(self) -> tuple[str, ...]:
+        """All repositories of the registry. Few public ones tell: UnsureError."""
+        names = self._names("/v2/_catalog", "", "repositories")
+        if names is None:
+            raise UnsureError(f"{self.registry.host} has no catalog")
+        return names
+
+    def _names(self, path: str, repository: str, key: str) -> tuple[str, ...] | None:
+        names: list[str] = []
+        page = f"{path}?n={_PAGE}"
+        for _number in range(_MAX_PAGES):
+            answer = self._ask_path("GET", repository, page, redirect=True)
+            if answer is None:
+                return None
+            names += _listed(self._body(answer), key, self.registry.host)
+            link = _NEXT.search(answer.headers.get("Link", ""))
+            if link is None:
+                return tuple(dict.fromkeys(names))
+            parts = urlsplit(urljoin(page, link[1]))  # the host in it may be one that only a proxy knows
+            page = f"{parts.path}?{parts.query}"
+        raise UnsureError(f"{self.registry.host} gives more than {_MAX_PAGES} pages for {path}")
+
     def _body(self, answer: urllib3.BaseHTTPResponse) -> bytes:
         try:
             body = answer.read(MAX_MANIFEST_BYTES + 1)
@@ -202,7 +232,9 @@ class Probe:
     def _ask(
         self, method: str, repository: str, rest: str, *, redirect: bool = False
     ) -> urllib3.BaseHTTPResponse | None:
-        path = f"/v2/{repository}/{rest}"
+        return self._ask_path(method, repository, f"/v2/{repository}/{rest}", redirect=redirect)
+
+    def _ask_path(self, method: str, repository: str, path: str, *, redirect: bool) -> urllib3.BaseHTTPResponse | None:
         answer = self._send(method, path, self._known(repository), redirect=redirect)
         if answer.status == 401 and self._authorize(answer, repository):
             answer = self._send(method, path, self._authorization.get(repository), redirect=redirect)
@@ -300,7 +332,7 @@ class Probe:
     def _known(self, repository: str) -> str | None:
         """What to say before being asked: the credentials that the host took, or a token for the repository from the
         server that gave one for another. It saves each repository a refused request."""
-        if repository not in self._authorization and self._token_server:
+        if repository and repository not in self._authorization and self._token_server:
             challenge = {**self._token_server, "scope": _pull_scope(repository)}
             self._authorization[repository] = f"Bearer {self._token(challenge, _basic_credentials(self.registry), ())}"
         return self._authorization.get(repository) or self._basic
@@ -343,6 +375,17 @@ class Probe:
 
 def _pull_scope(repository: str) -> str:
     return f"repository:{repository}:pull"
+
+
+def _listed(body: bytes, key: str, host: str) -> list[str]:
+    try:
+        document = json.loads(body)
+        names = document.get(key) or []  # null, as some registries say for none
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise UnsureError(f"{host} listed no {key}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UnsureError(f"{host} listed no {key}")
+    return names
 
 
 def _is_direct(host: str, no_proxy: str) -> bool:

@@ -94,6 +94,17 @@ class Skopeo:
             return None
         raise failure(f"could not read {_bare(remote)}", result, (remote,))
 
+    def tags(self, registry: Registry, repository: str) -> tuple[str, ...] | None:
+        """All tags of a repository; None where the registry has no such repository. Raises ToolError."""
+        remote = Remote(registry=registry, repository=repository, reference="")
+        args = ("list-tags", "--retry-times", "0", *_side("", registry), "--", remote.url.removesuffix(":"))
+        result = self._run((remote,), args, inherit=(), connections=1)
+        if result.exit_code == 0:
+            return tuple(json.loads(result.stdout)["Tags"] or ())
+        if is_absent(result.stderr):
+            return None
+        raise failure(f"could not list the tags of {registry.host}/{repository}", result, (remote,))
+
     def copy_to_layout(self, source: Remote, layout: Path, shared_blobs: Path, *, inherit: tuple[int, ...]) -> None:
         """Copy one image into the OCI layout `layout`; blobs whose file is in `shared_blobs` are not fetched again.
 

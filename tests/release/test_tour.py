@@ -225,6 +225,8 @@ def test_the_readme_tour_has_only_commands_and_options_that_exist(cli: Cli) -> N
     tour = re.findall(r"^regwrap ([a-z]+)([^#\n]*)#", readme, flags=re.MULTILINE)
     assert {verb for verb, _rest in tour} == {
         "sync",
+        "lock",
+        "report",
         "package",
         "release",
         "deploy",

@@ -51,6 +51,35 @@ def authfile(path: Path, host: str, login: str = "test:secret") -> Path:
     return path
 
 
+def test_tags_and_repositories_of_all_pages(tmp_path: Path, loopback_registry: StartRegistry) -> None:
+    """docker-registry gives at most 1000 repositories a page."""
+    names = [f"r{number:04}" for number in range(1203)]
+    root = make_storage(tmp_path / "many", {**{f"{name}:1": IMAGE for name in names}, "r0000:2": IMAGE})
+    with faulty_proxy(loopback_registry(root).host) as proxy:
+        probe = probe_of(proxy.host)
+        assert sorted(probe.catalog()) == names
+        assert len(proxy.asked("_catalog")) == 2
+        assert sorted(probe.tags("r0000") or ()) == ["1", "2"]
+        assert probe.tags("no/such") is None
+        close(probe)
+
+
+def test_tags_need_a_login_like_the_rest(storage: Path, tmp_path: Path, loopback_registry: StartRegistry) -> None:
+    with faulty_proxy(loopback_registry(storage).host, token="t0ken", login="test:secret") as proxy:
+        probe = probe_of(proxy.host, authfile=authfile(tmp_path / "auth.json", proxy.host))
+        assert probe.tags("a/b") == ("1",)
+        assert sorted(probe.catalog()) == ["a/b", "a/list"]
+        close(probe)
+
+
+def test_no_list_of_tags_is_unsure(host: str) -> None:
+    with faulty_proxy(host, [Fault("html", "tags/list")]) as proxy:
+        probe = probe_of(proxy.host)
+        with pytest.raises(UnsureError):
+            probe.tags("a/b")
+        close(probe)
+
+
 def test_what_is_there(host: str) -> None:
     probe = probe_of(host)
     assert probe.digest("a/b", "1") == IMAGE.top

@@ -36,6 +36,43 @@ def test_the_example_is_the_defaults_and_names_every_key(tmp_path: Path) -> None
         assert f"{key}: " in text
 
 
+def test_rules_for_images(tmp_path: Path) -> None:
+    text = """
+images:
+  - match: "r.example/team/*:v1.*"
+    semver: ">=1.2 <2"
+    newest: 3
+    platform: linux/arm64,linux/amd64
+  - match: team/api
+"""
+    first, second = load(tmp_path, text).rules
+    assert (first.match.registry, first.match.repository, first.match.tag) == ("r.example", "team/*", "v1.*")
+    assert (first.semver.text if first.semver else "", first.newest) == (">=1.2 <2", 3)
+    assert [str(platform) for platform in first.platforms] == ["linux/amd64", "linux/arm64"]
+    assert (second.match.tag, second.semver, second.newest, second.platforms) == ("*", None, None, ())
+
+
+def test_every_problem_of_the_rules_is_named(tmp_path: Path) -> None:
+    text = """
+images:
+  - 5
+  - {mach: a}
+  - {match: a, semver: nonsense}
+  - {match: Team/*}
+  - {match: a, newest: 0}
+  - {match: a, platform: amd64}
+"""
+    assert [problem.partition(": expected")[0].partition(";")[0] for problem in problems(tmp_path, text)] == [
+        ": images[1]",
+        ': images[2]: unknown key "mach"',
+        ": images[3]: 'nonsense' is no version, in the range 'nonsense'",
+        ": images[4]",
+        ": images[5].newest",
+        ": images[6].platform",
+    ]
+    assert problems(tmp_path, "images: {match: a}\n") == [": images: expected a list (- match: …), got a mapping"]
+
+
 def test_nothing_configured_means_an_embedded_archive(tmp_path: Path) -> None:
     config = load(tmp_path)
     assert config.archive.storage == tmp_path / "home/.local/share/regwrap/archive"

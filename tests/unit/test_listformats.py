@@ -232,7 +232,8 @@ def test_list_without_images_is_empty() -> None:
 HAULER = "apiVersion: content.hauler.cattle.io/v1\nkind: Images\n"
 LOCK = "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\n"
 PATTERN = (
-    "chooses tags by a pattern, which may mean others tomorrow: list the tags themselves (skopeo list-tags has them)"
+    "chooses tags by a pattern, which may mean others tomorrow: list the tags themselves (skopeo list-tags has them),"
+    " or put the pattern under images: in the configuration, for regwrap lock"
 )
 ALL_TAGS = "list them (skopeo list-tags)"
 ALREADY = "is already the destination of line"

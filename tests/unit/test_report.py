@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError
-from regwrap.model import Platform
-from regwrap.plan import Unseen, make_plan
+from regwrap.lockfile import Change, LockedImage
+from regwrap.model import Digest, ImageRef, Platform
+from regwrap.pipeline.lock import LockCheck, LockReport
+from regwrap.plan import Moved, Unseen, make_plan
 from regwrap.report import (
     Progress,
     error_text,
@@ -19,10 +21,14 @@ from regwrap.report import (
     gc_text,
     human_bytes,
     is_live,
+    lock_check_text,
+    lock_text,
+    moved_text,
     plan_text,
     sync_text,
     table,
     to_json,
+    unseen_text,
 )
 from regwrap.storage.gc import DroppedImage
 from regwrap.storage.sweep import GcReport, RepositoryReport
@@ -119,8 +125,10 @@ def test_a_plan_as_json() -> None:
                 "entry": {"source": "a/same:1", "dest": "a/same:1", "line": 1},
                 "digest": str(IMAGE.top),
                 "reason": "already there, same digest",
+                "size": None,
             }
         ],
+        "moved": [],
         "unseen": [
             {"entry": {"source": "a/no:1", "dest": "a/no:1", "line": 1}, "error": "absent", "hint": "", "down": ""}
         ],
@@ -141,6 +149,47 @@ def test_sync_text() -> None:
     report = SyncReport(copied=(COPIED,), skipped=PLAN.skips, failed=(FAILED,), seconds=2)
     assert sync_text(report) == "1 copied, 1 already there, 1 failed; 2.5 kB sent in 2.0 s, 2 retries"
     assert failures_text(report) == "a/c:1: FAILED, line 1: manifest unknown\n    look there"
+
+
+def test_tags_that_have_moved_are_told() -> None:
+    here, now = IMAGE.top, Digest.of(b"now")
+    moved = (
+        Moved(entry=entry("a/same:1"), digest=here, now=now),
+        Moved(entry=entry("a/gone:1"), digest=here, now=None),
+    )
+    assert moved_text(moved).splitlines() == [
+        f"a/same:1: moved: brought as {here}; the source's tag is {now} now",
+        f"a/gone:1: moved: brought as {here}; the source's tag is gone",
+    ]
+    report = SyncReport(copied=(COPIED,), skipped=(), failed=(), seconds=2, moved=moved)
+    assert sync_text(report).endswith(", 2 tags moved at the source")
+    plan = make_plan((replace(observed("a/same:1", whole=True), moved=moved[0]),))
+    assert f"already there, same digest; the source's tag is {now} now" in plan_text(plan)
+
+
+def test_lock_texts() -> None:
+    old, new = Digest.of(b"old"), Digest.of(b"new")
+    image = LockedImage(
+        source=ImageRef.parse(f"a:1@{new}"), dest=ImageRef.parse("a:1"), chosen=(), platforms=(), size=2500
+    )
+    changes = (
+        Change(image=ImageRef.parse("a:1"), what="moved", old=old, new=new),
+        Change(image=ImageRef.parse("long/b:1"), what="gone", old=old, new=None),
+    )
+    lines = [f"moved  a:1       {old} -> {new}", f"gone   long/b:1  {old} -> -"]
+    written = LockReport(path=Path("images.lock"), images=(image,), changes=changes, failed=())
+    assert lock_text(written).splitlines() == [*lines, "images.lock: 1 images, 2 changed; 2.5 kB in all"]
+    check = LockCheck(path=Path("images.lock"), images=2, changes=changes, failed=())
+    assert lock_check_text(check).splitlines() == lines
+    assert lock_check_text(replace(check, changes=())) == "images.lock: 2 images, all as locked"
+    failed = (Unseen(entry=entry("a/c:1"), error="refused", hint="log in"),)
+    assert lock_check_text(replace(check, changes=(), failed=failed)) == ""
+    assert unseen_text(failed) == "a/c:1: FAILED, line 1: refused\n    log in"
+
+
+def test_a_failure_without_a_line_names_none() -> None:
+    failed = Failed(entry=replace(entry("a/c:1"), line=0), error="lost", hint="", attempts=1)
+    assert failures_text(SyncReport(copied=(), skipped=(), failed=(failed,), seconds=2)) == "a/c:1: FAILED: lost"
 
 
 def test_a_failure_says_how_often_it_was_tried() -> None:

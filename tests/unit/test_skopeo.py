@@ -51,6 +51,15 @@ def test_manifest(skopeo: Skopeo, scripted: Scripted) -> None:
     ]  # fmt: skip
 
 
+def test_tags(skopeo: Skopeo, scripted: Scripted) -> None:
+    scripted.executor.answers.append(Answer(when=("skopeo",), stdout=b'{"Repository": "x", "Tags": ["1", "2"]}'))
+    assert skopeo.tags(remote().registry, "a/b") == ("1", "2")
+    assert [shown(argv, skopeo.home) for argv in scripted.executor.argvs] == [
+        [*GLOBAL, "list-tags", "--retry-times", "0", "--tls-verify=false", "--no-creds", "--",
+         "docker://127.0.0.1:5000/a/b"]
+    ]  # fmt: skip
+
+
 def test_copy_to_layout(skopeo: Skopeo, scripted: Scripted) -> None:
     scripted.executor.answers.append(Answer(when=("skopeo",)))
     skopeo.copy_to_layout(remote(SECURE, DIGEST), Path("/s/copies/1"), Path("/s/blobs"), inherit=(7,))
