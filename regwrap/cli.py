@@ -889,16 +889,25 @@ def _exit_code_of(run: Callable[[], object]) -> int:
         run()
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else ExitCode.DONE
-    except Interrupted as error:
-        name = signal.Signals(error.signum).name
+    except (Interrupted, Exception) as error:  # noqa: BLE001  a bug must not look like "some images failed"
+        interruption = _interruption_behind(error)
+        if interruption is None:
+            return _told(error)
+        name = signal.Signals(interruption.signum).name
         typer.echo(f"regwrap: interrupted by {name}; what it had started is ended, run it again to go on", err=True)
-        return 128 + error.signum
-    except Exception as error:  # noqa: BLE001  the last resort: a bug must not look like "some images failed"
-        return _told(error)
+        return 128 + interruption.signum
     return ExitCode.DONE
 
 
-def _told(error: Exception) -> int:
+def _interruption_behind(error: BaseException | None) -> Interrupted | None:
+    """A signal that comes while Python's own locks are taken or released leaves them undone, and their error, or one of
+    the tidying up, is what arrives here (CPython runs handlers between any two instructions of the main thread)."""
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error
+
+
+def _told(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         # the reader of stdout went away; Python would complain once more when it flushes at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

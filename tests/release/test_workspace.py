@@ -177,7 +177,7 @@ def test_a_signal_in_the_middle_leaves_nothing(scene: Scene, history: Path, sign
     )
     wait_for_sides(scene.directory)
     process.send_signal(signum)
-    process.communicate(timeout=20)
-    assert process.returncode == 128 + signum
+    _out, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + signum, err
     wait_until_gone(f"{scene.directory}")
     assert_nothing_left(scene.cli)

@@ -1,0 +1,32 @@
+"""What ends a run decides its exit code."""
+
+import signal
+
+import pytest
+
+from regwrap.cli import _exit_code_of
+from regwrap.errors import Interrupted, UsageError
+
+
+def test_an_error_that_a_signal_has_caused_counts_as_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    """As CPython does it to a lock's __exit__: the handler's exception is the context of another one."""
+
+    def program() -> None:
+        try:
+            raise Interrupted(signal.SIGTERM)
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    assert _exit_code_of(program) == 143
+    assert capsys.readouterr().err.startswith("regwrap: interrupted by SIGTERM;")
+
+
+def test_other_errors_keep_their_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    def wrong() -> None:
+        raise UsageError("no such list")
+
+    def bug() -> None:
+        raise RuntimeError("a bug")
+
+    assert [_exit_code_of(wrong), _exit_code_of(bug), _exit_code_of(lambda: None)] == [2, 70, 0]
+    assert "this is a bug in regwrap" in capsys.readouterr().err
