@@ -1,6 +1,6 @@
 """python -m regwrap."""
 
-from regwrap.cli import main
+from regwrap.cli.program import main
 
 __all__ = ["main"]
 

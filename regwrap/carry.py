@@ -24,7 +24,7 @@ from regwrap.plan import Copy
 from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.store import SoundBlobs, Storage, hash_file, regular_size
 from regwrap.tools.access import Registry
-from regwrap.tools.probe import UnsureError
+from regwrap.tools.credentials import UnsureError
 from regwrap.tools.skopeo import Remote, Skopeo
 
 _CHUNK: Final = 64 * 1024 * 1024

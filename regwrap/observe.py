@@ -16,7 +16,8 @@ from regwrap.model import Descriptor, Digest, Platform
 from regwrap.plan import Moved, Observed, Unseen
 from regwrap.storage.store import SoundBlobs, Storage
 from regwrap.tools.access import Registry
-from regwrap.tools.probe import Probe, UnsureError
+from regwrap.tools.credentials import UnsureError
+from regwrap.tools.probe import Probe
 from regwrap.tools.retry import RetryPolicy
 from regwrap.tools.skopeo import Remote, Skopeo
 

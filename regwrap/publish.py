@@ -18,7 +18,8 @@ from regwrap.imagelist import ImageEntry
 from regwrap.model import Descriptor, Digest, ImageRef, Index, Manifest, is_repository
 from regwrap.plan import Copy
 from regwrap.serve.contents import Contents, Piece
-from regwrap.tools.probe import Body, UnsureError
+from regwrap.tools.credentials import UnsureError
+from regwrap.tools.transport import Body
 
 _BLOCK: Final = 256 * 1024
 _HINTS: Final = (

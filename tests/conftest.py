@@ -19,7 +19,10 @@ StartRegistry = Callable[..., LoopbackRegistry]
 
 @pytest.fixture(autouse=True)
 def _guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test marked `tools` needs its programs (`tools("tar")` only tar); any other test can start none."""
+    """A test marked `tools` needs its programs (`tools("tar")` only tar); any other test can start none.
+
+    In CI (REGWRAP_REQUIRE_TOOLS) a missing program fails the test; a developer without it sees the test skipped.
+    """
     marker = request.node.get_closest_marker("tools")
     if marker is None:
         monkeypatch.setattr(ShExecutor, "start", _refuse)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 _SBIN: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-DOCKERD: Final = shutil.which("dockerd", path=_SBIN)
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,8 @@ def started_dockerd() -> Iterator[Docker]:
         place = Path(text)
         docker = Docker(place / "docker.sock")
         command = [
-            DOCKERD or "dockerd", "--bridge=none", "--iptables=false", "--storage-driver=vfs",
+            shutil.which("dockerd", path=_SBIN) or "dockerd",
+            "--bridge=none", "--iptables=false", "--storage-driver=vfs",
             f"--data-root={place}/data", f"--exec-root={place}/exec", f"--host=unix://{docker.socket}",
             f"--pidfile={place}/docker.pid", f"--config-file={place}/daemon.json",
         ]  # fmt: skip

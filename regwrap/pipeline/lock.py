@@ -23,7 +23,7 @@ from regwrap.plan import Unseen
 from regwrap.rules import ImageRule, rule_line
 from regwrap.shards import Shard
 from regwrap.storage.store import Storage
-from regwrap.tools.probe import UnsureError
+from regwrap.tools.credentials import UnsureError
 
 T = TypeVar("T")
 

@@ -26,8 +26,8 @@ from regwrap.serve.server import ServeOptions, served_contents
 from regwrap.storage.store import Storage, real_root
 from regwrap.sync import run_plan
 from regwrap.tools.access import Place, Registry
+from regwrap.tools.credentials import UnsureError
 from regwrap.tools.harbor import Harbor
-from regwrap.tools.probe import UnsureError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

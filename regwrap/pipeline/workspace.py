@@ -26,6 +26,7 @@ from regwrap.pipeline.scratch import overlay_directory
 from regwrap.storage.store import Storage, real_root, regular_size
 from regwrap.sync import SyncReport
 from regwrap.tools.access import Registry
+from regwrap.tools.credentials import UnsureError
 from regwrap.tools.overlay import (
     Hiding,
     Overlay,
@@ -37,7 +38,7 @@ from regwrap.tools.overlay import (
     served_overlay,
     try_overlay,
 )
-from regwrap.tools.probe import Probe, UnsureError
+from regwrap.tools.probe import Probe
 from regwrap.tools.runner import Server
 
 _HISTORY: Final = "the history"

@@ -9,7 +9,8 @@ from typing import Final
 from urllib.parse import urlencode
 
 from regwrap.errors import ToolError
-from regwrap.tools.probe import Body, Probe
+from regwrap.tools.probe import Probe
+from regwrap.tools.transport import Body
 
 _API: Final = "/api/v2.0"
 

@@ -18,7 +18,7 @@ import pytest
 from regwrap.model import Digest
 from tests.builders import storage_problems
 from tests.bundles import make_bundle
-from tests.dockerd import DOCKERD, started_dockerd
+from tests.dockerd import started_dockerd
 from tests.release.conftest import all_kinds
 from tests.release.regwrap_cli import Cli, raw_digest
 from tests.tls import HTPASSWD, LOGIN, make_certificate
@@ -94,7 +94,7 @@ def test_a_served_bundle_is_a_source_of_sync(cli: Cli, bundle: Path) -> None:
     assert storage_problems(cli.directory / "again") == set()
 
 
-@pytest.mark.skipif(DOCKERD is None, reason="dockerd is not installed")
+@pytest.mark.tools("dockerd", "docker")
 def test_docker_pulls_from_it(cli: Cli, bundle: Path) -> None:
     with serving(cli, bundle, "--addr", "127.0.0.1:0") as server, started_dockerd() as docker:
         for name in ("app:v1", "library/tool:1.0", "multi/oci:v1", "multi/docker:v1"):

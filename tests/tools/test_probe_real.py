@@ -12,7 +12,8 @@ from regwrap.errors import ToolError
 from regwrap.model import Digest
 from regwrap.storage import layout
 from regwrap.tools.access import Registry
-from regwrap.tools.probe import Probe, UnsureError
+from regwrap.tools.credentials import UnsureError
+from regwrap.tools.probe import Probe
 from tests.builders import make_image, make_multi_image, make_storage
 from tests.conftest import StartRegistry
 from tests.faultserver import Fault, faulty_proxy
@@ -32,8 +33,7 @@ def probe_of(host: str, **changes: object) -> Probe:
 
 
 def close(probe: Probe) -> None:
-    if probe._manager is not None:
-        probe._manager.clear()
+    probe.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from regwrap.cli import _exit_code_of
+from regwrap.cli.program import exit_code_of
 from regwrap.errors import Interrupted, UsageError
 
 
@@ -17,7 +17,7 @@ def test_an_error_that_a_signal_has_caused_counts_as_the_signal(capsys: pytest.C
         finally:
             raise RuntimeError("release unlocked lock")
 
-    assert _exit_code_of(program) == 143
+    assert exit_code_of(program) == 143
     assert capsys.readouterr().err.startswith("regwrap: interrupted by SIGTERM;")
 
 
@@ -28,5 +28,5 @@ def test_other_errors_keep_their_codes(capsys: pytest.CaptureFixture[str]) -> No
     def bug() -> None:
         raise RuntimeError("a bug")
 
-    assert [_exit_code_of(wrong), _exit_code_of(bug), _exit_code_of(lambda: None)] == [2, 70, 0]
+    assert [exit_code_of(wrong), exit_code_of(bug), exit_code_of(lambda: None)] == [2, 70, 0]
     assert "this is a bug in regwrap" in capsys.readouterr().err

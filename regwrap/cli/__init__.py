@@ -1,0 +1,1 @@
+"""The commands: read arguments, call one function, show the result, choose the exit code. No decisions."""

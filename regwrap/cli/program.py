@@ -1,0 +1,125 @@
+"""The program: its commands in the order of the pipeline, its signals, and errors as text and exit codes.
+
+Only here are errors turned into text: a RegwrapError has an exit code of its own, an OSError is the disk's word, an
+interruption is one line, and anything else is a bug with its traceback.
+"""
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+import typer
+
+from regwrap import __version__, report
+from regwrap.cli import bundles, images, reports, storages
+from regwrap.errors import ExitCode, Interrupted, RegwrapError
+
+_EPILOG: Final = (
+    "Exit codes: 0 done, 1 some images failed, 2 usage or configuration, 3 a program, the network or the disk failed,"
+    " 4 damaged data, 70 a bug, 130 or 143 interrupted."
+)
+_COMMANDS: Final[tuple[tuple[str, Callable[..., None]], ...]] = (
+    ("sync", images.sync),
+    ("lock", images.lock),
+    ("package", images.package),
+    ("release", images.release),
+    ("workspace", images.workspace),
+    ("deploy", bundles.deploy),
+    ("push", bundles.push),
+    ("serve", bundles.serve),
+    ("verify", bundles.verify),
+    ("inspect", bundles.inspect),
+    ("bake", storages.bake),
+    ("export", storages.export),
+    ("import", storages.import_),
+    ("gc", storages.gc),
+    ("doctor", reports.doctor),
+)
+
+
+def make_app() -> typer.Typer:
+    """All commands. Each has the exit codes at the end of its help."""
+    app = typer.Typer(
+        name="regwrap",
+        help="Turn an images.list into one install package for registries without internet.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(epilog=_EPILOG)(reports.common)
+    for name, command in _COMMANDS:
+        app.command(name, epilog=_EPILOG)(command)
+    on_reports = typer.Typer(help="Show and merge what sync --report has written.", no_args_is_help=True)
+    on_reports.command("show", epilog=_EPILOG)(reports.show_report)
+    on_reports.command("merge", epilog=_EPILOG)(reports.merge_reports)
+    app.add_typer(on_reports, name="report")
+    return app
+
+
+def main() -> None:
+    """The program: exit codes as in `errors.ExitCode`, 128 + n after signal n."""
+    _handle_signals()
+    sys.exit(exit_code_of(make_app()))
+
+
+def exit_code_of(run: Callable[[], object]) -> int:
+    try:
+        run()
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else ExitCode.DONE
+    except (Interrupted, Exception) as error:  # noqa: BLE001  a bug must not look like "some images failed"
+        interruption = _interruption_behind(error)
+        if interruption is None:
+            return _told(error)
+        name = signal.Signals(interruption.signum).name
+        typer.echo(f"regwrap: interrupted by {name}; what it had started is ended, run it again to go on", err=True)
+        return 128 + interruption.signum
+    return ExitCode.DONE
+
+
+def _interruption_behind(error: BaseException | None) -> Interrupted | None:
+    """A signal that comes while Python's own locks are taken or released leaves them undone, and their error, or one of
+    the tidying up, is what arrives here (CPython runs handlers between any two instructions of the main thread)."""
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error
+
+
+def _told(error: BaseException) -> int:
+    if isinstance(error, BrokenPipeError):
+        # the reader of stdout went away; Python would complain once more when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    if isinstance(error, OSError):
+        error = _disk_error(error)
+    if isinstance(error, RegwrapError):
+        typer.echo(report.error_text(error), err=True)
+        return error.exit_code
+    text = "".join(traceback.format_exception(error))
+    typer.echo(f"{text}regwrap: this is a bug in regwrap {__version__}; please report it", err=True)
+    return ExitCode.BUG
+
+
+def _disk_error(error: OSError) -> RegwrapError:
+    where = f"{error.filename}: " if error.filename else ""
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    hint = "the disk is full (df, df -i, quota): free space and run it again" if full else ""
+    return RegwrapError(f"{where}{error.strerror or error}", hint=hint)
+
+
+def _handle_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    # a second one ends regwrap at once; its children die with it
+    signal.signal(number, signal.SIG_DFL)
+    raise Interrupted(number)
