@@ -1,6 +1,6 @@
 """A CI registry with images of every kind, and the command line beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -46,10 +46,12 @@ def all_kinds() -> dict[str, Image]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
+def cli(tmp_path: Path) -> Iterator[Cli]:
     directory = tmp_path / "work"
     directory.mkdir()
-    return Cli(directory)
+    cli = Cli(directory)
+    yield cli
+    cli.end()
 
 
 @pytest.fixture

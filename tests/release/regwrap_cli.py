@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from regwrap.model import Digest
@@ -15,6 +15,14 @@ class Cli:
     """Starts `python -m regwrap` in `directory`, with a private home and data directory."""
 
     directory: Path
+    started: list["subprocess.Popen[str]"] = field(default_factory=list)
+
+    def end(self) -> None:
+        """End what a test that failed has left running."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -42,7 +50,7 @@ class Cli:
         )
 
     def start(self, *args: str | Path) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*args),
             cwd=self.directory,
             env=self.environment,
@@ -52,6 +60,8 @@ class Cli:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
 
 def raw_digest(host: str, name: str) -> str:
