@@ -43,8 +43,9 @@ def children() -> set[str]:
     """Command lines of docker-registry processes below this one."""
     found = set()
     for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-        for pid in path.read_text().split():
-            found.add(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode())
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread ended, or the child
+            for pid in path.read_text().split():
+                found.add(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode())
     return {line for line in found if "docker-registry" in line}
 
 
