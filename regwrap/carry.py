@@ -1,31 +1,28 @@
 """Carry out one Copy: bring what is missing, prove it by hashing, make it visible. One class for each kind of end.
 
-Into a storage no registry stands in the way: skopeo copies each leaf manifest into a private OCI layout whose blobs
-are shared, what came is hashed, and `storage.commit` moves it in. That also brings what skopeo can't push: docker
-lists with their digest kept, nested indexes, some platforms of an index. Into any other registry skopeo copies
-registry to registry, blobs that another repository there got before are mounted first, and the result is asked for and
-hashed.
+Into a storage no registry stands in the way: a Fetcher brings the blobs of each leaf manifest into a stage, hashed, and
+`storage.commit` moves them in. That also brings what skopeo can't push: docker lists with their digest kept, nested
+indexes, some platforms of an index. Into any other registry skopeo copies registry to registry, blobs that another
+repository there got before are mounted first, and the result is asked for and hashed.
 """
 
 import os
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Final, Protocol
 
 from regwrap.errors import ImagesFailedError, IntegrityError, ToolError
+from regwrap.fetch import Fetcher, Stage, damaged_on_the_way
 from regwrap.imagelist import ImageEntry
 from regwrap.model import Descriptor, Digest, Index, Manifest
 from regwrap.observe import End, RegistryEnd, StorageEnd
 from regwrap.plan import Copy
 from regwrap.storage.commit import Additions, GroupCommit
-from regwrap.storage.store import SoundBlobs, Storage, hash_file, regular_size
+from regwrap.storage.store import SoundBlobs, Storage, regular_size
 from regwrap.tools.access import Registry
 from regwrap.tools.credentials import UnsureError
-from regwrap.tools.skopeo import Remote, Skopeo
+from regwrap.tools.skopeo import Remote
 
 _CHUNK: Final = 64 * 1024 * 1024
 
@@ -45,26 +42,16 @@ class Carrier(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class StorageCarrier:
-    """Into a storage directory. `stage` lies on the storage's file system and is this run's alone (the lock);
-    `stage/blobs/sha256` may hold blobs of an earlier run that was killed: they count once they are hashed."""
+    """Into a storage directory. `stage` lies on the storage's file system and is this run's alone (the lock); blobs of
+    an earlier run that was killed may be in it: they count once they are hashed. `fetcher` is for registries."""
 
     storage: Storage
-    stage: Path
+    stage: Stage
     source_of: Callable[[ImageEntry], End]
-    skopeo: Skopeo
+    fetcher: Fetcher
     commit: GroupCommit
     sound: SoundBlobs
-    inherit: tuple[int, ...]
     exclusive_repositories: bool = False
-    _number: int = 0
-    _lock: Lock = field(default_factory=Lock)
-
-    @property
-    def _shared(self) -> Path:
-        return self.stage / "blobs"
-
-    def _staged(self, digest: Digest) -> Path:
-        return self._shared / "sha256" / digest.hex
 
     def carry(self, copy: Copy) -> int:
         try:
@@ -78,15 +65,11 @@ class StorageCarrier:
         return brought
 
     def bytes_under_way(self) -> int:
-        total = 0
-        with suppress(OSError):
-            for layout in os.scandir(self.stage / "copies"):
-                with suppress(OSError):
-                    total += sum(f.stat().st_size for f in os.scandir(layout) if f.name.startswith("oci-put"))
-        return total
+        return self.fetcher.bytes_under_way()
 
     def _bring(self, copy: Copy, leaf: Manifest) -> int:
-        absent = [blob for blob in leaf.blobs if not self.sound.has(blob) and not self._is_staged(blob)]
+        blobs = {blob.digest: blob for blob in leaf.blobs}.values()
+        absent = [blob for blob in blobs if not self.sound.has(blob) and not self.stage.has(blob)]
         if not absent:
             return 0
         source, repository = self.source_of(copy.entry), copy.entry.source.repository
@@ -94,37 +77,9 @@ class StorageCarrier:
             for blob in absent:
                 self._copy_file(source, blob)
         elif isinstance(source, RegistryEnd):
-            self._fetch(Remote(registry=source.registry, repository=repository, reference=leaf.digest), leaf)
-        for blob in absent:
-            self._prove(blob, copy.entry)
-        return sum({blob.digest: blob.size for blob in absent}.values())
-
-    def _is_staged(self, blob: Descriptor) -> bool:
-        path = self._staged(blob.digest)
-        if _is_right(path, blob):
-            return True
-        path.unlink(missing_ok=True)
-        return False
-
-    def _fetch(self, remote: Remote, leaf: Manifest) -> None:
-        for blob in leaf.blobs:
-            if self.sound.has(blob):
-                # skopeo fetches no blob whose file is there; a hard link would change the blob's own ctime, and tar
-                # takes that for a change of the file
-                with suppress(FileExistsError):
-                    self._staged(blob.digest).symlink_to(self.storage.blob_path(blob.digest).absolute())
-        layout = self._new_layout()
-        try:
-            self.skopeo.copy_to_layout(remote, layout, self._shared, inherit=self.inherit)
-        finally:
-            shutil.rmtree(layout, ignore_errors=True)
-
-    def _new_layout(self) -> Path:
-        with self._lock:
-            self._number += 1
-            layout = self.stage / "copies" / str(self._number)
-        layout.mkdir(parents=True)
-        return layout
+            remote = Remote(registry=source.registry, repository=repository, reference=leaf.digest)
+            self.fetcher.fetch(remote, leaf, absent)
+        return sum(blob.size for blob in absent)
 
     def _copy_file(self, source: StorageEnd, blob: Descriptor) -> None:
         path = source.storage.blob_path(blob.digest)
@@ -132,27 +87,20 @@ class StorageCarrier:
             raise IntegrityError(
                 f"blob {blob.digest.short} is absent or damaged in {source.name}", hint=f"regwrap verify {source.name}"
             )
-        copy_file(path, self._staged(blob.digest))
-
-    def _prove(self, blob: Descriptor, entry: ImageEntry) -> None:
-        path = self._staged(blob.digest)
-        if self.sound.has(blob) or _is_right(path, blob):
-            return
-        size = regular_size(path)
-        path.unlink(missing_ok=True)
-        what = "did not arrive" if size is None else f"arrived damaged ({size} of {blob.size} bytes, or other ones)"
-        raise ToolError(f"{entry.source}: blob {blob.digest.short} {what}", transient=True)
+        copy_file(path, self.stage.blob(blob.digest))
+        if not self.stage.has(blob):
+            raise damaged_on_the_way(source.name, blob, blob.size)
 
     def _commit(self, copy: Copy) -> None:
         repository, tag = copy.entry.dest.repository, copy.entry.dest.tag or ""
         closure = copy.closure
         manifests = [m for m in closure.manifests if not self.sound.has(_descriptor(m))]
         for manifest in manifests:
-            self._staged(manifest.digest).write_bytes(manifest.raw)
+            self.stage.blob(manifest.digest).write_bytes(manifest.raw)
         fresh = [*(b.digest for b in closure.blobs if not self.sound.has(b)), *(m.digest for m in manifests)]
         self.commit.add(
             Additions(
-                blobs=tuple((digest, self._staged(digest)) for digest in dict.fromkeys(fresh)),
+                blobs=tuple((digest, self.stage.blob(digest)) for digest in dict.fromkeys(fresh)),
                 layers=tuple((repository, blob.digest) for blob in closure.blobs),
                 revisions=tuple((repository, manifest.digest) for manifest in closure.manifests),
                 tags=((repository, tag, copy.digest),),
@@ -164,10 +112,6 @@ class StorageCarrier:
 
 def _descriptor(manifest: Manifest | Index) -> Descriptor:
     return Descriptor(media_type=manifest.media_type, digest=manifest.digest, size=len(manifest.raw))
-
-
-def _is_right(path: Path, blob: Descriptor) -> bool:
-    return regular_size(path) == blob.size and hash_file(path) == blob.digest
 
 
 def copy_file(source: Path, dest: Path) -> None:

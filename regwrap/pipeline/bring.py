@@ -11,6 +11,7 @@ from pathlib import Path
 
 from regwrap.carry import Carrier, RegistryCarrier, StorageCarrier
 from regwrap.errors import ToolError, UsageError
+from regwrap.fetch import Stage, StreamFetcher
 from regwrap.imagelist import ImageList
 from regwrap.observe import End, Observer, RegistryEnd, StorageEnd, tag_moved
 from regwrap.pipeline.ends import Ends
@@ -20,6 +21,7 @@ from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, com
 from regwrap.storage.lock import OWN_DIR, mark_own
 from regwrap.storage.store import SoundBlobs
 from regwrap.sync import Copied, SyncReport, run_plan
+from regwrap.tools.imageproxy import ImageProxies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,25 +122,37 @@ def _carrier(target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> C
         return RegistryCarrier(dest=dest, served=ends.served)
     links, increment = dest.storage.root, target.increment
     root = links if increment is None else increment.blobs
-    stage = stack.enter_context(_stage(root))
+    stage = Stage(stack.enter_context(_stage(root)))
     _check_space(root, plan)
     files = RealFiles(Owner.of(root))
 
     def write(additions: Additions) -> None:
         if increment is None:
-            commit(root, additions, stage=stage, files=files)
+            commit(root, additions, stage=stage.root, files=files)
         else:
             put_increment(additions, blobs=root, links=links)
 
+    sound = SoundBlobs(storage=dest.storage, hashed=hashed or increment is None)
     return StorageCarrier(
         storage=dest.storage,
         stage=stage,
         source_of=ends.source_of,
-        skopeo=ends.skopeo(),
+        fetcher=StreamFetcher(stage=stage, proxies=_proxies(ends, stack, plan)),
         commit=GroupCommit(write),
-        sound=SoundBlobs(storage=dest.storage, hashed=hashed or increment is None),
-        inherit=() if target.descriptor is None else (target.descriptor,),
+        sound=sound,
     )
+
+
+def _proxies(ends: Ends, stack: ExitStack, plan: Plan) -> ImageProxies:
+    repositories: dict[str, set[str]] = {}
+    for copy in plan.copies:
+        source = ends.source_of(copy.entry)
+        if isinstance(source, RegistryEnd):
+            repositories.setdefault(source.registry.host, set()).add(copy.entry.source.repository)
+    named = {host: sorted(names) for host, names in repositories.items()}
+    proxies = ImageProxies(skopeo=ends.skopeo(), repositories=named)
+    stack.callback(proxies.close)
+    return proxies
 
 
 @contextmanager

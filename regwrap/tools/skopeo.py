@@ -10,7 +10,10 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +21,7 @@ from regwrap.errors import ToolError
 from regwrap.model import Digest, Platform
 from regwrap.tools.access import Registry, Timeouts
 from regwrap.tools.pressure import Gates
-from regwrap.tools.runner import Command, Runner, RunResult, Tool, last_lines
+from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
 
 _ABSENT: Final = re.compile(r"manifest unknown|name unknown|NAME_UNKNOWN|invalid status code from registry 404")
 
@@ -27,7 +30,8 @@ _TRANSIENT: Final = re.compile(
     r"toomanyrequests|(received unexpected HTTP status:|invalid status code from registry|StatusCode:) (5\d\d|408|429)"
     r"|connection refused|connection reset by peer|unexpected EOF|broken pipe|use of closed network connection|: EOF"
     r"|context deadline exceeded|i/o timeout|TLS handshake timeout|no route to host|network is unreachable"
-    r"|Digest did not match|digest invalid|manifest blob unknown|failed to read from destination repository"
+    r"|corrupted blob|expected \d+ bytes in blob|Digest did not match|digest invalid|manifest blob unknown"
+    r"|failed to read from destination repository"
     r"|server misbehaving|temporary failure in name resolution|blob upload (unknown|invalid)"
 )
 _PUSHED_BACK: Final = re.compile(r"toomanyrequests|\b(429|503)\b")
@@ -51,6 +55,10 @@ _HINTS: Final = (
     (r"no space left on device|disk quota exceeded", "the disk is full: free space, then run it again"),
     (r"is blocked in", "the machine's /etc/containers/registries.conf blocks that registry"),
     (r"invalid character '<'", _LOGIN_PAGE),
+    (
+        r"corrupted blob|Digest did not match",
+        "the registry, or a proxy in between, gives other bytes than were asked for",
+    ),
 )
 
 
@@ -66,6 +74,10 @@ class Remote:
     def url(self) -> str:
         separator = "@" if isinstance(self.reference, Digest) else ":"
         return f"docker://{self.registry.host}/{self.repository}{separator}{self.reference}"
+
+    @property
+    def shown(self) -> str:
+        return self.url.removeprefix("docker://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +99,12 @@ class Skopeo:
         args = ("inspect", "--raw", "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
         result = self._run((remote,), args, inherit=(), connections=1)
         if result.exit_code == 0 and result.stdout.lstrip().startswith(b"<"):
-            raise ToolError(f"{_bare(remote)}: that is a web page, no manifest", hint=_LOGIN_PAGE)
+            raise ToolError(f"{remote.shown}: that is a web page, no manifest", hint=_LOGIN_PAGE)
         if result.exit_code == 0:
             return result.stdout
         if is_absent(result.stderr):
             return None
-        raise failure(f"could not read {_bare(remote)}", result, (remote,))
+        raise failure(f"could not read {remote.shown}", fatal_text(result.stderr), (remote,))
 
     def tags(self, registry: Registry, repository: str) -> tuple[str, ...] | None:
         """All tags of a repository; None where the registry has no such repository. Raises ToolError."""
@@ -103,7 +115,7 @@ class Skopeo:
             return tuple(json.loads(result.stdout)["Tags"] or ())
         if is_absent(result.stderr):
             return None
-        raise failure(f"could not list the tags of {registry.host}/{repository}", result, (remote,))
+        raise failure(f"could not list the tags of {registry.host}/{repository}", fatal_text(result.stderr), (remote,))
 
     def copy_to_layout(self, source: Remote, layout: Path, shared_blobs: Path, *, inherit: tuple[int, ...]) -> None:
         """Copy one image into the OCI layout `layout`; blobs whose file is in `shared_blobs` are not fetched again.
@@ -119,7 +131,7 @@ class Skopeo:
         )  # fmt: skip
         result = self._run((source,), args, inherit=inherit)
         if result.exit_code != 0:
-            raise failure(f"could not copy {_bare(source)}", result, (source,))
+            raise failure(f"could not copy {source.shown}", fatal_text(result.stderr), (source,))
 
     def copy_one_platform(self, source: Remote, layout: Path, platform: Platform) -> None:
         """Copy one platform's image into the new OCI layout `layout`, under the name `image`, converted to OCI."""
@@ -132,7 +144,7 @@ class Skopeo:
         )  # fmt: skip
         result = self._run((source,), args, inherit=())
         if result.exit_code != 0:
-            raise failure(f"could not copy {_bare(source)}", result, (source,))
+            raise failure(f"could not copy {source.shown}", fatal_text(result.stderr), (source,))
 
     def copy(self, source: Remote, dest: Remote) -> None:
         """Copy with every platform and the digest kept. Raises ToolError. Exit 0 proves nothing: the caller does."""
@@ -144,7 +156,7 @@ class Skopeo:
         )  # fmt: skip
         result = self._run((source, dest), args, inherit=())
         if result.exit_code != 0:
-            raise failure(f"could not copy {_bare(source)} to {_bare(dest)}", result, (source, dest))
+            raise failure(f"could not copy {source.shown} to {dest.shown}", fatal_text(result.stderr), (source, dest))
 
     def _run(
         self,
@@ -154,12 +166,33 @@ class Skopeo:
         inherit: tuple[int, ...],
         connections: int = _CONNECTIONS,
     ) -> RunResult:
+        command = self._command(remotes, args, inherit)
+        command = replace(command, timeout=self.timeouts.copy, stall=self.timeouts.stall, ok_codes=(0, 1))
+        with self.gates.turns((remote.registry for remote in remotes), connections) as started:
+            result = self.runner.run(command)
+        good = result.exit_code == 0 or is_absent(result.stderr)
+        self.tell(remotes, "" if good else fatal_text(result.stderr), started)
+        return result
+
+    @contextmanager
+    def image_proxy(self, registry: Registry, repositories: Iterable[str], channel: int) -> Iterator[Server]:
+        """One `skopeo experimental-image-proxy` for a registry, which is spoken to through the socket `channel`.
+
+        It dies with the thread that started it. See `tools.imageproxy`, which speaks to it.
+        """
+        remotes = tuple(Remote(registry=registry, repository=name, reference="") for name in repositories)
+        args = ("experimental-image-proxy", *_side("", registry), "--sockfd", f"{channel}")
+        command = self._command(remotes, args, (channel,))
+        with self.runner.serving(command, self.home / f"proxy-{channel}-{threading.get_ident()}.log") as server:
+            yield server
+
+    def _command(self, remotes: tuple[Remote, ...], args: tuple[str, ...], inherit: tuple[int, ...]) -> Command:
         # not a number: a release that syncs twice has two Skopeos with one home
         own = Path(tempfile.mkdtemp(prefix="run-", dir=self.home))
         (own / "registries.d").mkdir()
         conf = own / "registries.conf"
         conf.write_text(_registries_conf(remotes), encoding="utf-8")
-        command = Command(
+        return Command(
             tool=Tool.SKOPEO,
             args=(
                 "--insecure-policy",
@@ -170,20 +203,12 @@ class Skopeo:
                 *args,
             ),
             env=(*self.environment, *self._private_environment()),
-            timeout=self.timeouts.copy,
-            stall=self.timeouts.stall,
-            ok_codes=(0, 1),
             inherit=inherit,
         )  # fmt: skip
-        with self.gates.turns((remote.registry for remote in remotes), connections) as started:
-            result = self.runner.run(command)
-        self._tell(remotes, result, started)
-        return result
 
-    def _tell(self, remotes: tuple[Remote, ...], result: RunResult, started: float) -> None:
-        """Tell the hosts' gates what the end of a skopeo says of them."""
-        said = fatal_text(result.stderr)
-        if result.exit_code == 0 or is_absent(result.stderr):
+    def tell(self, remotes: tuple[Remote, ...], said: str, started: float) -> None:
+        """Tell the hosts' gates how they answered to what began at `started`: `said` is the failure, or empty."""
+        if not said:
             for remote in remotes:
                 self.gates.of(remote.registry).answered()
             return
@@ -204,9 +229,8 @@ class Skopeo:
         )
 
 
-def failure(what: str, result: RunResult, remotes: tuple[Remote, ...]) -> ToolError:
-    """The ToolError for a skopeo that ended with exit code 1."""
-    said = fatal_text(result.stderr)
+def failure(what: str, said: str, remotes: tuple[Remote, ...]) -> ToolError:
+    """The ToolError for what skopeo `said` when it failed."""
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, said)), "")
     transient = _TRANSIENT.search(said) is not None
     return ToolError(what, detail=said, hint=hint, transient=transient, host=blamed(said, remotes).host)
@@ -238,10 +262,6 @@ def _is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _bare(remote: Remote) -> str:
-    return remote.url.removeprefix("docker://")
 
 
 def _side(side: str, registry: Registry) -> tuple[str, ...]:

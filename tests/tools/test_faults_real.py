@@ -128,7 +128,7 @@ LASTING = [
     pytest.param(Fault("refuse", "X", status=404), "404|no one|has no", id="404"),
     pytest.param(Fault("refuse", "X", status=503), "503", id="503"),
     pytest.param(Fault("silent", "X"), "no progress|timed out|could not be reached", id="silent"),
-    pytest.param(Fault("html", "X"), "web page|invalid character '<'|did not match|damaged", id="html"),
+    pytest.param(Fault("html", "X"), "web page|invalid character '<'|did not match|corrupted", id="html"),
     pytest.param(Fault("redirect", "X"), "redirect", id="redirect"),
 ]
 

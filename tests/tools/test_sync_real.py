@@ -514,4 +514,4 @@ def test_without_an_authfile_skopeo_uses_no_credentials(serve: Serve) -> None:
     served = serve({"a/b:1": make_image("one")})
     served.bench.synced("a/b:1")
     assert served.bench.skopeos != []
-    assert all("--src-no-creds" in command for command in served.bench.skopeos)
+    assert all("--no-creds" in command for command in served.bench.skopeos)
