@@ -144,6 +144,12 @@ class RegistryCarrier:
         self._homes |= {blob.digest: dest.repository for blob in copy.closure.blobs}
         return sum({blob.digest: blob.size for blob in sent}.values())
 
+    def arrived(self, copy: Copy) -> int:
+        """Count an image that something else has brought: the bytes that no other image had brought before."""
+        new = {blob.digest: blob.size for blob in copy.missing if blob.digest not in self._homes}
+        self._homes |= {blob.digest: copy.entry.dest.repository for blob in copy.closure.blobs}
+        return sum(new.values())
+
     def _mount(self, blob: Descriptor, repository: str) -> bool:
         """Whether the blob is in the repository without being sent, because this run has brought it to another."""
         home = self._homes.get(blob.digest)

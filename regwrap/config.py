@@ -31,6 +31,7 @@ from regwrap.configfile import (
 from regwrap.errors import UsageError
 from regwrap.imagelist import HOST_IS_DROPPED, Rewrite
 from regwrap.model import LayoutRef, ParseError, Platform, is_host, is_repository
+from regwrap.plan import Engine
 from regwrap.rules import ImageRule, make_rule
 from regwrap.tools.access import Place, Registry, Timeouts
 from regwrap.tools.retry import RetryPolicy
@@ -38,6 +39,9 @@ from regwrap.tools.retry import RetryPolicy
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Docker's rule for registries that are insecure by nature.
 _LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
+_KEYS: Final = (
+    "registries", "source", "archive", "scratch", "jobs", "engine", "rewrite", "images", "retry", "timeouts"
+)  # fmt: skip
 _BUDGET: Final = ("max_connections", "requests_per_second")
 
 
@@ -52,6 +56,7 @@ class Config:
     archive: Place
     scratch: Path | None
     jobs: int
+    engine: Engine
     retry: RetryPolicy
     timeouts: Timeouts
     rewrite: Rewrite
@@ -68,6 +73,7 @@ class Flags:
     source: str | None = None
     archive: str | None = None
     jobs: int | None = None
+    engine: str | None = None
     upper: Path | None = None
 
 
@@ -77,7 +83,9 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
     file = _find_file(flags, environ, cwd, home)
     values = read_file(file) if file else {}
     root = Section(where=f"{file}: ", base=file.parent if file else cwd, home=home, values=values, problems=[])
-    root.expect_keys(("registries", "source", "archive", "scratch", "jobs", "rewrite", "images", "retry", "timeouts"))
+    root.expect_keys(
+        ("registries", "source", "archive", "scratch", "jobs", "engine", "rewrite", "images", "retry", "timeouts")
+    )
     authfile = _default_authfile(environ, home)
     archive = _xdg(environ, "XDG_DATA_HOME", home / ".local/share") / "regwrap/archive"
     plain = Config(
@@ -87,6 +95,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
         archive=Place(name="archive", storage=archive),
         scratch=None,
         jobs=8,
+        engine=Engine.AUTO,
         retry=_read_retry(root.section("retry")),
         timeouts=_read_timeouts(root.section("timeouts")),
         rewrite=_read_rewrite(root.section("rewrite")),
@@ -191,7 +200,17 @@ def _with_choices(plain: Config, flags: Flags, root: "Section", *, environ: Mapp
             None,
         ),
         jobs=chosen("jobs", flags.jobs, number, lambda value, _base: int_in(1, 64)(value), plain.jobs),
+        engine=chosen(
+            "engine", flags.engine, environ.get("REGWRAP_ENGINE"), lambda value, _base: _engine(value), plain.engine
+        ),
     )
+
+
+def _engine(value: object) -> Engine:
+    text = a_text(value)
+    if text not in set(Engine):
+        raise ParseError(f"{text} is no engine; there are {', '.join(Engine)}")
+    return Engine(text)
 
 
 def _find_file(flags: Flags, environ: Mapping[str, str], cwd: Path, home: Path) -> Path | None:

@@ -21,6 +21,31 @@ class Reason(StrEnum):
     SAME = "already there, same digest"
 
 
+class Engine(StrEnum):
+    """How copies are carried out."""
+
+    AUTO = "auto"
+    STREAM = "stream"
+    COPY = "copy"
+    SYNC = "sync"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """The engine that a plan is for, and why, in the words that the user reads."""
+
+    engine: Engine
+    why: str
+
+
+def choose_way(wanted: Engine, *, to_storage: bool) -> Way:
+    """What is measured to be the fastest for such ends (docs/benchmarks.md), unless the user wants another."""
+    if wanted is not Engine.AUTO:
+        return Way(engine=wanted, why="as asked for")
+    how = "hashed on their way to the disk" if to_storage else "and each is sent once"
+    return Way(engine=Engine.STREAM, why=f"blobs through the pipes of a few skopeos that stay, {how}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
     """A tag of the source that is not `digest`, which counts: the lock says so, or it moved while it was copied.
@@ -92,6 +117,7 @@ class Plan:
     skips: tuple[Skip, ...]
     unseen: tuple[Unseen, ...]
     moved: tuple[Moved, ...] = ()
+    way: Way | None = None
 
     @property
     def bytes_missing(self) -> int:

@@ -1,24 +1,29 @@
-"""From a bundle or a storage into any registry, below a prefix: names, and carrying one image.
+"""Into any registry, from a bundle, a storage, or another registry: names, and carrying one image.
 
-Blobs go straight out of the tar over kept-alive connections, then manifests, children before parents, the tag last.
-What another repository there has is taken from it.
+Blobs go straight out of the tar, the file or skopeo's pipe over kept-alive connections, then manifests, children before
+parents, the tag last. What another repository there has is taken from it.
 """
 
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock
-from typing import Final
+from typing import Final, Protocol
 
 from regwrap.carry import RegistryCarrier
 from regwrap.errors import ImagesFailedError, IntegrityError, ToolError, UsageError
 from regwrap.imagelist import ImageEntry
 from regwrap.model import Descriptor, Digest, ImageRef, Index, Manifest, is_repository
+from regwrap.observe import End, RegistryEnd, StorageEnd
 from regwrap.plan import Copy
-from regwrap.serve.contents import Contents, Piece
+from regwrap.serve.contents import Contents, Piece, StorageContents
+from regwrap.tools.access import Registry
 from regwrap.tools.credentials import UnsureError
+from regwrap.tools.imageproxy import ImageProxies
+from regwrap.tools.skopeo import Remote
 from regwrap.tools.transport import Body
 
 _BLOCK: Final = 256 * 1024
@@ -87,15 +92,31 @@ class Whereabouts:
             return next((name for name in self._known.get(digest, ()) if name != repository), None)
 
 
+class Sendable(Protocol):
+    """A blob's bytes: from the first to the last each time it is iterated over. Raises what the carrier may."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def is_right(self) -> bool:
+        """Whether they have the digest; asked when the registry says that they do not."""
+
+
+class Origin(Protocol):
+    """Where what is pushed comes from."""
+
+    def opened(self, copy: Copy, blob: Descriptor) -> AbstractContextManager[Sendable]:
+        """The blob's bytes, for the block. Raises IntegrityError and ToolError."""
+
+
 @dataclass(slots=True, kw_only=True)
 class PushCarrier:
-    """Straight from `contents`: no program is started, and what skopeo can't push goes the same way as all else.
+    """Straight from `origin`: no program is started for an image, and what skopeo can't push goes as all else does.
 
     `registry` is skopeo's way, for where the probe is unsure (credential helpers).
     Once `stopping` is set no more is sent.
     """
 
-    contents: Contents
+    origin: Origin
     registry: RegistryCarrier
     whereabouts: Whereabouts
     stopping: Event
@@ -119,6 +140,7 @@ class PushCarrier:
             with self._lock:
                 self._finished += sent
         self.registry.prove(copy)
+        self.whereabouts.add(repository, (blob.digest for blob in copy.closure.blobs))
         return sent
 
     def bytes_under_way(self) -> int:
@@ -132,17 +154,14 @@ class PushCarrier:
         other = self.whereabouts.other(repository, blob.digest)
         if other is not None and probe.mount(repository, blob.digest, other):
             return 0
-        piece = self.contents.blob(copy.entry.source.repository, blob.digest)
-        if piece is None or piece.size != blob.size:
-            raise _damaged(copy, blob)
-        with piece.file:
-            body = Body("application/octet-stream", _Counted(piece=piece, on_bytes=self._count), piece.size)
+        with self.origin.opened(copy, blob) as bytes_of:
+            body = Body("application/octet-stream", _Counted(bytes_of, self._count), blob.size)
             try:
                 status, said = probe.upload(repository, blob.digest, body)
             except ToolError as error:
                 raise _named(error, copy) from error
-            if status == 400 and piece.digest() != blob.digest:
-                raise _damaged(copy, blob)
+            if status == 400 and not bytes_of.is_right():
+                raise damaged(copy, blob)
         if status != 201:
             raise _refused(f"blob {blob.digest.short} of {copy.entry.dest}", self.registry.dest.name, status, said)
         return blob.size
@@ -169,22 +188,89 @@ class PushCarrier:
         raise _refused(f"the manifest {manifest.digest.short} of {name}", dest.name, status, said)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Counted:
-    """A piece's bytes from the first to the last; what is taken counts as sent."""
+    """The same bytes; what is taken counts as sent."""
 
-    piece: Piece
+    bytes_of: Sendable
     on_bytes: Callable[[int], None]
+
+    def __iter__(self) -> Iterator[bytes]:
+        for data in self.bytes_of:
+            self.on_bytes(len(data))
+            yield data
+
+
+@dataclass(frozen=True, slots=True)
+class ContentsOrigin:
+    """A bundle, or a storage."""
+
+    contents: Contents
+
+    @contextmanager
+    def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
+        piece = self.contents.blob(copy.entry.source.repository, blob.digest)
+        if piece is None:
+            raise damaged(copy, blob)
+        with piece.file:
+            if piece.size != blob.size:
+                raise damaged(copy, blob)
+            yield _PieceBytes(piece, blob.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _PieceBytes:
+    piece: Piece
+    digest: Digest
 
     def __iter__(self) -> Iterator[bytes]:
         position, end = self.piece.offset, self.piece.offset + self.piece.size
         while position < end and (data := os.pread(self.piece.file.fileno(), min(_BLOCK, end - position), position)):
             position += len(data)
-            self.on_bytes(len(data))
             yield data
 
+    def is_right(self) -> bool:
+        return self.piece.digest() == self.digest
 
-def _damaged(copy: Copy, blob: Descriptor) -> IntegrityError:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndsOrigin:
+    """Registries, through skopeo's pipes, and storages, whose files are read."""
+
+    source_of: Callable[[ImageEntry], End]
+    proxies: ImageProxies
+    dest: Registry
+
+    @contextmanager
+    def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
+        source = self.source_of(copy.entry)
+        if isinstance(source, StorageEnd):
+            with ContentsOrigin(StorageContents(storage=source.storage)).opened(copy, blob) as bytes_of:
+                yield bytes_of
+        elif isinstance(source, RegistryEnd):
+            leaf = next(leaf for leaf in copy.closure.leaves if blob in leaf.blobs)
+            remote = Remote(registry=source.registry, repository=copy.entry.source.repository, reference=leaf.digest)
+            # both turns at once, in the order that all take them in, or two copies might wait for each other
+            with self.proxies.skopeo.gates.turns((source.registry, self.dest), 1):
+                yield _StreamBytes(self.proxies, remote, blob)
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamBytes:
+    proxies: ImageProxies
+    source: Remote
+    blob: Descriptor
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self.proxies.turn(self.source, 1) as proxy:
+            for _blob, data in proxy.blobs(self.source, (self.blob,)):
+                yield data
+
+    def is_right(self) -> bool:
+        return True  # skopeo has hashed them: it ends with an error otherwise
+
+
+def damaged(copy: Copy, blob: Descriptor) -> IntegrityError:
     return IntegrityError(
         f"{copy.entry.dest}: blob {blob.digest} is damaged at the source",
         hint="regwrap verify names all that is damaged; copy the bundle again",
@@ -193,7 +279,7 @@ def _damaged(copy: Copy, blob: Descriptor) -> IntegrityError:
 
 def _named(error: ToolError, copy: Copy) -> ToolError:
     message = f"{copy.entry.dest}: {error.message}"
-    return ToolError(message, detail=error.detail, hint=error.hint, transient=error.transient)
+    return ToolError(message, detail=error.detail, hint=error.hint, transient=error.transient, host=error.host)
 
 
 def _refused(what: str, host: str, status: int, said: bytes) -> ToolError:

@@ -171,7 +171,8 @@ def plan_text(plan: Plan) -> str:
     rows += [("fail", u.entry, "", u.error) for u in plan.unseen]
     lines = table([(action, _arrow(entry), size, reason) for action, entry, size, reason in rows])
     total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} there already"
-    return "\n".join([*lines, total + (f", {len(plan.unseen)} can't be had" if plan.unseen else "")])
+    way = [f"engine: {plan.way.engine} ({plan.way.why})"] if plan.way and plan.copies else []
+    return "\n".join([*lines, *way, total + (f", {len(plan.unseen)} can't be had" if plan.unseen else "")])
 
 
 def _arrow(entry: ImageEntry) -> str:

@@ -179,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fail(self, fault: Fault) -> None:
         kind: Kind = fault.kind
+        # the body of the request is not read, and would be taken for the next one
+        self.close_connection = self.close_connection or self.headers.get("Content-Length", "0") != "0"
         if kind == "silent":
             self.close_connection = True
             self.proxy.ending.wait(60)

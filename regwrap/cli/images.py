@@ -13,6 +13,7 @@ from regwrap import report
 from regwrap.cli.options import (
     ArchiveOption,
     ConfigOption,
+    EngineOption,
     HistoryOption,
     JobsOption,
     JsonOption,
@@ -49,6 +50,7 @@ def sync(
     source: SourceOption = None,
     archive: ArchiveOption = None,
     jobs: JobsOption = None,
+    engine: EngineOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and why.")] = False,
     hashed: Annotated[
         bool, typer.Option("--hash", help="Read every blob in the archive; what is damaged is sent again.")
@@ -73,7 +75,7 @@ def sync(
     if dry_run and (lock or report_file or junit):
         raise UsageError("--dry-run writes nothing: it goes with no --lock, --report or --junit")
     settings, part = (
-        load(config, source, archive, jobs),
+        load(config, source, archive, jobs, engine=engine),
         _shard_of(shard),
     )
     lock_used = lock_of(images_list, lock_file, locked=locked or lock)
@@ -232,6 +234,7 @@ def release(
     source: SourceOption = None,
     archive: ArchiveOption = None,
     jobs: JobsOption = None,
+    engine: EngineOption = None,
     locked: LockedOption = False,
     lock_file: LockFileOption = None,
     report_file: ReportOption = None,
@@ -242,7 +245,7 @@ def release(
     json: JsonOption = False,
 ) -> None:
     """Sync, package and verify. Writes FILE, FILE.sha256 and the facts of the run beside it."""
-    settings = load(config, source, archive, jobs)
+    settings = load(config, source, archive, jobs, engine=engine)
     files = RecordFiles.now("release", images_list, None, report_file, junit)
     synced = list[SyncReport]()
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:

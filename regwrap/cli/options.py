@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from regwrap.plan import Engine
+
 ListArgument = Annotated[str, typer.Argument(metavar="IMAGES.LIST", help="The list of images; - reads standard input.")]
 ConfigOption = Annotated[
     Path | None,
@@ -39,6 +41,10 @@ StockArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE.TAR|STORAGE", help="A bundle, or a storage's root directory.")
 ]
 JobsOption = Annotated[int | None, typer.Option("--jobs", "-j", min=1, max=64, help="Images at the same time.")]
+EngineOption = Annotated[
+    Engine | None,
+    typer.Option("--engine", help="How blobs travel: skopeo's pipes (stream), a skopeo per image, or skopeo sync."),
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The bundle to write.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each program as it is started (redacted).")]

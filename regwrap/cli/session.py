@@ -44,6 +44,7 @@ class Session:
             timeouts=config.timeouts,
             environment=config.environment,
             listener=self.listener(),
+            engine=config.engine,
         )
 
     def listener(self) -> Listener:
@@ -87,8 +88,9 @@ def load(
     archive: str | None = None,
     jobs: int | None = None,
     upper: Path | None = None,
+    engine: str | None = None,
 ) -> Config:
-    flags = Flags(config=config, source=source, archive=archive, jobs=jobs, upper=upper)
+    flags = Flags(config=config, source=source, archive=archive, jobs=jobs, upper=upper, engine=engine)
     return load_config(flags, environ=os.environ, cwd=Path.cwd())
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from regwrap.plan import Engine
 from regwrap.storage.lock import locked_storage
 from regwrap.sync import Events
 from regwrap.tools.access import Place, Timeouts
@@ -38,6 +39,7 @@ class Job:
     timeouts: Timeouts
     environment: tuple[tuple[str, str], ...]
     listener: Listener
+    engine: Engine = Engine.AUTO
 
     @contextmanager
     def locked(self, root: Path, *, exclusive: bool, untouched: bool = False) -> Iterator[int | None]:

@@ -20,7 +20,7 @@ from regwrap.pipeline.bring import SyncResult
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.job import Job, Listener
 from regwrap.plan import Observed, Unseen, make_plan
-from regwrap.publish import Naming, PushCarrier, Whereabouts, entry_of, renamed
+from regwrap.publish import ContentsOrigin, Naming, PushCarrier, Whereabouts, entry_of, renamed
 from regwrap.serve.contents import BundleContents, Contents, StorageContents
 from regwrap.serve.server import ServeOptions, served_contents
 from regwrap.storage.store import Storage, real_root
@@ -194,7 +194,7 @@ def _push(pushing: _Pushing, entries: tuple[ImageEntry, ...], *, dry_run: bool) 
     with ExitStack() as stack:
         by_skopeo = RegistryCarrier(dest=dest, served=_Loopback(contents=contents, stack=stack))
         carrier = PushCarrier(
-            contents=contents, registry=by_skopeo, whereabouts=whereabouts, stopping=job.retry.stopping
+            origin=ContentsOrigin(contents), registry=by_skopeo, whereabouts=whereabouts, stopping=job.retry.stopping
         )
         job.listener.watch(carrier.bytes_under_way)
         report = run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener.events)

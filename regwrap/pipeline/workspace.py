@@ -19,7 +19,8 @@ from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, Tool
 from regwrap.imagelist import ImageList
 from regwrap.model import Digest
 from regwrap.observe import StorageEnd
-from regwrap.pipeline.bring import Increment, Target, bring_images
+from regwrap.pipeline.bring import bring_images
+from regwrap.pipeline.carriers import Increment, Target
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.job import Job
 from regwrap.pipeline.scratch import overlay_directory

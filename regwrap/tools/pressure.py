@@ -92,10 +92,26 @@ class HostGate:
     clock: Callable[[], float] = time.monotonic
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _last: str = ""
+    _mine: threading.local = field(default_factory=threading.local)
 
     @contextmanager
     def turn(self, weight: int = 1) -> Iterator[float]:
-        """Wait for a turn, and hold it for the block; yields when it began. Raises HostDownError."""
+        """Wait for a turn, and hold it for the block; yields when it began. Raises HostDownError.
+
+        A thread that has one already goes on with it, or it would wait for itself.
+        """
+        if getattr(self._mine, "has_turn", False):
+            yield self.clock()
+            return
+        self._mine.has_turn = True
+        try:
+            with self._taken(weight) as started:
+                yield started
+        finally:
+            self._mine.has_turn = False
+
+    @contextmanager
+    def _taken(self, weight: int) -> Iterator[float]:
         with self._changed:
             while (delay := self._delay(weight)) > 0:
                 self._changed.wait(min(delay, _LOOK_SECONDS))

@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -173,6 +173,34 @@ class Skopeo:
         good = result.exit_code == 0 or is_absent(result.stderr)
         self.tell(remotes, "" if good else fatal_text(result.stderr), started)
         return result
+
+    def sync(self, source: Registry, images: Mapping[str, Sequence[str]], dest: Registry, prefix: str) -> None:
+        """Copy tags of repositories to `prefix`/(the last part of their name), one after the other.
+
+        Raises ToolError, with the rest copied; exit 0 proves nothing.
+        """
+        own = Path(tempfile.mkdtemp(prefix="sync-", dir=self.home))
+        settings: dict[str, object] = {"tls-verify": source.tls_verify, "images": images}
+        if source.cert_dir:
+            settings["cert-dir"] = os.fspath(source.cert_dir)
+        (own / "images.yaml").write_text(json.dumps({source.host: settings}), encoding="utf-8")  # YAML has JSON in it
+        args = (
+            "sync", "--src", "yaml", "--dest", "docker", "--keep-going",
+            "--retry-times", "0", "--all", "--preserve-digests",
+            *_side("src-", source),
+            *_side("dest-", dest),
+            "--", f"{own}/images.yaml", "/".join(part for part in (dest.host, prefix) if part),
+        )  # fmt: skip
+        remotes = (
+            *(Remote(registry=source, repository=name, reference="") for name in images),
+            *(Remote(registry=dest, repository=f"{prefix}/{name.rpartition('/')[2]}".removeprefix("/"), reference="")
+              for name in images),
+        )  # fmt: skip
+        result = self._run(remotes, args, inherit=())
+        if result.exit_code != 0:
+            raise failure(
+                f"could not sync {len(images)} repositories of {source.host}", fatal_text(result.stderr), remotes
+            )
 
     @contextmanager
     def image_proxy(self, registry: Registry, repositories: Iterable[str], channel: int) -> Iterator[Server]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.errors import ToolError
+from regwrap.errors import ToolError, UsageError
 from regwrap.imagelist import ImageList, parse_images
 from regwrap.model import OCI_MANIFEST, Digest
 from regwrap.pipeline.bring import SyncResult, sync_images
 from regwrap.pipeline.job import Job, Listener
-from regwrap.plan import Copy, Reason
+from regwrap.plan import Copy, Engine, Reason
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from regwrap.sync import Copied, Failed, SyncReport
@@ -194,10 +194,14 @@ def assert_served(host: str, images: Mapping[str, Image]) -> None:
 # --- what arrives
 
 
-def test_every_kind_of_image_arrives_with_its_digest(serve: Serve, loopback_registry: StartRegistry) -> None:
+@pytest.mark.parametrize("engine", [Engine.AUTO, Engine.COPY])
+def test_every_kind_of_image_arrives_with_its_digest(
+    serve: Serve, loopback_registry: StartRegistry, engine: Engine
+) -> None:
     served = serve(ALL_KINDS)
-    report = served.bench.synced(*ALL_KINDS)
+    report = served.bench.changed(engine=engine).synced(*ALL_KINDS)
     assert len(report.copied) == len(ALL_KINDS)
+    assert report.sent == sum({Digest.of(b): len(b) for image in ALL_KINDS.values() for b in image.blobs}.values())
     assert storage_problems(served.bench.archive) == set()
     assert_served(loopback_registry(served.bench.archive).host, ALL_KINDS)
     assert not (served.bench.archive / ".regwrap/sync").exists()
@@ -259,28 +263,116 @@ def tag_of(root: Path, name: str) -> Digest | None:
 PUSHABLE = {name: ALL_KINDS[name] for name in ("k/oci:1", "k/docker:1", "k/index:1", "k/list:1", "k/chart:1")}
 
 
+@pytest.mark.parametrize("engine", [Engine.AUTO, Engine.COPY, Engine.SYNC])
 @pytest.mark.parametrize("from_storage", [False, True])
 def test_into_a_registry_digests_are_proved(
-    tmp_path: Path, loopback_registry: StartRegistry, from_storage: bool
+    tmp_path: Path, loopback_registry: StartRegistry, from_storage: bool, engine: Engine
 ) -> None:
     root = make_storage(tmp_path / "source", PUSHABLE)
     source = in_directory(root) if from_storage else at(loopback_registry(root).host)
     dest = loopback_registry(tmp_path / "dest")
-    bench = make_bench(tmp_path, source, at(dest.host))
+    bench = make_bench(tmp_path, source, at(dest.host)).changed(engine=engine)
     report = bench.synced(*PUSHABLE)
     assert len(report.copied) == len(PUSHABLE)
     assert_served(dest.host, PUSHABLE)
+    assert storage_problems(dest.root) == set()
     assert len(bench.synced(*PUSHABLE).skipped) == len(PUSHABLE)
 
 
-def test_what_skopeo_cannot_push_is_refused_and_the_rest_goes_on(
+def test_from_storage_to_registry_the_files_are_sent_and_skopeo_does_not_run(
     tmp_path: Path, loopback_registry: StartRegistry
 ) -> None:
     root = make_storage(tmp_path / "source", ALL_KINDS)
+    dest = loopback_registry(tmp_path / "dest")
+    bench = make_bench(tmp_path, in_directory(root), at(dest.host))
+    bench.synced(*ALL_KINDS)
+    assert_served(dest.host, ALL_KINDS)
+    assert bench.skopeos == []
+
+
+def test_within_one_registry_nothing_is_sent(serve: Serve) -> None:
+    served = serve({"a/b:1": big_image("one", 300_000)})
+    same = replace(at(served.host), registry=replace(at(served.host).registry, max_connections=1))  # type: ignore[type-var]
+    bench = served.bench.changed(source=same, archive=same)
+    assert bench.synced("a/b:1 => c/d:2").sent == 0
+    assert bench.skopeos == []
+    assert_served(served.host, {"c/d:2": big_image("one", 300_000)})
+
+
+# --- batches of skopeo sync
+
+
+def test_images_of_one_directory_come_with_one_skopeo(tmp_path: Path, loopback_registry: StartRegistry) -> None:
+    images = {f"team/{name}:1": make_image(name) for name in "abcd"} | {"other/e:1": make_image("e")}
+    source = loopback_registry(make_storage(tmp_path / "source", images)).host
+    dest = loopback_registry(tmp_path / "dest")
+    bench = make_bench(tmp_path, at(source), at(dest.host)).changed(engine=Engine.SYNC)
+    assert len(bench.synced(*images).copied) == len(images)
+    assert_served(dest.host, images)
+    assert [" sync " in command for command in bench.skopeos].count(True) == 1
+    assert [" copy " in command for command in bench.skopeos].count(True) == 1
+
+
+def test_names_that_skopeo_sync_would_mix_up_stay_apart(tmp_path: Path, loopback_registry: StartRegistry) -> None:
+    images = {
+        "a/x:1": make_image("ax"),
+        "b/x:1": make_image("bx"),
+        "a/y:1": make_image("ay"),
+        "b/y:1": make_image("by"),
+    }
+    source = loopback_registry(make_storage(tmp_path / "source", images)).host
+    dest = loopback_registry(tmp_path / "dest")
+    lines = ("a/x:1 => p/x:1", "b/x:1 => p/z:1", "a/y:1 => p/y:1", "b/y:1 => p/y:2")
+    make_bench(tmp_path, at(source), at(dest.host)).changed(engine=Engine.SYNC).synced(*lines)
+    wanted = {"p/x:1": "a/x:1", "p/z:1": "b/x:1", "p/y:1": "a/y:1", "p/y:2": "b/y:1"}
+    assert_served(dest.host, {name: images[origin] for name, origin in wanted.items()})
+
+
+def test_a_batch_that_brings_a_moved_tag_is_put_right(tmp_path: Path, loopback_registry: StartRegistry) -> None:
+    old, new, other = make_image("old"), make_image("new"), make_image("other")
+    root = make_storage(tmp_path / "source", {"a/x:1": old, "a/y:1": other})
+    make_storage(root, {"a/x:1": new})
+    dest = loopback_registry(tmp_path / "dest")
+    bench = make_bench(tmp_path, at(loopback_registry(root).host), at(dest.host)).changed(engine=Engine.SYNC)
+    images = listed("a/x:1", "a/y:1")
+    locked = tuple(
+        replace(entry, source=replace(entry.source, digest=image.top), locked=True)
+        for entry, image in zip(images.entries, (old, other), strict=True)
+    )
+    report = sync_images(bench.job, replace(images, entries=locked), hashed=False, dry_run=False).report
+    assert report is not None
+    assert [failed.error for failed in report.failed] == []
+    assert_served(dest.host, {"a/x:1": old, "a/y:1": other})
+
+
+def test_a_batch_that_fails_fails_only_what_can_not_be_had(tmp_path: Path, loopback_registry: StartRegistry) -> None:
+    images = {f"a/{name}:1": make_image(name) for name in "xyz"}
+    root = make_storage(tmp_path / "source", images)
+    (root / layout.blob_path(Digest.of(images["a/y:1"].blobs[1]))).unlink()
+    dest = loopback_registry(tmp_path / "dest")
+    bench = make_bench(tmp_path, at(loopback_registry(root).host), at(dest.host)).changed(engine=Engine.SYNC)
+    report = bench.report(*images)
+    assert [str(failed.entry.dest) for failed in report.failed] == ["a/y:1"]
+    assert_served(dest.host, {name: images[name] for name in ("a/x:1", "a/z:1")})
+
+
+def test_the_engine_sync_does_not_go_into_a_storage(serve: Serve) -> None:
+    served = serve({"a/b:1": make_image("one")})
+    with pytest.raises(UsageError, match="from registry to registry"):
+        served.bench.changed(engine=Engine.SYNC).sync("a/b:1")
+
+
+@pytest.mark.parametrize(
+    ("engine", "refused"), [(Engine.COPY, ["k/nested:1", "k/index:1"]), (Engine.STREAM, ["k/index:1"])]
+)
+def test_what_can_not_be_pushed_is_refused_and_the_rest_goes_on(
+    tmp_path: Path, loopback_registry: StartRegistry, engine: Engine, refused: list[str]
+) -> None:
+    root = make_storage(tmp_path / "source", ALL_KINDS)
     bench = make_bench(tmp_path, at(loopback_registry(root).host), at(loopback_registry(tmp_path / "dest").host))
-    report = bench.report("k/nested:1", "k/index:1 platform=linux/amd64", "k/oci:1")
-    assert [str(failed.entry.dest) for failed in report.failed] == ["k/nested:1", "k/index:1"]
-    assert [str(copied.copy.entry.dest) for copied in report.copied] == ["k/oci:1"]
+    report = bench.changed(engine=engine).report("k/nested:1", "k/index:1 platform=linux/amd64", "k/oci:1")
+    assert [str(failed.entry.dest) for failed in report.failed] == refused
+    assert "k/oci:1" in [str(copied.copy.entry.dest) for copied in report.copied]
 
 
 # --- what can't be had
