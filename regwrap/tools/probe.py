@@ -7,12 +7,14 @@ A digest in a header is a claim; what matters is hashed by the caller.
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
 
+from regwrap.errors import ToolError
 from regwrap.model import MAX_MANIFEST_BYTES, Digest, ParseError
 from regwrap.tools.access import Registry
 from regwrap.tools.credentials import UnsureError
@@ -111,6 +113,14 @@ class Probe:
         location = answer.headers.get("Location", "")
         if answer.status != 202 or not location:
             return answer.status, answer.data
+        try:
+            return self._upload_to(location, path, repository, digest, body)
+        except ToolError:
+            with suppress(ToolError, UnsureError):
+                self._cancel_upload(location, repository)
+            raise
+
+    def _upload_to(self, location: str, path: str, repository: str, digest: Digest, body: Body) -> tuple[int, bytes]:
         url = urlsplit(self._transport.absolute(path, location))
         query = f"{url.query}&{urlencode({'digest': f'{digest}'})}".removeprefix("&")
         if url.netloc == self.registry.host:  # by the scheme that works: what ends TLS in front may not know it
@@ -131,6 +141,7 @@ class Probe:
         return answer.status, answer.data
 
     def _cancel_upload(self, location: str, key: str) -> None:
+        """A registry keeps what was sent of an upload for a week; told so, it forgets it."""
         parts = urlsplit(location)
         if parts.netloc in {"", self.registry.host} and parts.path.startswith("/v2/"):
             path = f"{parts.path}?{parts.query}" if parts.query else parts.path

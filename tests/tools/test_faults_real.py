@@ -25,6 +25,9 @@ LAYER = Digest.of(IMAGES["a/one:1"].blobs[1])
 ONE_LAYER = f"GET .*{LAYER.hex}"
 
 
+PATIENT = Timeouts(stall=20, copy=60, request=10, lock=5)
+
+
 @dataclass(frozen=True)
 class Ends:
     """`source` and `dest` are proxies in front of two registries; `bench` syncs from one to the other, `into` an
@@ -113,6 +116,13 @@ def test_a_blob_that_breaks_off_is_ended_and_tried_again(ends: StartEnds, kind: 
     started.assert_all_arrived()
 
 
+def test_an_upload_whose_source_breaks_off_is_cancelled(ends: StartEnds) -> None:
+    started = ends(source=(Fault("cut", ONE_LAYER, at=100_000),))
+    few = started.bench.changed(retry=RetryPolicy(attempts=2, wait=0.01, max_wait=0.02))
+    assert [str(failed.entry.dest) for failed in few.report(*IMAGES).failed] == ["a/one:1"]
+    assert len(started.dest.asked("DELETE .*a/one/blobs/uploads/")) == 2
+
+
 @pytest.mark.parametrize("pattern", [ONE_LAYER, "GET .*one/manifests/"])
 def test_wrong_bytes_for_a_digest_are_not_taken(ends: StartEnds, pattern: str) -> None:
     started = ends(source=(Fault("flip", pattern),))
@@ -183,7 +193,7 @@ def test_every_byte_is_sent_once_from_registry_to_registry(ends: StartEnds) -> N
     images = many(16, base)
     images |= {f"app/{n}:1": make_image(f"a{n}", layers=[base, middle, make_layer(f"app{n}")]) for n in range(16)}
     started = ends(images=images)
-    report = started.bench.changed(jobs=16).synced(*images)
+    report = started.bench.changed(jobs=16, timeouts=PATIENT).synced(*images)
     unique = unique_bytes(images)
     blobs = {p: n for p, n in started.source.sent.items() if "/blobs/" in p}
     received = sum(n for path, n in started.dest.received.items() if "/blobs/" in path)
