@@ -132,6 +132,7 @@ def test_a_plan_as_json() -> None:
         "unseen": [
             {"entry": {"source": "a/no:1", "dest": "a/no:1", "line": 1}, "error": "absent", "hint": "", "down": ""}
         ],
+        "way": None,
     }
 
 
