@@ -139,9 +139,7 @@ def push_place(text: str, config: Config) -> tuple[Registry, str]:
     """The registry and the prefix of `NAME[/PREFIX]` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
     scheme, separator, rest = text.rpartition("://")
     name, _, prefix = rest.partition("/")
-    prefix = prefix.rstrip("/")
-    if prefix and not is_repository(prefix):
-        raise UsageError(f"{shown(prefix)} can't stand in front of a repository's name: lower case, parts with /")
+    prefix = _checked_prefix(prefix)
     named = {place.name: place for place in config.registries}
     if separator or name not in named:
         if not separator and not ("." in name or ":" in name or name == "localhost"):
@@ -155,6 +153,25 @@ def push_place(text: str, config: Config) -> tuple[Registry, str]:
     return place.registry, prefix
 
 
+def listed_place(text: str, config: Config, *, base: Path, home: Path) -> tuple[Place, str]:
+    """The place and the prefix of `NAME[/PREFIX]`, `DIR` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
+    name, _, prefix = text.partition("/")
+    place = next((place for place in config.registries if place.name == name), None)
+    if place is None and (text.startswith((".", "/", "~")) or is_there(base / text, Path.is_dir)):
+        return place_of(text, config, base=base, home=home), ""
+    if place is None:
+        registry, prefix = push_place(text, config)
+        return Place(name=registry.host, registry=registry), prefix
+    return place, _checked_prefix(prefix)
+
+
+def _checked_prefix(text: str) -> str:
+    prefix = text.rstrip("/")
+    if prefix and not is_repository(prefix):
+        raise UsageError(f"{shown(prefix)} can't stand in front of a repository's name: lower case, parts with /")
+    return prefix
+
+
 def _layout(text: str, base: Path, home: Path) -> LayoutRef:
     try:
         ref = LayoutRef.parse(text)
@@ -165,7 +182,7 @@ def _layout(text: str, base: Path, home: Path) -> LayoutRef:
 
 def _place_of_url(url: str, config: Config) -> Place:
     """The place of a host; http:// or https:// in front of it counts more than what is configured."""
-    scheme, host = _parse_url(url)
+    scheme, host = parse_url(url)
     registry, is_http = registry_for(config, host), scheme == "http"
     place = next((p for p in config.registries if p.registry == registry), Place(name=host, registry=registry))
     if scheme and registry.plain_http != is_http:
@@ -236,7 +253,7 @@ def _read_registries(root: Section, authfile: Path | None) -> tuple[Place, ...]:
 
 def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
     section.expect_keys(("url", "storage", "authfile", "tls_verify", "cert_dir", *_BUDGET))
-    scheme, host = section.get("url", _parse_url, ("", ""))
+    scheme, host = section.get("url", parse_url, ("", ""))
     storage = section.path("storage")
     tls_verify = section.get("tls_verify", a_switch, None)
     own_authfile = section.path("authfile", Path.is_file, "file")
@@ -324,7 +341,7 @@ _prefix: Final = parser_of(
 _pace: Final = parser_of((int, float), "a number from 0.01 to 10000", lambda number: 0.01 <= number <= 10000)
 
 
-def _parse_url(value: object) -> tuple[str, str]:
+def parse_url(value: object) -> tuple[str, str]:
     """`[http://|https://|docker://]HOST[:PORT]` as scheme (empty where TLS is left open) and host."""
     url = a_text(value)
     if "@" in url:  # and the url is not shown: errors end up in logs

@@ -19,9 +19,11 @@ class ExitCode(IntEnum):
 
 
 class RegwrapError(Exception):
-    """An error the user can act on: `message` says what happened, `detail` what the tool said, `hint` what to do."""
+    """An error the user can act on: `message` says what happened, `detail` what the tool said, `hint` what to do.
+    `advice` is what to do where nothing better is known."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.TOOL
+    advice: ClassVar[str] = "put that right and run it again: what is done is not done twice"
 
     def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -37,12 +39,14 @@ class UsageError(RegwrapError):
     """Bad input from the user: a list, the configuration, an option, a refused overwrite."""
 
     exit_code = ExitCode.USAGE
+    advice = "regwrap COMMAND --help says what is expected, with examples"
 
 
 class ImagesFailedError(RegwrapError):
     """Some listed images could not be had; the message names each of them."""
 
     exit_code = ExitCode.IMAGES_FAILED
+    advice = "compare these images with what the source has: regwrap sync LIST --dry-run looks and brings nothing"
 
 
 class ToolError(RegwrapError):
@@ -50,6 +54,7 @@ class ToolError(RegwrapError):
     whose fault it was, where that is known."""
 
     exit_code = ExitCode.TOOL
+    advice = "run it again: what is done is not done twice; regwrap doctor says what this machine lacks"
 
     def __init__(
         self, message: str, *, detail: str = "", hint: str = "", transient: bool = False, host: str = ""
@@ -67,6 +72,9 @@ class IntegrityError(RegwrapError):
     """Bytes are not what their digest, size or format says. `problems` are all that were found, a line each."""
 
     exit_code = ExitCode.INTEGRITY
+    advice = (
+        "a bundle is made or sent again; an archive is mended by regwrap sync --hash; regwrap verify finds the rest"
+    )
 
     def __init__(self, message: str, *, detail: str = "", hint: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(message, detail=detail, hint=hint)
@@ -83,3 +91,13 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"signal {signum}")
         self.signum = signum
+
+
+def error_text(error: RegwrapError) -> str:
+    """What happened, what the tool said, what to do."""
+    problems = error.problems if isinstance(error, IntegrityError) else ()
+    detail = error.detail.strip()
+    lines = [f"regwrap: {error.message}" + (f": {detail}" if detail and "\n" not in detail else "")]
+    lines += [f"  {line}" for line in detail.splitlines()] if "\n" in detail else []
+    lines += [f"  {problem}" for problem in problems]
+    return "\n".join([*lines, f"  -> {error.hint or error.advice}"])

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 
 from regwrap.errors import UsageError
 from regwrap.listformats.document import is_document, read_document
-from regwrap.listformats.found import ListedImage
+from regwrap.listformats.found import ListedImage, untagged_tag
 from regwrap.model import ImageRef, ParseError, Platform, is_repository
 
 MAX_LIST_BYTES: Final = 16 * 1024 * 1024
@@ -104,6 +104,18 @@ def parse_images(data: bytes, name: str, rewrite: Rewrite = HOST_IS_DROPPED) -> 
 def failed_list(entries: Iterable[ImageEntry]) -> str:
     """The lines of `entries`, as a list that can be tried again."""
     return "".join(f"{entry.text}\n" for entry in entries)
+
+
+def list_text(images: Iterable[ImageRef], heading: str) -> str:
+    """A list of these images, below a comment. One with a digest alone goes under the tag that such images get."""
+    lines = [f"# {heading}", *(_image_line(image) for image in images)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _image_line(image: ImageRef) -> str:
+    if image.tag or not image.digest:
+        return f"{image}"
+    return f"{image} => {image.repository}:{untagged_tag(image.digest)}"
 
 
 def need_source(images: ImageList) -> tuple[ImageEntry, ...]:

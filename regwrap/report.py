@@ -18,7 +18,7 @@ from regwrap.convert.export import ExportReport
 from regwrap.convert.take import ImportReport
 from regwrap.deploy import DeployReport
 from regwrap.doctor import DoctorReport
-from regwrap.errors import IntegrityError, RegwrapError, ToolError
+from regwrap.errors import ToolError
 from regwrap.examine import Inspection, VerifyReport
 from regwrap.imagelist import ImageEntry
 from regwrap.lockfile import Change
@@ -344,17 +344,6 @@ def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Columns as wide as their widest text, two blanks between, nothing behind the last."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def error_text(error: RegwrapError) -> str:
-    """What happened, what the tool said, what to do."""
-    problems = error.problems if isinstance(error, IntegrityError) else ()
-    detail = error.detail.strip()
-    lines = [f"regwrap: {error.message}" + (f": {detail}" if detail and "\n" not in detail else "")]
-    lines += [f"  {line}" for line in detail.splitlines()] if "\n" in detail else []
-    lines += [f"  {problem}" for problem in problems]
-    lines += [f"  -> {error.hint}"] if error.hint else []
-    return "\n".join(lines)
 
 
 def to_json(result: object) -> str:

@@ -41,7 +41,6 @@ def deploy(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Merge a bundle into a registry's storage. All is checked first; blobs go in first, tags last."""
     settings = load(config)
     with opened_session(quiet=quiet) as session:
         session.progress.expect("deploy", bundle.stat().st_size if bundle.is_file() else 0)
@@ -76,7 +75,6 @@ def push(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Push a bundle into any registry, straight from the tar. What is there already is not sent again."""
     settings = load(config, None, None, jobs)
     registry, prefix = push_place(dest, settings)
     naming = Naming(prefix=prefix, flat=flat)
@@ -109,10 +107,6 @@ def serve(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Serve a bundle as a read-only registry, in place, until Ctrl-C. Prints its URL when it is ready.
-
-    docker and skopeo pull from it; nothing is unpacked or copied. GET /v2/ says whether it is there.
-    """
     host, port = parse_address(addr)
     tls, login = read_certificate(tls_cert, tls_key), read_htpasswd(htpasswd) if htpasswd else None
     if not insecure:
@@ -139,7 +133,6 @@ def verify(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Prove that a bundle or a storage is whole. Every link, every manifest, every blob's size and sha256."""
     with opened_session(quiet=quiet) as session:
         entries = None
         if images_list is not None:  # only its rewrite: and images: count here
@@ -162,6 +155,5 @@ def _bytes_of(target: Path) -> int:
 def inspect(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")], json: JsonOption = False
 ) -> None:
-    """Show what is in a bundle. Images, platforms, digests, sizes, and what each alone adds."""
     result = inspect_bundle(bundle)
     show(result, report.inspect_text(result), json=json)

@@ -71,7 +71,6 @@ def sync(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Bring the listed images into the archive. What is there already is not sent again."""
     if dry_run and (lock or report_file or junit):
         raise UsageError("--dry-run writes nothing: it goes with no --lock, --report or --junit")
     settings, part = (
@@ -112,10 +111,6 @@ def lock(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write down what each image is now, by digest. And what the rules of the configuration mean today.
-
-    The lock is a list too, one line an image, made for git diff.
-    """
     settings, part, path = (
         load(config, source, archive, jobs),
         _shard_of(shard),
@@ -174,7 +169,6 @@ def package(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write one bundle with exactly the listed images. From a storage that is only read."""
     settings = load(config, source, history, jobs, upper)
     options = PackageOptions(hashed=hashed, strategy=strategy, upper=settings.scratch)
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
@@ -198,11 +192,6 @@ def workspace(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Serve the listed images on top of a storage that is only read. Until Ctrl-C, or while COMMAND runs.
-
-    A registry on loopback takes pushes too; blobs of the history are there already for the listed repositories. All
-    that was added is gone at the end, unless COMMAND has packed it.
-    """
     settings = load(config, source, history, jobs, upper)
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
         images = unlocked_list(images_list, settings, session.progress)
@@ -244,7 +233,6 @@ def release(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Sync, package and verify. Writes FILE, FILE.sha256 and the facts of the run beside it."""
     settings = load(config, source, archive, jobs, engine=engine)
     files = RecordFiles.now("release", images_list, None, report_file, junit)
     synced = list[SyncReport]()

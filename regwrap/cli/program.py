@@ -1,4 +1,4 @@
-"""The program: its commands in the order of the pipeline, its signals, and errors as text and exit codes.
+"""The program: its signals, and errors as text and exit codes.
 
 Only here are errors turned into text: a RegwrapError has an exit code of its own, an OSError is the disk's word, an
 interruption is one line, and anything else is a bug with its traceback.
@@ -11,61 +11,22 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import Final
 
 import typer
 
-from regwrap import __version__, report
-from regwrap.cli import bundles, images, reports, storages
-from regwrap.errors import ExitCode, Interrupted, RegwrapError
-
-_EPILOG: Final = (
-    "Exit codes: 0 done, 1 some images failed, 2 usage or configuration, 3 a program, the network or the disk failed,"
-    " 4 damaged data, 70 a bug, 130 or 143 interrupted."
-)
-_COMMANDS: Final[tuple[tuple[str, Callable[..., None]], ...]] = (
-    ("sync", images.sync),
-    ("lock", images.lock),
-    ("package", images.package),
-    ("release", images.release),
-    ("workspace", images.workspace),
-    ("deploy", bundles.deploy),
-    ("push", bundles.push),
-    ("serve", bundles.serve),
-    ("verify", bundles.verify),
-    ("inspect", bundles.inspect),
-    ("bake", storages.bake),
-    ("export", storages.export),
-    ("import", storages.import_),
-    ("gc", storages.gc),
-    ("doctor", reports.doctor),
-)
-
-
-def make_app() -> typer.Typer:
-    """All commands. Each has the exit codes at the end of its help."""
-    app = typer.Typer(
-        name="regwrap",
-        help="Turn an images.list into one install package for registries without internet.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback(epilog=_EPILOG)(reports.common)
-    for name, command in _COMMANDS:
-        app.command(name, epilog=_EPILOG)(command)
-    on_reports = typer.Typer(help="Show and merge what sync --report has written.", no_args_is_help=True)
-    on_reports.command("show", epilog=_EPILOG)(reports.show_report)
-    on_reports.command("merge", epilog=_EPILOG)(reports.merge_reports)
-    app.add_typer(on_reports, name="report")
-    return app
+from regwrap import __version__
+from regwrap.cli.app import make_app, typed_words
+from regwrap.errors import ExitCode, Interrupted, RegwrapError, error_text
 
 
 def main() -> None:
     """The program: exit codes as in `errors.ExitCode`, 128 + n after signal n."""
     _handle_signals()
-    sys.exit(exit_code_of(make_app()))
+    sys.exit(exit_code_of(_run))
+
+
+def _run() -> None:
+    make_app(typed_words(sys.argv[1:], os.environ))()
 
 
 def exit_code_of(run: Callable[[], object]) -> int:
@@ -99,7 +60,7 @@ def _told(error: BaseException) -> int:
     if isinstance(error, OSError):
         error = _disk_error(error)
     if isinstance(error, RegwrapError):
-        typer.echo(report.error_text(error), err=True)
+        typer.echo(error_text(error), err=True)
         return error.exit_code
     text = "".join(traceback.format_exception(error))
     typer.echo(f"{text}regwrap: this is a bug in regwrap {__version__}; please report it", err=True)

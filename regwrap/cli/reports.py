@@ -1,15 +1,15 @@
-"""Commands on reports of runs, and on the machine: report show, report merge, doctor, --version."""
+"""Commands on reports of runs, and on the machine: report show, report merge, doctor."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from regwrap import __version__, report
+from regwrap import report
 from regwrap.cli.options import ArchiveOption, ConfigOption, JsonOption, JunitOption
 from regwrap.cli.outcome import show, write_record
 from regwrap.cli.session import load, opened_session
-from regwrap.doctor import examine_machine, tool_versions
+from regwrap.doctor import examine_machine
 from regwrap.errors import ExitCode, UsageError
 from regwrap.record.run import FAILED, merge, parse_record
 from regwrap.record.text import record_text
@@ -18,7 +18,6 @@ from regwrap.record.text import record_text
 def show_report(
     file: Annotated[Path, typer.Argument(metavar="REPORT.JSON", help="What sync --report has written.")],
 ) -> None:
-    """Show a report as text. Exit code 1 if an image failed."""
     record = parse_record(_bytes_in(file), f"{file}")
     typer.echo(record_text(record))
     if record.having(FAILED):
@@ -32,7 +31,6 @@ def merge_reports(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The report to write.")],
     junit: JunitOption = None,
 ) -> None:
-    """Make one report of several. Where an image is in more than one, the last outcome counts."""
     record = merge([parse_record(_bytes_in(file), f"{file}") for file in files])
     write_record(record, output, junit)
     typer.echo(f"{output}: {len(record.images)} images of {len(files)} reports")
@@ -46,28 +44,9 @@ def _bytes_in(file: Path) -> bytes:
 
 
 def doctor(archive: ArchiveOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Say whether this machine can do it. And what to install, for which command."""
     settings = load(config, None, archive)
     with opened_session(quiet=True) as session:
         result = examine_machine(session.runner, archive=settings.archive.storage, scratch=session.scratch.parent)
     show(result, report.doctor_text(result), json=json)
     if not result.ok:
         raise typer.Exit(ExitCode.TOOL)
-
-
-def _show_version(value: bool) -> None:
-    if not value:
-        return
-    with opened_session(quiet=True) as session:
-        versions = tool_versions(session.runner)
-    typer.echo("\n".join([f"regwrap {__version__}", *(f"{tool} {version}" for tool, version in versions.items())]))
-    raise typer.Exit
-
-
-def common(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Versions, the tools' too."),
-    ] = False,
-) -> None:
-    """Turn an images.list into one install package for registries without internet."""

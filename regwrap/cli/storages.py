@@ -34,13 +34,6 @@ def gc(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Remove from a storage what no kept image needs. Without --keep and --keep-last every tag is kept.
-
-    \b
-    regwrap gc DIR --dry-run                          what no tag needs
-    regwrap gc DIR --keep v1.1.list --keep v1.0.list  only the images of two releases stay
-    regwrap gc DIR --keep v1.1.list --keep-last 3     and the three newest tags of each repository
-    """
     settings = load(config)
     with opened_session(quiet=quiet) as session:
         progress = session.progress
@@ -94,7 +87,6 @@ def bake(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Make a registry image that has the images inside. No daemon, no root; the same input gives the same digest."""
     settings = load(config)
     options = BakeOptions(
         base=base,
@@ -122,7 +114,6 @@ def export(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write all images as directories that skopeo reads. Every byte and digest stays as it is."""
     settings = load(config)
     with opened_session(quiet=quiet) as session:
         result = export_stock(session.job(settings), source, directory, form=form, dry_run=dry_run)
@@ -146,7 +137,6 @@ def import_(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Bring such directories, or an OCI layout, into a storage. All is hashed; blobs go in first, tags last."""
     settings = load(config)
     with opened_session(quiet=quiet) as session:
         result = import_tree(

@@ -13,7 +13,7 @@ from typing import Final
 
 from regwrap import yamldoc
 from regwrap.errors import UsageError
-from regwrap.model import ImageRef, ParseError, Platform
+from regwrap.model import Digest, ImageRef, ParseError, Platform
 from regwrap.yamldoc import Node, Scalar, Sequence
 
 MAX_IMAGES: Final = 100_000
@@ -96,8 +96,7 @@ class Found:
         if dest and dest.digest:
             raise BadValueError(node, "a destination has no digest; it goes to the source")
         if source.digest and not source.tag and not tag and not (dest and dest.tag):
-            # Not `sha256-…` alone: that is where registries look for an image's signatures.
-            tag = f"sha256-{source.digest.hex}.untagged"
+            tag = untagged_tag(source.digest)
             self.note(node, "a digest without a tag is kept under the tag sha256-….untagged")
         image = ListedImage(source=source, dest=dest, tag=tag, platforms=platforms, line=node.line, column=node.column)
         self.images.append(image)
@@ -123,6 +122,11 @@ class Found:
         if rule.verdict is Verdict.NOTED and not is_null(value):
             self.note(key, f"{self.tool}'s {quoted(path)} has no meaning here: {rule.why}")
         return rule.verdict is Verdict.READ and not is_null(value)
+
+
+def untagged_tag(digest: Digest) -> str:
+    """Not `sha256-…` alone: that is where registries look for an image's signatures."""
+    return f"sha256-{digest.hex}.untagged"
 
 
 # --- values

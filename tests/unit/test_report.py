@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError
+from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, error_text
 from regwrap.lockfile import Change, LockedImage
 from regwrap.model import Digest, ImageRef, Platform
 from regwrap.pipeline.lock import LockCheck, LockReport
 from regwrap.plan import Moved, Unseen, make_plan
 from regwrap.report import (
     Progress,
-    error_text,
     failures_text,
     gc_text,
     human_bytes,
@@ -66,9 +65,10 @@ def test_table() -> None:
 # --- errors
 
 
-def test_an_error_on_one_line() -> None:
-    assert error_text(ToolError("it failed")) == "regwrap: it failed"
-    assert error_text(ToolError("it failed", detail=" why \n")) == "regwrap: it failed: why"
+def test_an_error_in_short_and_what_to_do_all_the_same() -> None:
+    advice = f"  -> {ToolError.advice}"
+    assert error_text(ToolError("it failed")).splitlines() == ["regwrap: it failed", advice]
+    assert error_text(ToolError("it failed", detail=" why \n")).splitlines() == ["regwrap: it failed: why", advice]
 
 
 def test_an_error_with_all_its_parts() -> None:

@@ -1,0 +1,114 @@
+"""The command that begins a product: init."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regwrap.cli.lists import list_of_manifests, list_of_registry
+from regwrap.cli.options import QuietOption
+from regwrap.config import parse_url
+from regwrap.errors import UsageError
+from regwrap.starter import CONFIGURATION, FIRST_LIST, LIST, configuration_text, is_directory
+
+_ASK_SOURCE = "Where images come from, [http://]HOST[:PORT] or a storage's DIR (nothing: each line has its host)"
+_ASK_ARCHIVE = "Where they are kept, DIR or HOST[:PORT] (nothing: a directory of regwrap's own)"
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if absent.")] = Path(),
+    source: Annotated[
+        str | None,
+        typer.Option("--source", metavar="HOST[:PORT]|PATH", help="Where images come from; a path as seen from DIR."),
+    ] = None,
+    archive: Annotated[
+        str | None,
+        typer.Option("--archive", metavar="DIR|HOST[:PORT]", help="Where they are kept (default: embedded)."),
+    ] = None,
+    manifests: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from-manifests", metavar="FILE.YAML", help="The list: regwrap list from-manifests; - is stdin."
+        ),
+    ] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option("--from-registry", metavar="HOST[/PREFIX]|DIR", help="The list: regwrap list from-registry."),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Ask nothing: what no option says is as by default.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    if manifests and registry:
+        raise UsageError("--from-manifests and --from-registry: the list comes from one of them")
+    makes_list = bool(manifests or registry)
+    if not force:
+        _refuse_overwriting(directory, makes_list=makes_list)
+    asks = sys.stdin.isatty() and not yes
+    found_source = _answer("--source", source, _ASK_SOURCE, asks=asks)
+    if not found_source:
+        raise UsageError(
+            "no registry that images come from", hint="give --source HOST[:PORT], or a storage's directory"
+        )
+    found_archive = _answer("--archive", archive, _ASK_ARCHIVE, asks=asks)
+    text, notes = FIRST_LIST, tuple[str, ...]()
+    if manifests:
+        text, notes = list_of_manifests(manifests)
+    elif registry:
+        text, notes = list_of_registry(registry, None)
+    directory.mkdir(parents=True, exist_ok=True)
+    wrote = [_written(directory / LIST, text, force=force)] if makes_list or not (directory / LIST).exists() else []
+    wrote.append(_written(directory / CONFIGURATION, configuration_text(found_source, found_archive), force=force))
+    typer.echo("\n".join(wrote))
+    if not quiet:
+        place = "" if directory == Path() else f"cd {directory}, "
+        next_ = f"next: {place}edit {LIST}, regwrap doctor, regwrap release {LIST} -o release-v1.0.tar"
+        typer.echo("\n".join([*(f"note: {note}" for note in notes), next_]), err=True)
+
+
+def _refuse_overwriting(directory: Path, *, makes_list: bool) -> None:
+    there = [
+        directory / name for name in (CONFIGURATION, *([LIST] if makes_list else [])) if (directory / name).exists()
+    ]
+    if there:
+        names = " and ".join(map(str, there))
+        raise UsageError(f"{names}: there already, nothing was written", hint="--force overwrites")
+
+
+def _answer(option: str, given: str | None, question: str, *, asks: bool) -> str:
+    """What an option says, or the user. An empty answer means the default."""
+    if given is not None or not asks:
+        return _checked(given or "", option)
+    return str(typer.prompt(question, default="", show_default=False, err=True, value_proc=_proof(option)))
+
+
+def _proof(option: str) -> Callable[[str], str]:
+    def checked(text: str) -> str:
+        try:
+            return _checked(text.strip(), option)
+        except UsageError as error:
+            raise typer.BadParameter(error.message) from error
+
+    return checked
+
+
+def _checked(text: str, option: str) -> str:
+    try:
+        if text and not is_directory(text):
+            parse_url(text)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error.message}", hint="HOST[:PORT], or a directory with ./ in front") from error
+    return text
+
+
+def _written(path: Path, text: str, *, force: bool) -> str:
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise UsageError(f"{path}: there already", hint="--force overwrites") from error
+    return f"{path}"
