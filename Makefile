@@ -1,12 +1,12 @@
 # What a person types. `make help` lists the targets; .ci/run calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-tools test-release bench fmt clean
+.PHONY: help demo check test test-unit test-tools test-release man bench fmt clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux
-# what only tests need: a read-only medium, and another client of a registry
-TEST_PACKAGES := squashfs-tools openssl docker.io
+# what only tests need: a read-only medium, another client of a registry, shells to complete in
+TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish
 WORKERS ?= 2
 # unit tests copy small trees again and again; in memory that takes half the time
 MEMORY := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
@@ -35,6 +35,13 @@ test-tools: $(BIN)/regwrap .packages .test-packages ## each tools/ module agains
 test-release: $(BIN)/regwrap .packages .test-packages ## the command line from images.list to a pull from the deployed storage
 	$(BIN)/pytest -n 3 tests/release
 
+man: build/regwrap.1 ## the manual page, from the help
+
+build/regwrap.1: regwrap/__init__.py $(wildcard regwrap/cli/*.py) | $(BIN)/regwrap
+	@mkdir -p $(@D)
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)} $(BIN)/python -m regwrap.cli.manpage >$@.part
+	@mv $@.part $@
+
 bench: $(BIN)/regwrap .packages ## side by side with the peers: ratios in one table
 	$(BIN)/python bench/bench.py
 
@@ -51,7 +58,8 @@ fmt: $(BIN)/regwrap ## format and sort
 
 .PHONY: .test-packages
 .test-packages:
-	@PATH="$$PATH:/usr/sbin:/sbin"; command -v mksquashfs >/dev/null && command -v openssl >/dev/null && command -v dockerd >/dev/null || \
+	@PATH="$$PATH:/usr/sbin:/sbin"; for program in mksquashfs openssl dockerd mandoc zsh fish; do \
+	  command -v $$program >/dev/null || missing=1; done; [ -z "$$missing" ] || \
 	  $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
 
 .PHONY: .apt

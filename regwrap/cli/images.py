@@ -182,7 +182,7 @@ def workspace(
     images_list: ListArgument,
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- COMMAND ...]", help="Runs in it, with $REGWRAP_REGISTRY and $REGWRAP_STORAGE."),
+        typer.Argument(metavar="-- COMMAND", help="Runs in it, with $REGWRAP_REGISTRY and $REGWRAP_STORAGE."),
     ] = None,
     history: HistoryOption = None,
     source: SourceOption = None,

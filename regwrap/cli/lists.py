@@ -25,7 +25,7 @@ ListOutputOption = Annotated[
 def from_manifests(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE.YAML ...]", help="What Helm or Kustomize wrote; none, or -: standard input."),
+        typer.Argument(metavar="FILE.YAML", help="What Helm or Kustomize wrote; none, or -: standard input."),
     ] = None,
     output: ListOutputOption = None,
     quiet: QuietOption = False,

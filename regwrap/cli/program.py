@@ -26,7 +26,8 @@ def main() -> None:
 
 
 def _run() -> None:
-    make_app(typed_words(sys.argv[1:], os.environ))()
+    # by any name: the completions ask $_REGWRAP_COMPLETE
+    make_app(typed_words(sys.argv[1:], os.environ))(prog_name="regwrap")
 
 
 def exit_code_of(run: Callable[[], object]) -> int:

@@ -50,10 +50,6 @@ def init(
         _refuse_overwriting(directory, makes_list=makes_list)
     asks = sys.stdin.isatty() and not yes
     found_source = _answer("--source", source, _ASK_SOURCE, asks=asks)
-    if not found_source:
-        raise UsageError(
-            "no registry that images come from", hint="give --source HOST[:PORT], or a storage's directory"
-        )
     found_archive = _answer("--archive", archive, _ASK_ARCHIVE, asks=asks)
     text, notes = FIRST_LIST, tuple[str, ...]()
     if manifests:

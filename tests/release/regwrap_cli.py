@@ -1,8 +1,12 @@
 """Running the command line as a user does, and what the tests need around it."""
 
 import os
+import pty
+import select
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +78,28 @@ def raw_digest(host: str, name: str) -> str:
         timeout=60,
     ).stdout
     return str(Digest.of(raw))
+
+
+def typed(command: list[str], keys: str, expected: str, *, cwd: Path, env: Mapping[str, str]) -> str:
+    """What a terminal shows after `keys`, once `expected` is in it, or at the program's end. Ends the program."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(cwd)
+        os.execvpe(command[0], command, env)
+    shown = b""
+    try:
+        os.write(terminal, keys.encode())
+        deadline = time.monotonic() + 30
+        while expected.encode() not in shown and time.monotonic() < deadline:
+            if select.select([terminal], [], [], 1)[0]:
+                shown += os.read(terminal, 65536).replace(b"\r", b"")
+    except OSError:  # the program has ended
+        pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(terminal)
+    return shown.decode(errors="replace")
 
 
 def processes_with(text: str) -> list[str]:
