@@ -21,6 +21,7 @@ from cases_gc import gc_cases
 from cases_latency import latency_cases
 from cases_overlay import overlay_cases
 from cases_push import push_cases
+from cases_startup import startup_cases
 from cases_sync import sync_cases
 from corpus import ensure_corpus
 from facts import environment_facts
@@ -38,6 +39,7 @@ _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
     "unpack": unpack_cases,
     "gc": gc_cases,
     "push": push_cases,
+    "startup": startup_cases,
 }
 _IMAGES: Final = 183
 _BYTES: Final = 2_000_000_000
