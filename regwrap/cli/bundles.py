@@ -22,7 +22,7 @@ from regwrap.cli.outcome import show, show_plan
 from regwrap.cli.session import load, opened_session, unlocked_list
 from regwrap.config import push_place
 from regwrap.deploy import DeployOptions, deploy_bundle
-from regwrap.errors import ExitCode, Interrupted
+from regwrap.errors import ExitCode, IntegrityError, Interrupted
 from regwrap.examine import inspect_bundle, verify_bundle, verify_storage
 from regwrap.pipeline.push import PushOptions, opened_contents, push_images
 from regwrap.publish import Naming
@@ -144,8 +144,7 @@ def verify(
             session.progress.say(f"note: {note}")
     show(result, report.verify_text(result), json=json)
     if result.problems:
-        typer.echo(f"regwrap: {target}: {len(result.problems)} problems", err=True)
-        raise typer.Exit(ExitCode.INTEGRITY)
+        raise IntegrityError(f"{target}: {len(result.problems)} problems")
 
 
 def _bytes_of(target: Path) -> int:

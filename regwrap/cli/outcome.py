@@ -92,7 +92,7 @@ def finish_sync(result: SyncReport, failed: Path, *, json: bool, quiet: bool) ->
     if result.failed:
         failed.write_text(failed_list(item.entry for item in result.failed), encoding="utf-8")
         typer.echo(report.failures_text(result), err=True)
-        typer.echo(f"the lines that failed are in {failed}", err=True)
+        typer.echo(f"the lines that failed are in {failed}: regwrap sync {failed} tries them again", err=True)
     if not json:
         typer.echo(report.sync_text(result))
     if result.failed:

@@ -87,13 +87,12 @@ class Shell:
 
 @pytest.fixture
 def shell(cli: Cli, tmp_path: Path) -> Shell:
-    """A directory with a list, and regwrap on the path as after its installation."""
+    """A directory, and regwrap on the path as after its installation."""
     programs = tmp_path / "bin"
     programs.mkdir()
     program = programs / "regwrap"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m regwrap "$@"\n')
     program.chmod(0o755)
-    (cli.directory / "images.list").write_text("app:v1\n")
     return Shell(cli.directory, {**cli.environment, "PATH": f"{programs}:{os.environ['PATH']}"})
 
 
@@ -186,7 +185,8 @@ def test_a_usage_error_ends_with_what_to_do(cli: Cli) -> None:
 # --- completions
 @pytest.fixture
 def terminal_shell(shell: Shell) -> Shell:
-    """The same with completions as typer gives them: `regwrap --show-completion`, asked by each shell."""
+    """With a list, and the completions as typer gives them to each shell."""
+    (shell.directory / "images.list").write_text("app:v1\n")
     for name in ("bash", "zsh", "fish"):
         environment = {**shell.environment, "_REGWRAP_COMPLETE": f"source_{name}"}
         done = subprocess.run(["regwrap"], env=environment, capture_output=True, text=True, check=True, timeout=60)
