@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Final
 
 from regwrap.errors import ImagesFailedError, UsageError
 from regwrap.model import ImageRef, is_repository, is_tag
@@ -10,6 +11,8 @@ from regwrap.observe import RegistryEnd, StorageEnd
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.job import Job
 from regwrap.tools.access import Place
+
+_MAX_NOTES: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +33,16 @@ def list_place(job: Job, place: Place, prefix: str) -> Listing:
         end = Ends(job=job, stack=stack).of(place)
         names = [name for name in _asked(job, end) if _is_below(name, prefix)]
         pairs = _pairs(job, end, names)
-    legal = [(name, tag) for name, tag in pairs if is_repository(name) and is_tag(tag)]
+    legal = {(name, tag) for name, tag in pairs if is_repository(name) and is_tag(tag)}
     if not legal:
         where = f"{place.name}/{prefix}" if prefix else place.name
         raise ImagesFailedError(f"{where} has no tagged images", hint="is it the right registry, directory, prefix?")
     host = _nameable_host(place)
     images = (ImageRef(registry=host, repository=name, tag=tag, digest=None) for name, tag in legal)
-    odd = [f"{name}:{tag} is no name that a list can have" for name, tag in pairs if (name, tag) not in set(legal)]
-    return Listing(images=tuple(sorted(images)), notes=tuple(odd))
+    odd = [
+        f"{f'{name}:{tag}'[:200]!r} is no name that a list can have" for name, tag in pairs if (name, tag) not in legal
+    ]
+    return Listing(images=tuple(sorted(images)), notes=tuple(odd[:_MAX_NOTES]))
 
 
 def _asked(job: Job, end: RegistryEnd | StorageEnd) -> tuple[str, ...]:
