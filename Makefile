@@ -5,8 +5,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux
-# what only tests need: a read-only medium, another client of a registry, shells to complete in
-TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish
+# what only tests need: a read-only medium, another client of a registry, shells to complete in, a browser
+TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish chromium
 WORKERS ?= 2
 # unit tests copy small trees again and again; in memory that takes half the time
 MEMORY := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
@@ -58,7 +58,7 @@ fmt: $(BIN)/regwrap ## format and sort
 
 .PHONY: .test-packages
 .test-packages:
-	@PATH="$$PATH:/usr/sbin:/sbin"; for program in mksquashfs openssl dockerd mandoc zsh fish; do \
+	@PATH="$$PATH:/usr/sbin:/sbin"; for program in mksquashfs openssl dockerd mandoc zsh fish chromium; do \
 	  command -v $$program >/dev/null || missing=1; done; [ -z "$$missing" ] || \
 	  $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
 

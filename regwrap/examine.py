@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +189,8 @@ class _StorageCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectedImage:
-    """`size` is all that the image needs, `alone` what only this image needs: dropping it saves that much. Bytes."""
+    """`size` is all that the image needs, `alone` what only this image needs: dropping it saves that much. Bytes.
+    `blobs` are all of it, manifests too, with their sizes."""
 
     image: str
     digest: str
@@ -198,6 +199,7 @@ class InspectedImage:
     omitted: int
     size: int
     alone: int
+    blobs: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +227,7 @@ def inspect_bundle(path: Path) -> Inspection:
                 omitted=len(image.omitted),
                 size=sum(needs[image.name].values()),
                 alone=sum(size for digest, size in needs[image.name].items() if users[digest] == 1),
+                blobs={str(digest): size for digest, size in needs[image.name].items()},
             )
             for image in bundle.contents.images
         )

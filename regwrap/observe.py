@@ -158,9 +158,18 @@ class Observer:
         digest = source_digest(source, entry)
         moved = tag_moved(source, entry, digest) if entry.locked else None
         there = self.dest.resolve(dest.repository, dest.tag or "")
-        whole, size = self._wholeness(entry, digest) if there == digest else (False, None)
+        whole, present = self._wholeness(entry, digest) if there == digest else (False, None)
         if whole:
-            return Observed(entry=entry, digest=digest, there=there, whole=True, closure=None, size=size, moved=moved)
+            return Observed(
+                entry=entry,
+                digest=digest,
+                there=there,
+                whole=True,
+                closure=None,
+                size=None if present is None else present.size,
+                blobs=() if present is None else present.blobs,
+                moved=moved,
+            )
         closure = whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:
             raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
@@ -178,8 +187,8 @@ class Observer:
             moved=moved,
         )
 
-    def _wholeness(self, entry: ImageEntry, digest: Digest) -> tuple[bool, int | None]:
-        """Whether all of it is there, and its bytes where that can be seen."""
+    def _wholeness(self, entry: ImageEntry, digest: Digest) -> tuple[bool, Closure | None]:
+        """Whether all of it is there, and what that is where it can be seen."""
         if isinstance(self.dest, RegistryEnd) or self.sound is None:
             return True, None  # its storage can't be looked into; each copy is proved when it is made
         storage, repository, sound = self.dest.storage, entry.dest.repository, self.sound
@@ -190,7 +199,7 @@ class Observer:
         if closure is None or closure.missing:
             return False, None
         whole = all(sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs)
-        return whole, closure.size
+        return whole, closure
 
     def _known(self, digest: Digest) -> bytes | None:
         """A manifest that the destination's storage has already, verified: it need not travel."""

@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from regwrap.closure import Closure
@@ -60,7 +60,7 @@ class Moved:
 class Observed:
     """Both ends of one image. `there` is what the destination's tag points to now; `missing` are the blobs that the
     destination lacks; `whole` says that the destination has all of the image as it is at the source. `size` counts
-    its manifests and blobs where that is known without asking."""
+    its manifests and blobs where that is known without asking; `blobs` are those of an image that is there."""
 
     entry: ImageEntry
     digest: Digest
@@ -69,6 +69,7 @@ class Observed:
     closure: Closure | None
     missing: tuple[Descriptor, ...] = ()
     size: int | None = None
+    blobs: tuple[Descriptor, ...] = field(default=(), compare=False)
     moved: Moved | None = None
 
 
@@ -107,6 +108,7 @@ class Skip:
     digest: Digest
     reason: Reason
     size: int | None = None
+    blobs: tuple[Descriptor, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,9 @@ def make_plan(observations: tuple[Observed | Unseen, ...]) -> Plan:
     """What has to be done. Big shared blobs first: the images that wait for them then find them."""
     seen = [item for item in observations if isinstance(item, Observed)]
     copies = [_copy(item, item.closure) for item in seen if item.closure is not None and not item.whole]
-    skips = [Skip(entry=o.entry, digest=o.digest, reason=Reason.SAME, size=o.size) for o in seen if o.whole]
+    skips = [
+        Skip(entry=o.entry, digest=o.digest, reason=Reason.SAME, size=o.size, blobs=o.blobs) for o in seen if o.whole
+    ]
     return Plan(
         copies=tuple(_ordered(copies)),
         skips=tuple(skips),

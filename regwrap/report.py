@@ -27,7 +27,7 @@ from regwrap.pipeline.bake import BakeReport
 from regwrap.pipeline.lock import LockCheck, LockReport
 from regwrap.pipeline.package import PackageReport, Strategy
 from regwrap.pipeline.release import ReleaseReport
-from regwrap.plan import Copy, Moved, Plan, Unseen
+from regwrap.plan import Copy, Moved, Plan, Skip, Unseen
 from regwrap.storage.sweep import GcReport
 from regwrap.sync import Copied, Failed, SyncReport
 
@@ -359,6 +359,9 @@ def _plain(value: object) -> object:  # noqa: PLR0911  one line a kind of value
     if isinstance(value, Copy):
         return {"entry": _plain(value.entry), "digest": str(value.digest), "reason": str(value.reason),
                 "bytes_missing": value.bytes_missing}  # fmt: skip
+    if isinstance(value, Skip):
+        return {"entry": _plain(value.entry), "digest": str(value.digest), "reason": str(value.reason),
+                "size": value.size}  # fmt: skip
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

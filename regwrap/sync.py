@@ -20,18 +20,20 @@ from regwrap.tools.retry import RetryPolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """`sent` in bytes, `seconds` with all attempts, `start` in seconds since the run began to copy."""
+    """`sent` in bytes, `seconds` with all attempts, `start` in seconds since the run began to copy. `worker` is a
+    number from 0 on: two images of one worker never overlap."""
 
     copy: Copy
     sent: int
     attempts: int
     seconds: float
     start: float = field(default=0, compare=False)
+    worker: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """`down`: the host that is, if that is why."""
+    """`down`: the host that is, if that is why. `worker` is None where no copy was begun."""
 
     entry: ImageEntry
     error: str
@@ -40,6 +42,7 @@ class Failed:
     down: str = ""
     seconds: float = field(default=0, compare=False)
     start: float = field(default=0, compare=False)
+    worker: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,7 @@ class _Work:
     events: Events
     began: float
 
-    def copy(self, copy: Copy) -> Copied | Failed:
+    def copy(self, copy: Copy, worker: int) -> Copied | Failed:
         started, attempts = time.monotonic(), 1
         start = started - self.began
 
@@ -104,11 +107,12 @@ class _Work:
         outcome: Copied | Failed
         try:
             sent = self.retry.call(lambda: self.carrier.carry(copy), on_retry=on_retry)
-            outcome = Copied(copy=copy, sent=sent, attempts=attempts, seconds=time.monotonic() - started, start=start)
+            copied = Copied(copy=copy, sent=sent, attempts=attempts, seconds=0)
+            outcome = replace(copied, seconds=time.monotonic() - started, start=start, worker=worker)
         except (ToolError, IntegrityError, ImagesFailedError) as error:
             failed = Failed(entry=copy.entry, error=str(error), hint=error.hint, attempts=attempts)
             down = error.host if isinstance(error, HostDownError) else ""
-            outcome = replace(failed, down=down, seconds=time.monotonic() - started, start=start)
+            outcome = replace(failed, down=down, seconds=time.monotonic() - started, start=start, worker=worker)
         if not self.retry.stopping.is_set():  # what an interruption ended did not fail
             self.events.finished(outcome)
         return outcome
@@ -142,18 +146,22 @@ class _Queue:
 
 
 def _run_ready(
-    queue: _Queue, work: Callable[[Copy], Copied | Failed], jobs: int, retry: RetryPolicy
+    queue: _Queue, work: Callable[[Copy, int], Copied | Failed], jobs: int, retry: RetryPolicy
 ) -> list[Copied | Failed]:
     outcomes: list[Copied | Failed] = []
-    running: dict[Future[Copied | Failed], Copy] = {}
+    running: dict[Future[Copied | Failed], tuple[Copy, int]] = {}
+    idle = set(range(jobs))
     with ThreadPoolExecutor(jobs, thread_name_prefix="copy") as pool:
         try:
             while queue.waiting or running:
                 while len(running) < jobs and (copy := queue.take()) is not None:
-                    running[pool.submit(work, copy)] = copy
+                    worker = min(idle)
+                    idle.remove(worker)
+                    running[pool.submit(work, copy, worker)] = (copy, worker)
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
-                    copy, outcome = running.pop(future), future.result()
+                    (copy, worker), outcome = running.pop(future), future.result()
+                    idle.add(worker)
                     queue.give_back(copy, done=isinstance(outcome, Copied))
                     outcomes.append(outcome)
         except BaseException:

@@ -11,6 +11,7 @@ import typer
 from regwrap import report
 from regwrap.cli.options import (
     ConfigOption,
+    HtmlOption,
     JobsOption,
     JsonOption,
     QuietOption,
@@ -18,12 +19,13 @@ from regwrap.cli.options import (
     VerboseOption,
     VerifyOption,
 )
-from regwrap.cli.outcome import show, show_plan
+from regwrap.cli.outcome import show, show_plan, write_page
 from regwrap.cli.session import load, opened_session, unlocked_list
 from regwrap.config import push_place
 from regwrap.deploy import DeployOptions, deploy_bundle
 from regwrap.errors import ExitCode, IntegrityError, Interrupted
 from regwrap.examine import inspect_bundle, verify_bundle, verify_storage
+from regwrap.page.bundle import bundle_page
 from regwrap.pipeline.push import PushOptions, opened_contents, push_images
 from regwrap.publish import Naming
 from regwrap.serve.access import check_exposure, parse_address, read_certificate, read_htpasswd
@@ -152,7 +154,11 @@ def _bytes_of(target: Path) -> int:
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")], json: JsonOption = False
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")],
+    html: HtmlOption = None,
+    json: JsonOption = False,
 ) -> None:
     result = inspect_bundle(bundle)
+    if html:
+        write_page(html, bundle, bundle_page(result))
     show(result, report.inspect_text(result), json=json)

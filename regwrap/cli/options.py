@@ -66,5 +66,8 @@ ReportOption = Annotated[
 JunitOption = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="The same as JUnit XML, a test case an image.")
 ]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page to look at too: one file, no network.")
+]
 VerifyOption = Annotated[bool, typer.Option("--verify", help="Hash every blob first, not only the manifests.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document on stdout.")]

@@ -80,6 +80,13 @@ def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> No
             file_.write(summary(record))
 
 
+def write_page(file: Path, origin: Path, page: str) -> None:
+    """Beside what it shows, never over it."""
+    if file.absolute() == origin.absolute():
+        raise UsageError(f"{file} is what the page would be made of", hint="give the page another name")
+    write_beside(file, page)
+
+
 def tell_moved(result: SyncReport, *, quiet: bool) -> None:
     if result.moved and not quiet:
         typer.echo(report.moved_text(result.moved), err=True)

@@ -6,19 +6,23 @@ from typing import Annotated
 import typer
 
 from regwrap import report
-from regwrap.cli.options import ArchiveOption, ConfigOption, JsonOption, JunitOption
-from regwrap.cli.outcome import show, write_record
+from regwrap.cli.options import ArchiveOption, ConfigOption, HtmlOption, JsonOption, JunitOption
+from regwrap.cli.outcome import show, write_page, write_record
 from regwrap.cli.session import load, opened_session
 from regwrap.doctor import examine_machine
 from regwrap.errors import ExitCode, UsageError
+from regwrap.page.run import run_page
 from regwrap.record.run import FAILED, merge, parse_record
 from regwrap.record.text import record_text
 
 
 def show_report(
     file: Annotated[Path, typer.Argument(metavar="REPORT.JSON", help="What sync --report has written.")],
+    html: HtmlOption = None,
 ) -> None:
     record = parse_record(_bytes_in(file), f"{file}")
+    if html:
+        write_page(html, file, run_page(record))
     typer.echo(record_text(record))
     if record.having(FAILED):
         raise typer.Exit(ExitCode.IMAGES_FAILED)

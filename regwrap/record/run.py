@@ -5,14 +5,14 @@ docs/report.md describes the document; a reader of version 1 ignores keys that i
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from regwrap import __version__
 from regwrap.errors import UsageError
 from regwrap.imagelist import ImageEntry
-from regwrap.model import ImageRef
+from regwrap.model import Descriptor, ImageRef
 from regwrap.plan import Moved, Reason, Skip
 from regwrap.sync import Copied, Failed, SyncReport
 
@@ -21,6 +21,7 @@ COPIED: Final = "copied"
 MOVED: Final = "moved"
 THERE: Final = "already there"
 FAILED: Final = "failed"
+_TOO_MUCH: Final = 2**63
 OUTCOMES: Final = (COPIED, MOVED, THERE, FAILED)
 
 T = TypeVar("T")
@@ -29,8 +30,10 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
     """`moved`: copied, and the archive's tag was another image before. `tag_now` is what the source's tag is now where
-    that is not `digest`: a digest, or `gone`. `bytes_skipped` were there already, None where that can't be known.
-    `start` and `end` are seconds since the copying began."""
+    that is not `digest`: a digest, or `gone`. `bytes_skipped` did not travel, None where that can't be known; of these
+    another image of the run had brought `bytes_mounted`. `start` and `end` are seconds since the copying began, two
+    images of one `worker` never overlap, and None is one that was not begun. `blobs` are configs and layers with their
+    sizes, where they are known."""
 
     image: str
     source: str
@@ -49,6 +52,9 @@ class ImageRecord:
     end: float
     error: str
     hint: str
+    worker: int | None = None
+    bytes_mounted: int = 0
+    blobs: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +100,7 @@ class RunRecord:
             "tags_moved_at_source": sum(image.tag_now is not None for image in self.images),
             "bytes_sent": sum(image.bytes_sent for image in self.images),
             "bytes_skipped": sum(image.bytes_skipped or 0 for image in self.images),
+            "bytes_mounted": sum(image.bytes_mounted for image in self.images),
             "retries": sum(image.attempts - 1 for image in self.images),
             "seconds": self.seconds,
         }
@@ -160,15 +167,29 @@ def _copied(item: Copied, record: ImageRecord) -> ImageRecord:
         digest=str(item.copy.digest),
         bytes_sent=item.sent,
         bytes_skipped=max(0, item.copy.closure.size - item.sent),
+        bytes_mounted=max(0, item.copy.bytes_missing - item.sent),
         attempts=item.attempts,
         seconds=round(item.seconds, 3),
         start=round(item.start, 3),
         end=round(item.start + item.seconds, 3),
+        worker=item.worker,
+        blobs=_sizes_of(item.copy.closure.blobs),
     )
 
 
 def _skipped(item: Skip, record: ImageRecord) -> ImageRecord:
-    return replace(record, outcome=THERE, reason=str(item.reason), digest=str(item.digest), bytes_skipped=item.size)
+    return replace(
+        record,
+        outcome=THERE,
+        reason=str(item.reason),
+        digest=str(item.digest),
+        bytes_skipped=item.size,
+        blobs=_sizes_of(item.blobs),
+    )
+
+
+def _sizes_of(blobs: Iterable[Descriptor]) -> dict[str, int]:
+    return {str(blob.digest): blob.size for blob in blobs}
 
 
 def _failed(item: Failed, record: ImageRecord) -> ImageRecord:
@@ -179,6 +200,7 @@ def _failed(item: Failed, record: ImageRecord) -> ImageRecord:
         seconds=round(item.seconds, 3),
         start=round(item.start, 3),
         end=round(item.start + item.seconds, 3),
+        worker=item.worker,
         error=item.error,
         hint=item.hint,
     )
@@ -195,11 +217,15 @@ def _host(name: str, images: Sequence[ImageRecord]) -> HostRecord:
 
 
 def merge(records: Sequence[RunRecord]) -> RunRecord:
-    """One record of several: shards, or one list tried again, the later one last. Runs are taken to be parallel."""
+    """One record of several: shards, or one list tried again, the later one last. Runs are taken to be parallel, each
+    with workers of its own."""
     images: dict[str, ImageRecord] = {}
+    workers = 0
     for record in records:
         for image in record.images:
-            images[image.image] = _again(images[image.image], image) if image.image in images else image
+            own = image if image.worker is None else replace(image, worker=workers + image.worker)
+            images[image.image] = _again(images[image.image], own) if image.image in images else own
+        workers += max((image.worker + 1 for image in record.images if image.worker is not None), default=0)
     first = records[0]
     return replace(
         first,
@@ -219,6 +245,7 @@ def _again(first: ImageRecord, second: ImageRecord) -> ImageRecord:
     return replace(
         first if is_first else second,
         bytes_sent=first.bytes_sent + second.bytes_sent,
+        bytes_mounted=first.bytes_mounted + second.bytes_mounted,
         attempts=first.attempts + (second.attempts if second.outcome != THERE else 0),
         seconds=round(first.seconds + second.seconds, 3),
     )
@@ -281,6 +308,9 @@ def _image(name: str, item: object) -> ImageRecord:
         digest=reader.get("digest", _or_none(_text)),
         tag_now=reader.get("tag_now", _or_none(_text)),
         bytes_skipped=reader.get("bytes_skipped", _or_none(_whole)),
+        worker=reader.get("worker", _or_none(_whole)),  # this and what follows came later
+        bytes_mounted=reader.get("bytes_mounted", _or_none(_whole)) or 0,
+        blobs=reader.get("blobs", _sizes),
     )
 
 
@@ -303,15 +333,23 @@ def _text(value: object) -> str:
 
 
 def _whole(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_MUCH:
         return value
     raise TypeError("a whole number")
 
 
 def _number(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _TOO_MUCH:
         return value
     raise TypeError("a number")
+
+
+def _sizes(value: object) -> Mapping[str, int]:
+    if isinstance(value, dict):
+        return {_text(key): _whole(item) for key, item in value.items()}
+    if value is None:
+        return {}
+    raise TypeError("an object")
 
 
 def _items(value: object) -> Iterable[object]:

@@ -286,7 +286,8 @@ def test_inspection_of_a_hand_made_bundle(tmp_path: Path) -> None:
 
     def inspected(name: str, **values: int | str | tuple[str, ...]) -> InspectedImage:
         image = images[name]
-        fields = {"platforms": ("linux/amd64",), "omitted": 0, **values}
+        sizes = {str(Digest.of(raw)): len(raw) for raw in (*image.manifests, *image.blobs)}
+        fields = {"platforms": ("linux/amd64",), "omitted": 0, "blobs": sizes, **values}
         return InspectedImage(image=name, digest=f"{image.top}", **fields)  # type: ignore[arg-type]
 
     assert inspect_bundle(path) == Inspection(

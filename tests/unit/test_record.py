@@ -14,7 +14,7 @@ from regwrap.record.junit import to_junit
 from regwrap.record.run import ImageRecord, RunFacts, RunRecord, merge, parse_record, record_of, to_text
 from regwrap.record.text import hosts_text, record_text
 from regwrap.sync import Copied, Failed, SyncReport
-from tests.unit.test_plan import CLOSURE, IMAGE, copy, entry
+from tests.unit.test_plan import CLOSURE, IMAGE, blob, copy, entry
 
 OTHER = Digest.of(b"other")
 FACTS = RunFacts(
@@ -22,7 +22,7 @@ FACTS = RunFacts(
 )
 REPORT = SyncReport(
     copied=(
-        Copied(copy=copy("a/new:1"), sent=100, attempts=3, seconds=2.5, start=0.5),
+        Copied(copy=copy("a/new:1"), sent=100, attempts=3, seconds=2.5, start=0.5, worker=1),
         Copied(copy=copy("r.example/a/other:1", Reason.MOVED), sent=0, attempts=1, seconds=1, start=0),
     ),
     skipped=(Skip(entry=entry("a/same:1"), digest=IMAGE.top, reason=Reason.SAME, size=5000),),
@@ -55,7 +55,22 @@ def test_every_image_has_its_outcome() -> None:
     new = image("a/new:1")
     assert (new.bytes_sent, new.bytes_skipped, new.attempts) == (100, CLOSURE.size - 100, 3)
     assert (new.start, new.end, new.seconds, new.digest, new.reason) == (0.5, 3, 2.5, str(IMAGE.top), "not there yet")
+    assert (new.worker, image("a/other:1").worker, image("a/bad:1").worker) == (1, 0, None)
+    assert new.blobs == {str(blob.digest): blob.size for blob in CLOSURE.blobs}
     assert image("a/same:1").bytes_skipped == 5000
+
+
+def test_what_another_image_has_brought_is_mounted() -> None:
+    layers = (blob("base", 4000), blob("own", 600))
+    done = Copied(copy=copy("a/x:1", missing=layers), sent=600, attempts=1, seconds=1)
+    (found,) = record_of(SyncReport(copied=(done,), skipped=(), failed=(), seconds=1), FACTS).images
+    assert (found.bytes_sent, found.bytes_mounted, found.bytes_skipped) == (600, 4000, CLOSURE.size - 600)
+
+
+def test_the_blobs_of_what_was_there_are_known_where_they_can_be_seen() -> None:
+    same = Skip(entry=entry("a/same:1"), digest=IMAGE.top, reason=Reason.SAME, size=10, blobs=(blob("base", 7),))
+    (found,) = record_of(SyncReport(copied=(), skipped=(same,), failed=(), seconds=1), FACTS).images
+    assert found.blobs == {str(Digest.of(b"base")): 7}
 
 
 def test_a_record_is_read_back() -> None:
@@ -71,6 +86,7 @@ def test_a_record_is_read_back() -> None:
         "tags_moved_at_source": 2,
         "bytes_sent": 100,
         "bytes_skipped": CLOSURE.size - 100 + CLOSURE.size + 5000,
+        "bytes_mounted": 0,
         "retries": 3,
         "seconds": 9.5,
     }
@@ -83,6 +99,10 @@ def test_a_record_is_read_back() -> None:
 def test_a_later_key_is_ignored_and_a_later_version_refused() -> None:
     document = json.loads(to_text(RECORD))
     assert parse_record(json.dumps(document | {"later": 1}).encode(), "r") == RECORD
+    for image_ in document["images"]:
+        del image_["worker"], image_["bytes_mounted"], image_["blobs"]
+    older = parse_record(json.dumps(document).encode(), "r")
+    assert [(i.worker, i.bytes_mounted, i.blobs) for i in older.images] == [(None, 0, {})] * 4
     with pytest.raises(UsageError, match="no report of version 1"):
         parse_record(json.dumps(document | {"version": 2}).encode(), "r")
 
@@ -94,6 +114,10 @@ def test_a_later_key_is_ignored_and_a_later_version_refused() -> None:
         (b"\xff", "is no report"),
         (b"[]", "no report of version 1"),
         ({"seconds": "1"}, "seconds: expected a number"),
+        ({"seconds": float("inf")}, "seconds: expected a number"),
+        ({"seconds": float("nan")}, "seconds: expected a number"),
+        ({"seconds": 10**400}, "seconds: expected a number"),
+        ({"seconds": -1}, "seconds: expected a number"),
         ({"images": {}}, "images: expected a list"),
         ({"images": [1]}, "images: expected an object"),
         ({"images": [{"outcome": "odd"}]}, "'odd' is no outcome"),
@@ -109,7 +133,8 @@ def test_what_is_no_record(change: bytes | dict[str, object], problem: str) -> N
 def test_shards_are_merged() -> None:
     bad, new, other, same = RECORD.images
     merged = merge([shard(2, new, bad, seconds=7), shard(1, other, same)])
-    assert merged == replace(RECORD, shards=("1/2", "2/2"), seconds=7)
+    own = replace(other, worker=2)  # a machine of its own has workers of its own
+    assert merged == replace(RECORD, images=(bad, new, own, same), shards=("1/2", "2/2"), seconds=7)
     assert merged.totals["failed"] == 1
 
 

@@ -215,6 +215,8 @@ def test_there_are_no_barriers() -> None:
 
     report = run(plan_of(images), ListeningCarrier(during=during), jobs=2)
     assert len(report.copied) == 8
+    workers = {str(item.copy.entry.dest): item.worker for item in report.copied}
+    assert workers == {"a/0:1": 0} | {f"a/{n}:1": 1 for n in range(1, 8)}
 
 
 # --- bugs and Ctrl-C

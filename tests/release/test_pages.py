@@ -1,0 +1,105 @@
+"""Pages as a person sees them, in a real browser: of a real sync and a real bundle, on a phone and a wide screen."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser import Browser, opened_browser
+from tests.release.conftest import Scene
+from tests.unit.test_page import HOSTILE
+
+pytestmark = pytest.mark.tools("chromium", "skopeo", "tar", "docker-registry")
+
+# A text that a user can see: it has a box, and that lies inside the page.
+_SEEN = """(text => { const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) if (walk.currentNode.data.includes(text)) {
+    const range = document.createRange(); range.selectNodeContents(walk.currentNode);
+    const box = range.getBoundingClientRect();
+    if (box.width > 0 && box.left >= 0 && box.right <= innerWidth) return box.top; }
+  return -1; })(%s)"""
+_CUT = """[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.lane, .map, details:not([open])')
+  && e.getBoundingClientRect().right > innerWidth + 1).length"""
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with opened_browser() as browser:
+        yield browser
+
+
+def top_of(browser: Browser, text: str) -> float:
+    """Where a text is seen, from the top of the page in pixels."""
+    top = browser.value(_SEEN % json.dumps(text))
+    assert isinstance(top, int | float)
+    assert top >= 0, f"{text} can't be seen"
+    return top
+
+
+def assert_quiet_and_fitting(browser: Browser, page: Path, width: int) -> None:
+    assert browser.complaints() == []
+    assert browser.requests() == [page.absolute().as_uri()]
+    assert browser.value("document.documentElement.scrollWidth") == width
+    assert browser.value(_CUT) == 0
+    assert browser.value("document.querySelectorAll('[role=img]:not([aria-label])').length") == 0
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_run_that_failed_in_part(scene: Scene, browser: Browser, width: int) -> None:
+    (scene.directory / "some.list").write_text("".join(f"{name}\n" for name in scene.images) + "no/such:v9\n")
+    scene.cli("sync", "some.list", "--source", scene.host, "--report", "r.json")
+    shown = scene.cli("report", "show", "r.json", "--html", "r.html")
+    assert shown.returncode == 1
+    assert "1 failed" in shown.stdout
+    page = scene.directory / "r.html"
+    for dark in (False, True):
+        browser.open(page, width=width, dark=dark)
+        assert_quiet_and_fitting(browser, page, width)
+        assert top_of(browser, "no/such:v9") < 300
+        assert top_of(browser, f"{scene.host} has no no/such:v9") < top_of(browser, "Workers")
+        ground = browser.value("getComputedStyle(document.body).backgroundColor")
+        assert ground == ("rgb(18, 22, 27)" if dark else "rgb(246, 247, 249)")
+    browser.value("document.querySelector('main > details').open = true")
+    assert top_of(browser, "multi/nested:v1") >= 0
+    bars = browser.value("[...document.querySelectorAll('.lane i')].map(e => e.title.split(': ')[0])")
+    assert isinstance(bars, list)
+    assert set(bars) == set(scene.images)
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_bundle(scene: Scene, browser: Browser, width: int) -> None:
+    made = scene.cli("release", "images.list", "--source", scene.host, "-o", "r.tar")
+    assert made.returncode == 0, made.stderr
+    done = scene.cli("inspect", "r.tar", "--html", "b.html")
+    assert done.returncode == 0, done.stderr
+    page = scene.directory / "b.html"
+    browser.open(page, width=width)
+    assert_quiet_and_fitting(browser, page, width)
+    assert top_of(browser, "r.tar") < 100
+    assert top_of(browser, "app/sidecar:v1") > top_of(browser, "What is shared")
+    tiles = browser.value(
+        "[...document.querySelectorAll('.tile')].reduce((sum, e) => sum + e.offsetWidth * e.offsetHeight, 0)"
+        " / (document.querySelector('.map').offsetWidth * document.querySelector('.map').offsetHeight)"
+    )
+    assert tiles == pytest.approx(1, abs=0.05)
+
+
+def test_a_hostile_report(scene: Scene, browser: Browser) -> None:
+    scene.cli("sync", "-", "--source", scene.host, "--report", "r.json", stdin="no/such:v9\n")
+    document = json.loads((scene.directory / "r.json").read_text())
+    document["list"] = document["images"][0]["image"] = document["images"][0]["error"] = HOSTILE
+    (scene.directory / "r.json").write_text(json.dumps(document))
+    scene.cli("report", "show", "r.json", "--html", "r.html")
+    page = scene.directory / "r.html"
+    browser.open(page, width=400)
+    assert_quiet_and_fitting(browser, page, 400)
+    assert top_of(browser, "<script>alert(1)</script>") >= 0
+    assert browser.value("document.scripts.length + document.images.length") == 0
+
+
+def test_a_page_never_takes_the_place_of_its_data(scene: Scene) -> None:
+    (scene.directory / "r.tar").write_text("x")
+    refused = scene.cli("report", "show", "r.tar", "--html", "r.tar")
+    assert refused.returncode == 2
+    assert (scene.directory / "r.tar").read_text() == "x"
