@@ -1,6 +1,6 @@
 # What a person types. `make help` lists the targets; .ci/run calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-tools test-release man bench fmt clean
+.PHONY: help demo check test test-unit test-tools test-release man docs bench fmt clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,9 @@ build/regwrap.1: regwrap/__init__.py $(wildcard regwrap/cli/*.py) | $(BIN)/regwr
 bench: $(BIN)/regwrap .packages ## side by side with the peers: ratios in one table
 	$(BIN)/python bench/bench.py
 
+docs: $(BIN)/regwrap ## the site in build/site/index.html, with links checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/site/mkdocs.yml
+
 fmt: $(BIN)/regwrap ## format and sort
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --fix --quiet .
@@ -70,7 +73,7 @@ fmt: $(BIN)/regwrap ## format and sort
 $(BIN)/regwrap: pyproject.toml
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory .apt
 	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,docs]'
 	@touch $@
 
 clean: ## remove what was made

@@ -1,0 +1,95 @@
+"""The site of docs/ as it is built: without a warning, every link leads somewhere, and nothing comes from elsewhere."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.browser import opened_browser
+
+pytestmark = pytest.mark.tools("chromium")
+ROOT = Path(__file__).parents[2]
+
+
+class Links(HTMLParser):
+    """Where a page leads, what it loads, and what can be led to in it."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.loads: set[str] = set()
+        self.anchors: set[str] = set()
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.anchors |= {found[name] for name in ("id", "name") if name in found}
+        if tag == "a" and "href" in found:
+            self.links.add(found["href"])
+        elif tag in {"script", "img", "link", "iframe", "source"}:
+            self.loads |= {found[name] for name in ("src", "href") if name in found}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("site")
+    config = ROOT / "docs/site/mkdocs.yml"
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--config-file", config, "--site-dir", made],
+        env={"PATH": os.environ["PATH"], "HOME": f"{made}", "NO_MKDOCS_2_WARNING": "1", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return made
+
+
+def test_every_link_leads_somewhere(site: Path) -> None:
+    pages = {path: Links(path) for path in site.glob("*.html")}
+    assert len(pages) >= 15
+    for page, found in pages.items():
+        if page.name == "404.html":
+            continue  # it has absolute links, for a server's root
+        for link in found.links | found.loads:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                assert link in found.links, f"{page.name} loads {link}"
+                continue
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            target = target / "index.html" if target.is_dir() else target
+            assert target.is_file(), f"{page.name} leads to {link}"
+            if parts.fragment and target in pages:
+                known = pages[target].anchors
+                assert unquote(parts.fragment) in known or parts.fragment == "__skip", f"{page.name}: {link}"
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    for style in site.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", style.read_text(encoding="utf-8")), style.name
+
+
+def test_generated_parts_are_on_the_pages(site: Path) -> None:
+    configuration = (site / "configuration.html").read_text()
+    assert "<code>requests_per_second</code>" in configuration
+    assert "a whole number from 1 to 64" in configuration
+    troubleshooting = (site / "troubleshooting.html").read_text()
+    assert "{host} could not be reached" in troubleshooting
+    assert "&lt;!-- messages" not in troubleshooting
+
+
+def test_pages_are_quiet_and_fit_on_a_phone(site: Path) -> None:
+    with opened_browser() as browser:
+        for name in ("index", "configuration", "troubleshooting", "comparison", "how-it-works"):
+            browser.open(site / f"{name}.html", width=400)
+            assert browser.value("document.documentElement.scrollWidth") == 400, name
+            elsewhere = [url for url in browser.requests() if not url.startswith(("file:", "data:", "blob:"))]
+            assert elsewhere == []
+        browser.open(site / "how-it-works.html", width=1400)
+        assert browser.value("document.querySelector('img[src=\"flow.svg\"]').naturalWidth > 300")

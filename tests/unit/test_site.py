@@ -1,0 +1,88 @@
+"""What the site says is what the program does: every key of the configuration, every error text, every variable."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, f"{ROOT}/docs/site")
+
+import configuration  # noqa: E402
+import hooks  # noqa: E402
+import messages  # noqa: E402
+
+
+def page(name: str) -> str:
+    filled: str = hooks.filled((ROOT / "docs" / name).read_text(encoding="utf-8"))
+    return filled
+
+
+def test_every_key_is_described_and_in_the_example() -> None:
+    keys = configuration.all_keys()
+    assert {(key.section, key.name) for key in keys} == {
+        (section, name) for section, names in configuration.descriptions().items() for name in names
+    }
+    assert [key for key in keys if not key.about or not key.kind] == []
+    example = (ROOT / "config.example.yaml").read_text()
+    absent = [key for key in keys if not re.search(rf"^[# -]*{key.name}:", example, re.MULTILINE)]
+    assert absent == []
+    whole = page("configuration.md")
+    assert [key.name for key in keys if f"| `{key.name}` | {key.kind} |" not in whole] == []
+    assert [section for section in configuration.sections() if section and f"## {section}\n" not in whole] == []
+
+
+def test_the_defaults_are_those_of_the_example() -> None:
+    example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+    for key in configuration.all_keys():
+        if key.section in {"registries", "images"}:
+            continue
+        value = (example[key.section] if key.section else example)[key.name]
+        shown = {None: "", False: "false", True: "true"}.get(value, f"{value}") if value != 1 else "1"
+        assert (key.section, key.name, key.default) == (key.section, key.name, shown)
+
+
+def test_every_variable_of_the_program_is_on_the_page() -> None:
+    whole = page("configuration.md")
+    assert [name for name in configuration.environment_variables() if f"`{name}`" not in whole] == []
+
+
+def test_every_error_text_is_on_the_page() -> None:
+    found = messages.all_messages()
+    assert len(found) > 300
+    whole = page("troubleshooting.md").replace("\\|", "|")
+    texts = {" ".join(text.split()) for message in found for text in (message.text, message.hint)}
+    assert [text for text in texts if text not in whole] == []
+
+
+def test_known_errors_are_found_where_they_are() -> None:
+    """The reader of the source sees each way of saying an error."""
+    found = {(message.module, message.text) for message in messages.all_messages()}
+    assert found >= {
+        ("regwrap.observe", "{name} has no {repository}:{tag}"),
+        ("regwrap.imagelist", "the source has a digest but no tag: give the destination a tag"),
+        ("regwrap.imagelist", "a destination has no digest; it goes to the source"),
+        ("regwrap.examine", "{name}: is here and not in the list"),
+        ("regwrap.bundle.read", "the file is empty"),
+        ("regwrap.storage.lock", "{parent} is in use by another regwrap: {holder}"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["messages", "configuration", "file"])
+def test_no_page_asks_for_what_is_gone(kind: str) -> None:
+    for path in (ROOT / "docs").glob("*.md"):
+        for about in re.findall(rf"^<!-- {kind}: *(.*?) *-->$", path.read_text(), re.MULTILINE):
+            if kind == "messages":
+                gone = [n for n in about.split() if n != "*" and not _is_module(n)]
+                assert gone == [], f"{path.name} names modules that are gone: {gone}"
+            elif kind == "configuration":
+                assert about.strip("-") in configuration.sections()
+            else:
+                assert (ROOT / about).is_file()
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
