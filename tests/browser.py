@@ -63,13 +63,13 @@ class Browser:
             self.events.append((method, parameters))
         return answer
 
-    def open(self, page: Path, *, width: int, dark: bool = False) -> None:
-        """Show a page, and wait until it is loaded."""
+    def open(self, page: Path | str, *, width: int, dark: bool = False) -> None:
+        """Show a file or a URL, and wait until it is loaded."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", media="", features=[scheme])
         self.events.clear()
-        self.ask("Page.navigate", url=page.absolute().as_uri())
+        self.ask("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())
         while "Page.loadEventFired" not in (method for method, _parameters in self.events):
             self._next()
 

@@ -75,7 +75,8 @@ def _told(node: ast.AST) -> ast.expr | None:
             return value
         case ast.YieldFrom(value=ast.GeneratorExp(elt=value)):
             return value
-    return None
+        case _:
+            return None
 
 
 def _is_error(func: ast.expr) -> bool:

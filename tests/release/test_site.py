@@ -4,8 +4,13 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -14,6 +19,7 @@ from tests.browser import opened_browser
 
 pytestmark = pytest.mark.tools("chromium")
 ROOT = Path(__file__).parents[2]
+_FOUND = "document.querySelector('.md-search-result__list').textContent"
 
 
 class Links(HTMLParser):
@@ -84,12 +90,38 @@ def test_generated_parts_are_on_the_pages(site: Path) -> None:
     assert "&lt;!-- messages" not in troubleshooting
 
 
-def test_pages_are_quiet_and_fit_on_a_phone(site: Path) -> None:
+def test_pages_fit_on_a_phone_and_can_be_read_as_files(site: Path) -> None:
     with opened_browser() as browser:
         for name in ("index", "configuration", "troubleshooting", "comparison", "how-it-works"):
             browser.open(site / f"{name}.html", width=400)
             assert browser.value("document.documentElement.scrollWidth") == 400, name
-            elsewhere = [url for url in browser.requests() if not url.startswith(("file:", "data:", "blob:"))]
-            assert elsewhere == []
+            assert [url for url in browser.requests() if not url.startswith("file:")] == []
         browser.open(site / "how-it-works.html", width=1400)
-        assert browser.value("document.querySelector('img[src=\"flow.svg\"]').naturalWidth > 300")
+        assert browser.value("document.querySelector('img[src=\"flow.svg\"]').naturalWidth") == 980
+
+
+def test_a_server_gives_a_search_too(served: str) -> None:
+    with opened_browser() as browser:
+        browser.open(f"{served}/index.html", width=1400)
+        browser.value("document.querySelector('[data-md-component=search-query]').focus()")
+        browser.value("document.execCommand('insertText', false, 'requests_per_second')")
+        deadline = time.monotonic() + 60
+        while "Configuration" not in f"{browser.value(_FOUND)}":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert browser.complaints() == []
+        assert [url for url in browser.requests() if not url.startswith((f"{served}/", "data:", "blob:"))] == []
+
+
+@pytest.fixture
+def served(site: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=f"{site}"))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_args: object) -> None:
+        pass
