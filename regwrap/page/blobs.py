@@ -14,8 +14,10 @@ _TILES: Final = 150
 _PLACES: Final = 40
 _NAMES: Final = 3
 _WIDE: Final = Box(0, 0, 200, 100)
-_NAMED: Final = Box(0, 0, 9, 7)  # at least, to hold a name and a size
-_LARGE: Final = 300  # an area that holds them on a narrow screen too
+_LETTER: Final = 1.35  # the width of one, where the whole is 200
+_LINE: Final = 3.5
+_LONGEST: Final = 14
+_LARGE: Final = 450  # an area that holds them on a narrow screen too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ def _groups(pieces: Sequence[Piece]) -> Iterator[_Group]:
     yield _Group(style="alone", title="one image alone", tiles=_alone([p for p in pieces if len(p.images) == 1]))
     for style, title, low, high in (("few", "2 to 4", 2, 4), ("some", "5 to 19", 5, 19), ("many", "20 or more", 20, 0)):
         inside = [p for p in pieces if low <= len(p.images) and (not high or len(p.images) <= high)]
-        tiles = [_Tile(name=f"{len(p.images)} images", size=p.size, about=f"{p.digest}, {p.users}") for p in inside]
+        tiles = [_Tile(name=f"in {len(p.images)}", size=p.size, about=f"{p.digest}, {p.users}") for p in inside]
         yield _Group(style=style, title=f"{title} images", tiles=_bounded(tiles, "layers"))
 
 
@@ -120,10 +122,18 @@ def _drawn(group: _Group, box: Box) -> Iterator[Markup]:
         area = f"left:{part.x / 2:.3f}%;top:{part.y:.3f}%;width:{part.width / 2:.3f}%;height:{part.height:.3f}%"
         size = human_bytes(tile.size)
         attributes = {"class": f"tile {group.style}", "style": area, "title": f"{size}: {tile.about}"}
-        room = {} if part.width * part.height >= _LARGE else {"class": "wide"}
-        named = part.width >= _NAMED.width and part.height >= _NAMED.height
-        text = (tag("b", room, tile.name), tag("span", room, size)) if named else ()
-        yield tag("div", attributes, *text)
+        yield tag("div", attributes, *_words(tile, size, part))
+
+
+def _words(tile: _Tile, size: str, part: Box) -> Iterator[Markup]:
+    """What there is room for: the size, and the name above it."""
+    room = {} if part.width * part.height >= _LARGE else {"class": "wide"}
+    letters = int(part.width / _LETTER) - 1
+    names = (name for name in (tile.name, tile.name.partition(":")[0]) if letters >= min(len(name), _LONGEST))
+    if part.height >= 2 * _LINE and (name := next(names, "")):
+        yield tag("b", room, name)
+    if part.height >= _LINE and letters >= len(size):
+        yield tag("span", room, size)
 
 
 def largest_blobs(pieces: Sequence[Piece], count: int) -> Markup:

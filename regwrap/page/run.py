@@ -164,7 +164,11 @@ def _hosts(record: RunRecord) -> Markup:
 def _known(record: RunRecord) -> Markup:
     unknown = sum(not image.blobs for image in record.images)
     note = f" Not in it: {unknown} images whose layers are not known." if unknown else ""
-    return tag("p", {"class": "quiet"}, f"Every byte once, by the number of images of the list that need it.{note}")
+    return tag(
+        "p",
+        {"class": "quiet"},
+        f"Every byte once, by the number of images of the list that need it.{note}",
+    )
 
 
 def _largest(images: Sequence[ImageRecord]) -> Markup:
