@@ -5,7 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
+from typer.core import TyperGroup
+
+from regwrap.cli.program import make_app
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, f"{ROOT}/docs/site")
@@ -68,6 +72,22 @@ def test_known_errors_are_found_where_they_are() -> None:
         ("regwrap.bundle.read", "the file is empty"),
         ("regwrap.storage.lock", "{parent} is in use by another regwrap: {holder}"),
     }
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]), ids=lambda path: path.name
+)
+def test_every_command_in_the_docs_has_its_options(path: Path) -> None:
+    app = typer.main.get_command(make_app())
+    for block in re.findall(r"^```\w*\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
+        for line in re.findall(r"(?:^|&& )(regwrap [^\n#&]*)", block, re.MULTILINE):
+            words = line.partition(" -- ")[0].split()[1:]
+            known, command = {"--version", "--install-completion", "--help"}, app
+            while words and isinstance(command, TyperGroup) and words[0] in command.commands:
+                command = command.commands[words.pop(0)]
+                known |= {option for parameter in command.params for option in parameter.opts}
+            assert command is not app or words[0] in known, line
+            assert [word for word in words if word.startswith("--") and word.partition("=")[0] not in known] == [], line
 
 
 @pytest.mark.parametrize("kind", ["messages", "configuration", "file"])
