@@ -226,7 +226,7 @@ def _with_choices(plain: Config, flags: Flags, root: "Section", *, environ: Mapp
 def _engine(value: object) -> Engine:
     text = a_text(value)
     if text not in set(Engine):
-        raise ParseError(f"{text} is no engine; there are {', '.join(Engine)}")
+        raise ParseError(f"expected one of {', '.join(Engine)}, got {text}")
     return Engine(text)
 
 

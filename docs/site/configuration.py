@@ -120,4 +120,4 @@ def environment_variables() -> Iterator[str]:
     """Those of regwrap, as they are named in its source."""
     root = Path(load_config.__code__.co_filename).parent
     found = {name for path in root.rglob("*.py") for name in re.findall(r"\bREGWRAP_[A-Z]+\b", path.read_text())}
-    yield from sorted(found | {f"REGWRAP_{key.upper()}" for key in ("source", "archive", "scratch", "jobs")})
+    yield from sorted(found | {f"REGWRAP_{key.upper()}" for key in ("source", "archive", "scratch", "jobs", "engine")})

@@ -9,7 +9,7 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
-from regwrap.cli.program import make_app
+from regwrap.cli.app import every_word, make_app
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, f"{ROOT}/docs/site")
@@ -78,7 +78,7 @@ def test_known_errors_are_found_where_they_are() -> None:
     "path", sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]), ids=lambda path: path.name
 )
 def test_every_command_in_the_docs_has_its_options(path: Path) -> None:
-    app = typer.main.get_command(make_app())
+    app = typer.main.get_command(make_app(every_word()))
     for block in re.findall(r"^```\w*\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
         for line in re.findall(r"(?:^|&& )(regwrap [^\n#&]*)", block, re.MULTILINE):
             words = line.partition(" -- ")[0].split()[1:]
