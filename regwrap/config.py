@@ -42,6 +42,7 @@ _LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::
 _KEYS: Final = (
     "registries", "source", "archive", "scratch", "jobs", "engine", "rewrite", "images", "retry", "timeouts"
 )  # fmt: skip
+_an_engine: Final = parser_of((str,), f"one of {', '.join(Engine)}", lambda text: text in set(Engine))
 _BUDGET: Final = ("max_connections", "requests_per_second")
 
 
@@ -218,16 +219,13 @@ def _with_choices(plain: Config, flags: Flags, root: "Section", *, environ: Mapp
         ),
         jobs=chosen("jobs", flags.jobs, number, lambda value, _base: int_in(1, 64)(value), plain.jobs),
         engine=chosen(
-            "engine", flags.engine, environ.get("REGWRAP_ENGINE"), lambda value, _base: _engine(value), plain.engine
+            "engine",
+            flags.engine,
+            environ.get("REGWRAP_ENGINE"),
+            lambda value, _base: Engine(_an_engine(value)),
+            plain.engine,
         ),
     )
-
-
-def _engine(value: object) -> Engine:
-    text = a_text(value)
-    if text not in set(Engine):
-        raise ParseError(f"expected one of {', '.join(Engine)}, got {text}")
-    return Engine(text)
 
 
 def _find_file(flags: Flags, environ: Mapping[str, str], cwd: Path, home: Path) -> Path | None:

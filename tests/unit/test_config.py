@@ -8,6 +8,7 @@ import pytest
 from regwrap.config import Config, Flags, load_config, registry_for
 from regwrap.errors import UsageError
 from regwrap.imagelist import Rewrite
+from regwrap.plan import Engine
 from regwrap.tools.access import Registry
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
@@ -102,6 +103,9 @@ def test_a_named_file_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
 def test_flag_counts_more_than_environment_and_that_more_than_the_file(tmp_path: Path) -> None:
     text = "jobs: 2\narchive: ./file\nsource: file.example\n"
     assert load(tmp_path, text).jobs == 2
+    assert load(tmp_path, "engine: copy", REGWRAP_ENGINE="sync").engine is Engine.SYNC
+    assert load(tmp_path, "engine: copy", Flags(engine="stream"), REGWRAP_ENGINE="sync").engine is Engine.STREAM
+    assert load(tmp_path, "engine: copy").engine is Engine.COPY
     config = load(tmp_path, text, REGWRAP_JOBS="3", REGWRAP_ARCHIVE="./env", REGWRAP_SOURCE="env.example")
     assert (config.jobs, config.archive.storage) == (3, tmp_path / "env")
     assert config.source is not None
@@ -274,6 +278,9 @@ def test_proxies_and_certificates_are_handed_over_and_nothing_else(tmp_path: Pat
 
 
 def test_a_number_of_jobs_in_the_environment_is_checked(tmp_path: Path) -> None:
+    for variable, flags, text in (("tar", Flags(), ""), ("", Flags(engine="tar"), ""), ("", Flags(), "engine: tar")):
+        with pytest.raises(UsageError, match="expected one of auto, stream, copy, sync, got"):
+            load(tmp_path, text, flags, REGWRAP_ENGINE=variable)
     with pytest.raises(UsageError, match="REGWRAP_JOBS: expected a whole number from 1 to 64"):
         load(tmp_path, REGWRAP_JOBS="0")
 
