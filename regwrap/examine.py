@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from regwrap.bundle.read import HASH_THREADS, Bundle, hash_problems, opened_bund
 from regwrap.closure import Closure, shipped_platforms
 from regwrap.errors import RegwrapError, UsageError
 from regwrap.imagelist import ImageEntry
-from regwrap.model import Descriptor, Digest, Index
+from regwrap.model import Descriptor, Digest, Index, subject_of_tag
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, read_link
 
@@ -39,7 +39,8 @@ def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: 
         contents = bundle.contents
         if entries is not None:
             found = {image.name: (image.digest, tuple(map(str, image.platforms))) for image in contents.images}
-            problems += [*_list_problems(found, entries), *_left_out(contents, entries)]
+            known = {repository.name: repository.manifests for repository in contents.repositories}
+            problems += [*_list_problems(found, entries, known), *_left_out(contents, entries)]
         return VerifyReport(
             path=path,
             images=len(contents.images),
@@ -63,7 +64,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _list_problems(found: dict[str, tuple[Digest, tuple[str, ...]]], entries: tuple[ImageEntry, ...]) -> Iterator[str]:
+def _list_problems(
+    found: dict[str, tuple[Digest, tuple[str, ...]]],
+    entries: tuple[ImageEntry, ...],
+    known: Mapping[str, Collection[Digest]],
+) -> Iterator[str]:
+    """`known`: the manifests of each repository. What is about one of them, a signature say, belongs to it."""
     listed = {str(entry.dest): entry for entry in entries}
     for name, entry in listed.items():
         if name not in found:
@@ -75,7 +81,10 @@ def _list_problems(found: dict[str, tuple[Digest, tuple[str, ...]]], entries: tu
         absent = [str(p) for p in entry.platforms if not any(t == str(p) or t.startswith(f"{p}/") for t in platforms)]
         if absent:
             yield f"{name}: the list wants {', '.join(absent)}, here is {', '.join(platforms) or 'no platform'}"
-    yield from (f"{name}: is here and not in the list" for name in sorted(set(found) - set(listed)))
+    for name in sorted(set(found) - set(listed)):
+        repository, _, tag = name.rpartition(":")
+        if subject_of_tag(tag) not in known.get(repository, ()):
+            yield f"{name}: is here and not in the list"
 
 
 def verify_storage(root: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes) -> VerifyReport:
@@ -105,7 +114,8 @@ class _StorageCheck:
             self._check_links(repository)
         self._check_blobs(on_bytes)
         if self.entries is not None:
-            self.problems += _list_problems(self.found, self.entries)
+            known = {name: self.storage.revisions(name) for name in self.storage.repositories()}
+            self.problems += _list_problems(self.found, self.entries, known)
         return VerifyReport(
             path=self.storage.root,
             images=len(self.found),

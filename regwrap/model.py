@@ -26,6 +26,7 @@ MAX_INDEX_DEPTH: Final = 5
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_ABOUT: Final = re.compile(r"sha256-([0-9a-f]{64})(?:\..+)?")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _MAX_NAME: Final = 255
@@ -140,6 +141,13 @@ class ImageRef:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
         return f"{self.name}{tag}{digest}"
+
+
+def subject_of_tag(tag: str) -> Digest | None:
+    """The digest that a tag's image is about: cosign's `sha256-HEX.sig` and the like, and `sha256-HEX`, the index of
+    referrers where a registry has no API for them (OCI distribution-spec 1.1, "Referrers Tag Schema")."""
+    match = _ABOUT.fullmatch(tag)
+    return Digest(match[1]) if match else None
 
 
 def is_tag(text: str) -> bool:

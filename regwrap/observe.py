@@ -6,7 +6,7 @@ A tag is resolved once, here; everything after names the digest, so a tag that m
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from regwrap.closure import Closure, Fetch, check_platform, closure_of
@@ -38,11 +38,13 @@ class End(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryEnd:
-    """A registry: asked by the probe, and by skopeo where the probe is unsure."""
+    """A registry: asked by the probe, and by skopeo where the probe is unsure. `made` are manifests that it does not
+    have itself (indexes of its referrers), and that are as good as if it had them."""
 
     registry: Registry
     probe: Probe
     skopeo: Skopeo
+    made: dict[Digest, bytes] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -56,10 +58,19 @@ class RegistryEnd:
             return None if raw is None else Digest.of(raw)
 
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
+        if digest in self.made:
+            return self.made[digest]
         try:
             return self.probe.manifest(repository, digest)
         except UnsureError:
             return self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=digest))
+
+    def referrers(self, repository: str, digest: Digest) -> tuple[dict[str, object], ...] | None:
+        """Descriptors of manifests that are about `digest`; None where the registry does not tell."""
+        try:
+            return self.probe.referrers(repository, digest)
+        except UnsureError:
+            return None
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """Sorted; none where the registry has no such repository."""

@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
+from regwrap.model import OCI_INDEX
+
 Kind = Literal["refuse", "cut", "silent", "stall", "reset", "html", "wrong-digest", "flip", "slow", "redirect", "down"]
 
 _HOP_HEADERS: Final = {"connection", "transfer-encoding", "content-length", "date", "server"}
@@ -66,6 +68,7 @@ class FaultProxy:
     most_together: int = 0
     connections: int = 0
     ending: threading.Event = field(default_factory=threading.Event)
+    referrers: dict[str, bytes] = field(default_factory=dict)
     _together: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -170,6 +173,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._give_token()
             return
         fault = self.proxy.fault_for(f"{self.command} {self.path}")
+        subject = self.path.rpartition("/referrers/")[2]
+        if self.proxy.referrers and subject != self.path:
+            nothing = b'{"schemaVersion": 2, "manifests": []}'
+            self._answer(200, {"Content-Type": OCI_INDEX}, self.proxy.referrers.get(subject, nothing))
+            return
         with self.proxy.counted():
             time.sleep(self.proxy.delay)
             if fault is None or fault.kind in {"cut", "stall", "flip", "wrong-digest", "slow"}:

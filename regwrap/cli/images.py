@@ -23,6 +23,7 @@ from regwrap.cli.options import (
     LockFileOption,
     OutputOption,
     QuietOption,
+    ReferrersOption,
     ReportOption,
     ShardOption,
     SourceOption,
@@ -66,6 +67,7 @@ def sync(
     shard: ShardOption = None,
     report_file: ReportOption = None,
     junit: JunitOption = None,
+    referrers: ReferrersOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -85,7 +87,7 @@ def sync(
             _write_lock(session, settings, wanted, lock_used)
         images = chosen(session, settings, wanted, lock_used)
         images = shard_images(images, part) if part else images
-        result = sync_images(session.job(settings), images, hashed=hashed, dry_run=dry_run)
+        result = sync_images(session.job(settings), images, hashed=hashed, dry_run=dry_run, referrers=referrers)
     if result.report is None:
         raise show_plan(result.plan, json=json)
     record = files.write([result.report], images.name, settings)
@@ -164,13 +166,14 @@ def package(
     ] = True,
     locked: LockedOption = False,
     lock_file: LockFileOption = None,
+    referrers: ReferrersOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
     settings = load(config, source, history, jobs, upper)
-    options = PackageOptions(hashed=hashed, strategy=strategy, upper=settings.scratch)
+    options = PackageOptions(hashed=hashed, strategy=strategy, upper=settings.scratch, referrers=referrers)
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
         wanted = wanted_of(images_list, settings, session)
         images = chosen(session, settings, wanted, lock_of(images_list, lock_file, locked=locked))
@@ -228,6 +231,7 @@ def release(
     lock_file: LockFileOption = None,
     report_file: ReportOption = None,
     junit: JunitOption = None,
+    referrers: ReferrersOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -241,7 +245,9 @@ def release(
         images = chosen(session, settings, wanted, lock_of(images_list, lock_file, locked=locked))
         versions = tool_versions(session.runner)
         try:
-            result = release_images(session.job(settings), images, output, tools=versions, on_sync=synced.append)
+            result = release_images(
+                session.job(settings), images, output, tools=versions, on_sync=synced.append, referrers=referrers
+            )
         finally:
             if synced:
                 files.write(synced, images.name, settings)

@@ -45,6 +45,9 @@ EngineOption = Annotated[
     Engine | None,
     typer.Option("--engine", help="How blobs travel: skopeo's pipes (stream), a skopeo per image, or skopeo sync."),
 ]
+ReferrersOption = Annotated[
+    bool, typer.Option("--referrers", help="With what is about the images: signatures, attestations, SBOMs.")
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The bundle to write.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each program as it is started (redacted).")]

@@ -12,6 +12,7 @@ from regwrap.observe import End, Observer, StorageEnd, tag_moved
 from regwrap.pipeline.carriers import Target, check_way, make_carrier
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.job import Job
+from regwrap.pipeline.referrers import with_referrers
 from regwrap.plan import Moved, Plan, choose_way, make_plan
 from regwrap.storage.lock import mark_own
 from regwrap.storage.store import SoundBlobs
@@ -24,10 +25,11 @@ class SyncResult:
     report: SyncReport | None
 
 
-def sync_images(job: Job, images: ImageList, *, hashed: bool, dry_run: bool) -> SyncResult:
+def sync_images(job: Job, images: ImageList, *, hashed: bool, dry_run: bool, referrers: bool = False) -> SyncResult:
     """Bring the listed images to the archive; with `dry_run` only say what would be done.
 
-    `hashed` reads every blob of a local archive, so that rot is found and sent again.
+    `hashed` reads every blob of a local archive, so that rot is found and sent again. With `referrers` what is about
+    the images comes too: signatures, SBOMs.
     """
     with ExitStack() as stack:
         ends = Ends(job=job, stack=stack)
@@ -37,6 +39,7 @@ def sync_images(job: Job, images: ImageList, *, hashed: bool, dry_run: bool) -> 
         for storage in ends.storages():
             if storage != dest:
                 stack.enter_context(job.locked(storage.storage.root, exclusive=False))
+        images = with_referrers(ends, images) if referrers else images
         return bring_images(Target(dest=dest, ends=ends, descriptor=descriptor), images, hashed=hashed, dry_run=dry_run)
 
 

@@ -13,6 +13,7 @@ from regwrap.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageE
 from regwrap.imagelist import ImageList, need_source
 from regwrap.pipeline.history import history_in_place
 from regwrap.pipeline.job import Job
+from regwrap.pipeline.referrers import with_referrers_there
 from regwrap.pipeline.workspace import WorkspaceOptions, overlay_workspace
 from regwrap.storage.store import Storage, real_root
 
@@ -27,11 +28,13 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageOptions:
-    """`hashed=False` trusts the archive. `upper`: where an overlay's increment goes; None finds a place."""
+    """`hashed=False` trusts the archive. `upper`: where an overlay's increment goes; None finds a place. `referrers`:
+    with what is about the images."""
 
     hashed: bool
     strategy: Strategy
     upper: Path | None = None
+    referrers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +104,9 @@ class _Packing:
             raise UsageError(f"the archive {root} does not exist", hint="regwrap sync with the same list makes it")
         root.mkdir(parents=True, exist_ok=True)
         with self.job.locked(root, exclusive=False):
-            selection = select_images(Storage(real_root(root)), self.images.entries)
+            storage, images = Storage(real_root(root)), self.images
+            images = with_referrers_there(storage, images) if self.options.referrers else images
+            selection = select_images(storage, images.entries)
             return self._pack(selection, Strategy.SELECT, brought=0)
 
     def by_overlay(self) -> PackageReport:
@@ -119,9 +124,10 @@ class _Packing:
             places=(self.options.upper,) if self.options.upper else (self.output.parent, Path(tempfile.gettempdir())),
             hashed=hashed,
             read_only=True,
+            referrers=self.options.referrers,
         )
         with overlay_workspace(self.job, self.images, options) as workspace:
-            selection = select_images(Storage(workspace.merged), self.images.entries)
+            selection = select_images(Storage(workspace.merged), workspace.images.entries)
             return self._pack(selection, Strategy.OVERLAY, brought=workspace.brought_bytes(selection.contents.blobs))
 
     def _pack(self, selection: Selection, strategy: Strategy, *, brought: int) -> PackageReport:

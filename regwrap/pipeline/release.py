@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from regwrap import __version__
 from regwrap.bundle.contents import BUNDLE_JSON
@@ -19,8 +18,6 @@ from regwrap.pipeline.job import Job
 from regwrap.pipeline.package import PackageOptions, PackageReport, Strategy, checksum_path, facts_path, package_images
 from regwrap.sync import SyncReport
 
-_FROM_ARCHIVE: Final = PackageOptions(hashed=True, strategy=Strategy.SELECT)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseReport:
@@ -31,7 +28,13 @@ class ReleaseReport:
 
 
 def release_images(
-    job: Job, images: ImageList, output: Path, *, tools: dict[str, str], on_sync: Callable[[SyncReport], None]
+    job: Job,
+    images: ImageList,
+    output: Path,
+    *,
+    tools: dict[str, str],
+    on_sync: Callable[[SyncReport], None],
+    referrers: bool = False,
 ) -> ReleaseReport:
     """Sync, package, verify, and write OUTPUT.sha256 and the facts beside it. `on_sync` hears of each sync, whatever
     came of it.
@@ -39,15 +42,16 @@ def release_images(
     A blob of the archive that turns out to be rotten while it is packed is sent again, once.
     """
     _check_output(output)
-    sync = _synced(job, images, on_sync, hashed=False)
+    options = PackageOptions(hashed=True, strategy=Strategy.SELECT, referrers=referrers)
+    sync = _synced(job, images, on_sync, hashed=False, referrers=referrers)
     try:
-        package = package_images(job, images, output, _FROM_ARCHIVE)
+        package = package_images(job, images, output, options)
     except BrokenBlobError as error:
         for problem in error.problems:
             job.listener.say(f"damaged in the archive: {problem}")
         job.listener.say("what is damaged is sent again")
-        sync = _synced(job, images, on_sync, hashed=True)
-        package = package_images(job, images, output, _FROM_ARCHIVE)
+        sync = _synced(job, images, on_sync, hashed=True, referrers=referrers)
+        package = package_images(job, images, output, options)
     job.listener.expect("verify", package.blob_bytes)
     with ThreadPoolExecutor(1) as pool:
         sha256 = pool.submit(file_sha256, output)
@@ -67,8 +71,10 @@ def _check_output(output: Path) -> None:
         raise UsageError(f"{output.name!r} is no name for a bundle: sha256sum could not read its checksum file")
 
 
-def _synced(job: Job, images: ImageList, on_sync: Callable[[SyncReport], None], *, hashed: bool) -> SyncReport:
-    report = sync_images(job, images, hashed=hashed, dry_run=False).report
+def _synced(
+    job: Job, images: ImageList, on_sync: Callable[[SyncReport], None], *, hashed: bool, referrers: bool
+) -> SyncReport:
+    report = sync_images(job, images, hashed=hashed, dry_run=False, referrers=referrers).report
     if report is not None:
         on_sync(report)
     if report is None or report.failed:

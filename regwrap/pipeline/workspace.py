@@ -23,6 +23,7 @@ from regwrap.pipeline.bring import bring_images
 from regwrap.pipeline.carriers import Increment, Target
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.job import Job
+from regwrap.pipeline.referrers import with_referrers
 from regwrap.pipeline.scratch import overlay_directory
 from regwrap.storage.store import Storage, real_root, regular_size
 from regwrap.sync import SyncReport
@@ -51,17 +52,21 @@ _LINKS_A_LINE: Final = 50
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceOptions:
     """`places`: where the increment may go, the first that an overlay works in is taken. `hashed` reads every blob of
-    the history that is used. `read_only` refuses pushes to the registry."""
+    the history that is used. `read_only` refuses pushes to the registry. `referrers` brings what is about
+    the images."""
 
     places: tuple[Path, ...]
     hashed: bool
     read_only: bool
+    referrers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """`merged` is a storage's root as this process sees it; `registry` serves it; `upper` is what was added."""
+    """`merged` is a storage's root as this process sees it; `registry` serves it; `upper` is what was added; `images`
+    are all that were brought."""
 
+    images: ImageList
     registry: Registry
     merged: Path
     upper: Storage
@@ -93,6 +98,7 @@ def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) ->
         for end in ends.storages():
             if end.storage.root != history:
                 stack.enter_context(job.locked(end.storage.root, exclusive=False))
+        images = with_referrers(ends, images) if options.referrers else images
         run, way = _place(job, history, options.places, stack)
         overlay, links = _overlay(history, run, way, _links(job, way, len(images.entries), stack))
         prepare_sides(job.runner, overlay, links)
@@ -107,6 +113,7 @@ def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) ->
         check_merged(served.merged, repositories)
         _check_served(job, served.registry, images, listed)
         yield Workspace(
+            images=images,
             registry=served.registry,
             merged=served.merged,
             upper=Storage(overlay.upper),

@@ -14,12 +14,11 @@ from typing import Final
 
 from regwrap.closure import Closure
 from regwrap.errors import IntegrityError, UsageError
-from regwrap.model import Digest, Index, parse_manifest, subject_of
+from regwrap.model import Digest, Index, parse_manifest, subject_of, subject_of_tag
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, read_link
 from regwrap.storage.survey import RepositoryTree, Survey, survey_storage
 
-_SIGNATURE: Final = re.compile(r"sha256-([0-9a-f]{64})(?:\..+)?")  # cosign's tags, and OCI's fallback for referrers
 _OTHER: Final = -1  # in a blob's place, and no regular file
 
 
@@ -133,7 +132,7 @@ class _Marks:
         """Keep tags and untagged manifests that are about something kept; whether there was a new one."""
         before = len(self.manifests), len(self.tags)
         for tag in self.tree.tags:
-            if tag not in self.tags and _signed(tag) in kept:
+            if tag not in self.tags and subject_of_tag(tag) in kept:
                 self._keep_tag(tag)
         for digest in sorted(self.tree.revisions - self.manifests):
             if self.untagged[digest].subject in self.manifests:
@@ -159,7 +158,7 @@ class _Marks:
         return _Untagged(subject=subject, children=_children(raw), reason=reason)
 
     def _newest(self, count: int) -> list[str]:
-        plain = [tag for tag in self.tree.tags if _signed(tag) is None]
+        plain = [tag for tag in self.tree.tags if subject_of_tag(tag) is None]
         return sorted(plain, key=lambda tag: (self._time(tag), _version_key(tag)), reverse=True)[:count]
 
     def _time(self, tag: str) -> float:
@@ -227,12 +226,6 @@ class _Untagged:
     reason: str
     subject: Digest | None = None
     children: frozenset[Digest] = frozenset()
-
-
-def _signed(tag: str) -> Digest | None:
-    """What a tag of cosign's form is about."""
-    match = _SIGNATURE.fullmatch(tag)
-    return Digest(match[1]) if match else None
 
 
 def _children(raw: bytes) -> frozenset[Digest]:
@@ -335,7 +328,7 @@ class _Decision:
                 yield DroppedImage(image=f"{name}@{digest}", digest=digest, reason=facts.reason)
 
     def _reason(self, tag: str) -> str:
-        subject = _signed(tag)
+        subject = subject_of_tag(tag)
         return self.keep.refusal if subject is None else f"its subject {subject.short} is not kept"
 
     def _note_names(self) -> list[str]:

@@ -62,6 +62,25 @@ class Probe:
         answer = self._ask("GET", repository, f"manifests/{reference}")
         return None if answer is None else self._body(answer)
 
+    def referrers(self, repository: str, digest: Digest) -> tuple[dict[str, object], ...] | None:
+        """Descriptors of the manifests that are about `digest` (distribution-spec 1.1, "Listing Referrers"); None where
+        the registry has no such API."""
+        found: list[dict[str, object]] = []
+        page = f"/v2/{repository}/referrers/{digest}"
+        for _number in range(_MAX_PAGES):
+            answer = self._transport.ask("GET", page, repository, pull=True, redirect=True)
+            if answer.status != 200 or "json" not in answer.headers.get("Content-Type", ""):
+                answer.drain_conn()
+                self._transport.refuse_later(answer, "GET", page)
+                return None
+            found += _descriptors(self._body(answer), self.registry.host)
+            link = _NEXT.search(answer.headers.get("Link", ""))
+            if link is None:
+                return tuple(found)
+            parts = urlsplit(urljoin(page, link[1]))
+            page = f"{parts.path}?{parts.query}"
+        raise UnsureError(f"{self.registry.host} gives more than {_MAX_PAGES} pages of referrers")
+
     def small_blob(self, repository: str, digest: Digest) -> bytes | None:
         """A config's bytes, not verified; None where it is absent."""
         answer = self._ask("GET", repository, f"blobs/{digest}", redirect=True)
@@ -201,6 +220,16 @@ def _listed(body: bytes, key: str, host: str) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UnsureError(f"{host} listed no {key}")
     return names
+
+
+def _descriptors(body: bytes, host: str) -> list[dict[str, object]]:
+    try:
+        found = json.loads(body)["manifests"] or []
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        raise UnsureError(f"{host} listed no referrers") from error
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise UnsureError(f"{host} listed no referrers")
+    return found
 
 
 def _is_registry(answer: urllib3.BaseHTTPResponse) -> bool:
