@@ -63,7 +63,6 @@ def _engine(plan: Plan) -> Engine:
 
 
 def _to_registry(dest: RegistryEnd, ends: Ends, stack: ExitStack, plan: Plan) -> Carrier:
-    ends.serve_storages(plan)
     by_skopeo = RegistryCarrier(dest=dest, served=ends.served)
     match _engine(plan):
         case Engine.COPY:

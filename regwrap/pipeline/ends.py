@@ -3,17 +3,18 @@
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from regwrap.errors import UsageError
 from regwrap.imagelist import ImageEntry, ImageList, need_source
 from regwrap.observe import RegistryEnd, StorageEnd
 from regwrap.pipeline.job import Job
-from regwrap.plan import Plan
+from regwrap.serve.contents import StorageContents
+from regwrap.serve.server import ServeOptions, served_contents
 from regwrap.storage.store import Storage, real_root
 from regwrap.tools.access import Place, Registry
 from regwrap.tools.pressure import Gates
 from regwrap.tools.probe import Probe
-from regwrap.tools.registry import served_registry
 from regwrap.tools.skopeo import Skopeo
 
 
@@ -27,6 +28,7 @@ class Ends:
     _skopeo: Skopeo | None = None
     _known: dict[Place, RegistryEnd | StorageEnd] = field(default_factory=dict)
     _served: dict[Path, Registry] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     def check_sources(self, images: ImageList) -> None:
         """Every line must say where it comes from, or --source must. Makes all ends, in the main thread."""
@@ -91,15 +93,15 @@ class Ends:
         return self._skopeo
 
     def served(self, entry: ImageEntry) -> Registry:
-        """The registry that skopeo reads an entry from; a storage is served on loopback (see `serve_storages`)."""
+        """The registry that skopeo reads an entry from; a storage is served on loopback, from the first time on that
+        somebody needs it."""
         source = self.source_of(entry)
-        return source.registry if isinstance(source, RegistryEnd) else self._served[source.storage.root]
-
-    def serve_storages(self, plan: Plan) -> None:
-        """Start a registry for each storage that is read. In the main thread: see `Runner.serving`."""
-        for copy in plan.copies:
-            source = self.source_of(copy.entry)
-            if isinstance(source, StorageEnd) and source.storage.root not in self._served:
-                root = source.storage.root
-                server = served_registry(self.job.runner, root, scratch=self.job.scratch)
-                self._served[root] = self.stack.enter_context(server)
+        if isinstance(source, RegistryEnd):
+            return source.registry
+        root = source.storage.root
+        with self._lock:
+            if root not in self._served:
+                contents = StorageContents(storage=source.storage)
+                server = self.stack.enter_context(served_contents(contents, ServeOptions()))
+                self._served[root] = Registry(host=server.host, tls_verify=False, plain_http=True)
+            return self._served[root]

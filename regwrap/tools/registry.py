@@ -24,17 +24,6 @@ _LISTENING: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 _NONCE_HEADER: Final = "X-Regwrap-Nonce"
 
 
-def _unchanged(command: Command) -> Command:
-    return command
-
-
-@contextmanager
-def served_registry(runner: Runner, root: Path, *, scratch: Path) -> Iterator[Registry]:
-    """Serve the storage at `root` read-only on a free loopback port. Call from the main thread. Raises ToolError."""
-    with started_registry(runner, root, scratch=scratch, read_only=True) as (registry, _server):
-        yield registry
-
-
 @contextmanager
 def started_registry(
     runner: Runner,
@@ -42,9 +31,10 @@ def started_registry(
     *,
     scratch: Path,
     read_only: bool,
-    wrap: Callable[[Command], Command] = _unchanged,
+    wrap: Callable[[Command], Command],
 ) -> Iterator[tuple[Registry, Server]]:
-    """The same with its process. `wrap` may put the registry's command into another one that becomes it."""
+    """Serve the storage at `root` on a free loopback port. `wrap` may put the registry's command into another one that
+    becomes it. Call from the main thread. Raises ToolError."""
     nonce = secrets.token_hex(16)
     config = scratch / f"registry-{nonce}.yml"
     config.write_text(json.dumps(_config(root, nonce, read_only=read_only)), encoding="utf-8")  # JSON is YAML

@@ -3,7 +3,8 @@
 import http.client
 import os
 import re
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,19 @@ from regwrap.errors import ToolError
 from regwrap.model import OCI_MANIFEST, Digest
 from regwrap.tools.access import Registry
 from regwrap.tools.probe import Probe
-from regwrap.tools.registry import served_registry
+from regwrap.tools.registry import started_registry
 from regwrap.tools.runner import Runner, ShExecutor, Tool
 from tests.builders import make_image, make_storage, snapshot
 
 pytestmark = pytest.mark.tools(Tool.DOCKER_REGISTRY)
 
 IMAGE = make_image("one")
+
+
+@contextmanager
+def served_registry(runner: Runner, root: Path, *, scratch: Path) -> Iterator[Registry]:
+    with started_registry(runner, root, scratch=scratch, read_only=True, wrap=lambda command: command) as (registry, _):
+        yield registry
 
 
 @pytest.fixture
