@@ -230,9 +230,12 @@ def _with_choices(plain: Config, flags: Flags, root: "Section", *, environ: Mapp
 
 def _find_file(flags: Flags, environ: Mapping[str, str], cwd: Path, home: Path) -> Path | None:
     if given := flags.config or environ.get("REGWRAP_CONFIG"):
-        path = parsed_path(os.fspath(given), cwd, home)
-        if not is_there(path, Path.exists):
-            origin = "--config" if flags.config else "REGWRAP_CONFIG"
+        path, origin = parsed_path(os.fspath(given), cwd, home), "--config" if flags.config else "REGWRAP_CONFIG"
+        try:
+            there = path.exists()
+        except OSError as error:
+            raise UsageError(f"{origin}: the configuration {path} can't be looked at: {error.strerror}") from error
+        if not there:
             raise UsageError(f"{origin}: the configuration {path} does not exist")
         return path
     candidates = (cwd / "regwrap.yaml", _xdg(environ, "XDG_CONFIG_HOME", home / ".config") / "regwrap/config.yaml")

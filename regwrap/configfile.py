@@ -1,6 +1,7 @@
 """A configuration file as sections and values: what is wrong is collected, with the key it is about."""
 
 import difflib
+import errno
 import json
 import re
 from collections.abc import Callable, Collection
@@ -60,8 +61,11 @@ class Section:
 
     def path(self, key: str, is_right: Callable[[Path], bool] | None = None, kind: str = "") -> Path | None:
         path = self.get(key, lambda value: parsed_path(a_text(value), self.base, self.home), None)
-        if path is not None and is_right and not is_there(path, is_right):
-            self.problems.append(f"{self.where}{key}: the {kind} {path} does not exist")
+        try:
+            if path is not None and is_right and not is_right(path):
+                self.problems.append(f"{self.where}{key}: the {kind} {path} does not exist")
+        except OSError as error:
+            self.problems.append(f"{self.where}{key}: the {kind} {path} can't be looked at: {error.strerror}")
         return path
 
 
@@ -112,8 +116,10 @@ def parsed_path(text: str, base: Path, home: Path) -> Path:
 def is_there(path: Path, is_right: Callable[[Path], bool]) -> bool:
     try:
         return is_right(path)
-    except OSError:  # no permission to look
-        return False
+    except OSError as error:
+        if error.errno in {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}:  # no permission to look, or no path at all
+            return False
+        raise
 
 
 def shown(value: object) -> str:

@@ -107,5 +107,5 @@ def _step_of(kind: str, path: str) -> str:
 def directory_in_memory() -> Iterator[Path]:
     """In memory where there is such a place: crash tests make thousands of files and remove them again."""
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=place, prefix="regwrap-test-") as directory:
+    with tempfile.TemporaryDirectory(dir=place, prefix="test-regwrap-") as directory:
         yield Path(directory)

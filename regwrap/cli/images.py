@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +39,7 @@ from regwrap.pipeline.bring import sync_images
 from regwrap.pipeline.lock import LockReport, Wanted, check_lock, write_lock
 from regwrap.pipeline.package import PackageOptions, Strategy, package_images
 from regwrap.pipeline.release import release_images
+from regwrap.pipeline.scratch import temporary_place
 from regwrap.pipeline.workspace import Workspace, WorkspaceOptions, overlay_workspace
 from regwrap.record.text import hosts_text
 from regwrap.shards import Shard, shard_images
@@ -198,7 +198,7 @@ def workspace(
     settings = load(config, source, history, jobs, upper)
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
         images = unlocked_list(images_list, settings, session.progress)
-        places = (settings.scratch,) if settings.scratch else (Path.cwd(), Path(tempfile.gettempdir()))
+        places = (settings.scratch,) if settings.scratch else (Path.cwd(), temporary_place())
         options = WorkspaceOptions(places=places, hashed=True, read_only=False)
         with overlay_workspace(session.job(settings), images, options) as space:
             code = _stay(session, space, tuple(command or ()))

@@ -1,7 +1,6 @@
 """A registry image as the history of a package: unpacked for as long as it is needed."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +12,7 @@ from regwrap.bake.unpack import unpack_history
 from regwrap.errors import ToolError
 from regwrap.model import LayoutRef, Platform
 from regwrap.pipeline.job import Job
-from regwrap.pipeline.scratch import overlay_directory
+from regwrap.pipeline.scratch import overlay_directory, temporary_place
 from regwrap.tools.access import Place
 
 _PLATFORM: Final = Platform("linux", "amd64")  # a storage is the same for all of them
@@ -26,7 +25,7 @@ def history_in_place(job: Job, upper: Path | None) -> Iterator[Job]:
     if image is None:
         yield job
         return
-    with overlay_directory((upper or Path(tempfile.gettempdir())).absolute(), job.scratch) as private:
+    with overlay_directory((upper or temporary_place()).absolute(), job.scratch) as private:
         root = private / "history"
         _unpack(job, image, root)
         yield replace(job, archive=Place(name=f"{image}", storage=root))

@@ -14,6 +14,7 @@ from regwrap.imagelist import ImageList, need_source
 from regwrap.pipeline.history import history_in_place
 from regwrap.pipeline.job import Job
 from regwrap.pipeline.referrers import with_referrers_there
+from regwrap.pipeline.scratch import temporary_place
 from regwrap.pipeline.workspace import WorkspaceOptions, overlay_workspace
 from regwrap.storage.store import Storage, real_root
 
@@ -121,7 +122,7 @@ class _Packing:
 
     def _by_overlay(self, *, hashed: bool) -> PackageReport:
         options = WorkspaceOptions(
-            places=(self.options.upper,) if self.options.upper else (self.output.parent, Path(tempfile.gettempdir())),
+            places=(self.options.upper,) if self.options.upper else (self.output.parent, temporary_place()),
             hashed=hashed,
             read_only=True,
             referrers=self.options.referrers,

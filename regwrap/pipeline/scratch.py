@@ -8,12 +8,13 @@ them, so that the next run finds them wherever they are.
 import errno
 import fcntl
 import os
-import shutil
+import re
+import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from regwrap.errors import UsageError
 from regwrap.tools.overlay import remove_overlay
@@ -21,21 +22,28 @@ from regwrap.tools.overlay import remove_overlay
 _PREFIX: Final = "regwrap-"
 _LOCK: Final = ".regwrap-run"
 _BESIDE: Final = "beside"
+_UNCLAIMED: Final = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")  # mkdtemp(3)
 
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
     """A private directory for this run's small files."""
-    parent = Path(tempfile.gettempdir())
+    parent = temporary_place()
     for path in _abandoned(parent):
-        for line in _beside(path):
-            _remove_if_abandoned(Path(line), remove_overlay)
-        _remove_if_abandoned(path, lambda path: shutil.rmtree(path, ignore_errors=True))
+        _remove_if_abandoned(path)
     with _claimed(parent) as path:
         try:
             yield path
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # the next run removes it
+                _remove(path)
+
+
+def temporary_place() -> Path:
+    """Where small temporary files go. Not tempfile's way, which tries with a file that a kill leaves behind."""
+    places = (os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp")  # noqa: S108  the directory itself, by its name
+    usable = (Path(place) for place in places if place and os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK))
+    return next(usable, Path(places[1])).absolute()
 
 
 @contextmanager
@@ -47,14 +55,17 @@ def overlay_directory(place: Path, scratch: Path) -> Iterator[Path]:
     made = _make(place)
     try:
         for path in _abandoned(place):
-            _remove_if_abandoned(path, remove_overlay)
+            _remove_if_abandoned(path)
         with _claimed(place.resolve()) as path:
             with (scratch / _BESIDE).open("ab") as beside:
                 beside.write(os.fsencode(path) + b"\n")
             try:
                 yield path
-            finally:
-                remove_overlay(path)
+            except BaseException:
+                with suppress(OSError):  # what went wrong counts; the next run removes it
+                    _remove(path)
+                raise
+            _remove(path)
     finally:
         if made:
             with suppress(OSError):
@@ -75,23 +86,49 @@ def _make(place: Path) -> bool:
 
 @contextmanager
 def _claimed(parent: Path) -> Iterator[Path]:
-    """A new directory in `parent` with a lock that is held from the moment at which it can be seen."""
+    """A new directory in `parent`, locked. Until it is, whoever tidies up takes it for a dead run's: then another."""
+    while (claim := _claim(parent)) is None:
+        pass
+    path, lock = claim
+    with lock:
+        yield path
+
+
+def _claim(parent: Path) -> tuple[Path, BinaryIO] | None:
     try:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     except OSError as error:
         if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise
         raise UsageError(f"{parent}: {error.strerror}", hint="choose another directory (--upper, TMPDIR)") from error
-    with (path / "new").open("wb") as lock:
+    try:
+        lock = (path / _LOCK).open("wb")
+    except FileNotFoundError:  # tidied away meanwhile
+        return None
+    except BaseException:
+        path.rmdir()
+        raise
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        (path / "new").rename(path / _LOCK)
-        yield path
+        if os.path.lexists(path / _LOCK):
+            return path, lock
+    except BaseException:
+        lock.close()
+        _remove(path)
+        raise
+    lock.close()
+    return None
 
 
 def _abandoned(parent: Path) -> list[Path]:
     with suppress(OSError):
-        return sorted(path for path in parent.glob(f"{_PREFIX}*") if (path / _LOCK).is_file())
+        return sorted(path for path in parent.glob(f"{_PREFIX}*") if _is_ours(path))
     return []
+
+
+def _is_ours(path: Path) -> bool:
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
 def _beside(path: Path) -> list[str]:
@@ -100,10 +137,27 @@ def _beside(path: Path) -> list[str]:
     return []
 
 
-def _remove_if_abandoned(path: Path, remove: Callable[[Path], None]) -> None:
+def _remove_if_abandoned(path: Path) -> None:
     with suppress(OSError):
-        if path.is_symlink() or path.stat().st_uid != os.getuid() or not path.name.startswith(_PREFIX):
+        if not path.name.startswith(_PREFIX) or not _is_ours(path):
+            return
+        if not os.path.lexists(path / _LOCK):
+            if _UNCLAIMED.fullmatch(path.name):
+                path.rmdir()  # a run was killed, or is, between making and locking it: there is nothing in it
             return
         with (path / _LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove(path)
+            for line in _beside(path):
+                _remove_if_abandoned(Path(line))
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a run's directory, its lock at last: what can't be removed now stays known as a run's. Raises OSError."""
+    for child in path.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            remove_overlay(child)
+        elif child.name != _LOCK:
+            child.unlink()
+    (path / _LOCK).unlink()
+    path.rmdir()

@@ -7,6 +7,7 @@ for one image as for a thousand. A blob of the wrong bytes is replaced by rename
 
 import ctypes
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -120,6 +121,9 @@ def commit(root: Path, additions: Additions, *, stage: Path, files: Files) -> No
 
     Doing it again is harmless; killed at any point, the storage is what it was or has some whole images more.
     """
+    shutil.rmtree(
+        stage / "links", ignore_errors=True
+    )  # of a commit that failed: a tag's directory would keep its links
     staging = _Staging(root, stage / "links", files)
     inner = [(layout.layer_link(r, d), d) for r, d in additions.layers]
     inner += [(layout.revision_link(r, d), d) for r, d in additions.revisions]

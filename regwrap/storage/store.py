@@ -4,6 +4,7 @@ A link that is not exactly `sha256:` + 64 hex digits in a regular file counts as
 no regular file: registries that were killed, and full disks, leave such things behind.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -17,6 +18,8 @@ from regwrap.errors import IntegrityError
 from regwrap.model import MAX_MANIFEST_BYTES, Descriptor, Digest, ParseError, Platform, is_repository, is_tag
 from regwrap.storage import layout
 
+# absent, below a file, a symbolic link, a socket
+_NO_LINK: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 _READ_BYTES: Final = 256 * 1024
 
 
@@ -138,12 +141,17 @@ def real_root(root: Path) -> Path:
 
 
 def read_link(path: Path) -> Digest | None:
-    """The digest in a link file, or None where it is absent or not exactly one digest in a regular file."""
+    """The digest in a link file, or None where it is absent or not exactly one digest in a regular file.
+
+    Raises OSError where that can't be seen: a disk that fails, a file that may not be read.
+    """
     try:
         # O_NOFOLLOW and O_NONBLOCK: a fifo or a symbolic link in a link's place must neither hang nor lead away
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return None
+        raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None

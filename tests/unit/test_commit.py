@@ -479,3 +479,19 @@ def test_a_blob_that_two_workers_bring_is_moved_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(10)
     assert [additions.blobs for additions in merged] == [workers_blob, workers_blob]
+
+
+def test_what_a_commit_that_failed_had_staged_gets_into_no_other_tag(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "storage", {"old:latest": OLD})
+    stage = root / ".regwrap/sync"
+    stage.mkdir(parents=True)
+    for repository, image in (("a", OLD), ("b", MOVED)):
+        add_untagged(root, repository, image)
+    files = RealFiles(Owner.of(root))
+    dying = DyingFiles(files, left=5)  # both links of the tag are staged, and not in place
+    with pytest.raises(Died):
+        commit(root, Additions(tags=(("a", "1", OLD.top),)), stage=stage, files=dying)
+    assert list((stage / "links").rglob("link"))
+    commit(root, Additions(tags=(("b", "1", MOVED.top),)), stage=stage, files=files)
+    assert [path.name for path in (root / layout.tag_path("b", "1") / "index/sha256").iterdir()] == [MOVED.top.hex]
+    assert storage_problems(root) == set()

@@ -100,6 +100,14 @@ def test_a_named_file_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
         load(tmp_path, REGWRAP_CONFIG="absent.yaml")
 
 
+def test_a_file_that_can_t_be_looked_at_is_not_said_to_be_absent(tmp_path: Path) -> None:
+    name = "x" * 300
+    with pytest.raises(UsageError, match=r"--config: .* can't be looked at: File name too long"):
+        load(tmp_path, flags=Flags(config=Path(name)))
+    with pytest.raises(UsageError, match=r"authfile: the file .* can't be looked at: File name too long"):
+        load(tmp_path, f"registries: {{a: {{url: a.example.com, authfile: {name}}}}}\n")
+
+
 def test_flag_counts_more_than_environment_and_that_more_than_the_file(tmp_path: Path) -> None:
     text = "jobs: 2\narchive: ./file\nsource: file.example\n"
     assert load(tmp_path, text).jobs == 2

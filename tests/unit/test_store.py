@@ -134,6 +134,11 @@ def test_a_link_below_a_file_is_absent(tmp_path: Path) -> None:
     assert read_link(put(tmp_path / "file", b"") / "link") is None
 
 
+def test_a_link_that_can_t_be_looked_at_is_not_absent(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too long"):
+        read_link(tmp_path / ("x" * 300))
+
+
 def test_a_link_to_something_else_than_its_name_does_not_count(tmp_path: Path) -> None:
     storage = storage_with(tmp_path, "a:1")
     (storage.root / layout.layer_link("a", LAYER)).write_text(str(IMAGE.top))
