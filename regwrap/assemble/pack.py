@@ -9,7 +9,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,9 +73,9 @@ def _part_file(output: Path, expected: int) -> Iterator[Path]:
             raise UsageError(f"another regwrap is writing {output} at this moment") from None
         if not _is_at(descriptor, part):  # it was renamed to `output` between open and flock: that one is complete
             raise UsageError(f"another regwrap has written {output} at this moment")
-        os.ftruncate(descriptor, 0)
-        os.fchmod(descriptor, 0o644)
         try:
+            os.ftruncate(descriptor, 0)
+            os.fchmod(descriptor, 0o644)
             yield part
         except BaseException:
             part.unlink(missing_ok=True)
@@ -189,8 +189,9 @@ def _followed(part: Path, contents: BundleContents, selection: Selection, option
     offsets = list(offsets_of(iter(sizes)))[1:]
     follower = _Follower(part, (Located(member=m, offset=o) for m, o in zip(members, offsets, strict=True)), options)
     with ThreadPoolExecutor(2, thread_name_prefix="prove") as pool:
-        futures = [pool.submit(follower.follow) for _ in range(2)]
-        try:
+        futures: list[Future[None]] = []
+        try:  # from here on: a follower ends only when it is told that nothing more is written
+            futures += (pool.submit(follower.follow) for _ in range(2))
             yield
         except BaseException:
             follower.finished.set()

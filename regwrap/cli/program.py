@@ -10,19 +10,25 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from types import FrameType
 
 import typer
 
 from regwrap import __version__
 from regwrap.cli.app import make_app, typed_words
 from regwrap.errors import ExitCode, Interrupted, RegwrapError, error_text
+from regwrap.interruption import handle_signals, let_signals_be, raise_again
 
 
 def main() -> None:
     """The program: exit codes as in `errors.ExitCode`, 128 + n after signal n."""
-    _handle_signals()
-    sys.exit(exit_code_of(_run))
+    handle_signals()
+    sys.unraisablehook = lambda unraisable: None if raise_again(unraisable) else sys.__unraisablehook__(unraisable)
+    try:
+        code = exit_code_of(_run)
+        let_signals_be()
+    except Interrupted as interruption:  # it came when the end was being told
+        code = 128 + interruption.signum
+    sys.exit(code)
 
 
 def _run() -> None:
@@ -73,15 +79,3 @@ def _disk_error(error: OSError) -> RegwrapError:
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
     hint = "the disk is full (df, df -i, quota): free space and run it again" if full else ""
     return RegwrapError(f"{where}{error.strerror or error}", hint=hint)
-
-
-def _handle_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, _interrupt)
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    # a second one ends regwrap at once; its children die with it
-    signal.signal(number, signal.SIG_DFL)
-    raise Interrupted(number)

@@ -22,6 +22,7 @@ from typing import IO, Final, Protocol
 import sh
 
 from regwrap.errors import ToolError, UsageError
+from regwrap.interruption import uninterrupted
 
 _SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH in Debian
 _GRACE_SECONDS: Final = 5.0
@@ -237,12 +238,8 @@ class Runner:
             tempfile.TemporaryFile(dir=self.scratch) as stderr,
         ):
             started = time.monotonic()
-            process = self._start(command, (stdout, stderr))
-            try:
+            with self._started(command, (stdout, stderr)) as process:
                 exit_code, stopped = self._wait(process, command, started)
-            except BaseException:
-                _end(process)
-                raise
             result = RunResult(
                 command=command,
                 exit_code=exit_code,
@@ -258,12 +255,11 @@ class Runner:
     def serving(self, command: Command, log: Path) -> Iterator[Server]:
         """Run a server for the length of the block; its output goes to the file `log`. Call from the main thread:
         a parent-death signal belongs to the thread that forked."""
-        with log.open("wb") as output:
-            process = self._start(command, (output, output))
-        try:
-            yield Server(process=process, log=log)
-        finally:
-            _end(process)
+        with log.open("wb") as output, self._started(command, (output, output)) as process:
+            try:
+                yield Server(process=process, log=log)
+            finally:
+                _end(process)
 
     def foreground(self, argv: tuple[str, ...], environment: Mapping[str, str]) -> int:
         """Run the user's own command, with the environment as given; its exit code, 128 + n after signal n.
@@ -291,6 +287,20 @@ class Runner:
     def _path(self) -> str:
         return os.pathsep.join((self.search_path, *_SBIN))
 
+    @contextmanager
+    def _started(self, command: Command, output: tuple[IO[bytes], IO[bytes]]) -> Iterator[Process]:
+        """The program; it is ended where the block fails. An interruption comes before the start, or when the process
+        is known."""
+        process: Process | None = None
+        try:
+            with uninterrupted():
+                process = self._start(command, output)
+            yield process
+        except BaseException:
+            if process is not None:
+                _end(process)
+            raise
+
     def _start(self, command: Command, output: tuple[IO[bytes], IO[bytes]]) -> Process:
         # setpriv: the child dies with the thread that started it, so nothing outlives a kill -9 of regwrap
         argv = (self.path_of(Tool.SETPRIV), "--pdeathsig", "KILL", self.path_of(command.tool), *command.args)
@@ -298,7 +308,11 @@ class Runner:
         self.log(command.shown)
         if self.stopping.is_set():
             raise ToolError(f"{command.tool} was not started: regwrap is being stopped")
-        return self.executor.start(argv, env=env, output=output, inherit=command.inherit)
+        try:
+            return self.executor.start(argv, env=env, output=output, inherit=command.inherit)
+        except (OSError, sh.ForkException) as error:  # sh gives the child's traceback; its last line is the reason
+            said = f"{error}".strip().rpartition("\n")[2]
+            raise ToolError(f"{command.tool} could not be started", detail=said.strip()) from error
 
     def path_of(self, tool: Tool) -> str:
         """The path of the program. Raises UsageError where it is not installed."""

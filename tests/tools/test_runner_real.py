@@ -325,3 +325,43 @@ def test_the_loopback_registry_of_the_tests_answers(
     with pytest.raises(ToolError, match="skopeo failed with exit code 1"):
         real_runner.run(Command(tool=Tool.SKOPEO, args=args, timeout=DEADLINE, env=(("HOME", f"{tmp_path}"),)))
     assert b"absent" in served.log.read_bytes()
+
+
+def test_a_program_that_can_t_be_executed_is_named_and_no_bug(tmp_path: Path) -> None:
+    broken = tmp_path / "setpriv"
+    broken.write_bytes(b"\x7fELF and no more")
+    broken.chmod(0o755)
+    runner = Runner(ShExecutor(), scratch=tmp_path, search_path=f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ToolError, match="tar could not be started: OSError: .*Exec format error"):
+        runner.run(Command(tool=Tool.TAR, args=("--version",)))
+
+
+def test_signals_at_the_moment_of_a_start_are_neither_lost_nor_leave_a_child(tmp_path: Path) -> None:
+    """A fork takes long enough that many of the signals come while one is under way."""
+    script = """
+import random, signal, sys, time
+from pathlib import Path
+from regwrap.errors import Interrupted
+from regwrap.interruption import handle_signals, raise_again
+from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
+sys.unraisablehook = raise_again
+ballast = [bytearray(4096) for _ in range(40_000)]
+runner = Runner(ShExecutor(), scratch=Path(sys.argv[1]), search_path=sys.argv[2])
+dice, lost = random.Random(3), 0
+for _ in range(60):
+    handle_signals()
+    signal.signal(signal.SIGALRM, lambda number, frame: signal.getsignal(signal.SIGTERM)(15, frame))
+    signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0005, 0.02))
+    try:
+        runner.run(Command(tool=Tool.TAR, args=("--version",)))
+        time.sleep(0.05)
+        lost += 1
+    except Interrupted:
+        pass
+assert not lost, lost
+assert not Path(f"/proc/self/task/{__import__('os').getpid()}/children").read_text()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path, os.environ["PATH"]], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -43,9 +43,13 @@ def test_what_lies_beside_goes_with_a_dead_run(place: Path) -> None:
 
 
 def test_the_error_of_the_work_is_not_hidden_by_that_of_tidying_up(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the work"), overlay_directory(place / "upper", tmp_path) as run:
-        (run / ".regwrap-run").unlink()  # so that tidying up fails
-        raise ValueError("the work failed")
+    def work() -> None:
+        with overlay_directory(place / "upper", tmp_path) as run:
+            (run / ".regwrap-run").unlink()  # so that tidying up fails
+            raise ValueError("the work failed")
+
+    with pytest.raises(ValueError, match="the work"):
+        work()
 
 
 def test_a_directory_that_is_not_there_is_no_place_for_temporary_files(

@@ -1,0 +1,94 @@
+"""A signal is raised once, not where it would be lost or leave a process behind, and never only printed."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from regwrap.errors import Interrupted
+from regwrap.interruption import handle_signals, let_signals_be, raise_again, uninterrupted
+
+
+@pytest.fixture(autouse=True)
+def handled() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    handle_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_waits_for_the_end_of_the_block() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("started")
+
+    with pytest.raises(Interrupted, match="15"):
+        work()
+    assert done == ["started"]
+
+
+def test_the_outermost_block_counts() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            with uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+            done.append("inner")
+        done.append("outer")
+
+    with pytest.raises(Interrupted, match="2"):
+        work()
+    assert done == ["inner"]
+
+
+def test_a_block_of_another_thread_makes_nothing_wait() -> None:
+    entered, over = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with uninterrupted():
+            entered.set()
+            over.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    entered.wait(10)
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGTERM)
+    over.set()
+    thread.join()
+
+
+def test_an_error_of_the_block_counts_more_than_the_signal() -> None:
+    def work() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError("of the block")
+
+    with pytest.raises(ValueError, match="of the block"):
+        work()
+    with pytest.raises(Interrupted), uninterrupted():
+        pass
+
+
+def test_an_interruption_that_was_only_printed_comes_again() -> None:
+    printed = SimpleNamespace(exc_value=Interrupted(signal.SIGHUP))
+    assert raise_again(cast("sys.UnraisableHookArgs", printed))
+    with pytest.raises(Interrupted, match="1"):
+        time.sleep(10)
+    assert not raise_again(cast("sys.UnraisableHookArgs", SimpleNamespace(exc_value=ValueError())))
+
+
+def test_after_the_run_a_signal_just_ends_the_process() -> None:
+    let_signals_be()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
