@@ -1,0 +1,39 @@
+"""Regwrap itself is interrupted, or killed, at a moment of its run."""
+
+import signal
+from collections.abc import Iterator
+from typing import Final
+
+from tests.torture.ground import BY_NAME, SCENARIOS, Ground
+from tests.torture.judge import Expected, Verdict, judge
+
+GROUP: Final = "kill"
+_SIGNALS: Final = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
+_MOMENTS: Final = tuple(range(2, 100, 3))
+_LONG: Final = {"sync": 0.4, "sync-registry": 0.7, "package-overlay": 0.8, "release": 0.8, "push": 0.4}
+
+
+def cases(_ground: Ground) -> Iterator[tuple[str, str]]:
+    """Moments as hundredths of the time that the work takes."""
+    for scenario in SCENARIOS:
+        for name in _SIGNALS:
+            for moment in _MOMENTS:
+                yield f"{scenario.name}/{name}", f"{GROUP}/{scenario.name}/{name}/{moment}"
+
+
+def run(ground: Ground, name: str) -> Verdict:
+    _group, scenario_name, signal_name, moment = name.split("/")
+    scenario, number = BY_NAME[scenario_name], signal.Signals[signal_name]
+    ground.result_of(scenario)
+    with ground.place(scenario) as place:
+        started = place.start(*scenario.args(place))
+        hit = not started.ends_within(0.03 + int(moment) / 100 * _LONG.get(scenario_name, 0.12))
+        started.send(number)
+        ended = started.ended()
+        verdict = Verdict(name, hit=hit and ended.code != 0)
+        killed = ended.code is not None and ended.code < 0  # before its handlers were there, or by SIGKILL
+        if hit and not killed and ended.code not in {0, 128 + number}:
+            verdict.lies.append(f"exit code {ended.code} after {signal_name}")
+        expected = Expected(cause=f"interrupted by {signal_name}" if not killed else "", killed=killed)
+        judge(ground, scenario, place, ended, verdict, expected)
+        return verdict
