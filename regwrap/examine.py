@@ -142,6 +142,9 @@ class _StorageCheck:
             return
         self.found[name] = (top, tuple(map(str, shipped_platforms(closure, self.storage.read_config))))
         self._check_closure(name, repository, closure)
+        if not self.storage.has_tag(repository, tag, top):
+            path = layout.tag_index_link(repository, tag, top)
+            self.problems.append(f"{name}: the tag's index link is absent or damaged ({path})")
 
     def _check_closure(self, name: str, repository: str, closure: Closure) -> None:
         self._check_missing(name, repository, closure)

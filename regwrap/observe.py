@@ -207,7 +207,7 @@ class Observer:
             closure = storage.closure(repository, digest, entry.platforms)
         except RegwrapError:
             return False, None
-        if closure is None or closure.missing:
+        if closure is None or closure.missing or not storage.has_tag(repository, entry.dest.tag or "", digest):
             return False, None
         whole = all(sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs)
         return whole, closure

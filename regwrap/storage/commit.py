@@ -94,7 +94,14 @@ class RealFiles:
         self._own(path, self.owner.file_mode)
 
     def rename(self, old: Path, new: Path) -> None:
-        old.rename(new)
+        try:
+            old.rename(new)
+        except IsADirectoryError:  # damage in a file's place; it goes if nothing is in it
+            try:
+                new.rmdir()
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, os.fspath(new)) from error
+            old.rename(new)
 
     def sync(self, path: Path) -> None:
         sync_file_system(path)

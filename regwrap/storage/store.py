@@ -66,6 +66,11 @@ class Storage:
         """What the tag points to; None where it is absent or its link is damaged."""
         return read_link(self.root / layout.tag_link(repository, tag))
 
+    def has_tag(self, repository: str, tag: str, digest: Digest) -> bool:
+        """Whether the tag points to `digest` with both its links; a registry follows one, its collector the other."""
+        index = read_link(self.root / layout.tag_index_link(repository, tag, digest))
+        return index == digest == self.resolve(repository, tag)
+
     def has_layer(self, repository: str, digest: Digest) -> bool:
         return read_link(self.root / layout.layer_link(repository, digest)) == digest
 

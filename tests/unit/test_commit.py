@@ -495,3 +495,20 @@ def test_what_a_commit_that_failed_had_staged_gets_into_no_other_tag(tmp_path: P
     commit(root, Additions(tags=(("b", "1", MOVED.top),)), stage=stage, files=files)
     assert [path.name for path in (root / layout.tag_path("b", "1") / "index/sha256").iterdir()] == [MOVED.top.hex]
     assert storage_problems(root) == set()
+
+
+def test_an_empty_directory_in_a_file_s_place_is_mended_and_a_full_one_is_named(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "storage", {"old:latest": OLD})
+    link = root / layout.revision_link("old", OLD.top)
+    remove(link)
+    link.mkdir()
+    again = Additions(revisions=(("old", OLD.top),))
+    stage = root / ".regwrap/sync"
+    stage.mkdir(parents=True)
+    commit(root, again, stage=stage, files=RealFiles(Owner.of(root)))
+    assert storage_problems(root) == set()
+    remove(link)
+    put(link / "file", b"")
+    with pytest.raises(OSError, match="not empty") as caught:
+        commit(root, again, stage=stage, files=RealFiles(Owner.of(root)))
+    assert caught.value.filename == f"{link}"

@@ -122,6 +122,10 @@ def test_a_damaged_link_is_named(root: Path, damage: Damage, link: str) -> None:
     [
         (layout.layer_link("a/b", LAYER), f"a/b:2: a/b has no link to blob {LAYER}"),
         (layout.revision_link("a/b", SINGLE.top), f"a/b:2: points to {SINGLE.top}, which is not there or not linked"),
+        (
+            layout.tag_index_link("a/b", "2", SINGLE.top),
+            f"a/b:2: the tag's index link is absent or damaged ({layout.tag_index_link('a/b', '2', SINGLE.top)})",
+        ),
         (layout.revision_link("a/b", CHILD), f"a/b:1: linux/arm64 of its index ({CHILD}) is not here"),
     ],
 )

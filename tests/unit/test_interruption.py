@@ -1,17 +1,19 @@
 """A signal is raised once, not where it would be lost or leave a process behind, and never only printed."""
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from regwrap.errors import Interrupted
 from regwrap.interruption import handle_signals, let_signals_be, raise_again, uninterrupted
+
+if TYPE_CHECKING:
+    import sys
 
 
 @pytest.fixture(autouse=True)
