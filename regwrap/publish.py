@@ -24,7 +24,7 @@ from regwrap.tools.access import Registry
 from regwrap.tools.credentials import UnsureError
 from regwrap.tools.imageproxy import ImageProxies
 from regwrap.tools.skopeo import Remote
-from regwrap.tools.transport import Body
+from regwrap.tools.transport import Body, reason_of
 
 _BLOCK: Final = 256 * 1024
 _HINTS: Final = (
@@ -181,7 +181,7 @@ class PushCarrier:
         if status == 400 and copy.closure.omitted and isinstance(manifest, Index):
             raise ImagesFailedError(
                 f"{dest.name} takes no part of an index, and {name} has some platforms only",
-                detail=_text(said),
+                detail=reason_of(said),
                 hint="put all platforms into the bundle, deploy it into the registry's storage, or allow it there"
                 " (distribution 3: validation.manifests.indexes)",
             )
@@ -283,11 +283,7 @@ def _named(error: ToolError, copy: Copy) -> ToolError:
 
 
 def _refused(what: str, host: str, status: int, said: bytes) -> ToolError:
-    text = _text(said)
+    text = reason_of(said)
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, f"{status} {text}")), "")
     passing = status == 408 or re.search("BLOB_UPLOAD_|DIGEST_INVALID", text) is not None
     return ToolError(f"{host} answered {status} to {what}", detail=text, hint=hint, transient=passing)
-
-
-def _text(said: bytes) -> str:
-    return said.decode(errors="replace").strip()[:500]

@@ -40,10 +40,12 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackOptions:
-    """`hashed=False` trusts the archive and compares sizes only. `on_bytes` is called with bytes as they are done."""
+    """`hashed=False` trusts the archive and compares sizes only. `stall`: seconds without progress after which tar
+    is ended. `on_bytes` is called with bytes as they are done."""
 
     scratch: Path
     hashed: bool
+    stall: float
     on_bytes: Callable[[int], None]
 
 
@@ -116,7 +118,7 @@ def _write(runner: Runner, selection: Selection, part: Path, options: PackOption
     blobs = [m.path for m in members if m.link is None]
     parts = [(front, [BUNDLE_JSON]), (selection.storage.root, blobs)]
     with _followed(part, contents, selection, options):
-        create_tar(runner, part, [p for p in parts if p[1]], scratch=options.scratch)
+        create_tar(runner, part, [p for p in parts if p[1]], scratch=options.scratch, stall=options.stall)
     _append_links(part, [m for m in members if m.link is not None], blob_end(contents), tar_bytes(contents))
 
 

@@ -168,7 +168,10 @@ class _Building:
 
     def image(self, name: str, layer: Layer, run: RunConfig) -> Digest:
         """The layout with this one image; its digest."""
-        umoci, documents = Umoci(self.job.runner), image_with(layer, self.base.config, self.base.layers)
+        umoci, documents = (
+            Umoci(self.job.runner, self.job.timeouts.disk_stall),
+            image_with(layer, self.base.config, self.base.layers),
+        )
         umoci.init(self.layout)
         layer.path.rename(self.layout / ocilayout.blob_path(layer.digest))
         for below in {blob.digest: blob for blob in self.base.layers}.values():

@@ -135,7 +135,12 @@ class _Packing:
         contents, listener = selection.contents, self.job.listener
         listener.expect("package", contents.blob_bytes)
         with tempfile.TemporaryDirectory(dir=self.job.scratch) as scratch:
-            options = PackOptions(scratch=Path(scratch), hashed=self.options.hashed, on_bytes=listener.on_bytes)
+            options = PackOptions(
+                scratch=Path(scratch),
+                hashed=self.options.hashed,
+                stall=self.job.timeouts.disk_stall,
+                on_bytes=listener.on_bytes,
+            )
             pack_bundle(self.job.runner, selection, self.output, options)
         return PackageReport(
             path=self.output,

@@ -46,3 +46,8 @@ class Timeouts:
     copy: float = 3600
     request: float = 30
     lock: float = 3600
+
+    @property
+    def disk_stall(self) -> float:
+        """For programs that wait for the disk alone: a busy one may take its time."""
+        return 10 * self.stall

@@ -235,7 +235,8 @@ class Runner:
         died by a signal, or ended with a code that is not in `ok_codes`."""
         with (
             tempfile.TemporaryFile(dir=self.scratch) as stdout,
-            tempfile.TemporaryFile(dir=self.scratch) as stderr,
+            # in memory: what a program says of a full disk must not need that disk
+            os.fdopen(os.memfd_create("stderr", os.MFD_CLOEXEC), "w+b") as stderr,
         ):
             started = time.monotonic()
             with self._started(command, (stdout, stderr)) as process:

@@ -22,6 +22,7 @@ from regwrap.model import Digest, Platform
 from regwrap.tools.access import Registry, Timeouts
 from regwrap.tools.pressure import Gates
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
+from regwrap.tools.transport import FULL_DISK_HINT
 
 _ABSENT: Final = re.compile(r"manifest unknown|name unknown|NAME_UNKNOWN|invalid status code from registry 404")
 
@@ -59,6 +60,7 @@ _HINTS: Final = (
         r"corrupted blob|Digest did not match",
         "the registry, or a proxy in between, gives other bytes than were asked for",
     ),
+    (r"(status|StatusCode|from registry):? 500", FULL_DISK_HINT),
 )
 
 

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from regwrap.errors import ToolError
 from regwrap.tools.runner import Command, Runner, Tool
 
+_SHORT_WRITE: Final = "Wrote only "  # all that GNU tar says of a disk that became full within a record
 RECORD_BLOCKS: Final = 128  # 64 KiB records write at the speed of cat; the padding makes them part of the format
-_STALL_SECONDS: Final = 600.0
 
 
-def create_tar(runner: Runner, output: Path, parts: Sequence[tuple[Path, Sequence[str]]], *, scratch: Path) -> None:
+def create_tar(
+    runner: Runner, output: Path, parts: Sequence[tuple[Path, Sequence[str]]], *, scratch: Path, stall: float
+) -> None:
     """Write the members `(directory, names below it)` to `output`, in exactly that order.
 
     The bytes depend on names and contents alone. Raises ToolError; a warning (a file that changed while it was
@@ -22,20 +25,25 @@ def create_tar(runner: Runner, output: Path, parts: Sequence[tuple[Path, Sequenc
         names_file = scratch / f"members-{number}"
         names_file.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
         places += ["-C", f"{directory}", "-T", f"{names_file}"]
-    runner.run(
-        Command(
-            tool=Tool.TAR,
-            args=(
-                "--create", "--file", f"{output}",
-                "--format=gnu",
-                "--blocking-factor", f"{RECORD_BLOCKS}",
-                "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0",
-                "--mode=a-st,u=rw,go=r",
-                "--hard-dereference",
-                # these three have to stand before -T to have an effect on it
-                "--no-recursion", "--null", "--verbatim-files-from",
-                *places,
-            ),
-            stall=_STALL_SECONDS,
-        )
+    command = Command(
+        tool=Tool.TAR,
+        args=(
+            "--create", "--file", f"{output}",
+            "--format=gnu",
+            "--blocking-factor", f"{RECORD_BLOCKS}",
+            "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0",
+            "--mode=a-st,u=rw,go=r",
+            "--hard-dereference",
+            # these three have to stand before -T to have an effect on it
+            "--no-recursion", "--null", "--verbatim-files-from",
+            *places,
+        ),
+        stall=stall,
     )  # fmt: skip
+    try:
+        runner.run(command)
+    except ToolError as error:
+        if _SHORT_WRITE not in error.detail:
+            raise
+        hint = "the disk is full (df, df -i, quota): free space, or write the bundle to another disk with -o"
+        raise ToolError(f"no space left on device for {output}", detail=error.detail, hint=hint) from error

@@ -1,6 +1,7 @@
 """HTTP to one registry: kept-alive connections, what to say to its challenges, proxies, certificates, its gate."""
 
 import json
+import os
 import re
 import ssl
 import threading
@@ -24,6 +25,15 @@ _NO_CONNECTION: Final = (urllib3.exceptions.NewConnectionError, urllib3.exceptio
 _ODD: Final = (urllib3.exceptions.SSLError, urllib3.exceptions.ResponseError)  # the latter: redirects without an end
 _STORE_FACTOR: Final = 10
 _DOCKER_HUB: Final = "registry-1.docker.io"
+
+FULL_DISK_HINT: Final = "the registry's log says why; one whose disk is full (no space left, df -i, quota) answers so"
+
+
+def reason_of(body: bytes) -> str:
+    """Why a registry says no. docker-registry tells what its disk said, at times as a bare number of errno."""
+    text = " ".join(body.decode(errors="replace").split())[:500]
+    number = re.search(r'"Err":(\d{1,3})\b', text)
+    return f"{text} ({os.strerror(int(number[1]))})" if number else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +99,19 @@ class Transport:
             answer.read(cache_content=True)
         except urllib3.exceptions.HTTPError as error:
             raise self.cut_off(error) from error
-        self.refuse_later(answer, method, path)
+        self.refuse_later(answer, method, path, answer.data)
         return answer
 
     def cut_off(self, error: urllib3.exceptions.HTTPError) -> ToolError:
         host = self.registry.host
         return ToolError(f"{host} cut its answer off", detail=str(error), transient=True, host=host)
 
-    def refuse_later(self, answer: urllib3.BaseHTTPResponse, method: str, path: str) -> None:
-        """Raise a transient ToolError for answers that another try may change."""
+    def refuse_later(self, answer: urllib3.BaseHTTPResponse, method: str, path: str, said: bytes = b"") -> None:
+        """Raise a transient ToolError for answers that another try may change. `said`: the answer's body."""
         if answer.status in {408, 429} or answer.status >= 500:
-            what = f"{self.registry.host} answered {answer.status} to {method} {path}"
-            raise ToolError(what, transient=True, host=self.registry.host)
+            what = f"{self.registry.host} answered {answer.status} to {method} {path.partition('?')[0]}"
+            hint = FULL_DISK_HINT if answer.status == 500 else ""
+            raise ToolError(what, detail=reason_of(said), hint=hint, transient=True, host=self.registry.host)
 
     def use_basic(self, key: str) -> None:
         """Send the authfile's credentials at once, where there are any."""

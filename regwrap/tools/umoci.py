@@ -8,8 +8,6 @@ from pathlib import Path
 
 from regwrap.tools.runner import Command, Runner, Tool
 
-_SECONDS = 600.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
@@ -24,6 +22,7 @@ class RunConfig:
 @dataclass(frozen=True, slots=True)
 class Umoci:
     runner: Runner
+    stall: float
 
     def init(self, layout: Path) -> None:
         """Make an empty layout; the directory must not be there."""
@@ -43,4 +42,4 @@ class Umoci:
         )  # fmt: skip
 
     def _run(self, *args: str) -> None:
-        self.runner.run(Command(tool=Tool.UMOCI, args=args, timeout=_SECONDS))
+        self.runner.run(Command(tool=Tool.UMOCI, args=args, stall=self.stall))

@@ -39,7 +39,7 @@ def pack(runner: Runner, selection: Selection, output: Path, *, hashed: bool = T
     scratch = output.parent / f"scratch-{output.name}"
     scratch.mkdir()
     return pack_bundle(
-        runner, selection, output, PackOptions(scratch=scratch, hashed=hashed, on_bytes=lambda _bytes: None)
+        runner, selection, output, PackOptions(scratch=scratch, hashed=hashed, stall=60, on_bytes=lambda _bytes: None)
     )
 
 
@@ -61,7 +61,7 @@ def test_gnu_tar_would_write_the_links_the_same_way(real_runner: Runner, selecti
     root, contents = selection.storage.root, selection.contents
     (tmp_path / "bundle.json").write_bytes(contents.to_json())
     parts = [(tmp_path, ["bundle.json"]), (root, [member.path for member in members_of(contents)])]
-    create_tar(real_runner, tmp_path / "out.tar", parts, scratch=tmp_path)
+    create_tar(real_runner, tmp_path / "out.tar", parts, scratch=tmp_path, stall=60)
     assert (tmp_path / "out.tar").read_bytes() == packed(parts_of(contents, root))
 
 
@@ -206,8 +206,21 @@ def test_the_output_has_to_be_a_file_in_a_directory(real_runner: Runner, selecti
     os.mkfifo(tmp_path / "out.fifo")
     with pytest.raises(UsageError, match="not a regular file"):
         pack(real_runner, selection, tmp_path / "out.fifo")
-    options = PackOptions(scratch=tmp_path, hashed=True, on_bytes=lambda _bytes: None)
+    options = PackOptions(scratch=tmp_path, hashed=True, stall=60, on_bytes=lambda _bytes: None)
     for output in (tmp_path / "absent/out.tar", tmp_path / "victim/out.tar"):
         with pytest.raises(UsageError, match="is not a directory"):
             pack_bundle(real_runner, selection, output, options)
     assert left_over(tmp_path) == {"out.d", "out.fifo"}
+
+
+def test_a_disk_that_becomes_full_has_its_name(real_runner: Runner, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    (tmp_path / "file").write_bytes(bytes(300_000))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", small], check=True)
+    try:
+        with pytest.raises(ToolError, match=r"no space left on device for .*small/out\.tar") as caught:
+            create_tar(real_runner, small / "out.tar", [(tmp_path, ["file"])], scratch=tmp_path, stall=60)
+        assert "the disk is full" in caught.value.hint
+    finally:
+        subprocess.run(["umount", small], check=True)

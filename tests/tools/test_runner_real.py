@@ -332,7 +332,7 @@ def test_a_program_that_can_t_be_executed_is_named_and_no_bug(tmp_path: Path) ->
     broken.write_bytes(b"\x7fELF and no more")
     broken.chmod(0o755)
     runner = Runner(ShExecutor(), scratch=tmp_path, search_path=f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(ToolError, match="tar could not be started: OSError: .*Exec format error"):
+    with pytest.raises(ToolError, match=r"tar could not be started: OSError: .*Exec format error"):
         runner.run(Command(tool=Tool.TAR, args=("--version",)))
 
 
@@ -365,3 +365,17 @@ assert not Path(f"/proc/self/task/{__import__('os').getpid()}/children").read_te
         [sys.executable, "-c", script, tmp_path, os.environ["PATH"]], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_a_program_says_of_a_full_disk_needs_no_disk(tmp_path: Path) -> None:
+    """stderr into a file on the disk that is full would be empty."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", small], check=True)
+    try:
+        (small / "filler").write_bytes(bytes(8192))
+        runner = Runner(ShExecutor(), scratch=small, search_path=os.environ["PATH"])
+        with pytest.raises(ToolError, match="Wrote only"):
+            runner.run(Command(tool=Tool.TAR, args=("--create", "--file", f"{small}/x.tar", "-C", "/usr/bin", "tar")))
+    finally:
+        subprocess.run(["umount", small], check=True)
