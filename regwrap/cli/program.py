@@ -26,8 +26,8 @@ def main() -> None:
     try:
         code = exit_code_of(_run)
         let_signals_be()
-    except Interrupted as interruption:  # it came when the end was being told
-        code = 128 + interruption.signum
+    except Interrupted as interruption:  # it came before the run, or when its end was being told
+        code = _told_interruption(interruption)
     sys.exit(code)
 
 
@@ -45,9 +45,7 @@ def exit_code_of(run: Callable[[], object]) -> int:
         interruption = _interruption_behind(error)
         if interruption is None:
             return _told(error)
-        name = signal.Signals(interruption.signum).name
-        typer.echo(f"regwrap: interrupted by {name}; what it had started is ended, run it again to go on", err=True)
-        return 128 + interruption.signum
+        return _told_interruption(interruption)
     return ExitCode.DONE
 
 
@@ -57,6 +55,12 @@ def _interruption_behind(error: BaseException | None) -> Interrupted | None:
     while error is not None and not isinstance(error, Interrupted):
         error = error.__context__
     return error
+
+
+def _told_interruption(interruption: Interrupted) -> int:
+    name = signal.Signals(interruption.signum).name
+    typer.echo(f"regwrap: interrupted by {name}; what it had started is ended, run it again to go on", err=True)
+    return 128 + interruption.signum
 
 
 def _told(error: BaseException) -> int:

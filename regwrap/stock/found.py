@@ -107,7 +107,7 @@ def _add_dir(image: "_Image", path: Path) -> None:
 
 
 def _image_directories(directory: Path) -> Iterator[Path]:
-    for root, names, files in os.walk(directory):
+    for root, names, files in os.walk(directory, onerror=_fail):
         names.sort()
         if MANIFEST in files:
             yield Path(root)
@@ -195,3 +195,8 @@ def _read(path: Path) -> bytes | None:
     """A small file; None where it is absent or larger than a manifest may be: its digest is wrong then anyhow."""
     size = regular_size(path)
     return path.read_bytes() if size is not None and size <= MAX_MANIFEST_BYTES else None
+
+
+def _fail(error: OSError) -> None:
+    """os.walk would go on without the images of a directory that can't be read."""
+    raise error

@@ -1,5 +1,6 @@
 """Export and import without a program: names, files, partial indexes, and an import that fails at every step."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,16 @@ def test_a_directory_that_is_no_storage_is_not_imported_into(tmp_path: Path) -> 
     (tmp_path / "home/file").touch()
     with pytest.raises(UsageError, match="neither empty nor a storage"):
         import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "home", taking())
+
+
+def test_a_directory_that_can_t_be_read_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    export(make_storage(tmp_path / "root", IMAGES), tmp_path / "tree")
+    descriptor = os.open(tmp_path / "tree", os.O_RDONLY)
+    for _ in range(20):  # deeper than a path can name
+        os.mkdir("d" * 250, dir_fd=descriptor)
+        inner = os.open("d" * 250, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    with pytest.raises(OSError, match="too long"):
+        tree_stock(f"{tmp_path}/tree", named=None)
