@@ -1,12 +1,13 @@
 # What a person types. `make help` lists the targets; .ci/run calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-tools test-release man docs bench fmt clean
+.PHONY: help demo check test test-unit test-tools test-release test-torture torture man docs bench fmt clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux
-# what only tests need: a read-only medium, another client of a registry, shells to complete in, a browser
-TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish chromium
+# what only tests need: a read-only medium, another client of a registry, shells to complete in, a browser, faults and
+# file systems
+TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish chromium strace xfsprogs btrfs-progs
 WORKERS ?= 2
 # unit tests copy small trees again and again; in memory that takes half the time
 MEMORY := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
@@ -17,7 +18,7 @@ help: ## this list
 demo: $(BIN)/regwrap .packages ## the main job on real input with an embedded registry, shown step by step
 	examples/demo/run.sh
 
-test: check test-tools test-release ## everything, with the real programs
+test: check test-tools test-release test-torture ## everything, with the real programs
 
 check: $(BIN)/regwrap ## format, ruff, mypy, import-linter, unit tests: under 30 s
 	$(BIN)/ruff format --check --quiet .
@@ -42,6 +43,14 @@ build/regwrap.1: regwrap/__init__.py $(wildcard regwrap/cli/*.py) | $(BIN)/regwr
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)} $(BIN)/python -m regwrap.cli.manpage >$@.part
 	@mv $@.part $@
 
+test-torture: $(BIN)/regwrap .packages .test-packages ## a fixed slice of the fault campaign
+	$(BIN)/pytest tests/torture
+
+# make torture SECONDS=600 SEED=7, or CASE=name for one case alone
+SECONDS := 600
+torture: $(BIN)/regwrap .packages .test-packages ## the fault campaign; its table is in docs/reliability.md
+	$(BIN)/python -m tests.torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
+
 bench: $(BIN)/regwrap .packages ## side by side with the peers: ratios in one table
 	$(BIN)/python bench/bench.py
 
@@ -61,9 +70,9 @@ fmt: $(BIN)/regwrap ## format and sort
 
 .PHONY: .test-packages
 .test-packages:
-	@PATH="$$PATH:/usr/sbin:/sbin"; for program in mksquashfs openssl dockerd mandoc zsh fish chromium; do \
-	  command -v $$program >/dev/null || missing=1; done; [ -z "$$missing" ] || \
-	  $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
+	@for program in mksquashfs openssl dockerd mandoc zsh fish chromium strace mkfs.xfs mkfs.btrfs; do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	[ -z "$$missing" ] || $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
 
 .PHONY: .apt
 .apt:

@@ -18,9 +18,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--case", default="")
+    parser.add_argument("--case", action="append", default=[])
     parser.add_argument("--groups", default=",".join(campaign.GROUPS))
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--worker", type=int, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
@@ -31,8 +31,8 @@ def main() -> int:
         seconds=options.seconds,
         seed=campaign.new_seed() if options.seed is None else options.seed,
         groups=tuple(options.groups.split(",")),
-        case=options.case,
-        workers=1 if options.case else options.workers,
+        cases=tuple(options.case),
+        workers=min(options.workers, len(options.case) or options.workers),
     )
     if options.worker is not None:
         return campaign.work(order, options.worker)

@@ -10,14 +10,15 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.torture import children, failures, kills, network
+from tests.torture import children, company, disks, failures, hostile, kills, network, rot
 from tests.torture.ground import Ground, made_ground
 from tests.torture.judge import Verdict
 from tests.torture.programs import started_zygote
@@ -37,6 +38,10 @@ GROUPS: Final[dict[str, tuple[Group, float]]] = {
     "child": (children, 8),
     "kill": (kills, 8),
     "network": (network, 14),
+    "company": (company, 6),
+    "rot": (rot, 8),
+    "disk": (disks, 14),
+    "hostile": (hostile, 8),
 }
 """Each group with its share of the time."""
 
@@ -48,14 +53,14 @@ class Order:
     seconds: float
     seed: int
     groups: tuple[str, ...]
-    case: str
+    cases: tuple[str, ...]
     workers: int
 
     def argv(self, worker: int) -> list[str]:
         return [
             sys.executable, "-m", "tests.torture", "--worker", f"{worker}", "--workers", f"{self.workers}",
             "--seconds", f"{self.seconds}", "--seed", f"{self.seed}", "--groups", ",".join(self.groups),
-            "--case", self.case,
+            *(part for case in self.cases for part in ("--case", case)),
         ]  # fmt: skip
 
 
@@ -64,8 +69,8 @@ def new_seed() -> int:
 
 
 def verdicts(order: Order) -> Iterator[Verdict]:
-    """Run the workers; each verdict as it comes. A worker has a mount namespace of its own where it may, so that all its
-    mounts and its memory go with it, whatever happens."""
+    """Run the workers; each verdict as it comes. A worker has a mount namespace of its own where it may: all its mounts
+    and its memory go with it, whatever happens."""
     alone = ["unshare", "--mount", "--propagation", "private"] if os.geteuid() == 0 else []
     # a common pipe: lines are short enough to be written in one piece each
     reading, writing = os.pipe()
@@ -88,8 +93,9 @@ def verdicts(order: Order) -> Iterator[Verdict]:
 def work(order: Order, number: int) -> int:
     """One worker: its part of the cases until the time is up."""
     with worker_ground() as ground:
-        if order.case:
-            _tell(_run(ground, order.case))
+        if order.cases:
+            for name in order.cases[number :: order.workers]:
+                _tell(_run(ground, name))
             return 0
         deadline = time.monotonic() + order.seconds
         for name in _Turns.made(ground, order, number):
@@ -99,28 +105,23 @@ def work(order: Order, number: int) -> int:
     return 0
 
 
-class worker_ground:  # noqa: N801  a context manager
+@contextmanager
+def worker_ground() -> Iterator[Ground]:
     """A ground in memory, private where the rights are there."""
-
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Ground:
-        private = os.geteuid() == 0 and _is_unshared()
-        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        if private:
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3G", "torture", "/dev/shm"], check=True)
-        base = Path(tempfile.mkdtemp(prefix="torture-", dir=place))
-        self._stack.callback(shutil.rmtree, base, ignore_errors=True)
-        zygote = self._stack.enter_context(started_zygote(base / "said"))
-        return self._stack.enter_context(made_ground(base, zygote, private_memory=private))
-
-    def __exit__(self, *_error: object) -> None:
-        self._stack.close()
+    private = os.geteuid() == 0 and _is_unshared()
+    if private:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3G", "torture", "/dev/shm"], check=True)
+    base = Path(tempfile.mkdtemp(prefix="torture-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    base.chmod(0o755)  # other users run regwrap there too
+    try:
+        with started_zygote(base / "said") as zygote, made_ground(base, zygote, private_memory=private) as ground:
+            yield ground
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
 
 
 def _is_unshared() -> bool:
-    return os.readlink("/proc/self/ns/mnt") != os.readlink(f"/proc/{os.getppid()}/ns/mnt")
+    return Path("/proc/self/ns/mnt").readlink() != Path(f"/proc/{os.getppid()}/ns/mnt").readlink()
 
 
 def _run(ground: Ground, name: str) -> Verdict:
@@ -139,38 +140,48 @@ def _tell(verdict: Verdict) -> None:
 
 @dataclass
 class _Turns:
-    """The cases of each group, and the time that each group has had."""
+    """The cases of each work of each group, the share of the time that they shall have, and what they have had."""
 
     waiting: dict[str, Iterator[str]]
-    spent: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, float]
+    spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @classmethod
     def made(cls, ground: Ground, order: Order, number: int) -> Iterator[str]:
-        waiting = {name: _mixed(ground, GROUPS[name][0], order, number) for name in order.groups}
-        return cls(waiting, dict.fromkeys(waiting, 0.0))._turns()
+        turns = cls({}, {})
+        ground.part = (number, order.workers)
+        for name in order.groups:
+            works = _by_work(ground, GROUPS[name][0], order)
+            turns.waiting |= works
+            turns.shares |= {work: GROUPS[name][1] / len(works) for work in works}
+        return turns._turns()
 
     def _turns(self) -> Iterator[str]:
         while self.waiting:
-            group = min(self.waiting, key=lambda name: self.spent[name] / GROUPS[name][1])
+            work = min(self.waiting, key=lambda name: self.spent[name] / self.shares[name])
             started = time.monotonic()
-            name = next(self.waiting[group], None)
+            name = next(self.waiting[work], None)
             if name is None:
-                del self.waiting[group]
+                del self.waiting[work]
                 continue
             yield name  # returns when the case is done
-            self.spent[group] += time.monotonic() - started
+            self.spent[work] += time.monotonic() - started
 
 
-def _mixed(ground: Ground, group: Group, order: Order, number: int) -> Iterator[str]:
-    """This worker's cases of a group: shuffled by the seed, one of each kind in turn."""
-    kinds: dict[str, list[str]] = {}
+def _by_work(ground: Ground, group: Group, order: Order) -> dict[str, Iterator[str]]:
+    """This worker's cases of a group, by what is worked on: shuffled by the seed, one of each kind in turn."""
+    works: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    number, workers = ground.part
     for kind, name in group.cases(ground):
-        if zlib.crc32(name.encode()) % order.workers == number:
-            kinds.setdefault(kind, []).append(name)
+        if group.GROUP == failures.GROUP or zlib.crc32(name.encode()) % workers == number:
+            works["/".join(name.split("/")[:2])][kind].append(name)
     dice = random.Random(f"{order.seed} {group.GROUP}")
-    lists = list(kinds.values())
-    for names in lists:
+    return {work: _mixed(list(kinds.values()), dice) for work, kinds in sorted(works.items())}
+
+
+def _mixed(kinds: list[list[str]], dice: random.Random) -> Iterator[str]:
+    for names in kinds:
         dice.shuffle(names)
-    dice.shuffle(lists)
-    for turn in zip_longest(*lists):
-        yield from (name for name in turn if name is not None)
+    dice.shuffle(kinds)
+    # not a generator of its own: the dice are thrown now, whatever the turns will be
+    return (name for turn in zip_longest(*kinds) for name in turn if name is not None)

@@ -19,6 +19,7 @@ _STARTS: Final = {
 _ACTIONS: Final = {
     "killed": "kill -9 $$",
     "killed-late": '"$real" "$@" & child=$!; sleep 0.0$delay; kill -9 $child $$',
+    # the trial of an overlay has its minute, which is too long here
     "hangs": "exec sleep 1000",
     "nothing": "exit 0",
     "fails": "echo 'level=fatal msg=\"injected failure\"' >&2; exit 1",
@@ -46,6 +47,8 @@ def cases(_ground: Ground) -> Iterator[tuple[str, str]]:
     for scenario in SCENARIOS:
         for program in scenario.children:
             for action in _ACTIONS:
+                if action == "hangs" and program in {"unshare", "mount"}:
+                    continue
                 for start in (*_STARTS[program], "all"):
                     yield f"{scenario.name}/{program}", f"{GROUP}/{scenario.name}/{program}/{action}/{start}"
 

@@ -51,11 +51,13 @@ class Verdict:
 @dataclass(frozen=True)
 class Expected:
     """What a fault allows. `cause`: what the message has to say where the run failed. `killed`: regwrap itself was, and
-    could say and tidy nothing. `untidy`: what was injected is that something can't be removed. `mend` ends the fault."""
+    could say and tidy nothing. `untidy`: what was injected is that something can't be removed. `foreign`: the
+    destination's own registry is on the disk that failed, and keeps no more than old tags. `mend` ends the fault."""
 
     cause: str = ""
     killed: bool = False
     untidy: bool = False
+    foreign: bool = False
     mend: Callable[[], object] = lambda: None
 
 
@@ -64,7 +66,7 @@ def judge(ground: Ground, scenario: Scenario, place: Place, ended: Ended, verdic
     verdict.code, verdict.said = ended.code, ended.said[-2000:]
     wanted = ground.result_of(scenario)
     verdict.lies += list(_lies(ended, expected))
-    verdict.lost += [f"after the fault: {text}" for text in lost(ground, scenario, place)]
+    verdict.lost += [f"after the fault: {text}" for text in lost(ground, scenario, place, expected)]
     if ended.code == 0 and snapshot(place.root, scenario.results) != wanted:
         verdict.lies.append("exit code 0, and the result is another one than that of an undisturbed run")
     verdict.left += list(left(scenario, place, gone=expected.killed or expected.untidy))
@@ -77,7 +79,7 @@ def judge(ground: Ground, scenario: Scenario, place: Place, ended: Ended, verdic
         verdict.lost.append(f"run again it ends with {again.code}: {again.err[-600:]}")
         return
     verdict.lost += [f"run again: {text}" for text in differences(wanted, snapshot(place.root, scenario.results))]
-    verdict.lost += list(_unverified(scenario, place))
+    verdict.lost += list(unverified(scenario, place))
     verdict.left += [f"after the run again: {text}" for text in left(scenario, place, gone=False)]
 
 
@@ -96,8 +98,12 @@ def _lies(ended: Ended, expected: Expected) -> Iterator[str]:
         yield "no message"
 
 
-def lost(ground: Ground, scenario: Scenario, place: Place) -> Iterator[str]:
+def lost(ground: Ground, scenario: Scenario, place: Place, expected: Expected | None = None) -> Iterator[str]:
     """What was there before and is neither as it was nor as it shall be."""
+    if expected and expected.foreign:
+        now = tags_of(place.root / "dest")
+        yield from (f"{tag} is {now.get(tag)!r}" for tag in OLD if now.get(tag) not in _versions(tag))
+        return
     for name in scenario.storages:
         yield from (f"{name}: {text}" for text in sorted(storage_problems(place.root / name)))
         yield from (f"{name}: {text}" for text in _tags_lost(ground, scenario, place, name))
@@ -118,6 +124,10 @@ def _tags_lost(ground: Ground, scenario: Scenario, place: Place, name: str) -> I
         elif tag in now and now[tag] not in allowed:
             yield f"{tag} is {now[tag]!r}"
     yield from (f"{tag} is {now[tag]!r}" for tag in now.keys() - old.keys() if now[tag] != f"{new[tag].top}")
+
+
+def _versions(tag: str) -> set[str]:
+    return {f"{images[tag].top}" for images in (OLD, NEW) if tag in images}
 
 
 def tags_of(root: Path) -> dict[str, str]:
@@ -173,7 +183,7 @@ def differences(wanted: dict[str, str], found: dict[str, str]) -> Iterator[str]:
         yield f"and {len(names) - 5} more differ"
 
 
-def _unverified(scenario: Scenario, place: Place) -> Iterator[str]:
+def unverified(scenario: Scenario, place: Place) -> Iterator[str]:
     targets = [*scenario.storages, *(name for name in scenario.kept if name.endswith(".tar"))]
     for name in targets:
         checked = place.run("verify", name, "--quiet")

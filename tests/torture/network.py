@@ -4,6 +4,7 @@ destination."""
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import product
 from typing import Final
 
 from tests.faultserver import Fault, faulty_proxy
@@ -34,29 +35,36 @@ _FAULTS: Final[dict[str, tuple[Fault, str]]] = {
     "429-after-1": (Fault("refuse", "", status=429, headers=(("Retry-After", "1"),)), r"429|too ?many ?requests"),
     "429-after-day": (Fault("refuse", "", status=429, headers=(("Retry-After", "86400"),)), r"429|too ?many ?requests"),
     "429-after-junk": (Fault("refuse", "", status=429, headers=(("Retry-After", "soon"),)), r"429|too ?many ?requests"),
-    "html": (Fault("html", ""), r"web page|login page|html|invalid character '<'|not a manifest|unexpected|digest|arrive"
-             r"|no registry|damaged"),
+    "html": (Fault("html", ""), r"web page|login page|html|invalid character '<'|not a manifest|unexpected|digest"
+             r"|arrive|no registry|damaged"),
     "reset": (Fault("reset", ""), r"reset|EOF|closed|aborted|broken pipe|no answer"),
     "silent": (Fault("silent", ""), r"no progress|timed out|timeout|no answer|not done after"),
     "stall": (Fault("stall", "", at=20), r"no progress|timed out|timeout|no answer|not done after|EOF|incomplete"),
     "slow": (Fault("slow", "", seconds=0.3), ""),
-    "cut-0": (Fault("cut", "", at=0), r"EOF|cut|incomplete|broken|closed|damaged|short|arrive|digest|unexpected|absent"),
+    "cut-0": (Fault("cut", "", at=0), r"EOF|cut|incomplete|broken|closed|damaged|short|arrive|digest|unexpected"
+              r"|absent"),
     "cut-100": (Fault("cut", "", at=100), r"EOF|cut|incomplete|broken|closed|damaged|short|arrive|digest|unexpected"),
     "flip": (Fault("flip", ""), r"digest|damaged|arrive|invalid|not a manifest|unexpected|parse|JSON|format|absent"),
     "wrong-digest": (Fault("wrong-digest", ""), r"digest|sha256"),
     "redirect": (Fault("redirect", ""), r"redirect|307"),
     "down": (Fault("down", ""), r"is down|refused|reset"),
 }  # fmt: skip
+# asked by skopeo alone, which waits a minute for a registry that says 429 for good: too long here
+_OF_SKOPEO: Final = {"ping", "any", "blob", "upload", "put", "manifest"}
 _TIMES: Final = {"once": (1, 1), "twice": (1, 2), "third": (3, 1), "later": (5, 10**9), "always": (1, 10**9)}
 
 
 def cases(_ground: Ground) -> Iterator[tuple[str, str]]:
     """Every fault at every request of every end."""
     for scenario, end in _ENDS:
-        for pattern in _AT[end]:
-            for fault in _FAULTS:
-                for times in _TIMES:
-                    yield f"{scenario}/{end}/{fault}", f"{GROUP}/{scenario}/{end}/{pattern}/{fault}/{times}"
+        for pattern, fault, times in product(_AT[end], _FAULTS, _TIMES):
+            if not (
+                fault.startswith("429")
+                and scenario != "push"
+                and pattern in _OF_SKOPEO
+                and times in {"twice", "later", "always"}
+            ):
+                yield f"{scenario}/{end}/{fault}", f"{GROUP}/{scenario}/{end}/{pattern}/{fault}/{times}"
 
 
 def run(ground: Ground, name: str) -> Verdict:

@@ -22,16 +22,19 @@ def report(order: Order, verdicts: Iterable[Verdict], path: Path) -> int:
     _say(f"seed {order.seed}, {order.seconds:g} s, {order.workers} workers")
     for verdict in verdicts:
         all_of_them.append(verdict)
-        if not verdict.is_good or order.case:
-            _say(_told(verdict, whole=bool(order.case)))
+        if not verdict.is_good or order.cases:
+            _say(_told(verdict, whole=bool(order.cases)))
         elif len(all_of_them) % 100 == 0:
             _say(f"{len(all_of_them)} cases after {time.monotonic() - started:.0f} s")
+    path = path.with_name("torture-case.json") if order.cases else path
     document = _document(order, all_of_them, time.monotonic() - started)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     total = document["total"]
-    _say(f"seed {order.seed}: {total['faults']} faults, {total['lost']} lost, {total['lies']} lies, {total['left']} left"
-         f" behind, {total['not_reached']} not reached; {path}")  # fmt: skip
+    sums = ", ".join(
+        f"{total[key]} {key.replace('_', ' ')}" for key in ("faults", "lost", "lies", "left", "not_reached")
+    )
+    _say(f"seed {order.seed}: {sums}; {path}")
     return 1 if total["lost"] or total["lies"] or total["left"] or not total["faults"] else 0
 
 
@@ -52,7 +55,7 @@ def _document(order: Order, verdicts: list[Verdict], seconds: float) -> dict[str
     return {
         "seed": order.seed,
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}",
         "seconds": round(seconds),
         "total": _sums(verdicts),
         "rows": {name: _sums(found) for name, found in sorted(rows.items())},
@@ -80,7 +83,8 @@ def read(path: Path) -> dict[str, Any]:
 def markdown(document: dict[str, Any]) -> str:
     """The table of docs/reliability.md."""
     head = (
-        f"`make torture SEED={document['seed']}`, {document['date']}, {document['machine']}, {document['seconds']} s.\n\n"
+        f"`make torture SECONDS={document['seconds']} SEED={document['seed']}`, {document['date']},"
+        f" {document['machine']}.\n\n"
         "| fault | work | faults | lost | lies | left behind |\n|---|---|---:|---:|---:|---:|\n"
     )
     rows = [*document["rows"].items(), ("**all** | ", document["total"])]

@@ -1,10 +1,11 @@
-"""Regwrap with its modules loaded, forked for each start: the real program without the 0.3 s that Python's imports take.
+"""Regwrap with its modules loaded, forked for each start: the real program without the time that imports take.
 
 Reads a line of JSON for each request: `start` forks, and answers with the process; `wait` answers with the exit code of
 one that has ended. Ends when its input does. A `traced` start waits until strace has attached itself, so that system
 calls are counted from regwrap's first own one.
 """
 
+import codecs
 import faulthandler
 import json
 import os
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,7 +48,7 @@ def _run() -> NoReturn:
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
     for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
+        if thread is not threading.current_thread() and not thread.daemon and thread.ident is not None:
             thread.join()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -56,6 +57,8 @@ def _run() -> NoReturn:
 
 def _warm_up() -> None:
     """Typer loads what it needs for parameters when it is first called."""
+    for name in ("ascii", "latin-1", "idna", "utf-16"):  # another user may not be able to read Python's files
+        codecs.lookup(name)
     sys.argv = ["regwrap", "inspect", "/nonexistent"]
     with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stderr(nothing):
         program.exit_code_of(program.make_app())
@@ -76,13 +79,23 @@ def _become(request: dict[str, Any]) -> None:
     sys.argv = ["regwrap", *request["argv"]]
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # for a run that hangs
     if request["traced"]:
-        while "TracerPid:\t0\n" in Path("/proc/self/status").read_text(encoding="ascii"):
-            time.sleep(0.001)
-        time.sleep(0.005)
+        _wait_for_tracer()
     if request["uid"]:
         os.setgroups([])
         os.setresgid(request["uid"], request["uid"], request["uid"])
         os.setresuid(request["uid"], request["uid"], request["uid"])
+
+
+def _wait_for_tracer() -> None:
+    """Without opening a file each time: calls count from the moment at which strace is there."""
+    descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    traced = False
+    while not traced:
+        time.sleep(0.001)
+        with suppress(OSError):  # the first that strace lets fail
+            traced = b"TracerPid:\t0\n" not in os.pread(descriptor, 4096, 0)
+    os.close(descriptor)
+    time.sleep(0.005)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""A fixed slice of the fault campaign: one case of each kind, in under two minutes. All of it is `make torture`."""
+
+import pytest
+
+from tests.torture import campaign
+from tests.torture.judge import Verdict
+
+pytestmark = pytest.mark.tools
+
+_APP = "docker/registry/v2/repositories/app"
+CASES = [
+    "failure/sync/ENOSPC/rename@archive/.regwrap/sync/links/3#1",
+    f"failure/sync/EIO/chmod@archive/{_APP}/_manifests/tags/v2#1",
+    "failure/sync/KILL/syncfs@archive#2",
+    "failure/deploy/EDQUOT/syncfs@site#1",
+    "failure/deploy/EIO/pread64@bundle.tar#55",
+    "failure/deploy/EMFILE/create@site/.regwrap/deploy/links/3#1",
+    "failure/gc/EIO/rmdir@*#2",
+    "failure/import/KILL/mkdir@site/.regwrap/import/links/19/index#1",
+    "failure/export/EIO/rename@*#1",
+    "failure/package-select/EIO/ftruncate@*#1",
+    "failure/package-select/EACCES/execve@/usr/bin/setpriv#1",
+    "failure/package-overlay/ENOSPC/create@out/release.tar.part#1",
+    "failure/push/EIO/pread64@bundle.tar#20",
+    "child/sync/skopeo/killed/all",
+    "child/sync/skopeo/nothing/all",
+    "child/package-select/tar/nothing/1",
+    "child/package-select/tar/killed-late/1",
+    "child/package-overlay/docker-registry/fails/1",
+    "kill/sync/SIGKILL/50",
+    "kill/deploy/SIGTERM/40",
+    "kill/package-select/SIGINT/60",
+    "network/sync/source/blob/cut-100/once",
+    "network/sync/source/manifest/flip/always",
+    "network/push/dest/upload/500/twice",
+    "network/sync-registry/dest/put/reset/once",
+    "company/deploy/8/1",
+    "company/sync+gc/2/2",
+    "company/deploy/pulled/1",
+    "rot/bundle/zeros/11",
+    "rot/bundle/swap/30",
+    f"rot/archive/directory/{_APP}/_manifests/tags/v2/current/link",
+    f"rot/site/fifo/{_APP}/_manifests/tags/v2/current/link",
+    "disk/sync/bytes/ext4/20",
+    "disk/release/quota/btrfs/71",
+    "disk/import/inodes/ext4-inodes/20",
+    "disk/deploy/dead/xfs/42",
+    "disk/deploy/cut-later/xfs/50",
+    "disk/sync/cut/btrfs/62",
+    "disk/deploy/other-owner/tmpfs/0",
+    "hostile/bundle/json-deep",
+    "hostile/bundle/symlink",
+    "hostile/config/bomb",
+    "hostile/list/yaml-bomb",
+    "hostile/storage/nested-1000",
+]
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, Verdict]:
+    order = campaign.Order(seconds=0, seed=0, groups=(), cases=tuple(CASES), workers=2)
+    return {verdict.case: verdict for verdict in campaign.verdicts(order)}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_fault_does_no_harm(verdicts: dict[str, Verdict], case: str) -> None:
+    verdict = verdicts[case]
+    assert (verdict.lost, verdict.lies, verdict.left) == ([], [], []), verdict.said
+
+
+def test_most_of_the_faults_come_about(verdicts: dict[str, Verdict]) -> None:
+    """A moment may be missed on a busy machine; the rest proves something."""
+    assert sum(verdict.hit for verdict in verdicts.values()) > len(CASES) * 0.7
+
+
+def test_the_campaign_notices_harm() -> None:
+    """The judge is judged: a run that leaves a file, loses a tag, or lies, is not good."""
+    assert not Verdict("x", lost=["a tag is gone"]).is_good
+    assert not Verdict("x", lies=["a traceback"]).is_good
+    assert not Verdict("x", left=["file out/release.tar.part"]).is_good
