@@ -73,6 +73,9 @@ def _part_file(output: Path, expected: int) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"another regwrap is writing {output} at this moment") from None
+        except OSError:  # where locks fail no other run has one either
+            part.unlink(missing_ok=True)
+            raise
         if not _is_at(descriptor, part):  # it was renamed to `output` between open and flock: that one is complete
             raise UsageError(f"another regwrap has written {output} at this moment")
         try:
