@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 import typer
 
@@ -59,7 +60,7 @@ def _interruption_behind(error: BaseException | None) -> Interrupted | None:
 
 def _told_interruption(interruption: Interrupted) -> int:
     name = signal.Signals(interruption.signum).name
-    typer.echo(f"regwrap: interrupted by {name}; what it had started is ended, run it again to go on", err=True)
+    _say(f"regwrap: interrupted by {name}; what it had started is ended, run it again to go on")
     return 128 + interruption.signum
 
 
@@ -71,11 +72,17 @@ def _told(error: BaseException) -> int:
     if isinstance(error, OSError):
         error = _disk_error(error)
     if isinstance(error, RegwrapError):
-        typer.echo(error_text(error), err=True)
+        _say(error_text(error))
         return error.exit_code
     text = "".join(traceback.format_exception(error))
-    typer.echo(f"{text}regwrap: this is a bug in regwrap {__version__}; please report it", err=True)
+    _say(f"{text}regwrap: this is a bug in regwrap {__version__}; please report it")
     return ExitCode.BUG
+
+
+def _say(text: str) -> None:
+    """The last word; where it can't be written the exit code still is the right one."""
+    with suppress(OSError):
+        typer.echo(text, err=True)
 
 
 def _disk_error(error: OSError) -> RegwrapError:

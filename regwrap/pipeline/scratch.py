@@ -57,9 +57,9 @@ def overlay_directory(place: Path, scratch: Path) -> Iterator[Path]:
         for path in _abandoned(place):
             _remove_if_abandoned(path)
         with _claimed(place.resolve()) as path:
-            with (scratch / _BESIDE).open("ab") as beside:
-                beside.write(os.fsencode(path) + b"\n")
             try:
+                with (scratch / _BESIDE).open("ab") as beside:
+                    beside.write(os.fsencode(path) + b"\n")
                 yield path
             except BaseException:
                 with suppress(OSError):  # what went wrong counts; the next run removes it

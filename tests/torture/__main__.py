@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--case", action="append", default=[])
     parser.add_argument("--groups", default=",".join(campaign.GROUPS))
-    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=6)
     parser.add_argument("--worker", type=int, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()

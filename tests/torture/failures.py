@@ -74,7 +74,7 @@ def run(ground: Ground, name: str) -> Verdict:
         verdict = Verdict(name, hit=was_hit(log, signal=killing))
         own = killing and ended.code == -9
         cause = r"signal 9|killed" if killing else CAUSES[effect]
-        untidy = point.call in REMOVING or (
+        untidy = point.call in {*REMOVING, "chmod"} or (
             point.call in {"openat", "newfstatat", "getdents64", "read"} and not killing
         )
         judge(ground, scenario, place, ended, verdict, Expected(cause=cause, killed=own, untidy=untidy))

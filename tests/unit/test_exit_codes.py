@@ -1,6 +1,9 @@
 """What ends a run decides its exit code."""
 
 import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +33,12 @@ def test_other_errors_keep_their_codes(capsys: pytest.CaptureFixture[str]) -> No
 
     assert [exit_code_of(wrong), exit_code_of(bug), exit_code_of(lambda: None)] == [2, 70, 0]
     assert "this is a bug in regwrap" in capsys.readouterr().err
+
+
+def test_a_last_word_that_can_t_be_written_does_not_change_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong() -> None:
+        raise UsageError("no such list")
+
+    with suppress(OSError), Path("/dev/full").open("w", encoding="utf-8") as full:  # its close fails too
+        monkeypatch.setattr(sys, "stderr", full)
+        assert exit_code_of(wrong) == 2

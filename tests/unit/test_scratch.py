@@ -58,3 +58,9 @@ def test_a_directory_that_is_not_there_is_no_place_for_temporary_files(
     monkeypatch.setenv("TMPDIR", f"{place}/absent")
     with scratch_directory() as scratch:
         assert scratch.parent == Path("/tmp")
+
+
+def test_a_directory_beside_goes_where_it_can_t_be_noted(place: Path) -> None:
+    with pytest.raises(FileNotFoundError), overlay_directory(place / "upper", place / "absent"):
+        pass
+    assert list(place.iterdir()) == []
