@@ -55,6 +55,8 @@ def run(ground: Ground, name: str) -> Verdict:
     scenario = BY_NAME[_BESIDE[work][0]]
     wanted = ground.result_of(scenario)
     with ground.place(scenario) as place:
+        place.patient = True
+        place.configure()
         if together == "pulled":
             ended = _pulled(ground, scenario, place, verdict)
         else:

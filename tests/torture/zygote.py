@@ -29,10 +29,14 @@ def main() -> None:
             _pid, status, used = os.wait4(request["pid"], 0)
             answer = {"code": os.waitstatus_to_exitcode(status), "memory": used.ru_maxrss * 1024}
         else:
+            reading, writing = os.pipe()
             pid = os.fork()
             if pid == 0:
-                _become(request)
+                _become(request, ready=writing)
                 _run()
+            os.close(writing)
+            os.read(reading, 1)  # strace must not come before the child is what it shall be
+            os.close(reading)
             answer = {"pid": pid}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
@@ -64,7 +68,7 @@ def _warm_up() -> None:
         program.exit_code_of(program.make_app())
 
 
-def _become(request: dict[str, Any]) -> None:
+def _become(request: dict[str, Any], *, ready: int) -> None:
     os.setsid()
     os.chdir(request["cwd"])
     os.umask(request["umask"])
@@ -78,6 +82,7 @@ def _become(request: dict[str, Any]) -> None:
         os.close(descriptor)
     sys.argv = ["regwrap", *request["argv"]]
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # for a run that hangs
+    os.close(ready)
     if request["traced"]:
         _wait_for_tracer()
     if request["uid"]:
