@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from regwrap.cli import program
+from regwrap.cli.app import every_word, make_app
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def _warm_up() -> None:
         codecs.lookup(name)
     sys.argv = ["regwrap", "inspect", "/nonexistent"]
     with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stderr(nothing):
-        program.exit_code_of(program.make_app())
+        program.exit_code_of(lambda: make_app(every_word())(prog_name="regwrap"))
 
 
 def _become(request: dict[str, Any], *, ready: int) -> None:
