@@ -9,11 +9,10 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from regwrap.bundle.read import HASH_THREADS, Bundle, Located, chunks_of, opened_bundle, structure_problems
+from regwrap.bundle.read import Bundle, Located, chunks_of, map_members, opened_bundle, structure_problems
 from regwrap.errors import IntegrityError, ToolError, UsageError
 from regwrap.model import Descriptor, Digest
 from regwrap.storage import layout
@@ -157,12 +156,7 @@ class _Deployment:
     def _extract(self, storage: Storage, stage: Path) -> _Staged:
         """Every member is hashed; what the storage does not have, or has damaged, is written to the stage as well."""
         extraction = _Extraction(self.bundle, storage, stage, self.options)
-        with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="extract") as pool:
-            try:
-                results = list(pool.map(extraction.take, self.bundle.members))
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        results = map_members(extraction.take, self.bundle.members)
         wrong = tuple(f"{r.member.path}: the bytes are not what bundle.json says" for r in extraction.wrong_in_order())
         if wrong:
             raise IntegrityError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regwrap.assemble.select import select_images
-from regwrap.bundle.contents import BundleContents, members_of
+from regwrap.bundle.contents import BundleContents
 from regwrap.imagelist import ImageEntry
 from regwrap.model import ImageRef, Platform
 from regwrap.storage.store import Storage
@@ -45,7 +45,7 @@ def parts_of(contents: BundleContents, root: Path) -> list[Part]:
     """Every member of the bundle, blobs read from the storage at `root`."""
     links = [
         Part(member.path, (root / member.path).read_bytes() if member.link is None else f"{member.link}".encode())
-        for member in members_of(contents)
+        for member in contents.members
     ]
     return [Part("bundle.json", contents.to_json()), *links]
 

@@ -21,7 +21,6 @@ from regwrap.bundle.contents import (
     BundleContents,
     Member,
     blob_end,
-    members_of,
     offsets_of,
     tar_bytes,
 )  # fmt: skip
@@ -54,9 +53,10 @@ def pack_bundle(runner: Runner, selection: Selection, output: Path, options: Pac
     expected = tar_bytes(selection.contents)
     with _part_file(output, expected) as part:
         _write(runner, selection, part, options)
-        with opened_bundle(part):  # structure: every member there, in order, nothing else
-            pass
-        _sync_file(part)
+        with ThreadPoolExecutor(1) as pool:
+            synced = pool.submit(_sync_file, part)
+            with opened_bundle(part):  # structure: every member there, in order, nothing else
+                synced.result()
         part.rename(output)
     _sync_file(output.parent)
     return expected
@@ -117,7 +117,7 @@ def _write(runner: Runner, selection: Selection, part: Path, options: PackOption
     front = options.scratch / "front"
     front.mkdir()
     (front / BUNDLE_JSON).write_bytes(contents.to_json())
-    members = members_of(contents)
+    members = contents.members
     blobs = [m.path for m in members if m.link is None]
     parts = [(front, [BUNDLE_JSON]), (selection.storage.root, blobs)]
     with _followed(part, contents, selection, options):
@@ -126,9 +126,9 @@ def _write(runner: Runner, selection: Selection, part: Path, options: PackOption
 
 
 def _append_links(part: Path, links: list[Member], start: int, end: int) -> None:
-    """Put the link members in the place of tar's end blocks, and the end behind them."""
+    """Put the link members in the place of tar's end blocks, and the end behind them. Nothing is cut off first: the
+    file only grows, and to truncate it would wait for the disk."""
     with part.open("r+b") as file:
-        file.truncate(start)
         file.seek(start)
         for link in links:
             file.write(link_bytes(link))
@@ -189,7 +189,7 @@ class _Follower:
 
 @contextmanager
 def _followed(part: Path, contents: BundleContents, selection: Selection, options: PackOptions) -> Iterator[None]:
-    members = [m for m in members_of(contents) if m.link is None]
+    members = [m for m in contents.members if m.link is None]
     sizes = [(BUNDLE_JSON, len(contents.to_json())), *((m.path, m.size) for m in members)]
     offsets = list(offsets_of(iter(sizes)))[1:]
     follower = _Follower(part, (Located(member=m, offset=o) for m, o in zip(members, offsets, strict=True)), options)

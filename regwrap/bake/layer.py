@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
-from regwrap.bundle.contents import BLOCK, Member, members_of, padded
+from regwrap.bundle.contents import BLOCK, Member, padded
 from regwrap.bundle.read import HASH_THREADS, Located, hash_range
 from regwrap.bundle.write import directory_header, header_of
 from regwrap.model import Digest
@@ -42,7 +42,7 @@ def write_layer(
     stock: Stock, path: Path, *, root: str, extra: dict[str, bytes], on_bytes: Callable[[int], None]
 ) -> Layer:
     """The storage below `root`, and `extra` files by absolute path. Raises IntegrityError where a blob is rotten."""
-    members = members_of(stock.contents)
+    members = stock.contents.members
     inside = {member: f"{root}/{member.path}".removeprefix("/") for member in members}
     files = {name.removeprefix("/"): data for name, data in extra.items()}
     with path.open("xb", buffering=0) as out:

@@ -7,6 +7,7 @@ get the same bytes. The file has one canonical form: parsed and written again it
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from regwrap.errors import IntegrityError
@@ -47,7 +48,7 @@ class BundleRepository:
     layers: tuple[Digest, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
 class BundleContents:
     """All that bundle.json says. `blobs` are (digest, bytes) of every blob, manifests included, sorted by digest."""
 
@@ -59,7 +60,20 @@ class BundleContents:
     def blob_bytes(self) -> int:
         return sum(size for _digest, size in self.blobs)
 
+    @cached_property
+    def members(self) -> tuple["Member", ...]:
+        """Every member after bundle.json, in order: blobs by digest, links of layers and revisions, tags last.
+
+        Even a plain `tar x` that is interrupted then leaves no tag that points to nothing.
+        """
+        blobs = [Member(path=layout.blob_path(digest), size=size, digest=digest) for digest, size in self.blobs]
+        return (*blobs, *_links(_inner_links(self)), *_links(_index_links(self)), *_links(_tag_links(self)))
+
     def to_json(self) -> bytes:
+        return self._json
+
+    @cached_property
+    def _json(self) -> bytes:
         """The canonical bytes: sorted keys, one blank of indent, a newline at the end."""
         document = {
             "format": FORMAT,
@@ -178,15 +192,6 @@ class Member:
     link: Digest | None = None
 
 
-def members_of(contents: BundleContents) -> tuple[Member, ...]:
-    """Every member after bundle.json, in order: blobs by digest, links of layers and revisions, tags last.
-
-    Even a plain `tar x` that is interrupted then leaves no tag that points to nothing.
-    """
-    blobs = [Member(path=layout.blob_path(digest), size=size, digest=digest) for digest, size in contents.blobs]
-    return (*blobs, *_links(_inner_links(contents)), *_links(_index_links(contents)), *_links(_tag_links(contents)))
-
-
 def _links(pairs: Iterator[tuple[str, Digest]]) -> list[Member]:
     return [
         Member(path=path, size=layout.LINK_BYTES, digest=Digest.of(str(target).encode("ascii")), link=target)
@@ -238,6 +243,6 @@ def blob_end(contents: BundleContents) -> int:
 
 def tar_bytes(contents: BundleContents) -> int:
     """The exact size of the bundle's file: two zero blocks at the end, filled up to a whole record of 64 KiB."""
-    links = (m for m in members_of(contents) if m.link is not None)
+    links = (m for m in contents.members if m.link is not None)
     total = blob_end(contents) + sum(header_bytes(m.path) + padded(m.size) for m in links) + 2 * BLOCK
     return -(-total // RECORD) * RECORD

@@ -7,12 +7,12 @@ file and nothing may follow. Nothing is ever extracted under a name that the arc
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from regwrap.bundle.contents import (
     BLOCK,
@@ -23,7 +23,6 @@ from regwrap.bundle.contents import (
     BundleContents,
     BundleImage,
     Member,
-    members_of,
     nameable,
     padded,
     parse_contents,
@@ -33,10 +32,13 @@ from regwrap.closure import Closure, closure_of, shipped_platforms
 from regwrap.errors import IntegrityError, RegwrapError, UsageError
 from regwrap.model import MAX_MANIFEST_BYTES, Digest, Manifest
 
+T = TypeVar("T")
+
 _MAGIC: Final = b"ustar  \0"  # GNU format
 _LONG_NAME: Final = b"././@LongLink"
 _MAX_NAME: Final = 4096
 _BUFFER: Final = 256 * 1024
+_WINDOW: Final = 32 * 1024
 HASH_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
 
 
@@ -123,34 +125,62 @@ def _checked(path: Path, descriptor: int) -> Bundle:
     size = os.fstat(descriptor).st_size
     if size == 0:
         raise IntegrityError("the file is empty")
-    headers = _headers(descriptor, size)
-    name, offset, length = _next_header(headers, BUNDLE_JSON)
+    name, offset, length = _next_header(_headers(descriptor, size), BUNDLE_JSON)
     if name != BUNDLE_JSON:
         raise IntegrityError(f"no bundle of regwrap: the first member is {name!r}, not {BUNDLE_JSON}")
     if length > MAX_BUNDLE_JSON_BYTES:
         raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
     contents = parse_contents(os.pread(descriptor, length, offset))
     _check_form(descriptor, name, 0, offset, length)
-    end, located = offset + padded(length), []
-    for member in members_of(contents):
-        name, offset, length = _next_header(headers, member.path)
-        if (name, length) != (member.path, member.size):
-            raise IntegrityError(
-                f"expected {member.path} with {member.size} bytes at byte {end}, found {name!r} with {length}"
-            )
+    end, located, window = offset + padded(length), [], _Window(descriptor)
+    for member in contents.members:
+        header, start = header_of(member.path, member.size), end
+        offset = start + len(header)
+        end = offset + padded(member.size)
+        padding = window.bytes_at(offset + member.size, end - offset - member.size)
+        if window.bytes_at(start, len(header)) != header or padding.strip(b"\0") or end > size:
+            raise _unlike(descriptor, size, start, member)
         located.append(Located(member=member, offset=offset))
-        _check_form(descriptor, name, end, offset, length)
-        end = offset + padded(length)
     _check_end(descriptor, end, size)
     blobs = {item.member.digest: item for item in located if item.member.link is None}
     return Bundle(path=path, descriptor=descriptor, contents=contents, members=tuple(located), blobs=blobs)
+
+
+class _Window:
+    """Reads on behind what is asked for: links lie side by side, a read for each header would cost more than it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._start = 0
+        self._data = b""
+
+    def bytes_at(self, position: int, count: int) -> bytes:
+        inside = position - self._start
+        if inside < 0 or inside + count > len(self._data):
+            self._data = os.pread(self._descriptor, max(count, _WINDOW), position)
+            self._start, inside = position, 0
+        return self._data[inside : inside + count]
+
+
+def _unlike(descriptor: int, size: int, start: int, expected: Member) -> IntegrityError:
+    """What is wrong with a member that is not byte for byte as expected. Raises, too, where no member can be read."""
+    name, _offset, length = _next_header(_headers(descriptor, size, start), expected.path)
+    if (name, length) != (expected.path, expected.size):
+        return IntegrityError(
+            f"expected {expected.path} with {expected.size} bytes at byte {start}, found {name!r} with {length}"
+        )
+    return _wrong_form(name, start)
 
 
 def _check_form(descriptor: int, name: str, start: int, offset: int, length: int) -> None:
     """Mode, owner, time and padding have one form too: plain tar would obey a header's setuid bit."""
     padding = os.pread(descriptor, padded(length) - length, offset + length)
     if os.pread(descriptor, offset - start, start) != header_of(name, length) or padding.strip(b"\0"):
-        raise IntegrityError(f"the header or the padding of {name} is not as regwrap writes it (byte {start})")
+        raise _wrong_form(name, start)
+
+
+def _wrong_form(name: str, start: int) -> IntegrityError:
+    return IntegrityError(f"the header or the padding of {name} is not as regwrap writes it (byte {start})")
 
 
 def _next_header(headers: Iterator[tuple[str, int, int]], expected: str) -> tuple[str, int, int]:
@@ -160,9 +190,9 @@ def _next_header(headers: Iterator[tuple[str, int, int]], expected: str) -> tupl
         raise IntegrityError(f"the tar ends before {expected}: it was cut off") from None
 
 
-def _headers(descriptor: int, size: int) -> Iterator[tuple[str, int, int]]:
-    """(name, offset of the data, bytes) of each member; ends at the first zero block."""
-    position, long_name = 0, ""
+def _headers(descriptor: int, size: int, position: int = 0) -> Iterator[tuple[str, int, int]]:
+    """(name, offset of the data, bytes) of each member from there on; ends at the first zero block."""
+    long_name = ""
     while True:
         header = os.pread(descriptor, BLOCK, position)
         if len(header) < BLOCK:
@@ -288,5 +318,31 @@ def hash_problems(bundle: Bundle, on_bytes: Callable[[int], None]) -> list[str]:
         on_bytes(located.member.size)
         return "" if right else f"{located.member.path}: the bytes do not have the digest {located.member.digest}"
 
-    with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash") as pool:
-        return [problem for problem in pool.map(check, bundle.members) if problem]
+    return [problem for problem in map_members(check, bundle.members) if problem]
+
+
+def map_members(work: Callable[[Located], T], members: Sequence[Located]) -> list[T]:
+    """The results in order. Threads take the next member by themselves: to hand out thousands of links one by one costs
+    more than their hashes. After an exception, or Ctrl-C, no further one is taken."""
+    results: dict[int, T] = {}
+    numbers = iter(range(len(members)))  # whose next() no other thread interrupts
+
+    def take() -> None:
+        with _emptied_on_error(numbers):
+            for number in numbers:
+                results[number] = work(members[number])
+
+    with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash") as pool, _emptied_on_error(numbers):
+        for future in [pool.submit(take) for _ in range(HASH_THREADS)]:
+            future.result()
+    return [results[number] for number in range(len(members))]
+
+
+@contextmanager
+def _emptied_on_error(numbers: Iterator[int]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for _ in numbers:
+            pass
+        raise

@@ -10,7 +10,6 @@ import pytest
 
 from regwrap.assemble.pack import PackOptions, pack_bundle
 from regwrap.assemble.select import Selection, select_images
-from regwrap.bundle.contents import members_of
 from regwrap.errors import BrokenBlobError, IntegrityError, ToolError, UsageError
 from regwrap.examine import verify_bundle, verify_storage
 from regwrap.model import Digest
@@ -60,7 +59,7 @@ def test_the_bytes_are_those_of_the_format(real_runner: Runner, selection: Selec
 def test_gnu_tar_would_write_the_links_the_same_way(real_runner: Runner, selection: Selection, tmp_path: Path) -> None:
     root, contents = selection.storage.root, selection.contents
     (tmp_path / "bundle.json").write_bytes(contents.to_json())
-    parts = [(tmp_path, ["bundle.json"]), (root, [member.path for member in members_of(contents)])]
+    parts = [(tmp_path, ["bundle.json"]), (root, [member.path for member in contents.members])]
     create_tar(real_runner, tmp_path / "out.tar", parts, scratch=tmp_path, stall=60)
     assert (tmp_path / "out.tar").read_bytes() == packed(parts_of(contents, root))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.contents import BundleContents, members_of, parse_contents, tar_bytes
-from regwrap.bundle.read import hash_problems, opened_bundle, structure_problems
+from regwrap.bundle.contents import BundleContents, parse_contents, tar_bytes
+from regwrap.bundle.read import HASH_THREADS, hash_problems, opened_bundle, structure_problems
 from regwrap.errors import IntegrityError, UsageError
 from regwrap.model import Digest
 from tests.builders import make_image, make_multi_image, make_storage
@@ -238,8 +238,22 @@ def test_a_whole_bundle_has_no_problems(tmp_path: Path, parts: Parts, contents: 
         assert bundle.read(Digest.of(b"absent")) is None
 
 
+def test_hashing_stops_with_the_first_interruption(tmp_path: Path, parts: Parts) -> None:
+    path = tmp_path / "bundle.tar"
+    path.write_bytes(packed(parts))
+    taken: list[int] = []
+
+    def interrupted(count: int) -> None:
+        taken.append(count)
+        raise KeyboardInterrupt
+
+    with opened_bundle(path) as bundle, pytest.raises(KeyboardInterrupt):
+        hash_problems(bundle, interrupted)
+    assert len(taken) <= HASH_THREADS
+
+
 def test_tags_come_last_and_blobs_first(contents: BundleContents) -> None:
-    names = [m.path for m in members_of(contents)]
+    names = [m.path for m in contents.members]
     kinds = [0 if "/blobs/" in n else 3 if n.endswith("current/link") else 2 if "/tags/" in n else 1 for n in names]
     assert kinds == sorted(kinds)
     for kind in range(4):
