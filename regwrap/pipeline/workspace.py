@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from regwrap.assemble.overlay import (
     prepare_sides,
 )
 from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
-from regwrap.imagelist import ImageList
+from regwrap.imagelist import ImageEntry, ImageList
 from regwrap.model import Digest
 from regwrap.observe import StorageEnd
 from regwrap.pipeline.bring import bring_images
@@ -187,8 +188,9 @@ def _bring(ends: Ends, listed: Storage, upper: Path, images: ImageList, *, hashe
 
 def _check_served(job: Job, registry: Registry, images: ImageList, listed: Storage) -> None:
     """The registry itself must give each listed image with the digest that was brought."""
-    probe = Probe(registry=registry, timeout=job.timeouts.request, connections=1, environment=())
-    for entry in images.entries:
+    probe = Probe(registry=registry, timeout=job.timeouts.request, connections=job.jobs, environment=())
+
+    def check(entry: ImageEntry) -> None:
         repository, tag = entry.dest.repository, entry.dest.tag or ""
         wanted = listed.resolve(repository, tag)
         try:
@@ -199,3 +201,11 @@ def _check_served(job: Job, registry: Registry, images: ImageList, listed: Stora
             ) from error
         if found != wanted:
             raise IntegrityError(f"the registry on the overlay gives {found} for {entry.dest} instead of {wanted}")
+
+    with ThreadPoolExecutor(job.jobs, thread_name_prefix="check") as pool:
+        try:
+            for _ in pool.map(check, images.entries):
+                pass
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

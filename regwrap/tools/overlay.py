@@ -275,8 +275,9 @@ def remove_overlay(directory: Path) -> None:
     """Remove a directory that held an overlay's sides. Raises OSError where something is left."""
     for root, names, _files in os.walk(directory):
         for name in names:  # the kernel leaves work/work with mode 000
-            path = Path(root, name)
-            if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & stat.S_IRWXU != stat.S_IRWXU:
-                path.chmod(stat.S_IRWXU)
+            path = f"{root}/{name}"
+            mode = os.lstat(path).st_mode
+            if stat.S_ISDIR(mode) and mode & stat.S_IRWXU != stat.S_IRWXU:
+                Path(path).chmod(stat.S_IRWXU)
     with suppress(FileNotFoundError):
         shutil.rmtree(directory)
