@@ -1,6 +1,6 @@
 # What a person types. `make help` lists the targets; .ci/run calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-tools test-release test-torture torture man docs bench fmt clean
+.PHONY: help demo check test test-unit test-tools test-release test-torture torture man docs bench bench-quick bench-report fmt clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,6 +9,7 @@ PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux
 # file systems
 TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish chromium strace xfsprogs btrfs-progs
 WORKERS ?= 2
+RESULTS ?= results/bench.json
 # unit tests copy small trees again and again; in memory that takes half the time
 MEMORY := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
 
@@ -51,8 +52,14 @@ SECONDS := 600
 torture: $(BIN)/regwrap .packages .test-packages ## the fault campaign; its table is in docs/reliability.md
 	$(BIN)/python -m tests.torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
 
-bench: $(BIN)/regwrap .packages ## side by side with the peers: ratios in one table
-	$(BIN)/python bench/bench.py
+bench: $(BIN)/regwrap .packages .test-packages ## side by side with the peers, under 20 min; ONLY="sync gc": some groups
+	$(BIN)/python bench/bench.py $(ONLY:%=--only %)
+
+bench-quick: $(BIN)/regwrap .packages .test-packages ## the same on a twentieth of the corpus, under 3 min
+	$(BIN)/python bench/bench.py --scale 0.05 --rounds 2 --minutes 2 --json results/bench-quick.json $(ONLY:%=--only %)
+
+bench-report: $(BIN)/regwrap ## docs/benchmarks.md and its plots from RESULTS, the results of one run
+	$(BIN)/python bench/report.py $(RESULTS)
 
 docs: $(BIN)/regwrap ## the site in build/site/index.html, with links checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/site/mkdocs.yml

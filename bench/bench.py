@@ -6,96 +6,99 @@ figure, not a failure.
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from cases_files import package_cases, unpack_cases
 from cases_gc import gc_cases
-from cases_latency import latency_cases
 from cases_overlay import overlay_cases
+from cases_package import growth_cases, package_cases
 from cases_push import push_cases
-from cases_startup import startup_cases
-from cases_sync import sync_cases
-from corpus import ensure_corpus
+from cases_release import release_cases
+from cases_start import start_cases
+from cases_sync import jobs_cases, sync_cases
+from cases_unpack import unpack_cases
 from facts import environment_facts
-from family import RELEASES, Parameters
 from measure import Case, Outcome, measure
-from scene import Scene, find_regwrap
+from scene import Scene, find_regwrap, main_corpus
 from shell import Shell
 from table import outcome_record, table_text
 
 _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
+    "start": start_cases,
+    "release": release_cases,
     "sync": sync_cases,
-    "latency": latency_cases,
+    "jobs": jobs_cases,
     "package": package_cases,
+    "growth": growth_cases,
     "overlay": overlay_cases,
     "unpack": unpack_cases,
-    "gc": gc_cases,
     "push": push_cases,
-    "startup": startup_cases,
+    "gc": gc_cases,
 }
-_IMAGES: Final = 183
+_PROJECT: Final = Path(__file__).resolve().parent.parent
 _BYTES: Final = 2_000_000_000
-# Corpus, bundle and two trees at the same time, and room for what a contender stages.
-_SPACE_FACTOR: Final = 6
+# Three corpora, an archive for each contender of sync, a bundle, two trees.
+_SPACE_FACTOR: Final = 14
 
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     given = _parse_arguments()
+    begin = time.monotonic()
     with _work_directory(given.work) as work, contextlib.ExitStack() as stack:
         _demand_space(work, int(_BYTES * given.scale * _SPACE_FACTOR))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scratch-", dir=work)))
         scene = _make_scene(given, work, scratch)
-        outcomes = [outcome for group in given.only or _GROUPS for outcome in _measure_group(scene, group)]
+        deadline = begin + 60 * given.minutes
+        outcomes = [outcome for group in given.only or _GROUPS for outcome in _measure_group(scene, group, deadline)]
         facts = environment_facts(scene)
+    minutes = (time.monotonic() - begin) / 60
+    _say(f"{minutes:.1f} minutes")
     sys.stdout.write(table_text(facts, outcomes))
-    if given.json:
-        _write_json(given, facts, outcomes)
+    _write_json(given, {**facts, "minutes": round(minutes, 1)}, outcomes)
     return int(any(result.failed for outcome in outcomes for result in outcome.results))
 
 
-def _measure_group(scene: Scene, group: str) -> list[Outcome]:
+def _measure_group(scene: Scene, group: str, deadline: float) -> list[Outcome]:
     # Closed here, also after Ctrl-C: the cases of sync keep registries running while they last.
     with contextlib.closing(_GROUPS[group](scene)) as cases:
-        return [measure(case, _say) for case in cases]
+        return [measure(case, scene.shell.servers, deadline, _say) for case in cases]
 
 
 def _make_scene(given: argparse.Namespace, work: Path, scratch: Path) -> Scene:
-    images = max(10, round(_IMAGES * given.scale))
-    parameters = Parameters(images, int(_BYTES * given.scale), seed=1, release=RELEASES[-1])
-    _say(f"corpus: {images} images, {parameters.size:,} bytes")
     home = scratch / "home"
     home.mkdir()
+    _say("corpus")
     return Scene(
         shell=Shell(home),
-        corpus=ensure_corpus(work / "corpus", parameters),
+        corpus=main_corpus(work, given.scale),
+        work=work,
         scratch=scratch,
         regwrap=find_regwrap(),
         rounds=given.rounds,
-        cold_rounds=given.cold_rounds,
         scale=given.scale,
     )
 
 
 @contextlib.contextmanager
-def _work_directory(given: Path | None) -> Iterator[Path]:
-    """A directory of our own is removed; one that was given keeps the corpus for the next time."""
-    if given:
-        given.mkdir(parents=True, exist_ok=True)
-        yield given.resolve()
-        return
-    # Not the default of tempfile: that one is often in memory.
-    place = os.environ.get("REGWRAP_BENCH_DIR") or Path("/", "var", "tmp")
-    with tempfile.TemporaryDirectory(prefix="regwrap-bench-", dir=place) as made:
-        yield Path(made).resolve()
+def _work_directory(place: Path) -> Iterator[Path]:
+    """It keeps the corpora for the next run, so only one run at a time may be in it."""
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"another benchmark runs in {place}; give another directory with --work")
+        yield place.resolve()
 
 
 def _demand_space(work: Path, wanted: int) -> None:
@@ -104,13 +107,15 @@ def _demand_space(work: Path, wanted: int) -> None:
         sys.exit(f"{work}: {free:,} bytes free, about {wanted:,} needed; use --work, REGWRAP_BENCH_DIR or --scale")
 
 
-def _write_json(given: argparse.Namespace, facts: dict[str, object], outcomes: Sequence[Outcome]) -> None:
+def _write_json(given: argparse.Namespace, facts: Mapping[str, object], outcomes: Sequence[Outcome]) -> None:
     document = {
         "environment": facts,
-        "parameters": {"scale": given.scale, "rounds": given.rounds, "cold rounds": given.cold_rounds},
+        "parameters": {"scale": given.scale, "rounds": given.rounds},
         "cases": [outcome_record(outcome) for outcome in outcomes],
     }
-    given.json.write_text(json.dumps(document, indent=2) + "\n")
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(json.dumps(document, indent=1) + "\n")
+    _say(f"written: {given.json}")
 
 
 def _say(text: str) -> None:
@@ -121,12 +126,16 @@ def _say(text: str) -> None:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure regwrap side by side with its contenders.")
     parser.add_argument("--scale", type=float, default=1.0, help="1.0: 183 images, 2 GB")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cold-rounds", type=int, default=1, help="rounds of the slow sync into nothing")
-    parser.add_argument("--only", action="append", choices=_GROUPS, help="may be repeated")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="kept, with the corpus, for the next run")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--rounds", type=int, default=3, help="at most; a case also ends when its time is over")
+    parser.add_argument("--minutes", type=float, default=16, help="afterwards every case that is left gets one round")
+    parser.add_argument("--only", action="append", choices=_GROUPS, help="one group of cases; may be repeated")
+    parser.add_argument("--work", type=Path, metavar="DIR", default=_work_place(), help="kept, with the corpora")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=_PROJECT / "results/bench.json")
     return parser.parse_args()
+
+
+def _work_place() -> Path:
+    return Path(os.environ.get("REGWRAP_BENCH_DIR") or _PROJECT / "build/bench")
 
 
 if __name__ == "__main__":

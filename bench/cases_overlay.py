@@ -1,8 +1,6 @@
 """The package step on an overlay of the history: against the shell flow it comes from, and one trick of it alone."""
 
-import os
 import sys
-import tarfile
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,16 +9,16 @@ from typing import Final
 
 import storage
 from content import blob_of
-from measure import Case, Contender, WrongResultError
-from scene import Scene, make_empty, prove_storage, split_references
-from servers import PROGRAM, served_registry
+from measure import Case, Contender, Target, WrongResultError
+from meter import Watch
+from scene import PEERS, Scene, make_empty, prove_bundle, prove_storage
+from servers import PROGRAM, Server, served_registry
 from shell import ProgramFailedError
 
 _HISTORY: Final = "v1.0"
 _RELEASE: Final = "v1.1"
-_PEERS: Final = Path(__file__).resolve().parent / "peers"
-_TOOLS: Final = ("unshare", "mount", "setpriv", "tar", "skopeo", PROGRAM)
-_OLD_REPOSITORIES: Final = 2_000
+OVERLAY_TOOLS: Final = ("unshare", "mount", "setpriv", "tar", "skopeo", PROGRAM)
+_OLD_REPOSITORIES: Final = 200
 # With seven layers, a config and one tag a repository is 32 files and directories.
 _OLD_BLOBS: Final = 8
 
@@ -29,14 +27,14 @@ _OLD_BLOBS: Final = 8
 class _Ends:
     """What a contender starts from and where it leaves its bundle."""
 
-    source: str
+    source: Server
     history: Path
     work: Path
     bundle: Path
 
 
 def overlay_cases(scene: Scene) -> Generator[Case, None, None]:
-    missing = _why_no_overlay(scene)
+    missing = why_no_overlay(scene)
     yield from _package_cases(scene, missing)
     yield from _hide_cases(scene, missing)
 
@@ -46,27 +44,33 @@ def _package_cases(scene: Scene, missing: str) -> Generator[Case, None, None]:
     history, work, bundle = (scene.scratch / name for name in ("history", "overlay", "overlay.tar"))
     make_empty(history)
     storage.copy_part(scene.corpus.registry, scene.corpus.blobs(_HISTORY), history)
+    if scene.missing(PROGRAM):
+        return
     with ExitStack() as stack:
         stack.callback(make_empty, history)
         stack.callback(bundle.unlink, missing_ok=True)
-        served = (
-            "" if scene.missing(PROGRAM) else stack.enter_context(served_registry(scene.shell, scene.corpus.registry))
-        )
+        served = stack.enter_context(served_registry(scene.shell, scene.corpus.registry))
         ends = _Ends(source=served, history=history, work=work, bundle=bundle)
         yield Case(
-            name="package, overlay",
+            name="package on an overlay",
+            note="The history holds v1.0, a registry serves v1.1. Selection reads an archive that holds v1.1 already.",
             rounds=scene.rounds,
-            target="<= 0.25",
-            limit=0.25,
+            seconds=45 * scene.scale,
             contenders=(_regwrap(scene, ends), _seed(scene, ends, missing), _selection(scene, ends)),
-        )
+            targets=(
+                Target(
+                    key="overlay", text="package of v1.1 on an overlay of v1.0: at most 0.25 of the seed's shell flow",
+                    contender="regwrap overlay", against=("seed_overlay.sh",), limit=0.25,
+                ),
+            ),
+        )  # fmt: skip
 
 
 def _regwrap(scene: Scene, ends: _Ends) -> Contender:
     images = f"{scene.corpus.list_path(_RELEASE)}"
     # fmt: off
     arguments = (
-        "package", images, "--source", ends.source, "--history", f"{ends.history}", "--strategy", "overlay",
+        "package", images, "--source", ends.source.host, "--history", f"{ends.history}", "--strategy", "overlay",
         "-o", f"{ends.bundle}",
     )
     # fmt: on
@@ -75,18 +79,22 @@ def _regwrap(scene: Scene, ends: _Ends) -> Contender:
         prepare=lambda: ends.bundle.unlink(missing_ok=True),
         run=lambda: scene.run_regwrap(*arguments),
         prove=lambda: _prove_bundle(scene, ends),
+        watch=Watch(source=ends.source, leaves=(ends.bundle,)),
         missing=scene.missing_regwrap("skopeo", PROGRAM),
     )
 
 
 def _seed(scene: Scene, ends: _Ends, missing: str) -> Contender:
     images = f"{scene.corpus.list_path(_RELEASE)}"
-    script = f"{_PEERS / 'seed_overlay.sh'}"
+    script = f"{PEERS / 'seed_overlay.sh'}"
     return Contender(
         name="seed_overlay.sh",
         prepare=lambda: _empty(ends),
-        run=lambda: scene.shell.run([script, ends.source, images, f"{ends.history}", f"{ends.work}", f"{ends.bundle}"]),
+        run=lambda: scene.shell.run(
+            [script, ends.source.host, images, f"{ends.history}", f"{ends.work}", f"{ends.bundle}"]
+        ),
         prove=lambda: _prove_bundle(scene, ends),
+        watch=Watch(source=ends.source, leaves=(ends.bundle,)),
         missing=missing,
     )
 
@@ -105,6 +113,7 @@ def _selection(scene: Scene, ends: _Ends) -> Contender:
         prepare=lambda: ends.bundle.unlink(missing_ok=True),
         run=lambda: scene.run_regwrap(*arguments),
         prove=lambda: _prove_bundle(scene, ends),
+        watch=Watch(source=ends.source, leaves=(ends.bundle,)),
         missing=scene.missing_regwrap(),
     )
 
@@ -114,8 +123,10 @@ def _hide_cases(scene: Scene, missing: str) -> Generator[Case, None, None]:
     make_empty(old)
     _write_old_storage(old, _OLD_REPOSITORIES)
     yield Case(
-        name="hide 2,000 repositories",
+        name=f"hide {_OLD_REPOSITORIES} repositories",
+        note="Below an overlay: an opaque directory made before the mount, against removing each _manifests after it.",
         rounds=scene.rounds,
+        seconds=20,
         contenders=(
             Contender(
                 name="opaque, then mount",
@@ -136,14 +147,14 @@ def _hide_cases(scene: Scene, missing: str) -> Generator[Case, None, None]:
     make_empty(work)
 
 
-def _why_no_overlay(scene: Scene) -> str:
+def why_no_overlay(scene: Scene) -> str:
     """Only a mount shows whether mounting is allowed here and whether this file system can be written through one."""
     tiny, work = scene.scratch / "tiny", scene.scratch / "trial"
     make_empty(tiny)
     make_empty(work)
     _write_old_storage(tiny, 1)
     try:
-        missing = scene.missing(*_TOOLS)
+        missing = scene.missing(*OVERLAY_TOOLS)
         if not missing:
             _hide_by_opaque(scene, tiny, work)
     except ProgramFailedError as error:
@@ -157,7 +168,7 @@ def _hide_by_opaque(scene: Scene, old: Path, work: Path) -> None:
 
 
 def _run_privately(scene: Scene, script: str, *arguments: str) -> None:
-    scene.shell.run(["unshare", "--mount", "--propagation", "private", f"{_PEERS / script}", *arguments])
+    scene.shell.run(["unshare", "--mount", "--propagation", "private", f"{PEERS / script}", *arguments])
 
 
 def _write_old_storage(root: Path, repositories: int) -> None:
@@ -177,27 +188,8 @@ def _empty(ends: _Ends) -> None:
 
 def _prove_bundle(scene: Scene, ends: _Ends) -> None:
     """The release and nothing else is in the bundle, and the history is what it was."""
-    blobs, tags = _read_bundle(ends.bundle)
-    registry = scene.corpus.registry
-    if blobs != {path: (registry / path).stat().st_size for path in scene.corpus.blobs(_RELEASE)}:
-        raise WrongResultError(f"{ends.bundle.name} has not exactly the blobs of {_RELEASE}")
-    pairs = split_references(scene.corpus.references(_RELEASE))
-    if tags != {os.fspath(storage.tag_path(*pair)): storage.tag_digest(registry, *pair) for pair in pairs}:
-        raise WrongResultError(f"{ends.bundle.name} has not exactly the tags of {_RELEASE}")
+    prove_bundle(scene.corpus, _RELEASE, ends.bundle)
     prove_storage(scene.corpus, _HISTORY, ends.history)
-
-
-def _read_bundle(bundle: Path) -> tuple[dict[str, int], dict[str, str]]:
-    """Sizes of all blobs and digests of all tags by path."""
-    blobs: dict[str, int] = {}
-    tags: dict[str, str] = {}
-    with tarfile.open(bundle, "r:") as tar:
-        for member in filter(tarfile.TarInfo.isreg, tar):
-            if member.name.endswith("/data"):
-                blobs[member.name] = member.size
-            elif member.name.endswith("/current/link") and (link := tar.extractfile(member)):
-                tags[member.name] = link.read().decode()
-    return blobs, tags
 
 
 def _prove_removal(work: Path) -> None:

@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from measure import Case, Contender
+from corpus import Corpus
+from measure import Case, Contender, Target
+from meter import Watch
 from scene import Scene, make_empty, prove_storage
-from servers import PROGRAM, served_registry
+from servers import PROGRAM, Server, served_registry
 
 _RELEASE = "v1.0"
 
@@ -17,40 +19,45 @@ class _Ends:
     """`source` serves the unpacked bundle, `dest` is empty before each round."""
 
     bundle: Path
-    source: str
-    dest: str
+    source: Server
+    dest: Server
     dest_storage: Path
 
 
 def push_cases(scene: Scene) -> Generator[Case, None, None]:
     missing = scene.missing_regwrap(PROGRAM, "skopeo")
-    with _prepared(scene, missing) as ends:
+    if missing:
+        return
+    small = scene.other_corpus("small", max(10, round(46 * scene.scale)), int(5e8 * scene.scale))
+    with _prepared(scene, small) as ends:
+        watch = Watch(dest=ends.dest, leaves=(ends.dest_storage,))
+        mine = Contender(
+            name="regwrap push",
+            prepare=lambda: make_empty(ends.dest_storage),
+            run=lambda: scene.run_regwrap("push", f"{ends.bundle}", ends.dest.host),
+            prove=lambda: prove_storage(small, _RELEASE, ends.dest_storage),
+            watch=watch,
+        )
+        peer = "xargs -P8 skopeo copy"
+        words = (ends.source.host, ends.dest.host, small.list_path(_RELEASE), 8)
         yield Case(
             name="push, empty registry",
+            note="From the tar; skopeo copies from docker-registry on the unpacked bundle. The small corpus.",
             rounds=scene.rounds,
-            target="<= 1.00",
-            limit=1.0,
+            seconds=25 * scene.scale,
             contenders=(
-                Contender(
-                    name="regwrap push",
-                    prepare=lambda: make_empty(ends.dest_storage),
-                    run=lambda: scene.run_regwrap("push", f"{ends.bundle}", ends.dest),
-                    prove=lambda: prove_storage(scene.corpus, _RELEASE, ends.dest_storage),
-                    missing=missing,
-                ),
-                Contender(
-                    name="xargs -P8 skopeo copy",
-                    prepare=lambda: make_empty(ends.dest_storage),
-                    run=lambda: _copy_each(scene, ends),
-                    prove=lambda: prove_storage(scene.corpus, _RELEASE, ends.dest_storage),
-                    missing=missing,
-                ),
+                mine,
+                replace(mine, name=peer, run=lambda: scene.run_peer("skopeo_copy.sh", *words)),
             ),
-        )
+            targets=(
+                Target(key="push", text="push into an empty registry: at most 1.0 of eight skopeo at a time",
+                       contender="regwrap push", against=(peer,), limit=1.0),
+            ),
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
-def _prepared(scene: Scene, missing: str) -> Generator[_Ends, None, None]:
+def _prepared(scene: Scene, corpus: Corpus) -> Generator[_Ends, None, None]:
     bundle, unpacked, dest = scene.scratch / "push.tar", scene.scratch / "unpacked", scene.scratch / "pushed"
     make_empty(unpacked)
     make_empty(dest)
@@ -58,21 +65,8 @@ def _prepared(scene: Scene, missing: str) -> Generator[_Ends, None, None]:
         stack.callback(make_empty, unpacked)
         stack.callback(make_empty, dest)
         stack.callback(bundle.unlink, missing_ok=True)
-        if missing:
-            yield _Ends(bundle=bundle, source="", dest="", dest_storage=dest)
-            return
-        images = f"{scene.corpus.list_path(_RELEASE)}"
-        scene.run_regwrap("package", images, "--archive", f"{scene.corpus.registry}", "-o", f"{bundle}")
+        images = f"{corpus.list_path(_RELEASE)}"
+        scene.run_regwrap("package", images, "--archive", f"{corpus.registry}", "-o", f"{bundle}")
         scene.shell.run(["tar", "-xf", f"{bundle}", "-C", f"{unpacked}"])  # not on the clock
-        hosts = [stack.enter_context(served_registry(scene.shell, root)) for root in (unpacked, dest)]
-        yield _Ends(bundle=bundle, source=hosts[0], dest=hosts[1], dest_storage=dest)
-
-
-def _copy_each(scene: Scene, ends: _Ends) -> None:
-    # fmt: off
-    scene.shell.run([
-        "xargs", "-P8", "-I{}", "skopeo", "--insecure-policy", "copy", "--quiet", "--all", "--preserve-digests",
-        "--retry-times", "3", "--src-tls-verify=false", "--dest-tls-verify=false",
-        f"docker://{ends.source}/{{}}", f"docker://{ends.dest}/{{}}",
-    ], stdin=scene.corpus.list_path(_RELEASE))
-    # fmt: on
+        servers = [stack.enter_context(served_registry(scene.shell, root)) for root in (unpacked, dest)]
+        yield _Ends(bundle=bundle, source=servers[0], dest=servers[1], dest_storage=dest)

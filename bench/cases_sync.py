@@ -1,106 +1,258 @@
-"""Sync of a list from one registry into an archive: regwrap against `skopeo sync`."""
+"""Sync of a list from one registry into an archive: into nothing, again, from far away, with few or many jobs."""
 
 import contextlib
-import json
-import os
-from collections.abc import Generator, Iterator
+import shutil
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
-from measure import Case, Contender
-from scene import Scene, make_empty, prove_storage, split_references
-from servers import PROGRAM, served_registry
+from corpus import Corpus
+from measure import Case, Contender, Target, WrongResultError
+from meter import Watch
+from scene import Scene, make_empty, prove_blobs, prove_storage
+from servers import PROGRAM, Server, delayed_registry, served_registry
+
+_RELEASE: Final = "v1.0"
+_JOBS: Final = (1, 2, 4, 8, 16)
+_DELAYS: Final = (0, 5, 20, 50)
+REGISTRY: Final = "regwrap sync"
+EMBEDDED: Final = "regwrap sync, embedded"
+# Each copies a list from one registry to another; what it needs is the first word of its second line.
+_SCRIPTS: Final = {
+    "skopeo sync": ("skopeo_sync.sh", "skopeo"),
+    "xargs -P8 skopeo copy": ("skopeo_copy.sh", "skopeo"),
+    "crane x8": ("crane_copy.sh", "crane"),
+    "regsync x8": ("regsync_once.sh", "regsync"),
+    "imgpkg x8": ("imgpkg_copy.sh", "imgpkg"),
+}
+PEERS: Final = tuple(_SCRIPTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """A contender's own archive; a registry serves it, unless regwrap writes into the directory."""
+
+    storage: Path
+    server: Server | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """Where the images come from, and the places the two contenders bring them to."""
-
-    source: str
-    archive: Path
-    dest: str
-    dest_storage: Path
+    source: Server
+    archives: dict[str, End]
 
 
 def sync_cases(scene: Scene) -> Generator[Case, None, None]:
     """Each case starts from what the one before has left, so the order matters."""
-    with served_ends(scene) as ends:
+    if scene.missing(PROGRAM):
+        return
+    with served_ends(scene, scene.corpus, (REGISTRY, EMBEDDED, *PEERS)) as ends:
         yield _cold_case(scene, ends)
-        again = _warm_case(scene, ends, "v1.0")
-        yield replace(again, name="sync again", rounds=scene.rounds, target="< 1.00", limit=1.0)
-        yield replace(_warm_case(scene, ends, "v1.1"), name="sync, a tenth changed")
+        yield _again_case(scene, ends)
+        yield from _latency_cases(scene, ends)
 
 
 @contextlib.contextmanager
-def served_ends(scene: Scene) -> Iterator[Ends]:
-    """Without docker-registry there are no addresses, and every contender says what is missing."""
-    archive, dest = scene.scratch / "archive", scene.scratch / "skopeo-dest"
-    make_empty(dest)
+def served_ends(scene: Scene, corpus: Corpus, names: Sequence[str]) -> Iterator[Ends]:
     with contextlib.ExitStack() as stack:
-        stack.callback(make_empty, archive)
-        stack.callback(make_empty, dest)
-        served = [
-            "" if scene.missing(PROGRAM) else stack.enter_context(served_registry(scene.shell, storage))
-            for storage in (scene.corpus.registry, dest)
-        ]
-        yield Ends(source=served[0], archive=archive, dest=served[1], dest_storage=dest)
+        source = stack.enter_context(served_registry(scene.shell, corpus.registry))
+        archives: dict[str, End] = {}
+        for number, name in enumerate(names):
+            storage = scene.scratch / f"archive-{number}"
+            stack.callback(shutil.rmtree, storage, ignore_errors=True)
+            make_empty(storage)
+            embedded = name == EMBEDDED
+            server = None if embedded else stack.enter_context(served_registry(scene.shell, storage))
+            archives[name] = End(storage=storage, server=server)
+        yield Ends(source=source, archives=archives)
+
+
+def copy_contender(scene: Scene, ends: Ends, name: str, corpus: Corpus, jobs: int | None = None) -> Contender:
+    """Brings v1.0 of the corpus into the contender's archive."""
+    end, images = ends.archives[name], corpus.list_path(_RELEASE)
+    if name in {REGISTRY, EMBEDDED}:
+        dest = end.server.host if end.server else f"{end.storage}"
+        # fmt: off
+        arguments = (
+            "sync", f"{images}", "--source", ends.source.host, "--archive", dest, *(("-j", f"{jobs}") if jobs else ()),
+        )
+        # fmt: on
+        return Contender(
+            name=name,
+            run=lambda: scene.run_regwrap(*arguments),
+            prove=lambda: prove_storage(corpus, _RELEASE, end.storage),
+            missing=scene.missing_regwrap("skopeo"),
+            watch=Watch(source=ends.source, dest=end.server, leaves=(end.storage,)),
+        )
+    script, program = _SCRIPTS[name]
+    assert end.server
+    words = (ends.source.host, end.server.host, images, jobs or 8)
+    return Contender(
+        name=name,
+        run=lambda: scene.run_peer(script, *words),
+        prove=lambda: _prove_copy(corpus, name, end.storage),
+        missing=scene.missing(program),
+        watch=Watch(source=ends.source, dest=end.server, leaves=(end.storage,)),
+    )
+
+
+def _prove_copy(corpus: Corpus, name: str, root: Path) -> None:
+    if name == "imgpkg x8":  # its tags are digests
+        prove_blobs(corpus, _RELEASE, root)
+    else:
+        prove_storage(corpus, _RELEASE, root, scoped=name != "skopeo sync")
+
+
+def _contenders(scene: Scene, ends: Ends) -> list[Contender]:
+    return [copy_contender(scene, ends, name, scene.corpus) for name in ends.archives]
 
 
 def _cold_case(scene: Scene, ends: Ends) -> Case:
-    regwrap, skopeo = sync_contenders(scene, ends, "v1.0")
+    unique = scene.corpus.unique_bytes(_RELEASE)
     return Case(
         name="sync, empty archive",
-        rounds=scene.cold_rounds,
-        contenders=(
-            replace(regwrap, prepare=lambda: make_empty(ends.archive)),
-            replace(skopeo, prepare=lambda: make_empty(ends.dest_storage)),
+        note=f"v1.0: {len(scene.corpus.references(_RELEASE))} images, {unique:,} unique bytes.",
+        rounds=scene.rounds,
+        seconds=120 * scene.scale,
+        contenders=tuple(
+            replace(x, prepare=Emptying(ends.archives[x.name].storage))
+            for x in _cold_order(scene, ends)
         ),
-    )
+        targets=(
+            Target(
+                key="sync-cold",
+                text="sync, empty archive, registry to registry: at most 0.95 of the best peer",
+                contender=REGISTRY, against=PEERS, limit=0.95,
+            ),
+            Target(
+                key="sync-cold-bytes",
+                text="the same, bytes that the archive wrote: 1.00 to 1.01 of unique",
+                contender=REGISTRY, metric="archived", unit=unique, least=0.999, limit=1.01,
+            ),
+            Target(
+                key="sync-embedded",
+                text="sync, empty embedded archive: at most 0.5 of the best peer",
+                contender=EMBEDDED, against=PEERS, limit=0.5,
+            ),
+            Target(
+                key="memory-sync",
+                text="memory of regwrap itself, sync: at most 120 MB",
+                contender=EMBEDDED, metric="own_memory", unit=1e6, limit=120,
+            ),
+        ),
+    )  # fmt: skip
 
 
-def _warm_case(scene: Scene, ends: Ends, release: str) -> Case:
-    """Only to be run on what holds v1.0 already: that is proved before the clock starts."""
-    before = sync_contenders(scene, ends, "v1.0")
-    now = sync_contenders(scene, ends, release)
-    contenders = tuple(replace(y, prepare=x.prove) for x, y in zip(before, now, strict=True))
-    return Case(name=release, contenders=contenders, rounds=1)
+def _cold_order(scene: Scene, ends: Ends) -> list[Contender]:
+    """The second is what ratios are shown to."""
+    found = {x.name: x for x in _contenders(scene, ends)}
+    return [found.pop(REGISTRY), found.pop("skopeo sync"), *found.values()]
 
 
-def sync_contenders(scene: Scene, ends: Ends, release: str) -> tuple[Contender, Contender]:
-    corpus = scene.corpus
-    regwrap = Contender(
-        name="regwrap sync",
-        run=lambda: _regwrap_sync(scene, ends, release),
-        prove=lambda: prove_storage(corpus, release, ends.archive),
-        missing=scene.missing_regwrap(PROGRAM),
-    )
-    skopeo = Contender(
-        name="skopeo sync",
-        run=lambda: _skopeo_sync(scene, ends, release),
-        prove=lambda: prove_storage(corpus, release, ends.dest_storage, scoped=False),
-        missing=scene.missing("skopeo", PROGRAM),
-    )
-    return regwrap, skopeo
+@dataclass(frozen=True, slots=True)
+class Emptying:
+    storage: Path
+
+    def __call__(self) -> None:
+        make_empty(self.storage)
 
 
-def _regwrap_sync(scene: Scene, ends: Ends, release: str) -> None:
-    images = f"{scene.corpus.list_path(release)}"
-    scene.run_regwrap("sync", images, "--source", ends.source, "--archive", f"{ends.archive}")
+def _again_case(scene: Scene, ends: Ends) -> Case:
+    return Case(
+        name="sync, nothing changed",
+        rounds=scene.rounds + 2,
+        seconds=60 * scene.scale,
+        contenders=tuple(
+            replace(x, watch=replace(x.watch, leaves=())) for x in _cold_order(scene, ends)
+        ),
+        targets=(
+            Target(
+                key="sync-again",
+                text="sync, nothing changed, loopback: at most 0.5 of skopeo sync",
+                contender=REGISTRY, against=("skopeo sync",), limit=0.5,
+            ),
+            Target(
+                key="sync-again-regsync",
+                text="the same: at most 2.0 of regsync",
+                contender=REGISTRY, against=("regsync x8",), limit=2.0,
+            ),
+        ),
+    )  # fmt: skip
 
 
-def _skopeo_sync(scene: Scene, ends: Ends, release: str) -> None:
-    images = scene.shell.home / "skopeo-sync.yaml"
-    images.write_text(json.dumps(_sync_source(scene, ends, release)))
-    # fmt: off
-    scene.shell.run([
-        "skopeo", "--insecure-policy", "--registries-conf", os.devnull, "sync",
-        "--src", "yaml", "--dest", "docker", "--all", "--preserve-digests",
-        "--dest-tls-verify=false", f"{images}", ends.dest,
-    ])
-    # fmt: on
+def _latency_cases(scene: Scene, ends: Ends) -> Generator[Case, None, None]:
+    names = (EMBEDDED, "skopeo sync", "regsync x8")
+    with contextlib.ExitStack() as stack:
+        contenders = []
+        for delay in _DELAYS:
+            host = stack.enter_context(delayed_registry(ends.source.host, delay / 1000))
+            far = replace(ends, source=replace(ends.source, host=host))
+            contenders += [_distant(scene, ends, far, name, delay) for name in names]
+        yield Case(
+            name="sync, nothing changed, by latency",
+            note="A proxy on loopback holds each request back by so many milliseconds; the archive is near.",
+            axis="milliseconds a request is late",
+            rounds=scene.rounds,
+            seconds=40 * scene.scale,
+            contenders=tuple(contenders),
+            targets=(
+                Target(
+                    key="latency-regsync",
+                    text="sync, nothing changed, 20 ms away: faster than regsync",
+                    contender=f"{EMBEDDED}@20", against=("regsync x8@20",), limit=1.0,
+                ),
+                Target(
+                    key="latency-skopeo",
+                    text="the same: at most 0.25 of skopeo sync",
+                    contender=f"{EMBEDDED}@20", against=("skopeo sync@20",), limit=0.25,
+                ),
+            ),
+        )  # fmt: skip
 
 
-def _sync_source(scene: Scene, ends: Ends, release: str) -> dict[str, object]:
-    pairs = split_references(scene.corpus.references(release))
-    images = {repository: [tag] for repository, tag in pairs}
-    return {ends.source: {"tls-verify": False, "images": images}}
+def _distant(scene: Scene, near: Ends, far: Ends, name: str, delay: int) -> Contender:
+    """Before the clock starts everything is there, brought without the delay."""
+    close, distant = (copy_contender(scene, ends, name, scene.corpus) for ends in (near, far))
+
+    def prepare() -> None:
+        try:
+            close.prove()
+        except WrongResultError:
+            close.run()
+
+    return replace(distant, prepare=prepare, x=delay, watch=replace(distant.watch, leaves=()))
+
+
+def jobs_cases(scene: Scene) -> Generator[Case, None, None]:
+    """On a quarter of the corpus, since every point starts from nothing."""
+    if scene.missing(PROGRAM):
+        return
+    small = scene.other_corpus("small", max(10, round(46 * scene.scale)), int(5e8 * scene.scale))
+    names = (REGISTRY, EMBEDDED, "xargs -P skopeo copy")
+    with served_ends(scene, small, names) as ends:
+        ends.archives["xargs -P8 skopeo copy"] = ends.archives["xargs -P skopeo copy"]
+        unique = small.unique_bytes(_RELEASE)
+        contenders = [
+            replace(
+                copy_contender(scene, ends, name.replace("-P ", "-P8 "), small, jobs),
+                name=name, x=jobs, prepare=Emptying(ends.archives[name].storage),
+            )
+            for jobs in _JOBS for name in names
+        ]  # fmt: skip
+        yield Case(
+            name="sync, empty archive, by jobs",
+            note=f"{len(small.references(_RELEASE))} images, {unique:,} unique bytes: a quarter of the corpus.",
+            axis="images at the same time",
+            rounds=scene.rounds,
+            seconds=40 * scene.scale,
+            contenders=tuple(contenders),
+            targets=(
+                Target(
+                    key="sync-16-bytes",
+                    text="sync, empty archive, jobs 16, bytes that the archive wrote: 1.00 to 1.01 of unique",
+                    contender=f"{REGISTRY}@16", metric="archived",
+                    unit=unique, least=0.999, limit=1.01,
+                ),
+            ),
+        )  # fmt: skip

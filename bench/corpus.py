@@ -1,6 +1,6 @@
 """Generates a corpus: the storage directory of a registry full of made-up images, and their lists.
 
-    python bench/corpus.py DIR [--images 183] [--size 2.0G] [--seed 1] [--release v1.1]
+    python bench/corpus.py DIR [--images 183] [--size 2.0G] [--seed 1] [--release v1.10]
 
 Same parameters, same bytes. DIR/corpus.json says what DIR holds; it says `complete` only at the end.
 """
@@ -19,10 +19,10 @@ from typing import Final
 
 import storage
 from content import Blob, Layer, config_data, index_data, layer_data, manifest_data
-from family import RELEASES, ImageSpec, Parameters, layer_sizes, plan_release
+from family import RELEASES, ImageSpec, Parameters, layer_sizes, plan_release, releases_until
 
 # Raised when the generator makes other bytes from the same parameters.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _UNITS: Final = {"K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -45,6 +45,9 @@ class Corpus:
 
     def references(self, release: str) -> list[str]:
         return self.list_path(release).read_text().splitlines()
+
+    def unique_bytes(self, release: str) -> int:
+        return sum((self.registry / path).stat().st_size for path in self.blobs(release))
 
     def blobs(self, release: str) -> list[str]:
         """Paths of all blobs of the release's list, manifests included, below `registry`."""
@@ -78,9 +81,13 @@ def _clear(root: Path, marker: Path) -> None:
 def _generate(root: Path, parameters: Parameters) -> None:
     registry = root / "registry"
     layers = _write_layers(registry, parameters)
-    for release in RELEASES[: RELEASES.index(parameters.release) + 1]:
+    written: dict[str, list[Blob]] = {}
+    for release in releases_until(parameters.release):
         images = plan_release(parameters, release)
-        blobs = {blob.hex for image in images for blob in _write_image(registry, image, layers)}
+        for image in images:
+            if image.reference not in written:
+                written[image.reference] = list(_write_image(registry, image, layers))
+        blobs = {blob.hex for image in images for blob in written[image.reference]}
         _write_lines(root / f"images-{release}.list", [image.reference for image in images])
         _write_lines(root / f"blobs-{release}.list", sorted(map(_path_text, blobs)))
 
@@ -166,7 +173,7 @@ def main() -> None:
     except ForeignDirectoryError as error:
         sys.exit(f"{error}; give another directory")
     seconds = time.monotonic() - begin
-    for release in RELEASES[: RELEASES.index(given.release) + 1]:
+    for release in releases_until(given.release):
         sizes = [(corpus.registry / path).stat().st_size for path in corpus.blobs(release)]
         images = len(corpus.references(release))
         sys.stdout.write(f"{release}: {images} images, {len(sizes)} blobs, {sum(sizes):,} bytes\n")

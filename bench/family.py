@@ -1,7 +1,7 @@
 """Which images a corpus has and which layers they share. Pure: labels and sizes, no bytes.
 
 A few bases, some runtimes on them, many small application layers on those: what a product of a
-hundred services looks like. Release v1.1 rebuilds the application layers of a tenth of the images.
+hundred services looks like. Each release after v1.0 rebuilds the application layers of another tenth of the images.
 """
 
 import functools
@@ -10,7 +10,7 @@ from typing import Final
 
 from content import Kind, draw
 
-RELEASES: Final = ("v1.0", "v1.1")
+RELEASES: Final = tuple(f"v1.{number}" for number in range(11))
 _BASES: Final = 5
 _RUNTIMES: Final = 15
 # Multi-arch images stand on the first runtimes only, so few bases have to exist twice.
@@ -44,21 +44,24 @@ class ImageSpec:
 
 
 def plan_release(parameters: Parameters, release: str) -> tuple[ImageSpec, ...]:
-    """The images that the list of a release names; v1.1 keeps nine tenths of v1.0."""
-    changed = _tenth(parameters, "changed") if release != RELEASES[0] else frozenset()
-    return tuple(
-        _image(parameters, number, release if number in changed else RELEASES[0])
-        for number in range(1, parameters.images + 1)
-    )
+    """The images that the list of a release names; each keeps nine tenths of the release before."""
+    tags = dict.fromkeys(range(1, parameters.images + 1), RELEASES[0])
+    for newer in releases_until(release)[1:]:
+        tags |= dict.fromkeys(_tenth(parameters, f"changed {newer}"), newer)
+    return tuple(_image(parameters, number, tag) for number, tag in tags.items())
+
+
+def releases_until(release: str) -> tuple[str, ...]:
+    return RELEASES[: RELEASES.index(release) + 1]
 
 
 def layer_sizes(parameters: Parameters) -> dict[str, int]:
     """Bytes of every layer by label, so that those of v1.0 sum up to the wanted size."""
-    first, later = (_labels(parameters, release) for release in RELEASES)
-    weights = {label: _weight(parameters.seed, label) for label in first | later}
+    first = _labels(parameters, RELEASES[0])
+    labels = first.union(*(_labels(parameters, release) for release in releases_until(parameters.release)))
+    weights = {label: _weight(parameters.seed, label) for label in labels}
     unit = parameters.size / sum(weights[label] for label in first)
-    wanted = first if parameters.release == RELEASES[0] else first | later
-    return {label: max(_SMALLEST, int(weights[label] * unit)) for label in sorted(wanted)}
+    return {label: max(_SMALLEST, int(weights[label] * unit)) for label in sorted(labels)}
 
 
 def _labels(parameters: Parameters, release: str) -> set[str]:

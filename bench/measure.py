@@ -8,9 +8,12 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from meter import Costs, Watch, Work, measured
 from shell import ProgramFailedError
+from stats import Ratio, ratio_of
 
 
 class WrongResultError(Exception):
@@ -23,39 +26,84 @@ def nothing() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One way to do the work of a case; `prepare` and `prove` are not timed. `clock` may count other seconds."""
+    """One way to do the work of a case; `prepare` and `prove` are not timed.
+
+    `x` is its place on a curve of `name`, on which seconds are shown divided by `units`.
+    """
 
     name: str
-    run: Callable[[], None]
+    run: Work
     prepare: Callable[[], None] = nothing
     prove: Callable[[], None] = nothing
-    clock: Callable[[], float] = time.perf_counter
     missing: str = ""
+    rounds: int | None = None
+    x: float | None = None
+    units: int = 1
+    watch: Watch = field(default_factory=Watch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """`metric` of `contender`, by the least of `against` where there are any, else by `unit`, is at most `limit`.
+
+    `key` finds what is said about a miss in reasons.toml. A contender on a curve is `NAME@X`.
+    """
+
+    key: str
+    text: str
+    contender: str
+    limit: float
+    against: tuple[str, ...] = ()
+    metric: str = "seconds"
+    unit: float = 1.0
+    least: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """The first contender is regwrap, the second is what it is measured against."""
+    """Rounds go on until there are enough or `seconds` are over; the second contender is what ratios are shown to."""
 
     name: str
     contenders: tuple[Contender, ...]
     rounds: int
-    target: str = ""
-    limit: float | None = None
+    seconds: float = 120.0
+    note: str = ""
+    targets: tuple[Target, ...] = ()
+    axis: str = ""
 
 
 @dataclass(slots=True)
 class Result:
     """What the rounds of one contender gave."""
 
-    contender: str
-    seconds: list[float] = field(default_factory=list)
+    contender: Contender
+    runs: list[Costs] = field(default_factory=list)
     problem: str = ""
     failed: bool = False
 
+    def figures(self, metric: str) -> list[float]:
+        values = [getattr(run, metric) for run in self.runs]
+        return [float(value) for value in values if value is not None]
+
     @property
     def median(self) -> float | None:
-        return statistics.median(self.seconds) if self.seconds else None
+        return statistics.median(self.figures("seconds")) if self.runs else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A target and what came of it; `figure` is None where nothing could be measured."""
+
+    target: Target
+    figure: Ratio | None
+    other: str
+
+    @property
+    def holds(self) -> bool | None:
+        if self.figure is None:
+            return None
+        least = self.target.least
+        return self.figure.value <= self.target.limit and (least is None or self.figure.value >= least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,46 +113,67 @@ class Outcome:
     case: Case
     results: tuple[Result, ...]
 
-    def ratio(self, result: Result) -> float | None:
+    def ratio(self, result: Result) -> Ratio | None:
         """To the contender that regwrap is measured against."""
-        mine, other = result.median, self.results[1].median
-        return mine / other if mine and other else None
+        if len(self.results) < 2 or not result.runs or not self.results[1].runs:
+            return None
+        return ratio_of(result.figures("seconds"), self.results[1].figures("seconds"))
 
-    @property
-    def verdict(self) -> str:
-        ratio = self.ratio(self.results[0])
-        if self.case.limit is None or ratio is None:
-            return self.case.target
-        return f"{self.case.target} {'met' if ratio <= self.case.limit else 'MISSED'}"
+    def verdicts(self) -> list[Verdict]:
+        return [self._verdict(target) for target in self.case.targets]
+
+    def _verdict(self, target: Target) -> Verdict:
+        mine = self._figures(target.contender, target)
+        others = {name: self._figures(name, target) for name in target.against}
+        ran = {name: figures for name, figures in others.items() if figures}
+        if not mine or (target.against and not ran):
+            return Verdict(target=target, figure=None, other="")
+        if not ran:
+            return Verdict(target=target, figure=ratio_of(mine, [target.unit]), other="")
+        best = min(ran, key=lambda name: statistics.median(ran[name]))
+        return Verdict(target=target, figure=ratio_of(mine, ran[best]), other=best)
+
+    def _figures(self, name: str, target: Target) -> list[float]:
+        wanted, _, x = name.partition("@")
+        for result in self.results:
+            if result.contender.name == wanted and (not x or result.contender.x == float(x)):
+                return result.figures(target.metric)
+        return []
 
 
-def measure(case: Case, say: Callable[[str], None]) -> Outcome:
-    """Rounds in turn; every second round in reverse, so nobody always runs in another's wake."""
-    results = tuple(Result(contender.name, problem=contender.missing) for contender in case.contenders)
-    pairs = list(zip(case.contenders, results, strict=True))
+def measure(case: Case, aside: AbstractSet[int], deadline: float, say: Callable[[str], None]) -> Outcome:
+    """Rounds in turn; every second round in reverse, so nobody always runs in another's wake. After the deadline of the
+    whole run a case gets one round."""
+    results = tuple(Result(contender, problem=contender.missing) for contender in case.contenders)
+    begin = time.monotonic()
     for number in range(case.rounds):
-        for contender, result in pairs if number % 2 == 0 else reversed(pairs):
-            if not result.problem:
-                _run_once(contender, result)
-                say(f"{case.name}, round {number + 1}: {contender.name}: {_last(result)}")
+        if number and time.monotonic() > min(begin + case.seconds, deadline):
+            break
+        for result in results if number % 2 == 0 else reversed(results):
+            if not result.problem and number < (result.contender.rounds or case.rounds):
+                _run_once(result, aside)
+                say(f"{case.name}, round {number + 1}: {_label(result.contender)}: {_last(result)}")
     return Outcome(case, results)
 
 
-def _run_once(contender: Contender, result: Result) -> None:
+def _run_once(result: Result, aside: AbstractSet[int]) -> None:
+    contender = result.contender
     try:
         contender.prepare()
         # Writeback of what ran before must not be paid by what runs now.
         os.sync()
-        begin = contender.clock()
-        contender.run()
-        seconds = contender.clock() - begin
+        costs = measured(contender.run, contender.watch, aside)
         contender.prove()
     except (ProgramFailedError, WrongResultError, OSError) as error:
         result.problem, result.failed = f"failed: {error}", True
-        result.seconds.clear()
+        result.runs.clear()
     else:
-        result.seconds.append(seconds)
+        result.runs.append(costs)
+
+
+def _label(contender: Contender) -> str:
+    return contender.name if contender.x is None else f"{contender.name} at {contender.x:g}"
 
 
 def _last(result: Result) -> str:
-    return result.problem or f"{result.seconds[-1]:.2f} s"
+    return result.problem or f"{result.runs[-1].seconds:.2f} s"

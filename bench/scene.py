@@ -1,17 +1,23 @@
-"""What all cases share: the corpus, a scratch directory, the programs, and proofs of what they did."""
+"""What all cases share: the corpora, a scratch directory, the programs, and proofs of what they did."""
 
 import contextlib
 import os
 import shlex
 import shutil
-from collections.abc import Iterable
+import tarfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 import storage
-from corpus import Corpus
+from corpus import Corpus, ensure_corpus
+from family import RELEASES, Parameters
 from measure import WrongResultError
 from shell import Shell, find_program
+
+PEERS: Final = Path(__file__).resolve().parent / "peers"
+_SEED: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +26,10 @@ class Scene:
 
     shell: Shell
     corpus: Corpus
+    work: Path
     scratch: Path
     regwrap: tuple[str, ...]
     rounds: int
-    cold_rounds: int
     scale: float
 
     def missing(self, *programs: str) -> str:
@@ -36,6 +42,44 @@ class Scene:
 
     def run_regwrap(self, *arguments: str) -> None:
         self.shell.run([*self.regwrap, *arguments])
+
+    def run_peer(self, script: str, *arguments: object) -> None:
+        self.shell.run([f"{PEERS / script}", *map(str, arguments)])
+
+    def other_corpus(self, name: str, images: int, size: int) -> Corpus:
+        """A second one with the first release alone, kept beside the first."""
+        return ensure_corpus(self.work / name, Parameters(images, size, _SEED, RELEASES[0]))
+
+    def first_lines(self, corpus: Corpus, count: int) -> Path:
+        """A list of the first images of v1.0."""
+        path = self.scratch / f"{corpus.root.name}-{count}.list"
+        path.write_text("".join(f"{line}\n" for line in corpus.references(RELEASES[0])[:count]))
+        return path
+
+
+def main_corpus(work: Path, scale: float) -> Corpus:
+    return ensure_corpus(
+        work / "corpus", Parameters(max(10, round(183 * scale)), int(2e9 * scale), _SEED, RELEASES[-1])
+    )
+
+
+def warm(paths: Iterable[Path]) -> None:
+    """What was written yesterday is not in the page cache, and no contender is to pay for it."""
+    buffer = bytearray(1 << 20)
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+
+def chill(path: Path) -> None:
+    """Out of the page cache; what is not yet on the disk stays in it, so sync first."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
 
 
 def find_regwrap() -> tuple[str, ...]:
@@ -64,6 +108,41 @@ def prove_storage(corpus: Corpus, release: str, root: Path, *, scoped: bool = Tr
         name = repository if scoped else PurePosixPath(repository).name
         if storage.tag_digest(root, name, tag) != storage.tag_digest(corpus.registry, repository, tag):
             raise WrongResultError(f"{root.name}: {name}:{tag} is absent or another image")
+
+
+def prove_tags(corpus: Corpus, release: str, root: Path) -> None:
+    """Docker pushes images of its own making, so only their names can be compared."""
+    for pair in split_references(corpus.references(release)):
+        if storage.tag_digest(root, *pair) is None:
+            raise WrongResultError(f"{root.name}: {':'.join(pair)} is absent")
+
+
+def prove_bundle(corpus: Corpus, release: str, bundle: Path, *, exact: bool = True) -> None:
+    """The release and nothing else is in the tar; without `exact` only the names are compared."""
+    blobs, tags = _read_bundle(bundle)
+    registry = corpus.registry
+    wanted = {os.fspath(storage.tag_path(*x)): storage.tag_digest(registry, *x) for x in _pairs(corpus, release)}
+    if (tags != wanted) if exact else (tags.keys() != wanted.keys()):
+        raise WrongResultError(f"{bundle.name} has not exactly the tags of {release}")
+    if exact and blobs != {path: (registry / path).stat().st_size for path in corpus.blobs(release)}:
+        raise WrongResultError(f"{bundle.name} has not exactly the blobs of {release}")
+
+
+def _pairs(corpus: Corpus, release: str) -> Sequence[tuple[str, str]]:
+    return split_references(corpus.references(release))
+
+
+def _read_bundle(bundle: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """Sizes of all blobs and digests of all tags by path."""
+    blobs: dict[str, int] = {}
+    tags: dict[str, str] = {}
+    with tarfile.open(bundle, "r:") as tar:
+        for member in filter(tarfile.TarInfo.isreg, tar):
+            if member.name.endswith("/data"):
+                blobs[member.name] = member.size
+            elif member.name.endswith("/current/link") and (link := tar.extractfile(member)):
+                tags[member.name] = link.read().decode()
+    return blobs, tags
 
 
 def split_references(references: Iterable[str]) -> list[tuple[str, str]]:

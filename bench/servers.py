@@ -1,12 +1,14 @@
-"""docker-registry on a loopback port that the kernel picks, for as long as a block lasts."""
+"""docker-registry on a loopback port that the kernel picks, dockerd on a socket, for as long as a block lasts."""
 
 import asyncio
 import contextlib
 import json
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +16,27 @@ from shell import ProgramFailedError, Shell
 
 PROGRAM: Final = "docker-registry"
 _LISTENING: Final = re.compile(rb"listening on (127\.0\.0\.1:\d+)")
-_START_SECONDS: Final = 15.0
+_START_SECONDS: Final = 30.0
+# One such line, at this level, for each request.
+_REQUEST: Final = b'msg="response completed'
 _POLL_SECONDS: Final = 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a program of ours listens, and what it has told so far."""
+
+    host: str
+    pid: int
+    log: Path
+
+    def requests(self) -> int:
+        return self.log.read_bytes().count(_REQUEST)
+
+
 @contextlib.contextmanager
-def served_registry(shell: Shell, storage: Path) -> Iterator[str]:
-    """Yields HOST:PORT. The port comes from the log of our own child, so it is ours."""
+def served_registry(shell: Shell, storage: Path) -> Iterator[Server]:
+    """The port comes from the log of our own child, so it is ours."""
     config = shell.home / f"{storage.name}.yml"
     log = shell.home / f"{storage.name}.log"
     config.write_text(json.dumps(registry_config(storage)))
@@ -30,7 +46,29 @@ def served_registry(shell: Shell, storage: Path) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > give_up:
                 raise ProgramFailedError(f"{PROGRAM} did not start: {log.read_text()[-600:]}")
             time.sleep(_POLL_SECONDS)
-        yield found[1].decode()
+        yield Server(found[1].decode(), process.pid, log)
+
+
+@contextlib.contextmanager
+def served_docker(shell: Shell, data: Path) -> Iterator[Server]:
+    """A daemon without a network of its own. `host` is its socket, whose path may have 108 bytes."""
+    with tempfile.TemporaryDirectory(prefix="dockerd-", ignore_cleanup_errors=True) as text:
+        place, log = Path(text), shell.home / "dockerd.log"
+        (place / "daemon.json").write_text("{}")
+        # fmt: off
+        argv = [
+            "dockerd", "--bridge=none", "--iptables=false", f"--data-root={data}", f"--exec-root={place}/exec",
+            f"--host=unix://{place}/docker.sock", f"--pidfile={place}/docker.pid",
+            f"--config-file={place}/daemon.json",
+        ]
+        # fmt: on
+        with shell.started(argv, log=log) as process:
+            give_up = time.monotonic() + _START_SECONDS
+            while b"API listen on" not in log.read_bytes():
+                if process.poll() is not None or time.monotonic() > give_up:
+                    raise ProgramFailedError(f"dockerd did not start: {log.read_text(errors='replace')[-600:]}")
+                time.sleep(_POLL_SECONDS)
+            yield Server(f"unix://{place}/docker.sock", process.pid, log)
 
 
 def registry_config(storage: Path) -> dict[str, object]:

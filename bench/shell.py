@@ -9,10 +9,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
+# Debian keeps a daemon's programs where a user's PATH does not look.
+PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _TAIL: int = 600
 _STOP_SECONDS: float = 10.0
 
@@ -23,9 +25,10 @@ class ProgramFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """Where programs are started from: a private home directory."""
+    """Where programs are started from: a private home directory. `servers` are the ones that run beside the others."""
 
     home: Path
+    servers: set[int] = field(default_factory=set)
 
     def run(
         self,
@@ -62,10 +65,12 @@ class Shell:
                 stdout=said,
                 stderr=said,
             )
+        self.servers.add(process.pid)
         try:
             yield process
         finally:
             _stop(process)
+            self.servers.remove(process.pid)
 
     def first_line(self, argv: Sequence[str]) -> str:
         """What a program says about its version, or an empty text."""
@@ -79,7 +84,7 @@ class Shell:
 
     def _environment(self) -> dict[str, str]:
         return {
-            "PATH": os.environ.get("PATH", os.defpath),
+            "PATH": PATH,
             "HOME": os.fspath(self.home),
             "LC_ALL": "C.UTF-8",
             "XDG_DATA_HOME": os.fspath(self.home / "share"),
@@ -91,7 +96,7 @@ class Shell:
 
 
 def find_program(name: str) -> str | None:
-    return shutil.which(name)
+    return shutil.which(name, path=PATH)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

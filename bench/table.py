@@ -1,54 +1,83 @@
 """Outcomes as a table for people and as records for JSON."""
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from measure import Outcome, Result
+from measure import Outcome, Result, Verdict
 
-_ROW: Final = "{:<24} {:<22} {:>8} {:>8} {:>8} {:>6}  {}"
+_ROW: Final = "{:<30} {:<32} {:>8} {:>8} {:>8} {:>6}"
 
 
 def table_text(facts: Mapping[str, object], outcomes: Sequence[Outcome]) -> str:
     lines = [f"{name}: {value}" for name, value in facts.items()]
-    head = _ROW.format("case", "contender", "median", "min", "max", "ratio", "target")
+    head = _ROW.format("case", "contender", "median", "min", "max", "ratio")
     rows = [row for outcome in outcomes for row in _rows(outcome)]
-    return "\n".join([*lines, "", head, *rows]) + "\n"
+    verdicts = [_verdict_line(verdict) for outcome in outcomes for verdict in outcome.verdicts()]
+    return "\n".join([*lines, "", head, *rows, "", *verdicts]) + "\n"
 
 
 def outcome_record(outcome: Outcome) -> dict[str, object]:
+    case = outcome.case
     return {
-        "case": outcome.case.name,
-        "target": outcome.verdict,
+        "case": case.name,
+        "note": case.note,
+        "axis": case.axis,
         "contenders": [_record(outcome, result) for result in outcome.results],
+        "targets": [_verdict_record(verdict) for verdict in outcome.verdicts()],
     }
 
 
 def _rows(outcome: Outcome) -> Iterator[str]:
     for number, result in enumerate(outcome.results):
         name = "" if number else outcome.case.name
-        verdict = "" if number else outcome.verdict
-        if result.seconds:
-            yield _ROW.format(name, result.contender, *_figures(outcome, result), verdict).rstrip()
+        x = result.contender.x
+        label = result.contender.name if x is None else f"{result.contender.name} {x:g}"
+        if result.runs:
+            yield _ROW.format(name, label, *_figures(outcome, result)).rstrip()
         else:
-            yield f"{name:<24} {result.contender:<22} {result.problem}"
+            yield f"{name:<30} {label:<32} {result.problem}"
 
 
 def _figures(outcome: Outcome, result: Result) -> Iterator[str]:
-    for seconds in (result.median, min(result.seconds), max(result.seconds)):
-        yield f"{seconds:.2f}"
-    ratio = outcome.ratio(result)
-    yield "" if ratio is None else f"{ratio:.2f}"
+    seconds = result.figures("seconds")
+    for value in (statistics.median(seconds), min(seconds), max(seconds)):
+        yield f"{value:.2f}"
+    ratio = None if outcome.case.axis else outcome.ratio(result)
+    yield "" if ratio is None else f"{ratio.value:.2f}"
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    if verdict.figure is None:
+        return f"unknown  {verdict.target.text}: nothing to compare with"
+    word = "holds " if verdict.holds else "MISSED"
+    return f"{word}   {verdict.target.text}: {verdict.figure.value:.3g}"
 
 
 def _record(outcome: Outcome, result: Result) -> dict[str, object]:
+    contender, ratio = result.contender, outcome.ratio(result)
     return {
-        "name": result.contender,
-        "seconds": [_rounded(seconds) for seconds in result.seconds],
-        "median": _rounded(result.median),
-        "ratio": _rounded(outcome.ratio(result)),
+        "name": contender.name,
+        "x": contender.x,
+        "units": contender.units,
         "problem": result.problem,
+        "ratio": None if ratio is None or outcome.case.axis else _rounded(ratio.value, ratio.low, ratio.high),
+        "runs": [run.record() for run in result.runs],
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def _verdict_record(verdict: Verdict) -> dict[str, object]:
+    target, figure = verdict.target, verdict.figure
+    return {
+        "key": target.key,
+        "text": target.text,
+        "limit": target.limit,
+        "against": verdict.other,
+        "turned": bool(target.against) and target.limit < 0.2,
+        "figure": None if figure is None else _rounded(figure.value, figure.low, figure.high),
+        "holds": verdict.holds,
+    }
+
+
+def _rounded(*values: float) -> list[float]:
+    return [round(value, 5) for value in values]
