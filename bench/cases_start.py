@@ -11,7 +11,7 @@ def start_cases(scene: Scene) -> Generator[Case, None, None]:
     missing = scene.missing_regwrap()
     yield Case(
         name="start-up",
-        note="The CPU of the whole tree counts: where --version asks the tools for theirs, they are in it.",
+        note="The CPU of the whole tree counts.",
         rounds=10,
         seconds=30,
         contenders=(
