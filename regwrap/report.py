@@ -334,10 +334,23 @@ def inspect_text(inspection: Inspection) -> str:
 
 
 def doctor_text(report: DoctorReport) -> str:
-    rows = [("", "WHAT", "FOUND", "NEEDED FOR", "TO DO")]
-    for check in report.checks:
-        rows.append(("ok" if check.ok else "--", check.name, check.found, ", ".join(check.needed_for), check.advice))
-    return "\n".join(table(rows))
+    """Commands first: what works, what is missing, how to get it; then what was found, and what counts outside."""
+    rows, told = [("COMMAND", "HERE", "MISSING", "HOW TO GET IT")], set[str]()
+    for command in report.commands:
+        rows.append((command.command, "works" if command.works else "no", "", ""))
+        for missing, how in zip(command.missing, command.how, strict=True):
+            again = missing in told
+            lines = (missing.partition(":")[0], "as above") if again else (missing, how)
+            first = rows.pop() if not rows[-1][2] else ("", "", "", "")
+            rows.append((*first[:2], *lines))
+            told.add(missing)
+    found = [("FOUND", "")] + [(check.name, check.found) for check in report.checks]
+    outside = [("FOR REGISTRIES OUTSIDE", "", "", "INSTEAD")]
+    outside += [(f.what, "counts" if f.counts else "-", f.means, f.instead) for f in report.outside]
+    nothing = ["nothing of skopeo's or docker's configuration was found: regwrap's own counts"]
+    return "\n".join(
+        [*table(rows), "", *table(found), "", *(table(outside) if report.outside else nothing)],
+    )
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:

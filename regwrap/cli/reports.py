@@ -9,8 +9,9 @@ from regwrap import report
 from regwrap.cli.options import ArchiveOption, ConfigOption, HtmlOption, JsonOption, JunitOption
 from regwrap.cli.outcome import show, write_page, write_record
 from regwrap.cli.session import load, opened_session
-from regwrap.doctor import examine_machine
+from regwrap.doctor import DoctorPlaces, examine_machine
 from regwrap.errors import ExitCode, UsageError
+from regwrap.outside import look_outside
 from regwrap.page.run import run_page
 from regwrap.record.run import FAILED, merge, parse_record
 from regwrap.record.text import record_text
@@ -50,7 +51,13 @@ def _bytes_in(file: Path) -> bytes:
 def doctor(archive: ArchiveOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
     settings = load(config, None, archive)
     with opened_session(quiet=True) as session:
-        result = examine_machine(session.runner, archive=settings.archive.storage, scratch=session.scratch.parent)
+        places = DoctorPlaces(
+            archive=settings.archive.storage,
+            uppers=(settings.scratch,) if settings.scratch else (Path.cwd(), session.scratch.parent),
+            scratch=session.scratch,
+        )
+        outside = look_outside(settings.environment, settings.default_authfile, home=Path.home(), etc=Path("/etc"))
+        result = examine_machine(session.runner, places, outside)
     show(result, report.doctor_text(result), json=json)
     if not result.ok:
         raise typer.Exit(ExitCode.TOOL)

@@ -22,6 +22,11 @@ from regwrap.tools.registry import started_registry
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
 
 SELECT_HINT: Final = "do without mounts: sync the list into an archive, then package with --strategy select"
+_RIGHTS_HINT: Final = (
+    "in a container: run it as root with the capability SYS_ADMIN (docker run --cap-add SYS_ADMIN; Kubernetes:"
+    " securityContext.capabilities.add), where AppArmor confines it with its profile unconfined too; or"
+)
+_SYS_ADMIN: Final = 21  # linux/capability.h
 _PLACE_HINT: Final = "give a directory on ext4, xfs, btrfs or tmpfs with --upper (in a container: on a volume), or"
 _FORBIDDEN: Final = "forbidden by"
 _MAX_OPTION_BYTES: Final = 4000  # mount(2) takes one page of options, and cuts what is longer
@@ -182,7 +187,7 @@ def try_overlay(runner: Runner, *, lower: Path, place: Path) -> Way:
     raise ToolError(
         "overlay mounts are forbidden here" if forbidden else f"no overlay can have its upper side in {place.parent}",
         detail=detail,
-        hint=SELECT_HINT if forbidden else f"{_PLACE_HINT} {SELECT_HINT}",
+        hint=f"{_RIGHTS_HINT if forbidden else _PLACE_HINT} {SELECT_HINT}",
     )
 
 
@@ -244,14 +249,20 @@ def _reason(words: list[str], result: RunResult, place: Path, way: Way) -> str:
 
 
 def _forbidden(way: Way) -> str:
-    """Which rule forbids namespaces: a sysctl, or a filter that a container engine has set."""
+    """Which rule forbids namespaces or mounts: a sysctl, a missing capability, or what a container engine has set."""
     for name, forbids in _SYSCTLS if way.new_user else ():
         if _read(Path("/proc/sys", name)) == forbids:
             return f"the sysctl {name.replace('/', '.')}={forbids}"
     status = _read(Path("/proc/self/status"))
+    capabilities = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    if not way.new_user and capabilities and not int(capabilities[1], 16) >> _SYS_ADMIN & 1:
+        return "the kernel: the capability CAP_SYS_ADMIN is missing"
+    profile = _read(Path("/proc/self/attr/apparmor/current"))
+    if profile and not profile.startswith("unconfined"):
+        return f"AppArmor's profile {profile}"
     if re.search(r"^Seccomp:\s*2$", status, re.MULTILINE):
         return "a seccomp filter, as container engines set one"
-    return "the kernel: the capability CAP_SYS_ADMIN is missing"
+    return "the kernel: no user namespaces here (a chroot, or a limit)" if way.new_user else "the kernel"
 
 
 def _read(path: Path) -> str:
