@@ -1,13 +1,14 @@
 # What a person types. `make help` lists the targets; .ci/run calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-tools test-release test-torture torture man docs bench bench-quick bench-report fmt clean
+.PHONY: help demo check test test-unit test-tools test-release test-torture test-image torture image man docs bench
+.PHONY: bench-quick bench-report fmt clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux
 # what only tests need: a read-only medium, another client of a registry, shells to complete in, a browser, faults and
-# file systems
-TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish chromium strace xfsprogs btrfs-progs
+# file systems, the image and what is installed elsewhere
+TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish chromium strace xfsprogs btrfs-progs mmdebstrap buildah pipx
 WORKERS ?= 2
 RESULTS ?= results/bench.json
 # unit tests copy small trees again and again; in memory that takes half the time
@@ -19,7 +20,7 @@ help: ## this list
 demo: $(BIN)/regwrap .packages ## the main job on real input with an embedded registry, shown step by step
 	examples/demo/run.sh
 
-test: check test-tools test-release test-torture ## everything, with the real programs
+test: check test-tools test-release test-torture test-image ## everything, with the real programs
 
 check: $(BIN)/regwrap ## format, ruff, mypy, import-linter, unit tests: under 30 s
 	$(BIN)/ruff format --check --quiet .
@@ -36,6 +37,12 @@ test-tools: $(BIN)/regwrap .packages .test-packages ## each tools/ module agains
 
 test-release: $(BIN)/regwrap .packages .test-packages ## the command line from images.list to a pull from the deployed storage
 	$(BIN)/pytest -n 3 tests/release
+
+test-image: $(BIN)/regwrap .packages .test-packages ## the container image, the examples for CI and make, installations
+	TMPDIR=$(MEMORY) $(BIN)/pytest -n 2 --dist loadfile tests/image
+
+image: $(BIN)/regwrap ## the container image by buildah or docker, its bill of materials in build/image (container/build)
+	container/build
 
 man: build/regwrap.1 ## the manual page, from the help
 
@@ -77,7 +84,7 @@ fmt: $(BIN)/regwrap ## format and sort
 
 .PHONY: .test-packages
 .test-packages:
-	@for program in mksquashfs openssl dockerd mandoc zsh fish chromium strace mkfs.xfs mkfs.btrfs; do \
+	@for program in mksquashfs openssl dockerd mandoc zsh fish chromium strace mkfs.xfs mkfs.btrfs mmdebstrap buildah pipx; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	[ -z "$$missing" ] || $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
 

@@ -30,14 +30,14 @@ class Docker:
 
 
 @contextmanager
-def started_dockerd() -> Iterator[Docker]:
+def started_dockerd(storage_driver: str = "vfs") -> Iterator[Docker]:
     # its socket's path may have 108 bytes, which pytest's directories exceed
     with tempfile.TemporaryDirectory(prefix="dockerd-", ignore_cleanup_errors=True) as text:
         place = Path(text)
         docker = Docker(place / "docker.sock")
         command = [
             shutil.which("dockerd", path=_SBIN) or "dockerd",
-            "--bridge=none", "--iptables=false", "--storage-driver=vfs",
+            "--bridge=none", "--iptables=false", f"--storage-driver={storage_driver}",
             f"--data-root={place}/data", f"--exec-root={place}/exec", f"--host=unix://{docker.socket}",
             f"--pidfile={place}/docker.pid", f"--config-file={place}/daemon.json",
         ]  # fmt: skip
@@ -58,4 +58,7 @@ def started_dockerd() -> Iterator[Docker]:
                 yield docker
             finally:
                 process.terminate()
+                process.wait()
+                # containers on the machine's network leave a mount there
+                subprocess.run(["umount", place / "exec/netns/default"], capture_output=True, check=False)
                 process.wait(30)

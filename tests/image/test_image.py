@@ -1,0 +1,216 @@
+"""The built image: what it says of itself, the same twice, and a release inside it at three levels of privilege."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from regwrap.model import Digest
+from tests.builders import make_storage
+from tests.conftest import StartRegistry
+from tests.dockerd import Docker, started_dockerd
+from tests.image.conftest import ROOT, BuiltImage, build_image
+from tests.registry import LoopbackRegistry
+from tests.release.conftest import all_kinds
+from tests.release.regwrap_cli import raw_digest
+
+pytestmark = pytest.mark.tools
+_PRIVILEGED = ("--user", "0", "--cap-add", "SYS_ADMIN")
+_ROOT = ("--user", "0")
+_PLAIN = ()
+_OTHER = ("--user", "54321")
+
+
+@dataclass(frozen=True)
+class Container:
+    """The image in a Docker daemon of its own; `work` is /work, a directory of the machine."""
+
+    docker: Docker
+    name: str
+    work: Path
+
+    def __call__(
+        self, rights: tuple[str, ...], *command: str, volumes: bool = True
+    ) -> "subprocess.CompletedProcess[str]":
+        mounts = ("--volume", f"{self.work}:/work") if volumes else ()
+        return self.docker("run", "--rm", "--network", "host", *rights, *mounts, self.name, *command)
+
+
+@pytest.fixture(scope="module")
+def docker(image: BuiltImage) -> Iterator[Docker]:
+    with TemporaryDirectory() as name, started_dockerd("overlay2") as docker:
+        file = f"{name}/image.tar"
+        push = [
+            "buildah",
+            "push",
+            "--quiet",
+            "--disable-compression",
+            image.name,
+            f"docker-archive:{file}:regwrap:test",
+        ]
+        subprocess.run(push, check=True, capture_output=True)
+        loaded = docker("load", "--input", file)
+        assert loaded.returncode == 0, loaded.stderr
+        yield docker
+
+
+@pytest.fixture
+def container(docker: Docker) -> Iterator[Container]:
+    with TemporaryDirectory(prefix="image-", dir="/var/tmp") as name:
+        work = Path(name)
+        work.chmod(0o777)
+        yield Container(docker, "regwrap:test", work)
+
+
+@pytest.fixture
+def ci(tmp_path: Path, loopback_registry: StartRegistry) -> LoopbackRegistry:
+    return loopback_registry(make_storage(tmp_path / "ci", all_kinds()))
+
+
+def test_it_says_what_it_is_and_when_it_was_made(image: BuiltImage) -> None:
+    config = image.config
+    seconds = subprocess.run(
+        ["git", "-C", ROOT, "log", "-1", "--format=%cI"], capture_output=True, text=True, check=True
+    )
+    inner = config["config"]
+    assert isinstance(inner, dict)
+    labels = inner["Labels"]
+    assert labels["org.opencontainers.image.title"] == "regwrap"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", labels["org.opencontainers.image.version"])
+    assert re.fullmatch(r"[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
+    assert f"{config['created']}"[:10] == labels["org.opencontainers.image.created"][:10]
+    assert f"{config['created']}"[:7] == seconds.stdout[:7]
+    assert inner["User"] == "1000:0"
+    assert "REGWRAP_SCRATCH=/scratch" in inner["Env"]
+
+
+def test_its_size_is_told_and_within_the_limit(image: BuiltImage) -> None:
+    told = re.search(r"(\d+) MB unpacked \(limit (\d+)\)", image.said)
+    assert told
+    assert 100 < int(told[1]) <= int(told[2])
+    assert "MB /usr/bin" in image.said
+
+
+def test_a_larger_one_fails_and_says_so(tmp_path: Path) -> None:
+    text = (ROOT / "container/build").read_text()
+    script = text[text.index("tell_size() {") : text.index("unshare=\n")]
+    (tmp_path / "size.limit").write_text("# MB\n1\n")
+    (tmp_path / "sizes").write_text("900000 .\n900000 ./usr\n")
+    (tmp_path / "regwrap.cdx.json").write_text('{"bom-ref": "x"}')
+    set_up = f'say() {{ echo "$*" >&2; }}; here={tmp_path} output={tmp_path} image=i engine=true'
+    command = ["bash", "-c", f"{set_up}\n{script}\ntell_size"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "larger than container/size.limit allows" in done.stderr
+
+
+def test_the_bill_of_materials_has_debian_and_python_packages_with_versions(image: BuiltImage) -> None:
+    bill = json.loads((image.output / "regwrap.cdx.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    parts = {part["purl"].partition("?")[0] for part in bill["components"] if "purl" in part}
+    assert any(part.startswith("pkg:deb/debian/skopeo@1.18.") for part in parts)
+    assert any(part.startswith("pkg:deb/debian/docker-registry@2.8.") for part in parts)
+    pinned = re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "container/requirements.txt").read_text(), re.MULTILINE)
+    assert len(pinned) >= 5
+    assert {f"pkg:pypi/{name}@{version}" for name, version in pinned} <= parts
+    # sources that are compiled into Go programs, known by Debian
+    assert any("golang-github-containers-storage" in part for part in parts)
+
+
+def test_two_builds_of_one_state_in_two_places_are_one_image(image: BuiltImage, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    copy.mkdir()
+    for name in ("container", "regwrap"):
+        shutil.copytree(
+            ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copy
+        )
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, copy / name)
+    config = image.config
+    labels = config["config"]["Labels"]  # type: ignore[index]  # the test above looks at its form
+    time = subprocess.run(["git", "-C", ROOT, "log", "-1", "--format=%ct"], capture_output=True, text=True, check=True)
+    settings = {"REVISION": labels["org.opencontainers.image.revision"], "SOURCE_DATE_EPOCH": time.stdout.strip()}
+
+    other = build_image(copy, f"{image.name}-again", tmp_path / "output", **settings)
+
+    assert other.digest == image.digest
+    bills = [(built.output / "regwrap.cdx.json").read_bytes() for built in (image, other)]
+    assert bills[0] == bills[1]
+
+
+@pytest.mark.parametrize("rights", [_PRIVILEGED, _ROOT, _PLAIN, _OTHER], ids=["sys_admin", "root", "plain", "any-user"])
+def test_a_release_and_its_deployment_work_inside(
+    container: Container, ci: LoopbackRegistry, loopback_registry: StartRegistry, rights: tuple[str, ...]
+) -> None:
+    (container.work / "images.list").write_text("".join(f"{name}\n" for name in all_kinds()))
+    script = f"""
+        regwrap release images.list --source {ci.host} -o release.tar &&
+        regwrap verify release.tar --list images.list &&
+        regwrap deploy release.tar /work/registry && chmod -R a+rX /work/registry
+    """
+    done = container(rights, "sh", "-ec", script)
+    assert done.returncode == 0, done.stderr
+    customer = loopback_registry(container.work / "registry")
+    for name, image in all_kinds().items():
+        assert raw_digest(customer.host, name) == f"{image.top}"
+
+
+def test_with_the_capability_an_overlay_finds_the_volume_by_itself_and_packs_the_same_bytes(
+    container: Container, ci: LoopbackRegistry
+) -> None:
+    (container.work / "images.list").write_text("".join(f"{name}\n" for name in all_kinds()))
+    make_storage(container.work / "history", {name: all_kinds()[name] for name in ("app:v1", "multi/oci:v1")})
+    script = f"""
+        regwrap package images.list --source {ci.host} --history history --strategy overlay -o overlay.tar
+        regwrap release images.list --source {ci.host} -o selected.tar
+        cmp overlay.tar selected.tar
+    """
+    done = container(_PRIVILEGED, "sh", "-ec", script)
+    assert done.returncode == 0, done.stderr
+    assert "the increment in /scratch" in done.stderr
+
+
+@pytest.mark.parametrize("rights", [_ROOT, _PLAIN], ids=["root", "plain"])
+def test_without_the_capability_doctor_and_package_say_what_is_missing(
+    container: Container, ci: LoopbackRegistry, rights: tuple[str, ...]
+) -> None:
+    (container.work / "images.list").write_text("app:v1\n")
+    make_storage(container.work / "history", {})
+    package = f"regwrap package images.list --source {ci.host} --history history --strategy overlay -o o.tar"
+    done = container(rights, "sh", "-c", f"regwrap doctor; echo exit $?; {package}; echo exit $?")
+    doctor, _, packaged = done.stdout.partition("exit 0\n")
+    assert re.search(r"^package --strategy overlay +no +overlay: ", doctor, re.MULTILINE), done.stdout
+    assert re.search(r"^release +works$", doctor, re.MULTILINE)
+    assert packaged == "exit 3\n"
+    for text in (doctor, done.stderr):
+        assert "in a user namespace: forbidden by a seccomp filter" in text
+        assert ("the capability CAP_SYS_ADMIN is missing" in text) == (rights == _ROOT)
+        assert "--cap-add SYS_ADMIN" in text
+        assert "--strategy select" in text
+
+
+def test_the_tools_have_the_pinned_versions_and_bash_completes(container: Container) -> None:
+    done = container(_PLAIN, "bash", "-ic", "regwrap --version; complete -p regwrap; id -un")
+    assert re.search(r"^skopeo 1\.18\.", done.stdout, re.MULTILINE)
+    assert re.search(r"^docker-registry 2\.8\.", done.stdout, re.MULTILINE)
+    assert "-F _regwrap_completion regwrap" in done.stdout
+    assert done.stdout.endswith("regwrap\n")
+    files = container(_PLAIN, "sh", "-c", "cat /usr/share/zsh/vendor-completions/_regwrap; ls /usr/share/fish/*")
+    assert "#compdef regwrap" in files.stdout
+    assert "regwrap.fish" in files.stdout
+
+
+def test_where_it_can_be_read_only_it_still_works(container: Container, ci: LoopbackRegistry) -> None:
+    (container.work / "images.list").write_text("app:v1\n")
+    rights = ("--read-only", "--tmpfs", "/tmp", "--user", f"{os.getuid()}:0", "--env", "REGWRAP_ARCHIVE=/work/archive")
+    done = container(rights, "regwrap", "release", "images.list", "--source", ci.host, "-o", "r.tar")
+    assert done.returncode == 0, done.stderr
+    digest = Digest.of((container.work / "r.tar").read_bytes())
+    assert f"{digest}".partition(":")[2] in (container.work / "r.tar.sha256").read_text()
