@@ -5,7 +5,9 @@ return. Lines are written whole, under one lock.
 """
 
 import dataclasses
+import itertools
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,7 @@ from regwrap.pipeline.release import ReleaseReport
 from regwrap.plan import Copy, Moved, Plan, Skip, Unseen
 from regwrap.storage.sweep import GcReport
 from regwrap.sync import Copied, Failed, SyncReport
+from regwrap.terminal import Folds, Reader, closing, columns, opening, red
 
 _REDRAW_SECONDS: Final = 0.2
 _PLAIN_SECONDS: Final = 15.0
@@ -48,10 +51,11 @@ def human_bytes(count: float) -> str:
 class Progress:
     """Hears what a run tells (it is `sync.Events` too) and shows it on `stream`."""
 
-    def __init__(self, stream: TextIO, *, quiet: bool, live: bool) -> None:
+    def __init__(self, stream: TextIO, *, quiet: bool, reader: Reader) -> None:
         self.stream = stream
         self.quiet = quiet
-        self.live = live and not quiet
+        self.reader = reader
+        self.live = reader.live and not quiet
         self.step = ""
         self.expected = 0
         self.done = 0
@@ -59,6 +63,8 @@ class Progress:
         self.under_way: Callable[[], int] = lambda: 0
         self._since = time.monotonic()
         self._drawn = False
+        self._section = ""
+        self._sections = itertools.count(1)
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -76,6 +82,7 @@ class Progress:
                 thread.join()
             with self._lock:
                 self._clear()
+                self._end_section()
 
     def say(self, text: str) -> None:
         """A line of the story."""
@@ -90,6 +97,7 @@ class Progress:
 
     def expect(self, step: str, expected: int) -> None:
         with self._lock:
+            self._begin_section(step)
             self.step, self.expected, self.done = step, expected, 0
             self.under_way = lambda: 0
             self._since = time.monotonic()
@@ -117,7 +125,7 @@ class Progress:
             brought = f"copied {human_bytes(outcome.sent)} in {outcome.seconds:.1f} s"
             self.say(f"{entry.dest}: {brought if outcome.sent else 'linked, all its blobs are there'}")
         else:
-            self.line(_failure(outcome))
+            self.line(red(_failure(outcome), self.reader))
 
     def _redraw(self) -> None:
         pause = _REDRAW_SECONDS if self.live else _PLAIN_SECONDS
@@ -126,7 +134,7 @@ class Progress:
             with self._lock:
                 if text and self.live:
                     self._clear()
-                    self.stream.write(text[:110])
+                    self.stream.write(text[: columns(self.stream) - 1])
                     self.stream.flush()
                     self._drawn = True
                 elif text:
@@ -152,6 +160,20 @@ class Progress:
         if self._drawn:
             self.stream.write("\r\x1b[K")
             self._drawn = False
+
+    def _begin_section(self, step: str) -> None:
+        """Each step's lines fold in a CI's log; what failed is told again below them."""
+        self._end_section()
+        if self.quiet or self.reader.folds is Folds.NONE:
+            return
+        self._section = f"regwrap_{step}_{os.getpid()}_{next(self._sections)}"
+        line = opening(self.reader.folds, self._section, f"regwrap: {step}", seconds=time.time())
+        print(line, file=self.stream, flush=True)
+
+    def _end_section(self) -> None:
+        if self._section:
+            print(closing(self.reader.folds, self._section, seconds=time.time()), file=self.stream, flush=True)
+            self._section = ""
 
 
 def _failure(failed: Failed) -> str:
@@ -382,8 +404,3 @@ def _plain(value: object) -> object:  # noqa: PLR0911  one line a kind of value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def is_live(stream: TextIO, environ: dict[str, str]) -> bool:
-    """A live line only on a real terminal that is no CI log."""
-    return stream.isatty() and environ.get("TERM", "dumb") != "dumb" and not environ.get("CI")

@@ -101,8 +101,9 @@ COMMANDS: Final = (
         name="doctor",
         group=_START,
         function="reports.doctor",
-        summary="Say whether this machine can do it.",
-        more="And what to install, for which command.",
+        summary="Say which commands work here, what the others lack, and how to get it.",
+        more="Exit code 3 if one can't be done. Overlays need privileges, and everything can be done without them: where"
+        " only they are missing, it is 0.",
         examples=(
             ("programs, their versions, room, overlays", "regwrap doctor"),
             ("the same for a program", "regwrap doctor --json"),

@@ -18,6 +18,7 @@ from regwrap.model import ParseError
 from regwrap.pipeline.job import Job, Listener
 from regwrap.pipeline.lock import Wanted, read_locked, refuse_rules
 from regwrap.pipeline.scratch import scratch_directory
+from regwrap.terminal import reader_of
 from regwrap.tools.access import Place
 from regwrap.tools.runner import Runner, ShExecutor
 
@@ -65,7 +66,7 @@ def _place_of(config: Config, host: str) -> Place:
 
 @contextmanager
 def opened_session(*, quiet: bool, verbose: bool = False, stopping: threading.Event | None = None) -> Iterator[Session]:
-    progress = report.Progress(sys.stderr, quiet=quiet, live=report.is_live(sys.stderr, dict(os.environ)))
+    progress = report.Progress(sys.stderr, quiet=quiet, reader=reader_of(sys.stderr, os.environ))
     stopping = stopping or threading.Event()
     with scratch_directory() as scratch:
         runner = Runner(

@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -19,7 +20,6 @@ from regwrap.report import (
     failures_text,
     gc_text,
     human_bytes,
-    is_live,
     lock_check_text,
     lock_text,
     moved_text,
@@ -32,7 +32,10 @@ from regwrap.report import (
 from regwrap.storage.gc import DroppedImage
 from regwrap.storage.sweep import GcReport, RepositoryReport
 from regwrap.sync import Copied, Failed, SyncReport
+from regwrap.terminal import Folds, Reader
 from tests.unit.test_plan import IMAGE, blob, copy, entry, observed
+
+PLAIN: Final = Reader(live=False, colours=False, folds=Folds.NONE)
 
 
 class Terminal(io.StringIO):
@@ -215,7 +218,7 @@ def play(progress: Progress) -> None:
 
 def test_a_log_has_whole_lines_and_no_carriage_return() -> None:
     stream = io.StringIO()
-    play(Progress(stream, quiet=False, live=False))
+    play(Progress(stream, quiet=False, reader=PLAIN))
     assert stream.getvalue().splitlines() == [
         "begins",
         "a/b:1: attempt 1 failed, trying again: lost",
@@ -227,16 +230,50 @@ def test_a_log_has_whole_lines_and_no_carriage_return() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
+def test_the_lines_of_a_step_fold_in_the_log_of_a_ci() -> None:
+    stream = io.StringIO()
+    play(Progress(stream, quiet=False, reader=replace(PLAIN, folds=Folds.GITHUB)))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "::group::regwrap: sync"
+    assert lines[1] == "begins"
+    assert lines[-1] == "::endgroup::"
+
+    stream = io.StringIO()
+    progress = Progress(stream, quiet=False, reader=replace(PLAIN, folds=Folds.GITLAB))
+    with progress.shown():
+        progress.expect("sync", 1)
+        progress.expect("sync", 1)
+    begun = re.findall(
+        r"^\x1b\[0Ksection_start:\d+:(\w+)\[collapsed=true]\r\x1b\[0Kregwrap: sync$", stream.getvalue(), re.M
+    )
+    ended = re.findall(r"^\x1b\[0Ksection_end:\d+:(\w+)\r\x1b\[0K$", stream.getvalue(), re.M)
+    assert begun == ended
+    assert len(set(begun)) == 2
+
+
+def test_nothing_folds_where_nothing_is_told() -> None:
+    stream = io.StringIO()
+    play(Progress(stream, quiet=True, reader=replace(PLAIN, folds=Folds.GITHUB)))
+    assert "::" not in stream.getvalue()
+
+
+def test_failures_are_red_only_where_there_are_colours() -> None:
+    stream = io.StringIO()
+    play(Progress(stream, quiet=True, reader=replace(PLAIN, colours=True)))
+    assert stream.getvalue().startswith("\x1b[31ma/c:1: FAILED")
+    assert stream.getvalue().endswith("\x1b[0m\n")
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_quiet_still_tells_failures(live: bool) -> None:
     stream = io.StringIO()
-    play(Progress(stream, quiet=True, live=live))
+    play(Progress(stream, quiet=True, reader=replace(PLAIN, live=live)))
     assert stream.getvalue() == "a/c:1: FAILED, line 1: manifest unknown\n    look there\n"
 
 
 def test_the_live_line_is_wiped_before_a_line_and_at_the_end() -> None:
     stream = Terminal()
-    progress = Progress(stream, quiet=False, live=True)
+    progress = Progress(stream, quiet=False, reader=replace(PLAIN, live=True))
     with progress.shown():
         progress.expect("sync", 5000)
         progress.started(copy("a/b:1"))
@@ -257,7 +294,7 @@ def wait_for(condition: object) -> None:
 
 
 def test_the_status_says_bytes_speed_rest_and_images() -> None:
-    progress = Progress(io.StringIO(), quiet=False, live=False)
+    progress = Progress(io.StringIO(), quiet=False, reader=PLAIN)
     assert progress.status() == ""
     progress.expect("sync", 10_000_000)
     for name in "abcde":
@@ -270,7 +307,7 @@ def test_the_status_says_bytes_speed_rest_and_images() -> None:
 
 
 def test_the_status_is_never_above_what_is_expected_and_ends_with_it() -> None:
-    progress = Progress(io.StringIO(), quiet=False, live=False)
+    progress = Progress(io.StringIO(), quiet=False, reader=PLAIN)
     progress.expect("sync", 2500)
     progress.started(copy("a/b:1"))
     progress.watch(lambda: 10**12)
@@ -284,24 +321,10 @@ def test_a_stage_that_is_gone_does_not_end_the_progress() -> None:
     def gone() -> int:
         raise FileNotFoundError
 
-    progress = Progress(io.StringIO(), quiet=False, live=False)
+    progress = Progress(io.StringIO(), quiet=False, reader=PLAIN)
     progress.expect("sync", 10)
     progress.watch(gone)
     assert progress.status().startswith("sync: 0 B of 10 B, 0 B/s")
-
-
-@pytest.mark.parametrize(
-    ("stream", "environ", "live"),
-    [
-        (Terminal(), {"TERM": "xterm"}, True),
-        (Terminal(), {"TERM": "dumb"}, False),
-        (Terminal(), {}, False),
-        (Terminal(), {"TERM": "xterm", "CI": "true"}, False),
-        (io.StringIO(), {"TERM": "xterm"}, False),
-    ],
-)
-def test_only_a_real_terminal_is_live(stream: io.StringIO, environ: dict[str, str], live: bool) -> None:
-    assert is_live(stream, environ) == live
 
 
 def test_gc_text() -> None:
