@@ -36,7 +36,6 @@ _ABOVE: Final = (_OVERLAY, Tool.SKOPEO, Tool.TAR, Tool.SETPRIV, Tool.DOCKER_REGI
 # command: what it needs beyond a scratch directory
 _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "sync, lock": (Tool.SKOPEO, Tool.SETPRIV, _ARCHIVE),
-    "sync from a storage into a registry": (Tool.SKOPEO, Tool.SETPRIV, Tool.DOCKER_REGISTRY),
     "package": (Tool.TAR, Tool.SETPRIV, _ARCHIVE),
     "package --strategy overlay": _ABOVE,
     "release": (Tool.SKOPEO, Tool.TAR, Tool.SETPRIV, _ARCHIVE),

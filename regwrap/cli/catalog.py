@@ -102,8 +102,8 @@ COMMANDS: Final = (
         group=_START,
         function="reports.doctor",
         summary="Say which commands work here, what the others lack, and how to get it.",
-        more="Exit code 3 if one can't be done. Overlays need privileges, and everything can be done without them: where"
-        " only they are missing, it is 0.",
+        more="Exit code 3 if one can't be done. Overlays need privileges, and everything can be done without them:"
+        " where only they are missing, it is 0.",
         examples=(
             ("programs, their versions, room, overlays", "regwrap doctor"),
             ("the same for a program", "regwrap doctor --json"),

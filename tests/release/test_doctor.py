@@ -51,7 +51,7 @@ def test_a_program_that_is_missing_is_missing_for_its_commands_only(cli: Cli, tm
     assert done.returncode == 3
     found = commands(done.stdout)
     lacking = {command for command, works in found.items() if not works}
-    assert {"bake", "sync from a storage into a registry"} <= lacking
+    assert {"bake", "workspace"} <= lacking
     assert "release" not in lacking
     bake = next(command for command in json.loads(done.stdout)["commands"] if command["command"] == "bake")
     assert (bake["missing"], bake["how"]) == (["umoci: not installed"], ["apt-get install umoci"])
