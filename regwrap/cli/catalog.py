@@ -101,7 +101,7 @@ COMMANDS: Final = (
         name="doctor",
         group=_START,
         function="reports.doctor",
-        summary="Say which commands work here, what the others lack, and how to get it.",
+        summary="Say which commands work here, and what the others lack.",
         more="Exit code 3 if one can't be done. Overlays need privileges, and everything can be done without them:"
         " where only they are missing, it is 0.",
         examples=(
