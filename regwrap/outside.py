@@ -38,7 +38,8 @@ def look_outside(
     return (
         *(_variable(name) for name, value in environment if value),
         *_credentials(authfile, home),
-        *_registries(home / ".config/containers", etc / "containers"),
+        *_registries(home / ".config/containers", machine=False),
+        *_registries(etc / "containers", machine=True),
         *_certificates(home, etc),
         *_policies(home / ".config/containers", etc / "containers"),
     )
@@ -74,13 +75,12 @@ def _credentials(authfile: Path | None, home: Path) -> Iterator[Finding]:
             )
 
 
-def _registries(*directories: Path) -> Iterator[Finding]:
-    for directory in directories:
-        for file in (directory / "registries.conf", *_listed(directory / "registries.conf.d", "*.conf")):
-            yield from _registries_in(file)
+def _registries(directory: Path, *, machine: bool) -> Iterator[Finding]:
+    for file in (directory / "registries.conf", *_listed(directory / "registries.conf.d", "*.conf")):
+        yield from _registries_in(file, machine=machine)
 
 
-def _registries_in(file: Path) -> Iterator[Finding]:
+def _registries_in(file: Path, *, machine: bool) -> Iterator[Finding]:
     if not _is_file(file):
         return
     try:
@@ -93,7 +93,10 @@ def _registries_in(file: Path) -> Iterator[Finding]:
         name = entry.get("prefix") or entry.get("location")
         for key, instead in _INSTEAD.items():
             if entry.get(key) and (key != "location" or entry.get("prefix", entry[key]) != entry[key]):
-                yield Finding(what=f"{key} of {name} in {file}", counts=False, means="has no effect", instead=instead)
+                # skopeo always reads the machine's registries.conf.d, where one's own entry wins by its longer prefix only
+                counts = machine and file.parent.name == "registries.conf.d" and "/" in f"{name}"
+                means = f"counts, for the repository {name} alone" if counts else "has no effect"
+                yield Finding(what=f"{key} of {name} in {file}", counts=counts, means=means, instead=instead)
     if document.get("unqualified-search-registries"):
         means = "has no effect; lines without a host come from the source"
         instead = "regwrap.yaml: source, or --source"

@@ -1,6 +1,7 @@
 """What came of a run: the result on stdout, the report's files, the exit code."""
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from regwrap.record.junit import to_junit
 from regwrap.record.run import RunFacts, RunRecord, merge, record_of, to_text
 from regwrap.shards import Shard
 from regwrap.sync import SyncReport
+from regwrap.terminal import reader_of, red
 
 
 def show(result: object, text: str, *, json: bool) -> None:
@@ -98,7 +100,7 @@ def finish_sync(result: SyncReport, failed: Path, *, json: bool, quiet: bool) ->
     tell_moved(result, quiet=quiet)
     if result.failed:
         failed.write_text(failed_list(item.entry for item in result.failed), encoding="utf-8")
-        typer.echo(report.failures_text(result), err=True)
+        typer.echo(red(report.failures_text(result), reader_of(sys.stderr, os.environ)), err=True)
         typer.echo(f"the lines that failed are in {failed}: regwrap sync {failed} tries them again", err=True)
     if not json:
         typer.echo(report.sync_text(result))

@@ -12,10 +12,9 @@ from typing import Final
 
 import pytest
 
-from tests.conftest import StartRegistry
-from tests.release.conftest import Scene, all_kinds, cli
+from tests.release.conftest import cli, scene
 
-__all__ = ["Scene", "StartRegistry", "all_kinds", "cli"]
+__all__ = ["cli", "scene"]
 ROOT: Final = Path(__file__).parents[2]
 
 

@@ -67,6 +67,15 @@ def test_each_part_of_registries_conf_has_no_effect_and_names_what_has(tmp_path:
     assert found[f"insecure of docker.io in {user}"].instead == "regwrap.yaml: tls_verify: false"
 
 
+def test_an_entry_of_the_machine_for_one_repository_counts(tmp_path: Path) -> None:
+    entry = b'[[registry]]\nprefix = "r.example/team/app"\nlocation = "m.example/app"\n'
+    put(tmp_path / "etc/containers/registries.conf.d/a.conf", entry)
+    put(tmp_path / "home/.config/containers/registries.conf.d/a.conf", entry)
+    found = found_by(tmp_path)
+    assert found["location of r.example/team/app in etc/containers/registries.conf.d/a.conf"].counts
+    assert not found["location of r.example/team/app in home/.config/containers/registries.conf.d/a.conf"].counts
+
+
 def test_a_broken_registries_conf_is_no_obstacle(tmp_path: Path) -> None:
     put(tmp_path / "etc/containers/registries.conf", b"[[registry\n")
     assert "does not need it" in found_by(tmp_path)["etc/containers/registries.conf"].means

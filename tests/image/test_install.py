@@ -1,0 +1,134 @@
+"""Installed as a user installs it: from the wheel, from the sdist, by pipx; completions in three shells."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from regwrap import __version__
+from tests.image.conftest import ROOT
+
+pytestmark = pytest.mark.tools
+_SHELLS: Final = ("bash", "zsh", "fish")
+
+
+def run(command: list[str | Path], cwd: Path, **variables: str) -> str:
+    """stdout of a command that succeeds, with a home of its own and nothing of this test's Python."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**environment, "HOME": f"{cwd}", **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """dist/ with a wheel and an sdist, built of this tree's files by a build frontend."""
+    place = tmp_path_factory.mktemp("build")
+    run([sys.executable, "-m", "build", "--outdir", place / "dist", ROOT], place)
+    return place / "dist"
+
+
+@pytest.fixture(scope="module")
+def installed(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """bin/ of a fresh virtual environment with the wheel in it."""
+    place = tmp_path_factory.mktemp("installed")
+    venv.create(place / "venv", with_pip=True)
+    (wheel,) = distributions.glob("*.whl")
+    run([place / "venv/bin/pip", "install", "--quiet", wheel], place)
+    return place / "venv/bin"
+
+
+def works(regwrap: Path, place: Path) -> None:
+    assert run([regwrap, "--version"], place).startswith(f"regwrap {__version__}\n")
+    (place / "images.list").write_text("")
+    run([regwrap, "release", "images.list", "-o", "empty.tar"], place)
+    run([regwrap, "verify", "empty.tar"], place)
+
+
+def test_the_wheel_works_in_a_fresh_environment(installed: Path, tmp_path: Path) -> None:
+    works(installed / "regwrap", tmp_path)
+
+
+def test_the_wheel_has_the_program_and_nothing_else(distributions: Path, tmp_path: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path, "zip")
+    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"regwrap"}
+    assert "Requires-Python: >=3.11" in next(tmp_path.glob("*.dist-info/METADATA")).read_text()
+
+
+def test_the_sdist_holds_what_a_checkout_does_and_makes_the_same_wheel(distributions: Path, tmp_path: Path) -> None:
+    (sdist,) = distributions.glob("*.tar.gz")
+    shutil.unpack_archive(sdist, tmp_path)
+    (tree,) = tmp_path.iterdir()
+    for name in ("Makefile", "README.md", "container/Containerfile", "examples/regwrap.mk", "tests/conftest.py"):
+        assert (tree / name).is_file(), name
+    wheels = tmp_path / "wheels"
+    run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, sdist], tmp_path)
+    (again,), (wheel,) = wheels.glob("*.whl"), distributions.glob("*.whl")
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_pipx_installs_it(distributions: Path, tmp_path: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    places = {"PIPX_HOME": f"{tmp_path}/pipx", "PIPX_BIN_DIR": f"{tmp_path}/bin"}
+    run(["pipx", "install", "--python", sys.executable, wheel], tmp_path, **places)
+    works(tmp_path / "bin/regwrap", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def share(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Completions as the image has them, written by the script that it runs."""
+    place = tmp_path_factory.mktemp("completions")
+    run([ROOT / "container/install-completions", place], place, PATH=f"{installed}:{os.environ['PATH']}")
+    return place / "share"
+
+
+def completed(shell: str, share: Path, installed: Path, typed: str) -> str:
+    """What a shell offers for `typed`."""
+    last = len(typed.split(" ")) - 1
+    scripts = {
+        "bash": f"""
+            . {share}/bash-completion/completions/regwrap
+            COMP_WORDS=({typed}) COMP_CWORD={last}
+            [ ${{#COMP_WORDS[@]}} -gt {last} ] || COMP_WORDS+=("")
+            _regwrap_completion regwrap
+            printf '%s\\n' "${{COMPREPLY[@]}}"
+        """,
+        "zsh": f"""
+            compdef() {{ : }}
+            _arguments() {{ print -l -- "$@" }}
+            _describe() {{ print -l -- "$@"; print -l -- "${{(@P)2}}" }}
+            words=({typed} "") CURRENT={last + 1}
+            . {share}/zsh/vendor-completions/_regwrap
+            _regwrap_completion
+        """,
+        "fish": f"""
+            source {share}/fish/vendor_completions.d/regwrap.fish
+            complete --do-complete "{typed}"
+        """,
+    }
+    path = f"{installed}:{os.environ['PATH']}"
+    return run([shell, "-c", scripts[shell]], share.parent, PATH=path, XDG_CONFIG_HOME=f"{share.parent}/config")
+
+
+@pytest.mark.parametrize("shell", _SHELLS)
+def test_completion_offers_commands_and_options(shell: str, share: Path, installed: Path) -> None:
+    commands = completed(shell, share, installed, "regwrap pa")
+    assert "package" in commands
+    assert "deploy" not in commands
+    options = completed(shell, share, installed, "regwrap package --strat")
+    assert "--strategy" in options
+    assert "--output" not in options

@@ -1,0 +1,82 @@
+"""examples/regwrap.mk with GNU make: what is up to date is not made again, what has changed is."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.image.conftest import ROOT
+from tests.release.conftest import Scene
+
+pytestmark = pytest.mark.tools
+
+
+def make(scene: Scene, *args: str) -> "subprocess.CompletedProcess[str]":
+    (scene.directory / "Makefile").write_text(f"all: release\ninclude {ROOT}/examples/regwrap.mk\n")
+    return subprocess.run(
+        ["make", "--no-print-directory", f"REGWRAP={sys.executable} -m regwrap", f"SOURCE={scene.host}", *args],
+        cwd=scene.directory,
+        env={**scene.cli.environment, "PYTHONPATH": f"{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def commands(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    """The verbs that make has started."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line.split(" -m regwrap ")[1].split()[0] for line in done.stdout.splitlines() if " -m regwrap " in line]
+
+
+def make_newer(path: Path) -> None:
+    """As an edit after now would: make compares times."""
+    later = time.time() + 2
+    os.utime(path, (later, later))
+
+
+def test_a_bundle_is_made_once_and_again_when_the_list_has_changed(scene: Scene) -> None:
+    assert commands(make(scene, "release-v1.1.tar")) == ["sync", "package"]
+    assert scene.cli("verify", "release-v1.1.tar", "--list", "images.list").returncode == 0
+    again = make(scene, "release-v1.1.tar")
+    assert commands(again) == []
+    assert "is up to date" in again.stdout
+
+    images = scene.directory / "images.list"
+    images.write_text("app:v1\n")
+    make_newer(images)
+    assert commands(make(scene, "release-v1.1.tar")) == ["sync", "package"]
+    assert scene.cli("verify", "release-v1.1.tar", "--list", "images.list").returncode == 0
+
+
+def test_release_is_sync_package_and_verify_and_then_nothing(scene: Scene) -> None:
+    assert commands(make(scene, "VERSION=v2")) == ["sync", "package", "verify"]
+    assert commands(make(scene, "VERSION=v2", "release")) == []
+    assert commands(make(scene, "VERSION=v2", "verify")) == ["verify"]
+    assert commands(make(scene, "VERSION=v2", "sync")) == []
+    assert commands(make(scene, "package", "RELEASE=any/name.tar", "--dry-run")) == ["package"]
+    assert commands(make(scene, "package", "RELEASE=own.tar")) == ["package"]
+    assert (scene.directory / "own.tar").is_file()
+
+
+def test_a_lock_beside_the_list_is_taken_and_its_change_makes_the_bundle_again(scene: Scene) -> None:
+    assert scene.cli("lock", "images.list", "--source", scene.host).returncode == 0
+    first = make(scene, "release-v1.tar")
+    assert first.stdout.count("--locked") == 2
+    make_newer(scene.directory / "images.lock")
+    assert commands(make(scene, "release-v1.tar")) == ["sync", "package"]
+
+
+def test_what_has_failed_is_tried_again(scene: Scene) -> None:
+    good = (scene.directory / "images.list").read_text()
+    (scene.directory / "images.list").write_text("no/such:v1\n")
+    failed = make(scene, "release-v1.tar")
+    assert failed.returncode == 2
+    assert "no/such:v1" in failed.stderr
+    assert not (scene.directory / "release-v1.tar").exists()
+    (scene.directory / "images.list").write_text(good)
+    assert commands(make(scene, "release-v1.tar")) == ["sync", "package"]
