@@ -4,6 +4,7 @@ The same stock and base give the same digest: every file is written with fixed t
 """
 
 import hashlib
+import json
 import os
 import re
 from contextlib import ExitStack
@@ -179,8 +180,22 @@ class _Building:
         ocilayout.write_image(self.layout, name, (documents.config, documents.manifest), OCI_MANIFEST)
         umoci.configure(self.layout, name, run, created=CREATED)
         digest = ocilayout.named_entry(self.layout, name).digest
+        self._check_configured(digest, run)
         self._remove_others(digest)
         return digest
+
+    def _check_configured(self, digest: Digest, run: RunConfig) -> None:
+        """Exit code 0 proves nothing."""
+        manifest = parse_manifest(ocilayout.read_blob(self.layout, digest))
+        raw = ocilayout.read_blob(self.layout, manifest.config.digest) if isinstance(manifest, Manifest) else b"{}"
+        config = json.loads(raw).get("config") or {}
+        environment = {f"{name}={value}" for name, value in run.environment}
+        if (
+            (run.entrypoint and tuple(config.get("Entrypoint") or ()) != run.entrypoint)
+            or not environment <= {*(config.get("Env") or ())}
+            or run.port not in (config.get("ExposedPorts") or {})
+        ):
+            raise ToolError("umoci ended without an error, and did not configure the image")
 
     def _remove_others(self, digest: Digest) -> None:
         # what umoci gc is for, which reads and hashes every layer again: half of a bake's time

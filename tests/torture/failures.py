@@ -34,6 +34,7 @@ _EFFECTS: Final = {
     "ftruncate": ("EIO",),
     "flock": ("EIO",),
 }
+_OF_REMOVALS: Final = {*REMOVING, "chmod", "openat", "newfstatat", "getdents64", "read"}
 _KILLED_AT: Final = {*WRITING, *REMOVING, CREATE}
 
 
@@ -69,13 +70,13 @@ def run(ground: Ground, name: str) -> Verdict:
     what = "signal=KILL" if killing else f"error={effect}"
     with ground.place(scenario) as place:
         started = place.start(*scenario.args(place), traced=True)
-        with attached(started, log, *injection(point, place.root, what)):
+        with attached(started, log, *injection(point, place.root, what), "-y"):
             ended = started.ended()
         verdict = Verdict(name, hit=was_hit(log, signal=killing))
         own = killing and ended.code == -9
         cause = r"signal 9|killed" if killing else CAUSES[effect]
-        untidy = point.call in {*REMOVING, "chmod"} or (
-            point.call in {"openat", "newfstatat", "getdents64", "read"} and not killing
-        )
-        judge(ground, scenario, place, ended, verdict, Expected(cause=cause, killed=own, untidy=untidy))
+        # without a path any opening of a file may be meant, that of a directory to be removed too
+        untidy = point.call in _OF_REMOVALS or (point.call == CREATE and not point.path)
+        mute = was_hit(log, of="/said/")
+        judge(ground, scenario, place, ended, verdict, Expected(cause, killed=own, untidy=untidy, mute=mute))
         return verdict

@@ -44,7 +44,8 @@ _FAULTS: Final[dict[str, tuple[Fault, str]]] = {
     "cut-0": (Fault("cut", "", at=0), r"EOF|cut|incomplete|broken|closed|damaged|short|arrive|digest|unexpected"
               r"|absent"),
     "cut-100": (Fault("cut", "", at=100), r"EOF|cut|incomplete|broken|closed|damaged|short|arrive|digest|unexpected"),
-    "flip": (Fault("flip", ""), r"digest|damaged|arrive|invalid|not a manifest|unexpected|parse|JSON|format|absent"),
+    "flip": (Fault("flip", ""), r"digest|sha256|damaged|arrive|invalid|not a manifest|unexpected|parse|JSON|format"
+             r"|absent"),
     "wrong-digest": (Fault("wrong-digest", ""), r"digest|sha256"),
     "redirect": (Fault("redirect", ""), r"redirect|307"),
     "down": (Fault("down", ""), r"is down|refused|reset"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-HUNG: Final = 40.0  # seconds after which a run counts as hanging; no case needs a tenth of it
+HUNG: Final = 100.0  # seconds after which a run counts as hanging; no case needs a tenth of it
 
 
 @dataclass(frozen=True)

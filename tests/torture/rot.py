@@ -141,11 +141,13 @@ def _bundle(ground: Ground, name: str, damage: str, number: int) -> Verdict:
         spot = len(data) * number // _BUNDLE_PLACES + (number * 7919) % 512
         path.write_bytes(_damaged(data, spot, damage))
         verdict.hit = path.read_bytes() != data
+        if not verdict.hit:  # two blocks of zeros were swapped
+            return verdict
         before = snapshot(place.root, ("site",))
         checked = place.run("verify", "bundle.tar")
         deployed = place.run(*scenario.args(place))
         verdict.code, verdict.said = deployed.code, checked.said[-700:] + deployed.said[-700:]
-        if verdict.hit and (checked.code, deployed.code) != (4, 4):
+        if (checked.code, deployed.code) != (4, 4):
             verdict.lies.append(f"verify ends with {checked.code}, deploy with {deployed.code}")
         if "bundle.tar" not in checked.said or "Traceback" in checked.said + deployed.said:
             verdict.lies.append("the message does not name the bundle, or is a traceback")

@@ -32,7 +32,7 @@ def report(order: Order, verdicts: Iterable[Verdict], path: Path) -> int:
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     total = document["total"]
     sums = ", ".join(
-        f"{total[key]} {key.replace('_', ' ')}" for key in ("faults", "lost", "lies", "left", "not_reached")
+        f"{total[key]} {key.replace('_', ' ')}" for key in ("faults", "lost", "lies", "left", "theirs", "not_reached")
     )
     _say(f"seed {order.seed}: {sums}; {path}")
     return 1 if total["lost"] or total["lies"] or total["left"] or not total["faults"] else 0
@@ -71,6 +71,7 @@ def _sums(verdicts: list[Verdict]) -> dict[str, int]:
         "lost": sum(bool(verdict.lost) for verdict in verdicts),
         "lies": sum(bool(verdict.lies) for verdict in verdicts),
         "left": sum(bool(verdict.left) for verdict in verdicts),
+        "theirs": sum(bool(verdict.theirs) for verdict in verdicts),
         "not_reached": len(verdicts) - len(hit),
     }
 
@@ -85,11 +86,13 @@ def markdown(document: dict[str, Any]) -> str:
     head = (
         f"`make torture SECONDS={document['seconds']} SEED={document['seed']}`, {document['date']},"
         f" {document['machine']}.\n\n"
-        "| fault | work | faults | lost | lies | left behind |\n|---|---|---:|---:|---:|---:|\n"
+        "| fault | work | faults | lost | lies | left behind | by docker-registry to itself |\n"
+        "|---|---|---:|---:|---:|---:|---:|\n"
     )
     rows = [*document["rows"].items(), ("**all** | ", document["total"])]
     return head + "".join(
-        f"| {name} | {sums['faults']} | {sums['lost']} | {sums['lies']} | {sums['left']} |\n" for name, sums in rows
+        f"| {name} | {sums['faults']} | {sums['lost']} | {sums['lies']} | {sums['left']} | {sums['theirs']} |\n"
+        for name, sums in rows
     )
 
 

@@ -107,7 +107,8 @@ def injection(point: Point, root: Path, effect: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def was_hit(log: Path, *, signal: bool = False) -> bool:
-    """Whether the injection took place. A signal is noted only by the call that it came with."""
+def was_hit(log: Path, *, signal: bool = False, of: str = "") -> bool:
+    """Whether the injection took place, at a file with `of` in its path. A signal is noted only by the call that it
+    came with."""
     text = log.read_text(errors="replace") if log.exists() else ""
-    return bool(text.strip()) if signal else "(INJECTED)" in text
+    return bool(text.strip()) if signal else any("(INJECTED)" in line and of in line for line in text.splitlines())
