@@ -124,6 +124,7 @@ def _manifests(
 
 def _entry(subject: ImageEntry, tag: str, made: Digest | None) -> ImageEntry:
     source = replace(subject.source, tag=None if made else tag, digest=made)
-    return replace(
-        subject, source=source, dest=replace(subject.dest, tag=tag), platforms=(), text=f"{tag}", locked=False
-    )
+    dest = replace(subject.dest, tag=tag)
+    # what is made anew each time can only be had with its subject again
+    text = subject.text if made else f"{source} => {dest}"
+    return replace(subject, source=source, dest=dest, platforms=(), text=text, locked=False)

@@ -107,6 +107,20 @@ def test_both_strategies_give_the_same_bytes(cli: Cli, host: str) -> None:
     assert (cli.directory / "one.tar").read_bytes() == (cli.directory / "three.tar").read_bytes()
 
 
+def test_a_signature_that_failed_is_in_the_list_to_try_again(tmp_path: Path, cli: Cli, host: str) -> None:
+    blob = tmp_path / "ci" / layout.blob_path(Digest.of(SIGNATURE.blobs[1]))
+    kept = blob.read_bytes()
+    blob.unlink()
+    done = cli("sync", "images.list", "--source", host, "--referrers", "--archive", "./archive")
+    assert done.returncode == 1
+    assert f"team/app:{tag_of(APP.top, '.sig')}" in done.stderr
+    blob.write_bytes(kept)
+    assert cli("sync", "failed.list", "--source", host, "--archive", "./archive").returncode == 0
+    assert storage_problems(cli.directory / "archive") == set()
+    assert cli("package", "images.list", "--referrers", "--archive", "./archive", "-o", "r.tar").returncode == 0
+    assert inspected(cli, "r.tar") == {"team/app:v1", *ABOUT}
+
+
 def test_a_signature_of_an_image_that_is_not_here_is_a_stranger(cli: Cli, host: str) -> None:
     (cli.directory / "all.list").write_text("".join(f"{name}\n" for name in IMAGES))
     assert cli("release", "all.list", "--source", host, "-o", "all.tar").returncode == 0
