@@ -32,7 +32,8 @@ CAUSES: Final = {
 @dataclass
 class Verdict:
     """`lost`: something that was promised about data is not so. `lies`: a message, an exit code. `left`: what is left
-    behind. `theirs`: harm that a registry did to itself when its own disk was full. A case whose fault did not come about (`hit` is false) proves nothing and is counted apart."""
+    behind. `theirs`: harm that a registry did to itself when its own disk was full. A case whose fault did not come
+    about (`hit` is false) proves nothing and is counted apart."""
 
     case: str
     hit: bool = True
@@ -53,8 +54,8 @@ class Verdict:
 class Expected:
     """What a fault allows. `cause`: what the message has to say where the run failed. `killed`: regwrap itself was, and
     could say and tidy nothing. `untidy`: what was injected is that something can't be removed. `foreign`: the
-    destination's own registry is on the disk that failed, and keeps no more than old tags. `mute`: the message itself could
-    not be written. `mend` ends the fault."""
+    destination's own registry is on the disk that failed, and keeps no more than old tags. `mute`: the message itself
+    could not be written. `mend` ends the fault."""
 
     cause: str = ""
     killed: bool = False
