@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from regwrap.errors import UsageError
+from regwrap.interruption import uninterrupted
 from regwrap.tools.overlay import remove_overlay
 
 _PREFIX: Final = "regwrap-"
@@ -32,11 +33,9 @@ def scratch_directory() -> Iterator[Path]:
     for path in _abandoned(parent):
         _remove_if_abandoned(path)
     with _claimed(parent) as path:
-        try:
-            yield path
-        finally:
-            with suppress(OSError):  # the next run removes it
-                _remove(path)
+        yield path
+        with uninterrupted(), suppress(OSError):  # the next run removes it
+            _remove(path)
 
 
 def temporary_place() -> Path:
@@ -57,15 +56,11 @@ def overlay_directory(place: Path, scratch: Path) -> Iterator[Path]:
         for path in _abandoned(place):
             _remove_if_abandoned(path)
         with _claimed(place.resolve()) as path:
-            try:
-                with (scratch / _BESIDE).open("ab") as beside:
-                    beside.write(os.fsencode(path) + b"\n")
-                yield path
-            except BaseException:
-                with suppress(OSError):  # what went wrong counts; the next run removes it
-                    _remove(path)
-                raise
-            _remove(path)
+            with (scratch / _BESIDE).open("ab") as beside:
+                beside.write(os.fsencode(path) + b"\n")
+            yield path
+            with uninterrupted():
+                _remove(path)
     finally:
         if made:
             with suppress(OSError):
@@ -87,11 +82,18 @@ def _make(place: Path) -> bool:
 @contextmanager
 def _claimed(parent: Path) -> Iterator[Path]:
     """A new directory in `parent`, locked. Until it is, whoever tidies up takes it for a dead run's: then another."""
-    while (claim := _claim(parent)) is None:
-        pass
-    path, lock = claim
-    with lock:
-        yield path
+    claim: tuple[Path, BinaryIO] | None = None
+    try:
+        with uninterrupted():
+            while claim is None:
+                claim = _claim(parent)
+        with claim[1]:
+            yield claim[0]
+    except BaseException:  # also for an interruption before the caller has it in hand
+        if claim is not None:
+            with suppress(OSError):
+                _remove(claim[0])
+        raise
 
 
 def _claim(parent: Path) -> tuple[Path, BinaryIO] | None:

@@ -33,6 +33,7 @@ from regwrap.tools.credentials import UnsureError
 from regwrap.tools.overlay import (
     Hiding,
     Overlay,
+    ServedOverlay,
     Way,
     check_mountable,
     file_system,
@@ -42,6 +43,7 @@ from regwrap.tools.overlay import (
     try_overlay,
 )
 from regwrap.tools.probe import Probe
+from regwrap.tools.registry import how_it_ended
 from regwrap.tools.runner import Server
 
 _HISTORY: Final = "the history"
@@ -112,7 +114,7 @@ def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) ->
         server = served_overlay(job.runner, overlay, scratch=job.scratch, read_only=options.read_only)
         served = stack.enter_context(server)
         check_merged(served.merged, repositories)
-        _check_served(job, served.registry, images, listed)
+        _check_served(job, served, images, listed)
         yield Workspace(
             images=images,
             registry=served.registry,
@@ -186,19 +188,18 @@ def _bring(ends: Ends, listed: Storage, upper: Path, images: ImageList, *, hashe
     return report
 
 
-def _check_served(job: Job, registry: Registry, images: ImageList, listed: Storage) -> None:
+def _check_served(job: Job, served: ServedOverlay, images: ImageList, listed: Storage) -> None:
     """The registry itself must give each listed image with the digest that was brought."""
-    probe = Probe(registry=registry, timeout=job.timeouts.request, connections=job.jobs, environment=())
+    probe = Probe(registry=served.registry, timeout=job.timeouts.request, connections=job.jobs, environment=())
 
     def check(entry: ImageEntry) -> None:
         repository, tag = entry.dest.repository, entry.dest.tag or ""
         wanted = listed.resolve(repository, tag)
         try:
             found = probe.digest(repository, tag)
-        except UnsureError as error:
-            raise ToolError(
-                f"the registry on the overlay does not answer for {entry.dest}", detail=f"{error}"
-            ) from error
+        except (UnsureError, ToolError) as error:
+            how = f"{error}" if served.server.is_alive() else how_it_ended(served.server)
+            raise ToolError(f"the registry on the overlay does not answer for {entry.dest}", detail=how) from error
         if found != wanted:
             raise IntegrityError(f"the registry on the overlay gives {found} for {entry.dest} instead of {wanted}")
 

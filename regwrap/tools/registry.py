@@ -67,10 +67,10 @@ def _ready_port(server: Server, nonce: str) -> int:
             return int(match[1])
         time.sleep(0.02)
     said = last_lines(server.log.read_text(encoding="utf-8", errors="replace"))
-    raise ToolError(f"docker-registry did not start: {_how_it_ended(server)}", detail=said)
+    raise ToolError(f"docker-registry did not start: {how_it_ended(server)}", detail=said)
 
 
-def _how_it_ended(server: Server) -> str:
+def how_it_ended(server: Server) -> str:
     code = server.process.wait(0)
     if code is None:
         return f"no answer within {_START_SECONDS:g} s"

@@ -33,6 +33,7 @@ _TRANSIENT: Final = re.compile(
     r"|context deadline exceeded|i/o timeout|TLS handshake timeout|no route to host|network is unreachable"
     r"|corrupted blob|expected \d+ bytes in blob|Digest did not match|digest invalid|manifest blob unknown"
     r"|failed to read from destination repository"
+    r"|Manifest list must be converted"  # what is left of a refusal, by a registry that others write to
     r"|server misbehaving|temporary failure in name resolution|blob upload (unknown|invalid)"
 )
 _PUSHED_BACK: Final = re.compile(r"toomanyrequests|\b(429|503)\b")

@@ -52,8 +52,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a fault allows. `cause`: what the message has to say where the run failed. `killed`: regwrap itself was, and
-    could say and tidy nothing. `untidy`: what was injected is that something can't be removed. `foreign`: the
+    """What a fault allows. `cause`: what the message has to say where the run failed. `killed`: regwrap itself was,
+    and could say and tidy nothing. `untidy`: what was injected is that something can't be removed. `foreign`: the
     destination's own registry is on the disk that failed, and keeps no more than old tags. `mute`: the message itself
     could not be written. `mend` ends the fault."""
 
