@@ -83,7 +83,8 @@ class Garbage:
 
 
 def find_garbage(storage: Storage, keep: Keep) -> Garbage:
-    """Decide what can go. Raises UsageError where nothing would be left, or where it is no storage."""
+    """Decide what can go. Raises UsageError where nothing would be left, or where it is no storage, and OSError where
+    the disk fails: what it hides for a moment, a signature for one, must not be taken for garbage."""
     survey = survey_storage(storage.root)
     marks = [_Marks(storage, tree) for tree in survey.repositories]
     for mark in marks:
@@ -149,7 +150,7 @@ class _Marks:
             return _Untagged(reason="its link is damaged or absent")
         try:
             raw = self.storage.read_blob(digest)
-        except (IntegrityError, OSError) as error:
+        except IntegrityError as error:
             return _Untagged(reason=f"it can't be read: {error}")
         if raw is None:
             return _Untagged(reason="its manifest is not there")
@@ -180,7 +181,7 @@ class _Marks:
             return
         try:
             closure = self.storage.closure(self.tree.name, top)
-        except (IntegrityError, OSError) as error:
+        except IntegrityError as error:
             self._keep_all(f"{name} can't be read: {error}")
             return
         if closure is None:
@@ -207,7 +208,7 @@ class _Marks:
             self.manifests.add(digest)
             try:
                 closure = self.storage.closure(self.tree.name, digest)
-            except (IntegrityError, OSError):
+            except IntegrityError:
                 continue
             if closure is not None:
                 self._add(closure)

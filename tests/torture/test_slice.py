@@ -7,6 +7,7 @@ from tests.torture.judge import Verdict
 
 pytestmark = pytest.mark.tools
 
+_BLOB = "docker/registry/v2/blobs/sha256"
 _APP = "docker/registry/v2/repositories/app"
 CASES = [
     "failure/sync/ENOSPC/rename@archive/.regwrap/sync/links/3#1",
@@ -16,6 +17,7 @@ CASES = [
     "failure/deploy/EIO/pread64@bundle.tar#55",
     "failure/deploy/EMFILE/create@site/.regwrap/deploy/links/3#1",
     "failure/gc/EIO/rmdir@*#2",
+    f"failure/gc/EIO/read@full/{_BLOB}/64/64a0ec19c86520e9e8697d6fcee1b416cccdc20e22fc2f2432f43e01041cb3c0/data#2",
     "failure/import/KILL/mkdir@site/.regwrap/import/links/19/index#1",
     "failure/export/EIO/rename@*#1",
     "failure/package-select/EIO/ftruncate@*#1",
