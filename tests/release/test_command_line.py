@@ -43,7 +43,7 @@ def test_nothing_heavy_is_imported_where_nothing_is_done(cli: Cli, option: str) 
     modules = set(done.stdout.partition("modules: ")[2].split())
     own = {name for name in modules if name.partition(".")[0] == "regwrap"}
     assert own == {"regwrap", "regwrap.cli", "regwrap.cli.app", "regwrap.cli.catalog", "regwrap.cli.program",
-                   "regwrap.errors"}  # fmt: skip
+                   "regwrap.errors", "regwrap.interruption"}  # fmt: skip
     assert not modules & {"sh", "tenacity", "urllib3", "yaml", "rich", "pydantic", "asyncio", "ssl", "http.client"}
 
 

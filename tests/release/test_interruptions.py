@@ -121,7 +121,7 @@ def test_kill_9_during_gc_leaves_a_sound_storage_and_the_next_run_is_done(cli: C
 def test_a_signal_ends_it_with_one_line_and_its_exit_code(big: Scene, signum: signal.Signals, code: int) -> None:
     process = big.cli.start("release", "images.list", "--source", big.host, "-o", "r.tar", "--quiet")
     deadline = time.monotonic() + 20
-    while not processes_with(f"{big.archive}/.regwrap/sync"):
+    while not processes_with(f"{big.directory}/scratch/"):  # a skopeo of this run
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signum)

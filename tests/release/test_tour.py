@@ -222,7 +222,7 @@ def test_gc_of_a_storage_that_a_registry_serves_needs_a_word(scene: Scene) -> No
 
 def test_the_readme_tour_has_only_commands_and_options_that_exist(cli: Cli) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    tour = re.findall(r"^regwrap ([a-z]+)([^#\n]*)#", readme, flags=re.MULTILINE)
+    tour = re.findall(r"^regwrap ([a-z]+)((?: (?:show|from-[a-z]+))?[^#\n]*)#", readme, flags=re.MULTILINE)
     assert {verb for verb, _rest in tour} == {
         "sync",
         "lock",
@@ -244,7 +244,8 @@ def test_the_readme_tour_has_only_commands_and_options_that_exist(cli: Cli) -> N
         "list",
     }
     for verb, rest in tour:
-        usage = cli(verb, "--help").stdout
+        below = re.match(r" (show|from-[a-z]+)", rest)
+        usage = cli(verb, *(below.groups() if below else ()), "--help").stdout
         for option in re.findall(r"(?<= )--?[a-z]+", rest):
             assert option in usage
 
