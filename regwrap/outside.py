@@ -93,7 +93,7 @@ def _registries_in(file: Path, *, machine: bool) -> Iterator[Finding]:
         name = entry.get("prefix") or entry.get("location")
         for key, instead in _INSTEAD.items():
             if entry.get(key) and (key != "location" or entry.get("prefix", entry[key]) != entry[key]):
-                # skopeo always reads the machine's registries.conf.d; one's own entry wins by its longer prefix only
+                # skopeo always reads the machine's registries.conf.d; regwrap's entry wins only if its prefix is longer
                 counts = machine and file.parent.name == "registries.conf.d" and "/" in f"{name}"
                 means = f"counts, for the repository {name} alone" if counts else "has no effect"
                 yield Finding(what=f"{key} of {name} in {file}", counts=counts, means=means, instead=instead)

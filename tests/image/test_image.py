@@ -30,7 +30,7 @@ _OTHER = ("--user", "54321")
 
 @dataclass(frozen=True)
 class Container:
-    """The image in a Docker daemon of its own; `work` is /work, a directory of the machine."""
+    """The image in a Docker daemon of its own; `work` is /release, a directory of the machine."""
 
     docker: Docker
     name: str
@@ -39,7 +39,7 @@ class Container:
     def __call__(
         self, rights: tuple[str, ...], *command: str, volumes: bool = True
     ) -> "subprocess.CompletedProcess[str]":
-        mounts = ("--volume", f"{self.work}:/work") if volumes else ()
+        mounts = ("--volume", f"{self.work}:/release") if volumes else ()
         return self.docker("run", "--rm", "--network", "host", *rights, *mounts, self.name, *command)
 
 
@@ -153,7 +153,7 @@ def test_a_release_and_its_deployment_work_inside(
     script = f"""
         regwrap release images.list --source {ci.host} -o release.tar &&
         regwrap verify release.tar --list images.list &&
-        regwrap deploy release.tar /work/registry && chmod -R a+rX /work/registry
+        regwrap deploy release.tar /release/registry && chmod -R a+rX /release/registry
     """
     done = container(rights, "sh", "-ec", script)
     assert done.returncode == 0, done.stderr
@@ -209,7 +209,7 @@ def test_the_tools_have_the_pinned_versions_and_bash_completes(container: Contai
 
 def test_where_it_can_be_read_only_it_still_works(container: Container, ci: LoopbackRegistry) -> None:
     (container.work / "images.list").write_text("app:v1\n")
-    rights = ("--read-only", "--tmpfs", "/tmp", "--user", f"{os.getuid()}:0", "--env", "REGWRAP_ARCHIVE=/work/archive")
+    rights = ("--read-only", "--tmpfs", "/tmp", "--user", f"{os.getuid()}:0", "--env", "REGWRAP_ARCHIVE=/release/archive")
     done = container(rights, "regwrap", "release", "images.list", "--source", ci.host, "-o", "r.tar")
     assert done.returncode == 0, done.stderr
     digest = Digest.of((container.work / "r.tar").read_bytes())
