@@ -43,7 +43,7 @@ from regwrap.tools.overlay import (
     try_overlay,
 )
 from regwrap.tools.probe import Probe
-from regwrap.tools.registry import how_it_ended
+from regwrap.tools.registry import why_it_does_not_answer
 from regwrap.tools.runner import Server
 
 _HISTORY: Final = "the history"
@@ -198,8 +198,8 @@ def _check_served(job: Job, served: ServedOverlay, images: ImageList, listed: St
         try:
             found = probe.digest(repository, tag)
         except (UnsureError, ToolError) as error:
-            how = f"{error}" if served.server.is_alive() else how_it_ended(served.server)
-            raise ToolError(f"the registry on the overlay does not answer for {entry.dest}", detail=how) from error
+            detail = f"{error}\n{why_it_does_not_answer(served.server)}"
+            raise ToolError(f"the registry on the overlay does not answer for {entry.dest}", detail=detail) from error
         if found != wanted:
             raise IntegrityError(f"the registry on the overlay gives {found} for {entry.dest} instead of {wanted}")
 

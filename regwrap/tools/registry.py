@@ -20,6 +20,7 @@ from regwrap.tools.access import Registry
 from regwrap.tools.runner import Command, Runner, Server, Tool, last_lines
 
 _START_SECONDS: Final = 20.0
+_END_SECONDS: Final = 1.0
 _LISTENING: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 _NONCE_HEADER: Final = "X-Regwrap-Nonce"
 
@@ -67,14 +68,25 @@ def _ready_port(server: Server, nonce: str) -> int:
             return int(match[1])
         time.sleep(0.02)
     said = last_lines(server.log.read_text(encoding="utf-8", errors="replace"))
-    raise ToolError(f"docker-registry did not start: {how_it_ended(server)}", detail=said)
-
-
-def how_it_ended(server: Server) -> str:
     code = server.process.wait(0)
-    if code is None:
-        return f"no answer within {_START_SECONDS:g} s"
-    return f"ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
+    how = f"no answer within {_START_SECONDS:g} s" if code is None else _ending(code)
+    raise ToolError(f"docker-registry did not start: {how}", detail=said)
+
+
+def why_it_does_not_answer(server: Server) -> str:
+    """How the registry ended, or what it logged last as an error; empty where neither is known.
+
+    One that refuses connections may not have been reaped yet, so its end is waited for a moment.
+    """
+    code = server.process.wait(_END_SECONDS)
+    if code is not None:
+        return _ending(code)
+    lines = server.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if "level=error" in line), "")
+
+
+def _ending(code: int) -> str:
+    return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
 
 
 def _answers(port: int, nonce: str) -> bool:

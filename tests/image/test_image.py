@@ -209,7 +209,15 @@ def test_the_tools_have_the_pinned_versions_and_bash_completes(container: Contai
 
 def test_where_it_can_be_read_only_it_still_works(container: Container, ci: LoopbackRegistry) -> None:
     (container.work / "images.list").write_text("app:v1\n")
-    rights = ("--read-only", "--tmpfs", "/tmp", "--user", f"{os.getuid()}:0", "--env", "REGWRAP_ARCHIVE=/release/archive")
+    rights = (
+        "--read-only",
+        "--tmpfs",
+        "/tmp",
+        "--user",
+        f"{os.getuid()}:0",
+        "--env",
+        "REGWRAP_ARCHIVE=/release/archive",
+    )
     done = container(rights, "regwrap", "release", "images.list", "--source", ci.host, "-o", "r.tar")
     assert done.returncode == 0, done.stderr
     digest = Digest.of((container.work / "r.tar").read_bytes())

@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 from regwrap.errors import ToolError
 from regwrap.model import OCI_MANIFEST, Digest
+from regwrap.storage import layout
 from regwrap.tools.access import Registry
 from regwrap.tools.probe import Probe
-from regwrap.tools.registry import started_registry
+from regwrap.tools.registry import started_registry, why_it_does_not_answer
 from regwrap.tools.runner import Runner, ShExecutor, Tool
 from tests.builders import make_image, make_storage, snapshot
 
@@ -120,3 +122,21 @@ def test_one_that_ends_at_once_is_an_error_with_what_it_said(tmp_path: Path, sto
     runner = Runner(ShExecutor(), scratch=scratch, search_path=f"{programs}:{os.environ['PATH']}")
     with pytest.raises(ToolError, match="no such luck"), served_registry(runner, storage, scratch=scratch):
         pass
+
+
+def test_one_that_was_killed_is_said_to_have_been(real_runner: Runner, storage: Path, scratch: Path) -> None:
+    started = started_registry(real_runner, storage, scratch=scratch, read_only=True, wrap=lambda command: command)
+    with started as (_registry, server):
+        assert why_it_does_not_answer(server) == ""
+        os.kill(server.process.pid, signal.SIGKILL)
+        assert why_it_does_not_answer(server) == "it was ended by signal 9"
+
+
+def test_what_it_logged_says_why_it_answers_500(real_runner: Runner, storage: Path, scratch: Path) -> None:
+    link = storage / layout.tag_link("a/b", "1")
+    link.unlink()
+    link.mkdir()
+    started = started_registry(real_runner, storage, scratch=scratch, read_only=True, wrap=lambda command: command)
+    with started as (registry, server):
+        assert ask(registry, "GET", "/v2/a/b/manifests/1")[0] == 500
+        assert "is a directory" in why_it_does_not_answer(server)
