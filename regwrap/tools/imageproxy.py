@@ -7,6 +7,7 @@ for each blob, and reading back what was written, because the bytes come by here
 
 import fcntl
 import json
+import math
 import os
 import select
 import socket
@@ -41,6 +42,7 @@ class ImageProxy:
     skopeo: Skopeo
     _open: tuple[str, object] | None = None
     _source: Remote | None = None
+    _deadline: float = math.inf
 
     def begin(self) -> None:
         """Agree on the protocol. Raises ToolError where this skopeo speaks none that is known here."""
@@ -51,9 +53,10 @@ class ImageProxy:
     def blobs(self, source: Remote, wanted: Sequence[Descriptor]) -> Iterator[tuple[Descriptor, bytes]]:
         """Pieces of the wanted blobs as they come, at most AT_ONCE blobs under way; of none more than its size.
 
-        The bytes are not to be trusted. `source` is a manifest of the repository that has the blobs. Raises ToolError.
+        The bytes are not to be trusted. `source` is a manifest of the repository that has the blobs. Raises ToolError,
+        also when they are not all there after `timeouts.copy` seconds.
         """
-        self._source = source
+        self._source, self._deadline = source, time.monotonic() + self.skopeo.timeouts.copy
         image = self._opened(source)
         for start in range(0, len(wanted), AT_ONCE):
             yield from self._streams(image, wanted[start : start + AT_ONCE])
@@ -130,18 +133,23 @@ class ImageProxy:
         return _Reply(document["value"], document["pipeid"], descriptors[0] if descriptors else -1)
 
     def _wait(self, poll: select.poll) -> list[int]:
-        """Descriptors that have something. Raises ToolError when nothing comes for too long, or the run is stopped."""
-        limit = time.monotonic() + self.skopeo.timeouts.stall
+        """Descriptors that have something. Raises ToolError when a time limit is over, or the run is stopped."""
+        timeouts, stalled = self.skopeo.timeouts, time.monotonic() + self.skopeo.timeouts.stall
         while not (ready := poll.poll(_LOOK_SECONDS * 1000)):
-            if self.skopeo.runner.stopping.is_set():
-                raise ToolError("skopeo was ended: regwrap is being stopped")
-            if time.monotonic() >= limit:
-                raise ToolError(
-                    f"skopeo made no progress for {self.skopeo.timeouts.stall:g} s and was ended",
-                    transient=True,
-                    host=self.registry.host,
-                )
+            self._go_on()
+            if time.monotonic() >= stalled:
+                raise self._late(f"made no progress for {timeouts.stall:g} s")
+        self._go_on()
+        if time.monotonic() >= self._deadline:
+            raise self._late(f"was not done after {timeouts.copy:g} s")
         return [descriptor for descriptor, _event in ready]
+
+    def _go_on(self) -> None:
+        if self.skopeo.runner.stopping.is_set():
+            raise ToolError("skopeo was ended: regwrap is being stopped")
+
+    def _late(self, what: str) -> ToolError:
+        return ToolError(f"skopeo {what} and was ended", transient=True, host=self.registry.host)
 
     def _ended(self) -> ToolError:
         said = self.server.log.read_text(encoding="utf-8", errors="replace")

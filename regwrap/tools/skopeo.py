@@ -169,7 +169,8 @@ class Skopeo:
         inherit: tuple[int, ...],
         connections: int = _CONNECTIONS,
     ) -> RunResult:
-        command = self._command(remotes, args, inherit)
+        limit = ("--command-timeout", f"{self.timeouts.copy:.0f}s")
+        command = self._command(remotes, (*limit, *args), inherit)
         command = replace(command, timeout=self.timeouts.copy, stall=self.timeouts.stall, ok_codes=(0, 1))
         with self.gates.turns((remote.registry for remote in remotes), connections) as started:
             result = self.runner.run(command)
@@ -230,7 +231,6 @@ class Skopeo:
                 "--registries.d", f"{own}/registries.d",
                 "--registries-conf", f"{conf}",
                 "--tmpdir", f"{own}",
-                "--command-timeout", f"{self.timeouts.copy:.0f}s",
                 *args,
             ),
             env=(*self.environment, *self._private_environment()),

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,15 @@ def test_what_stands_still_is_given_up(skopeo: Skopeo, host: str) -> None:
             fetched(proxies, remote(server.host, "a/b", IMAGE.top), blobs_of(IMAGE))
     assert raised.value.transient
     assert raised.value.host == server.host
+
+
+def test_a_trickle_has_a_limit_too(skopeo: Skopeo, host: str) -> None:
+    fault = Fault("stall", f"GET .*{blobs_of(IMAGE)[1].digest.hex}", at=100_000)
+    hurried = replace(skopeo, timeouts=Timeouts(stall=30, copy=0.001))
+    with faulty_proxy(host, [fault]) as server:
+        proxies = ImageProxies(skopeo=hurried, repositories={server.host: ["a/b"]})
+        with pytest.raises(ToolError, match=r"was not done after 0\.001 s"):
+            fetched(proxies, remote(server.host, "a/b", IMAGE.top), blobs_of(IMAGE))
 
 
 @pytest.mark.parametrize(
