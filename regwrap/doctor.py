@@ -40,6 +40,7 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "package --strategy overlay": _ABOVE,
     "release": (Tool.SKOPEO, Tool.TAR, Tool.SETPRIV, _ARCHIVE),
     "workspace": _ABOVE,
+    "init, list, report": (),
     "deploy, push, serve, verify, inspect, export, import, gc": (),
     "bake": (Tool.UMOCI, Tool.SETPRIV),
 }

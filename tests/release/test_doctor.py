@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from regwrap.cli.catalog import COMMANDS
 from tests.release.regwrap_cli import Cli
 
 pytestmark = pytest.mark.tools
@@ -55,6 +56,11 @@ def test_a_program_that_is_missing_is_missing_for_its_commands_only(cli: Cli, tm
     assert "release" not in lacking
     bake = next(command for command in json.loads(done.stdout)["commands"] if command["command"] == "bake")
     assert (bake["missing"], bake["how"]) == (["umoci: not installed"], ["apt-get install umoci"])
+
+
+def test_every_command_is_in_the_table(cli: Cli) -> None:
+    shown = {word for names in commands(cli("doctor", "--json").stdout) for word in names.replace(",", "").split()}
+    assert {entry.words[0] for entry in COMMANDS} - shown == {"doctor"}
 
 
 def test_the_place_of_an_increment_is_the_one_that_package_would_take(cli: Cli) -> None:
