@@ -6,21 +6,18 @@ is written; each blob is hashed while it is extracted into a stage on the storag
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from regwrap.bundle.read import Bundle, Located, chunks_of, map_members, opened_bundle, structure_problems
-from regwrap.errors import IntegrityError, ToolError, UsageError
+from regwrap.errors import IntegrityError
+from regwrap.merge import additions, check_place, check_space, prepare_root, refuse_moves, tag_changes
 from regwrap.model import Descriptor, Digest
-from regwrap.storage import layout
-from regwrap.storage.commit import Additions, Files, Owner, RealFiles, commit
+from regwrap.storage.commit import Files, Owner, RealFiles, commit
 from regwrap.storage.lock import OWN_DIR, locked_storage
 from regwrap.storage.store import Storage
-
-_INODES_PER_BLOB = 3  # directory of the digest, data, now and then a prefix; a link costs two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,38 +55,12 @@ def deploy_bundle(
         problems = structure_problems(bundle)
         if problems:
             raise IntegrityError(f"{bundle_path} does not fit together", problems=tuple(problems))
-        _check_place(root)
+        check_place(root)
         if options.dry_run:
             return _report(bundle, Storage(root), _Staged())
-        _prepare(root)
+        prepare_root(root)
         with locked_storage(root, exclusive=True, timeout=options.lock_timeout, on_wait=options.on_wait):
             return _Deployment(bundle, root, options, files_for(Owner.of(root))).run()
-
-
-def _check_place(root: Path) -> None:
-    inside = ("registry/v2", "v2", "blobs/sha256", "repositories")  # of docker, of docker/registry, of v2
-    if not (root / layout.V2).is_dir() and any((root / part).is_dir() for part in inside):
-        raise UsageError(
-            f"{root} looks like a part of a storage",
-            hint="give the registry's root directory, the one that has docker/registry/v2 in it",
-        )
-
-
-def _prepare(root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise UsageError(f"{root} is not a directory") from None
-    except OSError as error:
-        raise UsageError(f"{root} can't be made: {error.strerror}") from error
-    device = root.stat().st_dev
-    for part in (layout.V2, f"{layout.V2}/blobs", layout.REPOSITORIES):
-        path = root / part
-        if path.exists() and path.stat().st_dev != device:
-            raise UsageError(
-                f"{path} lies on another file system than {root}",
-                hint="files are put in place by rename, so all of a storage has to lie on one file system",
-            )
 
 
 @dataclass(slots=True)
@@ -110,48 +81,20 @@ class _Deployment:
     files: Files
 
     def run(self) -> DeployReport:
-        storage = Storage(self.root)
-        self._refuse_other_tags(storage)
+        storage, contents = Storage(self.root), self.bundle.contents
+        if not self.options.replace_tags:
+            refuse_moves(tag_changes(contents, storage), self.root, "the bundle")
         stage = self.root / OWN_DIR / "deploy"
         shutil.rmtree(stage, ignore_errors=True)  # a killed run's; the lock is ours
-        self._check_space(storage)
+        check_space(contents, storage)
         try:
             stage.mkdir(parents=True)
             staged = self._extract(storage, stage)
             report = _report(self.bundle, storage, staged)
-            commit(self.root, self._additions(staged), stage=stage, files=self.files)
+            commit(self.root, additions(contents, staged.blobs), stage=stage, files=self.files)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
         return report
-
-    def _refuse_other_tags(self, storage: Storage) -> None:
-        other = _other_tags(self.bundle, storage)
-        if other and not self.options.replace_tags:
-            lines = "\n".join(f"{name}: is {there}, the bundle has {new}" for name, there, new in other)
-            raise UsageError(
-                f"{len(other)} tags are in {self.root} already and point to other images; nothing was changed",
-                detail=lines,
-                hint="--replace-tags moves them to the bundle's images",
-            )
-
-    def _check_space(self, storage: Storage) -> None:
-        missing = [loc for loc in self.bundle.blobs.values() if storage.blob_size(loc.member.digest) is None]
-        links = len(self.bundle.members) - len(self.bundle.blobs)
-        need_bytes = sum(loc.member.size for loc in missing)
-        need_files = _INODES_PER_BLOB * len(missing) + 2 * links
-        status = os.statvfs(self.root)
-        free_bytes, room = status.f_bavail * status.f_frsize, 1.05
-        # btrfs says 0 of 0 files: it has no limit (statvfs(3), f_files)
-        if status.f_blocks and free_bytes < need_bytes * room:
-            raise ToolError(
-                f"not enough space in {self.root}: {need_bytes:,} bytes are needed, {free_bytes:,} are free",
-                hint="free space there; nothing was changed",
-            )
-        if status.f_files and status.f_favail < need_files and missing:
-            raise ToolError(
-                f"not enough inodes in {self.root}: {need_files:,} are needed, {status.f_favail:,} are free",
-                hint="remove files there, or use a file system made with more inodes; nothing was changed",
-            )
 
     def _extract(self, storage: Storage, stage: Path) -> _Staged:
         """Every member is hashed; what the storage does not have, or has damaged, is written to the stage as well."""
@@ -172,15 +115,6 @@ class _Deployment:
             added=sum(digest not in mended for digest, _ in moved),
             bytes=sum(sizes[digest].member.size for digest, _ in moved if digest not in mended),
             mended=len(mended),
-        )
-
-    def _additions(self, staged: _Staged) -> Additions:
-        contents = self.bundle.contents
-        return Additions(
-            blobs=staged.blobs,
-            layers=tuple((r.name, digest) for r in contents.repositories for digest in r.layers),
-            revisions=tuple((r.name, digest) for r in contents.repositories for digest in r.manifests),
-            tags=tuple((image.repository, image.tag, image.digest) for image in contents.images),
         )
 
 
@@ -230,17 +164,12 @@ class _Extraction:
         return state.hexdigest() == located.member.digest.hex
 
 
-def _other_tags(bundle: Bundle, storage: Storage) -> list[tuple[str, Digest, Digest]]:
-    there = ((image, storage.resolve(image.repository, image.tag)) for image in bundle.contents.images)
-    return [(i.name, digest, i.digest) for i, digest in there if digest is not None and digest != i.digest]
-
-
 def _report(bundle: Bundle, storage: Storage, staged: _Staged) -> DeployReport:
-    images = bundle.contents.images
+    changes = tag_changes(bundle.contents, storage)
     return DeployReport(
-        images=len(images),
-        tags_added=tuple(i.name for i in images if storage.resolve(i.repository, i.tag) is None),
-        tags_replaced=tuple(name for name, _there, _new in _other_tags(bundle, storage)),
+        images=len(bundle.contents.images),
+        tags_added=changes.added,
+        tags_replaced=changes.replaced,
         blobs_added=staged.added,
         bytes_added=staged.bytes,
         mended=staged.mended,

@@ -3,17 +3,17 @@
 As `deploy` does it with a bundle: all is looked at first, every byte is hashed, blobs go in first and tags last.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regwrap.errors import ToolError, UsageError
+from regwrap.errors import UsageError
+from regwrap.merge import additions, check_place, check_space, prepare_root, refuse_moves, tag_changes
 from regwrap.model import Descriptor, Digest
 from regwrap.stock.stock import Stock, damaged, in_threads
 from regwrap.storage import layout
-from regwrap.storage.commit import Additions, Files, Owner, RealFiles, commit
+from regwrap.storage.commit import Files, Owner, RealFiles, commit
 from regwrap.storage.lock import OWN_DIR, locked_storage
 from regwrap.storage.store import Storage
 
@@ -51,65 +51,45 @@ def import_images(
 
     `files_for` is the seam at which tests let file operations fail.
     """
-    _check_root(root)
+    check_place(root)
+    _refuse_strange(root)
     if options.dry_run:
         storage = Storage(root)
-        _refuse_other_tags(stock, storage, options)
+        _refuse_moves(stock, storage, options)
         missing = [(d, size) for d, size in stock.contents.blobs if storage.blob_size(d) != size]
         return _report(stock, storage, missing, dry_run=True)
-    root.mkdir(parents=True, exist_ok=True)
+    prepare_root(root)
     with locked_storage(root, exclusive=True, timeout=options.lock_timeout, on_wait=options.on_wait):
         storage = Storage(root)
-        _refuse_other_tags(stock, storage, options)
-        _check_space(stock, storage)
+        _refuse_moves(stock, storage, options)
+        check_space(stock.contents, storage)
         stage = root / OWN_DIR / "import"
         shutil.rmtree(stage, ignore_errors=True)  # a killed run's; the lock is ours
         stage.mkdir(parents=True)
         try:
             staged = _staged(stock, storage, stage, options)
             report = _report(stock, storage, [(d, s) for d, s in stock.contents.blobs if d in staged], dry_run=False)
-            commit(root, _additions(stock, staged), stage=stage, files=files_for(Owner.of(root)))
+            commit(
+                root, additions(stock.contents, sorted(staged.items())), stage=stage, files=files_for(Owner.of(root))
+            )
         finally:
             shutil.rmtree(stage, ignore_errors=True)
     return report
 
 
-def _check_root(root: Path) -> None:
-    if os.path.lexists(root) and not root.is_dir():
-        raise UsageError(f"{root} is not a directory")
+def _refuse_moves(stock: Stock, storage: Storage, options: ImportOptions) -> None:
+    if not options.replace_tags:
+        refuse_moves(tag_changes(stock.contents, storage), storage.root, stock.name)
+
+
+def _refuse_strange(root: Path) -> None:
+    """Whoever mixes up the two directories would get a storage among the images. Raises UsageError."""
     # a run that was killed early leaves a storage's first directories and no more
-    own = {OWN_DIR, "docker"}
-    strange = root.is_dir() and not (root / layout.V2).is_dir() and any(p.name not in own for p in root.iterdir())
-    if strange:
+    own = {OWN_DIR, "docker", "lost+found"}
+    if root.is_dir() and not (root / layout.V2).is_dir() and any(p.name not in own for p in root.iterdir()):
         raise UsageError(
             f"{root} is neither empty nor a storage: it has no {layout.V2}",
             hint="give the registry's root directory, the one that has docker/registry/v2 in it",
-        )
-
-
-def _other_tags(stock: Stock, storage: Storage) -> list[tuple[str, Digest, Digest]]:
-    there = ((image, storage.resolve(image.repository, image.tag)) for image in stock.contents.images)
-    return [(i.name, digest, i.digest) for i, digest in there if digest is not None and digest != i.digest]
-
-
-def _refuse_other_tags(stock: Stock, storage: Storage, options: ImportOptions) -> None:
-    other = _other_tags(stock, storage)
-    if other and not options.replace_tags:
-        raise UsageError(
-            f"{len(other)} tags are in {storage.root} already and point to other images; nothing was changed",
-            detail="\n".join(f"{name}: is {there}, {stock.name} has {new}" for name, there, new in other),
-            hint="--replace-tags moves them",
-        )
-
-
-def _check_space(stock: Stock, storage: Storage) -> None:
-    needed = sum(size for digest, size in stock.contents.blobs if storage.blob_size(digest) is None)
-    status = os.statvfs(storage.root)
-    free = status.f_bavail * status.f_frsize
-    if status.f_blocks and free < needed:
-        raise ToolError(
-            f"not enough space in {storage.root}: {needed:,} bytes are needed, {free:,} are free",
-            hint="free space there; nothing was changed",
         )
 
 
@@ -140,23 +120,13 @@ def _staged(stock: Stock, storage: Storage, stage: Path, options: ImportOptions)
     return staging.staged
 
 
-def _additions(stock: Stock, staged: dict[Digest, Path]) -> Additions:
-    contents = stock.contents
-    return Additions(
-        blobs=tuple(sorted(staged.items())),
-        layers=tuple((r.name, digest) for r in contents.repositories for digest in r.layers),
-        revisions=tuple((r.name, digest) for r in contents.repositories for digest in r.manifests),
-        tags=tuple((image.repository, image.tag, image.digest) for image in contents.images),
-    )
-
-
 def _report(stock: Stock, storage: Storage, added: list[tuple[Digest, int]], *, dry_run: bool) -> ImportReport:
-    images = stock.contents.images
+    changes, images = tag_changes(stock.contents, storage), stock.contents.images
     return ImportReport(
         path=storage.root,
         images=tuple(image.name for image in images),
-        tags_added=tuple(i.name for i in images if storage.resolve(i.repository, i.tag) is None),
-        tags_replaced=tuple(name for name, _there, _new in _other_tags(stock, storage)),
+        tags_added=changes.added,
+        tags_replaced=changes.replaced,
         omitted=sum(len(image.omitted) for image in images),
         blobs_added=len(added),
         bytes_added=sum(size for _digest, size in added),

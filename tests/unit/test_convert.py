@@ -115,6 +115,20 @@ def test_a_directory_that_is_no_storage_is_not_imported_into(tmp_path: Path) -> 
         import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "home", taking())
 
 
+def test_a_new_file_system_is_imported_into(tmp_path: Path) -> None:
+    export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
+    (tmp_path / "back/lost+found").mkdir(parents=True)
+    stock = tree_stock(f"{tmp_path}/tree", named=None)
+    import_images(stock, tmp_path / "back", taking())
+    assert storage_stock(Storage(tmp_path / "back")).contents == stock.contents
+
+
+def test_the_inside_of_a_storage_is_not_imported_into(tmp_path: Path) -> None:
+    export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
+    with pytest.raises(UsageError, match="looks like a part of a storage"):
+        import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "ci/docker", taking())
+
+
 def test_a_directory_that_can_t_be_read_is_not_left_out_in_silence(tmp_path: Path) -> None:
     export(make_storage(tmp_path / "root", IMAGES), tmp_path / "tree")
     descriptor = os.open(tmp_path / "tree", os.O_RDONLY)
