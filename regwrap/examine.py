@@ -158,12 +158,11 @@ class _StorageCheck:
                 self.problems.append(f"{name}: blob {blob.digest} is said to have {blob.size} and {known[0]} bytes")
 
     def _check_missing(self, name: str, repository: str, closure: Closure) -> None:
-        """A child with neither link nor file was left out on purpose if others are there; else it was lost."""
+        """A child may be left out on purpose if others are there, and the list does not want it."""
         whole = [m for m in closure.manifests if not isinstance(m, Index)]
         for child in closure.missing:
             what = f"{name}: {child.platform or 'a manifest'} of its index ({child.digest}) is not here"
-            linked = self.storage.has_revision(repository, child.digest)
-            lost = linked or self.storage.blob_size(child.digest) is not None or not whole or name in self.wanted
+            lost = self.storage.has_lost(repository, child.digest) or not whole or name in self.wanted
             (self.problems if lost else self.notes).append(what)
 
     def _check_links(self, repository: str) -> None:

@@ -37,7 +37,7 @@ def storage_stock(storage: Storage) -> Stock:
                 top = storage.resolve(repository, tag)
                 closure = None if top is None else storage.closure(repository, top)
                 for child in closure.missing if closure else ():
-                    if storage.has_revision(repository, child.digest):  # a file alone may be another repository's
+                    if storage.has_lost(repository, child.digest):
                         raise IntegrityError(f"manifest {child.digest} of its index was lost")
                 image.add(closure, storage.blob_path)
     return found.stock()

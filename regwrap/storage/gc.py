@@ -188,13 +188,10 @@ class _Marks:
             self._keep_all(f"the manifest {top.short} of {name} is not there or not linked")
             return
         self._add(closure)
-        # a child with neither link nor file was left out on purpose; any other was lost
-        lost = [c.digest for c in closure.missing if c.digest in self.tree.revisions or self._is_there(c.digest)]
+        missing = (child.digest for child in closure.missing)
+        lost = [d for d in missing if d in self.tree.revisions or self.storage.has_lost(self.tree.name, d)]
         if lost:
             self._keep_all(f"{name} has lost {lost[0].short}")
-
-    def _is_there(self, digest: Digest) -> bool:
-        return os.path.lexists(self.storage.blob_path(digest))
 
     def _keep_all(self, reason: str) -> None:
         """All that is linked, and all that its manifests name as far as they can be read."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from regwrap.closure import Closure, closure_of
+from regwrap.closure import Closure, closure_of, parsed
 from regwrap.errors import IntegrityError
-from regwrap.model import MAX_MANIFEST_BYTES, Descriptor, Digest, ParseError, Platform, is_repository, is_tag
+from regwrap.model import MAX_MANIFEST_BYTES, Descriptor, Digest, Index, ParseError, Platform, is_repository, is_tag
 from regwrap.storage import layout
 
 # absent, below a file, a symbolic link, a socket
@@ -105,6 +105,24 @@ class Storage:
             return self.read_blob(digest) if self.has_revision(repository, digest) else None
 
         return closure_of(top, fetch, platforms)
+
+    def has_lost(self, repository: str, child: Digest) -> bool:
+        """Whether a manifest that an index names, and that `closure` misses, was lost and not left out on purpose.
+
+        Its file may be another repository's. But what it names is linked only where it was itself.
+        """
+        if self.has_revision(repository, child):
+            return True
+        try:
+            raw = self.read_blob(child)
+            manifest = None if raw is None else parsed(child, raw)
+        except IntegrityError:
+            return True  # nobody can tell
+        if manifest is None:
+            return os.path.lexists(self.blob_path(child))
+        if isinstance(manifest, Index):
+            return any(self.has_revision(repository, inner.digest) for inner in manifest.manifests)
+        return all(self.has_layer(repository, blob.digest) for blob in manifest.blobs)
 
     def is_sound(self, blob: Descriptor, *, hashed: bool) -> bool:
         """Whether the blob is there with the right size and, if asked for, the right bytes."""

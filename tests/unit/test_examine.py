@@ -10,7 +10,7 @@ import pytest
 from regwrap.errors import IntegrityError, UsageError
 from regwrap.examine import InspectedImage, Inspection, file_sha256, inspect_bundle, verify_bundle, verify_storage
 from regwrap.imagelist import ImageEntry
-from regwrap.model import Digest
+from regwrap.model import Digest, Manifest, parse_manifest
 from regwrap.storage import layout
 from tests.builders import (
     add_newline,
@@ -175,6 +175,20 @@ def test_a_sparse_index_is_a_note_and_with_a_list_a_problem(root: Path) -> None:
     assert storage_lines(root, (listed("a/b:1", "linux/amd64"), *ALL[1:])) == ()
     wanted = (listed("a/b:1", "linux/arm64"), *ALL[1:])
     assert any("arm64" in problem for problem in storage_lines(root, wanted))
+
+
+def test_what_was_left_out_is_not_lost_because_another_repository_has_it(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a/b:1": MULTI, "z:1": MULTI})
+    remove(root / layout.revision_link("a/b", CHILD))
+    own, other = (parse_manifest(MULTI.manifests[number]) for number in (1, 0))
+    assert isinstance(own, Manifest)
+    assert isinstance(other, Manifest)
+    line = f"a/b:1: linux/arm64 of its index ({CHILD}) is not here"
+    assert storage_lines(root) == (line,)  # what it names is still linked: its own link was lost
+    for blob in {*own.blobs} - {*other.blobs}:
+        remove(root / layout.layer_link("a/b", blob.digest))
+    report = verify_storage(root, None, lambda _bytes: None)
+    assert (report.problems, report.notes) == ((), (line,))
 
 
 def test_an_index_without_any_child_is_lost(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.errors import UsageError
-from regwrap.model import Digest
+from regwrap.model import Digest, Manifest, parse_manifest
 from regwrap.storage import layout
 from regwrap.storage.gc import Keep
 from regwrap.storage.lock import mark_own
@@ -322,6 +322,21 @@ def test_a_manifest_with_other_bytes_keeps_its_repository(
     before = state(root)
     assert len(gc(root, keeping("a:1")).notes) == 1
     assert state(root) == before
+
+
+def test_a_child_that_was_left_out_is_not_lost_because_another_repository_has_it(root: Path, tmp_path: Path) -> None:
+    make_storage(root, {"a:1": MULTI, "a:2": ONE, "b:1": MULTI})
+    child = Digest.of(MULTI.manifests[0])
+    shutil.rmtree((root / layout.revision_link("a", child)).parent)
+    own, other = (parse_manifest(MULTI.manifests[number]) for number in (0, 1))
+    assert isinstance(own, Manifest)
+    assert isinstance(other, Manifest)
+    for blob in {*own.blobs} - {*other.blobs}:
+        shutil.rmtree((root / layout.layer_link("a", blob.digest)).parent)
+    report = gc(root, keeping("a:1", "b:1"))
+    assert not report.notes
+    assert not has(root, ONE.top)
+    assert has(root, child)
 
 
 def test_a_child_that_is_lost_in_part_keeps_its_repository(root: Path) -> None:
