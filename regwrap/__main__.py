@@ -1,5 +1,7 @@
 """python -m regwrap."""
 
+from __future__ import annotations
+
 from regwrap.cli.program import main
 
 __all__ = ["main"]

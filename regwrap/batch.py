@@ -5,18 +5,23 @@ keep their tag and the last part of their name go this way, each is asked for af
 as another image because its tag has moved, is copied by its digest.
 """
 
+from __future__ import annotations
+
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from regwrap.carry import RegistryCarrier
 from regwrap.errors import ImagesFailedError, IntegrityError, ToolError
-from regwrap.imagelist import ImageEntry
-from regwrap.model import ImageRef
-from regwrap.plan import Copy
-from regwrap.tools.access import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from regwrap.carry import RegistryCarrier
+    from regwrap.imagelist import ImageEntry
+    from regwrap.model import ImageRef
+    from regwrap.plan import Copy
+    from regwrap.tools.access import Registry
 
 _FEW: Final = 2
 

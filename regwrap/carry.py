@@ -6,23 +6,28 @@ indexes, some platforms of an index. Into any other registry skopeo copies regis
 repository there got before are mounted first, and the result is asked for and hashed.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.errors import ImagesFailedError, IntegrityError, ToolError
 from regwrap.fetch import Fetcher, Stage, damaged_on_the_way
-from regwrap.imagelist import ImageEntry
 from regwrap.model import Descriptor, Digest, Index, Manifest
 from regwrap.observe import End, RegistryEnd, StorageEnd
-from regwrap.plan import Copy
 from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.store import SoundBlobs, Storage, regular_size
-from regwrap.tools.access import Registry
 from regwrap.tools.credentials import UnsureError
 from regwrap.tools.skopeo import Remote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regwrap.imagelist import ImageEntry
+    from regwrap.plan import Copy
+    from regwrap.tools.access import Registry
 
 _CHUNK: Final = 64 * 1024 * 1024
 

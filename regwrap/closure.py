@@ -4,6 +4,8 @@ The same walk serves a registry, a storage and a bundle. An index may be shipped
 that were not asked for are `omitted`, those that were and are not there are `missing`; none is forgotten.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -4,12 +4,13 @@ What the user's environment should mean for registries outside (proxies, certifi
 the `environ` that is passed in, and handed on as values.
 """
 
+from __future__ import annotations
+
 import os
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.configfile import (
     D,
@@ -32,9 +33,13 @@ from regwrap.errors import UsageError
 from regwrap.imagelist import HOST_IS_DROPPED, Rewrite
 from regwrap.model import LayoutRef, ParseError, Platform, is_host, is_repository
 from regwrap.plan import Engine
-from regwrap.rules import ImageRule, make_rule
 from regwrap.tools.access import Place, Registry, Timeouts
 from regwrap.tools.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from regwrap.rules import ImageRule
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Docker's rule for registries that are insecure by nature.
@@ -191,7 +196,7 @@ def _place_of_url(url: str, config: Config) -> Place:
     return place
 
 
-def _with_choices(plain: Config, flags: Flags, root: "Section", *, environ: Mapping[str, str], cwd: Path) -> Config:
+def _with_choices(plain: Config, flags: Flags, root: Section, *, environ: Mapping[str, str], cwd: Path) -> Config:
     def chosen(key: str, flag: object, variable: object, parse: Callable[[object, Path], T], default: D) -> T | D:
         """The precedence, in this one place. The file is checked even where it does not count."""
         in_file = root.get(key, lambda value: parse(value, root.base), default)
@@ -306,6 +311,8 @@ def _read_rules(root: Section) -> tuple[ImageRule, ...]:
 
 
 def _read_rule(root: Section, where: str, item: object) -> ImageRule | None:
+    from regwrap.rules import make_rule  # noqa: PLC0415  most configurations have no rules
+
     known = len(root.problems)
     section = replace(root, where=f"{where}.", values=collected(root.problems, where, item, a_mapping, {}))
     section.expect_keys(("match", "semver", "newest", "platform"))

@@ -1,16 +1,19 @@
 """A configuration file as sections and values: what is wrong is collected, with the key it is about."""
 
+from __future__ import annotations
+
 import difflib
 import errno
 import json
 import re
-from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from regwrap.errors import UsageError
-from regwrap.yamldoc import parse_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
 
 MAX_CONFIG_BYTES: Final = 1024 * 1024
 _MAX_SECONDS: Final = 7 * 24 * 3600
@@ -21,6 +24,8 @@ D = TypeVar("D")
 
 
 def read_file(path: Path) -> dict[object, object]:
+    from regwrap.yamldoc import parse_value  # noqa: PLC0415  most runs have no configuration
+
     try:
         with path.open("rb") as file:
             data = file.read(MAX_CONFIG_BYTES + 1)
@@ -52,7 +57,7 @@ class Section:
         unknown = [shown(key) for key in self.values if key not in known]
         self.problems.extend(f"{where}unknown key {key}; {advice(key.strip(chr(34)), known)}" for key in unknown)
 
-    def section(self, key: str) -> "Section":
+    def section(self, key: str) -> Section:
         return replace(self, where=f"{self.where}{key}.", values=self.get(key, a_mapping, {}))
 
     def get(self, key: str, parse: Callable[[object], T], default: D) -> T | D:

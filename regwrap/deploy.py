@@ -5,11 +5,12 @@ is written; each blob is hashed while it is extracted into a stage on the storag
 `storage.commit` moves all in by rename. Other images stay. Twice is once; killed at any moment, run again is done.
 """
 
+from __future__ import annotations
+
 import hashlib
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.bundle.read import Bundle, Located, chunks_of, map_members, opened_bundle, structure_problems
 from regwrap.errors import IntegrityError
@@ -18,6 +19,10 @@ from regwrap.model import Descriptor, Digest
 from regwrap.storage.commit import Files, Owner, RealFiles, commit
 from regwrap.storage.lock import OWN_DIR, locked_storage
 from regwrap.storage.store import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

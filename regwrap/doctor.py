@@ -4,18 +4,23 @@ A machine is fit when every command works, with selection as `package`'s way: ov
 containers seldom have, and everything can be done without them.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import RegwrapError
-from regwrap.outside import Finding
 from regwrap.pipeline.scratch import overlay_directory
 from regwrap.tools.overlay import try_overlay
 from regwrap.tools.runner import Command, Runner, Tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.outside import Finding
 
 _PROGRAMS: Final = {
     # program: (arguments that print its version, least version, Debian's package)

@@ -3,6 +3,8 @@
 A class exists only where someone catches it or where it has an exit code of its own.
 """
 
+from __future__ import annotations
+
 from enum import IntEnum
 from typing import ClassVar
 

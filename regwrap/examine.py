@@ -1,21 +1,27 @@
 """Read-only questions about bundles and storages: is it whole, what is in it, is it exactly the list."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.read import HASH_THREADS, Bundle, hash_problems, opened_bundle, structure_problems
 from regwrap.closure import Closure, shipped_platforms
 from regwrap.errors import RegwrapError, UsageError
-from regwrap.imagelist import ImageEntry
 from regwrap.model import Descriptor, Digest, Index, subject_of_tag
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, read_link
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.imagelist import ImageEntry
 
 OnBytes = Callable[[int], None]
 

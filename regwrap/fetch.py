@@ -3,20 +3,25 @@
 `stage/blobs/sha256` has whole blobs by their digest, or what a crash made of them: who finds one there has to hash it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import shutil
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from regwrap.errors import ToolError
-from regwrap.model import Descriptor, Digest, Manifest
 from regwrap.storage.store import SoundBlobs, Storage, hash_file, regular_size
-from regwrap.tools.imageproxy import ImageProxies
-from regwrap.tools.skopeo import Remote, Skopeo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from regwrap.model import Descriptor, Digest, Manifest
+    from regwrap.tools.imageproxy import ImageProxies
+    from regwrap.tools.skopeo import Remote, Skopeo
 
 
 @dataclass(slots=True)
@@ -86,7 +91,7 @@ class StreamFetcher:
                 one.prove(source.shown)
                 one.path.replace(self.stage.blob(one.blob.digest))
 
-    def _arriving(self, stack: ExitStack, blob: Descriptor) -> "_Arriving":
+    def _arriving(self, stack: ExitStack, blob: Descriptor) -> _Arriving:
         path = self.stage.new()
         stack.callback(path.unlink, missing_ok=True)
         stack.callback(self._under_way.pop, path, None)
@@ -102,7 +107,7 @@ class _Arriving:
     path: Path
     file: BinaryIO
     size: int = 0
-    _state: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    _state: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     def add(self, data: bytes) -> None:
         self._state.update(data)

@@ -7,24 +7,28 @@
 Nothing of a line is guessed at: what the grammar does not know is an error with line and column.
 """
 
+from __future__ import annotations
+
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.errors import UsageError
-from regwrap.listformats.document import is_document, read_document
-from regwrap.listformats.found import ListedImage, untagged_tag
+from regwrap.listformats.form import UTF8_BOM, is_document, untagged_tag
 from regwrap.model import ImageRef, ParseError, Platform, is_repository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from regwrap.listformats.found import ListedImage
 
 MAX_LIST_BYTES: Final = 16 * 1024 * 1024
 MAX_LINE: Final = 4096
 
 _HINT: Final = "a line is: SRC [DST] [platform=linux/amd64,linux/arm64|all] [name=…] [group=…] [# comment]"
-_UTF8_BOM: Final = b"\xef\xbb\xbf"
 _UTF16_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
 _KEYS: Final = ("platform", "name", "group")
 _ARROWS: Final = ("=>", "->")
@@ -154,7 +158,7 @@ class _Read:
 
 def _read_lines(data: bytes, _name: str, rewrite: Rewrite) -> _Read:
     read = _Read(lines=[], problems=[], notes=(), hint=_HINT)
-    for number, raw in enumerate(data.removeprefix(_UTF8_BOM).split(b"\n"), start=1):
+    for number, raw in enumerate(data.removeprefix(UTF8_BOM).split(b"\n"), start=1):
         try:
             if line := _parse_line(raw.removesuffix(b"\r"), number, rewrite):
                 read.lines.append(line)
@@ -164,6 +168,8 @@ def _read_lines(data: bytes, _name: str, rewrite: Rewrite) -> _Read:
 
 
 def _read_document(data: bytes, name: str, rewrite: Rewrite) -> _Read:
+    from regwrap.listformats.document import read_document  # noqa: PLC0415  most lists are plain
+
     document = read_document(data, name)
     problems = [(line, column - 1, message) for line, column, message in document.problems]
     notes = tuple(f"{name}:{line}: {message}" for line, message in document.notes)

@@ -5,18 +5,20 @@ a program can't: a process that nobody knows yet would be left, and what is rais
 printed.
 """
 
+from __future__ import annotations
+
 import signal
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import Interrupted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from sys import UnraisableHookArgs
+    from types import FrameType
 
 _AGAIN_SECONDS: Final = 0.01
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -64,7 +66,7 @@ def uninterrupted() -> Iterator[None]:
         raise Interrupted(number)
 
 
-def raise_again(unraisable: "UnraisableHookArgs") -> bool:
+def raise_again(unraisable: UnraisableHookArgs) -> bool:
     """For sys.unraisablehook: an interruption that Python could only print, in a finaliser for one, comes once more."""
     error = unraisable.exc_value
     if not isinstance(error, Interrupted):

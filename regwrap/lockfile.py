@@ -5,15 +5,19 @@
 The comment is for people and for the next lock, which need not ask again; what counts is before it.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import UsageError
 from regwrap.imagelist import ImageEntry, ImageList, parse_images
 from regwrap.model import Digest, ImageRef, ParseError, Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 _HEADER: Final = "# Written by regwrap lock; a list of images as well. What is shipped is what the digests say.\n"
 _FACTS: Final = re.compile(r"#\s+(\S+)\s+([0-9]{1,18}) bytes\s*$")

@@ -1,16 +1,22 @@
 """What bringing images into a storage has in common, from a bundle or a stock: the checks before, what is added."""
 
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from __future__ import annotations
 
-from regwrap.bundle.contents import BundleContents
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from regwrap.errors import ToolError, UsageError
-from regwrap.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions
-from regwrap.storage.store import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.model import Digest
+    from regwrap.storage.store import Storage
 
 _INODES_PER_BLOB = 3  # directory of the digest, data, now and then a prefix; a link costs two
 

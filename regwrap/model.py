@@ -3,6 +3,8 @@
 A manifest keeps its raw bytes, because a digest belongs to bytes: nothing here is ever serialised again.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re

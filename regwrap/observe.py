@@ -3,23 +3,28 @@
 A tag is resolved once, here; everything after names the digest, so a tag that moves meanwhile is one version.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from regwrap.closure import Closure, Fetch, check_platform, closure_of
 from regwrap.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
-from regwrap.imagelist import ImageEntry
 from regwrap.model import Descriptor, Digest, Platform
 from regwrap.plan import Moved, Observed, Unseen
-from regwrap.storage.store import SoundBlobs, Storage
-from regwrap.tools.access import Registry
 from regwrap.tools.credentials import UnsureError
-from regwrap.tools.probe import Probe
-from regwrap.tools.retry import RetryPolicy
 from regwrap.tools.skopeo import Remote, Skopeo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regwrap.imagelist import ImageEntry
+    from regwrap.storage.store import SoundBlobs, Storage
+    from regwrap.tools.access import Registry
+    from regwrap.tools.probe import Probe
+    from regwrap.tools.retry import RetryPolicy
 
 
 class End(Protocol):

@@ -4,17 +4,21 @@ index.json is the only file that is ever changed, and that under a lock and by r
 write it without one lose each other's tags with exit code 0.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import IntegrityError, UsageError
 from regwrap.model import MAX_MANIFEST_BYTES, Digest, ParseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 INDEX: Final = "index.json"
 MARK: Final = "oci-layout"

@@ -5,12 +5,16 @@ machine. Here is only looked at what a user may have set up and expect to count;
 secret.
 """
 
+from __future__ import annotations
+
 import json
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _INSTEAD: Final = {
     # keys of a [[registry]] of containers-registries.conf(5)

@@ -3,13 +3,17 @@
 `--dry-run` prints the very values that the real run carries out.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from regwrap.closure import Closure
-from regwrap.imagelist import ImageEntry
-from regwrap.model import Descriptor, Digest
+if TYPE_CHECKING:
+    from regwrap.closure import Closure
+    from regwrap.imagelist import ImageEntry
+    from regwrap.model import Descriptor, Digest
 
 
 class Reason(StrEnum):

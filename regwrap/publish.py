@@ -4,27 +4,32 @@ Blobs go straight out of the tar, the file or skopeo's pipe over kept-alive conn
 parents, the tag last. What another repository there has is taken from it.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.carry import RegistryCarrier
 from regwrap.errors import ImagesFailedError, IntegrityError, ToolError, UsageError
 from regwrap.imagelist import ImageEntry
 from regwrap.model import Descriptor, Digest, ImageRef, Index, Manifest, is_repository
 from regwrap.observe import End, RegistryEnd, StorageEnd
-from regwrap.plan import Copy
 from regwrap.serve.contents import Contents, Piece, StorageContents
-from regwrap.tools.access import Registry
 from regwrap.tools.credentials import UnsureError
-from regwrap.tools.imageproxy import ImageProxies
 from regwrap.tools.skopeo import Remote
 from regwrap.tools.transport import Body, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from regwrap.carry import RegistryCarrier
+    from regwrap.plan import Copy
+    from regwrap.tools.access import Registry
+    from regwrap.tools.imageproxy import ImageProxies
 
 _BLOCK: Final = 256 * 1024
 _HINTS: Final = (

@@ -4,35 +4,40 @@ On a terminal one live line shows the whole; elsewhere (a CI log) plain lines co
 return. Lines are written whole, under one lock.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
-from regwrap.convert.export import ExportReport
-from regwrap.convert.take import ImportReport
-from regwrap.deploy import DeployReport
-from regwrap.doctor import DoctorReport
-from regwrap.errors import ToolError
-from regwrap.examine import Inspection, VerifyReport
 from regwrap.imagelist import ImageEntry
-from regwrap.lockfile import Change
 from regwrap.model import Digest, ImageRef, Platform
-from regwrap.pipeline.bake import BakeReport
-from regwrap.pipeline.lock import LockCheck, LockReport
-from regwrap.pipeline.package import PackageReport, Strategy
-from regwrap.pipeline.release import ReleaseReport
 from regwrap.plan import Copy, Moved, Plan, Skip, Unseen
-from regwrap.storage.sweep import GcReport
 from regwrap.sync import Copied, Failed, SyncReport
 from regwrap.terminal import Folds, Reader, closing, columns, opening, red
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from regwrap.convert.export import ExportReport
+    from regwrap.convert.take import ImportReport
+    from regwrap.deploy import DeployReport
+    from regwrap.doctor import DoctorReport
+    from regwrap.errors import ToolError
+    from regwrap.examine import Inspection, VerifyReport
+    from regwrap.lockfile import Change
+    from regwrap.pipeline.bake import BakeReport
+    from regwrap.pipeline.lock import LockCheck, LockReport
+    from regwrap.pipeline.package import PackageReport
+    from regwrap.pipeline.release import ReleaseReport
+    from regwrap.storage.sweep import GcReport
 
 _REDRAW_SECONDS: Final = 0.2
 _PLAIN_SECONDS: Final = 15.0
@@ -69,7 +74,7 @@ class Progress:
         self._stop = threading.Event()
 
     @contextmanager
-    def shown(self) -> Iterator["Progress"]:
+    def shown(self) -> Iterator[Progress]:
         """Show progress for the length of the block."""
         thread = threading.Thread(target=self._redraw, name="progress", daemon=True)
         if not self.quiet:
@@ -256,7 +261,7 @@ def failures_text(report: SyncReport) -> str:
 
 def package_text(report: PackageReport) -> str:
     total = f"{report.images} images, {report.blobs} blobs, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
-    if report.strategy is not Strategy.OVERLAY:
+    if not report.on_overlay:
         return f"{report.path}: {total}"
     reused = report.blob_bytes - report.brought_bytes
     return f"{report.path}: {total}; {human_bytes(reused)} from history, {human_bytes(report.brought_bytes)} brought"

@@ -3,6 +3,8 @@
 What a rule means changes from day to day, so only `regwrap lock` asks a registry for it; all else reads the lock.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -26,7 +28,7 @@ class Match:
     tag: str
 
     @classmethod
-    def parse(cls, text: str) -> "Match":
+    def parse(cls, text: str) -> Match:
         name, _, tag = text.rpartition(":") if ":" in text.rpartition("/")[2] else (text, "", "*")
         first, slash, rest = name.partition("/")
         is_named = bool(slash) and ("." in first or ":" in first or first == "localhost") and not _WILD.search(first)

@@ -4,6 +4,8 @@ A tag may begin with `v`, may leave out its last parts (v1.2 is 1.2.0) and may h
 prerelease (1.3.0-rc.1, and 16-alpine too) is in a range only where the range names one of the same three numbers.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from typing import Final

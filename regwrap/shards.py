@@ -3,13 +3,17 @@
 Rendezvous hashing: which shard an image is in depends on it alone, so that a list that grows moves nothing else.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from regwrap.imagelist import ImageEntry, ImageList
 from regwrap.model import ParseError
+
+if TYPE_CHECKING:
+    from regwrap.imagelist import ImageEntry, ImageList
 
 MAX_SHARDS: Final = 1000
 _SHARD: Final = re.compile(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})")
@@ -23,7 +27,7 @@ class Shard:
     count: int
 
     @classmethod
-    def parse(cls, text: str) -> "Shard":
+    def parse(cls, text: str) -> Shard:
         match = _SHARD.fullmatch(text)
         if match is None or int(match[1]) > int(match[2]) or int(match[2]) > MAX_SHARDS:
             raise ParseError(f"expected a shard such as 2/5, got {text[:60]!r}")

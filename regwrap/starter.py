@@ -1,5 +1,7 @@
 """The first configuration and the first list of a product, as texts with comments. Pure."""
 
+from __future__ import annotations
+
 import json
 from typing import Final
 

@@ -4,18 +4,23 @@ Two copies that miss the same blob do not run at the same time: the first brings
 are no barriers: what can start, starts, in the plan's order.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from regwrap.carry import Carrier
 from regwrap.errors import HostDownError, ImagesFailedError, IntegrityError, ToolError
-from regwrap.imagelist import ImageEntry
-from regwrap.model import Digest
-from regwrap.plan import Copy, Moved, Plan, Skip
-from regwrap.tools.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regwrap.carry import Carrier
+    from regwrap.imagelist import ImageEntry
+    from regwrap.model import Digest
+    from regwrap.plan import Copy, Moved, Plan, Skip
+    from regwrap.tools.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,15 @@
 `CI`, `NO_COLOR` and `TERM=dumb` are respected. All decisions are pure; the environment is passed in.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _ROOM: Final = 80  # columns, where a terminal does not say
 _CLEAR: Final = "\x1b[0K"

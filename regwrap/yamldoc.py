@@ -4,47 +4,23 @@ Files come from people and from other programs, so only what can't hurt is taken
 small file grows without end), no key twice. How large a file may be, its reader says.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import yaml
 
 from regwrap.errors import UsageError
+from regwrap.yamlnode import Mapping, Node, Scalar, Sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _STANDARD: Final = "tag:yaml.org,2002:"
 _SCALARS: Final = {"str", "int", "float", "bool", "null", "timestamp", "value"}
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scalar:
-    """A text as it was written: `1.10` stays that. None is YAML's null, or nothing at all."""
-
-    text: str | None
-    line: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sequence:
-    items: "tuple[Node, ...]"
-    line: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mapping:
-    """Its pairs in the order of the file; keys are texts, and none stands twice."""
-
-    pairs: "tuple[tuple[Scalar, Node], ...]"
-    line: int
-    column: int
-
-
-Node = Scalar | Sequence | Mapping
 
 
 def parse_value(text: str, name: str) -> object:

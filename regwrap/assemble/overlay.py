@@ -4,16 +4,21 @@ History is only read. The increment is a storage of its own in the upper directo
 mounted; its blobs may lie in history.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
 from contextlib import suppress
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import IntegrityError, UsageError
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from regwrap.tools.overlay import Hiding, Overlay, mark_opaque, run_in_overlay
-from regwrap.tools.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from regwrap.tools.runner import Runner
 
 _SKELETON: Final = ("", "docker", "docker/registry", layout.V2, f"{layout.V2}/blobs", layout.BLOBS, layout.REPOSITORIES)
 _WAY_OUT: Final = "mount the storage as a whole in one place, or use --strategy select"

@@ -4,18 +4,17 @@ What is proved are the bytes that were written: threads hash each blob in the ou
 it, so a rotten archive and a tar that went wrong are found alike. The target appears by rename, complete and synced.
 """
 
+from __future__ import annotations
+
 import ctypes
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from regwrap.assemble.select import Selection
 from regwrap.bundle.contents import (
     BUNDLE_JSON,
     BundleContents,
@@ -28,8 +27,14 @@ from regwrap.bundle.read import Located, hash_range, opened_bundle
 from regwrap.bundle.write import link_bytes
 from regwrap.errors import BrokenBlobError, ToolError, UsageError
 from regwrap.model import Descriptor
-from regwrap.tools.runner import Runner
 from regwrap.tools.tar import create_tar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from regwrap.assemble.select import Selection
+    from regwrap.tools.runner import Runner
 
 _POLL_SECONDS: Final = 0.01
 _FLUSH_BYTES: Final = 32 * 1024 * 1024

@@ -3,16 +3,22 @@
 Costs what the list costs, not what the archive holds.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from __future__ import annotations
 
-from regwrap.bundle.contents import BundleContents
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
 from regwrap.bundle.gather import Gathering
 from regwrap.closure import Closure, check_platform
 from regwrap.errors import BrokenBlobError, ImagesFailedError, IntegrityError, RegwrapError
-from regwrap.imagelist import ImageEntry
-from regwrap.model import Digest
-from regwrap.storage.store import Storage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.imagelist import ImageEntry
+    from regwrap.model import Digest
+    from regwrap.storage.store import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

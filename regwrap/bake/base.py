@@ -1,16 +1,20 @@
 """What a base image is, and where the registry's program is in it."""
 
+from __future__ import annotations
+
 import tarfile
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap import ocilayout
 from regwrap.bake.image import check_base, empty_config, parse_config
 from regwrap.errors import UsageError
 from regwrap.model import Descriptor, Index, Manifest, Platform, parse_manifest
 from regwrap.storage.store import regular_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Debian's package, and the images registry:2 and registry:3
 _PROGRAMS: Final = ("usr/bin/docker-registry", "bin/registry", "usr/bin/registry", "usr/local/bin/registry")

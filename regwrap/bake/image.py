@@ -3,13 +3,17 @@
 These are the only manifests that regwrap writes, and nothing in them depends on time, machine or environment.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from regwrap.bake.layer import Layer
 from regwrap.errors import IntegrityError, UsageError
 from regwrap.model import OCI_MANIFEST, Descriptor, Digest, Manifest, Platform
+
+if TYPE_CHECKING:
+    from regwrap.bake.layer import Layer
 
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
 CREATED: Final = "1970-01-01T00:00:00Z"

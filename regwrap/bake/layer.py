@@ -4,16 +4,17 @@ umoci can't write it: `raw add-layer` compresses always, and `insert` leaves out
 refuses. What is hashed, the layer and each blob in it, is read back from the file.
 """
 
+from __future__ import annotations
+
 import errno
 import gzip
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import BLOCK, Member, padded
 from regwrap.bundle.read import HASH_THREADS, Located, hash_range
@@ -21,6 +22,9 @@ from regwrap.bundle.write import directory_header, header_of
 from regwrap.model import Digest
 from regwrap.stock.stock import Stock, damaged
 from regwrap.storage.store import hash_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NO_COPY: Final = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _LEVEL: Final = 6

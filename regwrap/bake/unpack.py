@@ -5,13 +5,13 @@ shapes of path are taken, each under a name made here, and a blob only with the 
 revisions are left behind. Deletions by later layers need no care: a blob is what its digest says.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from regwrap import ocilayout
 from regwrap.bake.base import read_base
@@ -19,6 +19,10 @@ from regwrap.errors import IntegrityError, UsageError
 from regwrap.model import Descriptor, Digest, Platform, is_repository
 from regwrap.storage import layout
 from regwrap.storage.store import hash_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 _BLOB: Final = re.compile(rf"(?:.*/)?{layout.BLOBS}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/data")
 _LINK: Final = re.compile(rf"(?:.*/)?{layout.REPOSITORIES}/(.+)/_layers/sha256/([0-9a-f]{{64}})/link")

@@ -4,15 +4,19 @@ Everything in a bundle is a function of this one file, so a reader knows each me
 get the same bytes. The file has one canonical form: parsed and written again it has the same bytes, or it is refused.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import IntegrityError
 from regwrap.model import Digest, ParseError, Platform, is_repository, is_tag
 from regwrap.storage import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORMAT: Final = 1
 BUNDLE_JSON: Final = "bundle.json"
@@ -61,7 +65,7 @@ class BundleContents:
         return sum(size for _digest, size in self.blobs)
 
     @cached_property
-    def members(self) -> tuple["Member", ...]:
+    def members(self) -> tuple[Member, ...]:
         """Every member after bundle.json, in order: blobs by digest, links of layers and revisions, tags last.
 
         Even a plain `tar x` that is interrupted then leaves no tag that points to nothing.

@@ -1,11 +1,17 @@
 """From images as they are found, one after the other, to what bundle.json says of them all. Pure."""
 
-from collections.abc import Callable, Iterable
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from regwrap.bundle.contents import BundleContents, BundleImage, BundleRepository, nameable
 from regwrap.closure import Closure, shipped_platforms
-from regwrap.model import Descriptor, Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from regwrap.model import Descriptor, Digest
 
 
 @dataclass(slots=True)

@@ -5,14 +5,14 @@ GNU tar and Python's tarfile call a cut or zeroed archive fine, so this reader t
 file and nothing may follow. Nothing is ever extracted under a name that the archive chose.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from regwrap.bundle.contents import (
     BLOCK,
@@ -31,6 +31,10 @@ from regwrap.bundle.write import header_of
 from regwrap.closure import Closure, closure_of, shipped_platforms
 from regwrap.errors import IntegrityError, RegwrapError, UsageError
 from regwrap.model import MAX_MANIFEST_BYTES, Digest, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
 T = TypeVar("T")
 

@@ -5,6 +5,8 @@ The reader compares each header with them, so a bundle has one form. Blobs are t
 writing all the blobs.
 """
 
+from __future__ import annotations
+
 from typing import Final
 
 from regwrap.bundle.contents import BLOCK, SHORT_NAME, Member, padded

@@ -3,6 +3,8 @@
 A test runs every example, in this order, in one directory: each may use what those before it have made.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Final
 
@@ -100,7 +102,7 @@ COMMANDS: Final = (
     Entry(
         name="doctor",
         group=_START,
-        function="reports.doctor",
+        function="doctor.doctor",
         summary="Say which commands work here, and what the others lack.",
         more="Exit code 3 if one can't be done. Overlays need privileges, and everything can be done without them:"
         " where only they are missing, it is 0.",
@@ -112,7 +114,7 @@ COMMANDS: Final = (
     Entry(
         name="sync",
         group=_PACK,
-        function="images.sync",
+        function="sync.sync",
         summary="Bring the listed images into the archive.",
         more="What is there already is not sent again.",
         examples=(
@@ -126,7 +128,7 @@ COMMANDS: Final = (
     Entry(
         name="lock",
         group=_PACK,
-        function="images.lock",
+        function="lock.lock",
         summary="Write down what each image is now, by digest.",
         more="And what the rules of the configuration mean today.\n\n"
         "The lock is a list too, one line an image, made for git diff.",
@@ -138,7 +140,7 @@ COMMANDS: Final = (
     Entry(
         name="package",
         group=_PACK,
-        function="images.package",
+        function="package.package",
         summary="Write one bundle with exactly the listed images.",
         more="From a storage that is only read.",
         examples=(
@@ -155,7 +157,7 @@ COMMANDS: Final = (
     Entry(
         name="release",
         group=_PACK,
-        function="images.release",
+        function="release.release",
         summary="Sync, package and verify.",
         more="Writes FILE, FILE.sha256 and the facts of the run beside it.",
         examples=(
@@ -169,7 +171,7 @@ COMMANDS: Final = (
     Entry(
         name="workspace",
         group=_PACK,
-        function="images.workspace",
+        function="workspace.workspace",
         summary="Serve the listed images on top of a storage that is only read.",
         more="Until Ctrl-C, or while COMMAND runs.\n\n"
         "A registry on loopback takes pushes too; blobs of the history are there already for the listed repositories."
@@ -190,7 +192,7 @@ COMMANDS: Final = (
     Entry(
         name="deploy",
         group=_INSTALL,
-        function="bundles.deploy",
+        function="deploy.deploy",
         summary="Merge a bundle into a registry's storage.",
         more="All is checked first; blobs go in first, tags last.",
         examples=(
@@ -201,7 +203,7 @@ COMMANDS: Final = (
     Entry(
         name="push",
         group=_INSTALL,
-        function="bundles.push",
+        function="push.push",
         summary="Push a bundle into any registry, straight from the tar.",
         more="What is there already is not sent again.",
         examples=(
@@ -215,7 +217,7 @@ COMMANDS: Final = (
     Entry(
         name="serve",
         group=_INSTALL,
-        function="bundles.serve",
+        function="serve.serve",
         summary="Serve a bundle as a read-only registry, in place, until Ctrl-C.",
         more="Prints its URL when it is ready.\n\n"
         "docker and skopeo pull from it; nothing is unpacked or copied. GET /v2/ says whether it is there.",
@@ -277,7 +279,7 @@ COMMANDS: Final = (
     Entry(
         name="bake",
         group=_CONVERT,
-        function="storages.bake",
+        function="bake.bake",
         summary="Make a registry image that has the images inside.",
         more="No daemon, no root; the same input gives the same digest.",
         examples=(
@@ -294,7 +296,7 @@ COMMANDS: Final = (
     Entry(
         name="export",
         group=_CONVERT,
-        function="storages.export",
+        function="convert.export",
         summary="Write all images as directories that skopeo reads.",
         more="Every byte and digest stays as it is.",
         examples=(
@@ -305,7 +307,7 @@ COMMANDS: Final = (
     Entry(
         name="import",
         group=_CONVERT,
-        function="storages.import_",
+        function="convert.import_",
         summary="Bring such directories, or an OCI layout, into a storage.",
         more="All is hashed; blobs go in first, tags last.",
         examples=(
@@ -316,7 +318,7 @@ COMMANDS: Final = (
     Entry(
         name="gc",
         group=_TIDY,
-        function="storages.gc",
+        function="gc.gc",
         summary="Remove from a storage what no kept image needs.",
         more="Without --keep and --keep-last every tag is kept.",
         examples=(

@@ -1,5 +1,7 @@
 """The manual page regwrap(1), from the same texts as the help: `python -m regwrap.cli.manpage` writes it to stdout."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Iterable, Iterator

@@ -4,6 +4,8 @@ Only here are errors turned into text: a RegwrapError has an exit code of its ow
 interruption is one line, and anything else is a bug with its traceback.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import signal

@@ -1,18 +1,14 @@
-"""Commands on reports of runs, and on the machine: report show, report merge, doctor."""
+"""Commands on reports of runs: report show, report merge."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from regwrap import report
-from regwrap.cli.options import ArchiveOption, ConfigOption, HtmlOption, JsonOption, JunitOption
-from regwrap.cli.outcome import show, write_page, write_record
-from regwrap.cli.session import load, opened_session
-from regwrap.doctor import DoctorPlaces, examine_machine
+from regwrap.cli.options import HtmlOption, JunitOption
+from regwrap.cli.outcome import write_page
+from regwrap.cli.records import write_record
 from regwrap.errors import ExitCode, UsageError
-from regwrap.outside import look_outside
-from regwrap.page.run import run_page
 from regwrap.record.run import FAILED, merge, parse_record
 from regwrap.record.text import record_text
 
@@ -23,6 +19,8 @@ def show_report(
 ) -> None:
     record = parse_record(_bytes_in(file), f"{file}")
     if html:
+        from regwrap.page.run import run_page  # noqa: PLC0415  pages are asked for now and then
+
         write_page(html, file, run_page(record))
     typer.echo(record_text(record))
     if record.having(FAILED):
@@ -46,18 +44,3 @@ def _bytes_in(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} can't be read: {error.strerror}") from error
-
-
-def doctor(archive: ArchiveOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    settings = load(config, None, archive)
-    with opened_session(quiet=True) as session:
-        places = DoctorPlaces(
-            archive=settings.archive.storage,
-            uppers=(settings.scratch,) if settings.scratch else (Path.cwd(), session.scratch.parent),
-            scratch=session.scratch,
-        )
-        outside = look_outside(settings.environment, settings.default_authfile, home=Path.home(), etc=Path("/etc"))
-        result = examine_machine(session.runner, places, outside)
-    show(result, report.doctor_text(result), json=json)
-    if not result.ok:
-        raise typer.Exit(ExitCode.TOOL)

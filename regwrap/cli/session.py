@@ -1,5 +1,7 @@
 """What a command has at hand: the configuration, its list, the programs, a private directory, the story on stderr."""
 
+from __future__ import annotations
+
 import os
 import sys
 import threading
@@ -16,8 +18,8 @@ from regwrap.imagelist import ImageList, Rewrite, read_images
 from regwrap.lockfile import lock_path
 from regwrap.model import ParseError
 from regwrap.pipeline.job import Job, Listener
-from regwrap.pipeline.lock import Wanted, read_locked, refuse_rules
 from regwrap.pipeline.scratch import scratch_directory
+from regwrap.pipeline.wanted import Wanted, read_locked, refuse_rules
 from regwrap.terminal import reader_of
 from regwrap.tools.access import Place
 from regwrap.tools.runner import Runner, ShExecutor

@@ -4,18 +4,24 @@ The tree is built aside on the same file system, every byte hashed on the way, a
 export share equal blobs by hard links among themselves, never with the source.
 """
 
+from __future__ import annotations
+
 import os
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.convert.tree import Form, TreeFile, tree_files
 from regwrap.errors import ToolError, UsageError
-from regwrap.model import Digest
 from regwrap.stock.stock import Stock, damaged, in_threads
 from regwrap.storage.commit import sync_file_system
 from regwrap.storage.store import hash_file, regular_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regwrap.model import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,11 @@
 As `deploy` does it with a bundle: all is looked at first, every byte is hashed, blobs go in first and tags last.
 """
 
+from __future__ import annotations
+
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.errors import UsageError
 from regwrap.merge import additions, check_place, check_space, prepare_root, refuse_moves, tag_changes
@@ -16,6 +17,10 @@ from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles, commit
 from regwrap.storage.lock import OWN_DIR, locked_storage
 from regwrap.storage.store import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

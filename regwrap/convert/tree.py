@@ -4,17 +4,23 @@
 images of a repository `app/v1` into the directory of the image `app:v1`. `oci` is one layout with all images.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from regwrap import ocilayout
-from regwrap.bundle.contents import BundleContents, BundleImage
 from regwrap.closure import Closure, Fetch, closure_of
 from regwrap.errors import IntegrityError
 from regwrap.model import Digest
 from regwrap.ocilayout import LayoutEntry
 from regwrap.stock.found import MANIFEST, VERSION, VERSION_BYTES, child_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.bundle.contents import BundleContents, BundleImage
 
 
 class Form(StrEnum):

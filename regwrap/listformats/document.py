@@ -1,22 +1,23 @@
 """Recognise a list in another tool's format by what the file holds, never by its name, and read it."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from regwrap import yamldoc
+from regwrap import yamlnode
 from regwrap.errors import UsageError
 from regwrap.listformats import readers
+from regwrap.listformats.form import UTF8_BOM, first_line
 from regwrap.listformats.found import EnoughError, Found, ListedImage, is_null, scalar_of, shown
-from regwrap.yamldoc import Node, Scalar
+from regwrap.yamldoc import parse_documents
+from regwrap.yamlnode import Node, Scalar
 
 MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 
 _HINT: Final = "docs/images-list.md says what is read of each format; in a plain list each line is an image"
-_UTF8_BOM: Final = b"\xef\xbb\xbf"
-# No image begins so: none has a colon at its end, a quote or a brace. `[` may be an IPv6 address.
-_START: Final = re.compile(rb"""\S+:(?:\s|$)|[{"']|\[\s*(?:[\["'{\]]|$)|---(?:\s|$)|%YAML""")
 _HAULER_KINDS: Final = ("Images", "Charts", "Files")
 
 
@@ -30,16 +31,6 @@ class Document:
     hint: str = _HINT
 
 
-def is_document(data: bytes) -> bool:
-    """Whether the first line that says something can't be a plain list's, but is YAML's or JSON's."""
-    return _START.match(_first_line(data)) is not None
-
-
-def _first_line(data: bytes) -> bytes:
-    lines = (match[0].strip(b" \t\r") for match in re.finditer(rb"[^\n]+", data.removeprefix(_UTF8_BOM)))
-    return next((line for line in lines if line and not line.startswith(b"#")), b"")
-
-
 def read_document(data: bytes, name: str) -> Document:
     """The images of a document. Raises UsageError where it is none, or in no known format."""
     if len(data) > MAX_DOCUMENT_BYTES:
@@ -47,7 +38,7 @@ def read_document(data: bytes, name: str) -> Document:
             f"{name}: larger than {MAX_DOCUMENT_BYTES // 1024} KiB; lists in YAML or JSON are not", hint=_HINT
         )
     try:
-        documents = yamldoc.parse_documents(_decoded(data, name), name)
+        documents = parse_documents(_decoded(data, name), name)
     except UsageError as error:
         raise UsageError(error.message, hint=_HINT) from error
     roots = tuple(root for root in documents if not is_null(root))  # behind a last `---` is nothing
@@ -66,7 +57,7 @@ def read_document(data: bytes, name: str) -> Document:
 
 
 def _decoded(data: bytes, name: str) -> str:
-    data = data.removeprefix(_UTF8_BOM)
+    data = data.removeprefix(UTF8_BOM)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -74,7 +65,7 @@ def _decoded(data: bytes, name: str) -> str:
         where = f"{name}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
         raise UsageError(f"{where}: the byte 0x{data[error.start]:02x} is not UTF-8") from error
     # JSON may be indented with tabs, YAML not; within its texts it has none.
-    return text.replace("\t", " ") if _first_line(data)[:1] in {b"{", b"["} else text
+    return text.replace("\t", " ") if first_line(data)[:1] in {b"{", b"["} else text
 
 
 _Read = Callable[[Found, Node], None]
@@ -87,16 +78,16 @@ def _recognised(roots: tuple[Node, ...], name: str) -> tuple[str, _Read]:
     if len(roots) > 1:
         where = f"{name}:{roots[1].line}:{roots[1].column}"
         raise UsageError(f"{where}: a second document; only hauler's lists have more than one", hint=_HINT)
-    pairs = roots[0].pairs if roots and isinstance(roots[0], yamldoc.Mapping) else ()
+    pairs = roots[0].pairs if roots and isinstance(roots[0], yamlnode.Mapping) else ()
     keys = {key.text: value for key, value in pairs}
     images = keys.get("images")
     if "sync" in keys:
         return "regsync", readers.read_regsync
-    if isinstance(images, yamldoc.Mapping) and keys.keys() <= {"auth", "images"}:
+    if isinstance(images, yamlnode.Mapping) and keys.keys() <= {"auth", "images"}:
         return "image-syncer", readers.read_syncer_config
     if any(_has_images(value) for value in keys.values()):
         return "skopeo sync", readers.read_skopeo
-    if any(re.search("[:/]", key or "") and not isinstance(value, yamldoc.Mapping) for key, value in keys.items()):
+    if any(re.search("[:/]", key or "") and not isinstance(value, yamlnode.Mapping) for key, value in keys.items()):
         return "image-syncer", readers.read_syncer
     known = "skopeo sync, image-syncer, regsync, hauler and Carvel's ImagesLock"
     line = roots[0].line if roots else 1
@@ -116,6 +107,6 @@ def _by_kind(roots: tuple[Node, ...], kinds: list[Scalar | None], name: str) -> 
 
 
 def _has_images(node: Node) -> bool:
-    return isinstance(node, yamldoc.Mapping) and any(
+    return isinstance(node, yamlnode.Mapping) and any(
         f"{key.text}".startswith("images") for key, scalar_of in node.pairs
     )

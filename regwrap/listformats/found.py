@@ -3,18 +3,23 @@
 A key is read, noted, refused, or unknown, which is refused as well: nothing of a document is dropped in silence.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from regwrap import yamldoc
+from regwrap import yamlnode
 from regwrap.errors import UsageError
-from regwrap.model import Digest, ImageRef, ParseError, Platform
-from regwrap.yamldoc import Node, Scalar, Sequence
+from regwrap.listformats.form import untagged_tag
+from regwrap.model import ImageRef, ParseError, Platform
+from regwrap.yamlnode import Node, Scalar, Sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 MAX_IMAGES: Final = 100_000
 MAX_PROBLEMS: Final = 100
@@ -124,16 +129,11 @@ class Found:
         return rule.verdict is Verdict.READ and not is_null(value)
 
 
-def untagged_tag(digest: Digest) -> str:
-    """Not `sha256-…` alone: that is where registries look for an image's signatures."""
-    return f"sha256-{digest.hex}.untagged"
-
-
 # --- values
 
 
 def pairs_of(node: Node, path: str) -> tuple[tuple[Scalar, Node], ...]:
-    if isinstance(node, yamldoc.Mapping):
+    if isinstance(node, yamlnode.Mapping):
         return node.pairs
     raise BadValueError(node, f"{quoted(path)}: expected a mapping (key: value), got {_kind(node)}")
 
@@ -185,7 +185,7 @@ def platforms_of(node: Node | None, path: str) -> tuple[Platform, ...]:
 
 
 def scalar_of(node: Node, key: str) -> Scalar | None:
-    pairs = node.pairs if isinstance(node, yamldoc.Mapping) else ()
+    pairs = node.pairs if isinstance(node, yamlnode.Mapping) else ()
     return next((value for name, value in pairs if name.text == key and isinstance(value, Scalar)), None)
 
 
@@ -199,7 +199,7 @@ def says_nothing(node: Node) -> bool:
             return (text or "").lower() in {"", "false"}
         case Sequence(items=items):
             return not items
-        case yamldoc.Mapping(pairs=pairs):
+        case yamlnode.Mapping(pairs=pairs):
             return not pairs
 
 
@@ -210,7 +210,7 @@ def _kind(node: Node) -> str:
             return "a text" if text else "nothing"
         case Sequence():
             return "a list"
-        case yamldoc.Mapping():
+        case yamlnode.Mapping():
             return "a mapping"
 
 

@@ -4,15 +4,20 @@ An image is looked for by how it is written, not by the kind of the document: so
 be, is read alike. What looks like an image and can't be read is told, never dropped in silence.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from __future__ import annotations
 
-from regwrap import yamldoc
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from regwrap import yamlnode
 from regwrap.errors import UsageError
 from regwrap.listformats.found import BadValueError, quoted, reference_of
 from regwrap.model import Digest, ImageRef, ParseError
-from regwrap.yamldoc import Node, Scalar, Sequence
+from regwrap.yamldoc import parse_documents
+from regwrap.yamlnode import Node, Scalar, Sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 MAX_MANIFEST_BYTES: Final = 16 * 1024 * 1024
 _HINT: Final = "helm template and kustomize build write plain YAML; yq 'explode(.)' writes aliases out"
@@ -51,7 +56,7 @@ def _documents(name: str, data: bytes) -> tuple[Node, ...]:
     if len(data) > MAX_MANIFEST_BYTES:
         raise UsageError(f"{name}: larger than {MAX_MANIFEST_BYTES // 1024**2} MiB", hint="give it in parts")
     try:
-        return yamldoc.parse_documents(data.decode("utf-8-sig"), name)
+        return parse_documents(data.decode("utf-8-sig"), name)
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: not UTF-8 (byte {error.start + 1})", hint=_HINT) from error
     except UsageError as error:
@@ -73,14 +78,14 @@ def _mentions(node: Node) -> Iterator[_Mention]:
         match pending.pop():
             case Sequence(items=items):
                 pending += reversed(items)
-            case yamldoc.Mapping() as mapping:
+            case yamlnode.Mapping() as mapping:
                 yield from _named_in(mapping)
                 pending += reversed(_children(mapping))
             case _:
                 pass
 
 
-def _children(mapping: yamldoc.Mapping) -> list[Node]:
+def _children(mapping: yamlnode.Mapping) -> list[Node]:
     texts = _texts(mapping)
     is_resource = "kind" in texts and "apiVersion" in texts
     if is_resource and texts["kind"].text == _SCHEMAS:
@@ -88,7 +93,7 @@ def _children(mapping: yamldoc.Mapping) -> list[Node]:
     return [value for key, value in mapping.pairs if not (is_resource and key.text in _NOT_WANTED)]
 
 
-def _named_in(mapping: yamldoc.Mapping) -> Iterator[_Mention]:
+def _named_in(mapping: yamlnode.Mapping) -> Iterator[_Mention]:
     texts = _texts(mapping)
     for key, value in mapping.pairs:
         name = f"{key.text}"
@@ -96,13 +101,13 @@ def _named_in(mapping: yamldoc.Mapping) -> Iterator[_Mention]:
             text = value.text or ""
             if name == "image" or (name.endswith("Image") and _is_reference(text)):
                 yield _Mention(name, value, text)
-        elif name == "image" and isinstance(value, yamldoc.Mapping):
+        elif name == "image" and isinstance(value, yamlnode.Mapping):
             yield from _mapped(value)
     if "repository" in texts and texts.keys() & _WITH_REPOSITORY:
         yield _Mention("repository", texts["repository"], _joined({key: texts[key].text or "" for key in texts}))
 
 
-def _mapped(value: yamldoc.Mapping) -> Iterator[_Mention]:
+def _mapped(value: yamlnode.Mapping) -> Iterator[_Mention]:
     texts = _texts(value)
     if "reference" in texts:  # a volume of a Pod that is an image
         yield _Mention("image.reference", texts["reference"], texts["reference"].text or "")
@@ -134,7 +139,7 @@ def _image_of(mention: _Mention) -> ImageRef:
     return image if image.tag or image.digest else replace(image, tag="latest")
 
 
-def _texts(mapping: yamldoc.Mapping) -> dict[str, Scalar]:
+def _texts(mapping: yamlnode.Mapping) -> dict[str, Scalar]:
     return {f"{key.text}": value for key, value in mapping.pairs if isinstance(value, Scalar)}
 
 

@@ -1,10 +1,11 @@
 """The formats: which keys mean what, and how images are read from them. Pure; problems and notes go to Found."""
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Final
+from __future__ import annotations
 
-from regwrap import yamldoc
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from regwrap import yamlnode
 from regwrap.listformats.found import (
     BadValueError,
     Found,
@@ -23,7 +24,10 @@ from regwrap.listformats.found import (
     text_of,
 )
 from regwrap.model import ImageRef, is_tag
-from regwrap.yamldoc import Node, Scalar, Sequence
+from regwrap.yamlnode import Node, Scalar, Sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # --- what becomes of the keys of each format
 
@@ -237,7 +241,7 @@ def _hauler_annotations(found: Found, metadata: Node | None) -> dict[str, Node]:
     if annotations is None:
         return {}
     own = tuple(pair for pair in pairs_of(annotations, "annotations") if f"{pair[0].text}".startswith("hauler.dev/"))
-    mapping = yamldoc.Mapping(pairs=own, line=annotations.line, column=annotations.column)
+    mapping = yamlnode.Mapping(pairs=own, line=annotations.line, column=annotations.column)
     fields = found.fields(mapping, "", _HAULER_ANNOTATIONS)
     return {key.removeprefix("hauler.dev/"): value for key, value in fields.items()}
 
@@ -264,7 +268,7 @@ def _pass_over(found: Found, root: Node, kind: Scalar) -> None:
 
 
 def _keys_below(node: Node) -> Iterator[tuple[Scalar, Node]]:
-    pairs = node.pairs if isinstance(node, yamldoc.Mapping) else ()
+    pairs = node.pairs if isinstance(node, yamlnode.Mapping) else ()
     yield from pairs
     items = node.items if isinstance(node, Sequence) else tuple(value for _key, value in pairs)
     for item in items:

@@ -1,14 +1,18 @@
 """Which bytes are needed by which images: each blob once, as areas and as tables. Pure."""
 
+from __future__ import annotations
+
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.page.html import Markup, joined, tag
 from regwrap.page.parts import Cell, digest_cell, figure, legend, name_cell, number_cell, short_name, size_cell, titled
 from regwrap.page.treemap import Box, squarified
 from regwrap.report import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _TILES: Final = 150
 _PLACES: Final = 40

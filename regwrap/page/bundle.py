@@ -1,9 +1,9 @@
 """The page of a bundle: what is in it, how large, and what is shared. Pure."""
 
-from collections.abc import Iterator
-from typing import Final
+from __future__ import annotations
 
-from regwrap.examine import Inspection
+from typing import TYPE_CHECKING, Final
+
 from regwrap.page.blobs import largest_blobs, pieces_of, shared_map
 from regwrap.page.html import Markup, document, joined, tag
 from regwrap.page.parts import (
@@ -20,6 +20,11 @@ from regwrap.page.parts import (
     titled,
 )
 from regwrap.report import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.examine import Inspection
 
 _TOP: Final = 12
 _ROWS: Final = 2000

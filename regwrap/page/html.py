@@ -1,10 +1,14 @@
 """HTML as values: what is not Markup is text, and text is always escaped, since names come from others."""
 
+from __future__ import annotations
+
 import html
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _LONGEST: Final = 2000
 # No script, no request, no form, whatever a name may hold; the empty icon keeps a browser from asking for one.

@@ -1,11 +1,16 @@
 """What pages are made of: tiles with figures, bars of parts, tables, legends. Pure."""
 
-from collections.abc import Iterable, Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from regwrap import __version__
 from regwrap.page.html import Content, Markup, joined, tag
 from regwrap.report import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True)

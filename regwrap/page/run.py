@@ -1,7 +1,8 @@
 """The page of a run: what failed first, then what travelled, when, and which bytes are shared. Pure."""
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
 
 from regwrap.page.blobs import largest_blobs, pieces_of, shared_map
 from regwrap.page.html import Content, Markup, document, joined, tag
@@ -23,6 +24,9 @@ from regwrap.page.parts import (
 from regwrap.page.timeline import timeline
 from regwrap.record.run import FAILED, ImageRecord, RunRecord
 from regwrap.report import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _TOP: Final = 12
 _FAILURES: Final = 200

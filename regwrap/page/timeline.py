@@ -1,14 +1,18 @@
 """What each worker did when: a lane a worker, a bar an image. Pure."""
 
+from __future__ import annotations
+
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.page.html import Markup, joined, tag
 from regwrap.page.parts import figure, legend, share, short_name
 from regwrap.record.run import COPIED, FAILED, MOVED, ImageRecord, RunRecord
 from regwrap.report import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _BARS: Final = 2500
 _LANES: Final = 64

@@ -1,7 +1,12 @@
 """Areas in proportion to sizes, as square as can be (Bruls, Huizing, van Wijk: Squarified Treemaps). Pure."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 The same stock and base give the same digest: every file is written with fixed times, by one writer.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -10,7 +12,7 @@ import re
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap import ocilayout
 from regwrap.bake.base import BaseImage, empty_base, read_base, registry_program
@@ -29,13 +31,15 @@ from regwrap.model import (
     parse_manifest,
 )  # fmt: skip
 from regwrap.pipeline.ends import Ends
-from regwrap.pipeline.job import Job
 from regwrap.pipeline.scratch import overlay_directory
 from regwrap.stock.opened import opened_history, opened_stock
-from regwrap.stock.stock import Stock
 from regwrap.storage.commit import sync_file_system
 from regwrap.tools.skopeo import Remote
 from regwrap.tools.umoci import RunConfig, Umoci
+
+if TYPE_CHECKING:
+    from regwrap.pipeline.job import Job
+    from regwrap.stock.stock import Stock
 
 CONFIG_PATH: Final = "/etc/regwrap/registry.yml"
 PORT: Final = 5000

@@ -1,22 +1,27 @@
 """Bring a list's images to one place: look at both ends, plan, carry. `sync` is that, and so is an overlay's upper."""
 
+from __future__ import annotations
+
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from regwrap.errors import UsageError
-from regwrap.imagelist import ImageList
 from regwrap.observe import End, Observer, StorageEnd, tag_moved
 from regwrap.pipeline.carriers import Target, check_way, make_carrier
 from regwrap.pipeline.ends import Ends
-from regwrap.pipeline.job import Job
 from regwrap.pipeline.referrers import with_referrers
 from regwrap.plan import Moved, Plan, choose_way, make_plan
 from regwrap.storage.lock import mark_own
 from regwrap.storage.store import SoundBlobs
 from regwrap.sync import Copied, SyncReport, run_plan
+
+if TYPE_CHECKING:
+    from regwrap.imagelist import ImageList
+    from regwrap.pipeline.job import Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

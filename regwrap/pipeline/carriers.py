@@ -1,24 +1,30 @@
 """Which Carrier brings a plan to its end: by the kind of end, and by the engine."""
 
+from __future__ import annotations
+
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.batch import BatchCarrier, make_batches
 from regwrap.carry import Carrier, RegistryCarrier, StorageCarrier
 from regwrap.errors import ToolError, UsageError
 from regwrap.fetch import Fetcher, LayoutFetcher, Stage, StreamFetcher
 from regwrap.observe import RegistryEnd, StorageEnd
-from regwrap.pipeline.ends import Ends
 from regwrap.plan import Engine, Plan, Way
 from regwrap.publish import EndsOrigin, PushCarrier, Whereabouts
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_increment
 from regwrap.storage.lock import OWN_DIR
 from regwrap.storage.store import SoundBlobs
 from regwrap.tools.imageproxy import ImageProxies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from regwrap.pipeline.ends import Ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +34,7 @@ class Target:
     dest: RegistryEnd | StorageEnd
     ends: Ends
     descriptor: int | None = None
-    increment: "Increment | None" = None
+    increment: Increment | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,23 @@
 """Export and import: what a user names is opened and locked, the work is done, private directories go."""
 
+from __future__ import annotations
+
 from contextlib import ExitStack
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.convert.export import ExportOptions, ExportReport, export_images
 from regwrap.convert.take import ImportOptions, ImportReport, import_images
 from regwrap.convert.tree import Form
 from regwrap.model import DOCKER_LIST, DOCKER_MANIFEST
-from regwrap.pipeline.job import Job
 from regwrap.pipeline.scratch import overlay_directory
 from regwrap.stock.found import tree_stock
 from regwrap.stock.opened import opened_stock
 from regwrap.storage.store import real_root
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.pipeline.job import Job
 
 
 def export_stock(job: Job, source: Path, target: Path, *, form: Form, dry_run: bool) -> ExportReport:

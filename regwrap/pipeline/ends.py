@@ -1,21 +1,25 @@
 """The ends of a run as objects, each made once: a registry's connections are kept, a storage is served once."""
 
-from contextlib import ExitStack
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from regwrap.errors import UsageError
 from regwrap.imagelist import ImageEntry, ImageList, need_source
 from regwrap.observe import RegistryEnd, StorageEnd
-from regwrap.pipeline.job import Job
-from regwrap.serve.contents import StorageContents
-from regwrap.serve.server import ServeOptions, served_contents
 from regwrap.storage.store import Storage, real_root
 from regwrap.tools.access import Place, Registry
 from regwrap.tools.pressure import Gates
 from regwrap.tools.probe import Probe
 from regwrap.tools.skopeo import Skopeo
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from regwrap.pipeline.job import Job
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,6 +105,9 @@ class Ends:
         root = source.storage.root
         with self._lock:
             if root not in self._served:
+                from regwrap.serve.contents import StorageContents  # noqa: PLC0415  brings a server of HTTP
+                from regwrap.serve.server import ServeOptions, served_contents  # noqa: PLC0415
+
                 contents = StorageContents(storage=source.storage)
                 server = self.stack.enter_context(served_contents(contents, ServeOptions()))
                 self._served[root] = Registry(host=server.host, tls_verify=False, plain_http=True)

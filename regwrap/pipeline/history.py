@@ -1,30 +1,31 @@
 """A registry image as the history of a package: unpacked for as long as it is needed."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bake.base import read_base
 from regwrap.bake.unpack import unpack_history
 from regwrap.errors import ToolError
 from regwrap.model import LayoutRef, Platform
-from regwrap.pipeline.job import Job
 from regwrap.pipeline.scratch import overlay_directory, temporary_place
 from regwrap.tools.access import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.pipeline.job import Job
 
 _PLATFORM: Final = Platform("linux", "amd64")  # a storage is the same for all of them
 
 
 @contextmanager
-def history_in_place(job: Job, upper: Path | None) -> Iterator[Job]:
-    """The same job, its archive a storage on disk: an image's is unpacked in `upper`, or else where files go."""
-    image = job.archive.image
-    if image is None:
-        yield job
-        return
+def history_in_place(job: Job, image: LayoutRef, upper: Path | None) -> Iterator[Job]:
+    """The same job, its archive the image's storage on disk, unpacked in `upper`, or else where files go."""
     with overlay_directory((upper or temporary_place()).absolute(), job.scratch) as private:
         root = private / "history"
         _unpack(job, image, root)

@@ -1,16 +1,22 @@
 """What every step is given: programs, the two ends, limits, and who hears how it goes."""
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.plan import Engine
 from regwrap.storage.lock import locked_storage
-from regwrap.sync import Events
-from regwrap.tools.access import Place, Timeouts
-from regwrap.tools.retry import RetryPolicy
-from regwrap.tools.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from regwrap.sync import Events
+    from regwrap.tools.access import Place, Timeouts
+    from regwrap.tools.retry import RetryPolicy
+    from regwrap.tools.runner import Runner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

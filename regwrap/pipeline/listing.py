@@ -1,16 +1,20 @@
 """What a registry or a storage has, as images: the other way round, from an archive that is there to a list."""
 
+from __future__ import annotations
+
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import ImagesFailedError, UsageError
 from regwrap.model import ImageRef, is_repository, is_tag
-from regwrap.observe import RegistryEnd, StorageEnd
 from regwrap.pipeline.ends import Ends
-from regwrap.pipeline.job import Job
-from regwrap.tools.access import Place
+
+if TYPE_CHECKING:
+    from regwrap.observe import RegistryEnd, StorageEnd
+    from regwrap.pipeline.job import Job
+    from regwrap.tools.access import Place
 
 _MAX_NOTES: Final = 100
 

@@ -3,27 +3,32 @@
 The only place that asks a registry what a rule means: `sync` and `package` take the lock's word.
 """
 
-from collections.abc import Callable, Iterable
+from __future__ import annotations
+
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from regwrap.closure import check_platform, shipped_platforms
 from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
-from regwrap.imagelist import ImageEntry, ImageList, Rewrite, parse_images
-from regwrap.lockfile import Change, Lock, LockedImage, changes, is_lock_of, lock_text, locked_list, read_lock
+from regwrap.imagelist import ImageEntry, ImageList, parse_images
+from regwrap.lockfile import Change, Lock, LockedImage, changes, is_lock_of, lock_text, read_lock
 from regwrap.model import Digest, ParseError, Platform
 from regwrap.observe import End, RegistryEnd, StorageEnd, source_digest, whole_closure
 from regwrap.pipeline.beside import write_beside
 from regwrap.pipeline.ends import Ends
-from regwrap.pipeline.job import Job
 from regwrap.plan import Unseen
 from regwrap.rules import ImageRule, rule_line
-from regwrap.shards import Shard
 from regwrap.storage.store import Storage
 from regwrap.tools.credentials import UnsureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from regwrap.pipeline.job import Job
+    from regwrap.pipeline.wanted import Wanted
 
 T = TypeVar("T")
 
@@ -46,20 +51,6 @@ class LockCheck:
     images: int
     changes: tuple[Change, ...]
     failed: tuple[Unseen, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What is to be locked: a list, the rules of the configuration, and where images without a destination go; of all
-    that one `shard`."""
-
-    images: ImageList
-    rules: tuple[ImageRule, ...]
-    rewrite: Rewrite
-    shard: Shard | None = None
-
-    def has(self, entry: ImageEntry) -> bool:
-        return self.shard is None or self.shard.has(entry)
 
 
 def write_lock(job: Job, wanted: Wanted, path: Path) -> LockReport:
@@ -88,23 +79,6 @@ def check_lock(job: Job, wanted: Wanted, path: Path) -> LockCheck:
     known = Lock(name=old.name, images=tuple(image for image in old.images if image.dest not in skipped))
     seen = [item for item in found if not isinstance(item, Unseen)]
     return LockCheck(path=path, images=len(old.images), changes=changes(known, seen), failed=failed)
-
-
-def read_locked(wanted: Wanted, path: Path) -> ImageList:
-    """The list as its lock says. Raises UsageError where the lock is another list's."""
-    return locked_list(wanted.images, read_lock(path), lambda image: any(rule.fits(image) for rule in wanted.rules))
-
-
-def refuse_rules(wanted: Wanted) -> None:
-    """Without a lock a rule has no meaning; a list in which each line has a digest is one. Raises UsageError."""
-    entries = wanted.images.entries
-    is_lock = bool(entries) and all(entry.source.digest for entry in entries)
-    if wanted.rules and not is_lock:
-        texts = ", ".join(rule.match.text for rule in wanted.rules[:5])
-        raise UsageError(
-            f"the configuration has rules under images: ({texts}), which mean other images from day to day",
-            hint="regwrap lock writes down what they mean now; then use --locked, or the lock as the list",
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,22 +1,24 @@
 """Write a bundle: by selection from a storage, or from an overlay of it with what is not there yet."""
 
+from __future__ import annotations
+
 import tempfile
 import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.assemble.pack import PackOptions, pack_bundle
 from regwrap.assemble.select import Selection, select_images
 from regwrap.bundle.contents import tar_bytes
 from regwrap.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageError
 from regwrap.imagelist import ImageList, need_source
-from regwrap.pipeline.history import history_in_place
-from regwrap.pipeline.job import Job
-from regwrap.pipeline.referrers import with_referrers_there
 from regwrap.pipeline.scratch import temporary_place
-from regwrap.pipeline.workspace import WorkspaceOptions, overlay_workspace
 from regwrap.storage.store import Storage, real_root
+
+if TYPE_CHECKING:
+    from regwrap.pipeline.job import Job
 
 
 class Strategy(StrEnum):
@@ -52,10 +54,18 @@ class PackageReport:
     file_bytes: int
     seconds: float
 
+    @property
+    def on_overlay(self) -> bool:
+        return self.strategy is Strategy.OVERLAY
+
 
 def package_images(job: Job, images: ImageList, output: Path, options: PackageOptions) -> PackageReport:
     """Write the bundle with exactly the listed images. Raises ImagesFailedError, BrokenBlobError, ToolError."""
-    with history_in_place(job, options.upper) as placed:
+    if job.archive.image is None:
+        return _package_images(job, images, output, options)
+    from regwrap.pipeline.history import history_in_place  # noqa: PLC0415  images are seldom the history
+
+    with history_in_place(job, job.archive.image, options.upper) as placed:
         return _package_images(placed, images, output, options)
 
 
@@ -106,7 +116,10 @@ class _Packing:
         root.mkdir(parents=True, exist_ok=True)
         with self.job.locked(root, exclusive=False):
             storage, images = Storage(real_root(root)), self.images
-            images = with_referrers_there(storage, images) if self.options.referrers else images
+            if self.options.referrers:
+                from regwrap.pipeline.referrers import with_referrers_there  # noqa: PLC0415  knows registries too
+
+                images = with_referrers_there(storage, images)
             selection = select_images(storage, images.entries)
             return self._pack(selection, Strategy.SELECT, brought=0)
 
@@ -121,6 +134,11 @@ class _Packing:
             return self._by_overlay(hashed=True)
 
     def _by_overlay(self, *, hashed: bool) -> PackageReport:
+        from regwrap.pipeline.workspace import (  # noqa: PLC0415  selection needs nothing of registries
+            WorkspaceOptions,
+            overlay_workspace,
+        )
+
         options = WorkspaceOptions(
             places=(self.options.upper,) if self.options.upper else (self.output.parent, temporary_place()),
             hashed=hashed,

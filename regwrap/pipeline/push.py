@@ -1,24 +1,22 @@
 """Push a bundle, or a storage, into any registry: compared, carried. Nothing is unpacked."""
 
+from __future__ import annotations
+
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from regwrap.bundle.read import Bundle, hash_problems, opened_bundle, structure_problems
 from regwrap.carry import RegistryCarrier
 from regwrap.closure import closure_of, shipped_platforms
 from regwrap.errors import IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.examine import verify_storage
-from regwrap.imagelist import ImageEntry
-from regwrap.model import Digest, Platform
 from regwrap.observe import Observer, RegistryEnd, StorageEnd
 from regwrap.pipeline.bring import SyncResult
 from regwrap.pipeline.ends import Ends
-from regwrap.pipeline.job import Job, Listener
 from regwrap.plan import Observed, Unseen, make_plan
 from regwrap.publish import ContentsOrigin, Naming, PushCarrier, Whereabouts, entry_of, renamed
 from regwrap.serve.contents import BundleContents, Contents, StorageContents
@@ -28,6 +26,14 @@ from regwrap.sync import run_plan
 from regwrap.tools.access import Place, Registry
 from regwrap.tools.credentials import UnsureError
 from regwrap.tools.harbor import Harbor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from regwrap.imagelist import ImageEntry
+    from regwrap.model import Digest, Platform
+    from regwrap.pipeline.job import Job, Listener
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

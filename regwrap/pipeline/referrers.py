@@ -5,19 +5,25 @@ A registry without an API for referrers has them as tags (`sha256-HEX`, and cosi
 has the API, an index of what it lists is made, which gets the tag that registries without it look for.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from regwrap.closure import closure_of
 from regwrap.errors import RegwrapError
-from regwrap.imagelist import ImageEntry, ImageList
 from regwrap.model import OCI_INDEX, Digest, subject_of_tag
 from regwrap.observe import RegistryEnd, StorageEnd, source_digest
-from regwrap.pipeline.ends import Ends
-from regwrap.storage.store import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.imagelist import ImageEntry, ImageList
+    from regwrap.pipeline.ends import Ends
+    from regwrap.storage.store import Storage
 
 
 def with_referrers(ends: Ends, images: ImageList) -> ImageList:

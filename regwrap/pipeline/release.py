@@ -1,22 +1,28 @@
 """A release in one go: sync, package, verify, and what stands beside the bundle."""
 
+from __future__ import annotations
+
 import datetime
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap import __version__
 from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
 from regwrap.examine import VerifyReport, file_sha256, verify_bundle
-from regwrap.imagelist import ImageList
 from regwrap.pipeline.beside import write_beside
 from regwrap.pipeline.bring import sync_images
-from regwrap.pipeline.job import Job
 from regwrap.pipeline.package import PackageOptions, PackageReport, Strategy, checksum_path, facts_path, package_images
-from regwrap.sync import SyncReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regwrap.imagelist import ImageList
+    from regwrap.pipeline.job import Job
+    from regwrap.sync import SyncReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,20 +5,24 @@ whoever comes by removes the directory. Large ones lie where there is room for t
 them, so that the next run finds them wherever they are.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.errors import UsageError
 from regwrap.interruption import uninterrupted
 from regwrap.tools.overlay import remove_overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PREFIX: Final = "regwrap-"
 _LOCK: Final = ".regwrap-run"

@@ -1,12 +1,13 @@
 """An overlay workspace: history below, the listed images above, a registry on both merged, for as long as a block."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.assemble.overlay import (
     check_history,
@@ -17,18 +18,13 @@ from regwrap.assemble.overlay import (
     prepare_sides,
 )
 from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
-from regwrap.imagelist import ImageEntry, ImageList
-from regwrap.model import Digest
 from regwrap.observe import StorageEnd
 from regwrap.pipeline.bring import bring_images
 from regwrap.pipeline.carriers import Increment, Target
 from regwrap.pipeline.ends import Ends
-from regwrap.pipeline.job import Job
 from regwrap.pipeline.referrers import with_referrers
 from regwrap.pipeline.scratch import overlay_directory
 from regwrap.storage.store import Storage, real_root, regular_size
-from regwrap.sync import SyncReport
-from regwrap.tools.access import Registry
 from regwrap.tools.credentials import UnsureError
 from regwrap.tools.overlay import (
     Hiding,
@@ -44,7 +40,16 @@ from regwrap.tools.overlay import (
 )
 from regwrap.tools.probe import Probe
 from regwrap.tools.registry import why_it_does_not_answer
-from regwrap.tools.runner import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from regwrap.imagelist import ImageEntry, ImageList
+    from regwrap.model import Digest
+    from regwrap.pipeline.job import Job
+    from regwrap.sync import SyncReport
+    from regwrap.tools.access import Registry
+    from regwrap.tools.runner import Server
 
 _HISTORY: Final = "the history"
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108  shm_overview(7): a tmpfs on every Linux; what is made there is a private directory

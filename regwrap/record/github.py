@@ -1,15 +1,19 @@
 """A record in the words of GitHub Actions: annotations at the lines of the list, and a summary in Markdown. Pure."""
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
 
 from regwrap.record.run import FAILED, ImageRecord, RunRecord
 from regwrap.report import human_bytes
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 _SHOWN: Final = 50
 
 
-def annotations(record: RunRecord) -> str:
+def workflow_commands(record: RunRecord) -> str:
     """A workflow command for each image that failed."""
     return "\n".join(_annotation(image) for image in record.having(FAILED))
 

@@ -1,5 +1,7 @@
 """A record as JUnit XML, as CI servers show it: one test case an image. Pure."""
 
+from __future__ import annotations
+
 import re
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring

@@ -3,18 +3,23 @@
 docs/report.md describes the document; a reader of version 1 ignores keys that it does not know.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from regwrap import __version__
 from regwrap.errors import UsageError
-from regwrap.imagelist import ImageEntry
-from regwrap.model import Descriptor, ImageRef
 from regwrap.plan import Moved, Reason, Skip
-from regwrap.sync import Copied, Failed, SyncReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from regwrap.imagelist import ImageEntry
+    from regwrap.model import Descriptor, ImageRef
+    from regwrap.sync import Copied, Failed, SyncReport
 
 VERSION: Final = 1
 COPIED: Final = "copied"

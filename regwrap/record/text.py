@@ -1,5 +1,7 @@
 """A record as text on a terminal or in a log. Pure."""
 
+from __future__ import annotations
+
 from regwrap.record.run import FAILED, THERE, ImageRecord, RunRecord
 from regwrap.report import human_bytes, table
 

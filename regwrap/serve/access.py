@@ -1,5 +1,7 @@
 """Who may reach a server: its address, its certificate, the users of an htpasswd file. Raises UsageError."""
 
+from __future__ import annotations
+
 import base64
 import ctypes
 import hashlib
@@ -9,11 +11,14 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import UsageError
-from regwrap.serve.server import Login
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.serve.server import Login
 
 _LIBRARIES: Final = ("libcrypt.so.1", "libcrypt.so.2")  # libxcrypt; Debian and Fedora have it always
 _BCRYPT: Final = re.compile(r"\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}")
@@ -86,7 +91,7 @@ class _Crypt:
     lock: threading.Lock
 
     @classmethod
-    def load(cls) -> "_Crypt":
+    def load(cls) -> _Crypt:
         for name in _LIBRARIES:
             with suppress(OSError):
                 library = ctypes.CDLL(name)

@@ -4,15 +4,19 @@ A repository gives what it links to and nothing else, as every registry does. Ma
 given; a blob's bytes are the client's to hash, and clients do.
 """
 
+from __future__ import annotations
+
 import os
 import stat
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from regwrap.bundle.contents import BundleRepository, Member
 from regwrap.bundle.read import Bundle, Located, hash_range
 from regwrap.model import Descriptor, Digest
-from regwrap.storage.store import Storage
+
+if TYPE_CHECKING:
+    from regwrap.storage.store import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,8 @@
 """What a client asks for: the path, a byte range, a page of a list. Pure, and nothing of it ever becomes a file's name
 unless it has been parsed as a repository, a tag or a digest."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from typing import Final

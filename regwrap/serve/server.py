@@ -4,22 +4,22 @@ It answers what clients need to pull (distribution's docs/spec/api.md) and refus
 it can't give whole it does not pretend to: a connection whose file became shorter is closed.
 """
 
+from __future__ import annotations
+
 import functools
 import json
 import socket
 import socketserver
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from typing import ClassVar, Final, assert_never
+from typing import TYPE_CHECKING, ClassVar, Final, assert_never
 
 from regwrap import __version__
 from regwrap.errors import IntegrityError, UsageError
 from regwrap.model import Digest, parse_manifest
-from regwrap.serve.contents import Contents
 from regwrap.serve.requests import (
     BlobOf,
     Catalog,
@@ -31,6 +31,11 @@ from regwrap.serve.requests import (
     parse_path,
     parse_range,
 )
+
+if TYPE_CHECKING:
+    import ssl
+
+    from regwrap.serve.contents import Contents
 
 MAX_CONNECTIONS: Final = 256
 _IDLE_SECONDS: Final = 60.0
@@ -78,7 +83,7 @@ def served_contents(contents: Contents, options: ServeOptions) -> Iterator[Serve
         server.server_close()
 
 
-def _listen(contents: Contents, options: ServeOptions) -> "_Server":
+def _listen(contents: Contents, options: ServeOptions) -> _Server:
     try:
         family, _kind, _protocol, _name, address = socket.getaddrinfo(
             options.host, options.port, type=socket.SOCK_STREAM

@@ -3,11 +3,12 @@
 An index may be partial, as everywhere: children that are not there count as left out as long as another one is.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from regwrap import ocilayout
 from regwrap.bundle.contents import BundleContents, BundleRepository
@@ -17,6 +18,9 @@ from regwrap.errors import IntegrityError, RegwrapError, UsageError
 from regwrap.model import MAX_MANIFEST_BYTES, Descriptor, Digest, Index, LayoutRef, is_repository, is_tag
 from regwrap.stock.stock import Stock, file_stock
 from regwrap.storage.store import Storage, regular_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 VERSION: Final = "version"
 VERSION_BYTES: Final = b"Directory Transport Version: 1.1\n"  # containers/image, directory/directory_dest.go
@@ -94,7 +98,7 @@ def _dir_stock(directory: Path, named: str | None) -> Stock:
     return found.stock()
 
 
-def _add_dir(image: "_Image", path: Path) -> None:
+def _add_dir(image: _Image, path: Path) -> None:
     raw = _read(path / MANIFEST) or b""
     top = Digest.of(raw)
 
@@ -139,7 +143,7 @@ class _Found:
     names: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
-    def collected(self, name: str) -> "_Image":
+    def collected(self, name: str) -> _Image:
         if name in self.names:
             raise UsageError(f"{self.name} has two images with the name {name}")
         self.names.add(name)

@@ -1,8 +1,9 @@
 """Open what a user names: a bundle's file or a storage's directory."""
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.errors import UsageError
 from regwrap.stock.found import history_stock, storage_stock
@@ -10,6 +11,10 @@ from regwrap.stock.stock import Stock, bundle_stock
 from regwrap.storage import layout
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.store import Storage, real_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @contextmanager

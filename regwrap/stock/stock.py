@@ -3,19 +3,25 @@
 Nothing here is verified but sizes: who copies a blob hashes what is copied.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.bundle.contents import BundleContents, Member
 from regwrap.bundle.read import HASH_THREADS, Located, chunks_of, opened_bundle, structure_problems
 from regwrap.errors import IntegrityError
-from regwrap.model import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from regwrap.model import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,19 +5,24 @@ renamed that was not synced: after a power cut such a file is there with no byte
 for one image as for a thousand. A blob of the wrong bytes is replaced by rename; a link is always a new file.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import shutil
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.store import read_link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regwrap.model import Digest
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -52,7 +57,7 @@ class Owner:
     mode: int
 
     @classmethod
-    def of(cls, root: Path) -> "Owner":
+    def of(cls, root: Path) -> Owner:
         status = root.stat()
         return cls(status.st_uid, status.st_gid, status.st_mode & 0o7777)
 
@@ -170,7 +175,7 @@ def put_increment(additions: Additions, *, blobs: Path, links: Path) -> None:
         path.write_bytes(str(digest).encode("ascii"))
 
 
-def _staged_tags(staging: "_Staging", additions: Additions) -> list[tuple[Path, Path]]:
+def _staged_tags(staging: _Staging, additions: Additions) -> list[tuple[Path, Path]]:
     """A new tag is staged as a whole directory, since a registry lists a tag whose links are not there yet; in one
     that is there the index link comes before the current one."""
     triples = dict.fromkeys(additions.tags)

@@ -4,20 +4,25 @@ Tags keep their manifests, children of indexes, configs and layers; what is kept
 A repository in which something that is to be kept can't be read is kept as it is: what it needs can't be told.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from regwrap.closure import Closure
 from regwrap.errors import IntegrityError, UsageError
 from regwrap.model import Digest, Index, parse_manifest, subject_of, subject_of_tag
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, read_link
 from regwrap.storage.survey import RepositoryTree, Survey, survey_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from regwrap.closure import Closure
 
 _OTHER: Final = -1  # in a blob's place, and no regular file
 
@@ -98,7 +103,7 @@ def find_garbage(storage: Storage, keep: Keep) -> Garbage:
     return _Decision(storage, survey, keep, marks).garbage()
 
 
-def _keep_attached(marks: "list[_Marks]") -> None:
+def _keep_attached(marks: list[_Marks]) -> None:
     """Signatures may have signatures, in other repositories too: until nothing new is kept."""
     growing = True
     while growing:
@@ -141,11 +146,11 @@ class _Marks:
         return before != (len(self.manifests), len(self.tags))
 
     @cached_property
-    def untagged(self) -> "dict[Digest, _Untagged]":
+    def untagged(self) -> dict[Digest, _Untagged]:
         """Asked for when the tags' images are marked: all other revisions, read once."""
         return {digest: self._untagged(digest) for digest in sorted(self.tree.revisions - self.manifests)}
 
-    def _untagged(self, digest: Digest) -> "_Untagged":
+    def _untagged(self, digest: Digest) -> _Untagged:
         if not self.storage.has_revision(self.tree.name, digest):
             return _Untagged(reason="its link is damaged or absent")
         try:

@@ -1,8 +1,11 @@
 """The paths of distribution's v2 layout (registry/storage/paths.go). Pure; paths are relative to the root."""
 
-from typing import Final
+from __future__ import annotations
 
-from regwrap.model import Digest
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from regwrap.model import Digest
 
 V2: Final = "docker/registry/v2"
 BLOBS: Final = f"{V2}/blobs/sha256"

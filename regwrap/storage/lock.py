@@ -5,16 +5,20 @@ remade lock file has two holders. Its descriptor is handed to children that writ
 last writer is gone.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 OWN_DIR: Final = ".regwrap"  # all that regwrap keeps for itself in a storage's root
 _OWN_MARK: Final = "archive"

@@ -4,19 +4,23 @@ A link that is not exactly `sha256:` + 64 hex digits in a regular file counts as
 no regular file: registries that were killed, and full disks, leave such things behind.
 """
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.closure import Closure, closure_of, parsed
 from regwrap.errors import IntegrityError
 from regwrap.model import MAX_MANIFEST_BYTES, Descriptor, Digest, Index, ParseError, Platform, is_repository, is_tag
 from regwrap.storage import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 # absent, below a file, a symbolic link, a socket
 _NO_LINK: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}

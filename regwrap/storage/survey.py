@@ -4,16 +4,20 @@ Symbolic links are never followed, and what has no place in the layout is named 
 stands for a part of a repository, that repository is `doubtful`: a registry follows it, so more may be needed.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import UsageError
 from regwrap.model import Digest, is_repository, is_tag
 from regwrap.storage import layout
 from regwrap.storage.store import read_link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _TOP: Final = ("docker", "docker/registry", layout.V2, f"{layout.V2}/blobs", layout.BLOBS, layout.REPOSITORIES)
 

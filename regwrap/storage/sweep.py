@@ -4,16 +4,16 @@ Killed at any moment the storage is sound: a tag goes by one rename, nothing goe
 it, and what is left is found again by the next run.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.errors import UsageError
 from regwrap.storage import layout
@@ -21,6 +21,10 @@ from regwrap.storage.commit import sync_file_system
 from regwrap.storage.gc import DroppedImage, Garbage, Keep, RepositoryGarbage, find_garbage
 from regwrap.storage.lock import OWN_DIR, is_own, locked_storage
 from regwrap.storage.store import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _THREADS: Final = 8
 # what a registry makes in a repository; children before parents

@@ -1,9 +1,14 @@
 """How to reach a registry: where it is, which credentials, whether its certificate counts. Values only."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from __future__ import annotations
 
-from regwrap.model import LayoutRef
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.model import LayoutRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,17 @@
 """Credentials for a registry from an authfile, as far as HTTP needs them without a helper program."""
 
+from __future__ import annotations
+
 import base64
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.errors import RegwrapError
-from regwrap.tools.access import Registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.tools.access import Registry
 
 
 class UnsureError(RegwrapError):

@@ -3,14 +3,18 @@
 Requests as in goharbor/harbor, api/v2.0/swagger.yaml: getPing, headProject, createProject.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from regwrap.errors import ToolError
-from regwrap.tools.probe import Probe
 from regwrap.tools.transport import Body
+
+if TYPE_CHECKING:
+    from regwrap.tools.probe import Probe
 
 _API: Final = "/api/v2.0"
 

@@ -5,6 +5,8 @@ containers/skopeo cmd/skopeo/proxy.go). Against one `skopeo copy` per image it s
 for each blob, and reading back what was written, because the bytes come by here and can be hashed on their way.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import math
@@ -12,17 +14,20 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import ToolError
-from regwrap.model import Descriptor
-from regwrap.tools.access import Registry
 from regwrap.tools.runner import Server, last_lines
 from regwrap.tools.skopeo import Remote, Skopeo, failure, fatal_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from regwrap.model import Descriptor
+    from regwrap.tools.access import Registry
 
 AT_ONCE: Final = 6  # as many blobs as skopeo copies at the same time
 _PROTOCOL: Final = "0.2."
@@ -102,7 +107,7 @@ class ImageProxy:
                     poll.unregister(descriptor)
                     del left[descriptor]
 
-    def _ask(self, method: str, *args: object) -> "_Reply":
+    def _ask(self, method: str, *args: object) -> _Reply:
         self._send(method, *args)
         with ExitStack() as stack:
             return self._reply(stack)
@@ -113,7 +118,7 @@ class ImageProxy:
         except OSError as error:
             raise self._ended() from error
 
-    def _reply(self, stack: ExitStack) -> "_Reply":
+    def _reply(self, stack: ExitStack) -> _Reply:
         """The next answer; a pipe that comes with it is closed by `stack`."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)

@@ -5,21 +5,26 @@ along: after success, failure or kill -9 there is nothing to unmount. Whether th
 trial (`try_overlay`), since mount's exit code proves nothing: marks that a kernel does not know are ignored silently.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import ToolError, UsageError
-from regwrap.tools.access import Registry
 from regwrap.tools.registry import started_registry
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.tools.access import Registry
 
 SELECT_HINT: Final = "do without mounts: sync the list into an archive, then package with --strategy select"
 _RIGHTS_HINT: Final = (

@@ -5,17 +5,22 @@
 nothing came from while an image was tried to the end is down: what else needs it fails at once.
 """
 
+from __future__ import annotations
+
 import email.utils
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import HostDownError, ToolError
-from regwrap.tools.access import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from regwrap.tools.access import Registry
 
 # An interruption sets an event and notifies no condition, so waits are looked at again this often.
 _LOOK_SECONDS: Final = 0.5

@@ -5,21 +5,25 @@ registry's, credential helpers, a redirect of a manifest) raises UnsureError, an
 A digest in a header is a claim; what matters is hashed by the caller.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
 
 from regwrap.errors import ToolError
 from regwrap.model import MAX_MANIFEST_BYTES, Digest, ParseError
-from regwrap.tools.access import Registry
 from regwrap.tools.credentials import UnsureError
 from regwrap.tools.pressure import HostGate
 from regwrap.tools.transport import Body, Transport
+
+if TYPE_CHECKING:
+    from regwrap.tools.access import Registry
 
 # docker-registry gives 100 names without `n`, and answers 400 where it is larger than this
 _PAGE: Final = 1000

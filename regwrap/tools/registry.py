@@ -5,19 +5,22 @@ blob cache (it lies when the directory changes behind it), no upload purging, ou
 freezes it). An answer counts only with the nonce of this start: the port alone proves nothing.
 """
 
-import http.client
+from __future__ import annotations
+
 import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import ToolError
 from regwrap.tools.access import Registry
 from regwrap.tools.runner import Command, Runner, Server, Tool, last_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 1.0
@@ -90,6 +93,8 @@ def _ending(code: int) -> str:
 
 
 def _answers(port: int, nonce: str) -> bool:
+    import http.client  # noqa: PLC0415  half of what starts this module, and few start registries
+
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/v2/")

@@ -1,13 +1,17 @@
 """How often and how long apart: the only importer of tenacity. It never reads an error's text."""
 
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from __future__ import annotations
 
-import tenacity
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from regwrap.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import tenacity
 
 T = TypeVar("T")
 
@@ -29,6 +33,7 @@ class RetryPolicy:
     def call(self, work: Callable[[], T], *, on_retry: Callable[[int, ToolError], None]) -> T:
         """`work()`, again while it raises a transient ToolError. Raises the last error, or what `on_give_up` makes
         of it."""
+        import tenacity  # noqa: PLC0415  most commands try nothing
 
         last: ToolError | None = None
 

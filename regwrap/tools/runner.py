@@ -4,6 +4,8 @@
 the executor. A program that is not in `Tool` can't be started.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import shlex
@@ -12,17 +14,19 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Final, Protocol
-
-import sh
+from typing import IO, TYPE_CHECKING, Final, Protocol
 
 from regwrap.errors import ToolError, UsageError
 from regwrap.interruption import uninterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import sh
 
 _SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH in Debian
 _GRACE_SECONDS: Final = 5.0
@@ -151,40 +155,42 @@ class ShExecutor:
                 os.set_inheritable(descriptor, True)  # noqa: FBT003  its only form
 
         with Path(os.devnull).open("rb") as nothing:
-            running = sh.Command(argv[0])(
-                *argv[1:],
+            return _started(
+                argv,
                 _env=dict(env),
                 _in=nothing,
                 _out=output[0],
                 _err=output[1],
-                _tty_out=False,
-                _bg=True,
-                _bg_exc=False,
-                _new_session=False,
                 _new_group=True,
                 _pass_fds=set(inherit),
                 _preexec_fn=keep_open,
-                _ok_code=list(range(-64, 256)),
-                _return_cmd=True,
             )
-        return ShProcess(running)
 
     def start_in_front(self, argv: tuple[str, ...], *, env: Mapping[str, str]) -> Process:
         with os.fdopen(os.dup(0), "rb") as stdin, os.fdopen(os.dup(1), "wb") as out, os.fdopen(os.dup(2), "wb") as err:
-            running = sh.Command(argv[0])(
-                *argv[1:],
-                _env=dict(env),
-                _in=stdin,
-                _out=out,
-                _err=err,
-                _tty_out=False,
-                _bg=True,
-                _bg_exc=False,
-                _new_session=False,
-                _ok_code=list(range(-64, 256)),
-                _return_cmd=True,
-            )
-        return ShProcess(running)
+            return _started(argv, _env=dict(env), _in=stdin, _out=out, _err=err)
+
+
+def _started(argv: tuple[str, ...], **options: object) -> ShProcess:
+    """Raises OSError."""
+    import sh  # noqa: PLC0415  most commands start no program
+
+    try:
+        running = sh.Command(
+            argv[0]
+        )(  # type: ignore[call-overload]  # its options are a long list of types
+            *argv[1:],
+            **options,
+            _tty_out=False,
+            _bg=True,
+            _bg_exc=False,
+            _new_session=False,
+            _ok_code=list(range(-64, 256)),
+            _return_cmd=True,
+        )
+    except sh.ForkException as error:  # it has the child's traceback; the last line is the reason
+        raise OSError(f"{error}".strip().rpartition("\n")[2].strip()) from error
+    return ShProcess(running)
 
 
 def redacted(text: str, secrets: tuple[str, ...]) -> str:
@@ -311,9 +317,8 @@ class Runner:
             raise ToolError(f"{command.tool} was not started: regwrap is being stopped")
         try:
             return self.executor.start(argv, env=env, output=output, inherit=command.inherit)
-        except (OSError, sh.ForkException) as error:  # sh gives the child's traceback; its last line is the reason
-            said = f"{error}".strip().rpartition("\n")[2]
-            raise ToolError(f"{command.tool} could not be started", detail=said.strip()) from error
+        except OSError as error:
+            raise ToolError(f"{command.tool} could not be started", detail=f"{error}") from error
 
     def path_of(self, tool: Tool) -> str:
         """The path of the program. Raises UsageError where it is not installed."""

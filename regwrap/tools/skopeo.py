@@ -6,23 +6,28 @@ repository has an entry of its own (a longer prefix wins over /etc/containers/re
 or none. It never retries by itself: it would only retry what does not matter (containers/image retries few errors).
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import ToolError
 from regwrap.model import Digest, Platform
-from regwrap.tools.access import Registry, Timeouts
 from regwrap.tools.pressure import Gates
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
 from regwrap.tools.transport import FULL_DISK_HINT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from regwrap.tools.access import Registry, Timeouts
 
 _ABSENT: Final = re.compile(r"manifest unknown|name unknown|NAME_UNKNOWN|invalid status code from registry 404")
 

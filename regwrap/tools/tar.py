@@ -1,12 +1,16 @@
 """GNU tar: the reproducible flags, in one place."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import ToolError
 from regwrap.tools.runner import Command, Runner, Tool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 _SHORT_WRITE: Final = "Wrote only "  # all that GNU tar says of a disk that became full within a record
 RECORD_BLOCKS: Final = 128  # 64 KiB records write at the speed of cat; the padding makes them part of the format

@@ -1,22 +1,27 @@
 """HTTP to one registry: kept-alive connections, what to say to its challenges, proxies, certificates, its gate."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
 import ssl
 import threading
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
 
 from regwrap.errors import ToolError
 from regwrap.model import MANIFEST_TYPES
-from regwrap.tools.access import Registry
 from regwrap.tools.credentials import UnsureError, basic_credentials
-from regwrap.tools.pressure import HostGate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from regwrap.tools.access import Registry
+    from regwrap.tools.pressure import HostGate
 
 _ACCEPT: Final = ", ".join(MANIFEST_TYPES)
 _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')

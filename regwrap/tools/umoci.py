@@ -3,10 +3,15 @@
 It never gets a layer to write (see bake/layer.py), and a time with every call: else it stamps the current one.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regwrap.tools.runner import Command, Runner, Tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

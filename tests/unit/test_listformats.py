@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from regwrap.errors import UsageError
 from regwrap.imagelist import HOST_IS_DROPPED, ImageList, Rewrite, failed_list, parse_images
-from regwrap.listformats.document import MAX_DOCUMENT_BYTES, is_document
+from regwrap.listformats.document import MAX_DOCUMENT_BYTES
+from regwrap.listformats.form import is_document
 from regwrap.listformats.found import MAX_IMAGES, MAX_PROBLEMS
 from tests.unit.test_imagelist import spelled_lines
 

@@ -9,7 +9,7 @@ import pytest
 from regwrap.errors import UsageError
 from regwrap.model import Digest
 from regwrap.plan import Moved, Reason, Skip
-from regwrap.record.github import annotations, summary
+from regwrap.record.github import summary, workflow_commands
 from regwrap.record.junit import to_junit
 from regwrap.record.run import ImageRecord, RunFacts, RunRecord, merge, parse_record, record_of, to_text
 from regwrap.record.text import hosts_text, record_text
@@ -165,10 +165,12 @@ def test_junit_is_one_case_an_image() -> None:
 
 
 def test_annotations_are_at_the_line() -> None:
-    assert annotations(RECORD) == ("::error file=images.list,line=1::a/bad:1: it\x1b broke, 100%25%0Alook | there")
+    assert workflow_commands(RECORD) == (
+        "::error file=images.list,line=1::a/bad:1: it\x1b broke, 100%25%0Alook | there"
+    )
     odd = replace(RECORD, images=(replace(image("a/bad:1"), list="a,b:c", line=0, error="x\r\ny", hint=""),))
-    assert annotations(odd) == "::error file=a%2Cb%3Ac::a/bad:1: x%0D%0Ay"
-    assert annotations(replace(RECORD, images=())) == ""
+    assert workflow_commands(odd) == "::error file=a%2Cb%3Ac::a/bad:1: x%0D%0Ay"
+    assert workflow_commands(replace(RECORD, images=())) == ""
 
 
 def test_a_summary_holds_words_of_others_as_text() -> None:

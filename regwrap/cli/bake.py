@@ -1,0 +1,57 @@
+"""The command bake."""
+
+from typing import Annotated
+
+import typer
+
+from regwrap import report
+from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, StockArgument, VerboseOption
+from regwrap.cli.outcome import show
+from regwrap.cli.session import load, opened_session, parsed
+from regwrap.model import LayoutRef, Platform
+from regwrap.pipeline.bake import BakeOptions, bake_image
+
+
+def bake(
+    source: StockArgument,
+    to: Annotated[str, typer.Option("--to", metavar="oci:DIR:TAG", help="The OCI layout, new or in use, and a tag.")],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base", metavar="oci:DIR:TAG|HOST/NAME:TAG", help="An image with a registry; else an empty one."
+        ),
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Of a storage blobs and layer links alone: spares copies, shows nothing.")
+    ] = False,
+    path: Annotated[str, typer.Option("--path", metavar="PATH", help="Where the storage is in the image.")] = (
+        "/var/lib/registry"
+    ),
+    program: Annotated[
+        str | None,
+        typer.Option("--registry", metavar="PATH", help="The registry's program in the base (else looked for)."),
+    ] = None,
+    platform: Annotated[
+        str, typer.Option("--platform", metavar="OS/ARCH", help="Which of a base's platforms; what an empty one says.")
+    ] = "linux/amd64",
+    compress: Annotated[bool, typer.Option("--compress", help="Compress the layer with gzip.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at everything, write nothing.")] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    settings = load(config)
+    options = BakeOptions(
+        base=base,
+        platform=parsed("--platform", Platform.parse, platform),
+        root=path,
+        program=program,
+        compress=compress,
+        history=history,
+        dry_run=dry_run,
+    )
+    dest = parsed("--to", LayoutRef.parse, to)
+    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        result = bake_image(session.job(settings), source, dest, options)
+    show(result, report.bake_text(result), json=json)

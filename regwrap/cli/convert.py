@@ -1,0 +1,55 @@
+"""Commands for other forms of a storage: export, import."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regwrap import report
+from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, StockArgument
+from regwrap.cli.outcome import show
+from regwrap.cli.session import load, opened_session
+from regwrap.convert.tree import Form
+from regwrap.pipeline.convert import export_stock, import_tree
+
+
+def export(
+    source: StockArgument,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory.")],
+    form: Annotated[
+        Form, typer.Option("--format", help="A skopeo dir: directory for each image, or one OCI layout.")
+    ] = Form.DIR,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written.")] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    settings = load(config)
+    with opened_session(quiet=quiet) as session:
+        result = export_stock(session.job(settings), source, directory, form=form, dry_run=dry_run)
+    show(result, report.export_text(result), json=json)
+
+
+def import_(
+    source: Annotated[
+        str, typer.Argument(metavar="DIR|oci:DIR[:TAG]", help="Directories as skopeo's dir: has them, or a layout.")
+    ],
+    directory: Annotated[Path, typer.Argument(metavar="STORAGE", help="The storage's root directory, in use or new.")],
+    named: Annotated[
+        str | None,
+        typer.Option("--name", metavar="REPOSITORY[:TAG]", help="For images without a name, or with only a tag."),
+    ] = None,
+    replace_tags: Annotated[
+        bool, typer.Option("--replace-tags", help="Move tags that are there and point to other images.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at everything, change nothing.")] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    settings = load(config)
+    with opened_session(quiet=quiet) as session:
+        result = import_tree(
+            session.job(settings), source, directory, named=named, replace_tags=replace_tags, dry_run=dry_run
+        )
+    show(result, report.import_text(result), json=json)

@@ -1,0 +1,46 @@
+"""The command deploy."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regwrap import report
+from regwrap.cli.options import (
+    ConfigOption,
+    JsonOption,
+    QuietOption,
+)
+from regwrap.cli.outcome import show
+from regwrap.cli.session import load, opened_session
+from regwrap.deploy import DeployOptions, deploy_bundle
+
+
+def deploy(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The storage's root directory, in use or new.")],
+    replace_tags: Annotated[
+        bool, typer.Option("--replace-tags", help="Move tags that are there and point to other images.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the bundle's structure, change nothing.")] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    settings = load(config)
+    with opened_session(quiet=quiet) as session:
+        session.progress.expect("deploy", bundle.stat().st_size if bundle.is_file() else 0)
+        options = DeployOptions(
+            replace_tags=replace_tags,
+            dry_run=dry_run,
+            lock_timeout=settings.timeouts.lock,
+            on_wait=session.progress.say,
+            on_bytes=session.progress.on_bytes,
+        )
+        result = deploy_bundle(bundle, directory, options)
+        if not dry_run:
+            session.progress.say(
+                "a registry that runs on this directory serves the new tags at once; if it keeps an in-memory blob"
+                " cache (docker-registry's packaged configuration does), restart it after blobs were mended"
+            )
+    show(result, report.deploy_text(result, directory, dry_run=dry_run), json=json)

@@ -1,0 +1,54 @@
+"""The command gc."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regwrap import report
+from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
+from regwrap.cli.outcome import show
+from regwrap.cli.session import load, opened_session, unlocked_list
+from regwrap.storage.gc import Keep
+from regwrap.storage.sweep import GcOptions, RealDisk, collect_garbage
+
+
+def gc(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The storage's root directory.")],
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="IMAGES.LIST", help="Keep these images; may be repeated."),
+    ] = None,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", metavar="N", min=1, help="Keep the N newest tags of each repository.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would go, and why.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Nothing else writes into DIR now: its registry is stopped or read-only.")
+    ] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    settings = load(config)
+    with opened_session(quiet=quiet) as session:
+        progress = session.progress
+        lists = None if keep is None else [unlocked_list(path, settings, progress) for path in keep]
+        names = None if lists is None else frozenset(str(entry.dest) for images in lists for entry in images.entries)
+        options = GcOptions(
+            dry_run=dry_run,
+            offline=offline,
+            lock_timeout=settings.timeouts.lock,
+            on_wait=progress.say,
+            expect=lambda count: progress.expect("gc", count),
+            on_bytes=progress.on_bytes,
+        )
+        result = collect_garbage(directory, Keep(names=names, last=keep_last), options, RealDisk())
+        for note in result.notes:
+            progress.say(f"note: {note}")
+        if result.blobs and not dry_run:
+            progress.say(
+                "a registry that has run on this directory meanwhile, and keeps an in-memory blob cache, must be"
+                " restarted: else it takes pushes of what is gone for done"
+            )
+    show(result, report.gc_text(result, directory), json=json)

@@ -1,0 +1,80 @@
+"""The command lock, and what sync has in common with it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regwrap import report
+from regwrap.cli.options import (
+    ArchiveOption,
+    ConfigOption,
+    JobsOption,
+    JsonOption,
+    ListArgument,
+    QuietOption,
+    ShardOption,
+    SourceOption,
+    VerboseOption,
+)
+from regwrap.cli.outcome import show
+from regwrap.cli.session import Session, load, opened_session, parsed, wanted_of
+from regwrap.config import Config
+from regwrap.errors import ExitCode, ImagesFailedError, UsageError
+from regwrap.lockfile import lock_path
+from regwrap.pipeline.lock import LockReport, check_lock, write_lock
+from regwrap.pipeline.wanted import Wanted
+from regwrap.shards import Shard
+
+
+def lock(
+    images_list: ListArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The lock (default: beside the list, .lock).")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; say what has changed since, with exit code 1.")
+    ] = False,
+    source: SourceOption = None,
+    archive: ArchiveOption = None,
+    jobs: JobsOption = None,
+    shard: ShardOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    settings, part, path = (
+        load(config, source, archive, jobs),
+        shard_of(shard),
+        lock_path(images_list, output),
+    )
+    if part and not output and not check:
+        raise UsageError("--shard locks a part of the list only: name its lock with -o FILE")
+    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        wanted = replace(wanted_of(images_list, settings, session), shard=part)
+        if not check:
+            written = written_lock(session, settings, wanted, path)
+            show(written, report.lock_text(written), json=json)
+            return
+        result = check_lock(session.job(settings), wanted, path)
+    show(result, report.lock_check_text(result), json=json)
+    if result.failed:
+        typer.echo(report.unseen_text(result.failed), err=True)
+    if result.changes or result.failed:
+        raise typer.Exit(ExitCode.IMAGES_FAILED)
+
+
+def written_lock(session: Session, settings: Config, wanted: Wanted, path: Path) -> LockReport:
+    result = write_lock(session.job(settings), wanted, path)
+    if result.failed:
+        raise ImagesFailedError(
+            f"{len(result.failed)} images can't be locked; {path} was not written",
+            detail=report.unseen_text(result.failed),
+        )
+    return result
+
+
+def shard_of(text: str | None) -> Shard | None:
+    return None if text is None else parsed("--shard", Shard.parse, text)

@@ -1,0 +1,58 @@
+"""The command package."""
+
+from typing import Annotated
+
+import typer
+
+from regwrap import report
+from regwrap.cli.options import (
+    ConfigOption,
+    HistoryOption,
+    JobsOption,
+    JsonOption,
+    ListArgument,
+    LockedOption,
+    LockFileOption,
+    OutputOption,
+    QuietOption,
+    ReferrersOption,
+    SourceOption,
+    UpperOption,
+    VerboseOption,
+)
+from regwrap.cli.outcome import show
+from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
+from regwrap.pipeline.package import PackageOptions, Strategy, package_images
+
+
+def package(
+    images_list: ListArgument,
+    output: OutputOption,
+    history: HistoryOption = None,
+    strategy: Annotated[
+        Strategy,
+        typer.Option(
+            "--strategy", help="From the storage, or an overlay of it with what is brought; auto: as the list needs."
+        ),
+    ] = Strategy.AUTO,
+    source: SourceOption = None,
+    upper: UpperOption = None,
+    jobs: JobsOption = None,
+    hashed: Annotated[
+        bool, typer.Option("--hash/--no-hash", help="Hash every blob on the way, or trust the archive.")
+    ] = True,
+    locked: LockedOption = False,
+    lock_file: LockFileOption = None,
+    referrers: ReferrersOption = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    settings = load(config, source, history, jobs, upper)
+    options = PackageOptions(hashed=hashed, strategy=strategy, upper=settings.scratch, referrers=referrers)
+    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        wanted = wanted_of(images_list, settings, session)
+        images = chosen(session, settings, wanted, lock_of(images_list, lock_file, locked=locked))
+        result = package_images(session.job(settings), images, output, options)
+    show(result, report.package_text(result), json=json)

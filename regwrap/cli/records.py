@@ -1,0 +1,95 @@
+"""What came of a sync or a release: the files of its report, what is told of it, the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from regwrap import report
+from regwrap.errors import ExitCode, UsageError
+from regwrap.imagelist import failed_list
+from regwrap.pipeline.beside import write_beside
+from regwrap.record.github import summary, workflow_commands
+from regwrap.record.run import RunFacts, RunRecord, merge, record_of, to_text
+from regwrap.terminal import reader_of, red
+
+if TYPE_CHECKING:
+    from regwrap.config import Config
+    from regwrap.shards import Shard
+    from regwrap.sync import SyncReport
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFiles:
+    """Where the record of a run goes, and what it says of the run."""
+
+    command: str
+    shard: Shard | None
+    started: str
+    report: Path | None
+    junit: Path | None
+
+    @classmethod
+    def now(
+        cls, command: str, images_list: str, shard: Shard | None, report_file: Path | None, junit: Path | None
+    ) -> RecordFiles:
+        for path in (report_file, junit):
+            if path and not path.absolute().parent.is_dir():  # said before anything long begins
+                raise UsageError(f"{path} can't be written: its directory is missing")
+            if path and path.absolute() == Path(images_list).absolute():
+                raise UsageError(f"{path} is the list itself")
+        return cls(command, shard, datetime.now(UTC).isoformat(timespec="seconds"), report_file, junit)
+
+    def write(self, results: Sequence[SyncReport], name: str, settings: Config) -> RunRecord:
+        source = settings.source.registry.host if settings.source and settings.source.registry else None
+        facts = RunFacts(
+            command=self.command,
+            list=name,
+            shard=f"{self.shard}" if self.shard else None,
+            source=source or (settings.source.name if settings.source else None),
+            started=self.started,
+        )
+        record = merge([record_of(result, facts) for result in results])
+        write_record(record, self.report, self.junit)
+        return record
+
+
+def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> None:
+    """Into files, and to GitHub where that is what runs us."""
+    if file:
+        write_beside(file, to_text(record))
+    if junit:
+        from regwrap.record.junit import to_junit  # noqa: PLC0415  brings a library for XML
+
+        write_beside(junit, to_junit(record))
+    if os.environ.get("GITHUB_ACTIONS") == "true" and (told := workflow_commands(record)):
+        typer.echo(told, err=True)
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(path).open("a", encoding="utf-8") as file_:
+            file_.write(summary(record))
+
+
+def tell_moved(result: SyncReport, *, quiet: bool) -> None:
+    if result.moved and not quiet:
+        typer.echo(report.moved_text(result.moved), err=True)
+
+
+def finish_sync(result: SyncReport, failed: Path, *, json: bool, quiet: bool) -> None:
+    if json:
+        typer.echo(report.to_json(result))
+    tell_moved(result, quiet=quiet)
+    if result.failed:
+        failed.write_text(failed_list(item.entry for item in result.failed), encoding="utf-8")
+        typer.echo(red(report.failures_text(result), reader_of(sys.stderr, os.environ)), err=True)
+        typer.echo(f"the lines that failed are in {failed}: regwrap sync {failed} tries them again", err=True)
+    if not json:
+        typer.echo(report.sync_text(result))
+    if result.failed:
+        raise typer.Exit(ExitCode.IMAGES_FAILED)

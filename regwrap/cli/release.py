@@ -1,0 +1,61 @@
+"""The command release."""
+
+from regwrap import report
+from regwrap.cli.options import (
+    ArchiveOption,
+    ConfigOption,
+    EngineOption,
+    JobsOption,
+    JsonOption,
+    JunitOption,
+    ListArgument,
+    LockedOption,
+    LockFileOption,
+    OutputOption,
+    QuietOption,
+    ReferrersOption,
+    ReportOption,
+    SourceOption,
+    VerboseOption,
+)
+from regwrap.cli.outcome import show
+from regwrap.cli.records import RecordFiles, tell_moved
+from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
+from regwrap.doctor import tool_versions
+from regwrap.pipeline.release import release_images
+from regwrap.sync import SyncReport
+
+
+def release(
+    images_list: ListArgument,
+    output: OutputOption,
+    source: SourceOption = None,
+    archive: ArchiveOption = None,
+    jobs: JobsOption = None,
+    engine: EngineOption = None,
+    locked: LockedOption = False,
+    lock_file: LockFileOption = None,
+    report_file: ReportOption = None,
+    junit: JunitOption = None,
+    referrers: ReferrersOption = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    settings = load(config, source, archive, jobs, engine=engine)
+    files = RecordFiles.now("release", images_list, None, report_file, junit)
+    synced = list[SyncReport]()
+    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        wanted = wanted_of(images_list, settings, session)
+        images = chosen(session, settings, wanted, lock_of(images_list, lock_file, locked=locked))
+        versions = tool_versions(session.runner)
+        try:
+            result = release_images(
+                session.job(settings), images, output, tools=versions, on_sync=synced.append, referrers=referrers
+            )
+        finally:
+            if synced:
+                files.write(synced, images.name, settings)
+                tell_moved(synced[-1], quiet=quiet)
+    show(result, report.release_text(result), json=json)

@@ -1,0 +1,55 @@
+"""The command serve."""
+
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regwrap.cli.options import (
+    QuietOption,
+    StockArgument,
+    VerboseOption,
+    VerifyOption,
+)
+from regwrap.cli.session import opened_session
+from regwrap.errors import Interrupted
+from regwrap.pipeline.push import opened_contents
+from regwrap.serve.access import check_exposure, parse_address, read_certificate, read_htpasswd
+from regwrap.serve.server import ServeOptions, served_contents
+
+
+def serve(
+    source: StockArgument,
+    addr: Annotated[
+        str, typer.Option("--addr", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+    ] = "127.0.0.1:5000",
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key, PEM.")] = None,
+    htpasswd: Annotated[
+        Path | None, typer.Option("--htpasswd", metavar="FILE", help="Who may pull, with bcrypt hashes (htpasswd -B).")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Other machines may pull without TLS and password.")
+    ] = False,
+    verified: VerifyOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    host, port = parse_address(addr)
+    tls, login = read_certificate(tls_cert, tls_key), read_htpasswd(htpasswd) if htpasswd else None
+    if not insecure:
+        check_exposure(host, tls=tls is not None, login=login is not None)
+    with opened_session(quiet=quiet) as session, ExitStack() as stack:
+        contents = stack.enter_context(opened_contents(source, session.listener(), hashed=verified))
+        log = session.progress.line if verbose else lambda _line: None
+        options = ServeOptions(host=host, port=port, tls=tls, login=login, log=log)
+        served = stack.enter_context(served_contents(contents, options))
+        try:
+            typer.echo(served.url)
+            sys.stdout.flush()
+            threading.Event().wait()
+        except Interrupted:
+            session.progress.say("stopped")

@@ -1,0 +1,82 @@
+"""The command sync."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regwrap.cli.lock import shard_of, written_lock
+from regwrap.cli.options import (
+    ArchiveOption,
+    ConfigOption,
+    EngineOption,
+    JobsOption,
+    JsonOption,
+    JunitOption,
+    ListArgument,
+    LockedOption,
+    LockFileOption,
+    QuietOption,
+    ReferrersOption,
+    ReportOption,
+    ShardOption,
+    SourceOption,
+    VerboseOption,
+)
+from regwrap.cli.outcome import show_plan
+from regwrap.cli.records import RecordFiles, finish_sync
+from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
+from regwrap.errors import UsageError
+from regwrap.pipeline.bring import sync_images
+from regwrap.record.text import hosts_text
+from regwrap.shards import shard_images
+
+
+def sync(
+    images_list: ListArgument,
+    source: SourceOption = None,
+    archive: ArchiveOption = None,
+    jobs: JobsOption = None,
+    engine: EngineOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and why.")] = False,
+    hashed: Annotated[
+        bool, typer.Option("--hash", help="Read every blob in the archive; what is damaged is sent again.")
+    ] = False,
+    failed: Annotated[Path, typer.Option("--failed", metavar="FILE", help="Where the lines that failed go.")] = Path(
+        "failed.list"
+    ),
+    lock: Annotated[
+        bool, typer.Option("--lock", help="Write the lock first, then take its digests: regwrap lock, and --locked.")
+    ] = False,
+    locked: LockedOption = False,
+    lock_file: LockFileOption = None,
+    shard: ShardOption = None,
+    report_file: ReportOption = None,
+    junit: JunitOption = None,
+    referrers: ReferrersOption = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
+) -> None:
+    if dry_run and (lock or report_file or junit):
+        raise UsageError("--dry-run writes nothing: it goes with no --lock, --report or --junit")
+    settings, part = (
+        load(config, source, archive, jobs, engine=engine),
+        shard_of(shard),
+    )
+    lock_used = lock_of(images_list, lock_file, locked=locked or lock)
+    files = RecordFiles.now("sync", images_list, part, report_file, junit)
+    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        wanted = wanted_of(images_list, settings, session)
+        if lock and lock_used:
+            written_lock(session, settings, wanted, lock_used)
+        images = chosen(session, settings, wanted, lock_used)
+        images = shard_images(images, part) if part else images
+        result = sync_images(session.job(settings), images, hashed=hashed, dry_run=dry_run, referrers=referrers)
+    if result.report is None:
+        raise show_plan(result.plan, json=json)
+    record = files.write([result.report], images.name, settings)
+    if not quiet:
+        typer.echo(hosts_text(record), err=True)
+    finish_sync(result.report, failed, json=json, quiet=quiet)

@@ -1,0 +1,63 @@
+"""The command workspace."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regwrap import report
+from regwrap.cli.options import (
+    ConfigOption,
+    HistoryOption,
+    JobsOption,
+    ListArgument,
+    QuietOption,
+    SourceOption,
+    UpperOption,
+    VerboseOption,
+)
+from regwrap.cli.session import Session, load, opened_session, unlocked_list
+from regwrap.errors import ExitCode, Interrupted
+from regwrap.pipeline.scratch import temporary_place
+from regwrap.pipeline.workspace import Workspace, WorkspaceOptions, overlay_workspace
+
+
+def workspace(
+    images_list: ListArgument,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- COMMAND", help="Runs in it, with $REGWRAP_REGISTRY and $REGWRAP_STORAGE."),
+    ] = None,
+    history: HistoryOption = None,
+    source: SourceOption = None,
+    upper: UpperOption = None,
+    jobs: JobsOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    settings = load(config, source, history, jobs, upper)
+    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+        images = unlocked_list(images_list, settings, session.progress)
+        places = (settings.scratch,) if settings.scratch else (Path.cwd(), temporary_place())
+        options = WorkspaceOptions(places=places, hashed=True, read_only=False)
+        with overlay_workspace(session.job(settings), images, options) as space:
+            code = _stay(session, space, tuple(command or ()))
+    raise typer.Exit(code)
+
+
+def _stay(session: Session, space: Workspace, command: tuple[str, ...]) -> int:
+    host = space.registry.host
+    session.progress.say(f"{report.sync_text(space.sync)}; the registry is {host}, its storage {space.merged}")
+    if command:
+        environment = {**os.environ, "REGWRAP_REGISTRY": host, "REGWRAP_STORAGE": f"{space.merged}"}
+        return session.runner.foreground(command, environment)
+    typer.echo(host)
+    sys.stdout.flush()
+    try:
+        space.server.wait()
+    except Interrupted:
+        session.progress.say("stopped")
+    return ExitCode.DONE
