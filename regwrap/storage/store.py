@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.closure import Closure, closure_of, parsed
@@ -20,7 +21,6 @@ from regwrap.storage import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # absent, below a file, a symbolic link, a socket
 _NO_LINK: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
@@ -68,27 +68,31 @@ class Storage:
 
     def resolve(self, repository: str, tag: str) -> Digest | None:
         """What the tag points to; None where it is absent or its link is damaged."""
-        return read_link(self.root / layout.tag_link(repository, tag))
+        return read_link(f"{self.root}/{layout.tag_link(repository, tag)}")
 
     def has_tag(self, repository: str, tag: str, digest: Digest) -> bool:
         """Whether the tag points to `digest` with both its links; a registry follows one, its collector the other."""
-        index = read_link(self.root / layout.tag_index_link(repository, tag, digest))
+        index = read_link(f"{self.root}/{layout.tag_index_link(repository, tag, digest)}")
         return index == digest == self.resolve(repository, tag)
 
     def has_layer(self, repository: str, digest: Digest) -> bool:
-        return read_link(self.root / layout.layer_link(repository, digest)) == digest
+        return read_link(f"{self.root}/{layout.layer_link(repository, digest)}") == digest
 
     def has_revision(self, repository: str, digest: Digest) -> bool:
-        return read_link(self.root / layout.revision_link(repository, digest)) == digest
+        return read_link(f"{self.root}/{layout.revision_link(repository, digest)}") == digest
 
     def blob_path(self, digest: Digest) -> Path:
+        return Path(self._blob(digest))
+
+    def _blob(self, digest: Digest) -> str:
+        """The path as text: making a Path costs more than asking the kernel, and there are thousands of blobs."""
         name = layout.blob_path(digest)
-        places = (self.root, *self.below)
-        return next((root / name for root in places[:-1] if os.path.lexists(root / name)), places[-1] / name)
+        *above, last = (f"{place}/{name}" for place in (self.root, *self.below))
+        return next(filter(os.path.lexists, above), last)
 
     def blob_size(self, digest: Digest) -> int | None:
         """Bytes of the blob's file; None where there is no regular file."""
-        return regular_size(self.blob_path(digest))
+        return regular_size(self._blob(digest))
 
     def read_blob(self, digest: Digest, limit: int = MAX_MANIFEST_BYTES) -> bytes | None:
         """The bytes of a small blob, not verified; None where it is absent. Raises IntegrityError above `limit`."""
@@ -167,7 +171,7 @@ def real_root(root: Path) -> Path:
     return real if same else root.absolute()
 
 
-def read_link(path: Path) -> Digest | None:
+def read_link(path: str | Path) -> Digest | None:
     """The digest in a link file, or None where it is absent or not exactly one digest in a regular file.
 
     Raises OSError where that can't be seen: a disk that fails, a file that may not be read.
@@ -191,10 +195,10 @@ def read_link(path: Path) -> Digest | None:
         return None
 
 
-def regular_size(path: Path) -> int | None:
+def regular_size(path: str | Path) -> int | None:
     """Size in bytes of a regular file; None for anything else. Links are not followed."""
     try:
-        status = path.lstat()
+        status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None

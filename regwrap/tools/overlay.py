@@ -289,11 +289,19 @@ def file_system(path: Path) -> str:
 
 def remove_overlay(directory: Path) -> None:
     """Remove a directory that held an overlay's sides. Raises OSError where something is left."""
+    with suppress(FileNotFoundError):
+        try:
+            shutil.rmtree(directory)
+        except PermissionError:
+            _open_up(directory)
+            shutil.rmtree(directory)
+
+
+def _open_up(directory: Path) -> None:
+    """The kernel leaves work/work with mode 000, which stops all but root."""
     for root, names, _files in os.walk(directory):
-        for name in names:  # the kernel leaves work/work with mode 000
+        for name in names:
             path = f"{root}/{name}"
             mode = os.lstat(path).st_mode
             if stat.S_ISDIR(mode) and mode & stat.S_IRWXU != stat.S_IRWXU:
                 Path(path).chmod(stat.S_IRWXU)
-    with suppress(FileNotFoundError):
-        shutil.rmtree(directory)

@@ -72,7 +72,7 @@ class Transport:
     _basic: str = ""
     _token_server: Mapping[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _manager: urllib3.PoolManager | None = None
+    _managers: dict[tuple[str, str], urllib3.PoolManager] = field(default_factory=dict)
     _scheme: str = ""
 
     def ask(  # noqa: PLR0913  a request has that many sides
@@ -129,8 +129,8 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
-        if self._manager is not None:
-            self._manager.clear()
+        for manager in self._managers.values():
+            manager.clear()
 
     def _send(
         self, method: str, path: str, authorization: str | None, *, redirect: bool, body: Body | None = None
@@ -142,7 +142,7 @@ class Transport:
         for scheme in schemes:
             try:
                 with self.gate.turn() as started:
-                    answer = self._pool(scheme, host).request(
+                    answer = self._pool(f"{scheme}://{host}{path}").request(
                         method,
                         f"{scheme}://{host}{path}",
                         headers=headers,
@@ -194,10 +194,8 @@ class Transport:
 
     def put_elsewhere(self, url: str, body: Body) -> tuple[int, bytes]:
         """A blob store of the registry's: our credentials are not for it."""
-        if self._manager is None:
-            raise UnsureError(f"{self.registry.host} was not asked yet")
         try:
-            answer = self._manager.request(
+            answer = self._pool(url).request(
                 "PUT", url, headers=body.headers, body=body.data, redirect=False, timeout=self._patience
             )
         except urllib3.exceptions.HTTPError as error:
@@ -232,13 +230,18 @@ class Transport:
             return ["http"]
         return ["https"] if self.registry.tls_verify else ["https", "http"]
 
-    def _pool(self, scheme: str, host: str) -> urllib3.PoolManager:
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        scheme, host = urlsplit(url)[:2]
+        variables = dict(self.environment)
+        proxy = variables.get(f"{scheme.upper()}_PROXY", "")
+        if proxy and _is_direct(host, variables.get("NO_PROXY", "")):
+            proxy = ""
         with self._lock:
-            if self._manager is None:
-                self._manager = self._new_pool(scheme, host)
-            return self._manager
+            if (scheme, proxy) not in self._managers:
+                self._managers[scheme, proxy] = self._new_pool(scheme, proxy)
+            return self._managers[scheme, proxy]
 
-    def _new_pool(self, scheme: str, host: str) -> urllib3.PoolManager:
+    def _new_pool(self, scheme: str, proxy: str) -> urllib3.PoolManager:
         if not self.registry.tls_verify:
             # the user has said so; a warning of a library's on stderr would be none of his
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -248,23 +251,22 @@ class Transport:
             "maxsize": self.connections,
             "retries": urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5),
             "timeout": urllib3.Timeout(connect=self.timeout, read=self.timeout),
-            "ssl_context": _ssl_context(self.registry, dict(self.environment)),
         }
-        variables = dict(self.environment)
-        proxy = variables.get(f"{scheme.upper()}_PROXY", "")
-        if proxy and not _is_direct(host, variables.get("NO_PROXY", "")):
+        if "https" in {scheme, urlsplit(proxy).scheme}:  # to read all CAs takes as long as twenty requests
+            options["ssl_context"] = _ssl_context(self.registry, dict(self.environment))
+        if proxy:
             return urllib3.ProxyManager(proxy, **options)  # type: ignore[arg-type]  # a dict of mixed options
         return urllib3.PoolManager(**options)  # type: ignore[arg-type]
 
     def _token(self, challenge: Mapping[str, str], basic: str | None, scopes: tuple[str, ...]) -> str:
         realm = challenge.get("realm", "")
-        if urlsplit(realm).scheme not in {"http", "https"} or self._manager is None:
+        if urlsplit(realm).scheme not in {"http", "https"}:
             raise UnsureError(f"{self.registry.host} names no token server")
         wanted = [(key, challenge[key]) for key in ("service", "scope") if key in challenge]
         query = urlencode([*wanted, *(("scope", scope) for scope in scopes)])
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
         try:
-            answer = self._manager.request("GET", f"{realm}?{query}", headers=headers)
+            answer = self._pool(realm).request("GET", f"{realm}?{query}", headers=headers)
             document = json.loads(answer.data) if answer.status == 200 else {}
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise UnsureError(f"the token server of {self.registry.host} failed") from error
