@@ -83,6 +83,7 @@ def package_cases(scene: Scene) -> Generator[Case, None, None]:
         prepare=empty,
         prove=lambda: prove_bundle(corpus, _RELEASE, job.output),
         watch=Watch(leaves=(work, job.output)),
+        rounds=1,
     )
     yield Case(
         name="package",

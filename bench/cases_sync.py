@@ -14,7 +14,7 @@ from scene import Scene, make_empty, prove_blobs, prove_storage
 from servers import PROGRAM, Server, delayed_registry, served_registry
 
 _RELEASE: Final = "v1.0"
-_JOBS: Final = (1, 2, 4, 8, 16)
+_JOBS: Final = (1, 4, 16)
 _DELAYS: Final = (0, 5, 20, 50)
 REGISTRY: Final = "regwrap sync"
 EMBEDDED: Final = "regwrap sync, embedded"

@@ -42,7 +42,7 @@ _MAGIC: Final = b"ustar  \0"  # GNU format
 _LONG_NAME: Final = b"././@LongLink"
 _MAX_NAME: Final = 4096
 _BUFFER: Final = 256 * 1024
-_WINDOW: Final = 32 * 1024
+_WINDOW: Final = 4 * 1024
 HASH_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
 
 
