@@ -1,7 +1,7 @@
 # include regwrap.mk
 #
 # sync, package, release and verify as targets with file dependencies: `make release-v1.1.tar` does nothing when neither the
-# list, nor its lock, nor regwrap.yaml has changed since. Set before the include, or on make's command line:
+# list, nor its lock, nor regwrap.yaml, nor what is set here has changed since. Set before the include, or on make's command line:
 #   IMAGES   the list                      VERSION  of the release; the last tag of git unless set
 #   RELEASE  the bundle                    ARCHIVE  where images are kept     SOURCE   where lines without a registry come from
 #   REGWRAP  the program, with options such as --config
@@ -19,6 +19,15 @@ regwrap_synced := .regwrap-$(basename $(notdir $(IMAGES))).synced
 regwrap_archive := $(if $(ARCHIVE),--archive $(ARCHIVE))
 regwrap_source := $(if $(SOURCE),--source $(SOURCE))
 
+# what is set is an input like the list: the file has it, and is written when it has changed
+regwrap_how := $(strip $(REGWRAP) $(regwrap_source) $(regwrap_archive))
+regwrap_set := .regwrap-$(basename $(notdir $(IMAGES))).set
+ifneq ($(strip $(file <$(regwrap_set))),$(regwrap_how))
+.PHONY: $(regwrap_set)
+$(regwrap_set):
+	@printf '%s\n' '$(regwrap_how)' >$@
+endif
+
 .PHONY: sync package release verify
 sync: $(regwrap_synced) ## images.list -> archive
 package: sync $(RELEASE) ## exactly the listed images -> one tar
@@ -27,7 +36,7 @@ verify: ## the bundle as it is, against the list
 	$(REGWRAP) verify $(RELEASE) --list $(IMAGES)
 
 # stamps: a tool's exit code 0 is what they stand for, so a failed step is tried again
-$(regwrap_synced): $(regwrap_inputs)
+$(regwrap_synced): $(regwrap_inputs) $(regwrap_set)
 	$(REGWRAP) sync $(IMAGES) $(regwrap_locked) $(regwrap_source) $(regwrap_archive)
 	@touch $@
 

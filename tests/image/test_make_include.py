@@ -71,6 +71,14 @@ def test_a_lock_beside_the_list_is_taken_and_its_change_makes_the_bundle_again(s
     assert commands(make(scene, "release-v1.tar")) == ["sync", "package"]
 
 
+def test_another_archive_is_filled_and_packed_from(scene: Scene) -> None:
+    assert commands(make(scene, "release-v1.tar")) == ["sync", "package"]
+    other = f"ARCHIVE={scene.directory}/other"
+    assert commands(make(scene, "release-v1.tar", other)) == ["sync", "package"]
+    assert (scene.directory / "other/docker").is_dir()
+    assert commands(make(scene, "release-v1.tar", other)) == []
+
+
 def test_what_has_failed_is_tried_again(scene: Scene) -> None:
     good = (scene.directory / "images.list").read_text()
     (scene.directory / "images.list").write_text("no/such:v1\n")
