@@ -34,15 +34,15 @@ from table import outcome_record, table_text
 
 _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
     "start": start_cases,
-    "release": release_cases,
-    "sync": sync_cases,
-    "jobs": jobs_cases,
     "package": package_cases,
     "growth": growth_cases,
     "overlay": overlay_cases,
     "unpack": unpack_cases,
     "push": push_cases,
     "gc": gc_cases,
+    "sync": sync_cases,
+    "jobs": jobs_cases,
+    "release": release_cases,
 }
 _PROJECT: Final = Path(__file__).resolve().parent.parent
 _BYTES: Final = 2_000_000_000

@@ -113,7 +113,7 @@ def _selection_case(scene: Scene, job: _Job, work: Path) -> Case:
         name="choosing the files",
         note="Without tar: a start of Python and the function that `package` calls, against the shell's tree.",
         rounds=scene.rounds,
-        seconds=45 * scene.scale,
+        seconds=20 * scene.scale,
         contenders=(
             Contender(
                 name="regwrap's selection",
