@@ -8,7 +8,6 @@ is written; each blob is hashed while it is extracted into a stage on the storag
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from regwrap.merge import additions, check_place, check_space, prepare_root, ref
 from regwrap.model import Descriptor, Digest
 from regwrap.storage.commit import Files, Owner, RealFiles, commit
 from regwrap.storage.lock import OWN_DIR, locked_storage
+from regwrap.storage.stage import remove_stage, temporary_stage
 from regwrap.storage.store import Storage
 
 if TYPE_CHECKING:
@@ -90,15 +90,12 @@ class _Deployment:
         if not self.options.replace_tags:
             refuse_moves(tag_changes(contents, storage), self.root, "the bundle")
         stage = self.root / OWN_DIR / "deploy"
-        shutil.rmtree(stage, ignore_errors=True)  # a killed run's; the lock is ours
+        remove_stage(stage)
         check_space(contents, storage)
-        try:
-            stage.mkdir(parents=True)
+        with temporary_stage(stage):
             staged = self._extract(storage, stage)
             report = _report(self.bundle, storage, staged)
             commit(self.root, additions(contents, staged.blobs), stage=stage, files=self.files)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
         return report
 
     def _extract(self, storage: Storage, stage: Path) -> _Staged:

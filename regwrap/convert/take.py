@@ -5,7 +5,6 @@ As `deploy` does it with a bundle: all is looked at first, every byte is hashed,
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from regwrap.stock.stock import Stock, damaged, in_threads
 from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles, commit
 from regwrap.storage.lock import OWN_DIR, locked_storage
+from regwrap.storage.stage import remove_stage, temporary_stage
 from regwrap.storage.store import Storage
 
 if TYPE_CHECKING:
@@ -67,18 +67,15 @@ def import_images(
     with locked_storage(root, exclusive=True, timeout=options.lock_timeout, on_wait=options.on_wait):
         storage = Storage(root)
         _refuse_moves(stock, storage, options)
-        check_space(stock.contents, storage)
         stage = root / OWN_DIR / "import"
-        shutil.rmtree(stage, ignore_errors=True)  # a killed run's; the lock is ours
-        stage.mkdir(parents=True)
-        try:
+        remove_stage(stage)
+        check_space(stock.contents, storage)
+        with temporary_stage(stage):
             staged = _staged(stock, storage, stage, options)
             report = _report(stock, storage, [(d, s) for d, s in stock.contents.blobs if d in staged], dry_run=False)
             commit(
                 root, additions(stock.contents, sorted(staged.items())), stage=stage, files=files_for(Owner.of(root))
             )
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
     return report
 
 

@@ -17,6 +17,7 @@ from regwrap.plan import Engine, Plan, Way
 from regwrap.publish import EndsOrigin, PushCarrier, Whereabouts
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_increment
 from regwrap.storage.lock import OWN_DIR
+from regwrap.storage.stage import remove_stage
 from regwrap.storage.store import SoundBlobs
 from regwrap.tools.imageproxy import ImageProxies
 
@@ -144,12 +145,12 @@ def _stage(root: Path) -> Iterator[Path]:
     stage = root / OWN_DIR / "sync"
     for name in ("copies", "links"):
         shutil.rmtree(stage / name, ignore_errors=True)
-    (stage / "blobs/sha256").mkdir(parents=True, exist_ok=True)
-    (stage / "copies").mkdir()
     try:
+        (stage / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+        (stage / "copies").mkdir()
         yield stage
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        remove_stage(stage)
 
 
 def _check_space(root: Path, plan: Plan) -> None:

@@ -20,6 +20,7 @@ from regwrap.storage import layout
 from regwrap.storage.commit import sync_file_system
 from regwrap.storage.gc import DroppedImage, Garbage, Keep, RepositoryGarbage, find_garbage
 from regwrap.storage.lock import OWN_DIR, is_own, locked_storage
+from regwrap.storage.stage import remove_stage, temporary_stage
 from regwrap.storage.store import Storage
 
 if TYPE_CHECKING:
@@ -135,12 +136,9 @@ def collect_garbage(root: Path, keep: Keep, options: GcOptions, disk: Disk) -> G
 def remove_garbage(root: Path, garbage: Garbage, disk: Disk, on_bytes: Callable[[int], None]) -> tuple[str, ...]:
     """Carry `garbage` out, under the storage's lock. Returns the directories that had unknown things in them."""
     trash = root / OWN_DIR / "gc"
-    shutil.rmtree(trash, ignore_errors=True)  # a killed run's; the lock is ours
-    trash.mkdir(parents=True)
-    try:
+    remove_stage(trash)
+    with temporary_stage(trash):
         return tuple(_Sweep(root, garbage, disk, on_bytes).run(trash))
-    finally:
-        shutil.rmtree(trash, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

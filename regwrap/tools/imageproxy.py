@@ -34,6 +34,7 @@ _PROTOCOL: Final = "0.2."
 _PACKET_BYTES: Final = 64 * 1024
 _PIPE_BYTES: Final = 1024 * 1024
 _LOOK_SECONDS: Final = 0.2
+_END_SECONDS: Final = 2.0
 _OTHER_WAY: Final = "regwrap sync --engine copy does without it"
 
 
@@ -157,10 +158,11 @@ class ImageProxy:
         return ToolError(f"skopeo {what} and was ended", transient=True, host=self.registry.host)
 
     def _ended(self) -> ToolError:
+        how = self.server.ending(_END_SECONDS) or "it closed its socket"
         said = self.server.log.read_text(encoding="utf-8", errors="replace")
         unknown = "unknown command" in said
         return ToolError(
-            "skopeo's image proxy ended by itself",
+            f"skopeo's image proxy gives no answer: {how}",
             detail=fatal_text(said) or last_lines(said),
             hint=_OTHER_WAY if unknown else "",
             transient=not unknown,

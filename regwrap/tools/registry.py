@@ -71,8 +71,7 @@ def _ready_port(server: Server, nonce: str) -> int:
             return int(match[1])
         time.sleep(0.02)
     said = last_lines(server.log.read_text(encoding="utf-8", errors="replace"))
-    code = server.process.wait(0)
-    how = f"no answer within {_START_SECONDS:g} s" if code is None else _ending(code)
+    how = server.ending(0) or f"no answer within {_START_SECONDS:g} s"
     raise ToolError(f"docker-registry did not start: {how}", detail=said)
 
 
@@ -81,15 +80,10 @@ def why_it_does_not_answer(server: Server) -> str:
 
     One that refuses connections may not have been reaped yet, so its end is waited for a moment.
     """
-    code = server.process.wait(_END_SECONDS)
-    if code is not None:
-        return _ending(code)
+    if how := server.ending(_END_SECONDS):
+        return how
     lines = server.log.read_text(encoding="utf-8", errors="replace").splitlines()
     return next((line for line in reversed(lines) if "level=error" in line), "")
-
-
-def _ending(code: int) -> str:
-    return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
 
 
 def _answers(port: int, nonce: str) -> bool:

@@ -210,6 +210,13 @@ class Server:
     def is_alive(self) -> bool:
         return self.process.wait(0) is None
 
+    def ending(self, seconds: float) -> str:
+        """How it ended, which is waited for; empty where it still runs."""
+        code = self.process.wait(seconds)
+        if code is None:
+            return ""
+        return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
+
     def wait(self) -> None:
         """Return only by an interruption. Raises ToolError when the program ends by itself."""
         while self.process.wait(_POLL_SECONDS) is None:

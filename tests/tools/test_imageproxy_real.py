@@ -115,11 +115,12 @@ def test_a_trickle_has_a_limit_too(skopeo: Skopeo, host: str) -> None:
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ('echo \'Error: unknown command "experimental-image-proxy" for "skopeo"\' >&2; exit 1', "ended by itself"),
-        ("exit 3", "ended by itself"),
+        ('echo \'Error: unknown command "experimental-image-proxy" for "skopeo"\' >&2; exit 1', "exit code 1"),
+        ("exit 3", "exit code 3"),
+        ("kill -KILL $$", "signal 9"),
     ],
 )
-def test_a_skopeo_without_it_is_named(tmp_path: Path, host: str, script: str, said: str) -> None:
+def test_how_a_skopeo_ended_is_told(tmp_path: Path, host: str, script: str, said: str) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "skopeo").write_text(f"#!/bin/sh\n{script}\n")

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -11,6 +12,7 @@ import pytest
 
 from regwrap.errors import Interrupted
 from regwrap.interruption import handle_signals, let_signals_be, raise_again, uninterrupted
+from regwrap.storage.stage import temporary_stage
 
 if TYPE_CHECKING:
     import sys
@@ -94,3 +96,19 @@ def test_an_interruption_that_was_only_printed_comes_again() -> None:
 def test_after_the_run_a_signal_just_ends_the_process() -> None:
     let_signals_be()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.0002, 0.001, 0.002, 0.004, 0.008])
+def test_a_signal_at_any_moment_leaves_no_stage(tmp_path: Path, delay: float) -> None:
+    def work() -> None:
+        with temporary_stage(tmp_path / "own/stage") as stage:
+            for number in range(500):
+                (stage / f"{number}").touch()
+            signal.setitimer(signal.ITIMER_REAL, max(delay, 1e-6))
+        while True:
+            time.sleep(0.01)  # it comes here at the latest
+
+    signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        work()
+    assert list((tmp_path / "own").iterdir()) == []

@@ -1,0 +1,29 @@
+"""A run's own directory in a storage, on its file system: what is put in place by rename comes from there."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from regwrap.interruption import uninterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def remove_stage(stage: Path) -> None:
+    """Also a killed run's, with the storage's lock. What can't be removed stays for the next run. Signals wait."""
+    with uninterrupted():
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextmanager
+def temporary_stage(stage: Path) -> Iterator[Path]:
+    """The directory, made for the block and removed however that ends."""
+    try:
+        stage.mkdir(parents=True)
+        yield stage
+    finally:
+        remove_stage(stage)
