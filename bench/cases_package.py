@@ -89,7 +89,7 @@ def package_cases(scene: Scene) -> Generator[Case, None, None]:
         name="package",
         note="With every byte hashed, from an archive that is in the page cache.",
         rounds=scene.rounds + 2,
-        seconds=50 * scene.scale,
+        seconds=70 * scene.scale,
         contenders=(replace(mine, prove=lambda: prove_bundle(corpus, _RELEASE, job.output)), cat, shell),
         targets=(
             Target(

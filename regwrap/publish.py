@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 256 * 1024
 _HINTS: Final = (
+    (r"^200 <", "a proxy or login page answered instead of the registry"),
     (r"project .*not found", "in Harbor a name begins with a project: create it there, or give --create-projects"),
     (r"^401", "check the registry's authfile (skopeo login)"),
     (r"^403", "the account may not do this there"),
@@ -181,7 +182,7 @@ class PushCarrier:
         dest, name = self.registry.dest, copy.entry.dest
         reference = name.tag or "" if manifest.digest == copy.digest else manifest.digest
         status, said = dest.probe.put_manifest(name.repository, reference, Body(manifest.media_type, manifest.raw))
-        if status in {200, 201, 202}:
+        if status in {200, 201, 202} and not _is_page(said):
             return
         if status == 400 and copy.closure.omitted and isinstance(manifest, Index):
             raise ImagesFailedError(
@@ -275,6 +276,11 @@ class _StreamBytes:
         return True  # skopeo has hashed them: it ends with an error otherwise
 
 
+def _is_page(said: bytes) -> bool:
+    """Whether a web page answers in a registry's place: proxies say 200 with it."""
+    return said.lstrip().startswith(b"<")
+
+
 def damaged(copy: Copy, blob: Descriptor) -> IntegrityError:
     return IntegrityError(
         f"{copy.entry.dest}: blob {blob.digest} is damaged at the source",
@@ -290,5 +296,6 @@ def _named(error: ToolError, copy: Copy) -> ToolError:
 def _refused(what: str, host: str, status: int, said: bytes) -> ToolError:
     text = reason_of(said)
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, f"{status} {text}")), "")
-    passing = status == 408 or re.search("BLOB_UPLOAD_|DIGEST_INVALID", text) is not None
+    page = status == 200 and _is_page(said)
+    passing = page or status == 408 or re.search("BLOB_UPLOAD_|DIGEST_INVALID", text) is not None
     return ToolError(f"{host} answered {status} to {what}", detail=text, hint=hint, transient=passing)

@@ -164,6 +164,6 @@ def _remove(path: Path) -> None:
         if child.is_dir() and not child.is_symlink():
             remove_overlay(child)
         elif child.name != _LOCK:
-            child.unlink()
+            child.unlink(missing_ok=True)
     (path / _LOCK).unlink()
     path.rmdir()

@@ -289,12 +289,17 @@ def file_system(path: Path) -> str:
 
 def remove_overlay(directory: Path) -> None:
     """Remove a directory that held an overlay's sides. Raises OSError where something is left."""
-    with suppress(FileNotFoundError):
-        try:
-            shutil.rmtree(directory)
-        except PermissionError:
-            _open_up(directory)
-            shutil.rmtree(directory)
+    try:
+        shutil.rmtree(directory, onerror=_unless_gone)
+    except PermissionError:
+        _open_up(directory)
+        shutil.rmtree(directory, onerror=_unless_gone)
+
+
+def _unless_gone(_function: object, _path: object, info: tuple[object, BaseException, object]) -> None:
+    """A file that a program has removed itself meanwhile is no reason to leave the rest."""
+    if not isinstance(info[1], FileNotFoundError):
+        raise info[1]
 
 
 def _open_up(directory: Path) -> None:

@@ -291,6 +291,20 @@ def test_a_signal_ends_a_push_in_the_middle_of_an_image(
     assert cli("push", "bundle.tar", dest.host).returncode == 0
 
 
+@pytest.mark.parametrize(("times", "code"), [(1, 0), (10**9, 1)])
+def test_a_web_page_that_answers_a_push_is_named_and_has_put_nothing(
+    cli: Cli, tmp_path: Path, loopback_registry: StartRegistry, times: int, code: int
+) -> None:
+    make_bundle(cli.directory, {"app:v1": make_image("one")})
+    dest = loopback_registry(tmp_path / "dest")
+    with faulty_proxy(dest.host, [Fault("html", "^PUT .*/manifests/", times=times)]) as proxy:
+        done = cli("push", "bundle.tar", proxy.host)
+    assert done.returncode == code, done.stderr
+    assert "a proxy or login page answered instead of the registry" in done.stderr or code == 0
+    assert "Please log in" in done.stderr
+    assert cli("push", "bundle.tar", dest.host).returncode == 0
+
+
 def used(directory: Path) -> int:
     """Bytes on disk below `directory`, as du counts them; what goes away meanwhile does not count."""
     total = 0
