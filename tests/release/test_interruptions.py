@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -173,3 +174,22 @@ def test_a_full_disk_is_named_before_the_first_byte_and_leaves_nothing(big: Scen
         assert not list(small.rglob("data"))
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_ctrl_c_while_modules_are_loaded_is_no_traceback(cli: Cli) -> None:
+    command = [sys.executable, "-X", "importtime", *cli.command("--version")[1:]]
+    for module in ("typer", "regwrap.cli.catalog"):
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cli.directory,
+            env=cli.environment,
+        )
+        assert process.stderr
+        assert any(line.rpartition("|")[2].strip().startswith(module) for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=30)
+        assert process.returncode in {-signal.SIGINT, 128 + signal.SIGINT, 0}
+        assert "Traceback" not in err

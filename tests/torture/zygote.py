@@ -18,6 +18,7 @@ from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import regwrap.__main__ as entry
 from regwrap.cli import program
 from regwrap.cli.app import every_word, make_app
 
@@ -47,7 +48,7 @@ def _run() -> NoReturn:
     """What Python does with a program, but for taking its modules apart, which costs a fork 0.2 s."""
     code = 1
     try:
-        program.main()
+        entry.main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:  # noqa: BLE001
