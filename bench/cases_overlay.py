@@ -55,7 +55,7 @@ def _package_cases(scene: Scene, missing: str) -> Generator[Case, None, None]:
             name="package on an overlay",
             note="The history holds v1.0, a registry serves v1.1. Selection reads an archive that holds v1.1 already.",
             rounds=scene.rounds,
-            seconds=45 * scene.scale,
+            seconds=30 * scene.scale,
             contenders=(_regwrap(scene, ends), _seed(scene, ends, missing), _selection(scene, ends)),
             targets=(
                 Target(

@@ -89,7 +89,7 @@ def package_cases(scene: Scene) -> Generator[Case, None, None]:
         name="package",
         note="With every byte hashed, from an archive that is in the page cache.",
         rounds=scene.rounds + 2,
-        seconds=70 * scene.scale,
+        seconds=55 * scene.scale,
         contenders=(replace(mine, prove=lambda: prove_bundle(corpus, _RELEASE, job.output)), cat, shell),
         targets=(
             Target(
@@ -240,7 +240,7 @@ def _length_cases(scene: Scene) -> Generator[Case, None, None]:
             note=f"{most:,} images of 20 kB on average.",
             axis="images in the list",
             rounds=scene.rounds,
-            seconds=30 * scene.scale,
+            seconds=15 * scene.scale,
             contenders=tuple(contenders),
             targets=tuple(
                 Target(

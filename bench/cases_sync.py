@@ -190,7 +190,8 @@ def _latency_cases(scene: Scene, ends: Ends) -> Generator[Case, None, None]:
         for delay in _DELAYS:
             host = stack.enter_context(delayed_registry(ends.source.host, delay / 1000))
             far = replace(ends, source=replace(ends.source, host=host))
-            contenders += [_distant(scene, ends, far, name, delay) for name in names]
+            near_enough = [name for name in names if name != "skopeo sync" or delay < _DELAYS[-1]]  # it takes a minute
+            contenders += [_distant(scene, ends, far, name, delay) for name in near_enough]
         yield Case(
             name="sync, nothing changed, by latency",
             note="A proxy on loopback holds each request back by so many milliseconds; the archive is near.",

@@ -40,7 +40,7 @@ def _deploy_case(scene: Scene, bundle: Path) -> Case:
         name="deploy, empty directory",
         note="With every byte hashed. Files and directories are what takes the time: see the machine's notes.",
         rounds=scene.rounds,
-        seconds=45 * scene.scale,
+        seconds=25 * scene.scale,
         contenders=(
             Contender(
                 name=_DEPLOY,

@@ -109,12 +109,11 @@ class _Arriving:
     size: int = 0
     _state: hashlib._Hash = field(default_factory=hashlib.sha256)
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: memoryview) -> None:
         self._state.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[self.file.write(view) :]
         self.size += len(data)
+        while data:
+            data = data[self.file.write(data) :]
 
     def prove(self, where: str) -> None:
         if self.size != self.blob.size or self._state.hexdigest() != self.blob.digest.hex:

@@ -99,9 +99,10 @@ class Whereabouts:
 
 
 class Sendable(Protocol):
-    """A blob's bytes: from the first to the last each time it is iterated over. Raises what the carrier may."""
+    """A blob's bytes: from the first to the last each time it is iterated over; a piece is only good until the next.
+    Raises what the carrier may."""
 
-    def __iter__(self) -> Iterator[bytes]: ...
+    def __iter__(self) -> Iterator[bytes | memoryview]: ...
 
     def is_right(self) -> bool:
         """Whether they have the digest; asked when the registry says that they do not."""
@@ -201,7 +202,7 @@ class _Counted:
     bytes_of: Sendable
     on_bytes: Callable[[int], None]
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | memoryview]:
         for data in self.bytes_of:
             self.on_bytes(len(data))
             yield data
@@ -267,7 +268,7 @@ class _StreamBytes:
     source: Remote
     blob: Descriptor
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[memoryview]:
         with self.proxies.turn(self.source, 1) as proxy:
             for _blob, data in proxy.blobs(self.source, (self.blob,)):
                 yield data

@@ -18,7 +18,7 @@ import typer
 
 from regwrap import __version__
 from regwrap.cli.app import make_app, typed_words
-from regwrap.errors import ExitCode, Interrupted, RegwrapError, error_text
+from regwrap.errors import ExitCode, Interrupted, RegwrapError, ToolError, error_text
 from regwrap.interruption import handle_signals, let_signals_be, raise_again
 
 
@@ -73,6 +73,9 @@ def _told(error: BaseException) -> int:
         return 128 + signal.SIGPIPE
     if isinstance(error, OSError):
         error = _disk_error(error)
+    if isinstance(error, ImportError):  # most are loaded when they are needed
+        hint = "the disk fails, or the installation is not whole: install regwrap again"
+        error = ToolError(f"a part of the program can't be loaded: {error}", hint=hint)
     if isinstance(error, RegwrapError):
         _say(error_text(error))
         return error.exit_code

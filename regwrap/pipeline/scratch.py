@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _PREFIX: Final = "regwrap-"
 _LOCK: Final = ".regwrap-run"
 _BESIDE: Final = "beside"
+_ATTEMPTS: Final = 8
+_PAUSE_SECONDS: Final = 0.02
 _UNCLAIMED: Final = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")  # mkdtemp(3)
 
 
@@ -159,11 +162,31 @@ def _remove_if_abandoned(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a run's directory, its lock at last: what can't be removed now stays known as a run's. Raises OSError."""
+    """Remove a run's directory, its lock at last: what can't be removed now stays known as a run's. Raises OSError.
+
+    A thread that is told to stop may be making something in it for a moment yet.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _empty(path)
+            (path / _LOCK).unlink(missing_ok=True)
+            path.rmdir()
+        except FileNotFoundError:
+            if not os.path.lexists(path):
+                return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or attempt == _ATTEMPTS:
+                raise
+        else:
+            return
+        with suppress(FileNotFoundError):
+            (path / _LOCK).touch()
+        time.sleep(attempt * _PAUSE_SECONDS)
+
+
+def _empty(path: Path) -> None:
     for child in path.iterdir():
         if child.is_dir() and not child.is_symlink():
             remove_overlay(child)
         elif child.name != _LOCK:
             child.unlink(missing_ok=True)
-    (path / _LOCK).unlink()
-    path.rmdir()

@@ -33,6 +33,7 @@ AT_ONCE: Final = 6  # as many blobs as skopeo copies at the same time
 _PROTOCOL: Final = "0.2."
 _PACKET_BYTES: Final = 64 * 1024
 _PIPE_BYTES: Final = 1024 * 1024
+_PIECE_BYTES: Final = 256 * 1024
 _LOOK_SECONDS: Final = 0.2
 _END_SECONDS: Final = 2.0
 _OTHER_WAY: Final = "regwrap sync --engine copy does without it"
@@ -56,8 +57,9 @@ class ImageProxy:
         if not (isinstance(version, str) and version.startswith(_PROTOCOL)):
             raise ToolError(f"skopeo's image proxy speaks protocol {version}", hint=_OTHER_WAY)
 
-    def blobs(self, source: Remote, wanted: Sequence[Descriptor]) -> Iterator[tuple[Descriptor, bytes]]:
-        """Pieces of the wanted blobs as they come, at most AT_ONCE blobs under way; of none more than its size.
+    def blobs(self, source: Remote, wanted: Sequence[Descriptor]) -> Iterator[tuple[Descriptor, memoryview]]:
+        """Pieces of the wanted blobs as they come, at most AT_ONCE blobs under way; of none more than its size. A piece
+        is only good until the next.
 
         The bytes are not to be trusted. `source` is a manifest of the repository that has the blobs. Raises ToolError,
         also when they are not all there after `timeouts.copy` seconds.
@@ -76,7 +78,7 @@ class ImageProxy:
             self._open = (source.repository, self._ask("OpenImage", source.url).value)
         return self._open[1]
 
-    def _streams(self, image: object, wanted: Sequence[Descriptor]) -> Iterator[tuple[Descriptor, bytes]]:
+    def _streams(self, image: object, wanted: Sequence[Descriptor]) -> Iterator[tuple[Descriptor, memoryview]]:
         for blob in wanted:
             self._send("GetBlob", image, str(blob.digest), blob.size)
         with ExitStack() as stack:
@@ -89,7 +91,8 @@ class ImageProxy:
             for _blob in wanted:
                 self._reply(stack)
 
-    def _read(self, pipes: dict[int, Descriptor]) -> Iterator[tuple[Descriptor, bytes]]:
+    def _read(self, pipes: dict[int, Descriptor]) -> Iterator[tuple[Descriptor, memoryview]]:
+        buffer = memoryview(bytearray(_PIECE_BYTES))  # a fresh one for each piece costs more than reading it
         poll, left = select.poll(), {descriptor: blob.size for descriptor, blob in pipes.items()}
         for descriptor in pipes:
             with suppress(OSError):  # a user's quota of pipe memory
@@ -97,13 +100,13 @@ class ImageProxy:
             poll.register(descriptor, select.POLLIN)
         while left:
             for descriptor in self._wait(poll):
-                data = os.read(descriptor, _PIPE_BYTES)
-                left[descriptor] -= len(data)
+                count = os.readv(descriptor, [buffer])
+                left[descriptor] -= count
                 if left[descriptor] < 0:
                     raise ToolError(f"{self.registry.host} sends more than the {pipes[descriptor].size} bytes"
                                     f" that blob {pipes[descriptor].digest.short} has")  # fmt: skip
-                if data:
-                    yield pipes[descriptor], data
+                if count:
+                    yield pipes[descriptor], buffer[:count]
                 else:
                     poll.unregister(descriptor)
                     del left[descriptor]

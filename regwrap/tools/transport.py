@@ -46,7 +46,7 @@ class Body:
     """What a request carries. `size` is needed for what comes in pieces, which may be asked for twice."""
 
     media_type: str = ""
-    data: bytes | Iterable[bytes] = b""
+    data: bytes | Iterable[bytes | memoryview] = b""
     size: int | None = None
 
     @property
@@ -146,7 +146,7 @@ class Transport:
                         method,
                         f"{scheme}://{host}{path}",
                         headers=headers,
-                        body=body.data if body else None,
+                        body=body.data if body else None,  # type: ignore[arg-type]  # any buffer can be sent
                         timeout=self._patience if body else urllib3.Timeout(connect=self.timeout, read=self.timeout),
                         redirect=redirect,
                         preload_content=False,
@@ -196,7 +196,12 @@ class Transport:
         """A blob store of the registry's: our credentials are not for it."""
         try:
             answer = self._pool(url).request(
-                "PUT", url, headers=body.headers, body=body.data, redirect=False, timeout=self._patience
+                "PUT",
+                url,
+                headers=body.headers,
+                body=body.data,  # type: ignore[arg-type]  # any buffer can be sent
+                redirect=False,
+                timeout=self._patience,
             )
         except urllib3.exceptions.HTTPError as error:
             raise ToolError(

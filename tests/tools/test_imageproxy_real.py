@@ -58,7 +58,7 @@ def fetched(proxies: ImageProxies, source: Remote, wanted: tuple[Descriptor, ...
     parts: dict[Digest, list[bytes]] = {blob.digest: [] for blob in wanted}
     with proxies.turn(source, len(wanted)) as proxy:
         for blob, data in proxy.blobs(source, wanted):
-            parts[blob.digest].append(data)
+            parts[blob.digest].append(bytes(data))
     return {digest: b"".join(data) for digest, data in parts.items()}
 
 

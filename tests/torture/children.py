@@ -18,7 +18,7 @@ _STARTS: Final = {
 }  # fmt: skip
 _ACTIONS: Final = {
     "killed": "kill -9 $$",
-    "killed-late": '"$real" "$@" & child=$!; sleep 0.0$delay; kill -9 $child $$',
+    "killed-late": '"$real" "$@" & child=$!; sleep 0.0$delay; kill -9 $child 2>/dev/null; kill -9 $$',
     # the trial of an overlay has its minute, which is too long here
     "hangs": "exec sleep 1000",
     "nothing": "exit 0",

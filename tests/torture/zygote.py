@@ -9,15 +9,19 @@ import codecs
 import faulthandler
 import json
 import os
+import pkgutil
 import signal
 import sys
 import threading
 import time
 import traceback
 from contextlib import redirect_stderr, suppress
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
+import regwrap
 import regwrap.__main__ as entry
 from regwrap.cli import program
 from regwrap.cli.app import every_word, make_app
@@ -65,9 +69,16 @@ def _warm_up() -> None:
     """Typer loads what it needs for parameters when it is first called."""
     for name in ("ascii", "latin-1", "idna", "utf-16"):  # another user may not be able to read Python's files
         codecs.lookup(name)
+    for module in (*_modules_of(regwrap), "sh", "tenacity", "yaml", "http.client"):  # loaded by who needs them
+        import_module(module)
     sys.argv = ["regwrap", "inspect", "/nonexistent"]
     with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stderr(nothing):
         program.exit_code_of(lambda: make_app(every_word())(prog_name="regwrap"))
+
+
+def _modules_of(package: ModuleType) -> list[str]:
+    names = [found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    return [name for name in names if not name.endswith("__main__")]
 
 
 def _become(request: dict[str, Any], *, ready: int) -> None:

@@ -1,6 +1,10 @@
 """Private directories of runs: none outlives the next run, at whatever moment its own was killed, or a disk failed."""
 
 import os
+import tempfile
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,6 +44,30 @@ def test_what_lies_beside_goes_with_a_dead_run(place: Path) -> None:
         pass
     assert [path.name for path in place.iterdir()] == ["elsewhere"]
     assert list((place / "elsewhere").iterdir()) == []
+
+
+def test_what_threads_make_while_they_are_told_to_stop_goes_too(place: Path) -> None:
+    for number in range(20):
+        stopping = threading.Event()
+
+        def make(scratch: Path, stopping: threading.Event = stopping) -> None:
+            with suppress(FileNotFoundError):
+                while not stopping.is_set():
+                    Path(tempfile.mkdtemp(dir=scratch), "file").touch()
+
+        def end(stopping: threading.Event = stopping, number: int = number) -> None:
+            time.sleep(number / 200)  # meanwhile the directory is being removed
+            stopping.set()
+
+        with scratch_directory() as scratch:
+            threads = [threading.Thread(target=make, args=(scratch,)), threading.Thread(target=end)]
+            for thread in threads:
+                thread.start()
+        for thread in threads:
+            thread.join()
+        with scratch_directory():
+            pass
+        assert list(place.iterdir()) == [], number
 
 
 def test_the_error_of_the_work_is_not_hidden_by_that_of_tidying_up(place: Path, tmp_path: Path) -> None:
