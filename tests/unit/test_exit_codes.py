@@ -42,3 +42,14 @@ def test_a_last_word_that_can_t_be_written_does_not_change_the_code(monkeypatch:
     with suppress(OSError), Path("/dev/full").open("w", encoding="utf-8") as full:  # its close fails too
         monkeypatch.setattr(sys, "stderr", full)
         assert exit_code_of(wrong) == 2
+
+
+def test_a_part_of_the_program_that_can_t_be_loaded_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    def unreadable() -> None:
+        raise ImportError("_ssl.so: cannot read file data: Input/output error")
+
+    assert exit_code_of(unreadable) == 3
+    said = capsys.readouterr().err
+    assert "Input/output error" in said
+    assert "install regwrap again" in said
+    assert "bug" not in said
