@@ -176,9 +176,8 @@ def _started(argv: tuple[str, ...], **options: object) -> ShProcess:
     import sh  # noqa: PLC0415  most commands start no program
 
     try:
-        running = sh.Command(
-            argv[0]
-        )(  # type: ignore[call-overload]  # its options are a long list of types
+        start = sh.Command(argv[0])
+        running = start(  # type: ignore[call-overload]  # its options are a long list of types
             *argv[1:],
             **options,
             _tty_out=False,
