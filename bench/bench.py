@@ -26,10 +26,12 @@ from cases_release import release_cases
 from cases_start import start_cases
 from cases_sync import jobs_cases, sync_cases
 from cases_unpack import unpack_cases
+from disk import OWN, has_disk, own_disk, why_no_disk
 from facts import environment_facts
 from measure import Case, Outcome, measure
+from memory import FullMemory
 from scene import Scene, find_regwrap, main_corpus
-from shell import Shell
+from shell import ProgramFailedError, Shell
 from table import outcome_record, table_text
 
 _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
@@ -44,34 +46,47 @@ _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
     "jobs": jobs_cases,
     "release": release_cases,
 }
+# What takes long and gets one round stands first, and curves last: what is left of the time are rounds for the others.
+_ORDER: Final = ("release", "sync", "start", "package", "unpack", "overlay", "push", "gc", "jobs", "growth")
 _PROJECT: Final = Path(__file__).resolve().parent.parent
 _BYTES: Final = 2_000_000_000
-# Three corpora, an archive for each contender of sync, a bundle, two trees.
+# Corpora, an archive for each contender of sync, a bundle, two trees; the small ones are of one size at any scale.
 _SPACE_FACTOR: Final = 14
+_SMALL_CORPORA: Final = 2_000_000_000
 
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     given = _parse_arguments()
     begin = time.monotonic()
-    with _work_directory(given.work) as work, contextlib.ExitStack() as stack:
-        _demand_space(work, int(_BYTES * given.scale * _SPACE_FACTOR))
+    with _work_directory(given.work) as place, contextlib.ExitStack() as stack:
+        size = int(_BYTES * given.scale * _SPACE_FACTOR) + _SMALL_CORPORA
+        work, disk = _disk(place, stack, size, own=given.own_disk)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scratch-", dir=work)))
         scene = _make_scene(given, work, scratch)
         deadline = begin + 60 * given.minutes
-        outcomes = [outcome for group in given.only or _GROUPS for outcome in _measure_group(scene, group, deadline)]
-        facts = environment_facts(scene)
+        groups = [group for group in _ORDER if group in (given.only or _GROUPS)]
+        memory = stack.enter_context(FullMemory(scratch, size))
+        found = {group: _measure_group(scene, group, deadline, memory) for group in groups}
+        outcomes = [outcome for group in _GROUPS for outcome in found.get(group, ())]
+        facts = {**environment_facts(scene), "disk": disk}
     minutes = (time.monotonic() - begin) / 60
     _say(f"{minutes:.1f} minutes")
     sys.stdout.write(table_text(facts, outcomes))
+    if given.scale < 1:
+        _say(f"the targets are meant for scale 1: at {given.scale:g} most of each time is the start of programs")
     _write_json(given, {**facts, "minutes": round(minutes, 1)}, outcomes)
     return int(any(result.failed for outcome in outcomes for result in outcome.results))
 
 
-def _measure_group(scene: Scene, group: str, deadline: float) -> list[Outcome]:
+def _measure_group(scene: Scene, group: str, deadline: float, memory: FullMemory) -> list[Outcome]:
+    def settle() -> None:
+        os.sync()  # writeback of what ran before must not be paid by what runs now
+        memory.refill()
+
     # Closed here, also after Ctrl-C: the cases of sync keep registries running while they last.
     with contextlib.closing(_GROUPS[group](scene)) as cases:
-        return [measure(case, scene.shell.servers, deadline, _say) for case in cases]
+        return [measure(case, scene.shell.servers, deadline, settle, _say) for case in cases]
 
 
 def _make_scene(given: argparse.Namespace, work: Path, scratch: Path) -> Scene:
@@ -86,6 +101,7 @@ def _make_scene(given: argparse.Namespace, work: Path, scratch: Path) -> Scene:
         regwrap=find_regwrap(),
         rounds=given.rounds,
         scale=given.scale,
+        whole=bool(given.only),
     )
 
 
@@ -99,6 +115,21 @@ def _work_directory(place: Path) -> Iterator[Path]:
         except BlockingIOError:
             sys.exit(f"another benchmark runs in {place}; give another directory with --work")
         yield place.resolve()
+
+
+def _disk(place: Path, stack: contextlib.ExitStack, size: int, *, own: bool) -> tuple[Path, str]:
+    """Where to work, and what it is."""
+    why = why_no_disk() if own else "--no-own-disk"
+    if not why:
+        if not has_disk(place, size):
+            _demand_space(place, size)
+        try:
+            return stack.enter_context(own_disk(place, size, _say)), OWN
+        except ProgramFailedError as error:
+            why = f"{error}"
+    _say(f"on the machine's file system as it is ({why})")
+    _demand_space(place, size)
+    return place, "as it is"
 
 
 def _demand_space(work: Path, wanted: int) -> None:
@@ -127,9 +158,11 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure regwrap side by side with its contenders.")
     parser.add_argument("--scale", type=float, default=1.0, help="1.0: 183 images, 2 GB")
     parser.add_argument("--rounds", type=int, default=3, help="at most; a case also ends when its time is over")
-    parser.add_argument("--minutes", type=float, default=16, help="afterwards every case that is left gets one round")
+    parser.add_argument("--minutes", type=float, default=14, help="afterwards every case that is left gets one round")
     parser.add_argument("--only", action="append", choices=_GROUPS, help="one group of cases; may be repeated")
     parser.add_argument("--work", type=Path, metavar="DIR", default=_work_place(), help="kept, with the corpora")
+    parser.add_argument("--own-disk", action=argparse.BooleanOptionalAction, default=True,
+                        help="work on a file system in a file that was written before, kept too")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", default=_PROJECT / "results/bench.json")
     return parser.parse_args()
 

@@ -28,23 +28,27 @@ def push_cases(scene: Scene) -> Generator[Case, None, None]:
     missing = scene.missing_regwrap(PROGRAM, "skopeo")
     if missing:
         return
-    small = scene.other_corpus("small", max(10, round(46 * scene.scale)), int(5e8 * scene.scale))
-    with _prepared(scene, small) as ends:
+    if scene.whole:
+        corpus = scene.corpus
+    else:
+        corpus = scene.other_corpus("small", max(10, round(46 * scene.scale)), int(5e8 * scene.scale))
+    with _prepared(scene, corpus) as ends:
         watch = Watch(dest=ends.dest, leaves=(ends.dest_storage,))
         mine = Contender(
             name="regwrap push",
             prepare=lambda: make_empty(ends.dest_storage),
             run=lambda: scene.run_regwrap("push", f"{ends.bundle}", ends.dest.host),
-            prove=lambda: prove_storage(small, _RELEASE, ends.dest_storage),
+            prove=lambda: prove_storage(corpus, _RELEASE, ends.dest_storage),
             watch=watch,
         )
         peer = "xargs -P8 skopeo copy"
-        words = (ends.source.host, ends.dest.host, small.list_path(_RELEASE), 8)
+        words = (ends.source.host, ends.dest.host, corpus.list_path(_RELEASE), 8)
         yield Case(
             name="push, empty registry",
-            note="From the tar; skopeo copies from docker-registry on the unpacked bundle. The small corpus.",
+            note="From the tar; skopeo copies from docker-registry on the unpacked bundle."
+            f" {len(corpus.references(_RELEASE))} images, {corpus.unique_bytes(_RELEASE):,} unique bytes.",
             rounds=scene.rounds,
-            seconds=25 * scene.scale,
+            seconds=(100 if scene.whole else 25) * scene.scale,
             contenders=(
                 mine,
                 replace(mine, name=peer, run=lambda: scene.run_peer("skopeo_copy.sh", *words)),

@@ -28,6 +28,7 @@ _SCRIPTS: Final = {
 }
 PEERS: Final = tuple(_SCRIPTS)
 _LOOP: Final = "xargs -P8 skopeo copy"
+_REQUESTS: Final = "curl, bare requests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +70,17 @@ def served_ends(scene: Scene, corpus: Corpus, names: Sequence[str]) -> Iterator[
         yield Ends(source=source, archives=archives)
 
 
-def copy_contender(scene: Scene, ends: Ends, name: str, corpus: Corpus, jobs: int | None = None) -> Contender:
-    """Brings v1.0 of the corpus into the contender's archive."""
+def copy_contender(
+    scene: Scene, ends: Ends, name: str, corpus: Corpus, jobs: int | None = None, engine: str = "auto"
+) -> Contender:
+    """Brings v1.0 of the corpus into the contender's archive. `engine` is regwrap's."""
     end, images = ends.archives[name], corpus.list_path(_RELEASE)
     if name in {REGISTRY, EMBEDDED}:
         dest = end.server.host if end.server else f"{end.storage}"
         # fmt: off
         arguments = (
             "sync", f"{images}", "--source", ends.source.host, "--archive", dest, *(("-j", f"{jobs}") if jobs else ()),
+            "--engine", engine,
         )
         # fmt: on
         return Contender(
@@ -114,6 +118,7 @@ def _cold_case(scene: Scene, ends: Ends) -> Case:
     return Case(
         name="sync, empty archive",
         note=f"v1.0: {len(scene.corpus.references(_RELEASE))} images, {unique:,} unique bytes.",
+        images=len(scene.corpus.references(_RELEASE)),
         rounds=scene.rounds,
         seconds=150 * scene.scale,
         contenders=tuple(
@@ -163,10 +168,12 @@ class Emptying:
 def _again_case(scene: Scene, ends: Ends) -> Case:
     return Case(
         name="sync, nothing changed",
+        images=len(scene.corpus.references(_RELEASE)),
         rounds=scene.rounds + 2,
         seconds=60 * scene.scale,
-        contenders=tuple(
-            replace(x, watch=replace(x.watch, leaves=())) for x in _cold_order(scene, ends)
+        contenders=(
+            *(replace(x, watch=replace(x.watch, leaves=())) for x in _cold_order(scene, ends)),
+            _bare_requests(scene, ends),
         ),
         targets=(
             Target(
@@ -179,8 +186,27 @@ def _again_case(scene: Scene, ends: Ends) -> Case:
                 text="the same: at most 2.0 of regsync",
                 contender=REGISTRY, against=("regsync x8",), limit=2.0,
             ),
+            Target(
+                key="sync-again-requests",
+                text="the same: at most 2.0 of the bare requests, a HEAD of each image at both ends",
+                contender=REGISTRY, against=(_REQUESTS,), limit=2.0,
+            ),
         ),
     )  # fmt: skip
+
+
+def _bare_requests(scene: Scene, ends: Ends) -> Contender:
+    """The least that a comparison of both ends takes, by a program that does nothing else: its start, and a HEAD of
+    each image at each end over eight connections."""
+    end = ends.archives[REGISTRY]
+    assert end.server
+    words = (ends.source.host, end.server.host, scene.corpus.list_path(_RELEASE), 8)
+    return Contender(
+        name=_REQUESTS,
+        run=lambda: scene.run_peer("head_requests.sh", *words),
+        missing=scene.missing("curl"),
+        watch=Watch(source=ends.source, dest=end.server),
+    )
 
 
 def _latency_cases(scene: Scene, ends: Ends) -> Generator[Case, None, None]:
@@ -259,3 +285,38 @@ def jobs_cases(scene: Scene) -> Generator[Case, None, None]:
                 ),
             ),
         )  # fmt: skip
+        yield _engine_case(scene, ends, small)
+    tiny = scene.other_corpus("tiny", max(10, round(100 * scene.scale)), int(3e6 * scene.scale))
+    with served_ends(scene, tiny, (REGISTRY, EMBEDDED)) as ends:
+        yield _engine_case(scene, ends, tiny)
+
+
+def _engine_case(scene: Scene, ends: Ends, corpus: Corpus) -> Case:
+    """What `--engine auto` may choose from, for two shapes of work."""
+    ways = [(REGISTRY, engine) for engine in ("stream", "copy", "sync")]
+    ways += [(EMBEDDED, engine) for engine in ("stream", "copy")]
+    contenders = [
+        replace(
+            copy_contender(scene, ends, name, corpus, engine=engine),
+            name=f"{name}, {engine}", prepare=Emptying(ends.archives[name].storage),
+        )
+        for name, engine in ways
+    ]  # fmt: skip
+    unique, images = corpus.unique_bytes(_RELEASE), len(corpus.references(_RELEASE))
+    return Case(
+        name=f"sync, empty archive, by engine: {corpus.root.name} images",
+        note=f"{images} images, {unique:,} unique bytes.",
+        images=images,
+        rounds=scene.rounds,
+        seconds=30 * scene.scale,
+        contenders=tuple(contenders),
+        targets=tuple(
+            Target(
+                key="engine",
+                text=f"{name}, {corpus.root.name} images: the engine that auto takes, at most 1.0 of the others",
+                contender=f"{name}, stream", limit=1.0,
+                against=tuple(f"{other}, {engine}" for other, engine in ways if other == name and engine != "stream"),
+            )
+            for name in (REGISTRY, EMBEDDED)
+        ),
+    )  # fmt: skip

@@ -4,7 +4,6 @@ A contender that cannot run or that did the wrong thing is a value with its reas
 or broken program never costs the figures of the others.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -61,13 +60,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Rounds go on until there are enough or `seconds` are over; the second contender is what ratios are shown to."""
+    """Rounds go on until there are enough or `seconds` are over; the second contender is what ratios are shown to.
+    Requests are shown by each of `images`, too."""
 
     name: str
     contenders: tuple[Contender, ...]
     rounds: int
     seconds: float = 120.0
     note: str = ""
+    images: int = 0
     targets: tuple[Target, ...] = ()
     axis: str = ""
 
@@ -141,9 +142,11 @@ class Outcome:
         return []
 
 
-def measure(case: Case, aside: AbstractSet[int], deadline: float, say: Callable[[str], None]) -> Outcome:
-    """Rounds in turn; every second round in reverse, so nobody always runs in another's wake. After the deadline of the
-    whole run a case gets one round."""
+def measure(
+    case: Case, aside: AbstractSet[int], deadline: float, settle: Callable[[], None], say: Callable[[str], None]
+) -> Outcome:
+    """Rounds in turn; every second round in reverse, so nobody always runs in another's wake. `settle` comes between
+    `prepare` and the clock. After the deadline of the whole run a case gets one round."""
     results = tuple(Result(contender, problem=contender.missing) for contender in case.contenders)
     begin = time.monotonic()
     for number in range(case.rounds):
@@ -151,17 +154,16 @@ def measure(case: Case, aside: AbstractSet[int], deadline: float, say: Callable[
             break
         for result in results if number % 2 == 0 else reversed(results):
             if not result.problem and number < (result.contender.rounds or case.rounds):
-                _run_once(result, aside)
+                _run_once(result, aside, settle)
                 say(f"{case.name}, round {number + 1}: {_label(result.contender)}: {_last(result)}")
     return Outcome(case, results)
 
 
-def _run_once(result: Result, aside: AbstractSet[int]) -> None:
+def _run_once(result: Result, aside: AbstractSet[int], settle: Callable[[], None]) -> None:
     contender = result.contender
     try:
         contender.prepare()
-        # Writeback of what ran before must not be paid by what runs now.
-        os.sync()
+        settle()
         costs = measured(contender.run, contender.watch, aside)
         contender.prove()
     except (ProgramFailedError, WrongResultError, OSError) as error:

@@ -58,7 +58,7 @@ class Report:
         yield "Written by `make bench-report` from the results of one run of `make bench`; do not edit.\n"
         yield f"Run on {facts['date']} in {facts['minutes']} minutes, scale {scale:g}, up to {rounds} rounds a case:"
         yield f"{facts['cores']} cores of {facts['cpu']}, {facts['memory']} of memory, Linux {facts['kernel']},"
-        yield f"file system {facts['file system']}."
+        yield f"file system {facts['file system']}; its disk: {facts['disk']}."
         yield "; ".join(f"{name}: {facts[name]}" for name in _PROGRAMS if name in facts) + ".\n"
         yield self.said["introduction"].strip() + "\n"
 
@@ -93,7 +93,7 @@ class Report:
             yield f"{said.strip()}\n"
 
     def _bars(self, case: Mapping[str, Any], contenders: Sequence[Contender]) -> Iterator[str]:
-        yield from _table(contenders)
+        yield from _table(contenders, case["images"])
         ran = [x for x in contenders if x.runs]
         if len(ran) > 2:
             bars = [(x.name, statistics.median(x.seconds), min(x.seconds), max(x.seconds)) for x in ran]
@@ -134,7 +134,7 @@ def _target_row(target: Mapping[str, Any]) -> str:
     )
 
 
-def _table(contenders: Sequence[Contender]) -> Iterator[str]:
+def _table(contenders: Sequence[Contender], images: int) -> Iterator[str]:
     """Columns in which nobody has a figure are left out."""
     columns: dict[str, Callable[[Contender], str]] = {
         "seconds": _seconds, "least to most": _spread, "ratio (95 %)": _ratio, "of it": _parts,
@@ -143,7 +143,9 @@ def _table(contenders: Sequence[Contender]) -> Iterator[str]:
         "sent by source": lambda x: _megabytes(x.median("sent")),
         "written by archive": lambda x: _megabytes(x.median("archived")),
         "written by tools": lambda x: _megabytes(x.median("written")),
-        "requests": lambda x: _plain(x.median("requests")), "left on disk": lambda x: _megabytes(x.median("disk")),
+        "requests": lambda x: _plain(x.median("requests")),
+        "an image": lambda x: _each(x.median("requests"), images),
+        "left on disk": lambda x: _megabytes(x.median("disk")),
     }  # fmt: skip
     ran = [x for x in contenders if x.runs]
     shown = {name: show for name, show in columns.items() if any(show(x) for x in ran)}
@@ -208,6 +210,10 @@ def _plain(value: float | None) -> str:
 
 def _megabytes(value: float | None) -> str:
     return "" if not value else f"{value / 1e6:,.0f} MB" if value >= 1e7 else f"{value / 1e6:.1f} MB"
+
+
+def _each(value: float | None, images: int) -> str:
+    return "" if value is None or not images else f"{value / images:.1f}"
 
 
 def _flat(text: str) -> str:

@@ -22,7 +22,8 @@ _SEED: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """One run of the benchmark on one corpus; `scale` of 1.0 is the full size, for what is not made of the corpus."""
+    """One run of the benchmark on one corpus; `scale` of 1.0 is the full size, for what is not made of the corpus.
+    `whole`: only some groups run, so that there is time for the whole corpus where else a part of it does."""
 
     shell: Shell
     corpus: Corpus
@@ -31,6 +32,7 @@ class Scene:
     regwrap: tuple[str, ...]
     rounds: int
     scale: float
+    whole: bool = False
 
     def missing(self, *programs: str) -> str:
         """Why a contender that needs these programs cannot run; empty if it can."""

@@ -23,6 +23,7 @@ def outcome_record(outcome: Outcome) -> dict[str, object]:
         "case": case.name,
         "note": case.note,
         "axis": case.axis,
+        "images": case.images,
         "contenders": [_record(outcome, result) for result in outcome.results],
         "targets": [_verdict_record(verdict) for verdict in outcome.verdicts()],
     }

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# A list from one registry to another as it was done at first: docker pull, tag, push, one image after the other.
-# Of an index, docker takes the image of its own platform only.
+# A list from one registry to another as it was done at first: docker pull, tag, push, one image after the other, or as
+# many at a time as the last word says. Of an index, docker takes the image of its own platform only.
 #
-#     DOCKER_HOST=unix://… docker_copy.sh SOURCE_HOST:PORT DEST_HOST:PORT IMAGES.LIST
+#     DOCKER_HOST=unix://… docker_copy.sh SOURCE_HOST:PORT DEST_HOST:PORT IMAGES.LIST [1]
 set -euo pipefail
-while read -r image; do
-  docker pull --quiet "$1/$image" >/dev/null
-  docker tag "$1/$image" "$2/$image"
-  docker push --quiet "$2/$image" >/dev/null
-done <"$3"
+xargs -P "${4:-1}" -I{} sh -euc '
+  docker pull --quiet "$1/$3" >/dev/null
+  docker tag "$1/$3" "$2/$3"
+  docker push --quiet "$2/$3" >/dev/null' copy "$1" "$2" {} <"$3"
