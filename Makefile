@@ -6,9 +6,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux
-# what only tests need: a read-only medium, another client of a registry, shells to complete in, a browser, faults and
-# file systems, the image and what is installed elsewhere
-TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish chromium strace xfsprogs btrfs-progs mmdebstrap buildah pipx
+# what only tests and the benchmark need: a read-only medium, other clients of a registry, shells to complete in, a
+# browser, faults and file systems, the image and what is installed elsewhere
+TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish chromium strace xfsprogs btrfs-progs mmdebstrap buildah pipx curl
 WORKERS ?= 2
 RESULTS ?= results/bench.json
 # unit tests copy small trees again and again; in memory that takes half the time
@@ -84,7 +84,7 @@ fmt: $(BIN)/regwrap ## format and sort
 
 .PHONY: .test-packages
 .test-packages:
-	@for program in mksquashfs openssl dockerd mandoc zsh fish chromium strace mkfs.xfs mkfs.btrfs mmdebstrap buildah pipx; do \
+	@for program in mksquashfs openssl dockerd mandoc zsh fish chromium strace mkfs.xfs mkfs.btrfs mmdebstrap buildah pipx curl; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	[ -z "$$missing" ] || $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
 

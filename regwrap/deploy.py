@@ -88,7 +88,7 @@ class _Deployment:
     def run(self) -> DeployReport:
         storage, contents = Storage(self.root), self.bundle.contents
         if not self.options.replace_tags:
-            refuse_moves(tag_changes(contents, storage), self.root, "the bundle")
+            refuse_moves(tag_changes(contents, storage).moved, f"{self.root}", "the bundle")
         stage = self.root / OWN_DIR / "deploy"
         remove_stage(stage)
         check_space(contents, storage)

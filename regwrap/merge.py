@@ -11,7 +11,7 @@ from regwrap.storage import layout
 from regwrap.storage.commit import Additions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
@@ -41,12 +41,13 @@ def tag_changes(contents: BundleContents, storage: Storage) -> TagChanges:
     )
 
 
-def refuse_moves(changes: TagChanges, root: Path, origin: str) -> None:
-    """Raises UsageError where a tag would move. `origin` is where the images come from."""
-    if changes.moved:
-        lines = "\n".join(f"{name}: is {there}, {origin} has {new}" for name, there, new in changes.moved)
+def refuse_moves(moved: Sequence[tuple[str, Digest, Digest]], place: str, origin: str) -> None:
+    """Raises UsageError where a tag would move: `repository:tag`, what it is in `place`, and what it is in `origin`,
+    where the images come from."""
+    if moved:
+        lines = "\n".join(f"{name}: is {there}, {origin} has {new}" for name, there, new in moved)
         raise UsageError(
-            f"{len(changes.moved)} tags are in {root} already and point to other images; nothing was changed",
+            f"{len(moved)} tags are in {place} already and point to other images; nothing was changed",
             detail=lines,
             hint=f"--replace-tags moves them to the images of {origin}",
         )

@@ -82,14 +82,22 @@ def run_plan(plan: Plan, carrier: Carrier, *, jobs: int, retry: RetryPolicy, eve
     outcomes = _run_ready(
         _Queue(list(plan.copies), by_repository=carrier.exclusive_repositories), work.copy, jobs, retry
     )
-    unseen = [Failed(entry=u.entry, error=u.error, hint=u.hint, attempts=1, down=u.down) for u in plan.unseen]
-    failed = sorted([o for o in outcomes if isinstance(o, Failed)] + unseen, key=lambda f: f.entry.line)
+    failed = sorted([*(o for o in outcomes if isinstance(o, Failed)), *_unseen(plan)], key=lambda f: f.entry.line)
     return SyncReport(
         copied=tuple(o for o in outcomes if isinstance(o, Copied)),
         skipped=plan.skips,
         failed=tuple(failed),
         seconds=time.monotonic() - started,
     )
+
+
+def nothing_copied(plan: Plan) -> SyncReport:
+    """What comes of a plan without copies."""
+    return SyncReport(copied=(), skipped=plan.skips, failed=tuple(_unseen(plan)), seconds=0)
+
+
+def _unseen(plan: Plan) -> list[Failed]:
+    return [Failed(entry=u.entry, error=u.error, hint=u.hint, attempts=1, down=u.down) for u in plan.unseen]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from regwrap.bundle.contents import (
     padded,
     parse_contents,
 )  # fmt: skip
-from regwrap.bundle.write import header_of
+from regwrap.bundle.write import MAGIC, header_of
 from regwrap.closure import Closure, closure_of, shipped_platforms
 from regwrap.errors import IntegrityError, RegwrapError, UsageError
 from regwrap.model import MAX_MANIFEST_BYTES, Digest, Manifest
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MAGIC: Final = b"ustar  \0"  # GNU format
 _LONG_NAME: Final = b"././@LongLink"
 _MAX_NAME: Final = 4096
 _BUFFER: Final = 256 * 1024
@@ -219,7 +218,7 @@ def _headers(descriptor: int, size: int, position: int = 0) -> Iterator[tuple[st
 def _parse_header(header: bytes, position: int) -> tuple[bytes, str, int]:
     # POSIX ustar header block as GNU tar writes it; the sum is taken with the sum's own field as blanks
     actual = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-    if header[148:156] != b"%06o\0 " % actual or header[257:265] != _MAGIC:
+    if header[148:156] != b"%06o\0 " % actual or header[257:265] != MAGIC:
         raise IntegrityError(f"the header at byte {position} is damaged, or not of GNU tar's format")
     kind, length = header[156:157], _octal(header[124:136])
     if kind not in {b"0", b"L"} or length is None:

@@ -7,11 +7,14 @@ writing all the blobs.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from regwrap.bundle.contents import BLOCK, SHORT_NAME, Member, padded
 
 _LONG_NAME: Final = b"././@LongLink"
+MAGIC: Final = b"ustar  \0"  # GNU format
+_REST: Final = MAGIC.ljust(BLOCK - 257, b"\0")
 
 
 def link_bytes(member: Member) -> bytes:
@@ -35,7 +38,12 @@ def directory_header(path: str) -> bytes:
 def _long_name(name: bytes) -> bytes:
     if len(name) <= SHORT_NAME:
         return b""
-    return _header(_LONG_NAME, len(name) + 1, b"L") + _filled(name + b"\0")
+    return _long_name_header(len(name) + 1) + _filled(name + b"\0")
+
+
+@lru_cache(maxsize=64)  # every link's path is long, and most have one of a few lengths
+def _long_name_header(length: int) -> bytes:
+    return _header(_LONG_NAME, length, b"L")
 
 
 def _header(name: bytes, size: int, kind: bytes) -> bytes:
@@ -44,9 +52,8 @@ def _header(name: bytes, size: int, kind: bytes) -> bytes:
     # eleven octal digits end at 8 GiB; GNU tar goes on in base 256
     length = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
     start = name.ljust(100, b"\0") + mode_owner_group + length + time
-    end = (kind + bytes(100) + b"ustar  \0").ljust(BLOCK - 156, b"\0")
-    # the sum is taken with its own eight bytes as blanks
-    return start + b"%06o\0 " % (sum(start) + 8 * ord(" ") + sum(end)) + end
+    # the sum is taken with its own eight bytes as blanks; zeros add nothing to it
+    return start + b"%06o\0 " % (sum(start) + 8 * ord(" ") + sum(kind + MAGIC)) + kind + bytes(100) + _REST
 
 
 def _filled(data: bytes) -> bytes:

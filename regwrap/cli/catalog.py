@@ -205,7 +205,8 @@ COMMANDS: Final = (
         group=_INSTALL,
         function="push.push",
         summary="Push a bundle into any registry, straight from the tar.",
-        more="What is there already is not sent again.",
+        more="What is there already is not sent again; a tag that is another image there is moved only with"
+        " --replace-tags.",
         examples=(
             ("what would be sent", "regwrap push release-v1.1.tar harbor/product --dry-run"),
             (

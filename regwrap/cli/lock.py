@@ -47,7 +47,7 @@ def lock(
 ) -> None:
     settings, part, path = (
         load(config, source, archive, jobs),
-        shard_of(shard),
+        None if shard is None else parsed("--shard", Shard.parse, shard),
         lock_path(images_list, output),
     )
     if part and not output and not check:
@@ -74,7 +74,3 @@ def written_lock(session: Session, settings: Config, wanted: Wanted, path: Path)
             detail=report.unseen_text(result.failed),
         )
     return result
-
-
-def shard_of(text: str | None) -> Shard | None:
-    return None if text is None else parsed("--shard", Shard.parse, text)

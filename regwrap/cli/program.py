@@ -10,9 +10,11 @@ import errno
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 import typer
 
@@ -31,6 +33,17 @@ def main() -> None:
         let_signals_be()
     except Interrupted as interruption:  # it came before the run, or when its end was being told
         code = _told_interruption(interruption)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process. What Python would free piece by piece the kernel frees at once, which saves a short run a
+    twentieth of its time. Where a thread is still at work, or a stream can't be written, Python ends it."""
+    if threading.active_count() == 1:
+        with suppress(OSError, ValueError):
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+            os._exit(code)
     sys.exit(code)
 
 

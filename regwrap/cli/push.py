@@ -9,42 +9,69 @@ from regwrap.cli.options import (
     ConfigOption,
     JobsOption,
     JsonOption,
+    JunitOption,
     QuietOption,
+    ReportOption,
     StockArgument,
     VerboseOption,
     VerifyOption,
 )
 from regwrap.cli.outcome import show, show_plan
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.records import RecordFiles
+from regwrap.cli.session import load, opened_session, parsed
 from regwrap.config import push_place
-from regwrap.errors import ExitCode
+from regwrap.errors import ExitCode, UsageError
 from regwrap.pipeline.push import PushOptions, push_images
-from regwrap.publish import Naming
+from regwrap.publish import Naming, Rename
+from regwrap.record.text import hosts_text
 
 
 def push(
     source: StockArgument,
     dest: Annotated[str, typer.Argument(metavar="NAME|HOST[:PORT][/PREFIX]", help="The registry, and where in it.")],
     flat: Annotated[bool, typer.Option("--flat", help="Keep only the last part of each name.")] = False,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rename",
+            metavar="OLD=NEW",
+            help="What is called OLD, or OLD/…, is NEW there; the first that fits counts.",
+        ),
+    ] = None,
+    replace_tags: Annotated[
+        bool, typer.Option("--replace-tags", help="Move tags that are there and point to other images.")
+    ] = False,
     create_projects: Annotated[
         bool, typer.Option("--create-projects", help="Create what projects are missing in Harbor, as private ones.")
     ] = False,
     verified: VerifyOption = False,
     jobs: JobsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and why.")] = False,
+    report_file: ReportOption = None,
+    junit: JunitOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
+    if dry_run and (report_file or junit):
+        raise UsageError("--dry-run writes nothing: it goes with no --report or --junit")
     settings = load(config, None, None, jobs)
     registry, prefix = push_place(dest, settings)
-    naming = Naming(prefix=prefix, flat=flat)
-    options = PushOptions(naming=naming, create_projects=create_projects, hashed=verified, dry_run=dry_run)
+    naming = Naming(
+        prefix=prefix, flat=flat, renames=tuple(parsed("--rename", Rename.parse, text) for text in rename or ())
+    )
+    options = PushOptions(
+        naming=naming, replace_tags=replace_tags, create_projects=create_projects, hashed=verified, dry_run=dry_run
+    )
+    files = RecordFiles.now("push", f"{source}", None, report_file, junit)
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
         result = push_images(session.job(settings), source, registry, options)
     if result.report is None:
         raise show_plan(result.plan, json=json)
+    record = files.write([result.report], f"{source}", source.name)
+    if not quiet:
+        typer.echo(hosts_text(record), err=True)
     if result.report.failed:
         typer.echo(report.failures_text(result.report), err=True)
     show(result.report, report.sync_text(result.report), json=json)

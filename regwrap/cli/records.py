@@ -38,27 +38,34 @@ class RecordFiles:
 
     @classmethod
     def now(
-        cls, command: str, images_list: str, shard: Shard | None, report_file: Path | None, junit: Path | None
+        cls, command: str, images: str, shard: Shard | None, report_file: Path | None, junit: Path | None
     ) -> RecordFiles:
+        """`images` is the file that says which: a list, or a bundle. Raises UsageError for what can't be written."""
         for path in (report_file, junit):
             if path and not path.absolute().parent.is_dir():  # said before anything long begins
                 raise UsageError(f"{path} can't be written: its directory is missing")
-            if path and path.absolute() == Path(images_list).absolute():
-                raise UsageError(f"{path} is the list itself")
+            if path and path.absolute() == Path(images).absolute():
+                raise UsageError(f"{path} is what is read, and would be lost")
         return cls(command, shard, datetime.now(UTC).isoformat(timespec="seconds"), report_file, junit)
 
-    def write(self, results: Sequence[SyncReport], name: str, settings: Config) -> RunRecord:
-        source = settings.source.registry.host if settings.source and settings.source.registry else None
+    def write(self, results: Sequence[SyncReport], name: str, source: str | None) -> RunRecord:
+        """`name` says what was read, `source` where images without a registry come from."""
         facts = RunFacts(
             command=self.command,
             list=name,
             shard=f"{self.shard}" if self.shard else None,
-            source=source or (settings.source.name if settings.source else None),
+            source=source,
             started=self.started,
         )
         record = merge([record_of(result, facts) for result in results])
         write_record(record, self.report, self.junit)
         return record
+
+
+def source_of(settings: Config) -> str | None:
+    """The host, or the name of a storage, that lines without a registry come from."""
+    source = settings.source
+    return None if source is None else source.registry.host if source.registry else source.name
 
 
 def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> None:

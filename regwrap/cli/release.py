@@ -19,7 +19,7 @@ from regwrap.cli.options import (
     VerboseOption,
 )
 from regwrap.cli.outcome import show
-from regwrap.cli.records import RecordFiles, tell_moved
+from regwrap.cli.records import RecordFiles, source_of, tell_moved
 from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
 from regwrap.doctor import tool_versions
 from regwrap.pipeline.release import release_images
@@ -56,6 +56,6 @@ def release(
             )
         finally:
             if synced:
-                files.write(synced, images.name, settings)
+                files.write(synced, images.name, source_of(settings))
                 tell_moved(synced[-1], quiet=quiet)
     show(result, report.release_text(result), json=json)

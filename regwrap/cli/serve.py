@@ -18,7 +18,7 @@ from regwrap.cli.session import opened_session
 from regwrap.errors import Interrupted
 from regwrap.pipeline.push import opened_contents
 from regwrap.serve.access import check_exposure, parse_address, read_certificate, read_htpasswd
-from regwrap.serve.server import ServeOptions, served_contents
+from regwrap.serve.server import ServeOptions, check_listening, served_contents
 
 
 def serve(
@@ -35,6 +35,9 @@ def serve(
         bool, typer.Option("--insecure", help="Other machines may pull without TLS and password.")
     ] = False,
     verified: VerifyOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print what could be pulled, serve nothing.")
+    ] = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -46,6 +49,11 @@ def serve(
         contents = stack.enter_context(opened_contents(source, session.listener(), hashed=verified))
         log = session.progress.line if verbose else lambda _line: None
         options = ServeOptions(host=host, port=port, tls=tls, login=login, log=log)
+        if dry_run:
+            check_listening(contents, options)
+            names = [f"{name}:{tag}" for name in contents.repositories() for tag in contents.tags(name)]
+            typer.echo("\n".join([*names, f"would serve {len(names)} images at {addr}"]))
+            return
         served = stack.enter_context(served_contents(contents, options))
         try:
             typer.echo(served.url)

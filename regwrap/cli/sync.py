@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.lock import shard_of, written_lock
 from regwrap.cli.options import (
     ArchiveOption,
     ConfigOption,
@@ -24,12 +23,12 @@ from regwrap.cli.options import (
     VerboseOption,
 )
 from regwrap.cli.outcome import show_plan
-from regwrap.cli.records import RecordFiles, finish_sync
-from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
+from regwrap.cli.records import RecordFiles, finish_sync, source_of
+from regwrap.cli.session import chosen, load, lock_of, opened_session, parsed, wanted_of
 from regwrap.errors import UsageError
 from regwrap.pipeline.bring import sync_images
 from regwrap.record.text import hosts_text
-from regwrap.shards import shard_images
+from regwrap.shards import Shard, shard_images
 
 
 def sync(
@@ -61,22 +60,22 @@ def sync(
 ) -> None:
     if dry_run and (lock or report_file or junit):
         raise UsageError("--dry-run writes nothing: it goes with no --lock, --report or --junit")
-    settings, part = (
-        load(config, source, archive, jobs, engine=engine),
-        shard_of(shard),
-    )
+    settings = load(config, source, archive, jobs, engine=engine)
+    part = None if shard is None else parsed("--shard", Shard.parse, shard)
     lock_used = lock_of(images_list, lock_file, locked=locked or lock)
     files = RecordFiles.now("sync", images_list, part, report_file, junit)
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
         wanted = wanted_of(images_list, settings, session)
         if lock and lock_used:
+            from regwrap.cli.lock import written_lock  # noqa: PLC0415  brings the rules, and is seldom asked for
+
             written_lock(session, settings, wanted, lock_used)
         images = chosen(session, settings, wanted, lock_used)
         images = shard_images(images, part) if part else images
         result = sync_images(session.job(settings), images, hashed=hashed, dry_run=dry_run, referrers=referrers)
     if result.report is None:
         raise show_plan(result.plan, json=json)
-    record = files.write([result.report], images.name, settings)
+    record = files.write([result.report], images.name, source_of(settings))
     if not quiet:
         typer.echo(hosts_text(record), err=True)
     finish_sync(result.report, failed, json=json, quiet=quiet)

@@ -81,7 +81,7 @@ def import_images(
 
 def _refuse_moves(stock: Stock, storage: Storage, options: ImportOptions) -> None:
     if not options.replace_tags:
-        refuse_moves(tag_changes(stock.contents, storage), storage.root, stock.name)
+        refuse_moves(tag_changes(stock.contents, storage).moved, f"{storage.root}", stock.name)
 
 
 def _refuse_strange(root: Path) -> None:

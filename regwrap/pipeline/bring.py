@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 
 from regwrap.errors import UsageError
 from regwrap.observe import End, Observer, StorageEnd, tag_moved
-from regwrap.pipeline.carriers import Target, check_way, make_carrier
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.referrers import with_referrers
+from regwrap.pipeline.target import Target, check_way
 from regwrap.plan import Moved, Plan, choose_way, make_plan
 from regwrap.storage.lock import mark_own
+from regwrap.storage.stage import remove_stage, sync_stage
 from regwrap.storage.store import SoundBlobs
-from regwrap.sync import Copied, SyncReport, run_plan
+from regwrap.sync import Copied, SyncReport, nothing_copied, run_plan
 
 if TYPE_CHECKING:
     from regwrap.imagelist import ImageList
     from regwrap.pipeline.job import Job
+    from regwrap.tools.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +62,25 @@ def bring_images(target: Target, images: ImageList, *, hashed: bool, dry_run: bo
     if dry_run:
         return SyncResult(plan=plan, report=None)
     job.listener.expect("sync", plan.bytes_missing)
-    with ExitStack() as stack:
-        carrier = make_carrier(target, stack, plan, hashed=hashed)
-        job.listener.watch(carrier.bytes_under_way)
-        report = run_plan(plan, carrier, jobs=job.jobs, retry=retry, events=job.listener.events)
+    report = _carried(target, plan, retry, hashed=hashed)
     # nobody hears of it from a package, in which every image counts as copied
     meanwhile = _moved_meanwhile(target.ends, report.copied) if target.increment is None else ()
     moved = (*plan.moved, *meanwhile)
     return SyncResult(plan=plan, report=replace(report, moved=moved, seconds=time.monotonic() - started))
+
+
+def _carried(target: Target, plan: Plan, retry: RetryPolicy, *, hashed: bool) -> SyncReport:
+    if not plan.copies:
+        if isinstance(target.dest, StorageEnd) and target.increment is None:
+            remove_stage(sync_stage(target.dest.storage.root))  # a killed run's
+        return nothing_copied(plan)
+    from regwrap.pipeline.carriers import make_carrier  # noqa: PLC0415  brings all that carries, and most runs copy nothing
+
+    job = target.ends.job
+    with ExitStack() as stack:
+        carrier = make_carrier(target, stack, plan, hashed=hashed)
+        job.listener.watch(carrier.bytes_under_way)
+        return run_plan(plan, carrier, jobs=job.jobs, retry=retry, events=job.listener.events)
 
 
 def _moved_meanwhile(ends: Ends, copied: tuple[Copied, ...]) -> tuple[Moved, ...]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.batch import BatchCarrier, make_batches
 from regwrap.carry import Carrier, RegistryCarrier, StorageCarrier
-from regwrap.errors import ToolError, UsageError
+from regwrap.errors import ToolError
 from regwrap.fetch import Fetcher, LayoutFetcher, Stage, StreamFetcher
 from regwrap.observe import RegistryEnd, StorageEnd
-from regwrap.plan import Engine, Plan, Way
+from regwrap.plan import Engine, Plan
 from regwrap.publish import EndsOrigin, PushCarrier, Whereabouts
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_increment
-from regwrap.storage.lock import OWN_DIR
-from regwrap.storage.stage import remove_stage
+from regwrap.storage.stage import remove_stage, sync_stage
 from regwrap.storage.store import SoundBlobs
 from regwrap.tools.imageproxy import ImageProxies
 
@@ -26,36 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.pipeline.ends import Ends
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where images go. `descriptor` of the lock that writers inherit."""
-
-    dest: RegistryEnd | StorageEnd
-    ends: Ends
-    descriptor: int | None = None
-    increment: Increment | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Increment:
-    """What is added to a storage that is only read, for one run: blobs go to `blobs`, links to the storage's root.
-
-    A crash throws it away, so nothing has to be on the disk early, and no order has to be kept. Blobs that are there
-    count by their size, since what is made of them is hashed as a whole.
-    """
-
-    blobs: Path
-
-
-def check_way(target: Target, way: Way) -> None:
-    """Raises UsageError where the engine can't bring anything to such an end."""
-    if way.engine is Engine.SYNC and isinstance(target.dest, StorageEnd):
-        raise UsageError(
-            f"the engine sync goes from registry to registry, and {target.dest.name} is a storage",
-            hint="--engine auto, or copy",
-        )
+    from regwrap.pipeline.target import Target
 
 
 def make_carrier(target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> Carrier:
@@ -142,7 +111,7 @@ def _proxies(ends: Ends, stack: ExitStack, plan: Plan) -> ImageProxies:
 @contextmanager
 def _stage(root: Path) -> Iterator[Path]:
     """The archive's stage. Blobs that a killed run left in it are kept: they are hashed before they count."""
-    stage = root / OWN_DIR / "sync"
+    stage = sync_stage(root)
     for name in ("copies", "links"):
         shutil.rmtree(stage / name, ignore_errors=True)
     try:

@@ -14,6 +14,7 @@ from regwrap.carry import RegistryCarrier
 from regwrap.closure import closure_of, shipped_platforms
 from regwrap.errors import IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.examine import verify_storage
+from regwrap.merge import refuse_moves
 from regwrap.observe import Observer, RegistryEnd, StorageEnd
 from regwrap.pipeline.bring import SyncResult
 from regwrap.pipeline.ends import Ends
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
-    """`create_projects`: in Harbor. `hashed`: read every blob of the source before anything else."""
+    """`create_projects`: in Harbor. `replace_tags`: move those that are there and point to other images. `hashed`: read
+    every blob of the source before anything else."""
 
     naming: Naming
+    replace_tags: bool
     create_projects: bool
     hashed: bool
     dry_run: bool
@@ -71,7 +74,10 @@ def _check(path: Path, problems: tuple[str, ...]) -> None:
 
 
 def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) -> SyncResult:
-    """Push all images of `source`; with `dry_run` only say what would be done. Call from the main thread."""
+    """Push all images of `source`; with `dry_run` only say what would be done. Call from the main thread.
+
+    Raises UsageError where names or projects do not fit, and where tags would move: nothing was sent then.
+    """
     started = time.monotonic()
     with ExitStack() as stack:
         if source.is_dir():
@@ -85,7 +91,18 @@ def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) ->
             lambda: _prepare_projects(job, end, entries, options), on_retry=lambda _number, _error: None
         )
         pushing = _Pushing(job=job, contents=contents, dest=end, absent=absent, started=started)
-        return _push(pushing, entries, dry_run=options.dry_run)
+        observations = pushing.observe(entries)
+        if not options.replace_tags:
+            refuse_moves(_moves(observations), dest.host, f"{source}")
+        return _push(pushing, observations, dry_run=options.dry_run)
+
+
+def _moves(observations: tuple[Observed | Unseen, ...]) -> list[tuple[str, Digest, Digest]]:
+    return [
+        (str(item.entry.dest), item.there, item.digest)
+        for item in observations
+        if isinstance(item, Observed) and item.there is not None and item.there != item.digest
+    ]
 
 
 def _entries(contents: Contents) -> tuple[ImageEntry, ...]:
@@ -190,10 +207,10 @@ class _Pushing:
         return observer.observe_images(entries, self.job.jobs)
 
 
-def _push(pushing: _Pushing, entries: tuple[ImageEntry, ...], *, dry_run: bool) -> SyncResult:
+def _push(pushing: _Pushing, observations: tuple[Observed | Unseen, ...], *, dry_run: bool) -> SyncResult:
     job, contents, dest = pushing.job, pushing.contents, pushing.dest
     whereabouts = Whereabouts()
-    plan = make_plan(_narrowed(pushing, pushing.observe(entries), whereabouts))
+    plan = make_plan(_narrowed(pushing, observations, whereabouts))
     if dry_run:
         return SyncResult(plan=plan, report=None)
     job.listener.expect("push", plan.bytes_missing)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.errors import UsageError
 from regwrap.interruption import uninterrupted
-from regwrap.tools.overlay import remove_overlay
+from regwrap.tools.removal import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +187,6 @@ def _remove(path: Path) -> None:
 def _empty(path: Path) -> None:
     for child in path.iterdir():
         if child.is_dir() and not child.is_symlink():
-            remove_overlay(child)
+            remove_tree(child)
         elif child.name != _LOCK:
             child.unlink(missing_ok=True)

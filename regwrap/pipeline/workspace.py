@@ -20,10 +20,10 @@ from regwrap.assemble.overlay import (
 from regwrap.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.observe import StorageEnd
 from regwrap.pipeline.bring import bring_images
-from regwrap.pipeline.carriers import Increment, Target
 from regwrap.pipeline.ends import Ends
 from regwrap.pipeline.referrers import with_referrers
 from regwrap.pipeline.scratch import overlay_directory
+from regwrap.pipeline.target import Increment, Target
 from regwrap.storage.store import Storage, real_root, regular_size
 from regwrap.tools.credentials import UnsureError
 from regwrap.tools.overlay import (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -64,13 +65,19 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRecord:
-    """The images of one source."""
+    """The images of one source. `seconds` are those of all workers; the other figures as those of the run."""
 
     host: str
     images: int
-    bytes_sent: int
-    retries: int
+    copied: int
+    moved: int
+    already_there: int
     failures: int
+    bytes_sent: int
+    bytes_mounted: int
+    bytes_skipped: int
+    retries: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,12 +219,19 @@ def _failed(item: Failed, record: ImageRecord) -> ImageRecord:
 
 
 def _host(name: str, images: Sequence[ImageRecord]) -> HostRecord:
+    outcomes = Counter(image.outcome for image in images)
     return HostRecord(
         host=name,
         images=len(images),
+        copied=outcomes[COPIED],
+        moved=outcomes[MOVED],
+        already_there=outcomes[THERE],
+        failures=outcomes[FAILED],
         bytes_sent=sum(image.bytes_sent for image in images),
+        bytes_mounted=sum(image.bytes_mounted for image in images),
+        bytes_skipped=sum(image.bytes_skipped or 0 for image in images),
         retries=sum(image.attempts - 1 for image in images),
-        failures=sum(image.outcome == FAILED for image in images),
+        seconds=round(sum(image.seconds for image in images), 3),
     )
 
 

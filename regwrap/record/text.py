@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from regwrap.record.run import FAILED, THERE, ImageRecord, RunRecord
+from regwrap.record.run import FAILED, THERE, HostRecord, ImageRecord, RunRecord
 from regwrap.report import human_bytes, table
 
 
 def hosts_text(record: RunRecord) -> str:
-    """A line a host."""
-    rows = [("HOST", "IMAGES", "SENT", "RETRIES", "FAILED")]
-    rows += [(h.host, f"{h.images}", human_bytes(h.bytes_sent), f"{h.retries}", f"{h.failures}") for h in record.hosts]
+    """What came of the images and of their bytes, a line a host. Skipped is what was there before the run."""
+    rows: list[tuple[str, ...]] = [
+        ("HOST", "IMAGES", "COPIED", "MOVED", "THERE", "FAILED", "SENT", "MOUNTED", "SKIPPED", "RETRIES", "SECONDS")
+    ]
+    rows += [_host_row(host) for host in record.hosts]
     return "\n".join(table(rows))
+
+
+def _host_row(host: HostRecord) -> tuple[str, ...]:
+    counts = (host.images, host.copied, host.moved, host.already_there, host.failures)
+    sizes = (host.bytes_sent, host.bytes_mounted, max(0, host.bytes_skipped - host.bytes_mounted))
+    return (host.host, *map(str, counts), *map(human_bytes, sizes), f"{host.retries}", f"{host.seconds:.1f}")
 
 
 def record_text(record: RunRecord) -> str:

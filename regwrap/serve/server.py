@@ -83,6 +83,11 @@ def served_contents(contents: Contents, options: ServeOptions) -> Iterator[Serve
         server.server_close()
 
 
+def check_listening(contents: Contents, options: ServeOptions) -> None:
+    """Raises UsageError where it can't listen there; nobody is answered."""
+    _listen(contents, options).server_close()
+
+
 def _listen(contents: Contents, options: ServeOptions) -> _Server:
     try:
         family, _kind, _protocol, _name, address = socket.getaddrinfo(

@@ -7,10 +7,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from regwrap.interruption import uninterrupted
+from regwrap.storage.lock import OWN_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def sync_stage(root: Path) -> Path:
+    """Where what is being synced into a storage lies until it is whole."""
+    return root / OWN_DIR / "sync"
 
 
 def remove_stage(stage: Path) -> None:

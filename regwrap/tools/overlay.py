@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.errors import ToolError, UsageError
 from regwrap.tools.registry import started_registry
+from regwrap.tools.removal import remove_tree
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
 
 if TYPE_CHECKING:
@@ -215,7 +214,7 @@ def _trial(runner: Runner, lower: Path, place: Path, way: Way) -> tuple[list[str
         result = runner.run(replace(command, ok_codes=tuple(range(256)), timeout=_TRIAL_SECONDS))
         return result.stdout.decode(errors="replace").split(), result
     finally:
-        remove_overlay(top)
+        remove_tree(top)
 
 
 def _check_options(overlay: Overlay) -> None:
@@ -285,28 +284,3 @@ def file_system(path: Path) -> str:
         if path.resolve().is_relative_to(point) and len(point) >= len(best[0]):
             best = (point, rest.split()[0])
     return best[1]
-
-
-def remove_overlay(directory: Path) -> None:
-    """Remove a directory that held an overlay's sides. Raises OSError where something is left."""
-    try:
-        shutil.rmtree(directory, onerror=_unless_gone)
-    except PermissionError:
-        _open_up(directory)
-        shutil.rmtree(directory, onerror=_unless_gone)
-
-
-def _unless_gone(_function: object, _path: object, info: tuple[object, BaseException, object]) -> None:
-    """A file that a program has removed itself meanwhile is no reason to leave the rest."""
-    if not isinstance(info[1], FileNotFoundError):
-        raise info[1]
-
-
-def _open_up(directory: Path) -> None:
-    """The kernel leaves work/work with mode 000, which stops all but root."""
-    for root, names, _files in os.walk(directory):
-        for name in names:
-            path = f"{root}/{name}"
-            mode = os.lstat(path).st_mode
-            if stat.S_ISDIR(mode) and mode & stat.S_IRWXU != stat.S_IRWXU:
-                Path(path).chmod(stat.S_IRWXU)

@@ -33,9 +33,24 @@ class RetryPolicy:
     def call(self, work: Callable[[], T], *, on_retry: Callable[[int, ToolError], None]) -> T:
         """`work()`, again while it raises a transient ToolError. Raises the last error, or what `on_give_up` makes
         of it."""
-        import tenacity  # noqa: PLC0415  most commands try nothing
+        try:
+            return work()
+        except ToolError as error:  # so rare that the library is loaded only now
+            if not error.transient:
+                raise
+            return self._again(work, error, on_retry)
 
+    def _again(self, work: Callable[[], T], first: ToolError, on_retry: Callable[[int, ToolError], None]) -> T:
+        """What `call` does once the first attempt has failed with `first`."""
+        import tenacity  # noqa: PLC0415  most runs try nothing twice
+
+        failed = [first]
         last: ToolError | None = None
+
+        def attempt() -> T:
+            if failed:
+                raise failed.pop()
+            return work()
 
         def before_sleep(state: tenacity.RetryCallState) -> None:
             nonlocal last
@@ -57,7 +72,7 @@ class RetryPolicy:
             reraise=True,
         )
         try:
-            return retrying(work)
+            return retrying(attempt)
         except ToolError as error:
             verdict = self.on_give_up(error) if error.transient and not self.stopping.is_set() else error
             if verdict is error:

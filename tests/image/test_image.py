@@ -13,12 +13,13 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from regwrap.model import Digest
+from tests.baked import baked_registry, umoci
 from tests.builders import make_storage
 from tests.conftest import StartRegistry
 from tests.dockerd import Docker, started_dockerd
 from tests.image.conftest import ROOT, BuiltImage, build_image
 from tests.registry import LoopbackRegistry
-from tests.release.conftest import all_kinds
+from tests.release.conftest import Scene, all_kinds
 from tests.release.regwrap_cli import raw_digest
 
 pytestmark = pytest.mark.tools
@@ -89,6 +90,19 @@ def test_it_says_what_it_is_and_when_it_was_made(image: BuiltImage) -> None:
     assert f"{config['created']}"[:7] == seconds.stdout[:7]
     assert inner["User"] == "1000:0"
     assert "REGWRAP_SCRATCH=/scratch" in inner["Env"]
+
+
+def test_it_is_a_base_for_a_bundle_that_it_then_serves(image: BuiltImage, scene: Scene, tmp_path: Path) -> None:
+    """docker-registry is in it, so it needs no other image to carry a release into."""
+    push = ["buildah", "push", "--quiet", image.name, f"oci:{tmp_path}/own:v1"]
+    subprocess.run(push, check=True, capture_output=True)
+    assert scene.cli("release", "images.list", "--source", scene.host, "-o", "r.tar").returncode == 0
+    done = scene.cli("bake", "r.tar", "--to", "oci:out:v1", "--base", f"oci:{tmp_path}/own:v1")
+    assert done.returncode == 0, done.stderr
+    umoci("unpack", "--image", f"{scene.directory}/out:v1", tmp_path / "bundle")
+    with baked_registry(tmp_path / "bundle") as host:
+        found = {name: raw_digest(host, name) for name in scene.images}
+    assert found == {name: str(one.top) for name, one in scene.images.items()}
 
 
 def test_its_size_is_told_and_within_the_limit(image: BuiltImage) -> None:

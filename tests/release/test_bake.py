@@ -6,24 +6,18 @@ import re
 import shutil
 import subprocess
 import tarfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from regwrap.model import Digest
+from tests.baked import baked_registry, umoci
 from tests.builders import add_untagged, flip, make_image, make_layer, make_storage, snapshot
 from tests.conftest import StartRegistry
 from tests.release.conftest import Scene
 from tests.release.regwrap_cli import raw_digest
 
 pytestmark = pytest.mark.tools
-
-
-def umoci(*args: str | Path) -> str:
-    return subprocess.run(["umoci", *args], check=True, timeout=60, capture_output=True, text=True).stdout
 
 
 def layers_of(layout: Path, tag: str) -> list[Path]:
@@ -60,43 +54,13 @@ def base(scene: Scene, tmp_path: Path) -> str:
     return "oci:base:v1"
 
 
-@contextmanager
-def started(bundle: Path) -> Iterator[str]:
-    """The image's own entry point in its own root; on another port, since a test can't have the image's."""
-    process = json.loads((bundle / "config.json").read_text())["process"]
-    environment = dict(pair.split("=", 1) for pair in process["env"])
-    log = bundle / "log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            ["chroot", bundle / "rootfs", *process["args"]],
-            env={**environment, "REGISTRY_HTTP_ADDR": "127.0.0.1:0"},
-            stdout=output,
-            stderr=output,
-        ) as server,
-    ):
-        try:
-            yield _host(server, log)
-        finally:
-            server.kill()
-
-
-def _host(server: "subprocess.Popen[bytes]", log: Path) -> str:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and server.poll() is None:
-        if match := re.search(rb"listening on (127\.0\.0\.1:\d+)", log.read_bytes()):
-            return match[1].decode()
-        time.sleep(0.01)
-    raise AssertionError(log.read_text(errors="replace"))
-
-
 def test_a_container_of_the_image_serves_every_listed_image(scene: Scene, base: str, tmp_path: Path) -> None:
     assert scene.cli("release", "images.list", "--source", scene.host, "-o", "r.tar").returncode == 0
     done = scene.cli("bake", "r.tar", "--to", "oci:out:v1", "--base", base)
     assert done.returncode == 0, done.stderr
 
     umoci("unpack", "--image", f"{scene.directory}/out:v1", tmp_path / "bundle")
-    with started(tmp_path / "bundle") as host:
+    with baked_registry(tmp_path / "bundle") as host:
         found = {name: raw_digest(host, name) for name in scene.images}
     assert found == {name: str(image.top) for name, image in scene.images.items()}
     config = config_of(scene.directory / "out", "v1")["config"]

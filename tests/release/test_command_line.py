@@ -34,13 +34,9 @@ spec: {template: {spec: {containers: [{image: team/app:v1}]}}}
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_nothing_heavy_is_imported_where_nothing_is_done(cli: Cli, option: str) -> None:
     """No command, no program, no network: the rest of a start is Python's and typer's own."""
-    text = (
-        "import sys\nsys.argv = ['regwrap', sys.argv[1]]\nfrom regwrap.cli.program import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    print('modules:', *sorted(sys.modules))"
-    )
-    command = [sys.executable, "-c", text, option]
+    command = [sys.executable, "-X", "importtime", "-c", "from regwrap.cli.program import main; main()", option]
     done = subprocess.run(command, env=cli.environment, capture_output=True, text=True, check=True, timeout=60)
-    modules = set(done.stdout.partition("modules: ")[2].split())
+    modules = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, flags=re.MULTILINE))
     own = {name for name in modules if name.partition(".")[0] == "regwrap"}
     assert own == {"regwrap", "regwrap.cli", "regwrap.cli.app", "regwrap.cli.catalog", "regwrap.cli.program",
                    "regwrap.errors", "regwrap.interruption"}  # fmt: skip

@@ -145,6 +145,46 @@ def test_names_that_collide_and_bad_destinations_are_usage_errors(site: Site) ->
     assert not (site.root / layout.REPOSITORIES).exists()
 
 
+def test_a_tag_that_is_another_image_there_is_moved_only_when_told_to(site: Site) -> None:
+    cli, before = site.cli, site.images["app:v1"]
+    assert cli("push", "bundle.tar", "site").returncode == 0
+    other = {"app:v1": make_image("another"), "team/new:v1": make_image("new")}
+    make_bundle(cli.directory, other)
+    for flags in ((), ("--dry-run",)):
+        refused = cli("push", "bundle.tar", "site", *flags)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"app:v1: is {before.top}, bundle.tar has {other['app:v1'].top}" in refused.stderr
+        assert "--replace-tags" in refused.stderr
+    assert site.digest("app:v1") == str(before.top)
+    assert not (site.root / layout.REPOSITORIES / "team/new").exists()
+
+    planned = cli("push", "bundle.tar", "site", "--replace-tags", "--dry-run")
+    assert "the tag points to another image there" in planned.stdout
+    done = cli("push", "bundle.tar", "site", "--replace-tags")
+    assert done.returncode == 0, done.stderr
+    assert {name: site.digest(name) for name in other} == digests_of(other)
+
+
+def test_images_get_other_names_there_and_the_report_has_each(site: Site) -> None:
+    done = site.cli(
+        "push", "bundle.tar", "site/p", "--rename", "multi=many", "--report", "push.json", "--junit", "push.xml"
+    )
+    assert done.returncode == 0, done.stderr
+    assert site.digest("p/many/nested:v1") == str(site.images["multi/nested:v1"].top)
+    assert site.digest("p/app:v1") == str(site.images["app:v1"].top)
+    record = json.loads((site.cli.directory / "push.json").read_text())
+    assert (record["command"], record["list"]) == ("push", "bundle.tar")
+    assert record["totals"]["copied"] == len(site.images)
+    assert {image["source"].partition("@")[0]: image["image"] for image in record["images"]}["multi/oci:v1"] == (
+        "p/many/oci:v1"
+    )
+    assert (site.cli.directory / "push.xml").read_text().count("<testcase") == len(site.images)
+    shown = site.cli("report", "show", "push.json")
+    assert shown.returncode == 0, shown.stderr
+    lost = site.cli("push", "bundle.tar", "site/p", "--report", "bundle.tar")
+    assert (lost.returncode, "would be lost" in lost.stderr) == (2, True)
+
+
 def test_a_wrong_password_is_said_for_each_image(site: Site, tmp_path: Path) -> None:
     write_authfile(tmp_path / "auth.json", site.host, "ci:wrong")
     done = site.cli("push", "bundle.tar", "site")

@@ -159,6 +159,18 @@ def test_a_port_in_use_a_damaged_bundle_and_no_bundle_are_said_so(cli: Cli, bund
     assert (damaged.returncode, damaged.stdout) == (4, "")
 
 
+def test_dry_run_checks_everything_names_the_images_and_serves_nothing(cli: Cli, bundle: Path) -> None:
+    done = cli("serve", bundle, "--addr", "127.0.0.1:0", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    *names, total = done.stdout.splitlines()
+    assert sorted(names) == sorted(IMAGES)
+    assert total == f"would serve {len(IMAGES)} images at 127.0.0.1:0"
+    with serving(cli, bundle, "--addr", "127.0.0.1:0") as server:
+        assert cli("serve", bundle, "--addr", server.host, "--dry-run").returncode == 2
+    bundle.write_bytes(bundle.read_bytes()[:-65536])
+    assert cli("serve", bundle, "--dry-run").returncode == 4
+
+
 def test_verbose_tells_who_pulls_what(cli: Cli, bundle: Path) -> None:
     with serving(cli, bundle, "--addr", "127.0.0.1:0", "--verbose") as server:
         assert raw_digest(server.host, "app:v1")

@@ -127,7 +127,10 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "gc", lambda _place: ["gc", "full", "--offline", "--keep", "kept.list"], ("full", "kept.list"), ("full",),
         ("full",),
     ),
-    Scenario("push", lambda place: ["push", _BUNDLE, place.dest], (_BUNDLE, "dest"), ("dest",), ("dest",), dest=True),
+    Scenario(
+        "push", lambda place: ["push", _BUNDLE, place.dest, "--replace-tags"], (_BUNDLE, "dest"), ("dest",), ("dest",),
+        dest=True,
+    ),
     Scenario(
         "import", lambda _place: ["import", "tree", "site", "--replace-tags"], ("tree", "site"), ("site",), ("site",)
     ),

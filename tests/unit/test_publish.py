@@ -4,8 +4,8 @@ import pytest
 
 from regwrap.errors import UsageError
 from regwrap.imagelist import ImageEntry
-from regwrap.model import Digest
-from regwrap.publish import Naming, entry_of, renamed
+from regwrap.model import Digest, ParseError
+from regwrap.publish import Naming, Rename, entry_of, renamed
 
 
 def entries(*names: str) -> tuple[ImageEntry, ...]:
@@ -33,3 +33,23 @@ def test_flat_keeps_the_last_part_and_two_images_of_one_name_are_an_error() -> N
 def test_a_name_that_gets_too_long_is_an_error() -> None:
     with pytest.raises(UsageError, match="can't have these names"):
         renamed(entries(f"{'a' * 200}:v1"), Naming(prefix="b" * 60))
+
+
+def test_the_first_rename_that_fits_counts_and_only_whole_parts_of_a_name_fit() -> None:
+    renames = (Rename.parse("team/app=apps/main"), Rename.parse("team=squad"))
+    names = ("team/app:v1", "team/app/worker:v1", "team/application:v1", "teams/x:v1", "team/y/z:v1")
+    assert dests(Naming(prefix="p", renames=renames), *names) == [
+        "p/apps/main:v1", "p/apps/main/worker:v1", "p/squad/application:v1", "p/teams/x:v1", "p/squad/y/z:v1",
+    ]  # fmt: skip
+    assert dests(Naming(flat=True, renames=renames[:1]), "team/app:v1", "other/app:v1") == ["apps/main:v1", "app:v1"]
+
+
+@pytest.mark.parametrize("text", ["team", "=x", "team=", "Team=x", "team=a:b", ""])
+def test_what_is_no_rename_is_said_so(text: str) -> None:
+    with pytest.raises(ParseError, match="is not OLD=NEW"):
+        Rename.parse(text)
+
+
+def test_a_rename_that_concerns_no_image_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no image is called tem, or tem/"):
+        renamed(entries("team/app:v1"), Naming(renames=(Rename("tem", "x"),)))

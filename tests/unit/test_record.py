@@ -91,9 +91,15 @@ def test_a_record_is_read_back() -> None:
         "seconds": 9.5,
     }
     assert document["hosts"] == [
-        {"host": "ci.example", "images": 3, "bytes_sent": 100, "retries": 3, "failures": 1},
-        {"host": "r.example", "images": 1, "bytes_sent": 0, "retries": 0, "failures": 0},
-    ]
+        {
+            "host": "ci.example", "images": 3, "copied": 1, "moved": 0, "already_there": 1, "failures": 1, "retries": 3,
+            "bytes_sent": 100, "bytes_mounted": 0, "bytes_skipped": CLOSURE.size - 100 + 5000, "seconds": 6.5,
+        },
+        {
+            "host": "r.example", "images": 1, "copied": 0, "moved": 1, "already_there": 0, "failures": 0, "retries": 0,
+            "bytes_sent": 0, "bytes_mounted": 0, "bytes_skipped": CLOSURE.size, "seconds": 1.0,
+        },
+    ]  # fmt: skip
 
 
 def test_a_later_key_is_ignored_and_a_later_version_refused() -> None:
@@ -191,9 +197,9 @@ def test_a_long_summary_is_cut() -> None:
 
 def test_text() -> None:
     assert hosts_text(RECORD).splitlines() == [
-        "HOST        IMAGES  SENT   RETRIES  FAILED",
-        "ci.example  3       100 B  3        1",
-        "r.example   1       0 B    0        0",
+        "HOST        IMAGES  COPIED  MOVED  THERE  FAILED  SENT   MOUNTED  SKIPPED  RETRIES  SECONDS",
+        "ci.example  3       1       0      1      1       100 B  0 B      5.6 kB   3        6.5",
+        "r.example   1       0       1      0      0       0 B    0 B      723 B    0        1.0",
     ]
     lines = record_text(RECORD).splitlines()
     assert lines[1] == "a/bad:1    failed         0 B    4.0      line 1: it\x1b broke, 100%"
