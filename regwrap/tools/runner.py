@@ -115,15 +115,19 @@ class ShProcess:
 
     def __init__(self, running: sh.RunningCommand) -> None:
         self._process = running.process
+        self._exit_code: int | None = None
         self.pid: int = running.pid
 
     def wait(self, timeout: float | None) -> int | None:
-        if timeout is not None and not _ends_within(self.pid, timeout):
-            return None
-        return int(self._process.wait())
+        # once it is reaped, its number may be another process's
+        if self._exit_code is None and _ends_within(self.pid, timeout):
+            # the kernel says it only once: an interruption between its word and sh's note of it would lose it
+            with uninterrupted():
+                self._exit_code = int(self._process.wait())
+        return self._exit_code
 
 
-def _ends_within(pid: int, timeout: float) -> bool:
+def _ends_within(pid: int, timeout: float | None) -> bool:
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -131,7 +135,7 @@ def _ends_within(pid: int, timeout: float) -> bool:
     poll = select.poll()  # select(2) can't wait for descriptors above 1023
     poll.register(descriptor, select.POLLIN)
     try:
-        return bool(poll.poll(timeout * 1000))
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
     finally:
         os.close(descriptor)
 

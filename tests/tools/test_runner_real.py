@@ -367,6 +367,46 @@ assert not Path(f"/proc/self/task/{__import__('os').getpid()}/children").read_te
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_signal_at_the_moment_of_an_end_is_an_interruption(tmp_path: Path) -> None:
+    """The kernel tells an exit code once. Here the signal comes when it has told it, and before Python has noted it."""
+    script = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from regwrap.errors import Interrupted
+from regwrap.interruption import handle_signals
+from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
+sys.setswitchinterval(0.00001)
+runner = Runner(ShExecutor(), scratch=Path(sys.argv[1]), search_path=sys.argv[2])
+children = Path(f"/proc/self/task/{os.getpid()}/children")
+
+def interrupt_when_it_is_reaped():
+    while not (pids := children.read_text().split()):
+        pass
+    pid, main = int(pids[0]), threading.main_thread().ident
+    try:  # without a call in between, at which Python would let the other thread go on
+        while True:
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        signal.pthread_kill(main, signal.SIGTERM)
+
+for _ in range(20):
+    handle_signals()
+    watcher = threading.Thread(target=interrupt_when_it_is_reaped)
+    watcher.start()
+    try:
+        runner.run(Command(tool=Tool.TAR, args=("--version",)))
+        time.sleep(5)
+    except Interrupted:
+        print("interrupted", end=" ")
+    watcher.join()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path, os.environ["PATH"]], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["interrupted"] * 20
+
+
 def test_what_a_program_says_of_a_full_disk_needs_no_disk(tmp_path: Path) -> None:
     """stderr into a file on the disk that is full would be empty."""
     small = tmp_path / "small"
