@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 
+from regwrap.interruption import handle_signals
 from regwrap.tools.runner import Runner, ShExecutor, Tool
 from tests.fakes import Scripted, make_scripted
 from tests.registry import LoopbackRegistry, served_loopback
@@ -41,6 +43,17 @@ def _refuse(*args: object, **_kwargs: object) -> NoReturn:
 
 def _search_path() -> str:
     return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+
+
+@pytest.fixture
+def handled_signals() -> Iterator[None]:
+    """Signals raise Interrupted in the test, as they do in a run of regwrap."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    handle_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

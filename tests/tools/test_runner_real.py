@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
@@ -226,25 +225,19 @@ def test_stopping_ends_what_runs_and_starts_no_more(real_runner: Runner, silent_
         real_runner.run(Command(tool=Tool.TAR, args=("--version",)))
 
 
+@pytest.mark.usefixtures("handled_signals")
 def test_an_interrupted_run_leaves_no_child(real_runner: Runner, silent_port: int) -> None:
     seen: list[int] = []
 
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        raise Interrupted(signal.SIGUSR1)
-
     def send_when_it_runs() -> None:
         seen.append(own_child())
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
-    before = signal.signal(signal.SIGUSR1, interrupt)
     sender = threading.Thread(target=send_when_it_runs)
     sender.start()
-    try:
-        with pytest.raises(Interrupted):
-            real_runner.run(silent_inspect(silent_port, timeout=DEADLINE))
-    finally:
-        sender.join(DEADLINE)
-        signal.signal(signal.SIGUSR1, before)
+    with pytest.raises(Interrupted):
+        real_runner.run(silent_inspect(silent_port, timeout=DEADLINE))
+    sender.join(DEADLINE)
     assert is_gone(seen[0])
 
 

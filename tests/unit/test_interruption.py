@@ -3,7 +3,6 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -11,21 +10,14 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from regwrap.errors import Interrupted
-from regwrap.interruption import handle_signals, let_signals_be, raise_again, uninterrupted
+from regwrap.interruption import let_signals_be, raise_again, uninterrupted
 from regwrap.storage.stage import temporary_stage
 
 if TYPE_CHECKING:
     import sys
 
 
-@pytest.fixture(autouse=True)
-def handled() -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    handle_signals()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("handled_signals")
 
 
 def test_a_signal_waits_for_the_end_of_the_block() -> None:
