@@ -370,12 +370,14 @@ from regwrap.interruption import handle_signals
 from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
 sys.setswitchinterval(0.00001)
 runner = Runner(ShExecutor(), scratch=Path(sys.argv[1]), search_path=sys.argv[2])
-children = Path(f"/proc/self/task/{os.getpid()}/children")
+children, gate = Path(f"/proc/self/task/{os.getpid()}/children"), Path(sys.argv[1], "gate")
+os.mkfifo(gate)
 
 def interrupt_when_it_is_reaped():
     while not (pids := children.read_text().split()):
         pass
     pid, main = int(pids[0]), threading.main_thread().ident
+    gate.write_text("end now\\n")
     try:  # without a call in between, at which Python would let the other thread go on
         while True:
             os.kill(pid, 0)
@@ -384,18 +386,19 @@ def interrupt_when_it_is_reaped():
 
 for _ in range(20):
     handle_signals()
-    watcher = threading.Thread(target=interrupt_when_it_is_reaped)
+    watcher = threading.Thread(target=interrupt_when_it_is_reaped, daemon=True)
     watcher.start()
     try:
-        runner.run(Command(tool=Tool.TAR, args=("--version",)))
+        runner.run(Command(tool=Tool.SH, args=("-c", f"read line <{gate}")))
         time.sleep(5)
     except Interrupted:
         print("interrupted", end=" ")
     watcher.join()
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path, os.environ["PATH"]], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", script, tmp_path, os.environ["PATH"]], capture_output=True, text=True, check=False,
+        timeout=60,
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["interrupted"] * 20
 
