@@ -32,4 +32,8 @@ def temporary_stage(stage: Path) -> Iterator[Path]:
         stage.mkdir(parents=True)
         yield stage
     finally:
-        remove_stage(stage)
+        try:
+            remove_stage(stage)
+        except BaseException:  # an interruption before its signals waited; there is only one
+            remove_stage(stage)
+            raise

@@ -1,21 +1,18 @@
 """A signal is raised once, not where it would be lost or leave a process behind, and never only printed."""
 
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from types import FrameType, SimpleNamespace
+from typing import cast
 
 import pytest
 
 from regwrap.errors import Interrupted
-from regwrap.interruption import let_signals_be, raise_again, uninterrupted
+from regwrap.interruption import handle_signals, let_signals_be, raise_again, uninterrupted
 from regwrap.storage.stage import temporary_stage
-
-if TYPE_CHECKING:
-    import sys
-
 
 pytestmark = pytest.mark.usefixtures("handled_signals")
 
@@ -104,3 +101,31 @@ def test_a_signal_at_any_moment_leaves_no_stage(tmp_path: Path, delay: float) ->
     with pytest.raises(Interrupted):
         work()
     assert list((tmp_path / "own").iterdir()) == []
+
+
+def test_a_signal_at_any_call_of_its_end_leaves_no_stage(tmp_path: Path) -> None:
+    def is_interrupted_at(number: int) -> bool:
+        handle_signals()
+        left = number
+
+        def interrupt(_frame: FrameType, event: str, _arg: object) -> None:
+            nonlocal left
+            left -= event == "call"
+            if left == 0:
+                left = -1
+                signal.raise_signal(signal.SIGTERM)
+
+        try:
+            with temporary_stage(tmp_path / "own/stage"):
+                sys.setprofile(interrupt)
+        except Interrupted:
+            return True
+        finally:
+            sys.setprofile(None)
+        return False
+
+    number = 1
+    while is_interrupted_at(number):
+        assert list((tmp_path / "own").iterdir()) == []
+        number += 1
+    assert number > 5
