@@ -57,6 +57,9 @@ class ImageEntry:
     text: str
     locked: bool = False
 
+    def outline(self) -> dict[str, object]:
+        return {"source": self.source, "dest": self.dest, "line": self.line}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageList:

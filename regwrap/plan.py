@@ -105,6 +105,14 @@ class Copy:
     def claims(self) -> frozenset[Digest]:
         return frozenset(blob.digest for blob in self.missing)
 
+    def outline(self) -> dict[str, object]:
+        return {
+            "entry": self.entry,
+            "digest": self.digest,
+            "reason": self.reason,
+            "bytes_missing": self.bytes_missing,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
@@ -113,6 +121,9 @@ class Skip:
     reason: Reason
     size: int | None = None
     blobs: tuple[Descriptor, ...] = field(default=(), compare=False)
+
+    def outline(self) -> dict[str, object]:
+        return {"entry": self.entry, "digest": self.digest, "reason": self.reason, "size": self.size}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

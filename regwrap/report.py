@@ -1,191 +1,33 @@
-"""Results as text or JSON, and progress while running. stdout is the result, stderr the story.
-
-On a terminal one live line shows the whole; elsewhere (a CI log) plain lines come as images end, never a carriage
-return. Lines are written whole, under one lock.
-"""
+"""Results as text or JSON: what stdout gets."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
-import os
-import threading
-import time
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from regwrap.imagelist import ImageEntry
 from regwrap.model import Digest, ImageRef, Platform
-from regwrap.plan import Copy, Moved, Plan, Skip, Unseen
-from regwrap.sync import Copied, Failed, SyncReport
-from regwrap.terminal import Folds, Reader, closing, columns, opening, red
+from regwrap.progress import SHOWN_IMAGES, failure_text
+from regwrap.text import human_bytes, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from regwrap.convert.export import ExportReport
     from regwrap.convert.take import ImportReport
     from regwrap.deploy import DeployReport
     from regwrap.doctor import DoctorReport
-    from regwrap.errors import ToolError
     from regwrap.examine import Inspection, VerifyReport
+    from regwrap.imagelist import ImageEntry
     from regwrap.lockfile import Change
     from regwrap.pipeline.bake import BakeReport
     from regwrap.pipeline.lock import LockCheck, LockReport
     from regwrap.pipeline.package import PackageReport
     from regwrap.pipeline.release import ReleaseReport
+    from regwrap.plan import Moved, Plan, Unseen
     from regwrap.storage.sweep import GcReport
-
-_REDRAW_SECONDS: Final = 0.2
-_PLAIN_SECONDS: Final = 15.0
-_SHOWN_IMAGES: Final = 3
-
-
-def human_bytes(count: float) -> str:
-    """Decimal units, as disks and registries count: 1.2 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-class Progress:
-    """Hears what a run tells (it is `sync.Events` too) and shows it on `stream`."""
-
-    def __init__(self, stream: TextIO, *, quiet: bool, reader: Reader) -> None:
-        self.stream = stream
-        self.quiet = quiet
-        self.reader = reader
-        self.live = reader.live and not quiet
-        self.step = ""
-        self.expected = 0
-        self.done = 0
-        self.running: dict[str, float] = {}
-        self.under_way: Callable[[], int] = lambda: 0
-        self._since = time.monotonic()
-        self._drawn = False
-        self._section = ""
-        self._sections = itertools.count(1)
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-
-    @contextmanager
-    def shown(self) -> Iterator[Progress]:
-        """Show progress for the length of the block."""
-        thread = threading.Thread(target=self._redraw, name="progress", daemon=True)
-        if not self.quiet:
-            thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            if not self.quiet:
-                thread.join()
-            with self._lock:
-                self._clear()
-                self._end_section()
-
-    def say(self, text: str) -> None:
-        """A line of the story."""
-        if not self.quiet:
-            self.line(text)
-
-    def line(self, text: str) -> None:
-        """A line that is shown even when quiet: a failure."""
-        with self._lock:
-            self._clear()
-            print(text, file=self.stream, flush=True)
-
-    def expect(self, step: str, expected: int) -> None:
-        with self._lock:
-            self._begin_section(step)
-            self.step, self.expected, self.done = step, expected, 0
-            self.under_way = lambda: 0
-            self._since = time.monotonic()
-
-    def on_bytes(self, count: int) -> None:
-        with self._lock:
-            self.done += count
-
-    def watch(self, under_way: Callable[[], int]) -> None:
-        self.under_way = under_way
-
-    def started(self, copy: Copy) -> None:
-        with self._lock:
-            self.running[str(copy.entry.dest)] = time.monotonic()
-
-    def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None:
-        self.say(f"{copy.entry.dest}: attempt {attempt} failed, trying again: {error}")
-
-    def finished(self, outcome: Copied | Failed) -> None:
-        entry = outcome.copy.entry if isinstance(outcome, Copied) else outcome.entry
-        with self._lock:
-            self.running.pop(str(entry.dest), None)
-            self.done += outcome.sent if isinstance(outcome, Copied) else 0
-        if isinstance(outcome, Copied):
-            brought = f"copied {human_bytes(outcome.sent)} in {outcome.seconds:.1f} s"
-            self.say(f"{entry.dest}: {brought if outcome.sent else 'linked, all its blobs are there'}")
-        else:
-            self.line(red(_failure(outcome), self.reader))
-
-    def _redraw(self) -> None:
-        pause = _REDRAW_SECONDS if self.live else _PLAIN_SECONDS
-        while not self._stop.wait(pause):
-            text = self.status()
-            with self._lock:
-                if text and self.live:
-                    self._clear()
-                    self.stream.write(text[: columns(self.stream) - 1])
-                    self.stream.flush()
-                    self._drawn = True
-                elif text:
-                    print(text, file=self.stream, flush=True)
-
-    def status(self) -> str:
-        """The whole in one line: bytes, speed, what remains, the images in work. Empty where nothing is under way."""
-        with self._lock:
-            done, expected, step = self.done, self.expected, self.step
-            running = sorted(self.running, key=lambda name: self.running[name])
-        if not step or (done >= expected and not running):
-            return ""
-        with suppress(OSError):
-            done = min(expected, done + self.under_way())
-        seconds = max(0.001, time.monotonic() - self._since)
-        speed = done / seconds
-        left = f", {(expected - done) / speed:.0f} s left" if speed and done < expected else ""
-        more = f" +{len(running) - _SHOWN_IMAGES}" if len(running) > _SHOWN_IMAGES else ""
-        images = f" [{' '.join(running[:_SHOWN_IMAGES])}{more}]" if running else ""
-        return f"{step}: {human_bytes(done)} of {human_bytes(expected)}, {human_bytes(speed)}/s{left}{images}"
-
-    def _clear(self) -> None:
-        if self._drawn:
-            self.stream.write("\r\x1b[K")
-            self._drawn = False
-
-    def _begin_section(self, step: str) -> None:
-        """Each step's lines fold in a CI's log; what failed is told again below them."""
-        self._end_section()
-        if self.quiet or self.reader.folds is Folds.NONE:
-            return
-        self._section = f"regwrap_{step}_{os.getpid()}_{next(self._sections)}"
-        line = opening(self.reader.folds, self._section, f"regwrap: {step}", seconds=time.time())
-        print(line, file=self.stream, flush=True)
-
-    def _end_section(self) -> None:
-        if self._section:
-            print(closing(self.reader.folds, self._section, seconds=time.time()), file=self.stream, flush=True)
-            self._section = ""
-
-
-def _failure(failed: Failed) -> str:
-    hint = f"\n    {failed.hint}" if failed.hint else ""
-    tries = f" (after {failed.attempts} attempts)" if failed.attempts > 1 else ""
-    line = f", line {failed.entry.line}" if failed.entry.line else ""
-    return f"{failed.entry.dest}: FAILED{tries}{line}: {failed.error}{hint}"
+    from regwrap.sync import SyncReport
 
 
 def plan_text(plan: Plan) -> str:
@@ -244,17 +86,17 @@ def _changes(changes: tuple[Change, ...]) -> list[str]:
 
 def unseen_text(unseen: tuple[Unseen, ...]) -> str:
     """What could not be looked at, as failures are told."""
-    return "\n".join(_failure(Failed(entry=u.entry, error=u.error, hint=u.hint, attempts=1)) for u in unseen)
+    return "\n".join(failure_text(item.entry, item.error, item.hint) for item in unseen)
 
 
 def failures_text(report: SyncReport) -> str:
     """Each failure; those of a host that is down together."""
     hosts = dict.fromkeys(failed.down for failed in report.failed if failed.down)
-    lines = [_failure(failed) for failed in report.failed if not failed.down]
+    lines = [failure_text(f.entry, f.error, f.hint, f.attempts) for f in report.failed if not f.down]
     for host in hosts:
         concerned = [failed for failed in report.failed if failed.down == host]
-        names = " ".join(str(failed.entry.dest) for failed in concerned[:_SHOWN_IMAGES])
-        more = f" and {len(concerned) - _SHOWN_IMAGES} more" if len(concerned) > _SHOWN_IMAGES else ""
+        names = " ".join(str(failed.entry.dest) for failed in concerned[:SHOWN_IMAGES])
+        more = f" and {len(concerned) - SHOWN_IMAGES} more" if len(concerned) > SHOWN_IMAGES else ""
         lines.append(f"{len(concerned)} images FAILED ({names}{more}): {concerned[0].error}\n    {concerned[0].hint}")
     return "\n".join(lines)
 
@@ -380,31 +222,26 @@ def doctor_text(report: DoctorReport) -> str:
     )
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as their widest text, two blanks between, nothing behind the last."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def to_json(result: object) -> str:
     """One JSON document of a result; digests, platforms and paths as text."""
     return json.dumps(_plain(result), indent=1, sort_keys=True)
 
 
-def _plain(value: object) -> object:  # noqa: PLR0911  one line a kind of value
+@runtime_checkable
+class Outlined(Protocol):
+    """What is told in JSON with less than all its fields."""
+
+    def outline(self) -> Mapping[str, object]: ...
+
+
+def _plain(value: object) -> object:
     if isinstance(value, Digest | ImageRef | Platform | Path | Enum):
         return str(value)
-    if isinstance(value, ImageEntry):
-        return {"source": str(value.source), "dest": str(value.dest), "line": value.line}
-    if isinstance(value, Copy):
-        return {"entry": _plain(value.entry), "digest": str(value.digest), "reason": str(value.reason),
-                "bytes_missing": value.bytes_missing}  # fmt: skip
-    if isinstance(value, Skip):
-        return {"entry": _plain(value.entry), "digest": str(value.digest), "reason": str(value.reason),
-                "size": value.size}  # fmt: skip
+    if isinstance(value, Outlined):
+        return _plain(value.outline())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

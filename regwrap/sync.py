@@ -72,7 +72,8 @@ class Events(Protocol):
 
     def started(self, copy: Copy) -> None: ...
     def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None: ...
-    def finished(self, outcome: Copied | Failed) -> None: ...
+    def copied(self, outcome: Copied) -> None: ...
+    def failed(self, outcome: Failed) -> None: ...
 
 
 def run_plan(plan: Plan, carrier: Carrier, *, jobs: int, retry: RetryPolicy, events: Events) -> SyncReport:
@@ -126,8 +127,12 @@ class _Work:
             failed = Failed(entry=copy.entry, error=str(error), hint=error.hint, attempts=attempts)
             down = error.host if isinstance(error, HostDownError) else ""
             outcome = replace(failed, down=down, seconds=time.monotonic() - started, start=start, worker=worker)
-        if not self.retry.stopping.is_set():  # what an interruption ended did not fail
-            self.events.finished(outcome)
+        if self.retry.stopping.is_set():  # what an interruption ended did not fail
+            return outcome
+        if isinstance(outcome, Copied):
+            self.events.copied(outcome)
+        else:
+            self.events.failed(outcome)
         return outcome
 
 

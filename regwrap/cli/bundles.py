@@ -13,7 +13,7 @@ from regwrap.cli.options import (
     QuietOption,
 )
 from regwrap.cli.outcome import show, write_page
-from regwrap.cli.session import load, opened_session, unlocked_list
+from regwrap.cli.story import told
 from regwrap.errors import IntegrityError
 from regwrap.examine import inspect_bundle, verify_bundle, verify_storage
 
@@ -27,15 +27,19 @@ def verify(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    with opened_session(quiet=quiet) as session:
+    with told(quiet=quiet) as progress:
         entries = None
-        if images_list is not None:  # only its rewrite: and images: count here
-            entries = unlocked_list(images_list, load(config), session.progress).entries
-        session.progress.expect("verify", _bytes_of(target))
+        if images_list is not None:  # lists and their configuration are a third of the start, and most checks have none
+            from regwrap.cli.session import unlocked_list  # noqa: PLC0415
+            from regwrap.cli.settings import load  # noqa: PLC0415
+
+            # only its rewrite: and images: count here
+            entries = unlocked_list(images_list, load(config), progress).entries
+        progress.expect("verify", _bytes_of(target))
         check = verify_storage if target.is_dir() else verify_bundle
-        result = check(target, entries, session.progress.on_bytes)
+        result = check(target, entries, progress.on_bytes)
         for note in result.notes:
-            session.progress.say(f"note: {note}")
+            progress.say(f"note: {note}")
     show(result, report.verify_text(result), json=json)
     if result.problems:
         raise IntegrityError(f"{target}: {len(result.problems)} problems")

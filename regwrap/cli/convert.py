@@ -8,7 +8,8 @@ import typer
 from regwrap import report
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, StockArgument
 from regwrap.cli.outcome import show
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load
 from regwrap.convert.tree import Form
 from regwrap.pipeline.convert import export_stock, import_tree
 

@@ -12,7 +12,8 @@ from regwrap.cli.options import (
     QuietOption,
 )
 from regwrap.cli.outcome import show
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.settings import load
+from regwrap.cli.story import told
 from regwrap.deploy import DeployOptions, deploy_bundle
 
 
@@ -28,18 +29,18 @@ def deploy(
     json: JsonOption = False,
 ) -> None:
     settings = load(config)
-    with opened_session(quiet=quiet) as session:
-        session.progress.expect("deploy", bundle.stat().st_size if bundle.is_file() else 0)
+    with told(quiet=quiet) as progress:
+        progress.expect("deploy", bundle.stat().st_size if bundle.is_file() else 0)
         options = DeployOptions(
             replace_tags=replace_tags,
             dry_run=dry_run,
             lock_timeout=settings.timeouts.lock,
-            on_wait=session.progress.say,
-            on_bytes=session.progress.on_bytes,
+            on_wait=progress.say,
+            on_bytes=progress.on_bytes,
         )
         result = deploy_bundle(bundle, directory, options)
         if not dry_run:
-            session.progress.say(
+            progress.say(
                 "a registry that runs on this directory serves the new tags at once; if it keeps an in-memory blob"
                 " cache (docker-registry's packaged configuration does), restart it after blobs were mended"
             )

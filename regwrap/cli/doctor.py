@@ -7,7 +7,8 @@ import typer
 from regwrap import report
 from regwrap.cli.options import ArchiveOption, ConfigOption, JsonOption
 from regwrap.cli.outcome import show
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load
 from regwrap.doctor import DoctorPlaces, examine_machine
 from regwrap.errors import ExitCode
 from regwrap.outside import look_outside

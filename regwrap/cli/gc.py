@@ -8,7 +8,8 @@ import typer
 from regwrap import report
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
 from regwrap.cli.outcome import show
-from regwrap.cli.session import load, opened_session, unlocked_list
+from regwrap.cli.session import opened_session, unlocked_list
+from regwrap.cli.settings import load
 from regwrap.storage.gc import Keep
 from regwrap.storage.sweep import GcOptions, RealDisk, collect_garbage
 

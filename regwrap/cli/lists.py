@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from regwrap.cli.options import ConfigOption, QuietOption
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load
 from regwrap.config import listed_place
 from regwrap.errors import UsageError
 from regwrap.imagelist import list_text

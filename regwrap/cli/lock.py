@@ -19,7 +19,8 @@ from regwrap.cli.options import (
     VerboseOption,
 )
 from regwrap.cli.outcome import show
-from regwrap.cli.session import Session, load, opened_session, parsed, wanted_of
+from regwrap.cli.session import Session, opened_session, wanted_of
+from regwrap.cli.settings import load, parsed
 from regwrap.config import Config
 from regwrap.errors import ExitCode, ImagesFailedError, UsageError
 from regwrap.lockfile import lock_path

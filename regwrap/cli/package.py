@@ -21,7 +21,8 @@ from regwrap.cli.options import (
     VerboseOption,
 )
 from regwrap.cli.outcome import show
-from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
+from regwrap.cli.session import chosen, lock_of, opened_session, wanted_of
+from regwrap.cli.settings import load
 from regwrap.pipeline.package import PackageOptions, Strategy, package_images
 
 

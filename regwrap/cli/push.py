@@ -18,7 +18,8 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.outcome import show, show_plan
 from regwrap.cli.records import RecordFiles
-from regwrap.cli.session import load, opened_session, parsed
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load, parsed
 from regwrap.config import push_place
 from regwrap.errors import ExitCode, UsageError
 from regwrap.pipeline.push import PushOptions, push_images

@@ -20,7 +20,8 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.outcome import show
 from regwrap.cli.records import RecordFiles, source_of, tell_moved
-from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
+from regwrap.cli.session import chosen, lock_of, opened_session, wanted_of
+from regwrap.cli.settings import load
 from regwrap.doctor import tool_versions
 from regwrap.pipeline.release import release_images
 from regwrap.sync import SyncReport

@@ -1,37 +1,35 @@
-"""What a command has at hand: the configuration, its list, the programs, a private directory, the story on stderr."""
+"""What a command that starts programs has at hand: its list, the programs, a private directory, the story on stderr."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from regwrap import report
-from regwrap.config import Config, Flags, load_config, registry_for
-from regwrap.errors import UsageError
+from regwrap.cli.story import told
+from regwrap.config import Config, registry_for
 from regwrap.imagelist import ImageList, Rewrite, read_images
 from regwrap.lockfile import lock_path
-from regwrap.model import ParseError
 from regwrap.pipeline.job import Job, Listener
 from regwrap.pipeline.scratch import scratch_directory
 from regwrap.pipeline.wanted import Wanted, read_locked, refuse_rules
-from regwrap.terminal import reader_of
 from regwrap.tools.access import Place
 from regwrap.tools.runner import Runner, ShExecutor
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from regwrap.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """What a command has at hand: the story, the programs, a private directory."""
 
-    progress: report.Progress
+    progress: Progress
     runner: Runner
     scratch: Path
 
@@ -68,9 +66,8 @@ def _place_of(config: Config, host: str) -> Place:
 
 @contextmanager
 def opened_session(*, quiet: bool, verbose: bool = False, stopping: threading.Event | None = None) -> Iterator[Session]:
-    progress = report.Progress(sys.stderr, quiet=quiet, reader=reader_of(sys.stderr, os.environ))
     stopping = stopping or threading.Event()
-    with scratch_directory() as scratch:
+    with scratch_directory() as scratch, told(quiet=quiet) as progress:
         runner = Runner(
             executor=ShExecutor(),
             scratch=scratch,
@@ -79,32 +76,12 @@ def opened_session(*, quiet: bool, verbose: bool = False, stopping: threading.Ev
             log=(lambda line: progress.line(f"+ {line}")) if verbose else lambda _line: None,
         )
         try:
-            with progress.shown():
-                yield Session(progress, runner, scratch)
+            yield Session(progress, runner, scratch)
         finally:
             stopping.set()
 
 
-def load(
-    config: Path | None,
-    source: str | None = None,
-    archive: str | None = None,
-    jobs: int | None = None,
-    upper: Path | None = None,
-    engine: str | None = None,
-) -> Config:
-    flags = Flags(config=config, source=source, archive=archive, jobs=jobs, upper=upper, engine=engine)
-    return load_config(flags, environ=os.environ, cwd=Path.cwd())
-
-
-def parsed(option: str, parse: Callable[[str], T], text: str) -> T:
-    try:
-        return parse(text)
-    except ParseError as error:
-        raise UsageError(f"{option}: {error}") from error
-
-
-def read_list(path: str, progress: report.Progress, rewrite: Rewrite) -> ImageList:
+def read_list(path: str, progress: Progress, rewrite: Rewrite) -> ImageList:
     images = read_images(path, sys.stdin.buffer, rewrite)
     for note in images.notes:
         progress.say(f"note: {note}")
@@ -118,7 +95,7 @@ def wanted_of(images_list: str, settings: Config, session: Session) -> Wanted:
     return Wanted(images=images, rules=settings.rules, rewrite=settings.rewrite)
 
 
-def unlocked_list(path: str, settings: Config, progress: report.Progress) -> ImageList:
+def unlocked_list(path: str, settings: Config, progress: Progress) -> ImageList:
     """A list for what knows no lock but the lock itself."""
     images = read_list(path, progress, settings.rewrite)
     refuse_rules(Wanted(images=images, rules=settings.rules, rewrite=settings.rewrite))

@@ -24,7 +24,8 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.outcome import show_plan
 from regwrap.cli.records import RecordFiles, finish_sync, source_of
-from regwrap.cli.session import chosen, load, lock_of, opened_session, parsed, wanted_of
+from regwrap.cli.session import chosen, lock_of, opened_session, wanted_of
+from regwrap.cli.settings import load, parsed
 from regwrap.errors import UsageError
 from regwrap.pipeline.bring import sync_images
 from regwrap.record.text import hosts_text

@@ -18,7 +18,8 @@ from regwrap.cli.options import (
     UpperOption,
     VerboseOption,
 )
-from regwrap.cli.session import Session, load, opened_session, unlocked_list
+from regwrap.cli.session import Session, opened_session, unlocked_list
+from regwrap.cli.settings import load
 from regwrap.errors import ExitCode, Interrupted
 from regwrap.pipeline.scratch import temporary_place
 from regwrap.pipeline.workspace import Workspace, WorkspaceOptions, overlay_workspace

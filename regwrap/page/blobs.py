@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.page.html import Markup, joined, tag
 from regwrap.page.parts import Cell, digest_cell, figure, legend, name_cell, number_cell, short_name, size_cell, titled
 from regwrap.page.treemap import Box, squarified
-from regwrap.report import human_bytes
+from regwrap.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -19,7 +19,7 @@ from regwrap.page.parts import (
     table,
     titled,
 )
-from regwrap.report import human_bytes
+from regwrap.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

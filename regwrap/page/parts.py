@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from regwrap import __version__
 from regwrap.page.html import Content, Markup, joined, tag
-from regwrap.report import human_bytes
+from regwrap.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

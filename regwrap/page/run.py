@@ -23,7 +23,7 @@ from regwrap.page.parts import (
 )
 from regwrap.page.timeline import timeline
 from regwrap.record.run import FAILED, ImageRecord, RunRecord
-from regwrap.report import human_bytes
+from regwrap.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.page.html import Markup, joined, tag
 from regwrap.page.parts import figure, legend, share, short_name
 from regwrap.record.run import COPIED, FAILED, MOVED, ImageRecord, RunRecord
-from regwrap.report import human_bytes
+from regwrap.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

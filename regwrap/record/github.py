@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from regwrap.record.run import FAILED, ImageRecord, RunRecord
-from regwrap.report import human_bytes
+from regwrap.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regwrap.record.run import FAILED, THERE, HostRecord, ImageRecord, RunRecord
-from regwrap.report import human_bytes, table
+from regwrap.text import human_bytes, table
 
 
 def hosts_text(record: RunRecord) -> str:

@@ -52,7 +52,9 @@ class Heard:
     def retrying(self, copy: Copy, _attempt: int, error: ToolError) -> None:
         self.retries.append(f"{copy.entry.dest}: {error}")
 
-    def finished(self, outcome: Copied | Failed) -> None: ...
+    def copied(self, outcome: Copied) -> None: ...
+
+    def failed(self, outcome: Failed) -> None: ...
 
 
 @dataclass

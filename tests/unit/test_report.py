@@ -15,17 +15,15 @@ from regwrap.lockfile import Change, LockedImage
 from regwrap.model import Digest, ImageRef, Platform
 from regwrap.pipeline.lock import LockCheck, LockReport
 from regwrap.plan import Moved, Unseen, make_plan
+from regwrap.progress import Progress
 from regwrap.report import (
-    Progress,
     failures_text,
     gc_text,
-    human_bytes,
     lock_check_text,
     lock_text,
     moved_text,
     plan_text,
     sync_text,
-    table,
     to_json,
     unseen_text,
 )
@@ -33,6 +31,7 @@ from regwrap.storage.gc import DroppedImage
 from regwrap.storage.sweep import GcReport, RepositoryReport
 from regwrap.sync import Copied, Failed, SyncReport
 from regwrap.terminal import Folds, Reader
+from regwrap.text import human_bytes, table
 from tests.unit.test_plan import IMAGE, blob, copy, entry, observed
 
 PLAIN: Final = Reader(live=False, colours=False, folds=Folds.NONE)
@@ -211,9 +210,9 @@ def play(progress: Progress) -> None:
         progress.say("begins")
         progress.started(copy("a/b:1"))
         progress.retrying(copy("a/b:1"), 1, ToolError("lost", transient=True))
-        progress.finished(COPIED)
+        progress.copied(COPIED)
         progress.started(copy("a/c:1"))
-        progress.finished(FAILED)
+        progress.failed(FAILED)
 
 
 def test_a_log_has_whole_lines_and_no_carriage_return() -> None:
@@ -313,7 +312,7 @@ def test_the_status_is_never_above_what_is_expected_and_ends_with_it() -> None:
     progress.watch(lambda: 10**12)
     assert progress.status().startswith("sync: 2.5 kB of 2.5 kB, ")
     assert "left" not in progress.status()
-    progress.finished(COPIED)
+    progress.copied(COPIED)
     assert progress.status() == ""
 
 

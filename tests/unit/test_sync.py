@@ -64,9 +64,11 @@ class Heard:
     def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None:
         self.said.append(f"retrying {copy.entry.dest} {attempt} {error}")
 
-    def finished(self, outcome: Copied | Failed) -> None:
-        name = outcome.copy.entry.dest if isinstance(outcome, Copied) else outcome.entry.dest
-        self.said.append(f"finished {name} {type(outcome).__name__}")
+    def copied(self, outcome: Copied) -> None:
+        self.said.append(f"copied {outcome.copy.entry.dest}")
+
+    def failed(self, outcome: Failed) -> None:
+        self.said.append(f"failed {outcome.entry.dest}")
 
 
 def plan_of(images: dict[str, Sequence[Descriptor]], *others: Observed | Unseen) -> Plan:
@@ -124,9 +126,9 @@ def test_events_tell_the_whole_story() -> None:
         "started a/b:1",
         "retrying a/b:1 1 lost",
         "retrying a/b:1 2 again",
-        "finished a/b:1 Copied",
+        "copied a/b:1",
         "started a/c:1",
-        "finished a/c:1 Failed",
+        "failed a/c:1",
     ]
 
 
