@@ -99,9 +99,9 @@ class _Deployment:
         return report
 
     def _extract(self, storage: Storage, stage: Path) -> _Staged:
-        """Every member is hashed; what the storage does not have, or has damaged, is written to the stage as well."""
+        """Hash what is not proved; what the storage does not have, or has damaged, is written to the stage as well."""
         extraction = _Extraction(self.bundle, storage, stage, self.options)
-        results = map_members(extraction.take, self.bundle.members)
+        results = map_members(extraction.take, self.bundle.unproved)
         wrong = tuple(f"{r.member.path}: the bytes are not what bundle.json says" for r in extraction.wrong_in_order())
         if wrong:
             raise IntegrityError(

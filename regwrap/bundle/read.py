@@ -27,7 +27,7 @@ from regwrap.bundle.contents import (
     padded,
     parse_contents,
 )  # fmt: skip
-from regwrap.bundle.write import MAGIC, header_of
+from regwrap.bundle.write import MAGIC, header_of, link_bytes
 from regwrap.closure import Closure, closure_of, shipped_platforms
 from regwrap.errors import IntegrityError, RegwrapError, UsageError
 from regwrap.model import MAX_MANIFEST_BYTES, Digest, Manifest
@@ -42,6 +42,7 @@ _LONG_NAME: Final = b"././@LongLink"
 _MAX_NAME: Final = 4096
 _BUFFER: Final = 256 * 1024
 _WINDOW: Final = 4 * 1024
+_LINKS: Final = 512  # a megabyte of them
 HASH_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
 
 
@@ -55,12 +56,13 @@ class Located:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """An open bundle whose structure has been checked; the members' bytes have not."""
+    """An open bundle whose structure has been checked. `unproved` are the members whose bytes have not: all blobs, and
+    links that say something else than they should."""
 
     path: Path
     descriptor: int
     contents: BundleContents
-    members: tuple[Located, ...]
+    unproved: tuple[Located, ...]
     blobs: dict[Digest, Located]
 
     def read(self, digest: Digest) -> bytes | None:
@@ -135,22 +137,51 @@ def _checked(path: Path, descriptor: int) -> Bundle:
         raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
     contents = parse_contents(os.pread(descriptor, length, offset))
     _check_form(descriptor, name, 0, offset, length)
-    end, located, window = offset + padded(length), [], _Window(descriptor)
-    for member in contents.members:
-        header, start = header_of(member.path, member.size), end
+    walk = _Walk(descriptor, size, offset + padded(length))
+    members = contents.members
+    blobs = {member.digest: walk.take(member) for member in members[: len(contents.blobs)]}
+    strange: list[Located] = []
+    for start in range(len(blobs), len(members), _LINKS):
+        strange += walk.take_links(members[start : start + _LINKS])
+    _check_end(descriptor, walk.position, size)
+    return Bundle(
+        path=path, descriptor=descriptor, contents=contents, unproved=(*blobs.values(), *strange), blobs=blobs
+    )
+
+
+class _Walk:
+    """From member to member: each has to be where bundle.json puts it, with the header that it would get."""
+
+    def __init__(self, descriptor: int, size: int, position: int) -> None:
+        self.position = position
+        self._descriptor = descriptor
+        self._size = size
+        self._window = _Window(descriptor)
+
+    def take(self, member: Member) -> Located:
+        """Raises IntegrityError where the member is not there, or its header or padding is another."""
+        header, start = header_of(member.path, member.size), self.position
         offset = start + len(header)
         end = offset + padded(member.size)
-        padding = window.bytes_at(offset + member.size, end - offset - member.size)
-        if window.bytes_at(start, len(header)) != header or padding.strip(b"\0") or end > size:
-            raise _unlike(descriptor, size, start, member)
-        located.append(Located(member=member, offset=offset))
-    _check_end(descriptor, end, size)
-    blobs = {item.member.digest: item for item in located if item.member.link is None}
-    return Bundle(path=path, descriptor=descriptor, contents=contents, members=tuple(located), blobs=blobs)
+        padding = self._window.bytes_at(offset + member.size, end - offset - member.size)
+        if self._window.bytes_at(start, len(header)) != header or padding.strip(b"\0") or end > self._size:
+            raise _unlike(self._descriptor, self._size, start, member)
+        self.position = end
+        return Located(member=member, offset=offset)
+
+    def take_links(self, links: Sequence[Member]) -> list[Located]:
+        """Links lie side by side, and all of their bytes are known: they are compared at once. Those that say something
+        else are returned; raises IntegrityError as `take` does."""
+        expected = b"".join(map(link_bytes, links))
+        if os.pread(self._descriptor, len(expected), self.position) == expected:
+            self.position += len(expected)
+            return []
+        located = [self.take(link) for link in links]
+        return [item for item in located if hash_range(self._descriptor, item) != item.member.digest]
 
 
 class _Window:
-    """Reads on behind what is asked for: links lie side by side, a read for each header would cost more than it."""
+    """Reads on behind what is asked for: of a small member the header, the padding and the next header lie together."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -314,19 +345,19 @@ def _list_problems(
 
 
 def hash_problems(bundle: Bundle, on_bytes: Callable[[int], None]) -> list[str]:
-    """Hash every member with several threads; a line for each whose bytes are wrong."""
+    """Hash, with several threads, what is not proved; a line for each member whose bytes are wrong."""
 
     def check(located: Located) -> str:
         right = bundle.is_right(located)
         on_bytes(located.member.size)
         return "" if right else f"{located.member.path}: the bytes do not have the digest {located.member.digest}"
 
-    return [problem for problem in map_members(check, bundle.members) if problem]
+    return [problem for problem in map_members(check, bundle.unproved) if problem]
 
 
 def map_members(work: Callable[[Located], T], members: Sequence[Located]) -> list[T]:
-    """The results in order. Threads take the next member by themselves: to hand out thousands of links one by one costs
-    more than their hashes. After an exception, or Ctrl-C, no further one is taken."""
+    """The results in order. Threads take the next member by themselves: to hand out thousands of small ones one by one
+    costs more than their hashes. After an exception, or Ctrl-C, no further one is taken."""
     results: dict[int, T] = {}
     numbers = iter(range(len(members)))  # whose next() no other thread interrupts
 

@@ -261,7 +261,7 @@ def test_a_sound_bundle(tmp_path: Path) -> None:
     done: list[int] = []
     report = verify_bundle(make_bundle(tmp_path, IMAGES), None, done.append)
     assert (report.problems, report.images, report.blobs) == ((), 3, len(list((tmp_path / "archive").rglob("data"))))
-    assert sum(done) > report.bytes > 0
+    assert sum(done) == report.bytes > 0
 
 
 def test_each_rotten_member_is_named(tmp_path: Path) -> None:
