@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,9 +85,20 @@ class Bundle:
         return closure_of(image.digest, lambda digest: None if digest in left_out else self.read(digest))
 
 
+class _Own(threading.local):
+    """A thread's buffer. A new one for each member would cost a page fault for each page of it."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(_BUFFER))
+
+
+_OWN: Final = _Own()
+
+
 def chunks_of(descriptor: int, located: Located) -> Iterator[memoryview]:
-    """A member's bytes in constant memory; each view is only good until the next. Raises IntegrityError if cut."""
-    buffer = memoryview(bytearray(min(_BUFFER, max(1, located.member.size))))
+    """A member's bytes in constant memory; each view is only good until the thread's next one, of this member or of
+    another. Raises IntegrityError if cut."""
+    buffer = _OWN.buffer
     position, end = located.offset, located.offset + located.member.size
     while position < end:
         count = os.preadv(descriptor, [buffer[: end - position]], position)
