@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from regwrap.bundle.write import MAGIC, header_of, link_bytes
 from regwrap.closure import Closure, closure_of, shipped_platforms
 from regwrap.errors import IntegrityError, RegwrapError, UsageError
 from regwrap.model import MAX_MANIFEST_BYTES, Digest, Manifest
+from regwrap.storage.store import own_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +41,6 @@ T = TypeVar("T")
 
 _LONG_NAME: Final = b"././@LongLink"
 _MAX_NAME: Final = 4096
-_BUFFER: Final = 256 * 1024
 _WINDOW: Final = 4 * 1024
 _LINKS: Final = 512  # a megabyte of them
 HASH_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
@@ -85,20 +84,9 @@ class Bundle:
         return closure_of(image.digest, lambda digest: None if digest in left_out else self.read(digest))
 
 
-class _Own(threading.local):
-    """A thread's buffer. A new one for each member would cost a page fault for each page of it."""
-
-    def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(_BUFFER))
-
-
-_OWN: Final = _Own()
-
-
 def chunks_of(descriptor: int, located: Located) -> Iterator[memoryview]:
-    """A member's bytes in constant memory; each view is only good until the thread's next one, of this member or of
-    another. Raises IntegrityError if cut."""
-    buffer = _OWN.buffer
+    """A member's bytes in constant memory, each piece in the thread's own buffer. Raises IntegrityError if cut."""
+    buffer = own_buffer()
     position, end = located.offset, located.offset + located.member.size
     while position < end:
         count = os.preadv(descriptor, [buffer[: end - position]], position)

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -204,9 +205,23 @@ def regular_size(path: str | Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+class _Own(threading.local):
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(_READ_BYTES))
+
+
+_OWN: Final = _Own()
+
+
+def own_buffer() -> memoryview:
+    """The calling thread's buffer, whose bytes are good until it is asked for again. A new one for each blob would cost
+    a page fault for each of its pages."""
+    return _OWN.buffer
+
+
 def hash_file(path: Path) -> Digest:
     """The sha256 of a file's bytes, in constant memory."""
-    state, buffer = hashlib.sha256(), memoryview(bytearray(_READ_BYTES))
+    state, buffer = hashlib.sha256(), own_buffer()
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
             state.update(buffer[:count])
