@@ -11,7 +11,7 @@ import storage
 from content import blob_of
 from measure import Case, Contender, Target, WrongResultError
 from meter import Watch
-from scene import PEERS, Scene, make_empty, prove_bundle, prove_storage
+from scene import PEERS, Scene, make_empty, prove_bundle, prove_storage, warm
 from servers import PROGRAM, Server, served_registry
 from shell import ProgramFailedError
 
@@ -76,7 +76,7 @@ def _regwrap(scene: Scene, ends: _Ends) -> Contender:
     # fmt: on
     return Contender(
         name="regwrap overlay",
-        prepare=lambda: ends.bundle.unlink(missing_ok=True),
+        prepare=lambda: _start_over(scene, ends),
         run=lambda: scene.run_regwrap(*arguments),
         prove=lambda: _prove_bundle(scene, ends),
         watch=Watch(source=ends.source, leaves=(ends.bundle,)),
@@ -89,7 +89,7 @@ def _seed(scene: Scene, ends: _Ends, missing: str) -> Contender:
     script = f"{PEERS / 'seed_overlay.sh'}"
     return Contender(
         name="seed_overlay.sh",
-        prepare=lambda: _empty(ends),
+        prepare=lambda: _start_over(scene, ends),
         run=lambda: scene.shell.run(
             [script, ends.source.host, images, f"{ends.history}", f"{ends.work}", f"{ends.bundle}"]
         ),
@@ -110,7 +110,7 @@ def _selection(scene: Scene, ends: _Ends) -> Contender:
     # fmt: on
     return Contender(
         name="regwrap select",
-        prepare=lambda: ends.bundle.unlink(missing_ok=True),
+        prepare=lambda: _start_over(scene, ends),
         run=lambda: scene.run_regwrap(*arguments),
         prove=lambda: _prove_bundle(scene, ends),
         watch=Watch(source=ends.source, leaves=(ends.bundle,)),
@@ -181,9 +181,11 @@ def _write_old_storage(root: Path, repositories: int) -> None:
         storage.set_tag(root, name, "v0.9", manifest)
 
 
-def _empty(ends: _Ends) -> None:
+def _start_over(scene: Scene, ends: _Ends) -> None:
     ends.bundle.unlink(missing_ok=True)
     make_empty(ends.work)
+    warm(ends.history / path for path in scene.corpus.blobs(_HISTORY))
+    warm(scene.corpus.registry / path for path in scene.corpus.blobs(_RELEASE))
 
 
 def _prove_bundle(scene: Scene, ends: _Ends) -> None:
