@@ -45,12 +45,14 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackOptions:
     """`hashed=False` trusts the archive and compares sizes only. `stall`: seconds without progress after which tar
-    is ended. `on_bytes` is called with bytes as they are done."""
+    is ended. `on_bytes` is called with bytes as they are done. `prove` is called before the bundle gets its name, and
+    what it raises ends all."""
 
     scratch: Path
     hashed: bool
     stall: float
     on_bytes: Callable[[int], None]
+    prove: Callable[[], None] = lambda: None
 
 
 def pack_bundle(runner: Runner, selection: Selection, output: Path, options: PackOptions) -> int:
@@ -62,6 +64,7 @@ def pack_bundle(runner: Runner, selection: Selection, output: Path, options: Pac
             synced = pool.submit(_sync_file, part)
             with opened_bundle(part):  # structure: every member there, in order, nothing else
                 synced.result()
+        options.prove()
         part.rename(output)
     _sync_file(output.parent)
     return expected

@@ -18,6 +18,8 @@ from regwrap.pipeline.scratch import temporary_place
 from regwrap.storage.store import Storage, real_root
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from regwrap.pipeline.job import Job
 
 
@@ -147,9 +149,12 @@ class _Packing:
         )
         with overlay_workspace(self.job, self.images, options) as workspace:
             selection = select_images(Storage(workspace.merged), workspace.images.entries)
-            return self._pack(selection, Strategy.OVERLAY, brought=workspace.brought_bytes(selection.contents.blobs))
+            brought = workspace.brought_bytes(selection.contents.blobs)
+            return self._pack(selection, Strategy.OVERLAY, brought=brought, prove=workspace.check)
 
-    def _pack(self, selection: Selection, strategy: Strategy, *, brought: int) -> PackageReport:
+    def _pack(
+        self, selection: Selection, strategy: Strategy, *, brought: int, prove: Callable[[], None] = lambda: None
+    ) -> PackageReport:
         contents, listener = selection.contents, self.job.listener
         listener.expect("package", contents.blob_bytes)
         with tempfile.TemporaryDirectory(dir=self.job.scratch) as scratch:
@@ -158,6 +163,7 @@ class _Packing:
                 hashed=self.options.hashed,
                 stall=self.job.timeouts.disk_stall,
                 on_bytes=listener.on_bytes,
+                prove=prove,
             )
             pack_bundle(self.job.runner, selection, self.output, options)
         return PackageReport(

@@ -42,7 +42,7 @@ from regwrap.tools.probe import Probe
 from regwrap.tools.registry import why_it_does_not_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from regwrap.imagelist import ImageEntry, ImageList
     from regwrap.model import Digest
@@ -72,7 +72,8 @@ class WorkspaceOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
     """`merged` is a storage's root as this process sees it; `registry` serves it; `upper` is what was added; `images`
-    are all that were brought."""
+    are all that were brought. `check` raises where the registry does not give them all; of one that is only read it has
+    to be called, for it is being asked meanwhile."""
 
     images: ImageList
     registry: Registry
@@ -80,6 +81,7 @@ class Workspace:
     upper: Storage
     sync: SyncReport
     server: Server
+    check: Callable[[], None]
 
     def brought_bytes(self, blobs: Iterable[tuple[Digest, int]]) -> int:
         """How many bytes of `blobs` are not in the history."""
@@ -88,7 +90,7 @@ class Workspace:
 
 @contextmanager
 def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) -> Iterator[Workspace]:
-    """Bring the listed images into a fresh upper directory over the archive's storage, mount, serve, check.
+    """Bring the listed images into a fresh upper directory over the archive's storage, mount, serve, check that too.
 
     The history is not written to: not a byte, not a time. Nothing is left when the block ends, however it ends. Call
     from the main thread. Raises ImagesFailedError, ToolError, IntegrityError, UsageError.
@@ -119,7 +121,9 @@ def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) ->
         server = served_overlay(job.runner, overlay, scratch=job.scratch, read_only=options.read_only)
         served = stack.enter_context(server)
         check_merged(served.merged, repositories)
-        _check_served(job, served, images, listed)
+        check = stack.enter_context(_checking(job, served, images, listed))
+        if not options.read_only:
+            check()  # before anybody works with it
         yield Workspace(
             images=images,
             registry=served.registry,
@@ -127,6 +131,7 @@ def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) ->
             upper=Storage(overlay.upper),
             sync=report,
             server=served.server,
+            check=check,
         )
 
 
@@ -193,8 +198,10 @@ def _bring(ends: Ends, listed: Storage, upper: Path, images: ImageList, *, hashe
     return report
 
 
-def _check_served(job: Job, served: ServedOverlay, images: ImageList, listed: Storage) -> None:
-    """The registry itself must give each listed image with the digest that was brought."""
+@contextmanager
+def _checking(job: Job, served: ServedOverlay, images: ImageList, listed: Storage) -> Iterator[Callable[[], None]]:
+    """The registry itself must give each listed image with the digest that was brought. It is asked while the block
+    runs; what is yielded waits for the answers, and raises IntegrityError or ToolError where they are wrong."""
     probe = Probe(registry=served.registry, timeout=job.timeouts.request, connections=job.jobs, environment=())
 
     def check(entry: ImageEntry) -> None:
@@ -209,9 +216,13 @@ def _check_served(job: Job, served: ServedOverlay, images: ImageList, listed: St
             raise IntegrityError(f"the registry on the overlay gives {found} for {entry.dest} instead of {wanted}")
 
     with ThreadPoolExecutor(job.jobs, thread_name_prefix="check") as pool:
+        answers = [pool.submit(check, entry) for entry in images.entries]
+
+        def wait_for_all() -> None:
+            for answer in answers:
+                answer.result()
+
         try:
-            for _ in pool.map(check, images.entries):
-                pass
-        except BaseException:
+            yield wait_for_all
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -186,6 +187,23 @@ def test_an_image_that_can_not_be_had_is_named_and_nothing_is_left(scene: Scene,
     assert done.returncode == 1
     assert "no/such:v1 (line 9)" in done.stderr
     assert not (scene.directory / "r.tar").exists()
+    assert_nothing_left(scene.cli)
+
+
+def test_a_registry_on_the_overlay_that_gives_other_images_ends_it_all(scene: Scene, history: Path) -> None:
+    wrong = scene.directory / "wrong/docker-registry"
+    wrong.parent.mkdir()
+    wrong.write_text(
+        "#!/bin/sh\n"
+        f"""sed 's#"rootdirectory": "[^"]*"#"rootdirectory": "{wrong.parent}"#' "$2" >"$2.wrong"\n"""
+        f"""exec {which("docker-registry")} serve "$2.wrong"\n"""
+    )
+    wrong.chmod(0o755)
+    command = ("package", "images.list", "--source", scene.host, "--history", f"{history}", "--strategy", "overlay")
+    done = scene.cli(*command, "-o", "r.tar", env={"PATH": f"{wrong.parent}:{os.environ['PATH']}"})
+    assert done.returncode == 4
+    assert "the registry on the overlay gives" in done.stderr
+    assert not list(scene.directory.glob("r.tar*"))
     assert_nothing_left(scene.cli)
 
 
