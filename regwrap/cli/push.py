@@ -24,7 +24,9 @@ from regwrap.config import push_place
 from regwrap.errors import ExitCode, UsageError
 from regwrap.pipeline.push import PushOptions, push_images
 from regwrap.publish import Naming, Rename
+from regwrap.record.run import RunRecord
 from regwrap.record.text import hosts_text
+from regwrap.sync import SyncReport
 
 
 def push(
@@ -71,10 +73,14 @@ def push(
     if result.report is None:
         raise show_plan(result.plan, json=json)
     record = files.write([result.report], f"{source}", source.name)
+    _tell(result.report, record, quiet=quiet, json=json)
+
+
+def _tell(result: SyncReport, record: RunRecord, *, quiet: bool, json: bool) -> None:
     if not quiet:
         typer.echo(hosts_text(record), err=True)
-    if result.report.failed:
-        typer.echo(report.failures_text(result.report), err=True)
-    show(result.report, report.sync_text(result.report), json=json)
-    if result.report.failed:
+    if result.failed:
+        typer.echo(report.failures_text(result), err=True)
+    show(result, report.sync_text(result), json=json)
+    if result.failed:
         raise typer.Exit(ExitCode.IMAGES_FAILED)
