@@ -13,15 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from regwrap.model import (
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Digest,
-    Manifest,
-    parse_manifest,
-)
+from regwrap.core.model import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Digest, Manifest, parse_manifest
 from regwrap.storage import layout
 
 Kind = Literal["oci", "docker"]

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from regwrap.assemble.select import select_images
 from regwrap.bundle.contents import BundleContents
-from regwrap.imagelist import ImageEntry
-from regwrap.model import ImageRef, Platform
+from regwrap.bundle.select import select_images
+from regwrap.core.model import ImageRef, Platform
+from regwrap.lists.imagelist import ImageEntry
 from regwrap.storage.store import Storage
 from tests.builders import Image, make_storage
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from regwrap.interruption import handle_signals
+from regwrap.core.interruption import handle_signals
 from regwrap.tools.runner import Runner, ShExecutor, Tool
 from tests.fakes import Scripted, make_scripted
 from tests.registry import LoopbackRegistry, served_loopback

@@ -8,8 +8,8 @@ There is no such command, since `regwrap package` does it on the way; this is th
 import sys
 from pathlib import Path
 
-from regwrap.assemble.select import select_images
-from regwrap.imagelist import read_images
+from regwrap.bundle.select import select_images
+from regwrap.lists.imagelist import read_images
 from regwrap.storage.store import Storage
 
 images = read_images(sys.argv[2], sys.stdin.buffer)

@@ -16,9 +16,9 @@ from typing import Final
 
 import yaml
 
-from regwrap.config import Config, Flags, load_config
-from regwrap.errors import UsageError
-from regwrap.tools.access import Registry
+from regwrap.config.load import Config, Flags, load_config
+from regwrap.core.errors import UsageError
+from regwrap.core.place import Registry
 
 # A section: what stands above its keys in a file, and where its problems are reported.
 _ABOVE: Final = {

@@ -1,7 +1,7 @@
 """What mkdocs calls while it builds: generated parts of pages, and pages that nobody has put into the navigation yet.
 
 A part of a page that is generated is named by a comment in it: `<!-- configuration: retry -->`, `<!-- messages:
-regwrap.imagelist -->`, `<!-- file: config.example.yaml -->`.
+regwrap.lists.imagelist -->`, `<!-- file: config.example.yaml -->`.
 """
 
 import re

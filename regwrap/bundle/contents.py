@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from regwrap.errors import IntegrityError
-from regwrap.model import Digest, ParseError, Platform, is_repository, is_tag
+from regwrap.core.errors import IntegrityError
+from regwrap.core.model import Digest, ParseError, Platform, is_repository, is_tag
 from regwrap.storage import layout
 
 if TYPE_CHECKING:

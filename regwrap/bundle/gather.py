@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.contents import BundleContents, BundleImage, BundleRepository, nameable
-from regwrap.closure import Closure, shipped_platforms
+from regwrap.core.closure import Closure, shipped_platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from regwrap.model import Descriptor, Digest
+    from regwrap.core.model import Descriptor, Digest
 
 
 @dataclass(slots=True)

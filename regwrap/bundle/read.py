@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from regwrap.bundle.contents import (
+from regwrap.bundle.contents import (  # fmt: skip
     BLOCK,
     BUNDLE_JSON,
     MAX_BUNDLE_JSON_BYTES,
@@ -26,11 +26,11 @@ from regwrap.bundle.contents import (
     nameable,
     padded,
     parse_contents,
-)  # fmt: skip
+)
 from regwrap.bundle.write import MAGIC, header_of, link_bytes
-from regwrap.closure import Closure, closure_of, shipped_platforms
-from regwrap.errors import IntegrityError, RegwrapError, UsageError
-from regwrap.model import MAX_MANIFEST_BYTES, Digest, Manifest
+from regwrap.core.closure import Closure, closure_of, shipped_platforms
+from regwrap.core.errors import IntegrityError, RegwrapError, UsageError
+from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, Manifest
 from regwrap.storage.store import own_buffer
 
 if TYPE_CHECKING:

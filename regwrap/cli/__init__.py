@@ -1,1 +1,4 @@
-"""The commands: read arguments, call one function, show the result, choose the exit code. No decisions."""
+"""What is typed: arguments, help, signals, exit codes.
+
+A command here reads its arguments, calls one function, shows the result and chooses the exit code. It decides nothing.
+"""

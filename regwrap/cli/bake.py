@@ -4,13 +4,12 @@ from typing import Annotated
 
 import typer
 
-from regwrap import report
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, StockArgument, VerboseOption
-from regwrap.cli.outcome import show
-from regwrap.cli.session import opened_session
-from regwrap.cli.settings import load, parsed
-from regwrap.model import LayoutRef, Platform
-from regwrap.pipeline.bake import BakeOptions, bake_image
+from regwrap.cli.output import show
+from regwrap.cli.session import load, opened_session, parsed
+from regwrap.commands.bake import BakeOptions, bake_image
+from regwrap.core.model import LayoutRef, Platform
+from regwrap.report import text as report
 
 
 def bake(

@@ -5,17 +5,11 @@ from typing import Annotated
 
 import typer
 
-from regwrap import report
-from regwrap.cli.options import (
-    ConfigOption,
-    HtmlOption,
-    JsonOption,
-    QuietOption,
-)
-from regwrap.cli.outcome import show, write_page
-from regwrap.cli.story import told
-from regwrap.errors import IntegrityError
-from regwrap.examine import inspect_bundle, verify_bundle, verify_storage
+from regwrap.bundle.examine import inspect_bundle, verify_bundle, verify_storage
+from regwrap.cli.options import ConfigOption, HtmlOption, JsonOption, QuietOption
+from regwrap.cli.output import show, told, write_page
+from regwrap.core.errors import IntegrityError
+from regwrap.report import text as report
 
 
 def verify(
@@ -30,8 +24,7 @@ def verify(
     with told(quiet=quiet) as progress:
         entries = None
         if images_list is not None:  # lists and their configuration are a third of the start, and most checks have none
-            from regwrap.cli.session import unlocked_list  # noqa: PLC0415
-            from regwrap.cli.settings import load  # noqa: PLC0415
+            from regwrap.cli.session import load, unlocked_list
 
             # only its rewrite: and images: count here
             entries = unlocked_list(images_list, load(config), progress).entries
@@ -56,7 +49,7 @@ def inspect(
 ) -> None:
     result = inspect_bundle(bundle)
     if html:
-        from regwrap.page.bundle import bundle_page  # noqa: PLC0415  pages are asked for now and then
+        from regwrap.report.page_bundle import bundle_page  # pages are asked for now and then
 
         write_page(html, bundle, bundle_page(result))
     show(result, report.inspect_text(result), json=json)

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from regwrap import report
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, StockArgument
-from regwrap.cli.outcome import show
-from regwrap.cli.session import opened_session
-from regwrap.cli.settings import load
-from regwrap.convert.tree import Form
-from regwrap.pipeline.convert import export_stock, import_tree
+from regwrap.cli.output import show
+from regwrap.cli.session import load, opened_session
+from regwrap.commands.export import export_stock
+from regwrap.commands.import_tree import import_tree
+from regwrap.forms.tree import Form
+from regwrap.report import text as report
 
 
 def export(

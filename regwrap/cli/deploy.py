@@ -5,16 +5,11 @@ from typing import Annotated
 
 import typer
 
-from regwrap import report
-from regwrap.cli.options import (
-    ConfigOption,
-    JsonOption,
-    QuietOption,
-)
-from regwrap.cli.outcome import show
-from regwrap.cli.settings import load
-from regwrap.cli.story import told
-from regwrap.deploy import DeployOptions, deploy_bundle
+from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
+from regwrap.cli.output import show, told
+from regwrap.cli.session import load
+from regwrap.commands.deploy import DeployOptions, deploy_bundle
+from regwrap.report import text as report
 
 
 def deploy(

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import typer
 
-from regwrap import report
 from regwrap.cli.options import ArchiveOption, ConfigOption, JsonOption
-from regwrap.cli.outcome import show
-from regwrap.cli.session import opened_session
-from regwrap.cli.settings import load
-from regwrap.doctor import DoctorPlaces, examine_machine
-from regwrap.errors import ExitCode
-from regwrap.outside import look_outside
+from regwrap.cli.output import show
+from regwrap.cli.session import load, opened_session
+from regwrap.commands.doctor import DoctorPlaces, examine_machine
+from regwrap.config.outside import look_outside
+from regwrap.core.errors import ExitCode
+from regwrap.report import text as report
 
 
 def doctor(archive: ArchiveOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:

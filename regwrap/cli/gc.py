@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from regwrap import report
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
-from regwrap.cli.outcome import show
-from regwrap.cli.session import opened_session, unlocked_list
-from regwrap.cli.settings import load
+from regwrap.cli.output import show
+from regwrap.cli.session import load, opened_session, unlocked_list
+from regwrap.commands.gc import GcOptions, collect_garbage
+from regwrap.report import text as report
 from regwrap.storage.gc import Keep
-from regwrap.storage.sweep import GcOptions, RealDisk, collect_garbage
+from regwrap.storage.sweep import RealDisk
 
 
 def gc(

@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 from regwrap.cli.options import ConfigOption, QuietOption
-from regwrap.cli.session import opened_session
-from regwrap.cli.settings import load
-from regwrap.config import listed_place
-from regwrap.errors import UsageError
-from regwrap.imagelist import list_text
-from regwrap.listformats.manifests import MAX_MANIFEST_BYTES, find_images
-from regwrap.pipeline.beside import write_beside
-from regwrap.pipeline.listing import list_place
+from regwrap.cli.session import load, opened_session
+from regwrap.commands.beside import write_beside
+from regwrap.commands.list_registry import list_place
+from regwrap.config.load import listed_place
+from regwrap.core.errors import UsageError
+from regwrap.lists.imagelist import list_text
+from regwrap.lists.manifests import MAX_MANIFEST_BYTES, find_images
 
 ListOutputOption = Annotated[
     Path | None,

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from regwrap import report
 from regwrap.cli.options import (
     ArchiveOption,
     ConfigOption,
@@ -18,15 +17,15 @@ from regwrap.cli.options import (
     SourceOption,
     VerboseOption,
 )
-from regwrap.cli.outcome import show
-from regwrap.cli.session import Session, opened_session, wanted_of
-from regwrap.cli.settings import load, parsed
-from regwrap.config import Config
-from regwrap.errors import ExitCode, ImagesFailedError, UsageError
-from regwrap.lockfile import lock_path
-from regwrap.pipeline.lock import LockReport, check_lock, write_lock
-from regwrap.pipeline.wanted import Wanted
-from regwrap.shards import Shard
+from regwrap.cli.output import show
+from regwrap.cli.session import Session, load, opened_session, parsed, wanted_of
+from regwrap.commands.lock import LockReport, check_lock, write_lock
+from regwrap.config.load import Config
+from regwrap.core.errors import ExitCode, ImagesFailedError, UsageError
+from regwrap.lists.lock import lock_path
+from regwrap.lists.shards import Shard
+from regwrap.lists.wanted import Wanted
+from regwrap.report import text as report
 
 
 def lock(

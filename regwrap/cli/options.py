@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from regwrap.plan import Engine
+from regwrap.core.place import Engine
 
 ListArgument = Annotated[str, typer.Argument(metavar="IMAGES.LIST", help="The list of images; - reads standard input.")]
 ConfigOption = Annotated[

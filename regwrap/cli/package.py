@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from regwrap import report
 from regwrap.cli.options import (
     ConfigOption,
     HistoryOption,
@@ -20,10 +19,10 @@ from regwrap.cli.options import (
     UpperOption,
     VerboseOption,
 )
-from regwrap.cli.outcome import show
-from regwrap.cli.session import chosen, lock_of, opened_session, wanted_of
-from regwrap.cli.settings import load
-from regwrap.pipeline.package import PackageOptions, Strategy, package_images
+from regwrap.cli.output import show
+from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
+from regwrap.commands.package import PackageOptions, Strategy, package_images
+from regwrap.report import text as report
 
 
 def package(

@@ -20,8 +20,8 @@ import typer
 
 from regwrap import __version__
 from regwrap.cli.app import make_app, typed_words
-from regwrap.errors import ExitCode, Interrupted, RegwrapError, ToolError, error_text
-from regwrap.interruption import handle_signals, let_signals_be, raise_again
+from regwrap.core.errors import ExitCode, Interrupted, RegwrapError, ToolError, error_text
+from regwrap.core.interruption import handle_signals, let_signals_be, raise_again
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from regwrap import report
 from regwrap.cli.options import (
     ConfigOption,
     JobsOption,
@@ -16,17 +15,17 @@ from regwrap.cli.options import (
     VerboseOption,
     VerifyOption,
 )
-from regwrap.cli.outcome import show, show_plan
+from regwrap.cli.output import show, show_plan
 from regwrap.cli.records import RecordFiles
-from regwrap.cli.session import opened_session
-from regwrap.cli.settings import load, parsed
-from regwrap.config import push_place
-from regwrap.errors import ExitCode, UsageError
-from regwrap.pipeline.push import PushOptions, push_images
-from regwrap.publish import Naming, Rename
-from regwrap.record.run import RunRecord
-from regwrap.record.text import hosts_text
-from regwrap.sync import SyncReport
+from regwrap.cli.session import load, opened_session, parsed
+from regwrap.commands.push import PushOptions, push_images
+from regwrap.config.load import push_place
+from regwrap.core.errors import ExitCode, UsageError
+from regwrap.lists.naming import Naming, Rename
+from regwrap.report import text as report
+from regwrap.report.record import RunRecord
+from regwrap.report.record_text import hosts_text
+from regwrap.transfer.run import SyncReport
 
 
 def push(

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from regwrap import report
-from regwrap.errors import ExitCode, UsageError
-from regwrap.imagelist import failed_list
-from regwrap.pipeline.beside import write_beside
-from regwrap.record.github import summary, workflow_commands
-from regwrap.record.run import RunFacts, RunRecord, merge, record_of, to_text
-from regwrap.terminal import reader_of, red
+from regwrap.commands.beside import write_beside
+from regwrap.core.errors import ExitCode, UsageError
+from regwrap.lists.imagelist import failed_list
+from regwrap.report import text as report
+from regwrap.report.github import summary, workflow_commands
+from regwrap.report.record import RunFacts, RunRecord, merge, record_of, to_text
+from regwrap.report.terminal import reader_of, red
 
 if TYPE_CHECKING:
-    from regwrap.config import Config
-    from regwrap.shards import Shard
-    from regwrap.sync import SyncReport
+    from regwrap.config.load import Config
+    from regwrap.lists.shards import Shard
+    from regwrap.transfer.run import SyncReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> No
     if file:
         write_beside(file, to_text(record))
     if junit:
-        from regwrap.record.junit import to_junit  # noqa: PLC0415  brings a library for XML
+        from regwrap.report.junit import to_junit  # brings a library for XML
 
         write_beside(junit, to_junit(record))
     if os.environ.get("GITHUB_ACTIONS") == "true" and (told := workflow_commands(record)):

@@ -1,6 +1,5 @@
 """The command release."""
 
-from regwrap import report
 from regwrap.cli.options import (
     ArchiveOption,
     ConfigOption,
@@ -18,13 +17,13 @@ from regwrap.cli.options import (
     SourceOption,
     VerboseOption,
 )
-from regwrap.cli.outcome import show
+from regwrap.cli.output import show
 from regwrap.cli.records import RecordFiles, source_of, tell_moved
-from regwrap.cli.session import chosen, lock_of, opened_session, wanted_of
-from regwrap.cli.settings import load
-from regwrap.doctor import tool_versions
-from regwrap.pipeline.release import release_images
-from regwrap.sync import SyncReport
+from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
+from regwrap.commands.doctor import tool_versions
+from regwrap.commands.release import release_images
+from regwrap.report import text as report
+from regwrap.transfer.run import SyncReport
 
 
 def release(

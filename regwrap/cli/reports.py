@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from regwrap.cli.options import HtmlOption, JunitOption
-from regwrap.cli.outcome import write_page
+from regwrap.cli.output import write_page
 from regwrap.cli.records import write_record
-from regwrap.errors import ExitCode, UsageError
-from regwrap.record.run import FAILED, merge, parse_record
-from regwrap.record.text import record_text
+from regwrap.core.errors import ExitCode, UsageError
+from regwrap.report.record import FAILED, merge, parse_record
+from regwrap.report.record_text import record_text
 
 
 def show_report(
@@ -19,7 +19,7 @@ def show_report(
 ) -> None:
     record = parse_record(_bytes_in(file), f"{file}")
     if html:
-        from regwrap.page.run import run_page  # noqa: PLC0415  pages are asked for now and then
+        from regwrap.report.page_run import run_page  # pages are asked for now and then
 
         write_page(html, file, run_page(record))
     typer.echo(record_text(record))

@@ -8,17 +8,12 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.options import (
-    QuietOption,
-    StockArgument,
-    VerboseOption,
-    VerifyOption,
-)
+from regwrap.bundle.opened import opened_contents
+from regwrap.cli.options import QuietOption, StockArgument, VerboseOption, VerifyOption
 from regwrap.cli.session import opened_session
-from regwrap.errors import Interrupted
-from regwrap.pipeline.push import opened_contents
-from regwrap.serve.access import check_exposure, parse_address, read_certificate, read_htpasswd
-from regwrap.serve.server import ServeOptions, check_listening, served_contents
+from regwrap.core.errors import Interrupted
+from regwrap.registry.server import ServeOptions, check_listening, served_contents
+from regwrap.registry.server_access import check_exposure, parse_address, read_certificate, read_htpasswd
 
 
 def serve(
@@ -46,7 +41,9 @@ def serve(
     if not insecure:
         check_exposure(host, tls=tls is not None, login=login is not None)
     with opened_session(quiet=quiet) as session, ExitStack() as stack:
-        contents = stack.enter_context(opened_contents(source, session.listener(), hashed=verified))
+        contents = stack.enter_context(
+            opened_contents(source, hashed=verified, expect=session.progress.expect, on_bytes=session.progress.on_bytes)
+        )
         log = session.progress.line if verbose else lambda _line: None
         options = ServeOptions(host=host, port=port, tls=tls, login=login, log=log)
         if dry_run:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from regwrap.cli.story import told
-from regwrap.config import Config, registry_for
-from regwrap.imagelist import ImageList, Rewrite, read_images
-from regwrap.lockfile import lock_path
-from regwrap.pipeline.job import Job, Listener
-from regwrap.pipeline.scratch import scratch_directory
-from regwrap.pipeline.wanted import Wanted, read_locked, refuse_rules
-from regwrap.tools.access import Place
+from regwrap.cli.output import told
+from regwrap.config.load import Config, Flags, load_config, registry_for
+from regwrap.core.errors import UsageError
+from regwrap.core.model import ParseError
+from regwrap.core.place import Place
+from regwrap.lists.imagelist import ImageList, Rewrite, read_images
+from regwrap.lists.lock import lock_path
+from regwrap.lists.wanted import Wanted, read_locked, refuse_rules
 from regwrap.tools.runner import Runner, ShExecutor
+from regwrap.tools.scratch import scratch_directory
+from regwrap.transfer.job import Job, Listener
 
 if TYPE_CHECKING:
-    from regwrap.progress import Progress
+    from regwrap.report.progress import Progress
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +118,22 @@ def chosen(session: Session, settings: Config, wanted: Wanted, lock: Path | None
 
 def lock_of(images_list: str, file: Path | None, *, locked: bool) -> Path | None:
     return lock_path(images_list, file) if locked or file else None
+
+
+def load(
+    config: Path | None,
+    source: str | None = None,
+    archive: str | None = None,
+    jobs: int | None = None,
+    upper: Path | None = None,
+    engine: str | None = None,
+) -> Config:
+    flags = Flags(config=config, source=source, archive=archive, jobs=jobs, upper=upper, engine=engine)
+    return load_config(flags, environ=os.environ, cwd=Path.cwd())
+
+
+def parsed(option: str, parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except ParseError as error:
+        raise UsageError(f"{option}: {error}") from error

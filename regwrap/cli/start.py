@@ -9,9 +9,9 @@ import typer
 
 from regwrap.cli.lists import list_of_manifests, list_of_registry
 from regwrap.cli.options import QuietOption
-from regwrap.config import parse_url
-from regwrap.errors import UsageError
-from regwrap.starter import CONFIGURATION, FIRST_LIST, LIST, configuration_text, is_directory
+from regwrap.config.load import parse_url
+from regwrap.config.starter import CONFIGURATION, FIRST_LIST, LIST, configuration_text, is_directory
+from regwrap.core.errors import UsageError
 
 _ASK_SOURCE = "Where images come from, [http://]HOST[:PORT] or a storage's DIR (nothing: each line has its host)"
 _ASK_ARCHIVE = "Where they are kept, DIR or HOST[:PORT] (nothing: a directory of regwrap's own)"

@@ -22,14 +22,13 @@ from regwrap.cli.options import (
     SourceOption,
     VerboseOption,
 )
-from regwrap.cli.outcome import show_plan
+from regwrap.cli.output import show_plan
 from regwrap.cli.records import RecordFiles, finish_sync, source_of
-from regwrap.cli.session import chosen, lock_of, opened_session, wanted_of
-from regwrap.cli.settings import load, parsed
-from regwrap.errors import UsageError
-from regwrap.pipeline.bring import sync_images
-from regwrap.record.text import hosts_text
-from regwrap.shards import Shard, shard_images
+from regwrap.cli.session import chosen, load, lock_of, opened_session, parsed, wanted_of
+from regwrap.commands.sync import sync_images
+from regwrap.core.errors import UsageError
+from regwrap.lists.shards import Shard, shard_images
+from regwrap.report.record_text import hosts_text
 
 
 def sync(
@@ -68,7 +67,7 @@ def sync(
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
         wanted = wanted_of(images_list, settings, session)
         if lock and lock_used:
-            from regwrap.cli.lock import written_lock  # noqa: PLC0415  brings the rules, and is seldom asked for
+            from regwrap.cli.lock import written_lock  # brings the rules, and is seldom asked for
 
             written_lock(session, settings, wanted, lock_used)
         images = chosen(session, settings, wanted, lock_used)

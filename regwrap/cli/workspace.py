@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from regwrap import report
 from regwrap.cli.options import (
     ConfigOption,
     HistoryOption,
@@ -18,11 +17,11 @@ from regwrap.cli.options import (
     UpperOption,
     VerboseOption,
 )
-from regwrap.cli.session import Session, opened_session, unlocked_list
-from regwrap.cli.settings import load
-from regwrap.errors import ExitCode, Interrupted
-from regwrap.pipeline.scratch import temporary_place
-from regwrap.pipeline.workspace import Workspace, WorkspaceOptions, overlay_workspace
+from regwrap.cli.session import Session, load, opened_session, unlocked_list
+from regwrap.commands.workspace import Workspace, WorkspaceOptions, overlay_workspace
+from regwrap.core.errors import ExitCode, Interrupted
+from regwrap.report import text as report
+from regwrap.tools.scratch import temporary_place
 
 
 def workspace(

@@ -1,1 +1,4 @@
-"""The storage directory of a registry (distribution's v2 layout) on disk. Nothing here starts a program."""
+"""A registry's storage directory (distribution's v2 layout): read, committed, locked, swept.
+
+Nothing here starts a program or speaks to a network.
+"""

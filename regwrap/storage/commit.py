@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from regwrap.model import Digest
+    from regwrap.core.model import Digest
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from regwrap.errors import IntegrityError, UsageError
-from regwrap.model import Digest, Index, parse_manifest, subject_of, subject_of_tag
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.model import Digest, Index, parse_manifest, subject_of, subject_of_tag
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, read_link
 from regwrap.storage.survey import RepositoryTree, Survey, survey_storage
@@ -22,7 +22,7 @@ from regwrap.storage.survey import RepositoryTree, Survey, survey_storage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from regwrap.closure import Closure
+    from regwrap.core.closure import Closure
 
 _OTHER: Final = -1  # in a blob's place, and no regular file
 

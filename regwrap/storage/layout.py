@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from regwrap.model import Digest
+    from regwrap.core.model import Digest
 
 V2: Final = "docker/registry/v2"
 BLOBS: Final = f"{V2}/blobs/sha256"

@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from regwrap.errors import UsageError
+from regwrap.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

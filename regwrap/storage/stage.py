@@ -6,7 +6,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from regwrap.interruption import uninterrupted
+from regwrap.core.interruption import uninterrupted
 from regwrap.storage.lock import OWN_DIR
 
 if TYPE_CHECKING:

@@ -15,9 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.closure import Closure, closure_of, parsed
-from regwrap.errors import IntegrityError
-from regwrap.model import MAX_MANIFEST_BYTES, Descriptor, Digest, Index, ParseError, Platform, is_repository, is_tag
+from regwrap.core.closure import Closure, closure_of, parsed
+from regwrap.core.errors import IntegrityError
+from regwrap.core.model import (
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    Digest,
+    Index,
+    ParseError,
+    Platform,
+    is_repository,
+    is_tag,
+)
 from regwrap.storage import layout
 
 if TYPE_CHECKING:

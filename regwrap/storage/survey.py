@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from regwrap.errors import UsageError
-from regwrap.model import Digest, is_repository, is_tag
+from regwrap.core.errors import UsageError
+from regwrap.core.model import Digest, is_repository, is_tag
 from regwrap.storage import layout
 from regwrap.storage.store import read_link
 

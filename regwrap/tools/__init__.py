@@ -1,1 +1,5 @@
-"""One module per external program; only here are flags and error texts known. Nothing here knows the storage layout."""
+"""The audited programs behind one runner, and the patience they are run with.
+
+One module a program; only here are its flags and its error texts known. The storage layout, bundles and lists do not
+enter.
+"""

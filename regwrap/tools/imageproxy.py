@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from regwrap.errors import ToolError
+from regwrap.core.errors import ToolError
 from regwrap.tools.runner import Server, last_lines
 from regwrap.tools.skopeo import Remote, Skopeo, failure, fatal_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from regwrap.model import Descriptor
-    from regwrap.tools.access import Registry
+    from regwrap.core.model import Descriptor
+    from regwrap.core.place import Registry
 
 AT_ONCE: Final = 6  # as many blobs as skopeo copies at the same time
 _PROTOCOL: Final = "0.2."

@@ -15,15 +15,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.errors import ToolError, UsageError
-from regwrap.tools.registry import started_registry
+from regwrap.core.errors import ToolError, UsageError
+from regwrap.tools.docker_registry import started_registry
 from regwrap.tools.removal import remove_tree
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regwrap.tools.access import Registry
+    from regwrap.core.place import Registry
 
 SELECT_HINT: Final = "do without mounts: sync the list into an archive, then package with --strategy select"
 _RIGHTS_HINT: Final = (

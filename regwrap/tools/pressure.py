@@ -15,12 +15,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from regwrap.errors import HostDownError, ToolError
+from regwrap.core.errors import HostDownError, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from regwrap.tools.access import Registry
+    from regwrap.core.place import Registry
 
 # An interruption sets an event and notifies no condition, so waits are looked at again this often.
 _LOOK_SECONDS: Final = 0.5

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from regwrap.errors import ToolError
+from regwrap.core.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ class RetryPolicy:
 
     def _again(self, work: Callable[[], T], first: ToolError, on_retry: Callable[[int, ToolError], None]) -> T:
         """What `call` does once the first attempt has failed with `first`."""
-        import tenacity  # noqa: PLC0415  most runs try nothing twice
+        import tenacity  # most runs try nothing twice
 
         failed = [first]
         last: ToolError | None = None

@@ -20,8 +20,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Protocol
 
-from regwrap.errors import ToolError, UsageError
-from regwrap.interruption import uninterrupted
+from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.interruption import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -177,7 +177,7 @@ class ShExecutor:
 
 def _started(argv: tuple[str, ...], **options: object) -> ShProcess:
     """Raises OSError."""
-    import sh  # noqa: PLC0415  most commands start no program
+    import sh  # most commands start no program
 
     try:
         start = sh.Command(argv[0])

@@ -18,16 +18,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.errors import ToolError
-from regwrap.model import Digest, Platform
+from regwrap.core.errors import FULL_DISK_HINT, ToolError
+from regwrap.core.model import Digest, Platform
 from regwrap.tools.pressure import Gates
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
-from regwrap.tools.transport import FULL_DISK_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from regwrap.tools.access import Registry, Timeouts
+    from regwrap.core.place import Registry, Timeouts
 
 _ABSENT: Final = re.compile(r"manifest unknown|name unknown|NAME_UNKNOWN|invalid status code from registry 404")
 

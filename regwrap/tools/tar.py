@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from regwrap.errors import ToolError
+from regwrap.core.errors import ToolError
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from regwrap.model import Digest
+from regwrap.core.model import Digest
 from tests.baked import baked_registry, umoci
 from tests.builders import make_storage
 from tests.conftest import StartRegistry

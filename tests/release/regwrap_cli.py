@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regwrap.model import Digest
+from regwrap.core.model import Digest
 
 
 @dataclass(frozen=True)

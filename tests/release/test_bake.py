@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.model import Digest
+from regwrap.core.model import Digest
 from tests.baked import baked_registry, umoci
 from tests.builders import add_untagged, flip, make_image, make_layer, make_storage, snapshot
 from tests.conftest import StartRegistry

@@ -39,7 +39,7 @@ def test_nothing_heavy_is_imported_where_nothing_is_done(cli: Cli, option: str) 
     modules = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, flags=re.MULTILINE))
     own = {name for name in modules if name.partition(".")[0] == "regwrap"}
     assert own == {"regwrap", "regwrap.cli", "regwrap.cli.app", "regwrap.cli.catalog", "regwrap.cli.program",
-                   "regwrap.errors", "regwrap.interruption"}  # fmt: skip
+                   "regwrap.core.errors", "regwrap.core.interruption"}  # fmt: skip
     assert not modules & {"sh", "tenacity", "urllib3", "yaml", "rich", "pydantic", "asyncio", "ssl", "http.client"}
 
 

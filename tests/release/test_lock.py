@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.shards import Shard
+from regwrap.lists.shards import Shard
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import Image, make_image, make_storage, snapshot, storage_problems

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from regwrap.model import Digest
+from regwrap.core.model import Digest
 from regwrap.storage import layout
 from tests.builders import Image, flip, make_image, make_layer, make_multi_image, make_storage
 from tests.conftest import StartRegistry

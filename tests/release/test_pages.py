@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser import Browser, opened_browser
 from tests.release.conftest import Scene
-from tests.unit.test_page import HOSTILE
+from tests.unit.report.test_page import HOSTILE
 
 pytestmark = pytest.mark.tools("chromium", "skopeo", "tar", "docker-registry")
 

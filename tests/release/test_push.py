@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.model import Digest
+from regwrap.core.model import Digest
 from regwrap.storage import layout
 from tests.builders import Image, make_image, make_layer, make_multi_image, make_storage, storage_problems
 from tests.bundles import contents_of, listed, make_bundle, packed, parts_of

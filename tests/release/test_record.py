@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from regwrap.model import Digest
+from regwrap.core.model import Digest
 from tests.builders import make_image, make_storage
 from tests.conftest import StartRegistry
 from tests.faultserver import Fault, faulty_proxy

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.model import OCI_INDEX, OCI_MANIFEST, Digest
+from regwrap.core.model import OCI_INDEX, OCI_MANIFEST, Digest
 from regwrap.storage import layout
 from tests.builders import Image, make_image, make_multi_image, make_storage, storage_problems
 from tests.conftest import StartRegistry

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.model import Digest
+from regwrap.core.model import Digest
 from tests.builders import storage_problems
 from tests.bundles import make_bundle
 from tests.dockerd import started_dockerd

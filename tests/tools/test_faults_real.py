@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.model import Digest
-from regwrap.tools.access import Timeouts
+from regwrap.core.model import Digest
+from regwrap.core.place import Timeouts
 from regwrap.tools.retry import RetryPolicy
 from tests.builders import Image, make_image, make_layer, make_storage, storage_problems
 from tests.conftest import StartRegistry

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.model import MANIFEST_TYPES, Digest
+from regwrap.commands.gc import GcOptions, GcReport, collect_garbage
+from regwrap.core.model import MANIFEST_TYPES, Digest
 from regwrap.storage import layout
 from regwrap.storage.gc import Keep
-from regwrap.storage.sweep import GcOptions, GcReport, RealDisk, collect_garbage
+from regwrap.storage.sweep import RealDisk
 from tests.builders import (
     empty,
     index_of,

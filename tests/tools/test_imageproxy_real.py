@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.errors import ToolError
-from regwrap.model import Descriptor, Digest, Manifest, parse_manifest
-from regwrap.tools.access import Registry, Timeouts
+from regwrap.core.errors import ToolError
+from regwrap.core.model import Descriptor, Digest, Manifest, parse_manifest
+from regwrap.core.place import Registry, Timeouts
 from regwrap.tools.imageproxy import ImageProxies
 from regwrap.tools.runner import Runner, ShExecutor, Tool
 from regwrap.tools.skopeo import Remote, Skopeo

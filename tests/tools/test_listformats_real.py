@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.imagelist import HOST_IS_DROPPED, Rewrite, parse_images
-from regwrap.pipeline.bring import SyncResult, sync_images
-from regwrap.report import plan_text
+from regwrap.commands.sync import SyncResult, sync_images
+from regwrap.lists.imagelist import HOST_IS_DROPPED, Rewrite, parse_images
+from regwrap.report.text import plan_text
 from tests.builders import Image, make_image, make_multi_image, storage_problems
 from tests.conftest import StartRegistry
 from tests.tools.test_sync_real import Served, assert_served, serve

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.assemble.pack import PackOptions, pack_bundle
-from regwrap.assemble.select import Selection, select_images
-from regwrap.errors import BrokenBlobError, IntegrityError, ToolError, UsageError
-from regwrap.examine import verify_bundle, verify_storage
-from regwrap.model import Digest
+from regwrap.bundle.examine import verify_bundle, verify_storage
+from regwrap.bundle.pack import PackOptions, pack_bundle
+from regwrap.bundle.select import Selection, select_images
+from regwrap.core.errors import BrokenBlobError, IntegrityError, ToolError, UsageError
+from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from regwrap.tools.runner import Runner

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.errors import ToolError
-from regwrap.model import Digest
+from regwrap.core.errors import ToolError
+from regwrap.core.model import Digest
+from regwrap.core.place import Registry
+from regwrap.registry.credentials import UnsureError
+from regwrap.registry.probe import Probe
 from regwrap.storage import layout
-from regwrap.tools.access import Registry
-from regwrap.tools.credentials import UnsureError
-from regwrap.tools.probe import Probe
 from tests.builders import make_image, make_multi_image, make_storage
 from tests.conftest import StartRegistry
 from tests.faultserver import Fault, faulty_proxy

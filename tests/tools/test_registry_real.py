@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.errors import ToolError
-from regwrap.model import OCI_MANIFEST, Digest
+from regwrap.core.errors import ToolError
+from regwrap.core.model import OCI_MANIFEST, Digest
+from regwrap.core.place import Registry
+from regwrap.registry.probe import Probe
 from regwrap.storage import layout
-from regwrap.tools.access import Registry
-from regwrap.tools.probe import Probe
-from regwrap.tools.registry import started_registry, why_it_does_not_answer
+from regwrap.tools.docker_registry import started_registry, why_it_does_not_answer
 from regwrap.tools.runner import Runner, ShExecutor, Tool
 from tests.builders import make_image, make_storage, snapshot
 

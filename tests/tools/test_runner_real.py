@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.errors import Interrupted, ToolError, UsageError
+from regwrap.core.errors import Interrupted, ToolError, UsageError
 from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
 from tests.conftest import StartRegistry
 
@@ -334,8 +334,8 @@ def test_signals_at_the_moment_of_a_start_are_neither_lost_nor_leave_a_child(tmp
     script = """
 import random, signal, sys, time
 from pathlib import Path
-from regwrap.errors import Interrupted
-from regwrap.interruption import handle_signals, raise_again
+from regwrap.core.errors import Interrupted
+from regwrap.core.interruption import handle_signals, raise_again
 from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
 sys.unraisablehook = raise_again
 ballast = [bytearray(4096) for _ in range(40_000)]
@@ -365,8 +365,8 @@ def test_a_signal_at_the_moment_of_an_end_is_an_interruption(tmp_path: Path) -> 
     script = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from regwrap.errors import Interrupted
-from regwrap.interruption import handle_signals
+from regwrap.core.errors import Interrupted
+from regwrap.core.interruption import handle_signals
 from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
 sys.setswitchinterval(0.00001)
 runner = Runner(ShExecutor(), scratch=Path(sys.argv[1]), search_path=sys.argv[2])

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.errors import ToolError
-from regwrap.model import Digest
+from regwrap.core.errors import ToolError
+from regwrap.core.model import Digest
+from regwrap.core.place import Registry, Timeouts
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
-from regwrap.tools.access import Registry, Timeouts
 from regwrap.tools.runner import Runner, ShExecutor, Tool
 from regwrap.tools.skopeo import Remote, Skopeo
 from tests.builders import (

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.tools
         ("deploy", {"sh", "asyncio", "urllib3", "http.client", "yaml", "tenacity"}),
         ("package", {"urllib3", "http.client", "yaml", "tenacity"}),
         ("sync", {"yaml", "http.server"}),
-        ("--version", {"sh", "urllib3", "yaml", "tenacity", "regwrap.model"}),
+        ("--version", {"sh", "urllib3", "yaml", "tenacity", "regwrap.core.model"}),
     ],
 )
 def test_what_a_command_may_never_use_is_not_loaded_for_it(command: str, not_needed: set[str]) -> None:

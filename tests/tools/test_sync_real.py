@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.errors import ToolError, UsageError
-from regwrap.imagelist import ImageList, parse_images
-from regwrap.model import OCI_MANIFEST, Digest
-from regwrap.pipeline.bring import SyncResult, sync_images
-from regwrap.pipeline.job import Job, Listener
-from regwrap.plan import Copy, Engine, Reason
+from regwrap.commands.sync import SyncResult, sync_images
+from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.model import OCI_MANIFEST, Digest
+from regwrap.core.place import Engine, Place, Registry, Timeouts
+from regwrap.lists.imagelist import ImageList, parse_images
+from regwrap.registry.probe import Probe
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
-from regwrap.sync import Copied, Failed, SyncReport
-from regwrap.tools.access import Place, Registry, Timeouts
-from regwrap.tools.probe import Probe
 from regwrap.tools.retry import RetryPolicy
 from regwrap.tools.runner import Runner, ShExecutor
+from regwrap.transfer.job import Job, Listener
+from regwrap.transfer.plan import Copy, Reason
+from regwrap.transfer.run import Copied, Failed, SyncReport
 from tests.builders import (
     Image,
     flip,

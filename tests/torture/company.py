@@ -9,7 +9,7 @@ from typing import Final
 
 import urllib3
 
-from regwrap.model import Digest
+from regwrap.core.model import Digest
 from tests.builders import storage_problems
 from tests.torture.ground import BY_NAME, NEW, OLD, Ground, Place, Scenario, snapshot
 from tests.torture.judge import Verdict, differences, left, lost, tags_of, unverified

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from regwrap.model import Digest
+from regwrap.core.model import Digest
 from regwrap.storage import layout
 from tests.builders import storage_problems
 from tests.torture.ground import NEW, OLD, SECRET, Ground, Place, Scenario, snapshot

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from regwrap.model import Digest
+from regwrap.core.model import Digest
 from tests.builders import (
     add_newline,
     empty,

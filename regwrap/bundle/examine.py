@@ -1,0 +1,271 @@
+"""Read-only questions about bundles and storages: is it whole, what is in it, is it exactly the list."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.read import HASH_THREADS, Bundle, hash_problems, opened_bundle, structure_problems
+from regwrap.core.closure import Closure, shipped_platforms
+from regwrap.core.errors import RegwrapError, UsageError
+from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
+from regwrap.storage import layout
+from regwrap.storage.store import Storage, read_link
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.lists.imagelist import ImageEntry
+
+OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """`problems`: a line each, all of them. `notes` are no problems (an index shipped without some platforms)."""
+
+    path: Path
+    images: int
+    blobs: int
+    bytes: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes) -> VerifyReport:
+    """Check a bundle without unpacking it. Raises IntegrityError where not even its structure can be read."""
+    with opened_bundle(path) as bundle:
+        problems = [*structure_problems(bundle), *hash_problems(bundle, on_bytes)]
+        contents = bundle.contents
+        if entries is not None:
+            found = {image.name: (image.digest, tuple(map(str, image.platforms))) for image in contents.images}
+            known = {repository.name: repository.manifests for repository in contents.repositories}
+            problems += [*_list_problems(found, entries, known), *_left_out(contents, entries)]
+        return VerifyReport(
+            path=path,
+            images=len(contents.images),
+            blobs=len(contents.blobs),
+            bytes=contents.blob_bytes,
+            problems=tuple(problems),
+        )
+
+
+def _left_out(contents: BundleContents, entries: tuple[ImageEntry, ...]) -> Iterator[str]:
+    wanted_whole = {str(entry.dest) for entry in entries if not entry.platforms}
+    for image in contents.images:
+        if image.omitted and image.name in wanted_whole:
+            count = len(image.omitted)
+            yield f"{image.name}: the list wants all platforms, {count} manifests of its index are left out"
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a whole file in hex, in constant memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _list_problems(
+    found: dict[str, tuple[Digest, tuple[str, ...]]],
+    entries: tuple[ImageEntry, ...],
+    known: Mapping[str, Collection[Digest]],
+) -> Iterator[str]:
+    """`known`: the manifests of each repository. What is about one of them, a signature say, belongs to it."""
+    listed = {str(entry.dest): entry for entry in entries}
+    for name, entry in listed.items():
+        if name not in found:
+            yield f"{name}: is in the list (line {entry.line}) and not here"
+            continue
+        digest, platforms = found[name]
+        if entry.source.digest not in {None, digest}:
+            yield f"{name}: is {digest}, the list says {entry.source.digest}"
+        absent = [str(p) for p in entry.platforms if not any(t == str(p) or t.startswith(f"{p}/") for t in platforms)]
+        if absent:
+            yield f"{name}: the list wants {', '.join(absent)}, here is {', '.join(platforms) or 'no platform'}"
+    for name in sorted(set(found) - set(listed)):
+        repository, _, tag = name.rpartition(":")
+        if subject_of_tag(tag) not in known.get(repository, ()):
+            yield f"{name}: is here and not in the list"
+
+
+def verify_storage(root: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes) -> VerifyReport:
+    """Check a storage: every link, every manifest and its children, every blob's size and sha256."""
+    if not (root / layout.V2).is_dir():
+        raise UsageError(
+            f"{root} is no registry's storage: it has no {layout.V2}",
+            hint="give the registry's root directory (rootdirectory in its configuration)",
+        )
+    return _StorageCheck(Storage(root), entries).run(on_bytes)
+
+
+class _StorageCheck:
+    def __init__(self, storage: Storage, entries: tuple[ImageEntry, ...] | None) -> None:
+        self.storage = storage
+        self.entries = entries
+        self.wanted = {str(entry.dest): entry.platforms for entry in entries or ()}
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.sizes: dict[Digest, tuple[int, str]] = {}
+        self.found: dict[str, tuple[Digest, tuple[str, ...]]] = {}
+
+    def run(self, on_bytes: OnBytes) -> VerifyReport:
+        for repository in self.storage.repositories():
+            for tag in self.storage.tags(repository):
+                self._check_tag(repository, tag)
+            self._check_links(repository)
+        self._check_blobs(on_bytes)
+        if self.entries is not None:
+            known = {name: self.storage.revisions(name) for name in self.storage.repositories()}
+            self.problems += _list_problems(self.found, self.entries, known)
+        return VerifyReport(
+            path=self.storage.root,
+            images=len(self.found),
+            blobs=len(self.sizes),
+            bytes=sum(size for size, _user in self.sizes.values()),
+            problems=tuple(dict.fromkeys(self.problems)),
+            notes=tuple(self.notes),
+        )
+
+    def _check_tag(self, repository: str, tag: str) -> None:
+        name = f"{repository}:{tag}"
+        top = self.storage.resolve(repository, tag)
+        if top is None:
+            self.problems.append(f"{name}: the tag's link is absent or damaged ({layout.tag_link(repository, tag)})")
+            return
+        self.found[name] = (top, ())
+        try:
+            closure = self.storage.closure(repository, top, self.wanted.get(name, ()))
+        except RegwrapError as error:
+            self.problems.append(f"{name}: {error}")
+            return
+        if closure is None:
+            self.problems.append(f"{name}: points to {top}, which is not there or not linked")
+            return
+        self.found[name] = (top, tuple(map(str, shipped_platforms(closure, self.storage.read_config))))
+        self._check_closure(name, repository, closure)
+        if not self.storage.has_tag(repository, tag, top):
+            path = layout.tag_index_link(repository, tag, top)
+            self.problems.append(f"{name}: the tag's index link is absent or damaged ({path})")
+
+    def _check_closure(self, name: str, repository: str, closure: Closure) -> None:
+        self._check_missing(name, repository, closure)
+        for manifest in closure.manifests:
+            self.sizes[manifest.digest] = (len(manifest.raw), name)
+        for blob in closure.blobs:
+            if not self.storage.has_layer(repository, blob.digest):
+                self.problems.append(f"{name}: {repository} has no link to blob {blob.digest}")
+            known = self.sizes.setdefault(blob.digest, (blob.size, name))
+            if known[0] != blob.size:
+                self.problems.append(f"{name}: blob {blob.digest} is said to have {blob.size} and {known[0]} bytes")
+
+    def _check_missing(self, name: str, repository: str, closure: Closure) -> None:
+        """A child may be left out on purpose if others are there, and the list does not want it."""
+        whole = [m for m in closure.manifests if not isinstance(m, Index)]
+        for child in closure.missing:
+            what = f"{name}: {child.platform or 'a manifest'} of its index ({child.digest}) is not here"
+            lost = self.storage.has_lost(repository, child.digest) or not whole or name in self.wanted
+            (self.problems if lost else self.notes).append(what)
+
+    def _check_links(self, repository: str) -> None:
+        root, storage = self.storage.root, self.storage
+        for kind, path_of, digests in (
+            ("layer", layout.layer_link, storage.layers(repository)),
+            ("manifest", layout.revision_link, storage.revisions(repository)),
+        ):
+            for digest in digests:
+                path = path_of(repository, digest)
+                if not os.path.lexists(root / path):
+                    continue  # the registry deletes a link and leaves its directory; a tag that needs it says so
+                if read_link(root / path) != digest:
+                    self.problems.append(f"{repository}: a {kind}'s link is damaged ({path})")
+                elif storage.blob_size(digest) is None:
+                    self.problems.append(f"{repository}: a {kind}'s link points to {digest}, which is not there")
+
+    def _check_blobs(self, on_bytes: OnBytes) -> None:
+        """Every blob, those that no tag needs included: one that is damaged would spoil a later push."""
+
+        def check(digest: Digest) -> str:
+            size, user = self.sizes.get(digest, (None, "no tag needs it"))
+            there = self.storage.blob_size(digest)
+            if there is None:  # an empty directory that nobody needs is what the registry's collector leaves
+                return f"{user}: blob {digest} is absent" if size is not None else ""
+            on_bytes(there)
+            if size is not None and there != size:
+                return f"{user}: blob {digest} has {there} bytes instead of {size}"
+            right = self.storage.is_sound(Descriptor(media_type="", digest=digest, size=there), hashed=True)
+            return "" if right else f"{user}: blob {digest} has other bytes ({layout.blob_path(digest)})"
+
+        digests = sorted({*self.sizes, *self.storage.blobs()})
+        with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash") as pool:
+            self.problems += [problem for problem in pool.map(check, digests) if problem]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedImage:
+    """`size` is all that the image needs, `alone` what only this image needs: dropping it saves that much. Bytes.
+    `blobs` are all of it, manifests too, with their sizes."""
+
+    image: str
+    digest: str
+    kind: str
+    platforms: tuple[str, ...]
+    omitted: int
+    size: int
+    alone: int
+    blobs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What is in a bundle. `blob_bytes` counts each blob once, `file_bytes` is the tar's size."""
+
+    path: str
+    images: tuple[InspectedImage, ...]
+    blobs: int
+    blob_bytes: int
+    file_bytes: int
+
+
+def inspect_bundle(path: Path) -> Inspection:
+    """What is in a bundle, from bundle.json and the manifests; blobs are not read."""
+    with opened_bundle(path) as bundle:
+        needs = {image.name: _needs(bundle, bundle.closure(image)) for image in bundle.contents.images}
+        users = Counter(digest for sizes in needs.values() for digest in sizes)
+        images = tuple(
+            InspectedImage(
+                image=image.name,
+                digest=str(image.digest),
+                kind=_kind(image.media_type),
+                platforms=tuple(map(str, image.platforms)),
+                omitted=len(image.omitted),
+                size=sum(needs[image.name].values()),
+                alone=sum(size for digest, size in needs[image.name].items() if users[digest] == 1),
+                blobs={str(digest): size for digest, size in needs[image.name].items()},
+            )
+            for image in bundle.contents.images
+        )
+        contents = bundle.contents
+        return Inspection(
+            path=os.fspath(path),
+            images=images,
+            blobs=len(contents.blobs),
+            blob_bytes=contents.blob_bytes,
+            file_bytes=path.stat().st_size,
+        )
+
+
+def _needs(bundle: Bundle, closure: Closure | None) -> dict[Digest, int]:
+    if closure is None:
+        return {}
+    digests: Iterable[Digest] = (*(m.digest for m in closure.manifests), *(b.digest for b in closure.blobs))
+    return {digest: bundle.blobs[digest].member.size for digest in digests if digest in bundle.blobs}
+
+
+def _kind(media_type: str) -> str:
+    family = "docker" if "docker" in media_type else "OCI"
+    return f"{family} index" if "index" in media_type or "list" in media_type else f"{family} image"

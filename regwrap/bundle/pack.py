@@ -1,0 +1,237 @@
+"""Write the bundle's file: blobs taken by tar from where they lie, links put behind them.
+
+What is proved are the bytes that were written: threads hash each blob in the output while tar is still writing behind
+it, so a rotten archive and a tar that went wrong are found alike. The target appears by rename, complete and synced.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.contents import BUNDLE_JSON, BundleContents, Member, blob_end, offsets_of, tar_bytes  # fmt: skip
+from regwrap.bundle.read import Located, hash_range, opened_bundle
+from regwrap.bundle.write import link_bytes
+from regwrap.core.errors import BrokenBlobError, ToolError, UsageError
+from regwrap.core.model import Descriptor
+from regwrap.tools.tar import create_tar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from regwrap.bundle.select import Selection
+    from regwrap.tools.runner import Runner
+
+_POLL_SECONDS: Final = 0.01
+_FLUSH_BYTES: Final = 32 * 1024 * 1024
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackOptions:
+    """`hashed=False` trusts the archive and compares sizes only. `stall`: seconds without progress after which tar
+    is ended. `on_bytes` is called with bytes as they are done. `prove` is called before the bundle gets its name, and
+    what it raises ends all."""
+
+    scratch: Path
+    hashed: bool
+    stall: float
+    on_bytes: Callable[[int], None]
+    prove: Callable[[], None] = lambda: None
+
+
+def pack_bundle(runner: Runner, selection: Selection, output: Path, options: PackOptions) -> int:
+    """Write `output`; returns its size in bytes. Raises UsageError, ToolError (full disk), BrokenBlobError."""
+    expected = tar_bytes(selection.contents)
+    with _part_file(output, expected) as part:
+        _write(runner, selection, part, options)
+        with ThreadPoolExecutor(1) as pool:
+            synced = pool.submit(_sync_file, part)
+            with opened_bundle(part):  # structure: every member there, in order, nothing else
+                synced.result()
+        options.prove()
+        part.rename(output)
+    _sync_file(output.parent)
+    return expected
+
+
+@contextmanager
+def _part_file(output: Path, expected: int) -> Iterator[Path]:
+    """A locked file beside the output, removed unless it was renamed. What a killed run left is taken over."""
+    part = output.with_name(output.name + ".part")
+    _check_target(output, expected)
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another regwrap is writing {output} at this moment") from None
+        except OSError:  # where locks fail no other run has one either
+            part.unlink(missing_ok=True)
+            raise
+        if not _is_at(descriptor, part):  # it was renamed to `output` between open and flock: that one is complete
+            raise UsageError(f"another regwrap has written {output} at this moment")
+        try:
+            os.ftruncate(descriptor, 0)
+            os.fchmod(descriptor, 0o644)
+            yield part
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _check_target(output: Path, expected: int) -> None:
+    if output.is_dir():
+        raise UsageError(f"{output} is a directory; -o names the bundle's file")
+    if output.exists() and not output.is_file():  # /dev/null would be replaced by the bundle
+        raise UsageError(f"{output} is not a regular file; -o names the bundle's file")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent} is not a directory")
+    status = os.statvfs(output.parent)
+    free = status.f_bavail * status.f_frsize
+    if status.f_blocks and free < expected:
+        raise ToolError(
+            f"not enough space in {output.parent}: the bundle has {expected:,} bytes, {free:,} are free",
+            hint="free space there, or write the bundle to another disk with -o",
+        )
+
+
+def _write(runner: Runner, selection: Selection, part: Path, options: PackOptions) -> None:
+    contents = selection.contents
+    front = options.scratch / "front"
+    front.mkdir()
+    (front / BUNDLE_JSON).write_bytes(contents.to_json())
+    members = contents.members
+    blobs = [m.path for m in members if m.link is None]
+    parts = [(front, [BUNDLE_JSON]), (selection.storage.root, blobs)]
+    with _followed(part, contents, selection, options):
+        create_tar(runner, part, [p for p in parts if p[1]], scratch=options.scratch, stall=options.stall)
+    _append_links(part, [m for m in members if m.link is not None], blob_end(contents), tar_bytes(contents))
+
+
+def _append_links(part: Path, links: list[Member], start: int, end: int) -> None:
+    """Put the link members in the place of tar's end blocks, and the end behind them. Nothing is cut off first: the
+    file only grows, and to truncate it would wait for the disk."""
+    with part.open("r+b") as file:
+        file.seek(start)
+        for link in links:
+            file.write(link_bytes(link))
+        file.write(bytes(end - file.tell()))
+
+
+@dataclass(slots=True)
+class _Follower:
+    """Reads what tar has written so far: hashes blob after blob, and starts their way to the disk early."""
+
+    path: Path
+    blobs: Iterator[Located]
+    options: PackOptions
+    finished: threading.Event = field(default_factory=threading.Event)
+    wrong: list[Located] = field(default_factory=list)
+    flushed: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def follow(self) -> None:
+        """One thread's work: take the next blob, wait until it is written, hash it."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while (located := self._next()) is not None:
+                if self._wait_for(descriptor, located.offset + located.member.size):
+                    self._check(descriptor, located)
+                else:
+                    self.wrong.append(located)
+        finally:
+            os.close(descriptor)
+
+    def _next(self) -> Located | None:
+        with self._lock:
+            return next(self.blobs, None)
+
+    def _wait_for(self, descriptor: int, end: int) -> bool:
+        while os.fstat(descriptor).st_size < end:
+            if self.finished.wait(_POLL_SECONDS):
+                return os.fstat(descriptor).st_size >= end
+        return True
+
+    def _check(self, descriptor: int, located: Located) -> None:
+        if self.options.hashed and hash_range(descriptor, located) != located.member.digest:
+            self.wrong.append(located)
+        self._flush(descriptor, located.offset + located.member.size)
+        self.options.on_bytes(located.member.size)
+
+    def _flush(self, descriptor: int, end: int) -> None:
+        # sync_file_range(2) only starts the write-back; the fsync at the end then has little left to wait for
+        with self._lock:
+            start, due = self.flushed, end - self.flushed >= _FLUSH_BYTES
+            if due:
+                self.flushed = end
+        if due:
+            _LIBC.sync_file_range(
+                descriptor, ctypes.c_int64(start), ctypes.c_int64(end - start), _SYNC_FILE_RANGE_WRITE
+            )
+
+
+@contextmanager
+def _followed(part: Path, contents: BundleContents, selection: Selection, options: PackOptions) -> Iterator[None]:
+    members = [m for m in contents.members if m.link is None]
+    sizes = [(BUNDLE_JSON, len(contents.to_json())), *((m.path, m.size) for m in members)]
+    offsets = list(offsets_of(iter(sizes)))[1:]
+    follower = _Follower(part, (Located(member=m, offset=o) for m, o in zip(members, offsets, strict=True)), options)
+    with ThreadPoolExecutor(2, thread_name_prefix="prove") as pool:
+        futures: list[Future[None]] = []
+        try:  # from here on: a follower ends only when it is told that nothing more is written
+            futures += (pool.submit(follower.follow) for _ in range(2))
+            yield
+        except BaseException:
+            follower.finished.set()
+            for future in futures:
+                with suppress(OSError):  # the file went away under an interrupted run: its error counts, not this one
+                    future.result()
+            raise
+        follower.finished.set()
+        for future in futures:
+            future.result()  # what could not be read back was not proved
+    if follower.wrong:
+        raise _broken(follower.wrong, selection, hashed=options.hashed)
+
+
+def _broken(wrong: list[Located], selection: Selection, *, hashed: bool) -> BrokenBlobError:
+    # a blob of another size moves all that follow it in the file: named are those that are wrong in the archive
+    suspects = {located.member.digest for located in wrong}
+    blobs = (Descriptor(media_type="", digest=digest, size=size) for digest, size in selection.contents.blobs)
+    storage = selection.storage
+    damaged = [b.digest for b in blobs if not storage.is_sound(b, hashed=hashed and b.digest in suspects)]
+    problems = tuple(
+        f"{selection.users[digest]}: blob {digest} has other bytes ({selection.path(digest)})"
+        for digest in damaged or sorted(suspects)
+    )
+    return BrokenBlobError(
+        f"the archive {selection.storage.root} is damaged; no bundle was written",
+        problems=problems,
+        hint="regwrap sync --hash with the same list sends what is damaged again",
+    )
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,95 @@
+"""Selection: read the archive's storage directly, tag -> manifests -> blobs. No registry, no copies.
+
+Costs what the list costs, not what the archive holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.gather import Gathering
+from regwrap.core.closure import Closure, check_platform
+from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, RegwrapError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.core.model import Digest
+    from regwrap.lists.imagelist import ImageEntry
+    from regwrap.storage.store import Storage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What goes into a bundle. The bytes of blob D lie at `storage.blob_path(D)`; `users` names an image of each."""
+
+    storage: Storage
+    contents: BundleContents
+    users: dict[Digest, str]
+
+    def path(self, digest: Digest) -> Path:
+        return self.storage.blob_path(digest)
+
+
+def select_images(storage: Storage, entries: tuple[ImageEntry, ...]) -> Selection:
+    """Find exactly the listed images. Everything that is wrong is found before the error is raised:
+    ImagesFailedError for what is not there, BrokenBlobError for what is damaged."""
+    found = _Found(storage=storage)
+    for entry in entries:
+        found.take(entry)
+    if found.broken:
+        raise BrokenBlobError(
+            f"the archive {storage.root} is damaged",
+            problems=tuple(found.broken),
+            hint="regwrap sync --hash with the same list sends what is damaged again",
+        )
+    if found.absent:
+        raise ImagesFailedError(
+            f"{len(found.absent)} of {len(entries)} listed images can't be packed from {storage.root}",
+            detail="\n".join(found.absent),
+            hint="regwrap sync with the same list brings them into the archive",
+        )
+    return Selection(storage=storage, contents=found.gathering.contents(), users=found.gathering.users)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    storage: Storage
+    gathering: Gathering = field(default_factory=Gathering)
+    absent: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def take(self, entry: ImageEntry) -> None:
+        try:
+            self._take(entry)
+        except ImagesFailedError as error:
+            self.absent.append(f"{entry.dest} (line {entry.line}): {error}")
+        except RegwrapError as error:
+            self.broken.append(f"{entry.dest} (line {entry.line}): {error}")
+
+    def _take(self, entry: ImageEntry) -> None:
+        repository, tag = entry.dest.repository, entry.dest.tag or ""
+        top = self.storage.resolve(repository, tag)
+        if top is None:
+            raise ImagesFailedError("is not in the archive")
+        if entry.source.digest is not None and top != entry.source.digest:
+            raise ImagesFailedError(f"is {top} in the archive, the list says {entry.source.digest}")
+        closure = self.storage.closure(repository, top, entry.platforms)
+        if closure is None:
+            raise IntegrityError(f"its manifest {top} is absent")
+        if closure.missing:
+            absent = ", ".join(str(child.platform or child.digest.short) for child in closure.missing)
+            raise ImagesFailedError(f"the archive lacks {absent} of its index (choose with platform=…, or sync again)")
+        check_platform(closure, entry.platforms, self.storage.read_config)
+        self._check_blobs(closure)
+        read_config = self.storage.read_config
+        self.gathering.add(repository, tag, closure, omitted=closure.omitted, read_config=read_config)
+
+    def _check_blobs(self, closure: Closure) -> None:
+        for blob in closure.blobs:
+            size = self.storage.blob_size(blob.digest)
+            if size != blob.size:
+                what = "is absent" if size is None else f"has {size} bytes instead of {blob.size}"
+                raise IntegrityError(f"blob {blob.digest} {what}")

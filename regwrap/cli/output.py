@@ -1,0 +1,46 @@
+"""What a command shows: its log on stderr while it runs, its result on stdout, and pages."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from regwrap.commands.beside import write_beside
+from regwrap.core.errors import ExitCode, UsageError
+from regwrap.report import text as report
+from regwrap.report.progress import Progress
+from regwrap.report.terminal import reader_of
+
+if TYPE_CHECKING:
+    from regwrap.transfer.plan import Plan
+
+
+@contextmanager
+def told(*, quiet: bool) -> Iterator[Progress]:
+    """Progress is shown while the block runs."""
+    with Progress(sys.stderr, quiet=quiet, reader=reader_of(sys.stderr, os.environ)).shown() as progress:
+        yield progress
+
+
+def show(result: object, text: str, *, json: bool) -> None:
+    """The result on stdout, in one form or the other."""
+    typer.echo(report.to_json(result) if json else text)
+
+
+def show_plan(plan: Plan, *, json: bool) -> typer.Exit:
+    """What --dry-run prints; the exit code that goes with it."""
+    show(plan, report.plan_text(plan), json=json)
+    return typer.Exit(ExitCode.IMAGES_FAILED if plan.unseen else ExitCode.DONE)
+
+
+def write_page(file: Path, origin: Path, page: str) -> None:
+    """Beside what it shows, never over it."""
+    if file.absolute() == origin.absolute():
+        raise UsageError(f"{file} is what the page would be made of", hint="give the page another name")
+    write_beside(file, page)

@@ -1,0 +1,234 @@
+"""Bake an image: base, one layer with the storage, how to run it; built aside, published whole.
+
+The same stock and base give the same digest: every file is written with fixed times, by one writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.opened import opened_history, opened_stock
+from regwrap.core import ocilayout
+from regwrap.core.errors import IntegrityError, ToolError, UsageError
+from regwrap.core.model import (  # fmt: skip
+    OCI_MANIFEST,
+    Descriptor,
+    Digest,
+    ImageRef,
+    LayoutRef,
+    Manifest,
+    ParseError,
+    Platform,
+    parse_manifest,
+)
+from regwrap.forms.baked_base import BaseImage, empty_base, read_base, registry_program
+from regwrap.forms.baked_image import CREATED, image_with, volumes_over
+from regwrap.forms.baked_layer import Layer, compressed, write_layer
+from regwrap.storage.commit import sync_file_system
+from regwrap.tools.scratch import overlay_directory
+from regwrap.tools.skopeo import Remote
+from regwrap.tools.umoci import RunConfig, Umoci
+from regwrap.transfer.ends import Ends
+
+if TYPE_CHECKING:
+    from regwrap.bundle.stock import Stock
+    from regwrap.transfer.job import Job
+
+CONFIG_PATH: Final = "/etc/regwrap/registry.yml"
+PORT: Final = 5000
+_ROOT: Final = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+")
+_READ_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BakeOptions:
+    """`root`: the storage's place in the image. `program`: the registry's path in the base; None looks for it."""
+
+    base: str | None
+    platform: Platform
+    root: str
+    program: str | None
+    compress: bool
+    history: bool
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BakeReport:
+    """`digest` of the image's manifest, None for a dry run; `layer_bytes` as the layer lies in the image."""
+
+    image: str
+    digest: Digest | None
+    images: int
+    blobs: int
+    blob_bytes: int
+    layer_bytes: int
+    entrypoint: tuple[str, ...]
+    there: bool
+
+
+def bake_image(job: Job, source: Path, dest: LayoutRef, options: BakeOptions) -> BakeReport:
+    """Raises UsageError (the tag is there with another image, no registry in the base), IntegrityError, ToolError."""
+    if dest.name is None:
+        raise UsageError(f"{dest} names no tag", hint="--to oci:DIR:TAG")
+    if not _ROOT.fullmatch(options.root):
+        raise UsageError(f"{options.root!r} is no path for the storage in the image", hint="for example /srv/registry")
+    directory = Path(dest.directory).absolute()
+    ocilayout.is_published(directory, dest.name, None)
+    opened = opened_history if options.history else opened_stock
+    with ExitStack() as stack:
+        stock = stack.enter_context(opened(source, lock_timeout=job.timeouts.lock, on_wait=job.listener.say))
+        base = _base(job, options, stack)
+        run = _run_config(base, options)
+        report = _report(dest, stock, run)
+        if options.dry_run:
+            return report
+        _check_space(directory, stock, options)
+        aside = stack.enter_context(overlay_directory(directory.parent, job.scratch))
+        built = _Building(job=job, stock=stock, base=base, layout=aside / "layout", options=options)
+        layer = built.layer(aside)
+        digest = built.image(dest.name, layer, run)
+        there = ocilayout.is_published(directory, dest.name, digest)
+        if not there:
+            ocilayout.publish(aside / "layout", directory, sync_file_system)
+        return replace(report, digest=digest, layer_bytes=layer.size, there=there)
+
+
+def _report(dest: LayoutRef, stock: Stock, run: RunConfig) -> BakeReport:
+    contents = stock.contents
+    return BakeReport(
+        image=f"{dest}",
+        digest=None,
+        images=len(contents.images),
+        blobs=len(contents.blobs),
+        blob_bytes=contents.blob_bytes,
+        layer_bytes=0,
+        entrypoint=run.entrypoint,
+        there=False,
+    )
+
+
+def _base(job: Job, options: BakeOptions, stack: ExitStack) -> BaseImage:
+    if options.base is None:
+        return empty_base(options.platform)
+    try:
+        if options.base.startswith("oci:"):
+            ref = LayoutRef.parse(options.base)
+            return read_base(Path(ref.directory), ref.name, options.platform)
+        image = ImageRef.parse(options.base)
+    except ParseError as error:
+        raise UsageError(f"--base: {error}", hint="oci:DIR:TAG, or HOST/REPOSITORY:TAG") from error
+    registry = job.place_of(image.registry).registry if image.registry else None
+    if registry is None:
+        raise UsageError(f"--base: {options.base} names no registry", hint="HOST/REPOSITORY:TAG, or oci:DIR:TAG")
+    layout = job.scratch / "base"
+    remote = Remote(registry=registry, repository=image.repository, reference=image.digest or image.tag or "latest")
+    Ends(job=job, stack=stack).skopeo().copy_one_platform(remote, layout, options.platform)
+    return read_base(layout, "image", options.platform)
+
+
+def _run_config(base: BaseImage, options: BakeOptions) -> RunConfig:
+    program = options.program or (None if base.layout is None else registry_program(base))
+    return RunConfig(
+        entrypoint=(program, "serve", CONFIG_PATH) if program else (),
+        environment=(("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", options.root),),
+        port=f"{PORT}/tcp",
+        clear_volumes=volumes_over(base.config, options.root),
+    )
+
+
+def _check_space(directory: Path, stock: Stock, options: BakeOptions) -> None:
+    place = next(parent for parent in directory.parents if parent.is_dir())
+    status = os.statvfs(place)
+    free, needed = status.f_bavail * status.f_frsize, stock.contents.blob_bytes * (2 if options.compress else 1)
+    if status.f_blocks and free < needed:
+        raise ToolError(f"not enough space in {place}: {needed:,} bytes are needed, {free:,} are free")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Building:
+    job: Job
+    stock: Stock
+    base: BaseImage
+    layout: Path
+    options: BakeOptions
+
+    def layer(self, aside: Path) -> Layer:
+        self.job.listener.expect("bake", self.stock.contents.blob_bytes)
+        layer = write_layer(
+            self.stock,
+            aside / "layer.tar",
+            root=self.options.root,
+            extra={CONFIG_PATH: registry_config(self.options.root)},
+            on_bytes=self.job.listener.on_bytes,
+        )
+        return compressed(layer, aside / "layer.tar.gz") if self.options.compress else layer
+
+    def image(self, name: str, layer: Layer, run: RunConfig) -> Digest:
+        """The layout with this one image; its digest."""
+        umoci, documents = (
+            Umoci(self.job.runner, self.job.timeouts.disk_stall),
+            image_with(layer, self.base.config, self.base.layers),
+        )
+        umoci.init(self.layout)
+        layer.path.rename(self.layout / ocilayout.blob_path(layer.digest))
+        for below in {blob.digest: blob for blob in self.base.layers}.values():
+            self._copy_layer(below)
+        ocilayout.write_image(self.layout, name, (documents.config, documents.manifest), OCI_MANIFEST)
+        umoci.configure(self.layout, name, run, created=CREATED)
+        digest = ocilayout.named_entry(self.layout, name).digest
+        self._check_configured(digest, run)
+        self._remove_others(digest)
+        return digest
+
+    def _check_configured(self, digest: Digest, run: RunConfig) -> None:
+        """Exit code 0 proves nothing."""
+        manifest = parse_manifest(ocilayout.read_blob(self.layout, digest))
+        raw = ocilayout.read_blob(self.layout, manifest.config.digest) if isinstance(manifest, Manifest) else b"{}"
+        config = json.loads(raw).get("config") or {}
+        environment = {f"{name}={value}" for name, value in run.environment}
+        if (
+            (run.entrypoint and tuple(config.get("Entrypoint") or ()) != run.entrypoint)
+            or not environment <= {*(config.get("Env") or ())}
+            or run.port not in (config.get("ExposedPorts") or {})
+        ):
+            raise ToolError("umoci ended without an error, and did not configure the image")
+
+    def _remove_others(self, digest: Digest) -> None:
+        # what umoci gc is for, which reads and hashes every layer again: half of a bake's time
+        manifest = parse_manifest(ocilayout.read_blob(self.layout, digest))
+        needed = {digest, *(blob.digest for blob in manifest.blobs)} if isinstance(manifest, Manifest) else set()
+        for path in (self.layout / "blobs/sha256").iterdir():
+            if needed and Digest(path.name) not in needed:
+                path.unlink()
+
+    def _copy_layer(self, layer: Descriptor) -> None:
+        if self.base.layout is None:
+            return
+        path, state = ocilayout.blob_path(layer.digest), hashlib.sha256()
+        with (self.base.layout / path).open("rb") as source, (self.layout / path).open("wb") as out:
+            while chunk := source.read(_READ_BYTES):
+                state.update(chunk)
+                out.write(chunk)
+        if state.hexdigest() != layer.digest.hex:
+            raise IntegrityError(f"the base image is damaged: layer {layer.digest} has other bytes")
+
+
+def registry_config(root: str) -> bytes:
+    """What the registry in the image is told, for docker-registry 2.8 and later ones."""
+    return (
+        "version: 0.1\n"
+        "log: {level: info}\n"
+        "storage:\n"
+        f"  filesystem: {{rootdirectory: {root}}}\n"
+        "  delete: {enabled: true}\n"
+        "  maintenance: {uploadpurging: {enabled: false}}\n"
+        f'http: {{addr: ":{PORT}"}}\n'
+    ).encode("ascii")

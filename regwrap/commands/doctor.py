@@ -1,0 +1,173 @@
+"""Can this machine do it: which commands work here, what the others lack, and how to get it.
+
+A machine is fit when every command works, with selection as `package`'s way: overlays are a matter of privileges that
+containers seldom have, and everything can be done without them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.errors import RegwrapError
+from regwrap.tools.overlay import try_overlay
+from regwrap.tools.runner import Command, Runner, Tool
+from regwrap.tools.scratch import overlay_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.config.outside import Finding
+
+_PROGRAMS: Final = {
+    # program: (arguments that print its version, least version, Debian's package)
+    Tool.SKOPEO: (("--version",), (1, 9), "skopeo"),
+    Tool.TAR: (("--version",), (1, 30), "tar"),
+    Tool.SETPRIV: (("--version",), (2, 33), "util-linux"),
+    Tool.DOCKER_REGISTRY: (("--version",), (2, 8), "docker-registry"),
+    Tool.UNSHARE: (("--version",), (2, 38), "util-linux"),
+    Tool.MOUNT: (("--version",), (2, 38), "mount"),
+    Tool.UMOCI: (("--version",), (0, 4), "umoci"),
+}
+_PYTHON: Final = "python"
+_SCRATCH: Final = "scratch directory"
+_ARCHIVE: Final = "archive"
+_OVERLAY: Final = "overlay"
+_ABOVE: Final = (_OVERLAY, Tool.SKOPEO, Tool.TAR, Tool.SETPRIV, Tool.DOCKER_REGISTRY, Tool.UNSHARE, Tool.MOUNT)
+
+# command: what it needs beyond a scratch directory
+_COMMANDS: Final[dict[str, tuple[str, ...]]] = {
+    "sync, lock": (Tool.SKOPEO, Tool.SETPRIV, _ARCHIVE),
+    "package": (Tool.TAR, Tool.SETPRIV, _ARCHIVE),
+    "package --strategy overlay": _ABOVE,
+    "release": (Tool.SKOPEO, Tool.TAR, Tool.SETPRIV, _ARCHIVE),
+    "workspace": _ABOVE,
+    "init, list, report": (),
+    "deploy, push, serve, verify, inspect, export, import, gc": (),
+    "bake": (Tool.UMOCI, Tool.SETPRIV),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at. `advice` says what to do where it is not `ok`."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandCheck:
+    """Whether a command works here; else what is `missing`, and `how` to get each. `optional`: there is another way."""
+
+    command: str
+    works: bool
+    optional: bool
+    missing: tuple[str, ...] = ()
+    how: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorReport:
+    """`outside` is what the configuration of other programs means for registries outside."""
+
+    commands: tuple[CommandCheck, ...]
+    checks: tuple[Check, ...]
+    outside: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything can be done here, in one way or another."""
+        return all(command.works or command.optional for command in self.commands)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorPlaces:
+    """The directories that commands would use: `archive` None where it is a registry; `uppers`, of which an overlay
+    takes the first that it works in; `scratch`, a private one of this run."""
+
+    archive: Path | None
+    uppers: tuple[Path, ...]
+    scratch: Path
+
+
+def examine_machine(runner: Runner, places: DoctorPlaces, outside: tuple[Finding, ...]) -> DoctorReport:
+    """Look at all that the commands need; changes nothing."""
+    programs = [_program(runner, tool) for tool in _PROGRAMS]
+    python = Check(name=_PYTHON, ok=True, found=sys.version.split()[0])
+    directories = [_place(_SCRATCH, places.scratch.parent, "set TMPDIR to a directory you can write to")]
+    if places.archive is not None:
+        directories.append(_place(_ARCHIVE, places.archive, "set archive: or --archive"))
+    checks = (python, *programs, *directories, _overlay(runner, places))
+    by_name = {check.name: check for check in checks}
+    commands = tuple(_command(command, needs, by_name) for command, needs in _COMMANDS.items())
+    return DoctorReport(commands=commands, checks=checks, outside=outside)
+
+
+def _command(command: str, needs: tuple[str, ...], checks: dict[str, Check]) -> CommandCheck:
+    lacking = [checks[name] for name in (*needs, _SCRATCH) if name in checks and not checks[name].ok]
+    return CommandCheck(
+        command=command,
+        works=not lacking,
+        optional=_OVERLAY in needs,
+        missing=tuple(f"{check.name}: {check.found}" for check in lacking),
+        how=tuple(check.advice for check in lacking),
+    )
+
+
+def tool_versions(runner: Runner) -> dict[str, str]:
+    """Versions of the programs that are installed, `-` for those that are not."""
+    return {tool.value: _version(runner, tool) or "-" for tool in _PROGRAMS}
+
+
+def _overlay(runner: Runner, places: DoctorPlaces) -> Check:
+    errors: list[RegwrapError] = []
+    for place in dict.fromkeys(place.absolute() for place in places.uppers):
+        history = places.scratch / "history"
+        history.mkdir(exist_ok=True)
+        try:
+            with overlay_directory(place, places.scratch) as run:
+                way = try_overlay(runner, lower=history, place=run)
+        except RegwrapError as error:
+            errors.append(error)
+        else:
+            return Check(name=_OVERLAY, ok=True, found=f"works {way.shown}, the increment in {place}")
+    found = dict.fromkeys(line for error in errors for line in (error.detail or error.message).splitlines())
+    return Check(name=_OVERLAY, ok=False, found="; ".join(found), advice=errors[0].hint)
+
+
+def _program(runner: Runner, tool: Tool) -> Check:
+    _args, least, package = _PROGRAMS[tool]
+    version = _version(runner, tool)
+    if version is None:
+        advice = f"apt-get install {package}"
+        return Check(name=tool, ok=False, found="not installed", advice=advice)
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    ok = numbers >= least
+    advice = "" if ok else f"at least version {'.'.join(map(str, least))} is needed"
+    return Check(name=tool, ok=ok, found=version, advice=advice)
+
+
+def _version(runner: Runner, tool: Tool) -> str | None:
+    if runner.which(tool) is None or runner.which(Tool.SETPRIV) is None:
+        return None
+    try:
+        result = runner.run(Command(tool=tool, args=_PROGRAMS[tool][0], timeout=20, ok_codes=(0, 1, 2)))
+    except RegwrapError:
+        return None
+    match = re.search(r"\d+\.\d+(\.\d+)?\S*", result.stdout.decode(errors="replace") + result.stderr)
+    return match[0] if match else "unknown"
+
+
+def _place(name: str, path: Path, advice: str) -> Check:
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    status = os.statvfs(there)
+    free = status.f_bavail * status.f_frsize / 1e9
+    ok = os.access(there, os.W_OK | os.X_OK)
+    found = f"{path} ({free:.1f} GB free)" if ok else f"{path}: not writable"
+    return Check(name=name, ok=ok, found=found, advice="" if ok else advice)

@@ -1,0 +1,160 @@
+"""Write a stock's images as skopeo's dir: trees, or as one OCI layout.
+
+The tree is built aside on the same file system, every byte hashed on the way, and appears by rename. Images of one
+export share equal blobs by hard links among themselves, never with the source.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.opened import opened_stock
+from regwrap.bundle.stock import Stock, damaged, in_threads
+from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.model import DOCKER_LIST, DOCKER_MANIFEST
+from regwrap.forms.tree import Form, TreeFile, tree_files
+from regwrap.storage.commit import sync_file_system
+from regwrap.storage.store import hash_file, regular_size
+from regwrap.tools.scratch import overlay_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regwrap.core.model import Digest
+    from regwrap.transfer.job import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """`there` says that the directory had exactly this content already. `bytes`: each blob once."""
+
+    path: Path
+    form: Form
+    images: tuple[str, ...]
+    files: int
+    bytes: int
+    there: bool
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """`aside` makes a private directory beside the target, once it is known to be needed."""
+
+    form: Form
+    dry_run: bool
+    aside: Callable[[], Path]
+    expect: Callable[[str, int], None]
+    on_bytes: Callable[[int], None]
+
+
+def export_images(stock: Stock, target: Path, options: ExportOptions) -> ExportReport:
+    """Raises UsageError where `target` holds anything else, IntegrityError, ToolError (no space)."""
+    files = tree_files(stock.contents, lambda digest: _manifest(stock, digest), options.form)
+    there = _is_there(target, files)
+    if not (there or options.dry_run):
+        _check_space(target, stock.contents.blob_bytes)
+        options.expect("export", stock.contents.blob_bytes)
+        tree = options.aside() / "export"
+        _write(stock, files, tree, options.on_bytes)
+        sync_file_system(tree)
+        tree.rename(target)
+        sync_file_system(target)
+    return ExportReport(
+        path=target,
+        form=options.form,
+        images=tuple(image.name for image in stock.contents.images),
+        files=len(files),
+        bytes=stock.contents.blob_bytes,
+        there=there,
+        dry_run=options.dry_run,
+    )
+
+
+def _manifest(stock: Stock, digest: Digest) -> bytes:
+    data = bytearray()
+    stock.copy(digest, data.extend)
+    return bytes(data)
+
+
+def _is_there(target: Path, files: tuple[TreeFile, ...]) -> bool:
+    """False for an absent or empty directory. Raises UsageError for anything but these files with these bytes."""
+    if not os.path.lexists(target):
+        return False
+    if target.is_symlink() or not target.is_dir():
+        raise UsageError(f"{target} is not a directory")
+    found = {f"{path.relative_to(target)}" for path in target.rglob("*") if path.is_symlink() or not path.is_dir()}
+    if not found and not any(target.iterdir()):
+        return False
+    other = sorted(found ^ {file.path for file in files})
+    other += [file.path for file in files if not other and not _is_same(target, file)]
+    if other or not found:
+        raise UsageError(
+            f"{target} holds other content already; nothing was changed",
+            detail="\n".join(other[:10]),
+            hint="export into a new directory",
+        )
+    return True
+
+
+def _is_same(target: Path, file: TreeFile) -> bool:
+    return regular_size(target / file.path) == file.size and hash_file(target / file.path) == file.digest
+
+
+def _check_space(target: Path, needed: int) -> None:
+    if not target.parent.is_dir():
+        raise UsageError(f"{target.parent} is not a directory")
+    status = os.statvfs(target.parent)
+    free = status.f_bavail * status.f_frsize
+    if status.f_blocks and free < needed:
+        raise ToolError(f"not enough space in {target.parent}: {needed:,} bytes are needed, {free:,} are free")
+
+
+def _write(stock: Stock, files: tuple[TreeFile, ...], tree: Path, on_bytes: Callable[[int], None]) -> None:
+    tree.mkdir()
+    places: dict[Digest, list[Path]] = defaultdict(list)
+    for file in files:
+        path = tree / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if file.data is None:
+            places[file.digest].append(path)
+        else:
+            path.write_bytes(file.data)
+
+    def write(digest: Digest) -> bool:
+        first, *others = places[digest]
+        with first.open("xb") as out:
+            right = stock.copy(digest, out.write)
+        for path in others:
+            path.hardlink_to(first)
+        return right
+
+    wrong = in_threads(write, stock.contents.blobs, on_bytes)
+    if wrong:
+        raise damaged(stock, wrong)
+
+
+def export_stock(job: Job, source: Path, target: Path, *, form: Form, dry_run: bool) -> ExportReport:
+    """Write the images of a bundle or a storage into the directory `target`."""
+    target = target.absolute()
+    with ExitStack() as stack:
+        stock = stack.enter_context(opened_stock(source, lock_timeout=job.timeouts.lock, on_wait=job.listener.say))
+        options = ExportOptions(
+            form=form,
+            dry_run=dry_run,
+            aside=lambda: stack.enter_context(overlay_directory(target.parent, job.scratch)),
+            expect=job.listener.expect,
+            on_bytes=job.listener.on_bytes,
+        )
+        old = [i.name for i in stock.contents.images if i.media_type in {DOCKER_MANIFEST, DOCKER_LIST}]
+        if form is Form.OCI and old:
+            job.listener.say(
+                f"note: {len(old)} images have docker's manifests, {old[0]} for one: they are kept as they are."
+                " skopeo does not read such out of an OCI layout; regwrap import does, --format dir has no such limit"
+            )
+        return export_images(stock, target, options)

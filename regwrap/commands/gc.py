@@ -1,0 +1,107 @@
+"""Collect the garbage of a storage: lock, decide, remove, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.core.errors import UsageError
+from regwrap.storage import layout
+from regwrap.storage.gc import DroppedImage, Garbage, Keep, RepositoryGarbage, find_garbage
+from regwrap.storage.lock import is_own, locked_storage
+from regwrap.storage.store import Storage
+from regwrap.storage.sweep import Disk, remove_garbage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcOptions:
+    """`offline`: the user says that nothing else writes. `expect` hears how many bytes will go, `on_bytes`, from
+    several threads, those that went. `lock_timeout` in seconds."""
+
+    dry_run: bool
+    offline: bool
+    lock_timeout: float
+    on_wait: Callable[[str], None]
+    expect: Callable[[int], None]
+    on_bytes: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryReport:
+    """`bytes`: blobs that only links of this kind need, so those of two repositories may count in both; and uploads."""
+
+    name: str
+    tags: int
+    manifests: int
+    layers: int
+    bytes: int
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcReport:
+    """What went, or with `dry_run` would go. `bytes` counts each blob once, and the leftovers of uploads."""
+
+    dry_run: bool
+    kept: int
+    images: tuple[DroppedImage, ...]
+    repositories: tuple[RepositoryReport, ...]
+    blobs: int
+    bytes: int
+    notes: tuple[str, ...]
+
+
+def collect_garbage(root: Path, keep: Keep, options: GcOptions, disk: Disk) -> GcReport:
+    """Remove from the storage at `root` what nothing needs that is to be kept.
+
+    Raises UsageError where nothing would be left, or where somebody else may be writing. `disk` is the seam at which
+    tests let file operations fail.
+    """
+    if not (root / layout.V2).is_dir():
+        find_garbage(Storage(root), keep)  # says what is wrong, before a lock is made there
+    if not options.dry_run and not options.offline and not is_own(root):
+        raise UsageError(
+            f"{root} is not regwrap's own: an image that is pushed while gc runs could be lost",
+            hint="stop the registry that serves it or switch it to read-only, then give --offline",
+        )
+    with locked_storage(root, exclusive=not options.dry_run, timeout=options.lock_timeout, on_wait=options.on_wait):
+        garbage = find_garbage(Storage(root), keep)
+        left: tuple[str, ...] = ()
+        if not options.dry_run:
+            options.expect(garbage.blob_bytes)
+            left = remove_garbage(root, garbage, disk, options.on_bytes)
+    return _report(garbage, left, dry_run=options.dry_run)
+
+
+def _report(garbage: Garbage, left: tuple[str, ...], *, dry_run: bool) -> GcReport:
+    return GcReport(
+        dry_run=dry_run,
+        kept=garbage.kept,
+        images=garbage.images,
+        repositories=tuple(_repository_report(r) for r in garbage.repositories if not _is_bare(r)),
+        blobs=len(garbage.blobs),
+        bytes=garbage.blob_bytes + sum(r.uploads or 0 for r in garbage.repositories),
+        notes=(*garbage.notes, *(f"{path} has something unknown in it; left alone" for path in left)),
+    )
+
+
+def _is_bare(repository: RepositoryGarbage) -> bool:
+    """A directory of which nothing is left but itself."""
+    return not (repository.tags or repository.history or repository.revisions or repository.layers) and not (
+        repository.uploads
+    )
+
+
+def _repository_report(repository: RepositoryGarbage) -> RepositoryReport:
+    return RepositoryReport(
+        name=repository.name,
+        tags=len(repository.tags),
+        manifests=len(repository.revisions),
+        layers=len(repository.layers),
+        bytes=repository.bytes,
+        gone=repository.gone,
+    )

@@ -1,0 +1,47 @@
+"""A registry image as the history of a package: unpacked for as long as it is needed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.errors import ToolError
+from regwrap.core.model import LayoutRef, Platform
+from regwrap.core.place import Place
+from regwrap.forms.baked_base import read_base
+from regwrap.forms.baked_unpack import unpack_history
+from regwrap.tools.scratch import overlay_directory, temporary_place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.transfer.job import Job
+
+_PLATFORM: Final = Platform("linux", "amd64")  # a storage is the same for all of them
+
+
+@contextmanager
+def history_in_place(job: Job, image: LayoutRef, upper: Path | None) -> Iterator[Job]:
+    """The same job, its archive the image's storage on disk, unpacked in `upper`, or else where files go."""
+    with overlay_directory((upper or temporary_place()).absolute(), job.scratch) as private:
+        root = private / "history"
+        _unpack(job, image, root)
+        yield replace(job, archive=Place(name=f"{image}", storage=root))
+
+
+def _unpack(job: Job, image: LayoutRef, root: Path) -> None:
+    directory = Path(image.directory)
+    total = sum(layer.size for layer in read_base(directory, image.name, _PLATFORM).layers)
+    status = os.statvfs(root.parent)
+    free = status.f_bavail * status.f_frsize
+    if status.f_blocks and free < total:
+        raise ToolError(
+            f"not enough space in {root.parent.parent} for {image}: {total:,} bytes are needed, {free:,} are free",
+            hint="give another directory with --upper",
+        )
+    job.listener.expect("history", total)
+    found = unpack_history(directory, image.name, _PLATFORM, root, job.listener.on_bytes)
+    job.listener.say(f"history {image}: {found.blobs} blobs, {found.links} links, unpacked into {root}")

@@ -1,0 +1,80 @@
+"""What a registry or a storage has, as images: the other way round, from an archive that is there to a list."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.errors import ImagesFailedError, UsageError
+from regwrap.core.model import ImageRef, is_repository, is_tag
+from regwrap.transfer.ends import Ends
+
+if TYPE_CHECKING:
+    from regwrap.bundle.by_repository import StorageEnd
+    from regwrap.core.place import Place
+    from regwrap.registry.end import RegistryEnd
+    from regwrap.transfer.job import Job
+
+_MAX_NOTES: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Sorted images. Without a registry where none can be named in a list: they are then read with --source."""
+
+    images: tuple[ImageRef, ...]
+    notes: tuple[str, ...]
+
+
+def list_place(job: Job, place: Place, prefix: str) -> Listing:
+    """All tags of all repositories, or of those below `prefix`. Raises ImagesFailedError where there are none."""
+    if place.storage is not None and not place.storage.is_dir():
+        raise UsageError(
+            f"{place.storage} is not a directory", hint="give a storage's root directory, or HOST[/PREFIX]"
+        )
+    with ExitStack() as stack:
+        end = Ends(job=job, stack=stack).of(place)
+        names = [name for name in _asked(job, end) if _is_below(name, prefix)]
+        pairs = _pairs(job, end, names)
+    legal = {(name, tag) for name, tag in pairs if is_repository(name) and is_tag(tag)}
+    if not legal:
+        where = f"{place.name}/{prefix}" if prefix else place.name
+        raise ImagesFailedError(f"{where} has no tagged images", hint="is it the right registry, directory, prefix?")
+    host = _nameable_host(place)
+    images = (ImageRef(registry=host, repository=name, tag=tag, digest=None) for name, tag in legal)
+    odd = [
+        f"{f'{name}:{tag}'[:200]!r} is no name that a list can have" for name, tag in pairs if (name, tag) not in legal
+    ]
+    return Listing(images=tuple(sorted(images)), notes=tuple(odd[:_MAX_NOTES]))
+
+
+def _asked(job: Job, end: RegistryEnd | StorageEnd) -> tuple[str, ...]:
+    return job.retry.call(end.repositories, on_retry=lambda _number, _error: None)
+
+
+def _is_below(name: str, prefix: str) -> bool:
+    return not prefix or name == prefix or name.startswith(f"{prefix}/")
+
+
+def _pairs(job: Job, end: RegistryEnd | StorageEnd, names: list[str]) -> list[tuple[str, str]]:
+    """Repositories and tags. Several repositories are asked at the same time."""
+
+    def tags(name: str) -> tuple[str, ...]:
+        return job.retry.call(lambda: end.tags(name), on_retry=lambda _number, _error: None)
+
+    with ThreadPoolExecutor(job.jobs, thread_name_prefix="list") as pool:
+        try:
+            found = list(pool.map(tags, names))
+        except BaseException:
+            job.retry.stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [(name, tag) for name, tags in zip(names, found, strict=True) for tag in tags]
+
+
+def _nameable_host(place: Place) -> str | None:
+    """The host, where a line that begins with it is not taken for a path."""
+    host = place.registry.host if place.registry else ""
+    return host if "." in host or ":" in host or host == "localhost" else None

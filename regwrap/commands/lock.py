@@ -1,0 +1,207 @@
+"""Lock a list: what each image is now, by digest, and what the rules of the configuration mean today.
+
+The only place that asks a registry what a rule means: `sync` and `package` take the lock's word.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from regwrap.commands.beside import write_beside
+from regwrap.core.closure import check_platform, shipped_platforms
+from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
+from regwrap.core.model import Digest, ParseError, Platform
+from regwrap.lists.imagelist import ImageEntry, ImageList, parse_images
+from regwrap.lists.lock import Change, Lock, LockedImage, changes, is_lock_of, lock_text, read_lock
+from regwrap.lists.rules import ImageRule, rule_line
+from regwrap.registry.credentials import UnsureError
+from regwrap.storage.store import Storage
+from regwrap.transfer.ends import Ends
+from regwrap.transfer.observe import source_digest, whole_closure
+from regwrap.transfer.plan import Unseen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from regwrap.bundle.by_repository import End, StorageEnd
+    from regwrap.lists.wanted import Wanted
+    from regwrap.registry.end import RegistryEnd
+    from regwrap.transfer.job import Job
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockReport:
+    """`changes` from the lock that was there. It is written only where nothing `failed`."""
+
+    path: Path
+    images: tuple[LockedImage, ...]
+    changes: tuple[Change, ...]
+    failed: tuple[Unseen, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockCheck:
+    """What a lock says and is not so now."""
+
+    path: Path
+    images: int
+    changes: tuple[Change, ...]
+    failed: tuple[Unseen, ...]
+
+
+def write_lock(job: Job, wanted: Wanted, path: Path) -> LockReport:
+    """Resolve all, once, and write the lock where all could be. Of an unchanged image nothing but the tag is asked."""
+    old = read_lock(path) if path.exists() else Lock(name=f"{path}", images=())
+    with ExitStack() as stack:
+        locking = _Locking(job=job, ends=Ends(job=job, stack=stack), old=old)
+        found = locking.each(locking.entries(wanted, stack), locking.lock)
+    images = tuple(item for item in found if isinstance(item, LockedImage))
+    failed = tuple(item for item in found if isinstance(item, Unseen))
+    if not failed:
+        write_beside(path, lock_text(images))
+    fresh = ((_entry_of(image), image.digest) for image in images)
+    return LockReport(path=path, images=images, changes=() if failed else changes(old, fresh), failed=failed)
+
+
+def check_lock(job: Job, wanted: Wanted, path: Path) -> LockCheck:
+    """What has changed since the lock was written: a HEAD request an image, nothing is written."""
+    old = read_lock(path)
+    old = replace(old, images=tuple(image for image in old.images if wanted.has(_entry_of(image))))
+    with ExitStack() as stack:
+        locking = _Locking(job=job, ends=Ends(job=job, stack=stack), old=old)
+        found = locking.each(locking.entries(wanted, stack), locking.now)
+    failed = tuple(item for item in found if isinstance(item, Unseen))
+    skipped = {item.entry.dest for item in failed}
+    known = Lock(name=old.name, images=tuple(image for image in old.images if image.dest not in skipped))
+    seen = [item for item in found if not isinstance(item, Unseen)]
+    return LockCheck(path=path, images=len(old.images), changes=changes(known, seen), failed=failed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Locking:
+    job: Job
+    ends: Ends
+    old: Lock
+
+    def entries(self, wanted: Wanted, stack: ExitStack) -> tuple[ImageEntry, ...]:
+        """Those of the list, then those that the rules mean now and the list does not have."""
+        self.ends.check_sources(wanted.images)
+        by_rule = self._expanded(wanted)
+        self.ends.check_sources(by_rule)
+        for end in self.ends.storages():
+            if end.storage.root.is_dir():
+                stack.enter_context(self.job.locked(end.storage.root, exclusive=False))
+        listed = {entry.dest: entry for entry in wanted.images.entries}
+        for entry in by_rule.entries:
+            if entry.dest in listed and replace(listed[entry.dest].source, digest=None) != entry.source:
+                raise UsageError(
+                    f"{entry.dest} is the destination of {entry.source}, by a rule of the configuration, and of"
+                    f" {listed[entry.dest].source} in {wanted.images.name}"
+                )
+        more = (replace(entry, line=0) for entry in by_rule.entries if entry.dest not in listed)
+        entries = (*wanted.images.entries, *more)
+        return tuple(filter(wanted.has, entries))
+
+    def _expanded(self, wanted: Wanted) -> ImageList:
+        lines: list[str] = []
+        for rule in wanted.rules:
+            meant = self._lines(rule)
+            if not meant:
+                self.job.listener.say(f"note: no image fits the rule {rule.match.text}")
+            lines += meant
+        return parse_images("\n".join(lines).encode(), "images: in the configuration", wanted.rewrite)
+
+    def _lines(self, rule: ImageRule) -> list[str]:
+        end = self._end_of(rule)
+        match = rule.match
+        names: Iterable[str] = (match.repository,)
+        if not match.is_one_repository:
+            names = filter(rule.fits_repository, self._asked(end.repositories))
+        return [rule_line(rule, name, tag) for name in names for tag in rule.chosen(self._tags(end, name))]
+
+    def _tags(self, end: RegistryEnd | StorageEnd, repository: str) -> tuple[str, ...]:
+        return self._asked(lambda: end.tags(repository))
+
+    def _end_of(self, rule: ImageRule) -> RegistryEnd | StorageEnd:
+        if rule.match.registry is not None:
+            return self.ends.of(self.job.place_of(rule.match.registry))
+        if self.job.source is None:
+            raise UsageError(
+                f"the rule {rule.match.text} names no registry, and no source is configured",
+                hint="give --source HOST[:PORT], or source: in the configuration",
+            )
+        return self.ends.of(self.job.source)
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        return self.job.retry.call(ask, on_retry=lambda _number, _error: None)
+
+    def each(self, entries: tuple[ImageEntry, ...], work: Callable[[ImageEntry], T]) -> tuple[T | Unseen, ...]:
+        """`work` on each, several at a time, in the list's order."""
+
+        def guarded(entry: ImageEntry) -> T | Unseen:
+            try:
+                return self._asked(lambda: work(entry))
+            except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
+                return Unseen(entry=entry, error=str(error), hint=error.hint)
+
+        with ThreadPoolExecutor(self.job.jobs, thread_name_prefix="lock") as pool:
+            try:
+                return tuple(pool.map(guarded, entries))
+            except BaseException:
+                self.job.retry.stopping.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def now(self, entry: ImageEntry) -> tuple[ImageEntry, Digest | None]:
+        source, image = self.ends.source_of(entry), entry.source
+        if image.tag is not None:
+            return entry, source.resolve(image.repository, image.tag)
+        there = image.digest is not None and source.manifest(image.repository, image.digest) is not None
+        return entry, image.digest if there else None
+
+    def lock(self, entry: ImageEntry) -> LockedImage:
+        source = self.ends.source_of(entry)
+        digest = source_digest(source, entry)
+        fixed = replace(entry, source=replace(entry.source, digest=digest))
+        known = self.old.by_dest.get(entry.dest)
+        if known is not None and known.size is not None and is_lock_of(known, fixed):
+            return known
+        platforms, size = self._facts(source, fixed, digest)
+        return LockedImage(source=fixed.source, dest=entry.dest, chosen=entry.platforms, platforms=platforms, size=size)
+
+    def _facts(self, source: End, entry: ImageEntry, digest: Digest) -> tuple[tuple[Platform, ...], int]:
+        repository = entry.source.repository
+        closure = whole_closure(digest, lambda d: self._kept(d) or source.manifest(repository, d), entry.platforms)
+        if closure is None:
+            raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
+        check_platform(closure, entry.platforms, lambda blob: source.config(repository, blob))
+        platforms = shipped_platforms(closure, lambda blob: source.config(repository, blob))
+        return tuple(filter(_is_nameable, platforms)), closure.size
+
+    def _kept(self, digest: Digest) -> bytes | None:
+        """A manifest that the archive has, verified: it need not be asked for."""
+        if self.job.archive.storage is None:
+            return None
+        try:
+            raw = Storage(self.job.archive.storage).read_blob(digest)
+        except RegwrapError:
+            return None
+        return raw if raw is not None and Digest.of(raw) == digest else None
+
+
+def _is_nameable(platform: Platform) -> bool:
+    """Whether the lock can say it: an index may hold any text."""
+    try:
+        return Platform.parse(str(platform)) == platform
+    except ParseError:
+        return False
+
+
+def _entry_of(image: LockedImage) -> ImageEntry:
+    return ImageEntry(source=image.source, dest=image.dest, platforms=image.chosen, line=0, text=image.line)

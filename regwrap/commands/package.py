@@ -1,0 +1,186 @@
+"""Write a bundle: by selection from a storage, or from an overlay of it with what is not there yet."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.contents import tar_bytes
+from regwrap.bundle.pack import PackOptions, pack_bundle
+from regwrap.bundle.select import Selection, select_images
+from regwrap.core.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageError
+from regwrap.lists.imagelist import ImageList, need_source
+from regwrap.storage.store import Storage, real_root
+from regwrap.tools.scratch import temporary_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regwrap.transfer.job import Job
+
+
+class Strategy(StrEnum):
+    """How a bundle is assembled. Both ways give the same bytes."""
+
+    AUTO = "auto"
+    SELECT = "select"
+    OVERLAY = "overlay"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageOptions:
+    """`hashed=False` trusts the archive. `upper`: where an overlay's increment goes; None finds a place. `referrers`:
+    with what is about the images."""
+
+    hashed: bool
+    strategy: Strategy
+    upper: Path | None = None
+    referrers: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageReport:
+    """A bundle that was written; sizes in bytes. `blob_bytes` counts each blob once; of them `brought_bytes` were not
+    in the history and came from the source."""
+
+    path: Path
+    strategy: Strategy
+    images: int
+    blobs: int
+    blob_bytes: int
+    brought_bytes: int
+    file_bytes: int
+    seconds: float
+
+    @property
+    def on_overlay(self) -> bool:
+        return self.strategy is Strategy.OVERLAY
+
+
+def package_images(job: Job, images: ImageList, output: Path, options: PackageOptions) -> PackageReport:
+    """Write the bundle with exactly the listed images. Raises ImagesFailedError, BrokenBlobError, ToolError."""
+    if job.archive.image is None:
+        return _package_images(job, images, output, options)
+    from regwrap.commands.history import history_in_place  # images are seldom the history
+
+    with history_in_place(job, job.archive.image, options.upper) as placed:
+        return _package_images(placed, images, output, options)
+
+
+def _package_images(job: Job, images: ImageList, output: Path, options: PackageOptions) -> PackageReport:
+    if job.archive.storage is None:
+        raise UsageError(
+            f"the archive {job.archive.name} is a registry without a storage directory",
+            hint="set storage: for it in the configuration, or sync into a directory with --archive DIR",
+        )
+    packing = _Packing(job=job, images=images, output=output, options=options, started=time.monotonic())
+    if options.strategy is Strategy.SELECT:
+        report = packing.by_selection(job.archive.storage)
+    elif options.strategy is Strategy.OVERLAY:
+        report = packing.by_overlay()
+    else:
+        report = packing.by_either(job.archive.storage)
+    for beside in (checksum_path(output), facts_path(output)):
+        beside.unlink(missing_ok=True)  # those of an earlier bundle of this name would lie
+    return report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Packing:
+    job: Job
+    images: ImageList
+    output: Path
+    options: PackageOptions
+    started: float
+
+    def by_either(self, root: Path) -> PackageReport:
+        """Selection where every listed image is in the storage, overlay otherwise."""
+        try:
+            return self.by_selection(root)
+        except (ImagesFailedError, BrokenBlobError) as error:
+            if self.job.source is None and need_source(self.images):
+                raise
+            self.job.listener.say(f"overlay, not selection: {error.message}")
+            try:
+                return self.by_overlay()
+            except ToolError as overlay:
+                if overlay.transient:
+                    raise
+                raise type(error)(error.message, detail=f"{error.detail}\nand {overlay}", hint=error.hint) from overlay
+
+    def by_selection(self, root: Path) -> PackageReport:
+        if self.images.entries and not root.is_dir():
+            raise UsageError(f"the archive {root} does not exist", hint="regwrap sync with the same list makes it")
+        root.mkdir(parents=True, exist_ok=True)
+        with self.job.locked(root, exclusive=False):
+            storage, images = Storage(real_root(root)), self.images
+            if self.options.referrers:
+                from regwrap.transfer.referrers import with_referrers_there  # knows registries too
+
+                images = with_referrers_there(storage, images)
+            selection = select_images(storage, images.entries)
+            return self._pack(selection, Strategy.SELECT, brought=0)
+
+    def by_overlay(self) -> PackageReport:
+        """What turns out to be rotten in the history while it is packed is brought again, once."""
+        try:
+            return self._by_overlay(hashed=False)
+        except BrokenBlobError as error:
+            for problem in error.problems:
+                self.job.listener.say(f"damaged in the history: {problem}")
+            self.job.listener.say("what is damaged is brought again; the history stays as it is")
+            return self._by_overlay(hashed=True)
+
+    def _by_overlay(self, *, hashed: bool) -> PackageReport:
+        from regwrap.commands.workspace import (  # selection needs nothing of registries
+            WorkspaceOptions,
+            overlay_workspace,
+        )
+
+        options = WorkspaceOptions(
+            places=(self.options.upper,) if self.options.upper else (self.output.parent, temporary_place()),
+            hashed=hashed,
+            read_only=True,
+            referrers=self.options.referrers,
+        )
+        with overlay_workspace(self.job, self.images, options) as workspace:
+            selection = select_images(Storage(workspace.merged), workspace.images.entries)
+            brought = workspace.brought_bytes(selection.contents.blobs)
+            return self._pack(selection, Strategy.OVERLAY, brought=brought, prove=workspace.check)
+
+    def _pack(
+        self, selection: Selection, strategy: Strategy, *, brought: int, prove: Callable[[], None] = lambda: None
+    ) -> PackageReport:
+        contents, listener = selection.contents, self.job.listener
+        listener.expect("package", contents.blob_bytes)
+        with tempfile.TemporaryDirectory(dir=self.job.scratch) as scratch:
+            options = PackOptions(
+                scratch=Path(scratch),
+                hashed=self.options.hashed,
+                stall=self.job.timeouts.disk_stall,
+                on_bytes=listener.on_bytes,
+                prove=prove,
+            )
+            pack_bundle(self.job.runner, selection, self.output, options)
+        return PackageReport(
+            path=self.output,
+            strategy=strategy,
+            images=len(contents.images),
+            blobs=len(contents.blobs),
+            blob_bytes=contents.blob_bytes,
+            brought_bytes=brought,
+            file_bytes=tar_bytes(contents),
+            seconds=time.monotonic() - self.started,
+        )
+
+
+def checksum_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.sha256")
+
+
+def facts_path(output: Path) -> Path:
+    return output.with_name(f"{output.name.removesuffix('.tar')}.json")

@@ -1,0 +1,257 @@
+"""Push a bundle, or a storage, into any registry: compared, carried. Nothing is unpacked."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.by_repository import BundleContents, Contents, StorageContents, StorageEnd
+from regwrap.bundle.merge import refuse_moves
+from regwrap.bundle.opened import opened_contents
+from regwrap.commands.sync import SyncResult
+from regwrap.core.closure import closure_of, shipped_platforms
+from regwrap.core.errors import RegwrapError, ToolError, UsageError
+from regwrap.core.place import Place, Registry
+from regwrap.lists.naming import Naming, entry_of, renamed
+from regwrap.registry.credentials import UnsureError
+from regwrap.registry.end import RegistryEnd
+from regwrap.registry.harbor import Harbor
+from regwrap.registry.server import ServeOptions, served_contents
+from regwrap.storage.store import Storage, real_root
+from regwrap.transfer.by_skopeo import RegistryCarrier
+from regwrap.transfer.ends import Ends
+from regwrap.transfer.into_registry import ContentsOrigin, PushCarrier, Whereabouts
+from regwrap.transfer.observe import Observer
+from regwrap.transfer.plan import Observed, Unseen, make_plan
+from regwrap.transfer.run import run_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.bundle.read import Bundle
+    from regwrap.core.model import Digest, Platform
+    from regwrap.lists.imagelist import ImageEntry
+    from regwrap.transfer.job import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions:
+    """`create_projects`: in Harbor. `replace_tags`: move those that are there and point to other images. `hashed`: read
+    every blob of the source before anything else."""
+
+    naming: Naming
+    replace_tags: bool
+    create_projects: bool
+    hashed: bool
+    dry_run: bool
+
+
+def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) -> SyncResult:
+    """Push all images of `source`; with `dry_run` only say what would be done. Call from the main thread.
+
+    Raises UsageError where names or projects do not fit, and where tags would move: nothing was sent then.
+    """
+    started = time.monotonic()
+    with ExitStack() as stack:
+        if source.is_dir():
+            stack.enter_context(job.locked(real_root(source), exclusive=False, untouched=True))
+        contents = stack.enter_context(
+            opened_contents(source, hashed=options.hashed, expect=job.listener.expect, on_bytes=job.listener.on_bytes)
+        )
+        end = Ends(job=job, stack=stack).of(Place(name=dest.host, registry=dest))
+        if not isinstance(end, RegistryEnd):
+            raise UsageError(f"{dest.host} is no registry")
+        entries = renamed(_entries(contents), options.naming)
+        absent = job.retry.call(
+            lambda: _prepare_projects(job, end, entries, options), on_retry=lambda _number, _error: None
+        )
+        pushing = _Pushing(job=job, contents=contents, dest=end, absent=absent, started=started)
+        observations = pushing.observe(entries)
+        if not options.replace_tags:
+            refuse_moves(_moves(observations), dest.host, f"{source}")
+        return _push(pushing, observations, dry_run=options.dry_run)
+
+
+def _moves(observations: tuple[Observed | Unseen, ...]) -> list[tuple[str, Digest, Digest]]:
+    return [
+        (str(item.entry.dest), item.there, item.digest)
+        for item in observations
+        if isinstance(item, Observed) and item.there is not None and item.there != item.digest
+    ]
+
+
+def _entries(contents: Contents) -> tuple[ImageEntry, ...]:
+    match contents:
+        case BundleContents(bundle=bundle):
+            return _bundle_entries(bundle)
+        case StorageContents(storage=storage):
+            return _storage_entries(contents, storage)
+        case _:
+            raise TypeError(type(contents))
+
+
+def _bundle_entries(bundle: Bundle) -> tuple[ImageEntry, ...]:
+    return tuple(
+        replace(
+            entry_of(image.repository, image.tag, image.digest, number),
+            platforms=image.platforms if image.omitted else (),
+        )
+        for number, image in enumerate(bundle.contents.images, start=1)
+    )
+
+
+def _storage_entries(contents: StorageContents, storage: Storage) -> tuple[ImageEntry, ...]:
+    """Every tag that is sound. Of an index that has lost children, or was deployed without them, what is there."""
+    entries: list[ImageEntry] = []
+    for repository in contents.repositories():
+        for tag in contents.tags(repository):
+            digest = contents.resolve(repository, tag)
+            if digest is not None:
+                entries.append(entry_of(repository, tag, digest, len(entries) + 1))
+    return tuple(replace(entry, platforms=_platforms(storage, entry)) for entry in entries)
+
+
+def _platforms(storage: Storage, entry: ImageEntry) -> tuple[Platform, ...]:
+    with suppress(RegwrapError):  # observing it will say the same, for this image
+        closure = storage.closure(entry.source.repository, entry.source.digest) if entry.source.digest else None
+        if closure is not None and closure.missing:
+            return shipped_platforms(closure, storage.read_config)
+    return ()
+
+
+def _prepare_projects(
+    job: Job, dest: RegistryEnd, entries: tuple[ImageEntry, ...], options: PushOptions
+) -> frozenset[str]:
+    """Harbor refuses a push into a project that is not there, with words that do not say so.
+
+    Returns the projects that are still absent: only a dry run goes on then.
+    """
+    harbor = Harbor(dest.probe)
+    try:
+        is_there = harbor.is_there()
+    except UnsureError:  # a credential helper, which only skopeo can ask
+        if options.create_projects:
+            raise
+        return frozenset()
+    if not is_there:
+        if options.create_projects:
+            job.listener.say(f"note: {dest.name} is no Harbor: it needs no projects, none is created")
+        return frozenset()
+    bare = [str(entry.dest) for entry in entries if "/" not in entry.dest.repository]
+    if bare:
+        raise UsageError(
+            f"Harbor {dest.name} takes names below a project only, and {len(bare)} have none",
+            detail="\n".join(bare[:10]),
+            hint="give DEST/PROJECT",
+        )
+    names = sorted({entry.dest.repository.partition("/")[0] for entry in entries})
+    absent = [name for name in names if harbor.has_project(name) is False]
+    if absent and not options.create_projects and not options.dry_run:
+        raise UsageError(
+            f"Harbor {dest.name} has no project {', '.join(absent)}",
+            hint="create it there, or give --create-projects",
+        )
+    for name in absent:
+        if options.dry_run:
+            job.listener.say(f"project {name} is not there" + "; it would be created" * options.create_projects)
+        else:
+            harbor.create_project(name)
+            job.listener.say(f"project {name} created, private")
+    return frozenset(absent if options.dry_run else ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pushing:
+    job: Job
+    contents: Contents
+    dest: RegistryEnd
+    absent: frozenset[str]
+    started: float
+
+    def observe(self, entries: tuple[ImageEntry, ...]) -> tuple[Observed | Unseen, ...]:
+        """Below a project that is absent nothing can be asked for, and nothing is there."""
+        nothing = StorageEnd(name=self.dest.name, storage=Storage(self.job.scratch / "nothing"))
+        new = tuple(entry for entry in entries if entry.dest.repository.partition("/")[0] in self.absent)
+        old = tuple(entry for entry in entries if entry not in new)
+        return (*self._observe(old, self.dest), *self._observe(new, nothing))
+
+    def _observe(
+        self, entries: tuple[ImageEntry, ...], dest: RegistryEnd | StorageEnd
+    ) -> tuple[Observed | Unseen, ...]:
+        observer = Observer(source_of=lambda _entry: self.contents, dest=dest, retry=self.job.retry, sound=None)
+        return observer.observe_images(entries, self.job.jobs)
+
+
+def _push(pushing: _Pushing, observations: tuple[Observed | Unseen, ...], *, dry_run: bool) -> SyncResult:
+    job, contents, dest = pushing.job, pushing.contents, pushing.dest
+    whereabouts = Whereabouts()
+    plan = make_plan(_narrowed(pushing, observations, whereabouts))
+    if dry_run:
+        return SyncResult(plan=plan, report=None)
+    job.listener.expect("push", plan.bytes_missing)
+    with ExitStack() as stack:
+        by_skopeo = RegistryCarrier(dest=dest, served=_Loopback(contents=contents, stack=stack))
+        carrier = PushCarrier(
+            origin=ContentsOrigin(contents), registry=by_skopeo, whereabouts=whereabouts, stopping=job.retry.stopping
+        )
+        job.listener.watch(carrier.bytes_under_way)
+        report = run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener.events)
+    return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - pushing.started))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Loopback:
+    """The registry that skopeo reads from, served from the first time on that somebody needs it."""
+
+    contents: Contents
+    stack: ExitStack
+    _registry: Registry | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def __call__(self, _entry: ImageEntry) -> Registry:
+        with self._lock:
+            if self._registry is None:
+                served = self.stack.enter_context(served_contents(self.contents, ServeOptions()))
+                self._registry = Registry(host=served.host, tls_verify=False, plain_http=True)
+            return self._registry
+
+
+def _narrowed(
+    pushing: _Pushing, observations: tuple[Observed | Unseen, ...], whereabouts: Whereabouts
+) -> tuple[Observed | Unseen, ...]:
+    """With what each repository there has already taken off: that does not travel, in no run."""
+
+    def narrow(item: Observed | Unseen) -> Observed | Unseen:
+        if isinstance(item, Unseen):
+            return item
+        if item.closure is None:
+            whereabouts.add(item.entry.dest.repository, _blobs_of(pushing.contents, item))
+            return item
+        repository, blobs = item.entry.dest.repository, item.closure.blobs
+        try:
+            lacking = pushing.job.retry.call(
+                lambda: pushing.dest.lacking(repository, blobs), on_retry=lambda _number, _error: None
+            )
+        except UnsureError:
+            return item
+        except ToolError as error:
+            return Unseen(entry=item.entry, error=str(error), hint=error.hint)
+        absent = {blob.digest for blob in lacking}
+        whereabouts.add(repository, (blob.digest for blob in blobs if blob.digest not in absent))
+        return replace(item, missing=lacking)
+
+    with ThreadPoolExecutor(pushing.job.jobs, thread_name_prefix="narrow") as pool:
+        return tuple(pool.map(narrow, observations))
+
+
+def _blobs_of(contents: Contents, item: Observed) -> tuple[Digest, ...]:
+    """Those of an image that is there already: other repositories can have them from it."""
+    repository = item.entry.source.repository
+    with suppress(RegwrapError):
+        closure = closure_of(item.digest, lambda digest: contents.manifest(repository, digest), item.entry.platforms)
+        return tuple(blob.digest for blob in closure.blobs) if closure else ()
+    return ()

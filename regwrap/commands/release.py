@@ -1,0 +1,109 @@
+"""A release in one go: sync, package, verify, and what stands beside the bundle."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap import __version__
+from regwrap.bundle.contents import BUNDLE_JSON
+from regwrap.bundle.examine import VerifyReport, file_sha256, verify_bundle
+from regwrap.commands.beside import write_beside
+from regwrap.commands.package import PackageOptions, PackageReport, Strategy, checksum_path, facts_path, package_images
+from regwrap.commands.sync import sync_images
+from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regwrap.lists.imagelist import ImageList
+    from regwrap.transfer.job import Job
+    from regwrap.transfer.run import SyncReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseReport:
+    sync: SyncReport
+    package: PackageReport
+    verify: VerifyReport
+    sha256: str
+
+
+def release_images(
+    job: Job,
+    images: ImageList,
+    output: Path,
+    *,
+    tools: dict[str, str],
+    on_sync: Callable[[SyncReport], None],
+    referrers: bool = False,
+) -> ReleaseReport:
+    """Sync, package, verify, and write OUTPUT.sha256 and the facts beside it. `on_sync` hears of each sync, whatever
+    came of it.
+
+    A blob of the archive that turns out to be rotten while it is packed is sent again, once.
+    """
+    _check_output(output)
+    options = PackageOptions(hashed=True, strategy=Strategy.SELECT, referrers=referrers)
+    sync = _synced(job, images, on_sync, hashed=False, referrers=referrers)
+    try:
+        package = package_images(job, images, output, options)
+    except BrokenBlobError as error:
+        for problem in error.problems:
+            job.listener.say(f"damaged in the archive: {problem}")
+        job.listener.say("what is damaged is sent again")
+        sync = _synced(job, images, on_sync, hashed=True, referrers=referrers)
+        package = package_images(job, images, output, options)
+    job.listener.expect("verify", package.blob_bytes)
+    with ThreadPoolExecutor(1) as pool:
+        sha256 = pool.submit(file_sha256, output)
+        verify = verify_bundle(output, images.entries, job.listener.on_bytes)
+    if verify.problems:
+        raise IntegrityError(f"{output} did not pass its verification", problems=verify.problems)
+    write_beside(checksum_path(output), f"{sha256.result()}  {output.name}\n")
+    _write_facts(output, package, sha256.result(), tools)
+    return ReleaseReport(sync=sync, package=package, verify=verify, sha256=sha256.result())
+
+
+def _check_output(output: Path) -> None:
+    # said before anything long begins
+    if output.is_dir() or not output.parent.is_dir():
+        raise UsageError(f"{output} can't be written: its directory is missing, or it is a directory itself")
+    if any(character in output.name for character in "\n\r\\"):
+        raise UsageError(f"{output.name!r} is no name for a bundle: sha256sum could not read its checksum file")
+
+
+def _synced(
+    job: Job, images: ImageList, on_sync: Callable[[SyncReport], None], *, hashed: bool, referrers: bool
+) -> SyncReport:
+    report = sync_images(job, images, hashed=hashed, dry_run=False, referrers=referrers).report
+    if report is not None:
+        on_sync(report)
+    if report is None or report.failed:
+        failed = report.failed if report else ()
+        raise ImagesFailedError(
+            f"{len(failed)} of {len(images.entries)} images could not be synced; no bundle was written",
+            detail="\n".join(f"{f.entry.dest} (line {f.entry.line}): {f.error}" for f in failed),
+            hint="run it again: what is there already is not sent twice",
+        )
+    return report
+
+
+def _write_facts(output: Path, package: PackageReport, sha256: str, tools: dict[str, str]) -> None:
+    """What differs from run to run is kept beside the bundle, never in it."""
+    facts = {
+        "bundle": output.name,
+        "sha256": sha256,
+        "bytes": package.file_bytes,
+        "images": package.images,
+        "blobs": package.blobs,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "regwrap": __version__,
+        "tools": tools,
+        "index": BUNDLE_JSON,
+    }
+    write_beside(facts_path(output), json.dumps(facts, indent=1, sort_keys=True) + "\n")

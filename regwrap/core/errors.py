@@ -1,0 +1,108 @@
+"""What can go wrong, in three parts: what happened, what the tool said, what to do.
+
+A class exists only where someone catches it or where it has an exit code of its own.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar, Final
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command line; `docs/` and the README list the same."""
+
+    DONE = 0
+    IMAGES_FAILED = 1
+    USAGE = 2
+    TOOL = 3
+    INTEGRITY = 4
+    BUG = 70
+
+
+class RegwrapError(Exception):
+    """An error the user can act on: `message` says what happened, `detail` what the tool said, `hint` what to do.
+    `advice` is what to do where nothing better is known."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.TOOL
+    advice: ClassVar[str] = "put that right and run it again: what is done is not done twice"
+
+    def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.message, self.detail.strip()) if part)
+
+
+class UsageError(RegwrapError):
+    """Bad input from the user: a list, the configuration, an option, a refused overwrite."""
+
+    exit_code = ExitCode.USAGE
+    advice = "regwrap COMMAND --help says what is expected, with examples"
+
+
+class ImagesFailedError(RegwrapError):
+    """Some listed images could not be had; the message names each of them."""
+
+    exit_code = ExitCode.IMAGES_FAILED
+    advice = "compare these images with what the source has: regwrap sync LIST --dry-run looks and brings nothing"
+
+
+class ToolError(RegwrapError):
+    """A program, the network or the disk failed. `transient` says whether the same call may succeed later; `host`
+    whose fault it was, where that is known."""
+
+    exit_code = ExitCode.TOOL
+    advice = "run it again: what is done is not done twice; regwrap doctor says what this machine lacks"
+
+    def __init__(
+        self, message: str, *, detail: str = "", hint: str = "", transient: bool = False, host: str = ""
+    ) -> None:
+        super().__init__(message, detail=detail, hint=hint)
+        self.transient = transient
+        self.host = host
+
+
+class HostDownError(ToolError):
+    """Nothing comes from `host` any more; what else needs it is not tried. Caught to count the images concerned."""
+
+
+class IntegrityError(RegwrapError):
+    """Bytes are not what their digest, size or format says. `problems` are all that were found, a line each."""
+
+    exit_code = ExitCode.INTEGRITY
+    advice = (
+        "a bundle is made or sent again; an archive is mended by regwrap sync --hash; regwrap verify finds the rest"
+    )
+
+    def __init__(self, message: str, *, detail: str = "", hint: str = "", problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message, detail=detail, hint=hint)
+        self.problems = problems
+
+
+class BrokenBlobError(IntegrityError):
+    """A blob of the archive is not what it was; the image has to be synced again. Caught by `release`."""
+
+
+class Interrupted(BaseException):
+    """Raised in the main thread by the handlers of SIGINT, SIGTERM and SIGHUP; not an `Exception` on purpose."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"signal {signum}")
+        self.signum = signum
+
+
+def error_text(error: RegwrapError) -> str:
+    """What happened, what the tool said, what to do."""
+    problems = error.problems if isinstance(error, IntegrityError) else ()
+    detail = error.detail.strip()
+    lines = [f"regwrap: {error.message}" + (f": {detail}" if detail and "\n" not in detail else "")]
+    lines += [f"  {line}" for line in detail.splitlines()] if "\n" in detail else []
+    lines += [f"  {problem}" for problem in problems]
+    return "\n".join([*lines, f"  -> {error.hint or error.advice}"])
+
+
+FULL_DISK_HINT: Final = "the registry's log says why; one whose disk is full (no space left, df -i, quota) answers so"

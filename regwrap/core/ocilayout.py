@@ -1,0 +1,163 @@
+"""An OCI image layout on disk: oci-layout, index.json with a name for each image, blobs by digest.
+
+index.json is the only file that is ever changed, and that under a lock and by rename: writers that read, change and
+write it without one lose each other's tags with exit code 0.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, ParseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+INDEX: Final = "index.json"
+MARK: Final = "oci-layout"
+MARK_BYTES: Final = b'{"imageLayoutVersion":"1.0.0"}'
+_NAME: Final = "org.opencontainers.image.ref.name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutEntry:
+    """What index.json says of one image; `name` is None where it has none."""
+
+    name: str | None
+    media_type: str
+    digest: Digest
+    size: int
+
+
+def blob_path(digest: Digest) -> str:
+    return f"blobs/sha256/{digest.hex}"
+
+
+def is_layout(directory: Path) -> bool:
+    return (directory / MARK).is_file()
+
+
+def read_entries(directory: Path) -> tuple[LayoutEntry, ...]:
+    """The images of the layout. Raises UsageError (no layout) and IntegrityError (index.json is damaged)."""
+    try:
+        with (directory / INDEX).open("rb") as file:
+            raw = file.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{directory} is no OCI layout: {INDEX}: {error.strerror}") from error
+    try:
+        return tuple(_entry(item) for item in json.loads(raw)["manifests"] or ())
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise IntegrityError(f"{directory / INDEX} is damaged: {error}") from error
+
+
+def _entry(item: dict[str, object]) -> LayoutEntry:
+    annotations, size = item.get("annotations") or {}, item["size"]
+    name = annotations.get(_NAME) if isinstance(annotations, dict) else None
+    if type(size) is not int or not (name is None or isinstance(name, str)):
+        raise ParseError("a descriptor is not as it should be")
+    return LayoutEntry(
+        name=name, media_type=str(item.get("mediaType", "")), digest=Digest.parse(str(item["digest"])), size=size
+    )
+
+
+def index_bytes(entries: tuple[LayoutEntry, ...]) -> bytes:
+    manifests = [
+        {
+            "mediaType": entry.media_type,
+            "digest": str(entry.digest),
+            "size": entry.size,
+            **({"annotations": {_NAME: entry.name}} if entry.name is not None else {}),
+        }
+        for entry in entries
+    ]
+    return json.dumps({"schemaVersion": 2, "manifests": manifests}, sort_keys=True).encode("ascii") + b"\n"
+
+
+def named_entry(directory: Path, name: str | None) -> LayoutEntry:
+    """The image of that name, or the only one where no name is given. Raises UsageError."""
+    entries = read_entries(directory)
+    found = [entry for entry in entries if name is None or entry.name == name]
+    if len(found) != 1:
+        names = ", ".join(sorted(entry.name or "(no name)" for entry in entries)) or "nothing"
+        what = f"no image {name}" if name else f"{len(entries)} images, and none is chosen"
+        raise UsageError(f"{directory} has {what}; it has {names}", hint="oci:DIR:TAG chooses one")
+    return found[0]
+
+
+def read_blob(directory: Path, digest: Digest, limit: int = MAX_MANIFEST_BYTES) -> bytes:
+    """A small blob, verified. Raises IntegrityError."""
+    path = directory / blob_path(digest)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(limit + 1)
+    except OSError as error:
+        raise IntegrityError(f"{path}: {error.strerror}") from error
+    if Digest.of(raw) != digest:
+        raise IntegrityError(f"{path} has other bytes than its name says")
+    return raw
+
+
+@contextmanager
+def locked_layout(directory: Path) -> Iterator[None]:
+    """Keep other regwraps from changing the layout's index.json. The directory itself is what is locked."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_published(directory: Path, name: str, digest: Digest | None) -> bool:
+    """Whether the layout has the name already. Raises UsageError where it is another image's, or no layout is there."""
+    if not os.path.lexists(directory) or (directory.is_dir() and not any(directory.iterdir())):
+        return False
+    if not is_layout(directory):
+        raise UsageError(f"{directory} is no OCI layout and not empty; nothing was changed")
+    found = [entry for entry in read_entries(directory) if entry.name == name]
+    if any(digest is not None and entry.digest != digest for entry in found):
+        raise UsageError(
+            f"{directory} has another image {name} already: {found[0].digest}; nothing was changed",
+            hint=f"choose another tag, or remove that one: umoci rm --image {directory}:{name}",
+        )
+    return bool(found)
+
+
+def publish(built: Path, directory: Path, sync: Callable[[Path], None]) -> None:
+    """Move all images of the new layout `built` to `directory`, on the same file system: whole, or by blobs and then
+    index.json. `sync` brings a directory's file system to the disk."""
+    sync(built)
+    if not is_layout(directory):
+        built.rename(directory)
+        sync(directory.parent)
+        return
+    with locked_layout(directory):
+        new = read_entries(built)
+        for entry in new:
+            is_published(directory, entry.name or "", entry.digest)
+        for path in sorted((built / "blobs/sha256").iterdir()):
+            path.replace(directory / "blobs/sha256" / path.name)
+        sync(directory)
+        names = {entry.name for entry in new}
+        kept = tuple(entry for entry in read_entries(directory) if entry.name not in names)
+        staged = built / INDEX
+        staged.write_bytes(index_bytes((*kept, *new)))
+        sync(built)
+        staged.replace(directory / INDEX)
+        sync(directory)
+
+
+def write_image(layout: Path, name: str, blobs: tuple[bytes, bytes], media_type: str) -> None:
+    """Put a config and a manifest into a layout that nobody else writes to, and name the manifest."""
+    _config, manifest = blobs
+    for data in blobs:
+        (layout / blob_path(Digest.of(data))).write_bytes(data)
+    entry = LayoutEntry(name=name, media_type=media_type, digest=Digest.of(manifest), size=len(manifest))
+    (layout / INDEX).write_bytes(index_bytes((entry,)))

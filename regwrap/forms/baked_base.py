@@ -1,0 +1,77 @@
+"""What a base image is, and where the registry's program is in it."""
+
+from __future__ import annotations
+
+import tarfile
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core import ocilayout
+from regwrap.core.errors import UsageError
+from regwrap.core.model import Descriptor, Index, Manifest, Platform, parse_manifest
+from regwrap.forms.baked_image import check_base, empty_config, parse_config
+from regwrap.storage.store import regular_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Debian's package, and the images registry:2 and registry:3
+_PROGRAMS: Final = ("usr/bin/docker-registry", "bin/registry", "usr/bin/registry", "usr/local/bin/registry")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseImage:
+    """`layout` is None for the empty base."""
+
+    layout: Path | None
+    config: dict[str, object]
+    layers: tuple[Descriptor, ...]
+
+
+def empty_base(platform: Platform) -> BaseImage:
+    return BaseImage(layout=None, config=empty_config(platform), layers=())
+
+
+def read_base(layout: Path, name: str | None, platform: Platform) -> BaseImage:
+    """An image of an OCI layout; of an index the one for `platform`. Raises UsageError, IntegrityError."""
+    entry = ocilayout.named_entry(layout, name)
+    manifest = parse_manifest(ocilayout.read_blob(layout, entry.digest))
+    if isinstance(manifest, Index):
+        fitting = [c for c in manifest.manifests if c.platform is not None and platform.matches(c.platform)]
+        if not fitting:
+            raise UsageError(f"the base image has no {platform}", hint="--platform OS/ARCHITECTURE chooses another one")
+        manifest = parse_manifest(ocilayout.read_blob(layout, fitting[0].digest))
+    if not isinstance(manifest, Manifest):
+        raise UsageError("the base image is an index in an index")
+    check_base(manifest)
+    config = parse_config(ocilayout.read_blob(layout, manifest.config.digest))
+    for layer in manifest.layers:
+        path = layout / ocilayout.blob_path(layer.digest)
+        if regular_size(path) != layer.size:
+            raise UsageError(f"the base image is not whole: layer {layer.digest} is not in {layout}")
+    return BaseImage(layout=layout, config=config, layers=manifest.layers)
+
+
+def registry_program(base: BaseImage) -> str:
+    """The absolute path of the registry's program. Raises UsageError where none is found."""
+    layout, names = base.layout, set[str]()
+    if layout is not None:
+        names = {name for layer in base.layers for name in _names(layout / ocilayout.blob_path(layer.digest))}
+    found = next((name for name in _PROGRAMS if name in names), None)
+    if found is None:
+        raise UsageError(
+            "no registry is found in the base image",
+            detail=f"looked for {', '.join(_PROGRAMS)}",
+            hint="give its path with --registry /path/in/the/image, or a base that has one (registry:2 for example)",
+        )
+    return f"/{found}"
+
+
+def _names(layer: Path) -> set[str]:
+    names: set[str] = set()
+    # only names are looked at: a layer without an end (umoci insert), or by zstd, has no more to say
+    with suppress(tarfile.TarError, EOFError, OSError), tarfile.open(layer, "r:*") as archive:
+        for member in archive:
+            names.add(member.name.removeprefix("./").removeprefix("/"))
+    return names

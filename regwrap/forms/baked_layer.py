@@ -1,0 +1,146 @@
+"""The layer with the storage: a tar written once, from where the blobs lie, without any compression on the way.
+
+umoci can't write it: `raw add-layer` compresses always, and `insert` leaves out tar's padding and end, which GNU tar
+refuses. What is hashed, the layer and each blob in it, is read back from the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Final
+
+from regwrap.bundle.contents import BLOCK, Member, padded
+from regwrap.bundle.read import HASH_THREADS, Located, hash_range
+from regwrap.bundle.stock import Stock, damaged
+from regwrap.bundle.write import directory_header, header_of
+from regwrap.core.model import Digest
+from regwrap.storage.store import hash_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NO_COPY: Final = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+_LEVEL: Final = 6
+_READ_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A layer's file. `diff_id` is the digest of the tar, `digest` that of the file, which may be compressed."""
+
+    path: Path
+    diff_id: Digest
+    digest: Digest
+    size: int
+    media_type: str
+
+
+def write_layer(
+    stock: Stock, path: Path, *, root: str, extra: dict[str, bytes], on_bytes: Callable[[int], None]
+) -> Layer:
+    """The storage below `root`, and `extra` files by absolute path. Raises IntegrityError where a blob is rotten."""
+    members = stock.contents.members
+    inside = {member: f"{root}/{member.path}".removeprefix("/") for member in members}
+    files = {name.removeprefix("/"): data for name, data in extra.items()}
+    with path.open("xb", buffering=0) as out:
+        for directory in _directories([*files, *inside.values()]):
+            _put(out, directory_header(directory))
+        for name, data in sorted(files.items()):
+            _put(out, header_of(name, len(data)) + data.ljust(padded(len(data)), b"\0"))
+        located = [_write_member(stock, out, member, inside[member], on_bytes) for member in members]
+        _put(out, bytes(2 * BLOCK))
+    diff_id = _proved(stock, path, [item for item in located if item.member.link is None])
+    media_type = "application/vnd.oci.image.layer.v1.tar"
+    return Layer(path=path, diff_id=diff_id, digest=diff_id, size=path.stat().st_size, media_type=media_type)
+
+
+def compressed(layer: Layer, path: Path) -> Layer:
+    """The same by gzip, without time and name. The bytes are those of this machine's zlib."""
+    with (
+        layer.path.open("rb") as source,
+        path.open("xb") as out,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=out, mtime=0) as packed,
+    ):
+        shutil.copyfileobj(source, packed, _READ_BYTES)
+    return Layer(
+        path=path,
+        diff_id=layer.diff_id,
+        digest=hash_file(path),
+        size=path.stat().st_size,
+        media_type=f"{layer.media_type}+gzip",
+    )
+
+
+def _directories(names: list[str]) -> list[str]:
+    """All directories above the names, parents first."""
+    found = {f"{parent}" for name in names for parent in PurePosixPath(name).parents} - {"."}
+    return sorted(found)
+
+
+def _write_member(stock: Stock, out: IO[bytes], member: Member, name: str, on_bytes: Callable[[int], None]) -> Located:
+    _put(out, header_of(name, member.size))
+    offset = out.tell()
+    if member.link is not None:
+        _put(out, str(member.link).encode("ascii"))
+    else:
+        with stock.opened(member.digest) as (descriptor, located):
+            copy_bytes(descriptor, located.offset, member.size, out.fileno())
+        on_bytes(member.size)
+    _put(out, bytes(padded(member.size) - member.size))
+    return Located(member=member, offset=offset)
+
+
+def _put(out: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[out.write(view) :]
+
+
+def copy_bytes(source: int, offset: int, size: int, dest: int) -> None:
+    """In the kernel; file systems that can't share or copy with each other get sendfile. Raises OSError."""
+    end, by_range = offset + size, True
+    while offset < end:
+        try:
+            count = (
+                os.copy_file_range(source, dest, end - offset, offset)
+                if by_range
+                else os.sendfile(dest, source, offset, end - offset)
+            )
+        except OSError as error:
+            if not by_range or error.errno not in _NO_COPY:
+                raise
+            by_range = False
+            continue
+        if count == 0:
+            raise OSError(errno.EIO, "the file became shorter while it was read")
+        offset += count
+
+
+def _proved(stock: Stock, path: Path, blobs: list[Located]) -> Digest:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="prove") as pool:
+            whole = pool.submit(_hash_of, descriptor)
+            digests = pool.map(lambda item: hash_range(descriptor, item), blobs)
+            pairs = zip(blobs, digests, strict=True)
+            wrong = tuple(item.member.digest for item, digest in pairs if digest != item.member.digest)
+            if wrong:
+                raise damaged(stock, wrong)
+            return whole.result()
+    finally:
+        os.close(descriptor)
+
+
+def _hash_of(descriptor: int) -> Digest:
+    state, position = hashlib.sha256(), 0
+    while chunk := os.pread(descriptor, _READ_BYTES, position):
+        state.update(chunk)
+        position += len(chunk)
+    return Digest(state.hexdigest())

@@ -1,0 +1,101 @@
+"""A registry image's storage as a history: blobs and links to layers, out of the image's layers.
+
+The image may be regwrap's or made by hand. Each layer is hashed before it is read; then files with the two known
+shapes of path are taken, each under a name made here, and a blob only with the bytes that its name says. Tags and
+revisions are left behind. Deletions by later layers need no care: a blob is what its digest says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tarfile
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Final
+
+from regwrap.core import ocilayout
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.model import Descriptor, Digest, Platform, is_repository
+from regwrap.forms.baked_base import read_base
+from regwrap.storage import layout
+from regwrap.storage.store import hash_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_BLOB: Final = re.compile(rf"(?:.*/)?{layout.BLOBS}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/data")
+_LINK: Final = re.compile(rf"(?:.*/)?{layout.REPOSITORIES}/(.+)/_layers/sha256/([0-9a-f]{{64}})/link")
+_READ_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpacked:
+    blobs: int
+    bytes: int
+    links: int
+
+
+def unpack_history(
+    directory: Path, name: str | None, platform: Platform, root: Path, on_bytes: Callable[[int], None]
+) -> Unpacked:
+    """Make the storage at `root`, a new directory. Raises UsageError (no storage inside), IntegrityError."""
+    image, found = read_base(directory, name, platform), _Unpacking(root)
+    (root / layout.BLOBS).mkdir(parents=True)
+    (root / layout.REPOSITORIES).mkdir(parents=True)
+    for layer in image.layers:
+        _check_layer(directory, layer)
+        try:
+            with tarfile.open(directory / ocilayout.blob_path(layer.digest), "r:*") as archive:
+                for member in archive:
+                    found.take(archive, member)
+        except (tarfile.TarError, EOFError) as error:
+            raise IntegrityError(f"layer {layer.digest} of the history can't be read: {error}") from error
+        on_bytes(layer.size)
+    if not found.sizes:
+        raise UsageError(f"oci:{directory} has no registry's storage inside", hint="regwrap bake --history makes one")
+    links = found.write_links()
+    return Unpacked(blobs=len(found.sizes), bytes=sum(found.sizes.values()), links=links)
+
+
+def _check_layer(directory: Path, layer: Descriptor) -> None:
+    if hash_file(directory / ocilayout.blob_path(layer.digest)) != layer.digest:
+        raise IntegrityError(f"layer {layer.digest} of the history has other bytes (oci:{directory})")
+
+
+class _Unpacking:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sizes: dict[Digest, int] = {}
+        self.links: set[tuple[str, Digest]] = set()
+
+    def take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        file = archive.extractfile(member) if member.isreg() else None
+        if file is None:
+            return
+        if match := _BLOB.fullmatch(member.name):
+            self._blob(file, Digest(match[2]), member.size)
+        elif (match := _LINK.fullmatch(member.name)) and is_repository(match[1]):
+            digest = Digest(match[2])
+            if file.read(layout.LINK_BYTES + 1) == str(digest).encode("ascii"):
+                self.links.add((match[1], digest))
+
+    def _blob(self, file: IO[bytes], digest: Digest, size: int) -> None:
+        path, state = self.root / layout.blob_path(digest), hashlib.sha256()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as out:
+            while chunk := file.read(_READ_BYTES):
+                state.update(chunk)
+                out.write(chunk)
+        if state.hexdigest() != digest.hex:
+            raise IntegrityError(f"blob {digest} in the history has other bytes")
+        self.sizes[digest] = size
+
+    def write_links(self) -> int:
+        """Only of blobs that are there."""
+        links = sorted(link for link in self.links if link[1] in self.sizes)
+        for repository, digest in links:
+            path = self.root / layout.layer_link(repository, digest)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(str(digest), encoding="ascii")
+        return len(links)

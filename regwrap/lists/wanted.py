@@ -1,0 +1,47 @@
+"""What a run is asked for: a list, the rules of the configuration, a part of both; and what a lock says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.core.errors import UsageError
+from regwrap.lists.lock import locked_list, read_lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.lists.imagelist import ImageEntry, ImageList, Rewrite
+    from regwrap.lists.rules import ImageRule
+    from regwrap.lists.shards import Shard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be locked: a list, the rules of the configuration, and where images without a destination go; of all
+    that one `shard`."""
+
+    images: ImageList
+    rules: tuple[ImageRule, ...]
+    rewrite: Rewrite
+    shard: Shard | None = None
+
+    def has(self, entry: ImageEntry) -> bool:
+        return self.shard is None or self.shard.has(entry)
+
+
+def read_locked(wanted: Wanted, path: Path) -> ImageList:
+    """The list as its lock says. Raises UsageError where the lock is another list's."""
+    return locked_list(wanted.images, read_lock(path), lambda image: any(rule.fits(image) for rule in wanted.rules))
+
+
+def refuse_rules(wanted: Wanted) -> None:
+    """Without a lock a rule has no meaning; a list in which each line has a digest is one. Raises UsageError."""
+    entries = wanted.images.entries
+    is_lock = bool(entries) and all(entry.source.digest for entry in entries)
+    if wanted.rules and not is_lock:
+        texts = ", ".join(rule.match.text for rule in wanted.rules[:5])
+        raise UsageError(
+            f"the configuration has rules under images: ({texts}), which mean other images from day to day",
+            hint="regwrap lock writes down what they mean now; then use --locked, or the lock as the list",
+        )

@@ -1,1 +1,0 @@
-"""The steps of a release put together: ends, locks, stages and programs. What is acquired here is released here."""

@@ -1,0 +1,297 @@
+"""A small read-only registry: HTTP/1.1, a thread a connection up to a bound, blobs by sendfile out of the tar.
+
+It answers what clients need to pull (distribution's docs/spec/api.md) and refuses all else with the API's errors. What
+it can't give whole it does not pretend to: a connection whose file became shorter is closed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, ClassVar, Final, assert_never
+
+from regwrap import __version__
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.model import Digest, parse_manifest
+from regwrap.registry.server_requests import (
+    BlobOf,
+    Catalog,
+    ManifestOf,
+    Page,
+    Ping,
+    RefusedError,
+    Tags,
+    parse_path,
+    parse_range,
+)
+
+if TYPE_CHECKING:
+    import ssl
+
+    from regwrap.bundle.by_repository import Contents
+
+MAX_CONNECTIONS: Final = 256
+_IDLE_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.1
+
+Login = Callable[[str], bool]
+"""Whether the value of an Authorization header is somebody's who may pull."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """Where to listen, and who may pull. `log` hears each request as a line."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    tls: ssl.SSLContext | None = None
+    login: Login | None = None
+    log: Callable[[str], None] = lambda _line: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A running server: its address as clients write it."""
+
+    scheme: str
+    host: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.host}"
+
+
+@contextmanager
+def served_contents(contents: Contents, options: ServeOptions) -> Iterator[Served]:
+    """Serve for the length of the block, from threads of its own. Raises UsageError where it can't listen there."""
+    server = _listen(contents, options)
+    thread = threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="serve", daemon=True)
+    thread.start()
+    try:
+        port = server.server_address[1]
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        yield Served(scheme="https" if options.tls else "http", host=f"{host}:{port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def check_listening(contents: Contents, options: ServeOptions) -> None:
+    """Raises UsageError where it can't listen there; nobody is answered."""
+    _listen(contents, options).server_close()
+
+
+def _listen(contents: Contents, options: ServeOptions) -> _Server:
+    try:
+        family, _kind, _protocol, _name, address = socket.getaddrinfo(
+            options.host, options.port, type=socket.SOCK_STREAM
+        )[0]
+        return _Server(_Shared(contents=contents, options=options), family, address)
+    except OSError as error:
+        raise UsageError(
+            f"can't listen on {options.host}:{options.port}: {error.strerror or error}",
+            hint="choose another --addr; port 0 takes a free one",
+        ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What all connections of a server have in common."""
+
+    contents: Contents
+    options: ServeOptions
+    places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MAX_CONNECTIONS))
+
+    def is_crowded(self) -> bool:
+        free = self.places.acquire(blocking=False)
+        if free:
+            self.places.release()
+        return not free
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, shared: _Shared, family: int, address: tuple[object, ...]) -> None:
+        self.address_family = family
+        self.shared = shared
+        super().__init__(address, functools.partial(_Connection, shared))  # type: ignore[arg-type]  # IPv6: four parts
+
+    def process_request(self, request: object, client_address: object) -> None:
+        self.shared.places.acquire()  # beyond the bound, clients wait in the kernel's queue
+        try:
+            super().process_request(request, client_address)  # type: ignore[arg-type]
+        except BaseException:
+            self.shared.places.release()
+            raise
+
+    def process_request_thread(self, request: object, client_address: object) -> None:
+        try:
+            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+        finally:
+            self.shared.places.release()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away, or no TLS client at all, is no story."""
+
+
+class _Connection(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = f"regwrap/{__version__}"
+    sys_version = ""
+    timeout: ClassVar[float | None] = _IDLE_SECONDS
+    disable_nagle_algorithm = True
+
+    def __init__(self, shared: _Shared, request: socket.socket, client_address: object, server: _Server) -> None:
+        self.shared = shared
+        super().__init__(request, client_address, server)
+
+    def setup(self) -> None:
+        if self.shared.options.tls is not None:
+            # here, not at accept: a client that shakes no hands must not stop the others
+            self.request.settimeout(_IDLE_SECONDS)
+            self.request = self.shared.options.tls.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def finish(self) -> None:
+        try:
+            super().finish()
+        finally:
+            self.request.close()  # the TLS one, which the server does not know
+
+    def do_GET(self) -> None:
+        try:
+            self._check_request()
+            self._answer()
+        except RefusedError as error:
+            self._refuse(error)
+
+    do_HEAD = do_GET  # noqa: N815  the standard library's name; what differs is in `_send`
+
+    def do_POST(self) -> None:
+        self.close_connection = True  # its body stays unread
+        self._refuse(RefusedError(405, "UNSUPPORTED", "this registry is read-only"))
+
+    do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815
+
+    def _check_request(self) -> None:
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # else a body would be read as the next request
+        if self.shared.is_crowded():
+            self.close_connection = True  # somebody may wait for the place that an idle connection would hold
+        login = self.shared.options.login
+        if login is not None and not login(self.headers.get("Authorization", "")):
+            raise RefusedError(401, "UNAUTHORIZED", "authentication required")
+
+    def _answer(self) -> None:
+        contents, asked = self.shared.contents, parse_path(self.path)
+        match asked:
+            case Ping():
+                self._send(200, "application/json", b"{}")
+            case Catalog(page):
+                self._list("repositories", contents.repositories(), page, {})
+            case Tags(repository, page):
+                tags = contents.tags(repository)
+                if not tags:
+                    raise RefusedError(404, "NAME_UNKNOWN", "repository name not known to registry")
+                self._list("tags", tags, page, {"name": repository})
+            case ManifestOf(repository, reference):
+                self._manifest(repository, reference)
+            case BlobOf(repository, digest):
+                self._blob(repository, digest)
+            case _:
+                assert_never(asked)
+
+    def _list(self, key: str, names: tuple[str, ...], page: Page, also: dict[str, object]) -> None:
+        shown, query = page.of(names)
+        path = self.path.partition("?")[0]
+        link = {"Link": f'<{path}?{query}>; rel="next"'} if query else {}
+        self._send(200, "application/json", json.dumps({**also, key: shown}).encode(), link)
+
+    def _manifest(self, repository: str, reference: str | Digest) -> None:
+        contents = self.shared.contents
+        digest = reference if isinstance(reference, Digest) else contents.resolve(repository, reference)
+        raw = None if digest is None else self._parsed(repository, digest)
+        if digest is None or raw is None:
+            raise RefusedError(404, "MANIFEST_UNKNOWN", "manifest unknown")
+        if self._is_known(digest):
+            return
+        self._send(200, parse_manifest(raw).media_type, raw, _of_digest(digest))
+
+    def _parsed(self, repository: str, digest: Digest) -> bytes | None:
+        with suppress(IntegrityError):  # what is no manifest is absent
+            raw = self.shared.contents.manifest(repository, digest)
+            return None if raw is None else parse_manifest(raw).raw
+        return None
+
+    def _is_known(self, digest: Digest) -> bool:
+        if f"{digest}" not in self.headers.get("If-None-Match", ""):
+            return False
+        self._head(304, 0, _of_digest(digest))
+        return True
+
+    def _blob(self, repository: str, digest: Digest) -> None:
+        piece = self.shared.contents.blob(repository, digest)
+        if piece is None:
+            raise RefusedError(404, "BLOB_UNKNOWN", "blob unknown to registry")
+        with piece.file:
+            if self._is_known(digest):
+                return
+            asked = parse_range(self.headers.get("Range", ""), piece.size)
+            start, count = asked or (0, piece.size)
+            headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", **_of_digest(digest)}
+            if asked:
+                headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{piece.size}"
+            self._head(206 if asked else 200, count, headers)
+            if self.command == "HEAD" or count == 0:
+                return
+            self.wfile.flush()
+            sent = self.connection.sendfile(piece.file, piece.offset + start, count)
+            if sent != count:
+                self.close_connection = True
+
+    def _send(self, status: int, media_type: str, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self._head(status, len(body), {"Content-Type": media_type, **(headers or {})})
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _head(self, status: int, length: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Content-Length", f"{length}")
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+
+    def _refuse(self, error: RefusedError) -> None:
+        body = json.dumps({"errors": [{"code": error.code, "message": error.message}]}).encode()
+        headers = {"WWW-Authenticate": 'Basic realm="regwrap"'} if error.status == 401 else {}
+        if error.status == 405:
+            headers["Allow"] = "GET, HEAD"
+        self._send(error.status, "application/json", body, headers)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """The standard library's own refusals (a bad request line, an unknown method), in the API's form."""
+        self.close_connection = True
+        self._refuse(RefusedError(code, "UNSUPPORTED", message or explain or "not supported"))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the standard library's name
+        text = (format % args).encode("ascii", "backslashreplace").decode()
+        self.shared.options.log(f"{self.client_address[0]} {text}")
+
+
+def _of_digest(digest: Digest) -> dict[str, str]:
+    return {"Docker-Content-Digest": f"{digest}", "ETag": f'"{digest}"'}

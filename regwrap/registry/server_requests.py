@@ -1,0 +1,131 @@
+"""What a client asks for: the path, a byte range, a page of a list. Pure, and nothing of it ever becomes a file's name
+unless it has been parsed as a repository, a tag or a digest."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+
+from regwrap.core.model import Digest, ParseError, is_repository, is_tag
+
+_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+MAX_PAGE: Final = 1000
+
+
+class RefusedError(Exception):
+    """An answer that is an error of the API: the HTTP status, the code of the specification, a sentence."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """GET /v2/: whether a registry is there at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`count` names after `last`; no count means all of them."""
+
+    count: int | None = None
+    last: str = ""
+
+    def of(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+        """The names of this page, and the query that asks for the next one (empty where there is none)."""
+        rest = tuple(name for name in names if name > self.last)
+        shown = rest if self.count is None else rest[: self.count]
+        more = len(shown) < len(rest) and shown
+        return shown, urlencode({"n": self.count, "last": shown[-1]}) if more else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    page: Page
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    repository: str
+    page: Page
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestOf:
+    repository: str
+    reference: str | Digest
+
+
+@dataclass(frozen=True, slots=True)
+class BlobOf:
+    repository: str
+    digest: Digest
+
+
+Asked = Ping | Catalog | Tags | ManifestOf | BlobOf
+
+
+def parse_path(target: str) -> Asked:
+    """What a request's target asks for. Raises RefusedError."""
+    parts = urlsplit(target if target.startswith("/") and not target.startswith("//") else "/")
+    path = unquote(parts.path, errors="strict") if _is_decodable(parts.path) else ""
+    if path in {"/v2", "/v2/"}:
+        return Ping()
+    if path == "/v2/_catalog":
+        return Catalog(_page(parts.query))
+    name, kind, reference = [*path.removeprefix("/v2/").rsplit("/", 2), "", ""][:3]
+    if not path.startswith("/v2/") or kind not in {"manifests", "blobs", "tags"}:
+        raise RefusedError(404, "UNSUPPORTED", "there is nothing here: this is the pull side of a registry")
+    if not is_repository(name):
+        raise RefusedError(400, "NAME_INVALID", "invalid repository name")
+    if kind == "blobs":
+        return BlobOf(name, _digest(reference))
+    if kind == "manifests":
+        return ManifestOf(name, reference if is_tag(reference) else _digest(reference))
+    if reference != "list":
+        raise RefusedError(404, "UNSUPPORTED", "there is nothing here but tags/list")
+    return Tags(name, _page(parts.query))
+
+
+def _is_decodable(path: str) -> bool:
+    try:
+        return "\0" not in unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        return False
+
+
+def _digest(text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except ParseError:
+        raise RefusedError(400, "DIGEST_INVALID", "provided digest did not match the form sha256:HEX") from None
+
+
+def _page(query: str) -> Page:
+    given = parse_qs(query)
+    count = given.get("n", [""])[-1]
+    if count and not (re.fullmatch("[0-9]{1,9}", count) and int(count) > 0):
+        raise RefusedError(400, "PAGINATION_NUMBER_INVALID", "n has to be a whole number from 1")
+    return Page(count=min(int(count), MAX_PAGE) if count else None, last=given.get("last", [""])[-1])
+
+
+def parse_range(header: str, size: int) -> tuple[int, int] | None:
+    """First byte and count that a Range header asks for; None where it asks for all, or for what we don't know (RFC
+    9110 lets a server ignore that). Raises RefusedError where nothing of it is there."""
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        start, end = max(0, size - int(match[2])), size
+    else:
+        start, end = int(match[1]), min(size, int(match[2]) + 1 if match[2] else size)
+    if match[1] and match[2] and int(match[2]) < int(match[1]):
+        return None
+    if start >= end:
+        raise RefusedError(416, "RANGE_INVALID", "the blob has no such bytes")
+    return start, end - start

@@ -1,0 +1,76 @@
+"""A record in the words of GitHub Actions: annotations at the lines of the list, and a summary in Markdown. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.text import human_bytes
+from regwrap.report.record import FAILED, ImageRecord, RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_SHOWN: Final = 50
+
+
+def workflow_commands(record: RunRecord) -> str:
+    """A workflow command for each image that failed."""
+    return "\n".join(_annotation(image) for image in record.having(FAILED))
+
+
+def _annotation(image: ImageRecord) -> str:
+    line = f",line={image.line}" if image.line else ""
+    message = f"{image.image}: {image.error}" + (f"\n{image.hint}" if image.hint else "")
+    return f"::error file={_property(image.list)}{line}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    # actions/toolkit, packages/core/src/command.ts
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def summary(record: RunRecord) -> str:
+    """Totals, what failed, tags that moved, hosts."""
+    return "\n".join(_lines(record)) + "\n"
+
+
+def _lines(record: RunRecord) -> Iterator[str]:
+    totals = record.totals
+    shards = f" (shard {', '.join(record.shards)})" if record.shards else ""
+    yield f"### regwrap {record.command}: {_cell(record.list)}{shards}"
+    yield ""
+    yield (
+        f"{totals['images']} images: {totals['copied']} copied, {totals['moved']} moved,"
+        f" {totals['already_there']} already there, **{totals['failed']} failed**;"
+        f" {human_bytes(totals['bytes_sent'])} sent in {record.seconds:.1f} s, {totals['retries']} retries"
+    )
+    failed, moved = record.having(FAILED), [image for image in record.images if image.tag_now]
+    if failed:
+        yield from _table(("Failed", "Line", "Why"), [(i.image, f"{i.line or ''}", i.error) for i in failed])
+    if moved:
+        rows = [(i.image, i.digest or "", i.tag_now or "") for i in moved]
+        yield from _table(("Tag moved at the source", "Brought", "Now"), rows)
+    hosts = [(h.host, f"{h.images}", human_bytes(h.bytes_sent), f"{h.retries}", f"{h.failures}") for h in record.hosts]
+    yield from _table(("Host", "Images", "Sent", "Retries", "Failed"), hosts)
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    yield ""
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    yield from (f"| {' | '.join(map(_cell, row))} |" for row in rows[:_SHOWN])
+    if len(rows) > _SHOWN:
+        yield ""
+        yield f"and {len(rows) - _SHOWN} more"
+
+
+def _cell(text: str) -> str:
+    """Names of a list and words of programs are text, never Markdown or HTML."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
+    for character in "|`*_[]":
+        escaped = escaped.replace(character, f"\\{character}")
+    return " ".join(escaped.split())

@@ -1,0 +1,63 @@
+"""A record as JUnit XML, as CI servers show it: one test case an image. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from regwrap.report.record import FAILED, ImageRecord, RunRecord
+
+# What XML 1.0 can't hold, escaped or not: a program's words may have it.
+_NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_junit(record: RunRecord) -> str:
+    """Images of one host are one suite."""
+    totals = record.totals
+    root = Element(
+        "testsuites",
+        name=_clean(f"regwrap {record.command}"),
+        tests=f"{totals['images']}",
+        failures=f"{totals['failed']}",
+        time=f"{record.seconds:.3f}",
+    )
+    for host in record.hosts:
+        images = [image for image in record.images if image.host == host.host]
+        suite = SubElement(
+            root,
+            "testsuite",
+            name=_clean(host.host),
+            tests=f"{host.images}",
+            failures=f"{host.failures}",
+            errors="0",
+            skipped="0",
+            time=f"{sum(image.seconds for image in images):.3f}",
+            timestamp=_clean(record.started),
+        )
+        for image in images:
+            _add_case(suite, image)
+    indent(root, " ")
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+def _add_case(suite: Element, image: ImageRecord) -> None:
+    case = SubElement(
+        suite,
+        "testcase",
+        name=_clean(image.image),
+        classname=_clean(image.host),
+        time=f"{image.seconds:.3f}",
+        file=_clean(image.list),
+        line=f"{image.line}",
+    )
+    if image.outcome == FAILED:
+        failure = SubElement(case, "failure", message=_clean(image.error), type="sync")
+        failure.text = _clean("\n".join(part for part in (image.error, image.hint) if part))
+        return
+    now = f"; the source's tag is {image.tag_now} now" if image.tag_now else ""
+    SubElement(case, "system-out").text = _clean(f"{image.outcome}: {image.reason}; {image.digest}{now}")
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

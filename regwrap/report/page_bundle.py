@@ -1,0 +1,114 @@
+"""The page of a bundle: what is in it, how large, and what is shared. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.text import human_bytes
+from regwrap.report.page_blobs import largest_blobs, pieces_of, shared_map
+from regwrap.report.page_html import Markup, document, joined, tag
+from regwrap.report.page_parts import (
+    Cell,
+    figures,
+    folded,
+    footer,
+    header,
+    name_cell,
+    section,
+    share,
+    size_cell,
+    table,
+    titled,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.bundle.examine import Inspection
+
+_TOP: Final = 12
+_ROWS: Final = 2000
+
+
+def bundle_page(inspection: Inspection) -> str:
+    """One HTML file."""
+    name = inspection.path.rpartition("/")[2]
+    return document(f"{name} - {len(inspection.images)} images", _body(inspection, name))
+
+
+def _body(inspection: Inspection, name: str) -> Iterator[Markup]:
+    pieces = pieces_of({image.image: image.blobs for image in inspection.images})
+    partial = sum(bool(image.omitted) for image in inspection.images)
+    story = f"{human_bytes(inspection.file_bytes)} in one file; its structure is right, its blobs were not hashed"
+    verdict = f"{partial} images in part" if partial else f"{len(inspection.images):,} images, whole"
+    yield header(name, story, verdict, good=not partial)
+    yield Markup("<main>")
+    if partial:
+        yield _partial(inspection)
+    yield _figures(inspection)
+    if pieces:
+        note = "Every byte once, by the number of images that need it. Dropping an image saves what it needs alone."
+        yield section("What is shared", tag("p", {"class": "quiet"}, note), shared_map(pieces))
+        yield tag("div", {"class": "pair"}, _images(inspection, _TOP), largest_blobs(pieces, _TOP))
+    yield _all(inspection)
+    yield Markup("</main>")
+    yield footer()
+
+
+def _partial(inspection: Inspection) -> Markup:
+    rows = [
+        (name_cell(image.image), Cell(", ".join(image.platforms) or "-"), Cell(f"{image.omitted}", "number"))
+        for image in inspection.images
+        if image.omitted
+    ]
+    head = (Cell("Image"), Cell("Here"), Cell("Left out", "number"))
+    return section("In part: manifests of the index are left out", table("Images in part", head, rows[:_ROWS]))
+
+
+def _figures(inspection: Inspection) -> Markup:
+    single = sum(image.size for image in inspection.images)
+    saved = single - inspection.blob_bytes
+    platforms = {platform for image in inspection.images for platform in image.platforms}
+    return figures(
+        (
+            ("Images", f"{len(inspection.images):,}"),
+            ("Platforms", f"{len(platforms):,}"),
+            ("Blobs", f"{inspection.blobs:,}"),
+            ("Size", human_bytes(inspection.blob_bytes)),
+            ("Image by image", human_bytes(single)),
+            ("Saved by sharing", f"{share(saved, single):.0f} %"),
+        )
+    )
+
+
+def _images(inspection: Inspection, count: int) -> Markup:
+    images = sorted(inspection.images, key=lambda image: (-image.size, image.image))
+    head = (Cell("Image"), Cell("Size", "number"), Cell("Alone", "number"))
+    rows = [
+        (name_cell(image.image), size_cell(image.size, images[0].size), Cell(human_bytes(image.alone), "number"))
+        for image in images[:count]
+    ]
+    return titled("The largest images", head, rows)
+
+
+def _all(inspection: Inspection) -> Markup:
+    head = (
+        Cell("Image"),
+        Cell("Kind", "wide"),
+        Cell("Platforms"),
+        Cell("Size", "number"),
+        Cell("Alone", "number"),
+    )
+    rows = [
+        (
+            Cell(joined((tag("span", {"class": "name"}, image.image), tag("code", {"class": "wide"}, image.digest)))),
+            Cell(image.kind, "wide"),
+            Cell(", ".join(image.platforms) or "-"),
+            Cell(human_bytes(image.size), "number"),
+            Cell(human_bytes(image.alone), "number"),
+        )
+        for image in inspection.images[:_ROWS]
+    ]
+    left = len(inspection.images) - _ROWS
+    more = [tag("p", {"class": "quiet"}, f"and {left:,} more: regwrap inspect")] if left > 0 else []
+    return folded(f"All {len(inspection.images):,} images", table("All images", head, rows), *more)

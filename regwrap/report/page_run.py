@@ -1,0 +1,237 @@
+"""The page of a run: what failed first, then what travelled, when, and which bytes are shared. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.text import human_bytes
+from regwrap.report.page_blobs import largest_blobs, pieces_of, shared_map
+from regwrap.report.page_html import Content, Markup, document, joined, tag
+from regwrap.report.page_parts import (
+    Cell,
+    bar_of_parts,
+    digest_cell,
+    figures,
+    folded,
+    footer,
+    header,
+    name_cell,
+    number_cell,
+    section,
+    size_cell,
+    table,
+    titled,
+)
+from regwrap.report.page_timeline import timeline
+from regwrap.report.record import FAILED, ImageRecord, RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_TOP: Final = 12
+_FAILURES: Final = 200
+_ALIKE: Final = 5
+_ROWS: Final = 2000
+
+
+def run_page(record: RunRecord) -> str:
+    """One HTML file."""
+    failed = record.having(FAILED)
+    return document(f"{len(failed)} failed - {record.list}" if failed else f"{record.list} - done", _body(record))
+
+
+def _body(record: RunRecord) -> Iterator[Markup]:
+    failed, moved = record.having(FAILED), [image for image in record.images if image.tag_now]
+    pieces = pieces_of({image.image: image.blobs for image in record.images if image.blobs})
+    yield _header(record, failed)
+    yield Markup("<main>")
+    if failed:
+        yield _failures(failed)
+    if moved:
+        yield _moved(moved)
+    yield _figures(record)
+    yield section("Bytes", _bytes(record), _hosts(record))
+    yield section("Workers", timeline(record))
+    if pieces:
+        yield section("What is shared", _known(record), shared_map(pieces))
+        yield tag("div", {"class": "pair"}, _largest(record.images), largest_blobs(pieces, _TOP))
+    yield _slowest(record.images)
+    yield _all(record)
+    yield Markup("</main>")
+    yield footer()
+
+
+def _header(record: RunRecord, failed: Sequence[ImageRecord]) -> Markup:
+    verdict = f"{len(failed)} of {len(record.images)} images failed" if failed else "all images are there"
+    shards = f", shard {', '.join(record.shards)}" if record.shards else ""
+    when = tag("time", {"datetime": record.started}, record.started.replace("T", " ").replace("+00:00", " UTC"))
+    story = joined((f"{record.command} of {record.list}{shards}, ", when, f", {record.seconds:.1f} s"))
+    return header(record.list, story, verdict, good=not failed)
+
+
+def _failures(failed: Sequence[ImageRecord]) -> Markup:
+    """What went wrong in the same way is told once."""
+    alike: dict[tuple[str, str], list[ImageRecord]] = {}
+    for image in failed:
+        alike.setdefault((image.error, image.hint), []).append(image)
+    groups = list(alike.items())
+    shown = [_failure(error, hint, images) for (error, hint), images in groups[:_FAILURES]]
+    left = sum(len(images) for _key, images in groups[_FAILURES:])
+    more = [_more(left)] if left else []
+    return section("Failed", tag("ul", {"class": "failures"}, *shown), *more, style="failed-images")
+
+
+def _failure(error: str, hint: str, images: Sequence[ImageRecord]) -> Markup:
+    names = [_failed_name(image) for image in images[:_FAILURES]]
+    left = [_more(len(images) - _FAILURES)] if len(images) > _FAILURES else []
+    folded_names = [folded(f"and {len(images) - _ALIKE} more", *names[_ALIKE:], *left)] if len(images) > _ALIKE else []
+    advice = [tag("p", {"class": "hint"}, hint)] if hint else []
+    return tag("li", {}, *names[:_ALIKE], *folded_names, tag("p", {"class": "error"}, error), *advice)
+
+
+def _failed_name(image: ImageRecord) -> Markup:
+    where = f"{image.list}, line {image.line}" if image.line else image.list
+    tries = f", {image.attempts} attempts" if image.attempts > 1 else ""
+    place = tag("span", {"class": "quiet"}, f"{where}, from {image.host}{tries}")
+    return tag("h3", {}, tag("span", {}, image.image), " ", place)
+
+
+def _more(count: int) -> Markup:
+    return tag("p", {"class": "quiet"}, f"and {count:,} more, in the report itself")
+
+
+def _moved(moved: Sequence[ImageRecord]) -> Markup:
+    head = (Cell("Image"), Cell("Brought"), Cell("The source's tag is now"))
+    rows = [
+        (
+            name_cell(image.image),
+            digest_cell(image.digest or "-"),
+            digest_cell(image.tag_now or "") if image.tag_now != "gone" else Cell("gone"),
+        )
+        for image in moved[:_FAILURES]
+    ]
+    title = "Tags that moved at the source"
+    more = [_more(len(moved) - _FAILURES)] if len(moved) > _FAILURES else []
+    if len(rows) <= _ALIKE:
+        return section(title, table(title, head, rows))
+    return section(title, table(title, head, rows[:_ALIKE]), folded("more", table(title, head, rows[_ALIKE:]), *more))
+
+
+def _figures(record: RunRecord) -> Markup:
+    totals = record.totals
+    speed = f", {human_bytes(totals['bytes_sent'] / record.seconds)}/s" if record.seconds else ""
+    return figures(
+        (
+            ("Images", f"{totals['images']:,}"),
+            ("Copied", f"{totals['copied']:,}"),
+            ("Moved", f"{totals['moved']:,}"),
+            ("There already", f"{totals['already_there']:,}"),
+            ("Failed", f"{totals['failed']:,}"),
+            (f"Sent{speed}", human_bytes(totals["bytes_sent"])),
+            ("Time", f"{record.seconds:,.1f} s"),
+            ("Retries", f"{totals['retries']:,}"),
+        ),
+        alarming="Failed" if totals["failed"] else "",
+    )
+
+
+def _bytes(record: RunRecord) -> Markup:
+    totals = record.totals
+    sent, mounted = int(totals["bytes_sent"]), int(totals["bytes_mounted"])
+    there = max(0, int(totals["bytes_skipped"]) - mounted)
+    about = f"{human_bytes(sent)} were sent, {human_bytes(mounted)} mounted or linked, {human_bytes(there)} skipped"
+    parts = (
+        ("sent", sent, "sent"),
+        ("mounted or linked: another image of this run had brought them", mounted, "mounted"),
+        ("skipped: there already", there, "skipped"),
+    )
+    return bar_of_parts(about, parts)
+
+
+def _hosts(record: RunRecord) -> Markup:
+    hosts = record.hosts
+    head = (Cell("From"), *(Cell(text, "number") for text in ("Images", "Sent", "Retries", "Failed")))
+    largest = max((host.bytes_sent for host in hosts), default=0)
+    rows = [
+        (
+            name_cell(host.host),
+            number_cell(host.images),
+            size_cell(host.bytes_sent, largest),
+            number_cell(host.retries),
+            number_cell(host.failures),
+        )
+        for host in hosts[:_FAILURES]
+    ]
+    return table("Registries that images came from", head, rows)
+
+
+def _known(record: RunRecord) -> Markup:
+    unknown = sum(not image.blobs for image in record.images)
+    note = f" Not in it: {unknown} images whose layers are not known." if unknown else ""
+    return tag(
+        "p",
+        {"class": "quiet"},
+        f"Every byte once, by the number of images of the list that need it.{note}",
+    )
+
+
+def _largest(images: Sequence[ImageRecord]) -> Markup:
+    sizes = sorted(((sum(image.blobs.values()), image) for image in images), key=lambda s: (-s[0], s[1].image))
+    head = (Cell("Image"), Cell("Size", "number"), Cell("Sent", "number"), Cell("Layers", "number wide"))
+    rows = [
+        (
+            name_cell(image.image),
+            size_cell(size, sizes[0][0]),
+            Cell(human_bytes(image.bytes_sent), "number"),
+            number_cell(len(image.blobs), "wide"),
+        )
+        for size, image in sizes[:_TOP]
+        if size
+    ]
+    return titled("The largest images", head, rows)
+
+
+def _slowest(images: Sequence[ImageRecord]) -> Markup:
+    slow = sorted((image for image in images if image.seconds), key=lambda image: (-image.seconds, image.image))
+    if not slow:
+        return joined(())
+    head = (
+        Cell("Image"),
+        *(Cell(text, "number") for text in ("Seconds", "Sent", "Attempts")),
+        Cell("Worker", "number wide"),
+    )
+    rows = [
+        (
+            name_cell(image.image),
+            Cell(f"{image.seconds:.1f}", "number"),
+            Cell(human_bytes(image.bytes_sent), "number"),
+            number_cell(image.attempts),
+            Cell("-" if image.worker is None else f"{image.worker + 1}", "number wide"),
+        )
+        for image in slow[:_TOP]
+    ]
+    return titled("The slowest images", head, rows)
+
+
+def _all(record: RunRecord) -> Markup:
+    head = (Cell("Image"), Cell("Outcome"), Cell("Sent", "number"), Cell("Seconds", "number wide"), Cell("Why", "wide"))
+    rows = [
+        (
+            Cell(joined((tag("span", {"class": "name"}, image.image), _digest(image)))),
+            Cell(_outcome(image)),
+            Cell(human_bytes(image.bytes_sent), "number"),
+            Cell(f"{image.seconds:.1f}", "number wide"),
+            Cell(image.reason, "wide"),
+        )
+        for image in record.images[:_ROWS]
+    ]
+    more = [_more(len(record.images) - _ROWS)] if len(record.images) > _ROWS else []
+    return folded(f"All {len(record.images):,} images", table("All images", head, rows), *more)
+
+
+def _digest(image: ImageRecord) -> Content:
+    return tag("code", {"class": "wide"}, image.digest) if image.digest else ""
+
+
+def _outcome(image: ImageRecord) -> Markup:
+    return tag("span", {"class": f"outcome {image.outcome.replace(' ', '-')}"}, image.outcome)

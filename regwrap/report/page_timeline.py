@@ -1,0 +1,94 @@
+"""What each worker did when: a lane a worker, a bar an image. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.text import human_bytes
+from regwrap.report.page_html import Markup, joined, tag
+from regwrap.report.page_parts import figure, legend, share, short_name
+from regwrap.report.record import COPIED, FAILED, MOVED, ImageRecord, RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_BARS: Final = 2500
+_LANES: Final = 64
+_NARROWEST_NAMED: Final = 6  # percent
+_TICKS: Final = 5
+_STYLES: Final = {COPIED: "copied", MOVED: "moved", FAILED: "failed"}
+_KEYS: Final = ((COPIED, "copied"), (MOVED, "moved: the archive's tag was another image"), (FAILED, "failed"))
+
+Lanes = dict[int, list[ImageRecord]]
+
+
+def timeline(record: RunRecord) -> Markup:
+    """Nothing was copied, nothing is drawn."""
+    worked = [image for image in record.images if image.outcome in _STYLES and image.end > image.start]
+    if not worked:
+        return tag("p", {"class": "quiet"}, "Nothing had to be copied.")
+    end = max(image.end for image in worked)
+    lanes = lanes_of(worked)
+    busy = share(sum(image.end - image.start for image in worked), end * len(lanes))
+    about = f"{len(worked)} images by {len(lanes)} workers in {end:.1f} s; a worker was busy {busy:.0f} % of that time"
+    shown = _bounded(worked)
+    drawn = [_lane(number, images, shown, end) for number, images in list(lanes.items())[:_LANES]]
+    kept = {image.outcome for image in worked}
+    again = [("tried again", "again")] if any(image.attempts > 1 for image in worked) else []
+    keys = legend([*((text, _STYLES[outcome]) for outcome, text in _KEYS if outcome in kept), *again])
+    left_out = [
+        *([f"{len(lanes) - _LANES} more workers are not drawn."] if len(lanes) > _LANES else []),
+        *([f"The {len(worked) - len(shown)} shortest copies are not drawn."] if len(shown) < len(worked) else []),
+    ]
+    note = tag("p", {"class": "quiet"}, " ".join([f"{about}.", *left_out]))
+    return joined((note, figure("timeline", about, joined((*drawn, _axis(end)))), keys))
+
+
+def lanes_of(images: Sequence[ImageRecord]) -> Lanes:
+    """By worker, in their order in time. Where a report does not know the worker, the first that is free."""
+    lanes: Lanes = defaultdict(list)
+    free: dict[int, float] = {}
+    for image in sorted(images, key=lambda image: (image.start, image.end)):
+        worker = image.worker
+        if worker is None:
+            idle = (number for number, since in free.items() if since <= image.start)
+            worker = next(idle, len(free))
+            free[worker] = image.end
+        lanes[worker].append(image)
+    return dict(sorted(lanes.items()))
+
+
+def _bounded(images: list[ImageRecord]) -> set[str]:
+    """The names of those that are drawn: what failed, and the longest."""
+    ordered = sorted(images, key=lambda image: (image.outcome != FAILED, image.start - image.end))
+    return {image.image for image in ordered[:_BARS]}
+
+
+def _lane(number: int, images: Sequence[ImageRecord], shown: set[str], end: float) -> Markup:
+    bars = joined(_bar(image, end) for image in images if image.image in shown)
+    return tag("div", {"class": "lane"}, tag("span", {"class": "worker"}, f"{number + 1}"), tag("div", {}, bars))
+
+
+def _bar(image: ImageRecord, end: float) -> Markup:
+    left, width = share(image.start, end), share(image.end - image.start, end)
+    tries = f", {image.attempts} attempts" if image.attempts > 1 else ""
+    words = f"{image.image}: {image.outcome}, {image.start:.1f} to {image.end:.1f} s, {human_bytes(image.bytes_sent)}"
+    style = f"{_STYLES[image.outcome]}{' again' if image.attempts > 1 else ''}"
+    attributes = {"class": style, "style": f"left:{left:.3f}%;width:{width:.3f}%", "title": f"{words} sent{tries}"}
+    return tag("i", attributes, short_name(image.image) if width >= _NARROWEST_NAMED else "")
+
+
+def _axis(end: float) -> Markup:
+    ticks = (
+        tag("span", {"style": f"left:{share(at, end):.3f}%"}, f"{at:g} s") for at in _ticks(end) if share(at, end) < 96
+    )
+    return tag("div", {"class": "axis"}, *ticks)
+
+
+def _ticks(end: float) -> Iterator[float]:
+    """At most seven round numbers, from 0 on."""
+    scale = 10.0 ** math.floor(math.log10(end / _TICKS))
+    step = next(factor * scale for factor in (1, 2, 5, 10) if end / (factor * scale) <= _TICKS + 1)
+    yield from (number * step for number in range(int(end / step) + 1))

@@ -1,0 +1,166 @@
+"""Progress while a command runs: the story, on stderr.
+
+On a terminal one live line shows the whole; elsewhere (a CI log) plain lines come as images end, never a carriage
+return. Lines are written whole, under one lock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, TextIO
+
+from regwrap.core.text import human_bytes
+from regwrap.report.terminal import Folds, Reader, closing, columns, opening, red
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from regwrap.core.errors import ToolError
+    from regwrap.lists.imagelist import ImageEntry
+    from regwrap.transfer.plan import Copy
+    from regwrap.transfer.run import Copied, Failed
+
+_REDRAW_SECONDS: Final = 0.2
+_PLAIN_SECONDS: Final = 15.0
+SHOWN_IMAGES: Final = 3
+
+
+class Progress:
+    """Hears what a run tells (it is `sync.Events` too) and shows it on `stream`."""
+
+    def __init__(self, stream: TextIO, *, quiet: bool, reader: Reader) -> None:
+        self.stream = stream
+        self.quiet = quiet
+        self.reader = reader
+        self.live = reader.live and not quiet
+        self.step = ""
+        self.expected = 0
+        self.done = 0
+        self.running: dict[str, float] = {}
+        self.under_way: Callable[[], int] = lambda: 0
+        self._since = time.monotonic()
+        self._drawn = False
+        self._section = ""
+        self._sections = itertools.count(1)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    @contextmanager
+    def shown(self) -> Iterator[Progress]:
+        """Show progress for the length of the block."""
+        thread = threading.Thread(target=self._redraw, name="progress", daemon=True)
+        if not self.quiet:
+            thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            if not self.quiet:
+                thread.join()
+            with self._lock:
+                self._clear()
+                self._end_section()
+
+    def say(self, text: str) -> None:
+        """A line of the story."""
+        if not self.quiet:
+            self.line(text)
+
+    def line(self, text: str) -> None:
+        """A line that is shown even when quiet: a failure."""
+        with self._lock:
+            self._clear()
+            print(text, file=self.stream, flush=True)
+
+    def expect(self, step: str, expected: int) -> None:
+        with self._lock:
+            self._begin_section(step)
+            self.step, self.expected, self.done = step, expected, 0
+            self.under_way = lambda: 0
+            self._since = time.monotonic()
+
+    def on_bytes(self, count: int) -> None:
+        with self._lock:
+            self.done += count
+
+    def watch(self, under_way: Callable[[], int]) -> None:
+        self.under_way = under_way
+
+    def started(self, copy: Copy) -> None:
+        with self._lock:
+            self.running[str(copy.entry.dest)] = time.monotonic()
+
+    def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None:
+        self.say(f"{copy.entry.dest}: attempt {attempt} failed, trying again: {error}")
+
+    def copied(self, outcome: Copied) -> None:
+        dest = str(outcome.copy.entry.dest)
+        with self._lock:
+            self.running.pop(dest, None)
+            self.done += outcome.sent
+        brought = f"copied {human_bytes(outcome.sent)} in {outcome.seconds:.1f} s"
+        self.say(f"{dest}: {brought if outcome.sent else 'linked, all its blobs are there'}")
+
+    def failed(self, outcome: Failed) -> None:
+        with self._lock:
+            self.running.pop(str(outcome.entry.dest), None)
+        self.line(red(failure_text(outcome.entry, outcome.error, outcome.hint, outcome.attempts), self.reader))
+
+    def _redraw(self) -> None:
+        pause = _REDRAW_SECONDS if self.live else _PLAIN_SECONDS
+        while not self._stop.wait(pause):
+            text = self.status()
+            with self._lock:
+                if text and self.live:
+                    self._clear()
+                    self.stream.write(text[: columns(self.stream) - 1])
+                    self.stream.flush()
+                    self._drawn = True
+                elif text:
+                    print(text, file=self.stream, flush=True)
+
+    def status(self) -> str:
+        """The whole in one line: bytes, speed, what remains, the images in work. Empty where nothing is under way."""
+        with self._lock:
+            done, expected, step = self.done, self.expected, self.step
+            running = sorted(self.running, key=lambda name: self.running[name])
+        if not step or (done >= expected and not running):
+            return ""
+        with suppress(OSError):
+            done = min(expected, done + self.under_way())
+        seconds = max(0.001, time.monotonic() - self._since)
+        speed = done / seconds
+        left = f", {(expected - done) / speed:.0f} s left" if speed and done < expected else ""
+        more = f" +{len(running) - SHOWN_IMAGES}" if len(running) > SHOWN_IMAGES else ""
+        images = f" [{' '.join(running[:SHOWN_IMAGES])}{more}]" if running else ""
+        return f"{step}: {human_bytes(done)} of {human_bytes(expected)}, {human_bytes(speed)}/s{left}{images}"
+
+    def _clear(self) -> None:
+        if self._drawn:
+            self.stream.write("\r\x1b[K")
+            self._drawn = False
+
+    def _begin_section(self, step: str) -> None:
+        """Each step's lines fold in a CI's log; what failed is told again below them."""
+        self._end_section()
+        if self.quiet or self.reader.folds is Folds.NONE:
+            return
+        self._section = f"regwrap_{step}_{os.getpid()}_{next(self._sections)}"
+        line = opening(self.reader.folds, self._section, f"regwrap: {step}", seconds=time.time())
+        print(line, file=self.stream, flush=True)
+
+    def _end_section(self) -> None:
+        if self._section:
+            print(closing(self.reader.folds, self._section, seconds=time.time()), file=self.stream, flush=True)
+            self._section = ""
+
+
+def failure_text(entry: ImageEntry, error: str, hint: str, attempts: int = 1) -> str:
+    """An image that failed: how often it was tried, its line in the list, why, what to do."""
+    tries = f" (after {attempts} attempts)" if attempts > 1 else ""
+    line = f", line {entry.line}" if entry.line else ""
+    return f"{entry.dest}: FAILED{tries}{line}: {error}" + (f"\n    {hint}" if hint else "")

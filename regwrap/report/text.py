@@ -1,0 +1,248 @@
+"""Results as text or JSON: what stdout gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from regwrap.core.model import Digest, ImageRef, Platform
+from regwrap.core.text import human_bytes, table
+from regwrap.report.progress import SHOWN_IMAGES, failure_text
+
+if TYPE_CHECKING:
+    from regwrap.bundle.examine import Inspection, VerifyReport
+    from regwrap.commands.bake import BakeReport
+    from regwrap.commands.deploy import DeployReport
+    from regwrap.commands.doctor import DoctorReport
+    from regwrap.commands.export import ExportReport
+    from regwrap.commands.gc import GcReport
+    from regwrap.commands.import_tree import ImportReport
+    from regwrap.commands.lock import LockCheck, LockReport
+    from regwrap.commands.package import PackageReport
+    from regwrap.commands.release import ReleaseReport
+    from regwrap.lists.imagelist import ImageEntry
+    from regwrap.lists.lock import Change
+    from regwrap.transfer.plan import Moved, Plan, Unseen
+    from regwrap.transfer.run import SyncReport
+
+
+def plan_text(plan: Plan) -> str:
+    """What a sync would do, a line an image, each with its reason."""
+    now = {moved.entry.dest: f"; {_now(moved)}" for moved in plan.moved}
+    rows = [
+        ("copy", c.entry, human_bytes(c.bytes_missing), f"{c.reason}{now.get(c.entry.dest, '')}") for c in plan.copies
+    ]
+    rows += [("skip", s.entry, "", f"{s.reason}{now.get(s.entry.dest, '')}") for s in plan.skips]
+    rows += [("fail", u.entry, "", u.error) for u in plan.unseen]
+    lines = table([(action, _arrow(entry), size, reason) for action, entry, size, reason in rows])
+    total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} there already"
+    way = [f"engine: {plan.way.engine} ({plan.way.why})"] if plan.way and plan.copies else []
+    return "\n".join([*lines, *way, total + (f", {len(plan.unseen)} can't be had" if plan.unseen else "")])
+
+
+def _arrow(entry: ImageEntry) -> str:
+    source, dest = str(entry.source), str(entry.dest)
+    return source if source == dest else f"{source} -> {dest}"
+
+
+def sync_text(report: SyncReport) -> str:
+    counts = f"{len(report.copied)} copied, {len(report.skipped)} already there, {len(report.failed)} failed"
+    retries = sum(item.attempts - 1 for item in report.copied)
+    again = f", {retries} retries" if retries else ""
+    moved = f", {len(report.moved)} tags moved at the source" if report.moved else ""
+    return f"{counts}; {human_bytes(report.sent)} sent in {report.seconds:.1f} s{again}{moved}"
+
+
+def moved_text(moved: tuple[Moved, ...]) -> str:
+    """A line for each tag that is another image at the source than what was brought."""
+    return "\n".join(f"{item.entry.dest}: moved: brought as {item.digest}; {_now(item)}" for item in moved)
+
+
+def _now(moved: Moved) -> str:
+    return f"the source's tag is {moved.now} now" if moved.now else "the source's tag is gone"
+
+
+def lock_text(report: LockReport) -> str:
+    """What has changed in the lock, a line an image; and the total."""
+    size = sum(image.size or 0 for image in report.images)
+    total = f"{report.path}: {len(report.images)} images, {len(report.changes)} changed; {human_bytes(size)} in all"
+    return "\n".join([*_changes(report.changes), total])
+
+
+def lock_check_text(check: LockCheck) -> str:
+    """Each image that is not as locked, with its digests; and the total."""
+    same = f"{check.path}: {check.images} images, all as locked"
+    return "\n".join(_changes(check.changes)) if check.changes or check.failed else same
+
+
+def _changes(changes: tuple[Change, ...]) -> list[str]:
+    rows = [(c.what, str(c.image), f"{c.old or '-'} -> {c.new or '-'}") for c in changes]
+    return table(rows)
+
+
+def unseen_text(unseen: tuple[Unseen, ...]) -> str:
+    """What could not be looked at, as failures are told."""
+    return "\n".join(failure_text(item.entry, item.error, item.hint) for item in unseen)
+
+
+def failures_text(report: SyncReport) -> str:
+    """Each failure; those of a host that is down together."""
+    hosts = dict.fromkeys(failed.down for failed in report.failed if failed.down)
+    lines = [failure_text(f.entry, f.error, f.hint, f.attempts) for f in report.failed if not f.down]
+    for host in hosts:
+        concerned = [failed for failed in report.failed if failed.down == host]
+        names = " ".join(str(failed.entry.dest) for failed in concerned[:SHOWN_IMAGES])
+        more = f" and {len(concerned) - SHOWN_IMAGES} more" if len(concerned) > SHOWN_IMAGES else ""
+        lines.append(f"{len(concerned)} images FAILED ({names}{more}): {concerned[0].error}\n    {concerned[0].hint}")
+    return "\n".join(lines)
+
+
+def package_text(report: PackageReport) -> str:
+    total = f"{report.images} images, {report.blobs} blobs, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
+    if not report.on_overlay:
+        return f"{report.path}: {total}"
+    reused = report.blob_bytes - report.brought_bytes
+    return f"{report.path}: {total}; {human_bytes(reused)} from history, {human_bytes(report.brought_bytes)} brought"
+
+
+def release_text(report: ReleaseReport) -> str:
+    return "\n".join(
+        (
+            f"sync:    {sync_text(report.sync)}",
+            f"package: {package_text(report.package)}",
+            f"verify:  {report.verify.images} images and {report.verify.blobs} blobs are right",
+            f"sha256:  {report.sha256}",
+        )
+    )
+
+
+def deploy_text(report: DeployReport, root: Path, *, dry_run: bool) -> str:
+    if dry_run:
+        new, moved = len(report.tags_added), len(report.tags_replaced)
+        return f"would deploy {report.images} images to {root}: {new} new tags, {moved} moved tags"
+    parts = [
+        f"{report.images} images are in {root}: {len(report.tags_added)} new tags",
+        f"{len(report.tags_replaced)} moved",
+        f"{report.blobs_added} blobs added ({human_bytes(report.bytes_added)})",
+        *([f"{report.mended} damaged blobs mended"] if report.mended else []),
+    ]
+    return ", ".join(parts)
+
+
+def export_text(report: ExportReport) -> str:
+    """With `dry_run` an image a line before the total."""
+    total = f"{len(report.images)} images, {report.files} files, {human_bytes(report.bytes)}"
+    if report.there:
+        return f"{report.path}: {total}: there already"
+    if report.dry_run:
+        return "\n".join([*report.images, f"would write {report.path}: {total}"])
+    return f"{report.path}: {total}"
+
+
+def import_text(report: ImportReport) -> str:
+    parts = (
+        f"{'would import ' if report.dry_run else ''}{len(report.images)} images",
+        f"{len(report.tags_added)} new tags",
+        f"{len(report.tags_replaced)} moved",
+        f"{report.blobs_added} blobs ({human_bytes(report.bytes_added)})",
+        *([f"{report.omitted} manifests of indexes were not there to import"] if report.omitted else []),
+    )
+    return f"{report.path}: {', '.join(parts)}"
+
+
+def bake_text(report: BakeReport) -> str:
+    what = f"{report.images} images" if report.images else "history without images"
+    total = f"{what}, {report.blobs} blobs, {human_bytes(report.blob_bytes)}"
+    if report.digest is None:
+        start = " ".join(report.entrypoint) or "nothing, it has only the storage"
+        return f"would bake {report.image}: {total}; a container of it runs {start}"
+    there = "there already" if report.there else f"a layer of {human_bytes(report.layer_bytes)}"
+    return f"{report.image}@{report.digest}: {total}, {there}"
+
+
+def gc_text(report: GcReport, root: Path) -> str:
+    """With `dry_run` an image and its reason a line, then the repositories with their bytes; and the total."""
+    manifests, layers = sum(r.manifests for r in report.repositories), sum(r.layers for r in report.repositories)
+    total = (
+        f"{root}: {report.kept} tags {'stay' if report.dry_run else 'are kept'}, {len(report.images)} images"
+        f" {'would go' if report.dry_run else 'are gone'}: {report.blobs} blobs ({human_bytes(report.bytes)}),"
+        f" links to {manifests} manifests and {layers} layers"
+    )
+    if not report.dry_run:
+        return total
+    images = [(image.image, image.reason) for image in report.images]
+    rows = [("REPOSITORY", "TAGS", "MANIFESTS", "LAYERS", "SIZE", "")]
+    rows += [
+        (r.name, str(r.tags), str(r.manifests), str(r.layers), human_bytes(r.bytes), "nothing stays" if r.gone else "")
+        for r in report.repositories
+    ]
+    return "\n".join([*table(images), *(table(rows) if report.repositories else ()), total])
+
+
+def verify_text(report: VerifyReport) -> str:
+    if report.problems:
+        return "\n".join(report.problems)
+    return f"{report.path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.bytes)}: all right"
+
+
+def inspect_text(inspection: Inspection) -> str:
+    rows = [("IMAGE", "DIGEST", "KIND", "PLATFORMS", "SIZE", "ALONE")]
+    for image in inspection.images:
+        platforms = ",".join(image.platforms) + (f" (-{image.omitted})" if image.omitted else "")
+        size, alone = human_bytes(image.size), human_bytes(image.alone)
+        rows.append((image.image, image.digest, image.kind, platforms or "-", size, alone))
+    total = (
+        f"{len(inspection.images)} images, {inspection.blobs} blobs with {human_bytes(inspection.blob_bytes)},"
+        f" file {human_bytes(inspection.file_bytes)}"
+    )
+    return "\n".join([*table(rows), total])
+
+
+def doctor_text(report: DoctorReport) -> str:
+    """Commands first: what works, what is missing, how to get it; then what was found, and what counts outside."""
+    rows, told = [("COMMAND", "HERE", "MISSING", "HOW TO GET IT")], set[str]()
+    for command in report.commands:
+        rows.append((command.command, "works" if command.works else "no", "", ""))
+        for missing, how in zip(command.missing, command.how, strict=True):
+            again = missing in told
+            lines = (missing.partition(":")[0], "as above") if again else (missing, how)
+            first = rows.pop() if not rows[-1][2] else ("", "", "", "")
+            rows.append((*first[:2], *lines))
+            told.add(missing)
+    found = [("FOUND", "")] + [(check.name, check.found) for check in report.checks]
+    outside = [("FOR REGISTRIES OUTSIDE", "", "", "INSTEAD")]
+    outside += [(f.what, "counts" if f.counts else "-", f.means, f.instead) for f in report.outside]
+    nothing = ["nothing of skopeo's or docker's configuration was found: regwrap's own counts"]
+    return "\n".join(
+        [*table(rows), "", *table(found), "", *(table(outside) if report.outside else nothing)],
+    )
+
+
+def to_json(result: object) -> str:
+    """One JSON document of a result; digests, platforms and paths as text."""
+    return json.dumps(_plain(result), indent=1, sort_keys=True)
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """What is told in JSON with less than all its fields."""
+
+    def outline(self) -> Mapping[str, object]: ...
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Digest | ImageRef | Platform | Path | Enum):
+        return str(value)
+    if isinstance(value, Outlined):
+        return _plain(value.outline())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

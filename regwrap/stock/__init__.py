@@ -1,1 +1,0 @@
-"""Images with all their bytes, wherever they lie: a bundle, a storage, skopeo's dir: trees, an OCI layout."""

@@ -1,0 +1,175 @@
+"""Registry to registry by `skopeo sync`: one start for all images that one directory of names there gets from here.
+
+It keeps only the last part of a name, takes tags and no digests, and its exit code says little. So only images that
+keep their tag and the last part of their name go this way, each is asked for afterwards, and what did not come, or came
+as another image because its tag has moved, is copied by its digest.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
+from regwrap.core.model import Descriptor, Digest, Index
+from regwrap.registry.credentials import UnsureError
+from regwrap.tools.skopeo import Remote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from regwrap.core.model import ImageRef
+    from regwrap.core.place import Registry
+    from regwrap.lists.imagelist import ImageEntry
+    from regwrap.registry.end import RegistryEnd
+    from regwrap.transfer.plan import Copy
+
+_FEW: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Images of one source that get below one `prefix` at the destination (empty: at its top)."""
+
+    source: Registry
+    prefix: str
+    copies: tuple[Copy, ...]
+
+    @property
+    def images(self) -> dict[str, list[str]]:
+        """Repositories of the source, with the tags to take."""
+        images: dict[str, list[str]] = defaultdict(list)
+        for copy in self.copies:
+            images[copy.entry.source.repository].append(copy.entry.source.tag or "")
+        return images
+
+
+def make_batches(copies: Sequence[Copy], served: Callable[[ImageEntry], Registry]) -> tuple[Batch, ...]:
+    """What can go together; the rest is in none."""
+    together: dict[tuple[Registry, str], list[Copy]] = defaultdict(list)
+    for copy in copies:
+        source, dest = copy.entry.source, copy.entry.dest
+        prefix, _, name = dest.repository.rpartition("/")
+        kept = source.tag == dest.tag and source.repository.rpartition("/")[2] == name
+        if kept and source.tag and not copy.entry.platforms:
+            together[served(copy.entry), prefix].append(copy)
+    return tuple(
+        Batch(source=source, prefix=prefix, copies=tuple(group))
+        for (source, prefix), group in together.items()
+        if len(group) >= _FEW
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class BatchCarrier:
+    """`registry` proves, and copies what no batch has brought. Call `run` first."""
+
+    registry: RegistryCarrier
+    exclusive_repositories: bool = True
+    _tried: set[ImageRef] = field(default_factory=set)
+
+    def run(self, batches: Sequence[Batch], jobs: int) -> None:
+        """All batches, those of one prefix one after the other: they may write into the same repository. What a batch
+        fails with is left to the images that it did not bring."""
+        prefixes: dict[str, list[Batch]] = defaultdict(list)
+        for batch in batches:
+            prefixes[batch.prefix].append(batch)
+            self._tried |= {copy.entry.dest for copy in batch.copies}
+        with ThreadPoolExecutor(jobs, thread_name_prefix="batch") as pool:
+            try:
+                list(pool.map(self._run_all, prefixes.values()))
+            except BaseException:
+                self.registry.dest.skopeo.runner.stopping.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _run_all(self, batches: Sequence[Batch]) -> None:
+        dest = self.registry.dest
+        for batch in batches:
+            try:
+                dest.skopeo.sync(batch.source, batch.images, dest.registry, batch.prefix)
+            except ToolError:
+                if dest.skopeo.runner.stopping.is_set():
+                    raise
+
+    def carry(self, copy: Copy) -> int:
+        if copy.entry.dest in self._tried:
+            try:
+                self.registry.prove(copy)
+            except (IntegrityError, ImagesFailedError, ToolError):
+                pass
+            else:
+                return self.registry.arrived(copy)
+        return self.registry.carry(copy)
+
+    def bytes_under_way(self) -> int:
+        return 0
+
+
+@dataclass(slots=True, kw_only=True)
+class RegistryCarrier:
+    """Into a registry. `served` says which registry skopeo reads an entry from: a storage is served on loopback.
+
+    docker-registry rewrites link files in place, so two pushes into one repository disturb each other.
+    """
+
+    dest: RegistryEnd
+    served: Callable[[ImageEntry], Registry]
+    exclusive_repositories: bool = True
+    _homes: dict[Digest, str] = field(default_factory=dict)
+
+    def carry(self, copy: Copy) -> int:
+        _refuse_what_skopeo_cannot_push(copy)
+        entry, dest = copy.entry, copy.entry.dest
+        source = Remote(registry=self.served(entry), repository=entry.source.repository, reference=copy.digest)
+        target = Remote(registry=self.dest.registry, repository=dest.repository, reference=dest.tag or "")
+        sent = [blob for blob in copy.missing if not self._mount(blob, dest.repository)]
+        self.dest.skopeo.copy(source, target)
+        self.prove(copy)
+        self._homes |= {blob.digest: dest.repository for blob in copy.closure.blobs}
+        return sum({blob.digest: blob.size for blob in sent}.values())
+
+    def arrived(self, copy: Copy) -> int:
+        """Count an image that something else has brought: the bytes that no other image had brought before."""
+        new = {blob.digest: blob.size for blob in copy.missing if blob.digest not in self._homes}
+        self._homes |= {blob.digest: copy.entry.dest.repository for blob in copy.closure.blobs}
+        return sum(new.values())
+
+    def _mount(self, blob: Descriptor, repository: str) -> bool:
+        """Whether the blob is in the repository without being sent, because this run has brought it to another."""
+        home = self._homes.get(blob.digest)
+        return home is not None and (home == repository or self.dest.mounted(repository, blob.digest, home))
+
+    def bytes_under_way(self) -> int:
+        return 0
+
+    def prove(self, copy: Copy) -> None:
+        """Ask for what was pushed and hash it; compare the sizes of the blobs. Exit 0 proves nothing."""
+        repository, tag = copy.entry.dest.repository, copy.entry.dest.tag or ""
+        name = f"{self.dest.name}/{copy.entry.dest}"
+        raw = self.dest.tagged_manifest(repository, tag)
+        found = None if raw is None else Digest.of(raw)
+        if found != copy.digest:
+            raise IntegrityError(f"{name} is {found or 'absent'} after the copy, and should be {copy.digest}")
+        try:
+            broken = self.dest.lacking(repository, copy.closure.blobs)
+        except UnsureError:
+            return  # that registry does not say; pulling everything back would double the work
+        if broken:
+            raise IntegrityError(
+                f"{name}: the registry keeps blob {broken[0].digest.short} damaged, and a push does not mend it",
+                hint="remove that blob's file in the registry's storage, or give the storage in the configuration",
+            )
+
+
+def _refuse_what_skopeo_cannot_push(copy: Copy) -> None:
+    top = copy.closure.top
+    nested = any(isinstance(m, Index) and m is not top for m in copy.closure.manifests)
+    if nested or copy.closure.omitted:
+        what = "an index inside an index" if nested else "a part of an index (platform=…)"
+        raise ImagesFailedError(
+            f"{what} can't be pushed into a registry by skopeo",
+            hint="sync into a storage directory instead (the embedded archive, or a registry with storage: set)",
+        )

@@ -1,0 +1,165 @@
+"""Which Carrier brings a plan to its end: by the kind of end, and by the engine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.by_repository import StorageEnd
+from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.place import Engine
+from regwrap.registry.end import RegistryEnd
+from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_increment
+from regwrap.storage.stage import remove_stage, sync_stage
+from regwrap.storage.store import SoundBlobs
+from regwrap.tools.imageproxy import ImageProxies
+from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches
+from regwrap.transfer.fetch import Fetcher, LayoutFetcher, Stage, StreamFetcher
+from regwrap.transfer.into_registry import EndsOrigin, PushCarrier, Whereabouts
+from regwrap.transfer.into_storage import StorageCarrier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from regwrap.transfer.ends import Ends
+    from regwrap.transfer.plan import Plan, Way
+    from regwrap.transfer.run import Carrier
+
+
+def make_carrier(target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> Carrier:
+    """The carrier for the plan's way. What it starts ends with `stack`. Call from the main thread."""
+    if isinstance(target.dest, RegistryEnd):
+        return _to_registry(target.dest, target.ends, stack, plan)
+    return _to_storage(target.dest, target, stack, plan, hashed=hashed)
+
+
+def _engine(plan: Plan) -> Engine:
+    return plan.way.engine if plan.way else Engine.STREAM
+
+
+def _to_registry(dest: RegistryEnd, ends: Ends, stack: ExitStack, plan: Plan) -> Carrier:
+    by_skopeo = RegistryCarrier(dest=dest, served=ends.served)
+    match _engine(plan):
+        case Engine.COPY:
+            return by_skopeo
+        case Engine.SYNC:
+            batched = BatchCarrier(registry=by_skopeo)
+            batches = make_batches(plan.copies, ends.served)
+            ends.job.listener.say(
+                f"skopeo sync: {len(batches)} batches of {sum(len(b.copies) for b in batches)} images"
+            )
+            batched.run(batches, ends.job.jobs)
+            return batched
+        case _:
+            whereabouts = Whereabouts()
+            for copy in plan.copies:
+                missing = copy.claims
+                there = (blob.digest for blob in copy.closure.blobs if blob.digest not in missing)
+                whereabouts.add(copy.entry.dest.repository, there)
+                if ends.source_of(copy.entry) is dest:
+                    whereabouts.add(copy.entry.source.repository, (blob.digest for blob in copy.closure.blobs))
+            origin = EndsOrigin(source_of=ends.source_of, proxies=_proxies(ends, stack, plan), dest=dest.registry)
+            return PushCarrier(
+                origin=origin, registry=by_skopeo, whereabouts=whereabouts, stopping=ends.job.retry.stopping
+            )
+
+
+def _to_storage(dest: StorageEnd, target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> Carrier:
+    ends, increment = target.ends, target.increment
+    links = dest.storage.root
+    root = links if increment is None else increment.blobs
+    stage = Stage(stack.enter_context(_stage(root)))
+    _check_space(root, plan)
+    files = RealFiles(Owner.of(root))
+
+    def write(additions: Additions) -> None:
+        if increment is None:
+            commit(root, additions, stage=stage.root, files=files)
+        else:
+            put_increment(additions, blobs=root, links=links)
+
+    sound = SoundBlobs(storage=dest.storage, hashed=hashed or increment is None)
+    fetcher: Fetcher
+    if _engine(plan) is Engine.COPY:
+        inherit = () if target.descriptor is None else (target.descriptor,)
+        fetcher = LayoutFetcher(stage=stage, storage=dest.storage, sound=sound, skopeo=ends.skopeo(), inherit=inherit)
+    else:
+        fetcher = StreamFetcher(stage=stage, proxies=_proxies(ends, stack, plan))
+    return StorageCarrier(
+        storage=dest.storage,
+        stage=stage,
+        source_of=ends.source_of,
+        fetcher=fetcher,
+        commit=GroupCommit(write),
+        sound=sound,
+    )
+
+
+def _proxies(ends: Ends, stack: ExitStack, plan: Plan) -> ImageProxies:
+    repositories: dict[str, set[str]] = {}
+    for copy in plan.copies:
+        source = ends.source_of(copy.entry)
+        if isinstance(source, RegistryEnd):
+            repositories.setdefault(source.registry.host, set()).add(copy.entry.source.repository)
+    named = {host: sorted(names) for host, names in repositories.items()}
+    proxies = ImageProxies(skopeo=ends.skopeo(), repositories=named)
+    stack.callback(proxies.close)
+    return proxies
+
+
+@contextmanager
+def _stage(root: Path) -> Iterator[Path]:
+    """The archive's stage. Blobs that a killed run left in it are kept: they are hashed before they count."""
+    stage = sync_stage(root)
+    for name in ("copies", "links"):
+        shutil.rmtree(stage / name, ignore_errors=True)
+    try:
+        (stage / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+        (stage / "copies").mkdir()
+        yield stage
+    finally:
+        remove_stage(stage)
+
+
+def _check_space(root: Path, plan: Plan) -> None:
+    status = os.statvfs(root)
+    free = status.f_bavail * status.f_frsize
+    if status.f_blocks and free < plan.bytes_missing:
+        raise ToolError(
+            f"not enough space in {root}: {plan.bytes_missing:,} bytes have to come, {free:,} are free",
+            hint="free space there, or choose another archive (archive: in the configuration, or --archive)",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where images go. `descriptor` of the lock that writers inherit."""
+
+    dest: RegistryEnd | StorageEnd
+    ends: Ends
+    descriptor: int | None = None
+    increment: Increment | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Increment:
+    """What is added to a storage that is only read, for one run: blobs go to `blobs`, links to the storage's root.
+
+    A crash throws it away, so nothing has to be on the disk early, and no order has to be kept. Blobs that are there
+    count by their size, since what is made of them is hashed as a whole.
+    """
+
+    blobs: Path
+
+
+def check_way(target: Target, way: Way) -> None:
+    """Raises UsageError where the engine can't bring anything to such an end."""
+    if way.engine is Engine.SYNC and isinstance(target.dest, StorageEnd):
+        raise UsageError(
+            f"the engine sync goes from registry to registry, and {target.dest.name} is a storage",
+            hint="--engine auto, or copy",
+        )

@@ -1,0 +1,115 @@
+"""The ends of a run as objects, each made once: a registry's connections are kept, a storage is served once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.by_repository import StorageEnd
+from regwrap.core.errors import UsageError
+from regwrap.core.place import Place, Registry
+from regwrap.lists.imagelist import ImageEntry, ImageList, need_source
+from regwrap.registry.end import RegistryEnd
+from regwrap.registry.probe import Probe
+from regwrap.storage.store import Storage, real_root
+from regwrap.tools.pressure import Gates
+from regwrap.tools.skopeo import Skopeo
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from regwrap.transfer.job import Job
+
+
+@dataclass(slots=True, kw_only=True)
+class Ends:
+    """The two ends as objects, each made once: a registry's connections are kept, a storage is served once."""
+
+    job: Job
+    stack: ExitStack
+    _gates: Gates | None = None
+    _skopeo: Skopeo | None = None
+    _known: dict[Place, RegistryEnd | StorageEnd] = field(default_factory=dict)
+    _served: dict[Path, Registry] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def check_sources(self, images: ImageList) -> None:
+        """Every line must say where it comes from, or --source must. Makes all ends, in the main thread."""
+        lines = need_source(images)
+        if lines and self.job.source is None:
+            where = "\n".join(f"{images.name}:{entry.line}: {entry.text}" for entry in lines[:10])
+            raise UsageError(
+                f"{len(lines)} lines name no registry, and no source is configured",
+                detail=where,
+                hint="give --source HOST[:PORT] (or NAME, or a storage's DIR), or source: in the configuration",
+            )
+        for entry in images.entries:
+            self.source_of(entry)
+
+    @property
+    def gates(self) -> Gates:
+        """How hard each host may be asked, common to the probes and to skopeo."""
+        if self._gates is None:
+            retry = self.job.retry
+            self._gates = Gates(max_pause=retry.max_wait, stopping=retry.stopping)
+        return self._gates
+
+    def source_of(self, entry: ImageEntry) -> RegistryEnd | StorageEnd:
+        if entry.source.registry is not None:
+            return self.of(self.job.place_of(entry.source.registry))
+        if self.job.source is None:
+            raise UsageError(f"line {entry.line} names no registry")
+        return self.of(self.job.source)
+
+    def of(self, place: Place) -> RegistryEnd | StorageEnd:
+        if place not in self._known:
+            self._known[place] = self._make(place)
+        return self._known[place]
+
+    def _make(self, place: Place) -> RegistryEnd | StorageEnd:
+        if place.storage is not None:
+            return StorageEnd(name=str(place.storage), storage=Storage(real_root(place.storage)))
+        if place.registry is None:
+            what = "can only be the history of package" if place.image else "has neither a url nor a storage"
+            raise UsageError(f"{place.name} {what}")
+        job = self.job
+        probe = Probe(
+            registry=place.registry,
+            timeout=job.timeouts.request,
+            connections=job.jobs,
+            environment=job.environment,
+            gate=self.gates.of(place.registry),
+        )
+        return RegistryEnd(registry=place.registry, probe=probe, skopeo=self.skopeo())
+
+    def storages(self) -> tuple[StorageEnd, ...]:
+        return tuple(end for end in self._known.values() if isinstance(end, StorageEnd))
+
+    def skopeo(self) -> Skopeo:
+        if self._skopeo is None:
+            home = self.job.scratch / "skopeo"
+            home.mkdir(exist_ok=True)
+            job = self.job
+            self._skopeo = Skopeo(
+                runner=job.runner, home=home, timeouts=job.timeouts, environment=job.environment, gates=self.gates
+            )
+        return self._skopeo
+
+    def served(self, entry: ImageEntry) -> Registry:
+        """The registry that skopeo reads an entry from; a storage is served on loopback, from the first time on that
+        somebody needs it."""
+        source = self.source_of(entry)
+        if isinstance(source, RegistryEnd):
+            return source.registry
+        root = source.storage.root
+        with self._lock:
+            if root not in self._served:
+                from regwrap.bundle.by_repository import StorageContents  # brings a server of HTTP
+                from regwrap.registry.server import ServeOptions, served_contents
+
+                contents = StorageContents(storage=source.storage)
+                server = self.stack.enter_context(served_contents(contents, ServeOptions()))
+                self._served[root] = Registry(host=server.host, tls_verify=False, plain_http=True)
+            return self._served[root]

@@ -1,0 +1,159 @@
+"""Fetch blobs of one leaf manifest from a registry into a stage, proved by hashing. One class for each way.
+
+`stage/blobs/sha256` has whole blobs by their digest, or what a crash made of them: who finds one there has to hash it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from regwrap.core.errors import ToolError
+from regwrap.storage.store import SoundBlobs, Storage, hash_file, regular_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from regwrap.core.model import Descriptor, Digest, Manifest
+    from regwrap.tools.imageproxy import ImageProxies
+    from regwrap.tools.skopeo import Remote, Skopeo
+
+
+@dataclass(slots=True)
+class Stage:
+    """A directory on the storage's file system that belongs to one run."""
+
+    root: Path
+    _number: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    def blob(self, digest: Digest) -> Path:
+        return self.blobs / "sha256" / digest.hex
+
+    def new(self) -> Path:
+        """A path for what is under way, which nothing has yet."""
+        with self._lock:
+            self._number += 1
+            return self.root / "copies" / str(self._number)
+
+    def has(self, blob: Descriptor) -> bool:
+        """Whether it is there and right; what is wrong is removed."""
+        path = self.blob(blob.digest)
+        if is_right(path, blob):
+            return True
+        path.unlink(missing_ok=True)
+        return False
+
+
+def is_right(path: Path, blob: Descriptor) -> bool:
+    return regular_size(path) == blob.size and hash_file(path) == blob.digest
+
+
+def damaged_on_the_way(where: str, blob: Descriptor, size: int | None) -> ToolError:
+    what = "did not arrive" if size is None else f"arrived damaged ({size} of {blob.size} bytes, or other ones)"
+    return ToolError(f"{where}: blob {blob.digest.short} {what}", transient=True)
+
+
+class Fetcher(Protocol):
+    """Brings what `leaf` has, and `absent` for certain, into the stage. Raises ToolError."""
+
+    def fetch(self, source: Remote, leaf: Manifest, absent: Sequence[Descriptor]) -> None: ...
+
+    def bytes_under_way(self) -> int:
+        """Bytes of unfinished blobs, for the progress line."""
+
+
+@dataclass(slots=True, kw_only=True)
+class StreamFetcher:
+    """Out of pipes of a few skopeos that stay: hashed on the way, no program started and nothing synced for a blob."""
+
+    stage: Stage
+    proxies: ImageProxies
+    _under_way: dict[Path, int] = field(default_factory=dict)
+
+    def fetch(self, source: Remote, leaf: Manifest, absent: Sequence[Descriptor]) -> None:
+        del leaf  # whose blobs they are does not matter here
+        with ExitStack() as stack, self.proxies.turn(source, len(absent)) as proxy:
+            arriving = {blob.digest: self._arriving(stack, blob) for blob in absent}
+            for blob, data in proxy.blobs(source, absent):
+                arriving[blob.digest].add(data)
+                self._under_way[arriving[blob.digest].path] = arriving[blob.digest].size
+            for one in arriving.values():
+                one.prove(source.shown)
+                one.path.replace(self.stage.blob(one.blob.digest))
+
+    def _arriving(self, stack: ExitStack, blob: Descriptor) -> _Arriving:
+        path = self.stage.new()
+        stack.callback(path.unlink, missing_ok=True)
+        stack.callback(self._under_way.pop, path, None)
+        return _Arriving(blob=blob, path=path, file=stack.enter_context(path.open("wb", buffering=0)))
+
+    def bytes_under_way(self) -> int:
+        return sum(list(self._under_way.values()))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Arriving:
+    blob: Descriptor
+    path: Path
+    file: BinaryIO
+    size: int = 0
+    _state: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    def add(self, data: memoryview) -> None:
+        self._state.update(data)
+        self.size += len(data)
+        while data:
+            data = data[self.file.write(data) :]
+
+    def prove(self, where: str) -> None:
+        if self.size != self.blob.size or self._state.hexdigest() != self.blob.digest.hex:
+            raise damaged_on_the_way(where, self.blob, self.size)
+
+
+@dataclass(slots=True, kw_only=True)
+class LayoutFetcher:
+    """By one `skopeo copy` into a private OCI layout whose blobs are shared; then what came is read and hashed."""
+
+    stage: Stage
+    storage: Storage
+    sound: SoundBlobs
+    skopeo: Skopeo
+    inherit: tuple[int, ...]
+
+    def fetch(self, source: Remote, leaf: Manifest, absent: Sequence[Descriptor]) -> None:
+        for blob in leaf.blobs:
+            if self.sound.has(blob):
+                # skopeo fetches no blob whose file is there; a hard link would change the blob's own ctime, and tar
+                # takes that for a change of the file
+                with suppress(FileExistsError):
+                    self.stage.blob(blob.digest).symlink_to(self.storage.blob_path(blob.digest).absolute())
+        layout = self.stage.new()
+        layout.mkdir()
+        try:
+            self.skopeo.copy_to_layout(source, layout, self.stage.blobs, inherit=self.inherit)
+        finally:
+            shutil.rmtree(layout, ignore_errors=True)
+        for blob in absent:
+            path = self.stage.blob(blob.digest)
+            if not is_right(path, blob):
+                size = regular_size(path)
+                path.unlink(missing_ok=True)
+                raise damaged_on_the_way(source.shown, blob, size)
+
+    def bytes_under_way(self) -> int:
+        total = 0
+        with suppress(OSError):
+            for layout in (self.stage.root / "copies").iterdir():
+                with suppress(OSError):
+                    total += sum(f.stat().st_size for f in layout.iterdir() if f.name.startswith("oci-put"))
+        return total

@@ -1,0 +1,270 @@
+"""Into any registry, from a bundle, a storage, or another registry: names, and carrying one image.
+
+Blobs go straight out of the tar, the file or skopeo's pipe over kept-alive connections, then manifests, children before
+parents, the tag last. What another repository there has is taken from it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Final, Protocol
+
+from regwrap.bundle.by_repository import Contents, End, Piece, StorageContents, StorageEnd
+from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
+from regwrap.core.model import Descriptor, Digest, Index, Manifest
+from regwrap.registry.credentials import UnsureError
+from regwrap.registry.end import RegistryEnd
+from regwrap.registry.transport import Body, reason_of
+from regwrap.tools.skopeo import Remote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from regwrap.core.place import Registry
+    from regwrap.lists.imagelist import ImageEntry
+    from regwrap.tools.imageproxy import ImageProxies
+    from regwrap.transfer.by_skopeo import RegistryCarrier
+    from regwrap.transfer.plan import Copy
+
+_BLOCK: Final = 256 * 1024
+_HINTS: Final = (
+    (r"^200 <", "a proxy or login page answered instead of the registry"),
+    (r"project .*not found", "in Harbor a name begins with a project: create it there, or give --create-projects"),
+    (r"^401", "check the registry's authfile (skopeo login)"),
+    (r"^403", "the account may not do this there"),
+    (r"^405", "the registry is read-only"),
+    (r"^412", "the registry forbids to move this tag"),
+    (r"^413", "a proxy in front of the registry takes no bodies of this size"),
+)
+
+
+@dataclass(slots=True)
+class Whereabouts:
+    """Which repositories of the destination have a blob, as far as this run knows; safe from several threads."""
+
+    _known: dict[Digest, list[str]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def add(self, repository: str, digests: Iterable[Digest]) -> None:
+        with self._lock:
+            for digest in digests:
+                names = self._known.setdefault(digest, [])
+                if repository not in names:
+                    names.append(repository)
+
+    def has(self, repository: str, digest: Digest) -> bool:
+        with self._lock:
+            return repository in self._known.get(digest, ())
+
+    def other(self, repository: str, digest: Digest) -> str | None:
+        """Another repository that can give the blob."""
+        with self._lock:
+            return next((name for name in self._known.get(digest, ()) if name != repository), None)
+
+
+class Sendable(Protocol):
+    """A blob's bytes: from the first to the last each time it is iterated over; a piece is only good until the next.
+    Raises what the carrier may."""
+
+    def __iter__(self) -> Iterator[bytes | memoryview]: ...
+
+    def is_right(self) -> bool:
+        """Whether they have the digest; asked when the registry says that they do not."""
+
+
+class Origin(Protocol):
+    """Where what is pushed comes from."""
+
+    def opened(self, copy: Copy, blob: Descriptor) -> AbstractContextManager[Sendable]:
+        """The blob's bytes, for the block. Raises IntegrityError and ToolError."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PushCarrier:
+    """Straight from `origin`: no program is started for an image, and what skopeo can't push goes as all else does.
+
+    `registry` is skopeo's way, for where the probe is unsure (credential helpers).
+    Once `stopping` is set no more is sent.
+    """
+
+    origin: Origin
+    registry: RegistryCarrier
+    whereabouts: Whereabouts
+    stopping: Event
+    exclusive_repositories: bool = True
+    _sent: int = 0
+    _finished: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def carry(self, copy: Copy) -> int:
+        repository, sent = copy.entry.dest.repository, 0
+        try:
+            for blob in copy.missing:
+                sent += self._bring(copy, blob)
+                self.whereabouts.add(repository, (blob.digest,))
+            for manifest in copy.closure.manifests:
+                self._put(copy, manifest)
+        except UnsureError:
+            self.registry.carry(copy)
+            return copy.bytes_missing
+        finally:
+            with self._lock:
+                self._finished += sent
+        self.registry.prove(copy)
+        self.whereabouts.add(repository, (blob.digest for blob in copy.closure.blobs))
+        return sent
+
+    def bytes_under_way(self) -> int:
+        return max(0, self._sent - self._finished)
+
+    def _bring(self, copy: Copy, blob: Descriptor) -> int:
+        """The bytes that travelled: none where the repository has the blob by now, or another one gives it."""
+        repository, probe = copy.entry.dest.repository, self.registry.dest.probe
+        if self.whereabouts.has(repository, blob.digest):
+            return 0
+        other = self.whereabouts.other(repository, blob.digest)
+        if other is not None and probe.mount(repository, blob.digest, other):
+            return 0
+        with self.origin.opened(copy, blob) as bytes_of:
+            body = Body("application/octet-stream", _Counted(bytes_of, self._count), blob.size)
+            try:
+                status, said = probe.upload(repository, blob.digest, body)
+            except ToolError as error:
+                raise _named(error, copy) from error
+            if status == 400 and not bytes_of.is_right():
+                raise damaged(copy, blob)
+        if status != 201:
+            raise _refused(f"blob {blob.digest.short} of {copy.entry.dest}", self.registry.dest.name, status, said)
+        return blob.size
+
+    def _count(self, count: int) -> None:
+        if self.stopping.is_set():
+            raise ToolError("the upload was ended: regwrap is being stopped")
+        with self._lock:
+            self._sent += count
+
+    def _put(self, copy: Copy, manifest: Manifest | Index) -> None:
+        dest, name = self.registry.dest, copy.entry.dest
+        reference = name.tag or "" if manifest.digest == copy.digest else manifest.digest
+        status, said = dest.probe.put_manifest(name.repository, reference, Body(manifest.media_type, manifest.raw))
+        if status in {200, 201, 202} and not _is_page(said):
+            return
+        if status == 400 and copy.closure.omitted and isinstance(manifest, Index):
+            raise ImagesFailedError(
+                f"{dest.name} takes no part of an index, and {name} has some platforms only",
+                detail=reason_of(said),
+                hint="put all platforms into the bundle, deploy it into the registry's storage, or allow it there"
+                " (distribution 3: validation.manifests.indexes)",
+            )
+        raise _refused(f"the manifest {manifest.digest.short} of {name}", dest.name, status, said)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """The same bytes; what is taken counts as sent."""
+
+    bytes_of: Sendable
+    on_bytes: Callable[[int], None]
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        for data in self.bytes_of:
+            self.on_bytes(len(data))
+            yield data
+
+
+@dataclass(frozen=True, slots=True)
+class ContentsOrigin:
+    """A bundle, or a storage."""
+
+    contents: Contents
+
+    @contextmanager
+    def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
+        piece = self.contents.blob(copy.entry.source.repository, blob.digest)
+        if piece is None:
+            raise damaged(copy, blob)
+        with piece.file:
+            if piece.size != blob.size:
+                raise damaged(copy, blob)
+            yield _PieceBytes(piece, blob.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _PieceBytes:
+    piece: Piece
+    digest: Digest
+
+    def __iter__(self) -> Iterator[bytes]:
+        position, end = self.piece.offset, self.piece.offset + self.piece.size
+        while position < end and (data := os.pread(self.piece.file.fileno(), min(_BLOCK, end - position), position)):
+            position += len(data)
+            yield data
+
+    def is_right(self) -> bool:
+        return self.piece.digest() == self.digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndsOrigin:
+    """Registries, through skopeo's pipes, and storages, whose files are read."""
+
+    source_of: Callable[[ImageEntry], End]
+    proxies: ImageProxies
+    dest: Registry
+
+    @contextmanager
+    def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
+        source = self.source_of(copy.entry)
+        if isinstance(source, StorageEnd):
+            with ContentsOrigin(StorageContents(storage=source.storage)).opened(copy, blob) as bytes_of:
+                yield bytes_of
+        elif isinstance(source, RegistryEnd):
+            leaf = next(leaf for leaf in copy.closure.leaves if blob in leaf.blobs)
+            remote = Remote(registry=source.registry, repository=copy.entry.source.repository, reference=leaf.digest)
+            # both turns at once, in the order that all take them in, or two copies might wait for each other
+            with self.proxies.skopeo.gates.turns((source.registry, self.dest), 1):
+                yield _StreamBytes(self.proxies, remote, blob)
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamBytes:
+    proxies: ImageProxies
+    source: Remote
+    blob: Descriptor
+
+    def __iter__(self) -> Iterator[memoryview]:
+        with self.proxies.turn(self.source, 1) as proxy:
+            for _blob, data in proxy.blobs(self.source, (self.blob,)):
+                yield data
+
+    def is_right(self) -> bool:
+        return True  # skopeo has hashed them: it ends with an error otherwise
+
+
+def _is_page(said: bytes) -> bool:
+    """Whether a web page answers in a registry's place: proxies say 200 with it."""
+    return said.lstrip().startswith(b"<")
+
+
+def damaged(copy: Copy, blob: Descriptor) -> IntegrityError:
+    return IntegrityError(
+        f"{copy.entry.dest}: blob {blob.digest} is damaged at the source",
+        hint="regwrap verify names all that is damaged; copy the bundle again",
+    )
+
+
+def _named(error: ToolError, copy: Copy) -> ToolError:
+    message = f"{copy.entry.dest}: {error.message}"
+    return ToolError(message, detail=error.detail, hint=error.hint, transient=error.transient, host=error.host)
+
+
+def _refused(what: str, host: str, status: int, said: bytes) -> ToolError:
+    text = reason_of(said)
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, f"{status} {text}")), "")
+    page = status == 200 and _is_page(said)
+    passing = page or status == 408 or re.search("BLOB_UPLOAD_|DIGEST_INVALID", text) is not None
+    return ToolError(f"{host} answered {status} to {what}", detail=text, hint=hint, transient=passing)

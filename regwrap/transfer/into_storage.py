@@ -1,0 +1,112 @@
+"""Carry out one Copy: bring what is missing, prove it by hashing, make it visible. One class for each kind of end.
+
+Into a storage no registry stands in the way: a Fetcher brings the blobs of each leaf manifest into a stage, hashed, and
+`storage.commit` moves them in. That also brings what skopeo can't push: docker lists with their digest kept, nested
+indexes, some platforms of an index. Into any other registry skopeo copies registry to registry, blobs that another
+repository there got before are mounted first, and the result is asked for and hashed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.by_repository import End, StorageEnd
+from regwrap.core.errors import IntegrityError, ToolError
+from regwrap.core.model import Descriptor, Index, Manifest
+from regwrap.registry.end import RegistryEnd
+from regwrap.storage.commit import Additions, GroupCommit
+from regwrap.storage.store import SoundBlobs, Storage, regular_size
+from regwrap.tools.skopeo import Remote
+from regwrap.transfer.fetch import Fetcher, Stage, damaged_on_the_way
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regwrap.lists.imagelist import ImageEntry
+    from regwrap.transfer.plan import Copy
+
+_CHUNK: Final = 64 * 1024 * 1024
+
+
+@dataclass(slots=True, kw_only=True)
+class StorageCarrier:
+    """Into a storage directory. `stage` lies on the storage's file system and is this run's alone (the lock); blobs of
+    an earlier run that was killed may be in it: they count once they are hashed. `fetcher` is for registries."""
+
+    storage: Storage
+    stage: Stage
+    source_of: Callable[[ImageEntry], End]
+    fetcher: Fetcher
+    commit: GroupCommit
+    sound: SoundBlobs
+    exclusive_repositories: bool = False
+
+    def carry(self, copy: Copy) -> int:
+        try:
+            brought = sum(self._bring(copy, leaf) for leaf in copy.closure.leaves)
+            self._commit(copy)
+        except FileNotFoundError as error:
+            # another copy that found the same damage has moved the blob in meanwhile
+            raise ToolError(f"{copy.entry.dest}: a staged file is gone", detail=str(error), transient=True) from error
+        if self.storage.resolve(copy.entry.dest.repository, copy.entry.dest.tag or "") != copy.digest:
+            raise IntegrityError(f"{copy.entry.dest} does not point to {copy.digest} after the copy")
+        return brought
+
+    def bytes_under_way(self) -> int:
+        return self.fetcher.bytes_under_way()
+
+    def _bring(self, copy: Copy, leaf: Manifest) -> int:
+        blobs = {blob.digest: blob for blob in leaf.blobs}.values()
+        absent = [blob for blob in blobs if not self.sound.has(blob) and not self.stage.has(blob)]
+        if not absent:
+            return 0
+        source, repository = self.source_of(copy.entry), copy.entry.source.repository
+        if isinstance(source, StorageEnd):
+            for blob in absent:
+                self._copy_file(source, blob)
+        elif isinstance(source, RegistryEnd):
+            remote = Remote(registry=source.registry, repository=repository, reference=leaf.digest)
+            self.fetcher.fetch(remote, leaf, absent)
+        return sum(blob.size for blob in absent)
+
+    def _copy_file(self, source: StorageEnd, blob: Descriptor) -> None:
+        path = source.storage.blob_path(blob.digest)
+        if regular_size(path) != blob.size:
+            raise IntegrityError(
+                f"blob {blob.digest.short} is absent or damaged in {source.name}", hint=f"regwrap verify {source.name}"
+            )
+        copy_file(path, self.stage.blob(blob.digest))
+        if not self.stage.has(blob):
+            raise damaged_on_the_way(source.name, blob, blob.size)
+
+    def _commit(self, copy: Copy) -> None:
+        repository, tag = copy.entry.dest.repository, copy.entry.dest.tag or ""
+        closure = copy.closure
+        manifests = [m for m in closure.manifests if not self.sound.has(_descriptor(m))]
+        for manifest in manifests:
+            self.stage.blob(manifest.digest).write_bytes(manifest.raw)
+        fresh = [*(b.digest for b in closure.blobs if not self.sound.has(b)), *(m.digest for m in manifests)]
+        self.commit.add(
+            Additions(
+                blobs=tuple((digest, self.stage.blob(digest)) for digest in dict.fromkeys(fresh)),
+                layers=tuple((repository, blob.digest) for blob in closure.blobs),
+                revisions=tuple((repository, manifest.digest) for manifest in closure.manifests),
+                tags=((repository, tag, copy.digest),),
+            )
+        )
+        for digest in fresh:
+            self.sound.add(digest)
+
+
+def _descriptor(manifest: Manifest | Index) -> Descriptor:
+    return Descriptor(media_type=manifest.media_type, digest=manifest.digest, size=len(manifest.raw))
+
+
+def copy_file(source: Path, dest: Path) -> None:
+    """Copy bytes in the kernel; a reflink where the file system has them (btrfs, xfs do it by themselves)."""
+    with source.open("rb") as reader, dest.open("wb") as writer:
+        while os.copy_file_range(reader.fileno(), writer.fileno(), _CHUNK):
+            pass

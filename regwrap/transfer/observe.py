@@ -1,0 +1,170 @@
+"""Look at both ends of each image and change nothing: an Observed, or an Unseen with the reason.
+
+A tag is resolved once, here; everything after names the digest, so a tag that moves meanwhile is one version.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.core.closure import Closure, Fetch, check_platform, closure_of
+from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
+from regwrap.core.model import Descriptor, Digest, Platform
+from regwrap.registry.credentials import UnsureError
+from regwrap.registry.end import RegistryEnd
+from regwrap.transfer.plan import Moved, Observed, Unseen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regwrap.bundle.by_repository import End, StorageEnd
+    from regwrap.lists.imagelist import ImageEntry
+    from regwrap.storage.store import SoundBlobs
+    from regwrap.tools.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observer:
+    """`source_of` says where an entry comes from; `sound` what the destination's storage has, if it is one."""
+
+    source_of: Callable[[ImageEntry], End]
+    dest: RegistryEnd | StorageEnd
+    retry: RetryPolicy
+    sound: SoundBlobs | None
+
+    def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int) -> tuple[Observed | Unseen, ...]:
+        """All of them, `jobs` at a time, in the list's order."""
+        if jobs == 1:
+            return tuple(map(self.observe, entries))
+        with ThreadPoolExecutor(jobs, thread_name_prefix="observe") as pool:
+            try:
+                return tuple(pool.map(self.observe, entries))
+            except BaseException:
+                self.retry.stopping.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def observe(self, entry: ImageEntry) -> Observed | Unseen:
+        try:
+            return self.retry.call(lambda: self._observe(entry), on_retry=lambda _number, _error: None)
+        except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
+            down = error.host if isinstance(error, HostDownError) else ""
+            return Unseen(entry=entry, error=str(error), hint=error.hint, down=down)
+
+    def _observe(self, entry: ImageEntry) -> Observed:
+        source = self.source_of(entry)
+        repository, dest = entry.source.repository, entry.dest
+        digest = source_digest(source, entry)
+        moved = tag_moved(source, entry, digest) if entry.locked else None
+        there = self.dest.resolve(dest.repository, dest.tag or "")
+        whole, present = self._wholeness(entry, digest) if there == digest else (False, None)
+        if whole:
+            return Observed(
+                entry=entry,
+                digest=digest,
+                there=there,
+                whole=True,
+                closure=None,
+                size=None if present is None else present.size,
+                blobs=() if present is None else present.blobs,
+                moved=moved,
+            )
+        closure = whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
+        if closure is None:
+            raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
+        check_platform(closure, entry.platforms, lambda blob: source.config(repository, blob))
+        _refuse_foreign_layers(closure)
+        missing = self._missing(closure, dest.repository)
+        return Observed(
+            entry=entry,
+            digest=digest,
+            there=there,
+            whole=False,
+            closure=closure,
+            missing=missing,
+            size=closure.size,
+            moved=moved,
+        )
+
+    def _wholeness(self, entry: ImageEntry, digest: Digest) -> tuple[bool, Closure | None]:
+        """Whether all of it is there, and what that is where it can be seen."""
+        if isinstance(self.dest, RegistryEnd) or self.sound is None:
+            return True, None  # its storage can't be looked into; each copy is proved when it is made
+        storage, repository, sound = self.dest.storage, entry.dest.repository, self.sound
+        try:
+            closure = storage.closure(repository, digest, entry.platforms)
+        except RegwrapError:
+            return False, None
+        if closure is None or closure.missing or not storage.has_tag(repository, entry.dest.tag or "", digest):
+            return False, None
+        whole = all(sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs)
+        return whole, closure
+
+    def _known(self, digest: Digest) -> bytes | None:
+        """A manifest that the destination's storage has already, verified: it need not travel."""
+        if isinstance(self.dest, RegistryEnd):
+            return None
+        with suppress(IntegrityError):
+            raw = self.dest.storage.read_blob(digest)
+            return raw if raw is not None and Digest.of(raw) == digest else None
+        return None
+
+    def _missing(self, closure: Closure, repository: str) -> tuple[Descriptor, ...]:
+        if isinstance(self.dest, RegistryEnd):
+            # blob by blob: a repository that a push was interrupted in has blobs, and no tag to know it by
+            with suppress(UnsureError):
+                return self.dest.lacking(repository, closure.blobs)
+        if self.sound is None:
+            return closure.blobs
+        return tuple(blob for blob in closure.blobs if not self.sound.has(blob))
+
+
+def source_digest(source: End, entry: ImageEntry) -> Digest:
+    """What the entry means at its source now: its tag is resolved, unless a lock has fixed it. Raises."""
+    image = entry.source
+    if image.digest is not None and (entry.locked or image.tag is None):
+        return image.digest
+    digest = source.resolve(image.repository, image.tag or "")
+    if digest is None:
+        raise ImagesFailedError(f"{source.name} has no {image.repository}:{image.tag}")
+    if image.digest is not None and digest != image.digest:
+        raise ImagesFailedError(
+            f"{source.name}: {image.repository}:{image.tag} is {digest} now, the list says {image.digest}",
+            hint="the tag was moved; put the new digest into the list, or ask who moved it",
+        )
+    return digest
+
+
+def tag_moved(source: End, entry: ImageEntry, digest: Digest) -> Moved | None:
+    """Whether the entry's tag points elsewhere now. None also where that can't be told: it is only worth a note."""
+    if entry.source.tag is None:
+        return None
+    try:
+        now = source.resolve(entry.source.repository, entry.source.tag)
+    except RegwrapError:
+        return None
+    return None if now == digest else Moved(entry=entry, digest=digest, now=now)
+
+
+def whole_closure(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...]) -> Closure | None:
+    """All that belongs to an image; None where its top is absent. Raises where a part is."""
+    closure = closure_of(top, fetch, platforms)
+    if closure is not None and closure.missing:
+        absent = ", ".join(f"{child.platform or 'a manifest'} ({child.digest.short})" for child in closure.missing)
+        raise ImagesFailedError(
+            f"index {top.short} names manifests that are not there: {absent}",
+            hint="push the image again, or choose with platform=… the platforms that are there",
+        )
+    return closure
+
+
+def _refuse_foreign_layers(closure: Closure) -> None:
+    foreign = [blob for blob in closure.blobs if blob.is_foreign]
+    if foreign:
+        raise ImagesFailedError(
+            f"layer {foreign[0].digest.short} is kept outside of registries (a Windows base layer)",
+            hint="such an image can't be pulled without internet; push it with its layers included, or drop it",
+        )

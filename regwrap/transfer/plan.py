@@ -1,0 +1,166 @@
+"""Decide what a sync does, from what was observed: a Copy or a Skip for each image, why, and in which order. Pure.
+
+`--dry-run` prints the very values that the real run carries out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from regwrap.core.place import Engine
+
+if TYPE_CHECKING:
+    from regwrap.core.closure import Closure
+    from regwrap.core.model import Descriptor, Digest
+    from regwrap.lists.imagelist import ImageEntry
+
+
+class Reason(StrEnum):
+    """Why an image is copied or not, in the words that the user reads."""
+
+    ABSENT = "not there yet"
+    MOVED = "the tag points to another image there"
+    DAMAGED = "there, but not whole: it is sent again"
+    SAME = "already there, same digest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """The engine that a plan is for, and why, in the words that the user reads."""
+
+    engine: Engine
+    why: str
+
+
+def choose_way(wanted: Engine, *, to_storage: bool) -> Way:
+    """What is measured to be the fastest for such ends (docs/benchmarks.md), unless the user wants another."""
+    if wanted is not Engine.AUTO:
+        return Way(engine=wanted, why="as asked for")
+    how = "hashed on their way to the disk" if to_storage else "and each is sent once"
+    return Way(engine=Engine.STREAM, why=f"blobs through the pipes of a few skopeos that stay, {how}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A tag of the source that is not `digest`, which counts: the lock says so, or it moved while it was copied.
+    `now` is None where the tag is gone."""
+
+    entry: ImageEntry
+    digest: Digest
+    now: Digest | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Both ends of one image. `there` is what the destination's tag points to now; `missing` are the blobs that the
+    destination lacks; `whole` says that the destination has all of the image as it is at the source. `size` counts
+    its manifests and blobs where that is known without asking; `blobs` are those of an image that is there."""
+
+    entry: ImageEntry
+    digest: Digest
+    there: Digest | None
+    whole: bool
+    closure: Closure | None
+    missing: tuple[Descriptor, ...] = ()
+    size: int | None = None
+    blobs: tuple[Descriptor, ...] = field(default=(), compare=False)
+    moved: Moved | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unseen:
+    """An image that could not be observed; `error` goes to the report. `down`: the host that is, if that is why."""
+
+    entry: ImageEntry
+    error: str
+    hint: str = ""
+    down: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """`missing` are the blobs that have to travel; two copies that miss the same blob never run at the same time."""
+
+    entry: ImageEntry
+    digest: Digest
+    reason: Reason
+    closure: Closure
+    missing: tuple[Descriptor, ...]
+
+    @property
+    def bytes_missing(self) -> int:
+        return sum(blob.size for blob in self.missing)
+
+    @property
+    def claims(self) -> frozenset[Digest]:
+        return frozenset(blob.digest for blob in self.missing)
+
+    def outline(self) -> dict[str, object]:
+        return {
+            "entry": self.entry,
+            "digest": self.digest,
+            "reason": self.reason,
+            "bytes_missing": self.bytes_missing,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    entry: ImageEntry
+    digest: Digest
+    reason: Reason
+    size: int | None = None
+    blobs: tuple[Descriptor, ...] = field(default=(), compare=False)
+
+    def outline(self) -> dict[str, object]:
+        return {"entry": self.entry, "digest": self.digest, "reason": self.reason, "size": self.size}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`copies` in the order in which they should start; `skips`, `unseen` and `moved` in the list's order."""
+
+    copies: tuple[Copy, ...]
+    skips: tuple[Skip, ...]
+    unseen: tuple[Unseen, ...]
+    moved: tuple[Moved, ...] = ()
+    way: Way | None = None
+
+    @property
+    def bytes_missing(self) -> int:
+        """Bytes that have to travel, each blob counted once."""
+        return sum({b.digest: b.size for copy in self.copies for b in copy.missing}.values())
+
+
+def make_plan(observations: tuple[Observed | Unseen, ...]) -> Plan:
+    """What has to be done. Big shared blobs first: the images that wait for them then find them."""
+    seen = [item for item in observations if isinstance(item, Observed)]
+    copies = [_copy(item, item.closure) for item in seen if item.closure is not None and not item.whole]
+    skips = [
+        Skip(entry=o.entry, digest=o.digest, reason=Reason.SAME, size=o.size, blobs=o.blobs) for o in seen if o.whole
+    ]
+    return Plan(
+        copies=tuple(_ordered(copies)),
+        skips=tuple(skips),
+        unseen=tuple(item for item in observations if isinstance(item, Unseen)),
+        moved=tuple(item.moved for item in seen if item.moved is not None),
+    )
+
+
+def _copy(item: Observed, closure: Closure) -> Copy:
+    damaged = Reason.DAMAGED if item.there == item.digest else Reason.MOVED
+    reason = Reason.ABSENT if item.there is None else damaged
+    return Copy(entry=item.entry, digest=item.digest, reason=reason, closure=closure, missing=item.missing)
+
+
+def _ordered(copies: list[Copy]) -> list[Copy]:
+    wanted = Counter(digest for copy in copies for digest in copy.claims)
+
+    def weight(copy: Copy) -> tuple[int, int, str]:
+        shared = sum(blob.size for blob in copy.missing if wanted[blob.digest] > 1)
+        return (-shared, -copy.bytes_missing, str(copy.entry.dest))
+
+    return sorted(copies, key=weight)

@@ -1,0 +1,138 @@
+"""What is about the images of a list: cosign's signatures and attestations, SBOMs, other referrers, and what is about
+those. They become entries of the list, so they travel as images do.
+
+A registry without an API for referrers has them as tags (`sha256-HEX`, and cosign's `sha256-HEX.sig`). Where a registry
+has the API, an index of what it lists is made, which gets the tag that registries without it look for.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.by_repository import StorageEnd
+from regwrap.core.closure import closure_of
+from regwrap.core.errors import RegwrapError
+from regwrap.core.model import OCI_INDEX, Digest, subject_of_tag
+from regwrap.transfer.observe import source_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.lists.imagelist import ImageEntry, ImageList
+    from regwrap.registry.end import RegistryEnd
+    from regwrap.storage.store import Storage
+    from regwrap.transfer.ends import Ends
+
+
+def with_referrers(ends: Ends, images: ImageList) -> ImageList:
+    """The list, and what is about its images at their sources. An image that can't be looked at brings nothing here;
+    that it can't be had is said when it is to be copied."""
+    finder = _Finder()
+
+    def find(entry: ImageEntry) -> tuple[ImageEntry, ...]:
+        source = ends.source_of(entry)
+        try:
+            digest = source_digest(source, entry)
+            return tuple(finder.about(source, entry, entry.source.repository, digest))
+        except RegwrapError:
+            return ()
+
+    with ThreadPoolExecutor(ends.job.jobs, thread_name_prefix="referrers") as pool:
+        found = tuple(pool.map(find, images.entries))
+    return _joined(images, found)
+
+
+def with_referrers_there(storage: Storage, images: ImageList) -> ImageList:
+    """The list, and what is about its images in the storage that holds them already."""
+    finder, end = _Finder(), StorageEnd(name=f"{storage.root}", storage=storage)
+    found: list[tuple[ImageEntry, ...]] = []
+    for entry in images.entries:
+        digest = storage.resolve(entry.dest.repository, entry.dest.tag or "")
+        about = finder.about(end, entry, entry.dest.repository, digest) if digest else ()
+        found.append(tuple(about))
+    return _joined(images, tuple(found))
+
+
+def _joined(images: ImageList, found: tuple[tuple[ImageEntry, ...], ...]) -> ImageList:
+    entries = {entry.dest: entry for entry in images.entries}
+    for entry in (entry for group in found for entry in group):
+        entries.setdefault(entry.dest, entry)
+    return replace(images, entries=tuple(entries.values()))
+
+
+@dataclass(slots=True)
+class _Finder:
+    """Tags of a repository are asked for once, and the API of a registry that has none too."""
+
+    _tags: dict[tuple[str, str], dict[Digest, list[str]]] = field(default_factory=dict)
+    _without: set[str] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock)
+
+    def about(
+        self, end: RegistryEnd | StorageEnd, entry: ImageEntry, repository: str, digest: Digest
+    ) -> Iterator[ImageEntry]:
+        """Entries for all that is about the image, directly or not. Raises RegwrapError."""
+        tags = self._tags_of(end, repository)
+        pending, seen = [digest], set[Digest]()
+        whole = entry.platforms
+        while pending:
+            top = pending.pop()
+            for subject in _manifests(end, repository, top, entry if whole and top == digest else None):
+                if subject in seen:
+                    continue
+                seen.add(subject)
+                for tag in tags.get(subject, ()):
+                    if (there := end.resolve(repository, tag)) is not None:
+                        yield _entry(entry, tag, None)
+                        pending.append(there)
+                tag = f"sha256-{subject.hex}"
+                if tag not in tags.get(subject, ()) and (made := self._made(end, repository, subject)):
+                    yield _entry(entry, tag, made)
+                    pending.append(made)
+
+    def _tags_of(self, end: RegistryEnd | StorageEnd, repository: str) -> dict[Digest, list[str]]:
+        with self._lock:
+            known = self._tags.get((end.name, repository))
+        if known is None:
+            known = {}
+            for tag in end.tags(repository):
+                if (subject := subject_of_tag(tag)) is not None:
+                    known.setdefault(subject, []).append(tag)
+            with self._lock:
+                self._tags[end.name, repository] = known
+        return known
+
+    def _made(self, end: RegistryEnd | StorageEnd, repository: str, subject: Digest) -> Digest | None:
+        """The digest of an index of the subject's referrers, made from what the registry's API lists."""
+        if isinstance(end, StorageEnd) or end.name in self._without:
+            return None
+        listed = end.referrers(repository, subject)
+        if listed is None:
+            self._without.add(end.name)
+        if not listed:
+            return None
+        manifests = sorted(listed, key=lambda descriptor: str(descriptor.get("digest")))
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+        raw = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
+        end.made[Digest.of(raw)] = raw
+        return Digest.of(raw)
+
+
+def _manifests(
+    end: RegistryEnd | StorageEnd, repository: str, top: Digest, chosen: ImageEntry | None
+) -> tuple[Digest, ...]:
+    """All manifests of an image, the top as well; of `chosen` only its platforms. Those that are gone do not count."""
+    closure = closure_of(top, lambda digest: end.manifest(repository, digest), chosen.platforms if chosen else ())
+    return tuple(manifest.digest for manifest in closure.manifests) if closure else ()
+
+
+def _entry(subject: ImageEntry, tag: str, made: Digest | None) -> ImageEntry:
+    source = replace(subject.source, tag=None if made else tag, digest=made)
+    dest = replace(subject.dest, tag=tag)
+    # what is made anew each time can only be had with its subject again
+    text = subject.text if made else f"{source} => {dest}"
+    return replace(subject, source=source, dest=dest, platforms=(), text=text, locked=False)

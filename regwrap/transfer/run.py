@@ -1,0 +1,201 @@
+"""Carry out a Plan: workers, retries, outcomes. One image's failure is a value and never stops the others.
+
+Two copies that miss the same blob do not run at the same time: the first brings it, the others then find it. There
+are no barriers: what can start, starts, in the plan's order.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regwrap.core.model import Digest
+    from regwrap.lists.imagelist import ImageEntry
+    from regwrap.tools.retry import RetryPolicy
+    from regwrap.transfer.plan import Copy, Moved, Plan, Skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """`sent` in bytes, `seconds` with all attempts, `start` in seconds since the run began to copy. `worker` is a
+    number from 0 on: two images of one worker never overlap."""
+
+    copy: Copy
+    sent: int
+    attempts: int
+    seconds: float
+    start: float = field(default=0, compare=False)
+    worker: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """`down`: the host that is, if that is why. `worker` is None where no copy was begun."""
+
+    entry: ImageEntry
+    error: str
+    hint: str
+    attempts: int
+    down: str = ""
+    seconds: float = field(default=0, compare=False)
+    start: float = field(default=0, compare=False)
+    worker: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """What came of a plan: every image is in exactly one of the first three. `moved` are tags that are others at the
+    source than what was brought."""
+
+    copied: tuple[Copied, ...]
+    skipped: tuple[Skip, ...]
+    failed: tuple[Failed, ...]
+    seconds: float
+    moved: tuple[Moved, ...] = ()
+
+    @property
+    def sent(self) -> int:
+        """Bytes that travelled."""
+        return sum(item.sent for item in self.copied)
+
+
+class Events(Protocol):
+    """What a run tells while it goes on; called from several threads."""
+
+    def started(self, copy: Copy) -> None: ...
+    def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None: ...
+    def copied(self, outcome: Copied) -> None: ...
+    def failed(self, outcome: Failed) -> None: ...
+
+
+def run_plan(plan: Plan, carrier: Carrier, *, jobs: int, retry: RetryPolicy, events: Events) -> SyncReport:
+    """Copy what the plan says, `jobs` at a time. An interruption ends the waits and is raised again."""
+    started = time.monotonic()
+    work = _Work(carrier=carrier, retry=retry, events=events, began=started)
+    outcomes = _run_ready(
+        _Queue(list(plan.copies), by_repository=carrier.exclusive_repositories), work.copy, jobs, retry
+    )
+    failed = sorted([*(o for o in outcomes if isinstance(o, Failed)), *_unseen(plan)], key=lambda f: f.entry.line)
+    return SyncReport(
+        copied=tuple(o for o in outcomes if isinstance(o, Copied)),
+        skipped=plan.skips,
+        failed=tuple(failed),
+        seconds=time.monotonic() - started,
+    )
+
+
+def nothing_copied(plan: Plan) -> SyncReport:
+    """What comes of a plan without copies."""
+    return SyncReport(copied=(), skipped=plan.skips, failed=tuple(_unseen(plan)), seconds=0)
+
+
+def _unseen(plan: Plan) -> list[Failed]:
+    return [Failed(entry=u.entry, error=u.error, hint=u.hint, attempts=1, down=u.down) for u in plan.unseen]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    carrier: Carrier
+    retry: RetryPolicy
+    events: Events
+    began: float
+
+    def copy(self, copy: Copy, worker: int) -> Copied | Failed:
+        started, attempts = time.monotonic(), 1
+        start = started - self.began
+
+        def on_retry(attempt: int, error: ToolError) -> None:
+            nonlocal attempts
+            attempts = attempt + 1
+            self.events.retrying(copy, attempt, error)
+
+        self.events.started(copy)
+        outcome: Copied | Failed
+        try:
+            sent = self.retry.call(lambda: self.carrier.carry(copy), on_retry=on_retry)
+            copied = Copied(copy=copy, sent=sent, attempts=attempts, seconds=0)
+            outcome = replace(copied, seconds=time.monotonic() - started, start=start, worker=worker)
+        except (ToolError, IntegrityError, ImagesFailedError) as error:
+            failed = Failed(entry=copy.entry, error=str(error), hint=error.hint, attempts=attempts)
+            down = error.host if isinstance(error, HostDownError) else ""
+            outcome = replace(failed, down=down, seconds=time.monotonic() - started, start=start, worker=worker)
+        if self.retry.stopping.is_set():  # what an interruption ended did not fail
+            return outcome
+        if isinstance(outcome, Copied):
+            self.events.copied(outcome)
+        else:
+            self.events.failed(outcome)
+        return outcome
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The copies that wait, and what those under way have claimed: blobs, and repositories where that matters."""
+
+    waiting: list[Copy]
+    by_repository: bool
+    brought: set[Digest] = field(default_factory=set)
+    claimed: set[Digest] = field(default_factory=set)
+    repositories: set[str] = field(default_factory=set)
+
+    def take(self) -> Copy | None:
+        """The first copy that nothing under way disturbs."""
+        for position, copy in enumerate(self.waiting):
+            free = self.claimed.isdisjoint(copy.claims - self.brought)
+            if free and not (self.by_repository and copy.entry.dest.repository in self.repositories):
+                self.claimed |= copy.claims - self.brought
+                self.repositories.add(copy.entry.dest.repository)
+                return self.waiting.pop(position)
+        return None
+
+    def give_back(self, copy: Copy, *, done: bool) -> None:
+        self.claimed -= copy.claims
+        self.repositories.discard(copy.entry.dest.repository)
+        if done:
+            self.brought |= copy.claims
+
+
+def _run_ready(
+    queue: _Queue, work: Callable[[Copy, int], Copied | Failed], jobs: int, retry: RetryPolicy
+) -> list[Copied | Failed]:
+    outcomes: list[Copied | Failed] = []
+    running: dict[Future[Copied | Failed], tuple[Copy, int]] = {}
+    idle = set(range(jobs))
+    with ThreadPoolExecutor(jobs, thread_name_prefix="copy") as pool:
+        try:
+            while queue.waiting or running:
+                while len(running) < jobs and (copy := queue.take()) is not None:
+                    worker = min(idle)
+                    idle.remove(worker)
+                    running[pool.submit(work, copy, worker)] = (copy, worker)
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    (copy, worker), outcome = running.pop(future), future.result()
+                    idle.add(worker)
+                    queue.give_back(copy, done=isinstance(outcome, Copied))
+                    outcomes.append(outcome)
+        except BaseException:
+            retry.stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return outcomes
+
+
+class Carrier(Protocol):
+    """Brings one image to the destination; the same call again is harmless."""
+
+    exclusive_repositories: bool
+    """Whether two copies into one repository must not run at the same time."""
+
+    def carry(self, copy: Copy) -> int:
+        """Returns the bytes that travelled. Raises ToolError, IntegrityError or ImagesFailedError."""
+
+    def bytes_under_way(self) -> int:
+        """Bytes of unfinished copies so far, for the progress line."""

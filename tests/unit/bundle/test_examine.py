@@ -1,0 +1,342 @@
+"""Questions about bundles and storages: each damage has a line that names it, and `--list` means exactly the list."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from regwrap.bundle.examine import (
+    InspectedImage,
+    Inspection,
+    file_sha256,
+    inspect_bundle,
+    verify_bundle,
+    verify_storage,
+)
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.model import Digest, Manifest, parse_manifest
+from regwrap.lists.imagelist import ImageEntry
+from regwrap.storage import layout
+from tests.builders import (
+    add_newline,
+    add_untagged,
+    empty,
+    fill_with_garbage,
+    flip,
+    index_of,
+    make_image,
+    make_layer,
+    make_multi_image,
+    make_storage,
+    put,
+    remove,
+    replace_by_directory,
+    replace_by_fifo,
+    replace_by_symlink,
+    snapshot,
+    truncate,
+)
+from tests.bundles import contents_of, listed, make_bundle, packed, parts_of
+
+MULTI, SINGLE, DOCKER = make_multi_image("multi"), make_image("single"), make_image("docker", kind="docker")
+IMAGES = {"a/b:1": MULTI, "a/b:2": SINGLE, "z:1": DOCKER}
+ALL = tuple(map(listed, IMAGES))
+CHILD = Digest.of(MULTI.manifests[1])
+LAYER, CONFIG = Digest.of(SINGLE.blobs[1]), Digest.of(SINGLE.blobs[0])
+Damage = Callable[[Path], None]
+LINK_DAMAGES = [
+    empty,
+    truncate,
+    add_newline,
+    fill_with_garbage,
+    replace_by_fifo,
+    replace_by_directory,
+    replace_by_symlink,
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_storage(tmp_path / "root", IMAGES)
+
+
+def storage_lines(root: Path, entries: tuple[ImageEntry, ...] | None = None) -> tuple[str, ...]:
+    before = snapshot(root)
+    report = verify_storage(root, entries, lambda _bytes: None)
+    assert snapshot(root) == before
+    assert list(report.problems) == list(dict.fromkeys(report.problems))
+    return report.problems
+
+
+def bundle_lines(path: Path, *entries: ImageEntry) -> tuple[str, ...]:
+    return verify_bundle(path, entries, lambda _bytes: None).problems
+
+
+# --- a storage
+
+
+def test_a_sound_storage(root: Path) -> None:
+    done: list[int] = []
+    report = verify_storage(root, ALL, done.append)
+    blobs = {data for image in IMAGES.values() for data in (*image.manifests, *image.blobs)}
+    assert (report.images, report.blobs, report.bytes) == (3, len(blobs), sum(map(len, blobs)))
+    assert (report.problems, report.notes) == ((), ())
+    assert sum(done) == report.bytes
+
+
+def test_what_is_no_storage_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no registry's storage"):
+        verify_storage(tmp_path, None, lambda _bytes: None)
+
+
+def test_an_empty_storage_is_sound_and_lacks_what_is_listed(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {})
+    assert storage_lines(root) == ()
+    assert storage_lines(root, (listed("a:1", line=4),)) == ("a:1: is in the list (line 4) and not here",)
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, empty, remove, replace_by_fifo, replace_by_directory])
+@pytest.mark.parametrize(
+    ("digest", "user"), [(LAYER, "a/b:2"), (CONFIG, "a/b:2"), (CHILD, "a/b:1"), (DOCKER.top, "z:1")]
+)
+def test_a_damaged_blob_is_named_with_its_image(root: Path, damage: Damage, digest: Digest, user: str) -> None:
+    damage(root / layout.blob_path(digest))
+    lines = storage_lines(root)
+    named = [line for line in lines if digest.short in line and line.startswith(f"{user}:")]
+    assert named, lines
+
+
+@pytest.mark.parametrize("damage", [*LINK_DAMAGES, remove])
+def test_a_damaged_tag_is_named(root: Path, damage: Damage) -> None:
+    damage(root / layout.tag_link("a/b", "2"))
+    assert storage_lines(root) == (f"a/b:2: the tag's link is absent or damaged ({layout.tag_link('a/b', '2')})",)
+
+
+@pytest.mark.parametrize("damage", LINK_DAMAGES)
+@pytest.mark.parametrize(
+    "link",
+    [layout.layer_link("a/b", LAYER), layout.revision_link("a/b", SINGLE.top), layout.revision_link("a/b", CHILD)],
+)
+def test_a_damaged_link_is_named(root: Path, damage: Damage, link: str) -> None:
+    damage(root / link)
+    assert [line for line in storage_lines(root) if link in line]
+
+
+@pytest.mark.parametrize(
+    ("link", "line"),
+    [
+        (layout.layer_link("a/b", LAYER), f"a/b:2: a/b has no link to blob {LAYER}"),
+        (layout.revision_link("a/b", SINGLE.top), f"a/b:2: points to {SINGLE.top}, which is not there or not linked"),
+        (
+            layout.tag_index_link("a/b", "2", SINGLE.top),
+            f"a/b:2: the tag's index link is absent or damaged ({layout.tag_index_link('a/b', '2', SINGLE.top)})",
+        ),
+        (layout.revision_link("a/b", CHILD), f"a/b:1: linux/arm64 of its index ({CHILD}) is not here"),
+    ],
+)
+def test_an_absent_link_is_named(root: Path, link: str, line: str) -> None:
+    remove(root / link)
+    assert storage_lines(root) == (line,)
+
+
+def test_a_link_to_nothing_is_named(root: Path) -> None:
+    lost = Digest.of(b"lost")
+    put(root / layout.layer_link("z", lost), f"{lost}".encode())
+    put(root / layout.revision_link("z", lost), f"{lost}".encode())
+    put(root / layout.tag_link("z", "lost"), f"{lost}".encode())
+    assert storage_lines(root) == (
+        f"z:lost: points to {lost}, which is not there or not linked",
+        f"z: a layer's link points to {lost}, which is not there",
+        f"z: a manifest's link points to {lost}, which is not there",
+    )
+
+
+def test_blobs_that_no_tag_needs_are_hashed_too(root: Path) -> None:
+    untagged = make_image("untagged")
+    add_untagged(root, "z", untagged)
+    assert storage_lines(root) == ()
+    flip(root / layout.blob_path(Digest.of(untagged.blobs[1])))
+    digest = Digest.of(untagged.blobs[1])
+    assert storage_lines(root) == (f"no tag needs it: blob {digest} has other bytes ({layout.blob_path(digest)})",)
+
+
+def test_several_damages_have_several_lines(root: Path) -> None:
+    flip(root / layout.blob_path(LAYER))
+    flip(root / layout.blob_path(Digest.of(DOCKER.blobs[1])))
+    empty(root / layout.tag_link("a/b", "1"))
+    remove(root / layout.layer_link("z", Digest.of(DOCKER.blobs[0])))
+    lines = storage_lines(root, (listed("absent:1"), *ALL))
+    for start in ("a/b:1: the tag", "a/b:2: blob", "z:1: blob", "z:1: z has no link", "absent:1: is in"):
+        assert sum(line.startswith(start) for line in lines) == 1, lines
+
+
+def test_a_sparse_index_is_a_note_and_with_a_list_a_problem(root: Path) -> None:
+    remove(root / layout.revision_link("a/b", CHILD))
+    remove(root / layout.blob_path(CHILD))
+    line = f"a/b:1: linux/arm64 of its index ({CHILD}) is not here"
+    report = verify_storage(root, None, lambda _bytes: None)
+    assert (report.problems, report.notes) == ((), (line,))
+    assert line in storage_lines(root, ALL)
+    assert storage_lines(root, (listed("a/b:1", "linux/amd64"), *ALL[1:])) == ()
+    wanted = (listed("a/b:1", "linux/arm64"), *ALL[1:])
+    assert any("arm64" in problem for problem in storage_lines(root, wanted))
+
+
+def test_what_was_left_out_is_not_lost_because_another_repository_has_it(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a/b:1": MULTI, "z:1": MULTI})
+    remove(root / layout.revision_link("a/b", CHILD))
+    own, other = (parse_manifest(MULTI.manifests[number]) for number in (1, 0))
+    assert isinstance(own, Manifest)
+    assert isinstance(other, Manifest)
+    line = f"a/b:1: linux/arm64 of its index ({CHILD}) is not here"
+    assert storage_lines(root) == (line,)  # what it names is still linked: its own link was lost
+    for blob in {*own.blobs} - {*other.blobs}:
+        remove(root / layout.layer_link("a/b", blob.digest))
+    report = verify_storage(root, None, lambda _bytes: None)
+    assert (report.problems, report.notes) == ((), (line,))
+
+
+def test_an_index_without_any_child_is_lost(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": MULTI})
+    for raw in MULTI.manifests[:-1]:
+        remove(root / layout.revision_link("a", Digest.of(raw)))
+        remove(root / layout.blob_path(Digest.of(raw)))
+    assert len(storage_lines(root)) == 2
+
+
+# --- exactly the list, of storages and bundles alike
+
+
+@pytest.fixture
+def both(root: Path, tmp_path: Path) -> Callable[..., list[tuple[str, ...]]]:
+    path = make_bundle(tmp_path / "release", IMAGES)
+    return lambda *entries: [storage_lines(root, entries), bundle_lines(path, *entries)]
+
+
+Both = Callable[..., list[tuple[str, ...]]]
+
+
+def test_exactly_the_list(both: Both) -> None:
+    assert both(*ALL) == [()] * 2
+    assert both(listed("a/b:1", "linux/amd64", "linux/arm64"), *ALL[1:]) == [()] * 2
+    assert both(listed("a/b:1", digest=f"{MULTI.top}"), *ALL[1:]) == [()] * 2
+
+
+def test_what_is_missing_and_what_is_not_listed_is_named(both: Both) -> None:
+    lines = ("absent:1: is in the list (line 7) and not here", "z:1: is here and not in the list")
+    assert both(listed("absent:1", line=7), *ALL[:2]) == [lines] * 2
+    assert both() == [tuple(f"{name}: is here and not in the list" for name in IMAGES)] * 2
+
+
+def test_another_digest_is_named(both: Both) -> None:
+    line = f"z:1: is {DOCKER.top}, the list says {SINGLE.top}"
+    assert both(*ALL[:2], listed("z:1", digest=f"{SINGLE.top}")) == [(line,)] * 2
+
+
+def test_a_platform_that_is_not_there_is_named(both: Both) -> None:
+    found = both(*ALL[:2], listed("z:1", "linux/arm64"))
+    assert found == [("z:1: the list wants linux/arm64, here is linux/amd64",)] * 2
+    for lines in both(listed("a/b:1", "linux/s390x", "linux/amd64"), *ALL[1:]):
+        assert lines
+        assert all("linux/s390x" in line for line in lines)
+
+
+def test_a_variant_is_asked_for_or_not(tmp_path: Path) -> None:
+    arm = index_of([make_image("arm", platform="linux/arm/v7")], ["linux/arm/v7"])
+    path = make_bundle(tmp_path / "release", {"a:1": arm})
+    assert bundle_lines(path, listed("a:1", "linux/arm")) == ()
+    assert bundle_lines(path, listed("a:1", "linux/arm/v7")) == ()
+    assert bundle_lines(path, listed("a:1", "linux/arm/v6")) != ()
+    assert bundle_lines(path, listed("a:1", "linux/ar")) != ()
+
+
+def test_a_bundle_that_leaves_out_what_the_list_wants_is_named(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bundle.tar"
+    path.write_bytes(packed(parts_of(contents_of(root, listed("a/b:1", "linux/amd64")), root)))
+    assert bundle_lines(path, listed("a/b:1", "linux/amd64")) == ()
+    assert bundle_lines(path, listed("a/b:1")) == (
+        "a/b:1: the list wants all platforms, 1 manifests of its index are left out",
+    )
+
+
+# --- a bundle
+
+
+def test_a_sound_bundle(tmp_path: Path) -> None:
+    done: list[int] = []
+    report = verify_bundle(make_bundle(tmp_path, IMAGES), None, done.append)
+    assert (report.problems, report.images, report.blobs) == ((), 3, len(list((tmp_path / "archive").rglob("data"))))
+    assert sum(done) == report.bytes > 0
+
+
+def test_each_rotten_member_is_named(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path, IMAGES)
+    data = bytearray(path.read_bytes())
+    for blob in (SINGLE.blobs[1], DOCKER.blobs[1]):
+        data[data.index(blob)] ^= 1
+    path.write_bytes(data)
+    lines = verify_bundle(path, None, lambda _bytes: None).problems
+    digests = sorted([LAYER, Digest.of(DOCKER.blobs[1])])
+    assert lines == tuple(f"{layout.blob_path(d)}: the bytes do not have the digest {d}" for d in digests)
+
+
+def test_a_rotten_config_is_named_once_and_a_rotten_manifest_with_its_image(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path, IMAGES)
+    whole = path.read_bytes()
+    place = whole.index(SINGLE.blobs[0])
+    path.write_bytes(whole[:place] + b"[" + whole[place + 1 :])
+    lines = verify_bundle(path, None, lambda _bytes: None).problems
+    assert lines == (f"{layout.blob_path(CONFIG)}: the bytes do not have the digest {CONFIG}",)
+    place = whole.index(SINGLE.raw)
+    path.write_bytes(whole[:place] + b"[" + whole[place + 1 :])
+    lines = verify_bundle(path, None, lambda _bytes: None).problems
+    assert [line.partition(": ")[0] for line in lines] == ["a/b:2", layout.blob_path(SINGLE.top)]
+    with pytest.raises(IntegrityError, match=re.escape(SINGLE.top.short)):
+        inspect_bundle(path)
+
+
+def test_inspection_of_a_hand_made_bundle(tmp_path: Path) -> None:
+    """a:1 and a:2 share a layer; c:1 is a:1 under another name, so neither of the two saves anything."""
+    shared, own = make_layer("shared", os.fsencode("s" * 300)), make_layer("own", b"o" * 100)
+    one, two = make_image("one", layers=[shared]), make_image("two", kind="docker", layers=[shared, own])
+    images = {"a:1": one, "a:2": two, "b:1": MULTI, "c:1": one}
+    path = make_bundle(tmp_path, images)
+    config_of_two = two.blobs[0]
+    one_size = len(one.raw) + len(one.blobs[0]) + len(shared)
+    two_size = len(two.raw) + len(config_of_two) + len(shared) + len(own)
+    multi_size = sum(map(len, (*MULTI.manifests, *MULTI.blobs)))
+    own_config = len(config_of_two) if config_of_two != one.blobs[0] else 0
+
+    def inspected(name: str, **values: int | str | tuple[str, ...]) -> InspectedImage:
+        image = images[name]
+        sizes = {str(Digest.of(raw)): len(raw) for raw in (*image.manifests, *image.blobs)}
+        fields = {"platforms": ("linux/amd64",), "omitted": 0, "blobs": sizes, **values}
+        return InspectedImage(image=name, digest=f"{image.top}", **fields)  # type: ignore[arg-type]
+
+    assert inspect_bundle(path) == Inspection(
+        path=f"{path}",
+        images=(
+            inspected("a:1", kind="OCI image", size=one_size, alone=0),
+            inspected("a:2", kind="docker image", size=two_size, alone=len(two.raw) + len(own) + own_config),
+            inspected(
+                "b:1", kind="OCI index", size=multi_size, alone=multi_size, platforms=("linux/amd64", "linux/arm64")
+            ),
+            inspected("c:1", kind="OCI image", size=one_size, alone=0),
+        ),
+        blobs=len(list((tmp_path / "archive").rglob("data"))),
+        blob_bytes=sum(p.stat().st_size for p in (tmp_path / "archive").rglob("data")),
+        file_bytes=path.stat().st_size,
+    )
+
+
+def test_inspection_counts_what_was_left_out(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bundle.tar"
+    path.write_bytes(packed(parts_of(contents_of(root, listed("a/b:1", "linux/amd64")), root)))
+    image = inspect_bundle(path).images[0]
+    assert (image.platforms, image.omitted, image.size) == (("linux/amd64",), 1, image.alone)
+
+
+def test_the_hash_of_a_file(tmp_path: Path) -> None:
+    assert f"sha256:{file_sha256(put(tmp_path / 'x', b'x' * 100_000))}" == f"{Digest.of(b'x' * 100_000)}"

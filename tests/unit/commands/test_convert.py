@@ -1,0 +1,142 @@
+"""Export and import without a program: names, files, partial indexes, and an import that fails at every step."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from regwrap.bundle.found import full_name, history_stock, storage_stock, tree_stock
+from regwrap.commands.export import ExportOptions, export_images
+from regwrap.commands.import_tree import ImportOptions, import_images
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.model import Digest
+from regwrap.forms.tree import Form
+from regwrap.storage import layout
+from regwrap.storage.commit import Owner, RealFiles
+from regwrap.storage.store import Storage
+from tests.builders import make_image, make_multi_image, make_storage, remove, storage_problems
+from tests.crashing import Died, DyingFiles
+
+IMAGES = {"app:v1": make_image("app"), "team/multi:v1": make_multi_image("multi"), "app/v1:x": make_image("deep")}
+
+
+def taking(*, replace_tags: bool = False) -> ImportOptions:
+    return ImportOptions(
+        replace_tags=replace_tags,
+        dry_run=False,
+        lock_timeout=0,
+        on_wait=lambda _text: None,
+        expect=lambda _step, _count: None,
+        on_bytes=lambda _count: None,
+    )
+
+
+def export(root: Path, target: Path, form: Form = Form.DIR) -> None:
+    aside = target.parent / f"{target.name}.aside"
+    aside.mkdir()
+    options = ExportOptions(
+        form=form, dry_run=False, aside=lambda: aside, expect=lambda _s, _c: None, on_bytes=lambda _count: None
+    )
+    export_images(storage_stock(Storage(root)), target, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "expected"),
+    [
+        ("app:v1", None, "app:v1"),
+        ("team/app/v1", None, "team/app:v1"),
+        ("docker.io/library/x:1", None, "docker.io/library/x:1"),
+        ("v1", "team/app", "team/app:v1"),
+        (None, "team/app:v1", "team/app:v1"),
+        ("app:v1", "other:v2", "app:v1"),
+    ],
+)
+def test_an_image_has_its_own_name_or_the_one_that_is_given(name: str | None, named: str | None, expected: str) -> None:
+    assert full_name(name, named) == expected
+
+
+@pytest.mark.parametrize("name", [None, "v1", "127.0.0.1:5000/app:v1", "UPPER:v1", "app:", "../app:v1", "app:v 1"])
+def test_what_names_no_image_is_refused(name: str | None) -> None:
+    with pytest.raises(UsageError):
+        full_name(name, None)
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_a_partial_index_stays_partial(tmp_path: Path, form: Form) -> None:
+    root = make_storage(tmp_path / "ci", IMAGES)
+    child = Digest.of(IMAGES["team/multi:v1"].manifests[0])
+    remove(root / layout.revision_link("team/multi", child))
+    remove(root / layout.blob_path(child))
+    export(root, tmp_path / "tree", form)
+    report = import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "back", taking())
+    assert report.omitted == 1
+    assert storage_stock(Storage(tmp_path / "back")).contents == storage_stock(Storage(root)).contents
+
+
+def test_a_lost_manifest_is_not_taken_for_one_that_was_left_out(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "ci", IMAGES)
+    remove(root / layout.blob_path(Digest.of(IMAGES["team/multi:v1"].manifests[0])))
+    with pytest.raises(IntegrityError) as caught:
+        storage_stock(Storage(root))
+    assert "was lost" in caught.value.problems[0]
+
+
+def test_history_has_no_image_and_no_link_that_dangles(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "ci", IMAGES)
+    lost = Storage(root).layers("app")[0]
+    remove(root / layout.blob_path(lost))
+    contents = history_stock(Storage(root)).contents
+    assert contents.images == ()
+    linked = {digest for repository in contents.repositories for digest in repository.layers}
+    assert lost not in linked
+    assert linked <= {digest for digest, _size in contents.blobs}
+
+
+def test_an_import_that_dies_at_any_step_leaves_no_half_image_and_is_done_by_the_next(tmp_path: Path) -> None:
+    export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
+    stock = tree_stock(f"{tmp_path}/tree", named=None)
+    count = DyingFiles(RealFiles(Owner.of(tmp_path)), left=10_000)
+    import_images(stock, tmp_path / "whole", taking(), lambda _owner: count)
+    for number in range(0, len(count.done), 5):
+        root = tmp_path / f"back-{number}"
+        dying = DyingFiles(RealFiles(Owner.of(tmp_path)), left=number, half=True)
+        with pytest.raises(Died):
+            import_images(stock, root, taking(), lambda _owner, dying=dying: dying)  # type: ignore[misc]
+        assert not storage_problems(root)
+        import_images(stock, root, taking())
+        assert storage_stock(Storage(root)).contents == stock.contents
+
+
+def test_a_directory_that_is_no_storage_is_not_imported_into(tmp_path: Path) -> None:
+    export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/file").touch()
+    with pytest.raises(UsageError, match="neither empty nor a storage"):
+        import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "home", taking())
+
+
+def test_a_new_file_system_is_imported_into(tmp_path: Path) -> None:
+    export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
+    (tmp_path / "back/lost+found").mkdir(parents=True)
+    stock = tree_stock(f"{tmp_path}/tree", named=None)
+    import_images(stock, tmp_path / "back", taking())
+    assert storage_stock(Storage(tmp_path / "back")).contents == stock.contents
+
+
+def test_the_inside_of_a_storage_is_not_imported_into(tmp_path: Path) -> None:
+    export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
+    with pytest.raises(UsageError, match="looks like a part of a storage"):
+        import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "ci/docker", taking())
+
+
+def test_a_directory_that_can_t_be_read_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    export(make_storage(tmp_path / "root", IMAGES), tmp_path / "tree")
+    descriptor = os.open(tmp_path / "tree", os.O_RDONLY)
+    for _ in range(20):  # deeper than a path can name
+        os.mkdir("d" * 250, dir_fd=descriptor)
+        inner = os.open("d" * 250, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    with pytest.raises(OSError, match="too long"):
+        tree_stock(f"{tmp_path}/tree", named=None)

@@ -1,0 +1,131 @@
+"""A signal is raised once, not where it would be lost or leave a process behind, and never only printed."""
+
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import cast
+
+import pytest
+
+from regwrap.core.errors import Interrupted
+from regwrap.core.interruption import handle_signals, let_signals_be, raise_again, uninterrupted
+from regwrap.storage.stage import temporary_stage
+
+pytestmark = pytest.mark.usefixtures("handled_signals")
+
+
+def test_a_signal_waits_for_the_end_of_the_block() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("started")
+
+    with pytest.raises(Interrupted, match="15"):
+        work()
+    assert done == ["started"]
+
+
+def test_the_outermost_block_counts() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            with uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+            done.append("inner")
+        done.append("outer")
+
+    with pytest.raises(Interrupted, match="2"):
+        work()
+    assert done == ["inner"]
+
+
+def test_a_block_of_another_thread_makes_nothing_wait() -> None:
+    entered, over = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with uninterrupted():
+            entered.set()
+            over.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    entered.wait(10)
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGTERM)
+    over.set()
+    thread.join()
+
+
+def test_an_error_of_the_block_counts_more_than_the_signal() -> None:
+    def work() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError("of the block")
+
+    with pytest.raises(ValueError, match="of the block"):
+        work()
+    with pytest.raises(Interrupted), uninterrupted():
+        pass
+
+
+def test_an_interruption_that_was_only_printed_comes_again() -> None:
+    printed = SimpleNamespace(exc_value=Interrupted(signal.SIGHUP))
+    assert raise_again(cast("sys.UnraisableHookArgs", printed))
+    with pytest.raises(Interrupted, match="1"):
+        time.sleep(10)
+    assert not raise_again(cast("sys.UnraisableHookArgs", SimpleNamespace(exc_value=ValueError())))
+
+
+def test_after_the_run_a_signal_just_ends_the_process() -> None:
+    let_signals_be()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.0002, 0.001, 0.002, 0.004, 0.008])
+def test_a_signal_at_any_moment_leaves_no_stage(tmp_path: Path, delay: float) -> None:
+    def work() -> None:
+        with temporary_stage(tmp_path / "own/stage") as stage:
+            for number in range(500):
+                (stage / f"{number}").touch()
+            signal.setitimer(signal.ITIMER_REAL, max(delay, 1e-6))
+        while True:
+            time.sleep(0.01)  # it comes here at the latest
+
+    signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        work()
+    assert list((tmp_path / "own").iterdir()) == []
+
+
+def test_a_signal_at_any_call_of_its_end_leaves_no_stage(tmp_path: Path) -> None:
+    def is_interrupted_at(number: int) -> bool:
+        handle_signals()
+        left = number
+
+        def interrupt(_frame: FrameType, event: str, _arg: object) -> None:
+            nonlocal left
+            left -= event == "call"
+            if left == 0:
+                left = -1
+                signal.raise_signal(signal.SIGTERM)
+
+        try:
+            with temporary_stage(tmp_path / "own/stage"):
+                sys.setprofile(interrupt)
+        except Interrupted:
+            return True
+        finally:
+            sys.setprofile(None)
+        return False
+
+    number = 1
+    while is_interrupted_at(number):
+        assert list((tmp_path / "own").iterdir()) == []
+        number += 1
+    assert number > 5

@@ -1,0 +1,100 @@
+"""A history out of an image that others made: only known shapes of path, only right bytes."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from regwrap.core import ocilayout
+from regwrap.core.errors import IntegrityError
+from regwrap.core.model import OCI_MANIFEST, Digest, Platform
+from regwrap.forms.baked_image import CONFIG_TYPE, volumes_over
+from regwrap.forms.baked_unpack import Unpacked, unpack_history
+from regwrap.storage import layout
+from regwrap.storage.store import Storage
+from tests.builders import put
+
+BLOB = b"a layer"
+DIGEST = Digest.of(BLOB)
+PREFIX = "var/lib/registry"
+
+
+def make_image(directory: Path, members: list[tuple[str, bytes, bytes]]) -> Path:
+    """A layout with an image of one layer with members (name, type, content or link target)."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, kind, data in members:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            if kind == tarfile.REGTYPE:
+                member.size = len(data)
+            else:
+                member.linkname = data.decode()
+            archive.addfile(member, io.BytesIO(data))
+    layer = buffer.getvalue()
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [str(Digest.of(layer))]}}).encode()
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": CONFIG_TYPE, "digest": str(Digest.of(config)), "size": len(config)},
+            "layers": [{"mediaType": "x", "digest": str(Digest.of(layer)), "size": len(layer)}],
+        }
+    ).encode()
+    put(directory / ocilayout.MARK, ocilayout.MARK_BYTES)
+    put(directory / ocilayout.blob_path(Digest.of(layer)), layer)
+    (directory / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+    ocilayout.write_image(directory, "v1", (config, manifest), OCI_MANIFEST)
+    return directory
+
+
+def unpack(tmp_path: Path, *members: tuple[str, bytes, bytes]) -> Unpacked:
+    image = make_image(tmp_path / "image", [(f"{PREFIX}/{layout.blob_path(DIGEST)}", tarfile.REGTYPE, BLOB), *members])
+    return unpack_history(image, "v1", Platform("linux", "amd64"), tmp_path / "root", lambda _count: None)
+
+
+def test_blobs_and_links_are_unpacked_and_tags_left_behind(tmp_path: Path) -> None:
+    link = str(DIGEST).encode()
+    found = unpack(
+        tmp_path,
+        (f"./{PREFIX}/{layout.layer_link('team/app', DIGEST)}", tarfile.REGTYPE, link),
+        (f"{PREFIX}/{layout.tag_link('team/app', 'v1')}", tarfile.REGTYPE, link),
+        (f"{PREFIX}/{layout.revision_link('team/app', DIGEST)}", tarfile.REGTYPE, link),
+    )
+    assert found == Unpacked(blobs=1, bytes=len(BLOB), links=1)
+    storage = Storage(tmp_path / "root")
+    assert storage.has_layer("team/app", DIGEST)
+    assert storage.blob_path(DIGEST).read_bytes() == BLOB
+    assert storage.tags("team/app") == ()
+    assert storage.revisions("team/app") == ()
+
+
+def test_what_an_enemy_puts_into_a_layer_is_not_made(tmp_path: Path) -> None:
+    other = Digest.of(b"other")
+    unpack(
+        tmp_path,
+        ("../escaped", tarfile.REGTYPE, b"x"),
+        (f"../../{layout.BLOBS}/../../data", tarfile.REGTYPE, b"x"),
+        (f"{PREFIX}/{layout.blob_path(other)}", tarfile.SYMTYPE, b"/etc/passwd"),
+        (f"{PREFIX}/{layout.REPOSITORIES}/../../x/_layers/sha256/{DIGEST.hex}/link", tarfile.REGTYPE, b"sha256:"),
+        (f"{PREFIX}/{layout.layer_link('gone', other)}", tarfile.REGTYPE, str(other).encode()),
+        (f"{PREFIX}/{layout.layer_link('wrong', DIGEST)}", tarfile.REGTYPE, str(other).encode()),
+    )
+    assert [path.name for path in (tmp_path / "root").rglob("*") if not path.is_dir()] == ["data"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "root"]
+
+
+def test_a_blob_with_other_bytes_is_an_error(tmp_path: Path) -> None:
+    other = Digest.of(b"other")
+    with pytest.raises(IntegrityError, match="other bytes"):
+        unpack(tmp_path, (f"{PREFIX}/{layout.blob_path(other)}", tarfile.REGTYPE, b"wrong"))
+
+
+@pytest.mark.parametrize(
+    ("volume", "covered"),
+    [("/var/lib/registry", True), ("/var", True), ("/", True), ("/var/lib/reg", False), ("/data", False)],
+)
+def test_a_volume_over_the_storage_is_seen(volume: str, *, covered: bool) -> None:
+    assert volumes_over({"config": {"Volumes": {volume: {}}}}, "/var/lib/registry") is covered

@@ -1,0 +1,534 @@
+"""Lists of other tools: what is read of each format, what is noted, and for every refusal the exact line."""
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regwrap.core.errors import UsageError
+from regwrap.lists.formats.recognise import MAX_DOCUMENT_BYTES
+from regwrap.lists.formats.values import MAX_IMAGES, MAX_PROBLEMS
+from regwrap.lists.imagelist import HOST_IS_DROPPED, ImageList, Rewrite, failed_list, parse_images
+from regwrap.lists.sniff import is_document
+from tests.unit.lists.test_imagelist import spelled_lines
+
+FIXED = settings(derandomize=True, deadline=None)
+HEX = "0123456789abcdef" * 4
+DIGEST = f"sha256:{HEX}"
+UNTAGGED = f"sha256-{HEX}.untagged"
+SAMPLES = Path(__file__).parents[2] / "samples/lists"
+NO_MEANING = "has no meaning here:"
+CREDENTIALS = f"{NO_MEANING} credentials are read from an authfile (skopeo login)"
+TLS = f"{NO_MEANING} registries: in the configuration says how a registry is reached"
+OWN = f"{NO_MEANING} regwrap runs once when it is called, in its own way"
+
+
+def parsed(text: str | bytes, rewrite: Rewrite = HOST_IS_DROPPED) -> ImageList:
+    return parse_images(text.encode() if isinstance(text, str) else text, "f", rewrite)
+
+
+def lines_of(images: ImageList) -> list[tuple[int, str]]:
+    return [(entry.line, entry.text) for entry in images.entries]
+
+
+def notes_of(images: ImageList) -> list[str]:
+    return [note.removeprefix(f"{images.name}:") for note in images.notes]
+
+
+def refused(text: str | bytes) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        parsed(text)
+    assert caught.value.hint
+    assert all(char.isprintable() or char == "\n" for char in caught.value.message)
+    return [line.removeprefix("f:") for line in caught.value.message.split("\n")]
+
+
+def sample(name: str) -> ImageList:
+    return parse_images((SAMPLES / name).read_bytes(), "f")
+
+
+# --- a sample of each format
+
+
+def test_skopeo_sync_lists_tags_and_digests_of_repositories() -> None:
+    images = sample("skopeo-sync.yaml")
+    assert lines_of(images) == [
+        (5, "registry.example.com:5000/team/app:1.10 => team/app:1.10"),
+        (6, "registry.example.com:5000/team/app:2.0-rc1 => team/app:2.0-rc1"),
+        (7, f"registry.example.com:5000/team/app@{DIGEST} => team/app:{UNTAGGED}"),
+        (9, "registry.example.com:5000/team/web:latest => team/web:latest"),
+        (20, "docker.io/library/redis:7.2 => library/redis:7.2"),
+        (20, "docker.io/library/redis:7 => library/redis:7"),
+        (23, "quay.io/coreos/etcd:v3.5.1 => coreos/etcd:v3.5.1"),
+    ]
+    assert notes_of(images) == [
+        "2: read as a list of skopeo sync, with 7 images",
+        "7: a digest without a tag is kept under the tag sha256-….untagged",
+        f"10: skopeo sync's `registry.example.com:5000.credentials` {CREDENTIALS}",
+        f"13: skopeo sync's `registry.example.com:5000.tls-verify` {TLS}",
+        f"14: skopeo sync's `registry.example.com:5000.cert-dir` {TLS}",
+        "9: latest is a moving tag; a digest would fix it",
+    ]
+
+
+@pytest.mark.parametrize("name", ["image-syncer.yaml", "image-syncer.json"])
+def test_image_syncer_maps_sources_to_destinations(name: str) -> None:
+    images = sample(name)
+    assert [text for _line, text in lines_of(images)] == [
+        "quay.io/coreos/etcd:v3.5.1 => mirror/etcd:v3.5.1",
+        "quay.io/coreos/etcd:v3.5.2 => mirror/etcd:v3.5.2",
+        "docker.io/library/busybox:1.36 => base/busybox:1.36",
+        "docker.io/library/busybox:1.36 => other/box:stable",
+        f"registry.example.com:5000/app@{DIGEST} => team/app:{UNTAGGED}",
+    ]
+    assert [line for line, _text in lines_of(images)] == ([3, 3, 5, 6, 7] if "yaml" in name else [11, 11, 13, 14, 16])
+    assert ("2: image-syncer's `auth` " + CREDENTIALS in notes_of(images)) == ("json" in name)
+
+
+def test_regsync_lists_images_with_targets() -> None:
+    images = sample("regsync.yml")
+    assert lines_of(images) == [
+        (15, "docker.io/library/busybox:1.36 => library/busybox:1.36 platform=linux/amd64"),
+        (21, "ghcr.io/team/tool:v1 => team/tool:v1"),
+        (24, "ghcr.io/team/tool:v2 => team/tool:latest"),
+    ]
+    assert notes_of(images) == [
+        "2: read as a list of regsync, with 3 images",
+        f"5: regsync's `creds.user` {CREDENTIALS}",
+        f"6: regsync's `creds.pass` {CREDENTIALS}",
+        f"8: regsync's `creds.tls` {TLS}",
+        f"9: regsync's `x-owner` {NO_MEANING} it is an extension of yours",
+        f"11: regsync's `defaults.interval` {OWN}",
+        f"12: regsync's `defaults.parallel` {OWN}",
+        f"19: regsync's `sync.schedule` {OWN}",
+        f"20: regsync's `sync.backup` {OWN}",
+        "25: a target without a tag is latest, as regsync has it",
+        "15: registry.example.org is left out: the destination's registry comes from --dest or the archive",
+    ]
+
+
+def test_hauler_lists_images_with_annotations_for_all() -> None:
+    images = sample("hauler.yaml")
+    assert lines_of(images) == [
+        (12, "reg.example.com/neuvector/scanner:5 => neuvector/scanner:5 platform=linux/amd64"),
+        (13, "docker.io/longhornio/longhorn-ui:v1.6.0 => longhornio/longhorn-ui:v1.6.0 platform=linux/arm64"),
+        (15, f"gcr.io/distroless/base@{DIGEST} => distroless/base:{UNTAGGED} platform=linux/amd64"),
+        (16, "reg.example.com/box:1 => custom/box:2 platform=linux/amd64"),
+        (25, "docker.io/library/box:1 => library/box:1"),
+    ]
+    assert notes_of(images) == [
+        "2: read as a list of hauler, with 5 images",
+        "12: signatures and SBOMs, which hauler takes along, are not: only what is listed",
+        "15: a digest without a tag is kept under the tag sha256-….untagged",
+        "29: documents of the kind Charts are not read, only images are",
+    ]
+
+
+def test_images_lock_lists_digests_under_the_tags_that_kbld_resolved() -> None:
+    images = sample("images-lock.yml")
+    assert lines_of(images) == [
+        (8, f"docker.io/library/nginx@{DIGEST} => library/nginx:1.25"),
+        (11, f"registry.example.com:5000/team/app@{DIGEST} => team/app:{UNTAGGED}"),
+        (14, f"quay.io/team/own:v1@{DIGEST} => team/own:v1"),
+    ]
+    assert notes_of(images) == [
+        "2: read as a list of imgpkg, with 3 images",
+        "11: a digest without a tag is kept under the tag sha256-….untagged",
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("rewrite", [Rewrite(), Rewrite(prefix="m/"), Rewrite(keep_host=True)], ids=str)
+def test_failed_list_of_a_document_means_the_same(path: Path, rewrite: Rewrite) -> None:
+    images = parse_images(path.read_bytes(), "f", rewrite)
+    again = parse_images(failed_list(images.entries).encode(), "failed.list", rewrite)
+    assert [(e.source, e.dest, e.platforms) for e in again.entries] == [
+        (e.source, e.dest, e.platforms) for e in images.entries
+    ]
+
+
+def test_what_a_format_leaves_open_is_rewritten_and_what_it_says_is_not() -> None:
+    skopeo = parsed("r.io:80: {images: {a: ['1']}}", Rewrite(prefix="m/", keep_host=True))
+    lock = parsed(
+        f"kind: ImagesLock\napiVersion: imgpkg.carvel.dev/v1\nimages: [{{image: 'r.io/a@{DIGEST}'}}]",
+        Rewrite(prefix="m/"),
+    )
+    syncer = parsed("r.io/a:1: x.io/b", Rewrite(prefix="m/", keep_host=True))
+    assert [str(i.entries[0].dest) for i in (skopeo, lock, syncer)] == ["m/r.io_80/a:1", f"m/a:{UNTAGGED}", "b:1"]
+
+
+def test_rewrite_that_makes_no_repository_is_an_error_of_its_place() -> None:
+    with pytest.raises(UsageError, match=r"^f:3:5: rewrite: makes it '.*write a destination$"):
+        parsed("'[::1]:80':\n  images: {a:\n  [ '1' ]}", Rewrite(keep_host=True))
+
+
+# --- recognising
+
+
+@FIXED
+@given(spelled_lines())
+def test_line_of_ours_is_never_taken_for_another_format(line: tuple[str, object, object, object]) -> None:
+    assert not is_document(line[0].encode())
+    assert not is_document(b"\xef\xbb\xbf# a: b\r\n\r\n" + line[0].encode() + b"\r\na:\r\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "#", "# a: b\n", "a:1\nb: c\n", "- a:1\n", "[::1]:5000/a:1", "a:" * 4096 + "1", "r.io/a:1 name=x:\n"]
+)
+def test_anything_else_remains_a_plain_list(text: str) -> None:
+    assert not is_document(text.encode())
+
+
+@pytest.mark.parametrize("before", ["", "\ufeff", "# images\n\n", "---\n", "%YAML 1.1\n---\n", "\r\n # x\r\n"])
+@pytest.mark.parametrize("text", ["r.io/a:1: r.io/b\n", '"r.io/a:1": r.io/b\n', '{"r.io/a:1": "r.io/b"}'])
+def test_document_is_recognised_by_its_first_line(before: str, text: str) -> None:
+    assert [entry.text for entry in parsed(before + text).entries] == ["r.io/a:1 => b:1"]
+
+
+@pytest.mark.parametrize("before", ["", "\ufeff", "# images\n\n"])
+def test_json_may_be_indented_with_tabs(before: str) -> None:
+    (entry,) = parsed(f'{before}{{\n\t"r.io/a:1":\t"r.io/b"\n}}').entries
+    assert entry.text == "r.io/a:1 => b:1"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: 1\n", "1:1: YAML or JSON, but no list of images; known are those of skopeo sync, image-syncer, regsync,"),
+        ("{}", "1:1: YAML or JSON, but no list"),
+        ('["a:1"]', "1:1: YAML or JSON, but no list"),
+        ("---\n", "1:1: YAML or JSON, but no list"),
+        ("# x\n---\na:1\nb:1\n", "3:1: YAML or JSON, but no list"),
+        ("quay.io:\n  username: a\n  password: s3cret\n", "1:1: YAML or JSON, but no list"),
+        ("kind: ImageSetConfiguration\n", "1:7: the kind 'ImageSetConfiguration' is no list of images"),
+        ("kind: Images\n---\nkind: Deployment\n", "3:7: the kind 'Deployment' is no list of images"),
+        ("kind: ImagesLock\n---\nkind: ImagesLock\n", "1:7: the kind 'ImagesLock' is no list of images"),
+        ("kind: Images\n---\na: b\n", "3:1: a document without a kind is no list of images"),
+        ("r.io/a:1: b\n---\nr.io/c:1: d\n", "3:1: a second document; only hauler's lists have more than one"),
+        ("kind: Images\nspec: {}\n", "1:1: `apiVersion`: expected content.hauler.cattle.io/v1"),
+        ("kind: Images\napiVersion: v1\n", "2:13: `apiVersion`: expected content.hauler.cattle.io/v1"),
+        ("kind: ImagesLock\napiVersion: v0\n", "2:13: `apiVersion`: expected imgpkg.carvel.dev/v1alpha1"),
+        ("kind: ImagesLock\n", "1:1: `ImagesLock.apiVersion` is missing"),
+        ("version: 2\nsync: []\n", "1:10: `version`: only 1 is known"),
+    ],
+)  # fmt: skip
+def test_what_is_no_known_list_is_refused_by_name(text: str, problem: str) -> None:
+    (first,) = refused(text)
+    assert first.strip().startswith(problem)
+
+
+def test_list_without_images_is_empty() -> None:
+    for text in (
+        "sync: []\n",
+        "kind: ImagesLock\napiVersion: imgpkg.carvel.dev/v1alpha1\nimages: []\n",
+        "r.io: {images: {}}",
+    ):
+        assert parsed(text).entries == ()
+
+
+# --- what would change which images there are
+
+HAULER = "apiVersion: content.hauler.cattle.io/v1\nkind: Images\n"
+LOCK = "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\n"
+PATTERN = (
+    "chooses tags by a pattern, which may mean others tomorrow: list the tags themselves (skopeo list-tags has them),"
+    " or put the pattern under images: in the configuration, for regwrap lock"
+)
+ALL_TAGS = "list them (skopeo list-tags)"
+ALREADY = "is already the destination of line"
+VARIABLES = "templates and variables are not expanded, and"
+
+
+def regsync(entry: str) -> str:
+    return f"sync:\n- {{{entry}}}\n"
+
+
+def hauler(image: str, kind: str = "Images") -> str:
+    return f"{HAULER.replace('Images', kind)}spec: {{images: [{{{image}}}]}}\n"
+
+
+def annotated(annotation: str, image: str = "name: a") -> str:
+    return f"{HAULER}metadata: {{annotations: {{hauler.dev/{annotation}}}}}\nspec: {{images: [{{{image}}}]}}\n"
+
+
+def lock(image: str) -> str:
+    return f"{LOCK}images: [{{{image}}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        # skopeo sync
+        ("r.io:\n  images-by-tag-regex:\n    a: ^v1\n", f"2:3: `r.io.images-by-tag-regex` {PATTERN}"),
+        ("r.io:\n  images-by-semver: {a: '>=1'}\n", f"2:3: `r.io.images-by-semver` {PATTERN}"),
+        ("r.io:\n  images:\n    a: []\n", f"3:5: `r.io/a` without tags means all of them: {ALL_TAGS}"),
+        ("r.io:\n  images:\n    a:\n", f"3:5: `r.io/a` without tags means all of them: {ALL_TAGS}"),
+        (
+            "r.io:\n  images: {a: [x]}\n  tls_verify: no\n",
+            "3:3: unknown key `r.io.tls_verify`; did you mean tls-verify?",
+        ),
+        (
+            "r.io:\n  images: {a: [x]}\n  zzz: no\n",
+            "3:3: unknown key `r.io.zzz`; known are images, images-by-tag-regex,",
+        ),
+        # image-syncer
+        ("r.io/a: x.io/b\n", f"1:1: `r.io/a` without a tag means all tags: {ALL_TAGS}"),
+        ("r.io/a:/v.*/: x.io/b\n", f"1:1: `r.io/a:/v.*/` {PATTERN}"),
+        ("r.io/a:1: x.io/$NS/b\n", f"1:11: {VARIABLES} $ is not allowed in a reference"),
+        ("r.io/a:1,2: x.io/b:1\n", "1:13: the source has 2 tags, the destination 1"),
+        ("r.io/a:1: x.io/b:1,2\n", "1:11: the source has 1 tags, the destination 2"),
+        ("r.io/a:1,: x.io/b\n", "1:1: not a tag: ''"),
+        (f"r.io/a@{DIGEST},2: x.io/b\n", "1:1: not a tag: '2'"),
+        (f"r.io/a@{DIGEST}: x.io/b@{DIGEST}\n", "1:81: a destination has no digest; it goes to the source"),
+        ("r.io/a:1: ''\n", "1:11: `r.io/a:1`: expected a text, got nothing"),
+        ("r.io/a:1: []\n", "1:11: `r.io/a:1`: the destination is missing"),
+        # regsync
+        (regsync("source: a, target: b, type: repository"), f"2:32: `sync.type` 'repository' {PATTERN}, each with"),
+        (regsync("source: r.io, target: x.io, type: registry"), f"2:38: `sync.type` 'registry' {PATTERN}, each with"),
+        (regsync("source: a, target: b"), "2:3: `sync.type` is missing"),
+        (regsync("source: a, type: image"), "2:3: `sync.target` is missing"),
+        (regsync("source: 'r.io/{{env}}:1', target: b:1, type: image"), f"2:12: {VARIABLES} {{{{ is not allowed"),
+        (regsync("source: 'ocidir://a', target: b:1, type: image"), "2:12: not a host: 'ocidir:'"),
+        (regsync("source: a, target: b, type: image, platform: amd64"), "2:49: expected a platform such as"),
+        (regsync("source: a, target: b, type: image, referrers: true"), "2:39: `sync.referrers` asks for images that"),
+        ("sync: []\ndefaults:\n  digestTags: true\n", "3:3: `defaults.digestTags` asks for images that are not listed"),
+        ("sync: []\ndefaults:\n  mediaTypes: [a]\n", "3:3: `defaults.mediaTypes` leaves images of other types out"),
+        ("sync: []\ncreds:\n- registry: r.io\n  pathPrefix: x\n", "4:3: `creds.pathPrefix` changes where images come"),
+        ("sync: []\nsnyc: []\n", "2:1: unknown key `snyc`; did you mean sync?"),
+        # hauler
+        (hauler("name: a, key: k.pub"), "3:27: `spec.images.key` lets only signed images in"),
+        (hauler("name: a, local: true"), "3:27: `spec.images.local` takes the image from a Docker daemon"),
+        (hauler("platform: linux/amd64"), "3:17: `spec.images.name` is missing"),
+        (hauler("name: a, add-images: true", "Charts"), "3:27: `add-images` asks for the images of a chart"),
+        (annotated("key: k"), "3:26: `hauler.dev/key` lets only signed images in"),
+        (
+            annotated("rewrite: k"),
+            "3:26: `hauler.dev/rewrite` changes where images go: put rewrite: in the configuration",
+        ),
+        (annotated("x: k"), "3:26: unknown key `hauler.dev/x`; "),
+        (annotated("registry: foo"), "4:24: not a host: 'foo'"),
+        # ImagesLock
+        (lock("image: 'r.io/a:1'"), "3:18: `images.image`: a lock names digests (name@sha256:…)"),
+        (lock("annotations: {}"), "3:10: `images.image` is missing"),
+        (f"{LOCK}spec: {{}}\n", "3:1: unknown key `spec`; known are apiVersion, kind, images"),
+    ],
+)
+def test_what_would_change_the_images_is_refused_with_key_and_line(text: str, problem: str) -> None:
+    (first,) = refused(text)
+    assert first.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "r.io: {images: {a: ['1']}, images-by-tag-regex: {}, images-by-semver: }\n",
+        regsync("source: a:1, target: a:1, type: image, referrers: false, digestTags: false, mediaTypes: []"),
+        hauler("name: a:1, key: '', local: false, use-tlog-verify: false, exclude-extras: true"),
+    ],
+)
+def test_key_that_says_nothing_is_neither_refused_nor_noted(text: str) -> None:
+    assert [
+        note for note in notes_of(parsed(text)) if "read as a list" not in note and "docker.io is left out" not in note
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("r.io: {images: {a: ['1']}}\nR.io: {images: {a: ['1']}}\n", f"2:21: a:1 {ALREADY} 1, with another source"),
+        ("x.io/a:1: r.io/c\n\ny.io/b:1: r.io/c\n", f"3:11: c:1 {ALREADY} 1, with another source"),
+        (
+            regsync("source: a:1, target: r.io/c:1, type: image")
+            + "- {source: a:1, target: r.io/c:1, type: image, platform: linux/amd64}\n",
+            f"3:12: c:1 {ALREADY} 2, for other platforms",
+        ),
+        (
+            f"{LOCK}images:\n- image: r.io/a:1@{DIGEST}\n- image: r.io/a:1@sha256:{'0' * 64}\n",
+            f"5:10: a:1 {ALREADY} 4, with another source",
+        ),
+    ],
+)
+def test_two_sources_for_one_destination_are_refused_naming_both_lines(text: str, problem: str) -> None:
+    assert refused(text) == [problem]
+
+
+def test_repeated_image_is_one_entry_and_a_note() -> None:
+    images = parsed("r.io:\n  images:\n    a:\n    - '1'\n    - '1'\n")
+    assert len(images.entries) == 1
+    assert "5: repeats line 4" in notes_of(images)
+
+
+def test_every_problem_is_reported_at_once_in_the_order_of_the_file() -> None:
+    text = "r.io:\n  images:\n    A: [x]\n    b: []\n    c: [1, '', -x]\n  images-by-semver: {d: 1}\nx.io: 5\n"
+    assert [problem.partition(": ")[0] for problem in refused(text)] == ["3:9", "4:5", "5:12", "5:16", "6:3", "7:7"]
+
+
+# --- wrong types and hostile files
+
+SHAPES = [
+    "5", "[]", "{}", "x", "''", "~", "[[]]", "[{}]", "{x: y}", "[5]", "[~]", "2024-01-01",
+    "0x" + "f" * 5000, "!!binary eA=="
+]  # fmt: skip
+PLACES = [
+    "r.io: @\nx.io: {images: {a: ['1']}}\n",
+    "r.io: {images: @}\n",
+    "r.io: {images: {a: @}}\n",
+    "r.io: {images: {a: [@]}}\n",
+    "r.io: {images: {a: ['1']}, images-by-semver: @}\n",
+    "r.io: {images: {a: ['1']}, credentials: @}\n",
+    "r.io/a:1: @\n",
+    "r.io/a:1: [@]\n",
+    "auth: @\nimages: {r.io/a:1: b}\n",
+    "images: @\n",
+    "images: {r.io/a:1: @}\n",
+    "sync: @\n",
+    "sync: [@]\n",
+    "sync: []\ndefaults: @\n",
+    "sync: []\ncreds: @\n",
+    "sync: []\ncreds: [@]\n",
+    "sync: []\nversion: @\n",
+    regsync("source: @, target: b, type: image"),
+    regsync("source: a, target: @, type: image"),
+    regsync("source: a, target: b, type: @"),
+    regsync("source: a, target: b, type: image, platform: @"),
+    "kind: @\n",
+    "kind: Images\napiVersion: @\n",
+    f"{HAULER}metadata: @\n",
+    f"{HAULER}metadata: {{annotations: @}}\n",
+    f"{HAULER}spec: @\n",
+    f"{HAULER}spec: {{images: @}}\n",
+    f"{HAULER}spec: {{images: [@]}}\n",
+    annotated("platform: @"),
+    annotated("registry: @"),
+    hauler("name: @"),
+    hauler("name: a, rewrite: @"),
+    hauler("name: a, exclude-extras: @"),
+    hauler("name: a, add-images: @", "Charts"),
+    f"{LOCK}images: @\n",
+    f"{LOCK}images: [@]\n",
+    lock("image: @"),
+    lock(f"image: 'r.io/a@{DIGEST}', annotations: @"),
+    lock(f"image: 'r.io/a@{DIGEST}', annotations: {{kbld.carvel.dev/id: @}}"),
+]
+
+
+def images_or_error(data: str | bytes) -> ImageList | UsageError:
+    try:
+        return parsed(data)
+    except UsageError as error:
+        return error
+
+
+def assert_sound(result: ImageList | UsageError) -> None:
+    """All that an image needs, or an error that says where and stays short."""
+    if isinstance(result, UsageError):
+        assert all(line.startswith("f:") for line in result.message.split("\n"))
+        assert len(result.message) < 2000
+        return
+    assert all(entry.dest.tag and entry.dest.registry is None for entry in result.entries)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_any_type_at_any_place_is_read_or_refused_with_its_line(place: str) -> None:
+    for shape in SHAPES:
+        assert_sound(images_or_error(place.replace("@sha256", "#").replace("@", shape).replace("#", "@sha256")))
+
+
+BOMB = "a: &a [x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (BOMB, "2:8: aliases (*name) are not supported; write out what they stand for"),
+        ("x-a: &a {type: image}\nsync:\n- <<: *a\n  source: a\n", "3:7: aliases (*name) are not supported"),
+        ("sync:\n- <<: {type: image}\n  source: a\n", "2:3: merged mappings (<<) are not supported"),
+        ("r.io/a:1: b\nr.io/a:1: c\n", '2:1: the key "r.io/a:1" stands twice, first in line 1'),
+        ('{"r.io/a:1": "b",\n "r.io/a:1": "c"}', '2:2: the key "r.io/a:1" stands twice, first in line 1'),
+        ("r.io:\n  images: {a: [x], a: [y]}\n", '2:20: the key "a" stands twice, first in line 2'),
+        ("r.io/a:1: !!python/object/apply:os.system [x]\n", "1:11: the tag "),
+        ("r.io/a:1: !x b\n", '1:11: the tag "!x" is not supported'),
+        ("r.io: {? [a] : b}\n", "1:10: a key has to be a text"),
+        ("r.io/a:1: b\n? ~\n: c\n", "2:3: a key has to be a text"),
+        ("r.io:\n  images: [\n", "3:1: while parsing a flow"),
+        ("r.io:\n\timages: x\n", "2:1: while scanning for the next token"),
+        ("r.io/a:\nr.io/b:1\n", "3:1: while scanning a simple key, could not find expected ':'"),
+        ("r.io/a:1: b\nr.io/b:1: '\x07'\n", "2:12: a control character, which YAML does not allow"),
+        ("r.io/a:1: " + "[" * 2000, " too deeply nested"),
+        ("r.io/a:1: " + "{a: " * 2000, " too deeply nested"),
+    ],
+)  # fmt: skip
+def test_hostile_yaml_is_one_error_with_its_line(text: str, problem: str) -> None:
+    (first,) = refused(text)
+    assert first.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        (b"r.io/a:1: b\n\xff", "2:1: the byte 0xff"),
+        (b"\xef\xbb\xbf# \xc3\xa9\nr.io/a:1: \xc3\xa9\xe9", "2:12: the byte 0xe9"),
+        (b"r.io/a:1: \xed\xa0\x80", "1:11: the byte 0xed"),
+    ],
+)
+def test_document_that_is_no_utf8_is_refused_with_line_and_column(data: bytes, where: str) -> None:
+    assert refused(data) == [f"{where} is not UTF-8"]
+
+
+def test_size_of_a_document_is_bounded() -> None:
+    text = b"r.io/a:1: b\n#" + b" " * MAX_DOCUMENT_BYTES
+    assert parsed(text[:MAX_DOCUMENT_BYTES]).entries
+    (problem,) = refused(text[: MAX_DOCUMENT_BYTES + 1])
+    assert problem == " larger than 1024 KiB; lists in YAML or JSON are not"
+
+
+def test_tags_times_destinations_do_not_grow_without_end() -> None:
+    tags = ",".join(f"t{number}" for number in range(1000))
+    dests = ",".join(f"b{number}" for number in range(1000))
+    (problem,) = refused(f"---\n? r.io/a:{tags}\n: [{dests}]\n")
+    assert problem.endswith(f"more than {MAX_IMAGES} images")
+
+
+def test_no_more_problems_than_anyone_reads_are_listed() -> None:
+    problems = refused("r.io:\n  images:\n" + "".join(f"    A{number}: [x]\n" for number in range(500)))
+    assert len(problems) == MAX_PROBLEMS + 1
+    assert problems[-1].endswith("there is more that is wrong; it is not listed")
+
+
+def test_secrets_are_in_no_message() -> None:
+    for text in (
+        "r.io: {credentials: {username: u, password: s3cret}, images: {a: s3cret}}\n",
+        "r.io: {images: {a: [x]}, credentials: s3cret}\nx.io: s3cret\n",
+        "sync: [s3cret]\ncreds: [{registry: r.io, pass: s3cret, pathPrefix: x}]\n",
+        "auth: s3cret\nimages: {r.io/a:1: {password: s3cret}}\n",
+    ):
+        assert "s3cret" not in "\n".join(refused(text))
+
+
+TOKENS = [
+    "r.io", "/a", ":1", ": ", "\n", "  ", "- ", "[", "]", "{", "}", ",", "images", "sync", "kind", "Images", "~", "'",
+    '"', "&a ", "*a", "source", "target", "type", "image", "<<", "? ", "---\n", DIGEST, "@", "apiVersion", "\t", "#",
+    "é", "!x ",
+]  # fmt: skip
+STARTS = ["", "---\n", "{", "r.io: ", "sync: ", HAULER, LOCK]
+
+
+@FIXED
+@given(st.sampled_from(STARTS), st.lists(st.sampled_from(TOKENS), max_size=25))
+def test_any_text_is_a_list_or_a_usage_error(start: str, tokens: list[str]) -> None:
+    assert_sound(images_or_error(start + "".join(tokens)))
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.iterdir()), ids=lambda path: path.name)
+def test_broken_sample_is_a_list_or_a_usage_error(path: Path) -> None:
+    data, chance = path.read_bytes(), random.Random(7)
+    for _ in range(60):
+        broken = bytearray(data)
+        for _ in range(3):
+            at = chance.randrange(len(broken))
+            broken[at : at + chance.randrange(4)] = chance.choice(
+                [b"", b":", b"\n", b"- ", b"\xff", b"{", b"'", b"*a", b" "]
+            )
+        assert_sound(images_or_error(bytes(broken)))

@@ -1,0 +1,158 @@
+"""The lock of a storage: who excludes whom, what a waiter is told, and when it is free again."""
+
+import os
+import resource
+import stat
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from regwrap.core.errors import UsageError
+from regwrap.storage.lock import OWN_DIR, locked_storage
+
+SHORT = 0.25
+
+
+def ignore(_text: str) -> None:
+    pass
+
+
+def lock(
+    root: Path, *, exclusive: bool, timeout: float = 0, on_wait: Callable[[str], None] = ignore
+) -> AbstractContextManager[int | None]:
+    return locked_storage(root, exclusive=exclusive, timeout=timeout, on_wait=on_wait)
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_a_writer_excludes_all_others_and_is_named(tmp_path: Path, *, second: bool) -> None:
+    with (
+        lock(tmp_path, exclusive=True),
+        pytest.raises(UsageError, match=rf"{tmp_path} is in use .* process {os.getpid()} on ") as raised,
+        lock(tmp_path, exclusive=second),
+    ):
+        pass
+    assert raised.value.hint
+
+
+def test_readers_share_and_exclude_a_writer(tmp_path: Path) -> None:
+    with (
+        lock(tmp_path, exclusive=False),
+        lock(tmp_path, exclusive=False),
+        pytest.raises(UsageError, match="a reader of it"),
+        lock(tmp_path, exclusive=True),
+    ):
+        pass
+    with lock(tmp_path, exclusive=True):
+        pass
+
+
+def test_a_reader_is_not_taken_for_the_writer_before_it(tmp_path: Path) -> None:
+    with lock(tmp_path, exclusive=True):
+        pass
+    with (
+        lock(tmp_path, exclusive=False),
+        pytest.raises(UsageError, match="a reader of it"),
+        lock(tmp_path, exclusive=True),
+    ):
+        pass
+
+
+def test_the_same_storage_by_another_name_is_the_same_lock(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "alias").symlink_to("real")
+    with lock(tmp_path / "real", exclusive=True), pytest.raises(UsageError), lock(tmp_path / "alias", exclusive=True):
+        pass
+
+
+def test_a_waiter_is_told_once_and_gives_up_after_its_timeout(tmp_path: Path) -> None:
+    told: list[str] = []
+    started = time.monotonic()
+    with (
+        lock(tmp_path, exclusive=True),
+        pytest.raises(UsageError),
+        lock(tmp_path, exclusive=True, timeout=SHORT, on_wait=told.append),
+    ):
+        pass
+    assert SHORT <= time.monotonic() - started < 5
+    assert len(told) == 1
+    assert f"process {os.getpid()}" in told[0]
+
+
+def test_a_waiter_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
+    told, has = threading.Event(), threading.Event()
+
+    def wait_for_it() -> None:
+        with lock(tmp_path, exclusive=True, timeout=20, on_wait=lambda _text: told.set()):
+            has.set()
+
+    waiter = threading.Thread(target=wait_for_it)
+    with lock(tmp_path, exclusive=True):
+        waiter.start()
+        assert told.wait(10)
+        assert not has.is_set()
+    waiter.join(10)
+    assert has.is_set()
+
+
+def test_nobody_is_told_of_a_free_lock(tmp_path: Path) -> None:
+    told: list[str] = []
+    with lock(tmp_path, exclusive=True, on_wait=told.append):
+        pass
+    assert told == []
+
+
+def test_the_lock_is_held_until_the_last_descriptor_is_closed(tmp_path: Path) -> None:
+    with lock(tmp_path, exclusive=True) as descriptor:
+        assert descriptor is not None
+        held = os.dup(descriptor)  # what a child has that inherited it
+    with pytest.raises(UsageError), lock(tmp_path, exclusive=True):
+        pass
+    os.close(held)
+    with lock(tmp_path, exclusive=True):
+        pass
+
+
+def test_the_lock_is_freed_when_the_block_fails(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="inside"), lock(tmp_path, exclusive=True):
+        raise ValueError("inside")
+    with lock(tmp_path, exclusive=True):
+        pass
+
+
+def test_the_file_is_private_and_stays(tmp_path: Path) -> None:
+    for exclusive in (True, False):
+        with lock(tmp_path, exclusive=exclusive):
+            pass
+        path = tmp_path / OWN_DIR / "lock"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_children_do_not_inherit_it_by_accident(tmp_path: Path) -> None:
+    with lock(tmp_path, exclusive=True) as descriptor:
+        assert descriptor is not None
+        assert not os.get_inheritable(descriptor)
+
+
+def test_a_full_disk_does_not_prevent_the_lock(tmp_path: Path) -> None:
+    with lock(tmp_path, exclusive=False):
+        pass
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with lock(tmp_path, exclusive=True) as descriptor:
+            assert descriptor is not None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_symbolic_link_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / OWN_DIR).mkdir()
+    (tmp_path / OWN_DIR / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"), lock(tmp_path, exclusive=True):
+        pass
+    assert not (tmp_path / "elsewhere").exists()

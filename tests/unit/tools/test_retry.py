@@ -1,0 +1,110 @@
+"""Retries: how often, for which errors, and that nobody waits for a run that is being stopped."""
+
+import threading
+import time
+
+import pytest
+
+from regwrap.core.errors import IntegrityError, Interrupted, ToolError
+from regwrap.tools.retry import RetryPolicy
+
+
+class Work:
+    """Raises the errors given, one a call, and then returns its number of calls."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+        self.retries: list[tuple[int, str]] = []
+
+    def __call__(self) -> int:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.calls
+
+    def on_retry(self, attempt: int, error: ToolError) -> None:
+        self.retries.append((attempt, error.message))
+
+
+def policy(attempts: int = 4, wait: float = 0.0001, stopping: threading.Event | None = None) -> RetryPolicy:
+    return RetryPolicy(attempts=attempts, wait=wait, max_wait=wait, stopping=stopping or threading.Event())
+
+
+def transient(text: str) -> ToolError:
+    return ToolError(text, transient=True)
+
+
+def test_success_at_once_is_no_retry() -> None:
+    work = Work()
+    assert policy().call(work, on_retry=work.on_retry) == 1
+    assert work.retries == []
+
+
+def test_a_transient_error_is_tried_again() -> None:
+    work = Work(transient("one"), transient("two"))
+    assert policy().call(work, on_retry=work.on_retry) == 3
+    assert work.retries == [(1, "one"), (2, "two")]
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_attempts_count_the_first_and_the_last_error_is_raised(attempts: int) -> None:
+    errors = [transient(str(number)) for number in range(attempts)]
+    work = Work(*errors)
+    with pytest.raises(ToolError) as raised:
+        policy(attempts).call(work, on_retry=work.on_retry)
+    assert raised.value is errors[-1]
+    assert work.calls == attempts
+    assert len(work.retries) == attempts - 1
+
+
+@pytest.mark.parametrize("error", [ToolError("no"), IntegrityError("no"), ValueError("no"), Interrupted(2)])
+def test_any_other_error_is_raised_at_once(error: BaseException) -> None:
+    work = Work(error)
+    with pytest.raises(type(error)) as raised:
+        policy().call(work, on_retry=work.on_retry)
+    assert raised.value is error
+    assert (work.calls, work.retries) == (1, [])
+
+
+def test_a_policy_can_be_used_again() -> None:
+    both = policy(attempts=2)
+    for work in (Work(transient("a")), Work(transient("b"))):
+        assert both.call(work, on_retry=work.on_retry) == 2
+
+
+def test_no_attempt_follows_once_the_run_is_being_stopped() -> None:
+    stopping = threading.Event()
+    stopping.set()
+    work = Work(transient("one"))
+    with pytest.raises(ToolError, match="one"):
+        policy(wait=60, stopping=stopping).call(work, on_retry=work.on_retry)
+    assert (work.calls, work.retries) == (1, [])
+
+
+def test_stopping_ends_the_wait_at_once_and_nothing_is_tried_again() -> None:
+    stopping, error = threading.Event(), transient("one")
+    work = Work(error)
+    started = time.monotonic()
+    with pytest.raises(ToolError) as raised:
+        policy(wait=600, stopping=stopping).call(work, on_retry=lambda _attempt, _error: stopping.set())
+    assert raised.value is error
+    assert work.calls == 1
+    assert time.monotonic() - started < 5
+
+
+def test_who_hears_of_a_given_up_call_says_what_to_raise() -> None:
+    heard: list[ToolError] = []
+
+    def on_give_up(error: ToolError) -> ToolError:
+        heard.append(error)
+        return ToolError("down")
+
+    judged = RetryPolicy(attempts=2, wait=0.0001, max_wait=0.0001, on_give_up=on_give_up)
+    first, last = transient("first"), transient("last")
+    with pytest.raises(ToolError, match="down") as raised:
+        judged.call(Work(first, last), on_retry=lambda _attempt, _error: None)
+    assert raised.value.__cause__ is last
+    with pytest.raises(ToolError, match="final"):
+        judged.call(Work(ToolError("final")), on_retry=lambda _attempt, _error: None)
+    assert heard == [last]

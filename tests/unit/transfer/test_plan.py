@@ -1,0 +1,128 @@
+"""Plans: what is copied and why, in which order, and how many bytes have to travel."""
+
+import random
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regwrap.core.closure import Closure, closure_of
+from regwrap.core.model import Descriptor, Digest
+from regwrap.lists.imagelist import ImageEntry, parse_images
+from regwrap.transfer.plan import Copy, Observed, Plan, Reason, Skip, Unseen, make_plan
+from tests.builders import make_image
+
+IMAGE, OTHER = make_image("one"), make_image("other")
+
+
+def entry(name: str = "a/b:1") -> ImageEntry:
+    (only,) = parse_images(name.encode(), "images.list").entries
+    return only
+
+
+def closure() -> Closure:
+    found = closure_of(IMAGE.top, {Digest.of(raw): raw for raw in IMAGE.manifests}.get)
+    assert found is not None
+    return found
+
+
+CLOSURE = closure()
+
+
+def blob(name: str, size: int) -> Descriptor:
+    return Descriptor(media_type="application/octet-stream", digest=Digest.of(name.encode()), size=size)
+
+
+def observed(
+    name: str = "a/b:1", *, missing: Sequence[Descriptor] = (), there: Digest | None = None, whole: bool = False
+) -> Observed:
+    return Observed(
+        entry=entry(name),
+        digest=IMAGE.top,
+        there=there,
+        whole=whole,
+        closure=None if whole else CLOSURE,
+        missing=tuple(missing),
+    )
+
+
+def copy(name: str, reason: Reason = Reason.ABSENT, missing: Sequence[Descriptor] = ()) -> Copy:
+    return Copy(entry=entry(name), digest=IMAGE.top, reason=reason, closure=CLOSURE, missing=tuple(missing))
+
+
+def order(plan: Plan) -> list[str]:
+    return [str(item.entry.dest) for item in plan.copies]
+
+
+def test_nothing_is_planned_for_nothing() -> None:
+    assert make_plan(()) == Plan(copies=(), skips=(), unseen=())
+
+
+def test_each_copy_has_its_reason() -> None:
+    plan = make_plan(
+        (
+            observed("a/absent:1"),
+            observed("a/moved:1", there=OTHER.top),
+            observed("a/rotten:1", there=IMAGE.top),
+        )
+    )
+    assert plan.copies == (
+        copy("a/absent:1", Reason.ABSENT),
+        copy("a/moved:1", Reason.MOVED),
+        copy("a/rotten:1", Reason.DAMAGED),
+    )
+
+
+def test_what_is_whole_is_skipped_and_what_was_not_seen_is_kept() -> None:
+    unseen = Unseen(entry=entry("a/z:1"), error="no such host", hint="check the name")
+    same = observed("a/y:1", there=IMAGE.top, whole=True)
+    assert make_plan((unseen, same, observed("a/x:1"))) == Plan(
+        copies=(copy("a/x:1"),),
+        skips=(Skip(entry=entry("a/y:1"), digest=IMAGE.top, reason=Reason.SAME),),
+        unseen=(unseen,),
+    )
+
+
+def test_big_shared_blobs_go_first() -> None:
+    base, small = blob("base", 1000), blob("small", 10)
+    plan = make_plan(
+        (
+            observed("a/alone-big:1", missing=[blob("huge", 10**9)]),
+            observed("a/small-1:1", missing=[small, blob("x", 500)]),
+            observed("a/small-2:1", missing=[small]),
+            observed("a/base-1:1", missing=[base, small]),
+            observed("a/base-2:1", missing=[base]),
+            observed("a/alone-small:1", missing=[blob("tiny", 1)]),
+        )
+    )
+    assert order(plan) == [
+        "a/base-1:1", "a/base-2:1", "a/small-1:1", "a/small-2:1", "a/alone-big:1", "a/alone-small:1",
+    ]  # fmt: skip
+
+
+def test_what_weighs_the_same_goes_by_name() -> None:
+    assert order(make_plan(tuple(observed(f"a/{name}:1") for name in "cab"))) == ["a/a:1", "a/b:1", "a/c:1"]
+
+
+def test_a_blob_of_several_images_travels_once() -> None:
+    base = blob("base", 1000)
+    plan = make_plan((observed("a/a:1", missing=[base, blob("x", 1)]), observed("a/b:1", missing=[base])))
+    assert [item.bytes_missing for item in plan.copies] == [1001, 1000]
+    assert plan.bytes_missing == 1001
+    assert plan.copies[1].claims == {base.digest}
+
+
+BLOBS = [blob(f"blob-{n}", size) for n, size in enumerate([0, 1, 5, 5, 100, 100_000])]
+MISSING = st.lists(st.lists(st.sampled_from(BLOBS), unique=True), max_size=8)
+
+
+@settings(derandomize=True, deadline=None)
+@given(missing=MISSING, seed=st.integers(0, 3))
+def test_a_plan_loses_nothing_and_depends_on_no_order(missing: list[list[Descriptor]], seed: int) -> None:
+    items = [observed(f"a/image-{n}:1", missing=blobs) for n, blobs in enumerate(missing)]
+    plan = make_plan(tuple(items))
+    assert sorted(order(plan)) == sorted(str(item.entry.dest) for item in items)
+    assert plan.bytes_missing == sum(b.size for b in {b.digest: b for blobs in missing for b in blobs}.values())
+    assert plan.bytes_missing <= sum(item.bytes_missing for item in plan.copies)
+    random.Random(seed).shuffle(items)
+    assert make_plan(tuple(items)) == plan

@@ -1,0 +1,257 @@
+"""Carrying out a plan: workers, claims, retries, and failures that stay with their image."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from regwrap.core.errors import ImagesFailedError, IntegrityError, Interrupted, RegwrapError, ToolError
+from regwrap.core.model import Descriptor, Digest
+from regwrap.tools.retry import RetryPolicy
+from regwrap.transfer.plan import Copy, Observed, Plan, Unseen, make_plan
+from regwrap.transfer.run import Copied, Failed, SyncReport, run_plan
+from tests.unit.transfer.test_plan import blob, entry, observed
+
+BASE = blob("base", 1000)
+
+
+@dataclass
+class ListeningCarrier:
+    """Takes a little while for each copy, and notes who was under way together. `errors` are raised, one a call."""
+
+    errors: dict[str, list[RegwrapError]] = field(default_factory=dict)
+    exclusive_repositories: bool = False
+    seconds: float = 0.01
+    order: list[str] = field(default_factory=list)
+    together: set[frozenset[str]] = field(default_factory=set)
+    most: int = 0
+    during: Callable[[str], None] = lambda _name: None
+    _running: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def carry(self, copy: Copy) -> int:
+        name = str(copy.entry.dest)
+        with self._lock:
+            self.order.append(name)
+            self.together |= {frozenset({name, other}) for other in self._running}
+            self._running.add(name)
+            self.most = max(self.most, len(self._running))
+        try:
+            self.during(name)
+            time.sleep(self.seconds)
+            if self.errors.get(name):
+                raise self.errors[name].pop(0)
+        finally:
+            with self._lock:
+                self._running.discard(name)
+        return copy.bytes_missing
+
+    def bytes_under_way(self) -> int:
+        return 0
+
+
+@dataclass
+class Heard:
+    """What the events said, in their order."""
+
+    said: list[str] = field(default_factory=list)
+
+    def started(self, copy: Copy) -> None:
+        self.said.append(f"started {copy.entry.dest}")
+
+    def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None:
+        self.said.append(f"retrying {copy.entry.dest} {attempt} {error}")
+
+    def copied(self, outcome: Copied) -> None:
+        self.said.append(f"copied {outcome.copy.entry.dest}")
+
+    def failed(self, outcome: Failed) -> None:
+        self.said.append(f"failed {outcome.entry.dest}")
+
+
+def plan_of(images: dict[str, Sequence[Descriptor]], *others: Observed | Unseen) -> Plan:
+    return make_plan((*(observed(name, missing=missing) for name, missing in images.items()), *others))
+
+
+def run(
+    plan: Plan, carrier: ListeningCarrier, *, jobs: int = 8, attempts: int = 3, heard: Heard | None = None
+) -> SyncReport:
+    retry = RetryPolicy(attempts=attempts, wait=0.0001, max_wait=0.0001)
+    return run_plan(plan, carrier, jobs=jobs, retry=retry, events=heard or Heard())
+
+
+def copied_names(report: SyncReport) -> list[str]:
+    return sorted(str(item.copy.entry.dest) for item in report.copied)
+
+
+def transient(text: str = "lost") -> ToolError:
+    return ToolError(text, transient=True)
+
+
+# --- outcomes
+
+
+def test_nothing_to_do() -> None:
+    report = run(plan_of({}), ListeningCarrier())
+    assert (report.copied, report.skipped, report.failed, report.sent) == ((), (), (), 0)
+
+
+@pytest.mark.parametrize("jobs", [1, 8])
+@pytest.mark.parametrize("error", [ToolError("broke"), IntegrityError("broke"), ImagesFailedError("broke")])
+def test_one_failure_stops_no_other(jobs: int, error: RegwrapError) -> None:
+    images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [blob(f"{n}", 10)] for n in range(5)}
+    carrier = ListeningCarrier({"a/2:1": [error]})
+    report = run(plan_of(images), carrier, jobs=jobs)
+    assert copied_names(report) == ["a/0:1", "a/1:1", "a/3:1", "a/4:1"]
+    assert report.failed == (Failed(entry=entry("a/2:1"), error="broke", hint="", attempts=1),)
+    assert report.sent == 40
+    assert len(carrier.order) == 5
+
+
+def test_what_was_not_seen_and_what_is_there_are_in_the_report() -> None:
+    unseen = Unseen(entry=entry("a/no:1"), error="absent", hint="look")
+    plan = plan_of({"a/b:1": []}, unseen, observed("a/same:1", whole=True))
+    report = run(plan, ListeningCarrier())
+    assert report.skipped == plan.skips
+    assert report.failed == (Failed(entry=unseen.entry, error="absent", hint="look", attempts=1),)
+
+
+def test_events_tell_the_whole_story() -> None:
+    heard = Heard()
+    carrier = ListeningCarrier({"a/b:1": [transient(), transient("again")], "a/c:1": [ToolError("broke")]})
+    run(plan_of({"a/b:1": [], "a/c:1": []}), carrier, jobs=1, heard=heard)
+    assert heard.said == [
+        "started a/b:1",
+        "retrying a/b:1 1 lost",
+        "retrying a/b:1 2 again",
+        "copied a/b:1",
+        "started a/c:1",
+        "failed a/c:1",
+    ]
+
+
+# --- retries
+
+
+@pytest.mark.parametrize(("failures", "attempts", "done"), [(0, 1, True), (2, 3, True), (3, 3, False), (1, 1, False)])
+def test_what_may_pass_is_tried_again(failures: int, attempts: int, done: bool) -> None:
+    carrier = ListeningCarrier({"a/b:1": [transient() for _ in range(failures)]})
+    report = run(plan_of({"a/b:1": []}), carrier, attempts=attempts)
+    assert len(carrier.order) == min(failures + 1, attempts)
+    outcome = report.copied[0] if done else report.failed[0]
+    assert outcome.attempts == len(carrier.order)
+
+
+@pytest.mark.parametrize("error", [ToolError("final"), IntegrityError("final"), ImagesFailedError("final")])
+def test_what_can_not_pass_is_not_tried_again(error: RegwrapError) -> None:
+    carrier = ListeningCarrier({"a/b:1": [error]})
+    assert run(plan_of({"a/b:1": []}), carrier).failed[0].attempts == 1
+    assert len(carrier.order) == 1
+
+
+# --- who may run together
+
+
+def test_two_that_miss_the_same_blob_never_run_together() -> None:
+    shared = {f"a/{n}:1": [BASE, blob(f"own-{n}", 1)] for n in range(2)}
+    images: dict[str, Sequence[Descriptor]] = {**shared, "a/x:1": [blob("x", 1)], "a/y:1": [blob("y", 1)]}
+    carrier = ListeningCarrier(seconds=0.05)
+    run(plan_of(images), carrier)
+    assert frozenset({"a/0:1", "a/1:1"}) not in carrier.together
+    assert frozenset({"a/x:1", "a/y:1"}) in carrier.together
+
+
+def test_a_blob_that_was_brought_is_no_claim_any_more() -> None:
+    images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [BASE] for n in range(5)}
+    carrier = ListeningCarrier(seconds=0.05)
+    run(plan_of(images), carrier)
+    first, *others = carrier.order
+    assert not any(first in pair for pair in carrier.together)
+    assert carrier.most == len(others)
+
+
+def test_a_failed_first_copy_gives_its_claims_back_and_the_next_brings_them() -> None:
+    images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [BASE] for n in range(4)}
+    carrier = ListeningCarrier({"a/0:1": [ToolError("broke")]}, seconds=0.05)
+    report = run(plan_of(images), carrier)
+    assert copied_names(report) == ["a/1:1", "a/2:1", "a/3:1"]
+    assert carrier.together == {frozenset({"a/2:1", "a/3:1"})}
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_repositories_are_exclusive_where_the_carrier_says_so(exclusive: bool) -> None:
+    images: dict[str, Sequence[Descriptor]] = {name: [] for name in ("a/b:1", "a/b:2", "c/d:1")}
+    carrier = ListeningCarrier(exclusive_repositories=exclusive, seconds=0.05)
+    run(plan_of(images), carrier)
+    assert (frozenset({"a/b:1", "a/b:2"}) in carrier.together) != exclusive
+    assert frozenset({"a/b:1", "c/d:1"}) in carrier.together
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_jobs_limit_how_many_run(jobs: int) -> None:
+    images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [] for n in range(9)}
+    carrier = ListeningCarrier(seconds=0.02)
+    run(plan_of(images), carrier, jobs=jobs)
+    assert carrier.most == jobs
+
+
+def test_one_job_keeps_the_plans_order() -> None:
+    images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [BASE, blob(f"own-{n}", n)] for n in range(6)}
+    plan, carrier = plan_of(images), ListeningCarrier(seconds=0)
+    run(plan, carrier, jobs=1)
+    assert carrier.order == [str(copy.entry.dest) for copy in plan.copies]
+
+
+def test_there_are_no_barriers() -> None:
+    """A slow image keeps one worker busy, and the others go on with all that is left."""
+    slow_may_end = threading.Event()
+    images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [blob(f"{n}", 100 - n)] for n in range(8)}
+
+    def during(name: str) -> None:
+        if name == "a/0:1":
+            assert slow_may_end.wait(10)
+        if name == "a/7:1":
+            slow_may_end.set()
+
+    report = run(plan_of(images), ListeningCarrier(during=during), jobs=2)
+    assert len(report.copied) == 8
+    workers = {str(item.copy.entry.dest): item.worker for item in report.copied}
+    assert workers == {"a/0:1": 0} | {f"a/{n}:1": 1 for n in range(1, 8)}
+
+
+# --- bugs and Ctrl-C
+
+
+@pytest.mark.parametrize("error", [Interrupted(2), ZeroDivisionError()])
+def test_what_is_no_images_failure_ends_the_run(error: BaseException) -> None:
+    images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [blob(f"{n}", 100 - n)] for n in range(50)}
+
+    def during(name: str) -> None:
+        if name == "a/1:1":
+            raise error
+
+    carrier, retry = ListeningCarrier(during=during), RetryPolicy(attempts=3, wait=60, max_wait=60)
+    with pytest.raises(type(error)):
+        run_plan(plan_of(images), carrier, jobs=2, retry=retry, events=Heard())
+    assert retry.stopping.is_set()
+    assert len(carrier.order) < 10
+
+
+def test_waits_between_attempts_end_with_the_run() -> None:
+    def during(name: str) -> None:
+        if name == "a/bug:1":
+            time.sleep(0.1)
+            raise ZeroDivisionError
+
+    carrier = ListeningCarrier({"a/waits:1": [transient()]}, during=during)
+    retry, started = RetryPolicy(attempts=3, wait=10**6, max_wait=10**6), time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        run_plan(plan_of({"a/bug:1": [], "a/waits:1": []}), carrier, jobs=2, retry=retry, events=Heard())
+    assert time.monotonic() - started < 5
+
+
+def test_digests_of_claims_are_those_of_missing_blobs() -> None:
+    (copy,) = plan_of({"a/b:1": [BASE]}).copies
+    assert copy.claims == {Digest.of(b"base")}
