@@ -1,0 +1,41 @@
+"""The pool: what a user notices is the order, the first error, and a quick end."""
+
+import threading
+
+import pytest
+
+from regwrap.core.pool import map_in_order
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_results_come_in_the_order_of_the_items(workers: int) -> None:
+    assert map_in_order(lambda n: n * n, range(20), workers=workers, name="square") == tuple(n * n for n in range(20))
+
+
+def test_several_items_are_in_work_at_the_same_time() -> None:
+    """Each of the three waits until the other two are there: one after the other they would wait for ever."""
+    barrier = threading.Barrier(3, timeout=10)
+    assert sorted(map_in_order(lambda _: barrier.wait(), range(3), workers=3, name="meet")) == [0, 1, 2]
+
+
+def test_the_first_error_ends_the_waits_of_the_others_and_drops_what_has_not_begun() -> None:
+    stopping, begun = threading.Event(), []
+    waiting = threading.Barrier(2, timeout=10)
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            waiting.wait()
+            raise ValueError("the first")
+        if number == 1:
+            waiting.wait()
+        assert stopping.wait(10), "nobody told the other worker to stop"
+
+    with pytest.raises(ValueError, match="the first"):
+        map_in_order(work, range(50), workers=2, name="wait", stopping=stopping)
+    assert len(begun) < 5
+
+
+def test_an_error_with_one_worker_is_raised_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError):
+        map_in_order(lambda n: 1 // n, [1, 0], workers=1, name="divide")
