@@ -1,7 +1,7 @@
 # What a person types. `make help` lists the targets; .ci/run calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-tools test-release test-torture test-image torture image man docs bench
-.PHONY: bench-quick bench-report fmt clean
+.PHONY: help demo check check-format check-lint check-types check-imports test test-unit test-tools test-release test-torture
+.PHONY: test-image torture image man docs bench bench-quick bench-report fmt clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,12 +22,19 @@ demo: $(BIN)/regwrap .packages ## the main job on real input with an embedded re
 
 test: check test-tools test-release test-torture test-image ## everything, with the real programs
 
-check: $(BIN)/regwrap ## format, ruff, mypy, import-linter, unit tests: under 30 s
+check: check-format check-lint check-types check-imports test-unit ## before each commit; .pre-commit-config.yaml has a hook for each
+
+check-format: $(BIN)/regwrap ## is everything formatted as `make fmt` does it?
 	$(BIN)/ruff format --check --quiet .
+
+check-lint: $(BIN)/regwrap ## ruff's rules
 	$(BIN)/ruff check --quiet .
+
+check-types: $(BIN)/regwrap ## mypy, strict
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache >.lint-imports.log || { cat .lint-imports.log; exit 1; }
-	TMPDIR=$(MEMORY) $(BIN)/pytest -n $(WORKERS) tests/unit
+
+check-imports: $(BIN)/regwrap ## which room may import which (import-linter)
+	@log=$$($(BIN)/lint-imports --no-cache) || { echo "$$log"; exit 1; }
 
 test-unit: $(BIN)/regwrap ## unit tests alone
 	TMPDIR=$(MEMORY) $(BIN)/pytest -n $(WORKERS) tests/unit
@@ -100,4 +107,4 @@ $(BIN)/regwrap: pyproject.toml
 	@touch $@
 
 clean: ## remove what was made
-	rm -rf $(VENV) build dist results .mypy_cache .ruff_cache .pytest_cache .lint-imports.log
+	rm -rf $(VENV) build dist results .mypy_cache .ruff_cache .pytest_cache

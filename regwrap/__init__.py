@@ -1,3 +1,3 @@
 """regwrap: an images.list becomes one install package for registries without internet."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
