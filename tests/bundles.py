@@ -7,7 +7,7 @@ from pathlib import Path
 
 from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.select import select_images
-from regwrap.core.model import ImageRef, Platform
+from regwrap.core.model import Destination, ImageRef, Platform
 from regwrap.lists.imagelist import ImageEntry
 from regwrap.storage.store import Storage
 from tests.builders import Image, make_storage
@@ -25,11 +25,16 @@ class Part:
     size_field: bytes = b""
 
 
+def dest_of(name: str) -> Destination:
+    repository, _, tag = name.rpartition(":")
+    return Destination(repository, tag)
+
+
 def listed(name: str, *platforms: str, digest: str = "", line: int = 1) -> ImageEntry:
     """The entry of `images.list` that wants `REPOSITORY:TAG`, from anywhere."""
     return ImageEntry(
         source=ImageRef.parse(f"example.com/{name}{digest and f'@{digest}'}"),
-        dest=ImageRef.parse(name),
+        dest=dest_of(name),
         platforms=tuple(map(Platform.parse, platforms)),
         line=line,
         text=name,

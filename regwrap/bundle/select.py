@@ -70,7 +70,7 @@ class _Found:
             self.broken.append(f"{entry.dest} (line {entry.line}): {error}")
 
     def _take(self, entry: ImageEntry) -> None:
-        repository, tag = entry.dest.repository, entry.dest.tag or ""
+        repository, tag = entry.dest.repository, entry.dest.tag
         top = self.storage.resolve(repository, tag)
         if top is None:
             raise ImagesFailedError("is not in the archive")

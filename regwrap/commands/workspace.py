@@ -205,7 +205,7 @@ def _checking(job: Job, served: ServedOverlay, images: ImageList, listed: Storag
     probe = Probe(registry=served.registry, timeout=job.timeouts.request, connections=job.jobs, environment=())
 
     def check(entry: ImageEntry) -> None:
-        repository, tag = entry.dest.repository, entry.dest.tag or ""
+        repository, tag = entry.dest.repository, entry.dest.tag
         wanted = listed.resolve(repository, tag)
         try:
             found = probe.digest(repository, tag)

@@ -145,6 +145,17 @@ class ImageRef:
         return f"{self.name}{tag}{digest}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Destination:
+    """Where an image goes within the archive, a bundle or a registry: always a repository and a tag."""
+
+    repository: str
+    tag: str
+
+    def __str__(self) -> str:
+        return f"{self.repository}:{self.tag}"
+
+
 def subject_of_tag(tag: str) -> Digest | None:
     """The digest that a tag's image is about: cosign's `sha256-HEX.sig` and the like, and `sha256-HEX`, the index of
     referrers where a registry has no API for them (OCI distribution-spec 1.1, "Referrers Tag Schema")."""

@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.core.errors import UsageError
-from regwrap.core.model import ImageRef, ParseError, Platform, is_repository
+from regwrap.core.model import Destination, ImageRef, ParseError, Platform, is_repository
 from regwrap.lists.sniff import UTF8_BOM, is_document, untagged_tag
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ _SCHEME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageEntry:
-    """One image to be had. `dest` has a tag, but no registry and no digest; no platforms means all of them.
+    """One image to be had; no platforms means all of them.
 
     `line` is 0 where a rule of the configuration stands for it. `locked`: its digest counts even where the tag has
     moved.
     """
 
     source: ImageRef
-    dest: ImageRef
+    dest: Destination
     platforms: tuple[Platform, ...]
     line: int
     text: str
@@ -209,7 +209,7 @@ def _check_file(data: bytes, name: str) -> None:
         raise UsageError(f"{name}:1:1: the file is UTF-16", hint="save it as UTF-8")
 
 
-def _conflicts(lines: list[_Line], first: dict[ImageRef, _Line]) -> Iterator[tuple[int, int, str]]:
+def _conflicts(lines: list[_Line], first: dict[Destination, _Line]) -> Iterator[tuple[int, int, str]]:
     for line in lines:
         entry, other = line.entry, first[line.entry.dest].entry
         if (entry.source, entry.platforms) != (other.source, other.platforms):
@@ -218,7 +218,7 @@ def _conflicts(lines: list[_Line], first: dict[ImageRef, _Line]) -> Iterator[tup
             yield entry.line, line.dest_offset, message
 
 
-def _notes(lines: list[_Line], first: dict[ImageRef, _Line], name: str) -> Iterator[str]:
+def _notes(lines: list[_Line], first: dict[Destination, _Line], name: str) -> Iterator[str]:
     hosts: set[str] = set()
     for line in lines:
         number, other = line.entry.line, first[line.entry.dest]
@@ -325,7 +325,7 @@ def _reference(word: _Word) -> ImageRef:
 
 def _destination(
     source: ImageRef, source_word: _Word, word: _Word | None, rewrite: Rewrite
-) -> tuple[ImageRef, str | None]:
+) -> tuple[Destination, str | None]:
     """The destination without its host, and that host."""
     written = _reference(word) if word else None
     if word and written and written.digest:
@@ -336,13 +336,13 @@ def _destination(
         raise (word or source_word).error(str(error)) from error
 
 
-def _placed(source: ImageRef, written: ImageRef | None, rewrite: Rewrite, tag: str | None = None) -> ImageRef:
+def _placed(source: ImageRef, written: ImageRef | None, rewrite: Rewrite, tag: str | None = None) -> Destination:
     """`tag` is the one where neither the source nor what is written has any."""
     tag = (written.tag if written else None) or source.tag or tag
     if not tag and source.digest:
         raise ParseError("the source has a digest but no tag: give the destination a tag")
     repository = written.repository if written else rewritten(source, rewrite)
-    return ImageRef(registry=None, repository=repository, tag=tag or "latest", digest=None)
+    return Destination(repository, tag or "latest")
 
 
 def rewritten(source: ImageRef, rewrite: Rewrite) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
-from regwrap.core.model import Digest, ImageRef, ParseError, Platform
+from regwrap.core.model import Destination, Digest, ImageRef, ParseError, Platform
 from regwrap.lists.imagelist import ImageEntry, ImageList, parse_images
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class LockedImage:
     `size` counts manifests and blobs; None where the lock does not say it."""
 
     source: ImageRef
-    dest: ImageRef
+    dest: Destination
     chosen: tuple[Platform, ...]
     platforms: tuple[Platform, ...]
     size: int | None
@@ -58,7 +58,7 @@ class Lock:
     images: tuple[LockedImage, ...]
 
     @property
-    def by_dest(self) -> dict[ImageRef, LockedImage]:
+    def by_dest(self) -> dict[Destination, LockedImage]:
         return {image.dest: image for image in self.images}
 
 
@@ -66,7 +66,7 @@ class Lock:
 class Change:
     """One image whose lock is not what is there now. Digests are None where there is none: `what` says why."""
 
-    image: ImageRef
+    image: Destination
     what: str
     old: Digest | None
     new: Digest | None

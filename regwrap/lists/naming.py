@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import UsageError
-from regwrap.core.model import Digest, ImageRef, ParseError, is_repository
+from regwrap.core.model import Destination, Digest, ImageRef, ParseError, is_repository
 from regwrap.lists.imagelist import ImageEntry
 
 if TYPE_CHECKING:
@@ -76,5 +76,6 @@ def renamed(entries: Iterable[ImageEntry], naming: Naming) -> tuple[ImageEntry, 
 
 def entry_of(repository: str, tag: str, digest: Digest, number: int) -> ImageEntry:
     """The entry for an image that is not from a list but from a bundle or a storage."""
-    dest = ImageRef(registry=None, repository=repository, tag=tag, digest=None)
-    return ImageEntry(source=replace(dest, digest=digest), dest=dest, platforms=(), line=number, text=str(dest))
+    source = ImageRef(registry=None, repository=repository, tag=tag, digest=digest)
+    dest = Destination(repository, tag)
+    return ImageEntry(source=source, dest=dest, platforms=(), line=number, text=str(dest))

@@ -18,7 +18,7 @@ from regwrap.transfer.plan import Moved, Reason, Skip
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from regwrap.core.model import Descriptor, ImageRef
+    from regwrap.core.model import Descriptor, Destination
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.run import Copied, Failed, SyncReport
 
@@ -147,7 +147,7 @@ def record_of(report: SyncReport, facts: RunFacts) -> RunRecord:
     )
 
 
-def _entry(facts: RunFacts, entry: ImageEntry, moved: dict[ImageRef, Moved]) -> ImageRecord:
+def _entry(facts: RunFacts, entry: ImageEntry, moved: dict[Destination, Moved]) -> ImageRecord:
     """What is known of an image whatever came of it."""
     tag = moved.get(entry.dest)
     return ImageRecord(

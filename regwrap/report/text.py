@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from regwrap.core.model import Digest, ImageRef, Platform
+from regwrap.core.model import Destination, Digest, ImageRef, Platform
 from regwrap.core.text import human_bytes, table
 from regwrap.report.progress import SHOWN_IMAGES, failure_text
 
@@ -235,7 +235,7 @@ class Outlined(Protocol):
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, Digest | ImageRef | Platform | Path | Enum):
+    if isinstance(value, Destination | Digest | ImageRef | Platform | Path | Enum):
         return str(value)
     if isinstance(value, Outlined):
         return _plain(value.outline())

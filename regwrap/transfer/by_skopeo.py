@@ -20,7 +20,7 @@ from regwrap.tools.skopeo import Remote
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from regwrap.core.model import ImageRef
+    from regwrap.core.model import Destination
     from regwrap.core.place import Registry
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.registry.end import RegistryEnd
@@ -68,7 +68,7 @@ class BatchCarrier:
 
     registry: RegistryCarrier
     exclusive_repositories: bool = True
-    _tried: set[ImageRef] = field(default_factory=set)
+    _tried: set[Destination] = field(default_factory=set)
 
     def run(self, batches: Sequence[Batch], jobs: int) -> None:
         """All batches, those of one prefix one after the other: they may write into the same repository. What a batch
@@ -124,7 +124,7 @@ class RegistryCarrier:
         _refuse_what_skopeo_cannot_push(copy)
         entry, dest = copy.entry, copy.entry.dest
         source = Remote(registry=self.served(entry), repository=entry.source.repository, reference=copy.digest)
-        target = Remote(registry=self.dest.registry, repository=dest.repository, reference=dest.tag or "")
+        target = Remote(registry=self.dest.registry, repository=dest.repository, reference=dest.tag)
         sent = [blob for blob in copy.missing if not self._mount(blob, dest.repository)]
         self.dest.skopeo.copy(source, target)
         self.prove(copy)
@@ -147,7 +147,7 @@ class RegistryCarrier:
 
     def prove(self, copy: Copy) -> None:
         """Ask for what was pushed and hash it; compare the sizes of the blobs. Exit 0 proves nothing."""
-        repository, tag = copy.entry.dest.repository, copy.entry.dest.tag or ""
+        repository, tag = copy.entry.dest.repository, copy.entry.dest.tag
         name = f"{self.dest.name}/{copy.entry.dest}"
         raw = self.dest.tagged_manifest(repository, tag)
         found = None if raw is None else Digest.of(raw)

@@ -149,7 +149,7 @@ class PushCarrier:
 
     def _put(self, copy: Copy, manifest: Manifest | Index) -> None:
         dest, name = self.registry.dest, copy.entry.dest
-        reference = name.tag or "" if manifest.digest == copy.digest else manifest.digest
+        reference = name.tag if manifest.digest == copy.digest else manifest.digest
         status, said = dest.probe.put_manifest(name.repository, reference, Body(manifest.media_type, manifest.raw))
         if status in {200, 201, 202} and not _is_page(said):
             return

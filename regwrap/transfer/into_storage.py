@@ -51,7 +51,7 @@ class StorageCarrier:
         except FileNotFoundError as error:
             # another copy that found the same damage has moved the blob in meanwhile
             raise ToolError(f"{copy.entry.dest}: a staged file is gone", detail=str(error), transient=True) from error
-        if self.storage.resolve(copy.entry.dest.repository, copy.entry.dest.tag or "") != copy.digest:
+        if self.storage.resolve(copy.entry.dest.repository, copy.entry.dest.tag) != copy.digest:
             raise IntegrityError(f"{copy.entry.dest} does not point to {copy.digest} after the copy")
         return brought
 
@@ -83,7 +83,7 @@ class StorageCarrier:
             raise damaged_on_the_way(source.name, blob, blob.size)
 
     def _commit(self, copy: Copy) -> None:
-        repository, tag = copy.entry.dest.repository, copy.entry.dest.tag or ""
+        repository, tag = copy.entry.dest.repository, copy.entry.dest.tag
         closure = copy.closure
         manifests = [m for m in closure.manifests if not self.sound.has(_descriptor(m))]
         for manifest in manifests:

@@ -59,7 +59,7 @@ class Observer:
         repository, dest = entry.source.repository, entry.dest
         digest = source_digest(source, entry)
         moved = tag_moved(source, entry, digest) if entry.locked else None
-        there = self.dest.resolve(dest.repository, dest.tag or "")
+        there = self.dest.resolve(dest.repository, dest.tag)
         whole, present = self._wholeness(entry, digest) if there == digest else (False, None)
         if whole:
             return Observed(
@@ -98,7 +98,7 @@ class Observer:
             closure = storage.closure(repository, digest, entry.platforms)
         except RegwrapError:
             return False, None
-        if closure is None or closure.missing or not storage.has_tag(repository, entry.dest.tag or "", digest):
+        if closure is None or closure.missing or not storage.has_tag(repository, entry.dest.tag, digest):
             return False, None
         whole = all(sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs)
         return whole, closure

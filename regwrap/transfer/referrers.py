@@ -51,7 +51,7 @@ def with_referrers_there(storage: Storage, images: ImageList) -> ImageList:
     finder, end = _Finder(), StorageEnd(name=f"{storage.root}", storage=storage)
     found: list[tuple[ImageEntry, ...]] = []
     for entry in images.entries:
-        digest = storage.resolve(entry.dest.repository, entry.dest.tag or "")
+        digest = storage.resolve(entry.dest.repository, entry.dest.tag)
         about = finder.about(end, entry, entry.dest.repository, digest) if digest else ()
         found.append(tuple(about))
     return _joined(images, tuple(found))

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from regwrap.core.errors import UsageError
-from regwrap.core.model import Digest, ImageRef, Platform
+from regwrap.core.model import Destination, Digest, ImageRef, Platform
 from regwrap.lists.imagelist import (
     MAX_LINE,
     MAX_LIST_BYTES,
@@ -21,6 +21,7 @@ from regwrap.lists.imagelist import (
     parse_images,
     read_images,
 )
+from tests.bundles import dest_of
 
 FIXED = settings(derandomize=True, deadline=None)
 HEX = "0123456789abcdef" * 4
@@ -46,9 +47,7 @@ def refused(text: str | bytes) -> list[str]:
 
 
 def an_entry(source: str, dest: str, *platforms: Platform, text: str, line: int = 1) -> ImageEntry:
-    return ImageEntry(
-        source=ImageRef.parse(source), dest=ImageRef.parse(dest), platforms=platforms, line=line, text=text
-    )
+    return ImageEntry(source=ImageRef.parse(source), dest=dest_of(dest), platforms=platforms, line=line, text=text)
 
 
 @pytest.mark.parametrize("text", ["", "\n", " \t\n\r\n", "# a\n  # b\n\t#c", "#", "\ufeff", "\ufeff# a\r\n"])
@@ -94,12 +93,12 @@ def test_line_names_source_and_destination(text: str, source: str, dest: str) ->
 
 
 def test_host_of_a_destination_is_dropped() -> None:
-    assert only("r.io/a:1 corp.example:5000/b/c:2").dest == ImageRef.parse("b/c:2")
+    assert only("r.io/a:1 corp.example:5000/b/c:2").dest == Destination("b/c", "2")
 
 
 def test_component_with_a_dot_stays_in_the_default_destination() -> None:
     dest = only("r.io/b.c/d:1").dest
-    assert (dest.registry, dest.repository, dest.tag) == (None, "b.c/d", "1")
+    assert dest == Destination("b.c/d", "1")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,7 @@ def test_component_with_a_dot_stays_in_the_default_destination() -> None:
 def test_options_follow_source_or_destination(pair: str, options: str, platforms: tuple[Platform, ...]) -> None:
     entry = only(f"{pair} {options}")
     assert entry.platforms == platforms
-    assert entry.dest == ImageRef.parse("a:1" if pair == "r.io/a:1" else "b:1")
+    assert entry.dest == dest_of("a:1" if pair == "r.io/a:1" else "b:1")
     assert entry.text == f"{pair} {options}"
 
 
@@ -409,13 +408,13 @@ BOTH = Rewrite(prefix="a/b/", keep_host=True)
 )
 def test_line_without_a_destination_is_rewritten(rewrite: Rewrite, line: str, repository: str) -> None:
     (entry,) = parse_images(line.encode(), "images.list", rewrite).entries
-    assert (entry.dest.registry, entry.dest.repository) == (None, repository)
+    assert entry.dest.repository == repository
     assert entry.text == line
 
 
 @pytest.mark.parametrize("line", ["r.io/a:1 b/c:2", "r.io/a:1 => r.io/b/c:2", "r.io/a:2=b/c"])
 def test_destination_that_a_line_names_is_never_rewritten(line: str) -> None:
-    assert parse_images(line.encode(), "images.list", BOTH).entries[0].dest == ImageRef.parse("b/c:2")
+    assert parse_images(line.encode(), "images.list", BOTH).entries[0].dest == Destination("b/c", "2")
 
 
 def test_kept_hosts_do_not_collide() -> None:
@@ -513,7 +512,7 @@ LABELS = st.sampled_from(["name=x", "group=a,b", "name=ä#", "group=a=b"])
 
 
 @st.composite
-def spelled_lines(draw: st.DrawFn) -> tuple[str, ImageRef, ImageRef, tuple[Platform, ...]]:
+def spelled_lines(draw: st.DrawFn) -> tuple[str, ImageRef, Destination, tuple[Platform, ...]]:
     """A line in one of its spellings, and what it means."""
     host, digest = draw(st.none() | HOSTS), draw(st.none() | DIGESTS)
     tag = draw(st.none() | TAGS)
@@ -521,15 +520,15 @@ def spelled_lines(draw: st.DrawFn) -> tuple[str, ImageRef, ImageRef, tuple[Platf
     written += (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
     implied = written if tag or digest else f"{written}:latest"
     source = ImageRef.parse(implied)
-    dest = ImageRef(registry=None, repository=source.repository, tag=source.tag, digest=None)
+    name, dest_tag = source.repository, source.tag
     words = draw(MAYBE_BLANK) + draw(SCHEMES) + written
-    if draw(st.booleans()) or dest.tag is None:
-        path = draw(PATHS)
-        dest_tag = draw(TAGS) if dest.tag is None else draw(st.none() | TAGS)
-        dest = ImageRef(registry=None, repository=path, tag=dest_tag or dest.tag, digest=None)
+    if draw(st.booleans()) or dest_tag is None:
+        name = draw(PATHS)
+        given_tag = draw(TAGS) if dest_tag is None else draw(st.none() | TAGS)
+        dest_tag = given_tag or dest_tag
         arrow = draw(MAYBE_BLANK) + draw(st.sampled_from(["=>", "->"])) + draw(MAYBE_BLANK)
         words += draw(st.sampled_from(["=", arrow]) | BLANK) + draw(SCHEMES) + draw(st.sampled_from(["", "h.io/"]))
-        words += path + (f":{dest_tag}" if dest_tag else "")
+        words += name + (f":{given_tag}" if given_tag else "")
     platforms = draw(PLATFORMS)
     says_all = draw(st.booleans())
     spelled = ",".join(map(str, platforms)) or "all"
@@ -537,13 +536,13 @@ def spelled_lines(draw: st.DrawFn) -> tuple[str, ImageRef, ImageRef, tuple[Platf
     options += draw(st.lists(LABELS, max_size=2, unique_by=lambda label: label.partition("=")[0]))
     words += "".join(draw(BLANK) + option for option in draw(st.permutations(options)))
     words += draw(st.sampled_from(["", " ", " #", "\t# x = y", " # \u00a0"]))
-    return words, source, dest, tuple(sorted(platforms))
+    return words, source, Destination(name, dest_tag or ""), tuple(sorted(platforms))
 
 
 @FIXED
 @given(spelled_lines())
 def test_line_in_any_spelling_means_what_was_meant(
-    spelled: tuple[str, ImageRef, ImageRef, tuple[Platform, ...]],
+    spelled: tuple[str, ImageRef, Destination, tuple[Platform, ...]],
 ) -> None:
     line, source, dest, platforms = spelled
     entry = only(line)
@@ -558,7 +557,7 @@ def test_line_in_any_spelling_means_what_was_meant(
     st.sampled_from(["", "\ufeff"]),
 )
 def test_failed_list_of_a_list_means_the_same(
-    spelled: list[tuple[str, ImageRef, ImageRef, tuple[Platform, ...]]], newline: str, bom: str
+    spelled: list[tuple[str, ImageRef, Destination, tuple[Platform, ...]]], newline: str, bom: str
 ) -> None:
     images = parsed(bom + newline.join(line for line, *_ in spelled))
     assert len(images.entries) == len(spelled)
@@ -589,6 +588,5 @@ def test_any_bytes_are_a_list_or_a_usage_error(data: bytes) -> None:
         return
     for entry in images.entries:
         assert entry.source.tag or entry.source.digest
-        assert (entry.dest.registry, entry.dest.digest) == (None, None)
         assert entry.dest.tag
     assert [it.source for it in parsed(failed_list(images.entries)).entries] == [it.source for it in images.entries]

@@ -13,7 +13,7 @@ import pytest
 from regwrap.commands.gc import GcReport, RepositoryReport
 from regwrap.commands.lock import LockCheck, LockReport
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, error_text
-from regwrap.core.model import Digest, ImageRef, Platform
+from regwrap.core.model import Destination, Digest, ImageRef, Platform
 from regwrap.core.text import human_bytes, table
 from regwrap.lists.lock import Change, LockedImage
 from regwrap.report.progress import Progress
@@ -173,11 +173,11 @@ def test_tags_that_have_moved_are_told() -> None:
 def test_lock_texts() -> None:
     old, new = Digest.of(b"old"), Digest.of(b"new")
     image = LockedImage(
-        source=ImageRef.parse(f"a:1@{new}"), dest=ImageRef.parse("a:1"), chosen=(), platforms=(), size=2500
+        source=ImageRef.parse(f"a:1@{new}"), dest=Destination("a", "1"), chosen=(), platforms=(), size=2500
     )
     changes = (
-        Change(image=ImageRef.parse("a:1"), what="moved", old=old, new=new),
-        Change(image=ImageRef.parse("long/b:1"), what="gone", old=old, new=None),
+        Change(image=Destination("a", "1"), what="moved", old=old, new=new),
+        Change(image=Destination("long/b", "1"), what="gone", old=old, new=None),
     )
     lines = [f"moved  a:1       {old} -> {new}", f"gone   long/b:1  {old} -> -"]
     written = LockReport(path=Path("images.lock"), images=(image,), changes=changes, failed=())
