@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.model import Digest, ParseError, Platform, is_repository, is_tag
+from regwrap.core.fields import a_text, an_object, field, list_of
+from regwrap.core.model import Digest, Platform, a_digest, a_size, is_repository, is_tag
 from regwrap.storage import layout
 
 if TYPE_CHECKING:
@@ -105,14 +106,14 @@ def _image_object(image: BundleImage) -> dict[str, object]:
 def parse_contents(raw: bytes) -> BundleContents:
     """Read bundle.json. Raises IntegrityError where it is of another format or not in canonical form."""
     try:
-        document = json.loads(raw)
-        if isinstance(document, dict) and document.get("format") != FORMAT:
+        document = an_object(json.loads(raw))
+        if document.get("format") != FORMAT:
             raise IntegrityError(
                 f"the bundle's format is {document.get('format')!r}, this regwrap reads format {FORMAT}",
                 hint="use the regwrap that is as new as the bundle",
             )
         contents = _contents_of(document)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"bundle.json is not what it should be: {error}") from error
     _check_names(contents)
     if contents.to_json() != raw:
@@ -120,53 +121,38 @@ def parse_contents(raw: bytes) -> BundleContents:
     return contents
 
 
-def _contents_of(document: dict[str, list[dict[str, object]]]) -> BundleContents:
+def _contents_of(document: dict[str, object]) -> BundleContents:
     return BundleContents(
-        images=tuple(
-            BundleImage(
-                repository=str(item["repository"]),
-                tag=str(item["tag"]),
-                digest=Digest.parse(str(item["digest"])),
-                media_type=str(item["mediaType"]),
-                platforms=tuple(Platform.parse(text) for text in _texts(item["platforms"])),
-                omitted=tuple(Digest.parse(text) for text in _texts(item["omitted"])),
-            )
-            for item in document["images"]
-        ),
-        repositories=tuple(
-            BundleRepository(
-                name=str(item["name"]),
-                manifests=tuple(Digest.parse(text) for text in _texts(item["manifests"])),
-                layers=tuple(Digest.parse(text) for text in _texts(item["layers"])),
-            )
-            for item in document["repositories"]
-        ),
-        blobs=tuple((Digest.parse(str(item["digest"])), _size(item["size"])) for item in document["blobs"]),
+        images=field(document, "images", list_of(_image)),
+        repositories=field(document, "repositories", list_of(_repository)),
+        blobs=field(document, "blobs", list_of(_blob)),
     )
 
 
-def nameable(platforms: tuple[Platform, ...]) -> tuple[Platform, ...]:
-    """Those that a list can ask for. An index may have any text as a platform; bundle.json has only these."""
-    return tuple(platform for platform in platforms if _is_nameable(platform))
+def _image(value: object) -> BundleImage:
+    item = an_object(value)
+    return BundleImage(
+        repository=field(item, "repository", a_text),
+        tag=field(item, "tag", a_text),
+        digest=field(item, "digest", a_digest),
+        media_type=field(item, "mediaType", a_text),
+        platforms=field(item, "platforms", list_of(lambda text: Platform.parse(a_text(text)))),
+        omitted=field(item, "omitted", list_of(a_digest)),
+    )
 
 
-def _is_nameable(platform: Platform) -> bool:
-    try:
-        return Platform.parse(str(platform)) == platform
-    except ParseError:
-        return False
+def _repository(value: object) -> BundleRepository:
+    item = an_object(value)
+    return BundleRepository(
+        name=field(item, "name", a_text),
+        manifests=field(item, "manifests", list_of(a_digest)),
+        layers=field(item, "layers", list_of(a_digest)),
+    )
 
 
-def _texts(value: object) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise ParseError("a list of texts is something else")
-    return value
-
-
-def _size(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise ParseError(f"a size is {value!r}"[:80])
-    return value
+def _blob(value: object) -> tuple[Digest, int]:
+    item = an_object(value)
+    return field(item, "digest", a_digest), field(item, "size", a_size)
 
 
 def _check_names(contents: BundleContents) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.contents import BundleContents, BundleImage, BundleRepository, nameable
+from regwrap.bundle.contents import BundleContents, BundleImage, BundleRepository
 from regwrap.core.closure import Closure, shipped_platforms
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Gathering:
                 tag=tag,
                 digest=closure.top.digest,
                 media_type=closure.top.media_type,
-                platforms=nameable(shipped_platforms(closure, read_config)),
+                platforms=tuple(p for p in shipped_platforms(closure, read_config) if p.is_nameable),
                 omitted=tuple(sorted({child.digest for child in omitted})),
             )
         )

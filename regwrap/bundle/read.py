@@ -23,7 +23,6 @@ from regwrap.bundle.contents import (  # fmt: skip
     BundleContents,
     BundleImage,
     Member,
-    nameable,
     padded,
     parse_contents,
 )
@@ -326,7 +325,7 @@ def _names_others(bundle: Bundle, image: BundleImage, closure: Closure) -> bool:
         if located is None or located.member.size != config.size or not bundle.is_right(located):
             return False  # a problem of its own
     platforms = shipped_platforms(closure, lambda config: bundle.read(config.digest) or b"")
-    return image.platforms != nameable(platforms)
+    return image.platforms != tuple(platform for platform in platforms if platform.is_nameable)
 
 
 def _list_problems(

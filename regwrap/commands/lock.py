@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from regwrap.commands.beside import write_beside
 from regwrap.core.closure import check_platform, shipped_platforms
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
-from regwrap.core.model import Digest, ParseError, Platform
+from regwrap.core.model import Digest
 from regwrap.lists.imagelist import ImageEntry, ImageList, parse_images
 from regwrap.lists.lock import Change, Lock, LockedImage, changes, is_lock_of, lock_text, read_lock
 from regwrap.lists.rules import ImageRule, rule_line
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.by_repository import End, StorageEnd
+    from regwrap.core.model import Platform
     from regwrap.lists.wanted import Wanted
     from regwrap.registry.end import RegistryEnd
     from regwrap.transfer.job import Job
@@ -182,7 +183,7 @@ class _Locking:
             raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
         check_platform(closure, entry.platforms, lambda blob: source.config(repository, blob))
         platforms = shipped_platforms(closure, lambda blob: source.config(repository, blob))
-        return tuple(filter(_is_nameable, platforms)), closure.size
+        return tuple(platform for platform in platforms if platform.is_nameable), closure.size
 
     def _kept(self, digest: Digest) -> bytes | None:
         """A manifest that the archive has, verified: it need not be asked for."""
@@ -193,14 +194,6 @@ class _Locking:
         except RegwrapError:
             return None
         return raw if raw is not None and Digest.of(raw) == digest else None
-
-
-def _is_nameable(platform: Platform) -> bool:
-    """Whether the lock can say it: an index may hold any text."""
-    try:
-        return Platform.parse(str(platform)) == platform
-    except ParseError:
-        return False
 
 
 def _entry_of(image: LockedImage) -> ImageEntry:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from regwrap.core.errors import IntegrityError
+from regwrap.core.fields import a_text, a_whole, an_object, field, list_of
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -89,6 +90,14 @@ class Platform:
         if len(parts) not in {2, 3} or not all(re.fullmatch(r"[a-z0-9._-]+", part) for part in parts):
             raise ParseError(f"expected a platform such as linux/amd64, got {_shown(text)}")
         return cls(*parts)
+
+    @property
+    def is_nameable(self) -> bool:
+        """Whether a list can ask for it: an index may have any text as a platform."""
+        try:
+            return self.parse(str(self)) == self
+        except ParseError:
+            return False
 
     def matches(self, other: Self) -> bool:
         """Whether `other` (from an index) is what this one (from a user) asks for: no variant asks for any."""
@@ -272,7 +281,7 @@ def parse_manifest(raw: bytes) -> Manifest | Index:
         # Decoded here, because json.loads(bytes) guesses: it takes UTF-16, a BOM and lone surrogates, Go does not.
         document = json.loads(raw.decode(), object_pairs_hook=_strict_object, parse_constant=_no_constant)
         return _manifest_of(document, raw, digest)
-    except (ValueError, RecursionError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         what = "too deeply nested" if isinstance(error, RecursionError) else str(error)
         raise IntegrityError(f"manifest {digest.short} is not a manifest: {what}") from error
 
@@ -301,17 +310,17 @@ def _manifest_of(document: object, raw: bytes, digest: Digest) -> Manifest | Ind
     if not isinstance(document, dict) or type(version) is not int or version != 2:
         raise ValueError("schemaVersion is not 2")
     _check_keys(document)
-    media_type = _text(document.get("mediaType", ""), "mediaType")
+    media_type = field(document, "mediaType", a_text, "")
     is_index = "manifests" in document
     if is_index == ("config" in document or "layers" in document):
         raise ValueError("expected either manifests, or config and layers")
     if is_index:
         _expect_type(media_type, (OCI_INDEX, DOCKER_LIST))
-        children = tuple(_descriptor(item) for item in _list(document["manifests"], "manifests"))
+        children = field(document, "manifests", list_of(_descriptor))
         return Index(raw=raw, digest=digest, media_type=media_type or OCI_INDEX, manifests=children)
     _expect_type(media_type, (OCI_MANIFEST, DOCKER_MANIFEST))
-    config = _descriptor(document.get("config"))
-    layers = tuple(_descriptor(item) for item in _list(document.get("layers"), "layers"))
+    config = field(document, "config", _descriptor)
+    layers = field(document, "layers", list_of(_descriptor))
     return Manifest(raw=raw, digest=digest, media_type=media_type or OCI_MANIFEST, config=config, layers=layers)
 
 
@@ -320,20 +329,22 @@ def _expect_type(media_type: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"its mediaType {_shown(media_type)} does not fit its content")
 
 
-def _descriptor(item: object) -> Descriptor:
-    if not isinstance(item, dict):
-        raise TypeError("a descriptor is missing or not an object")
+def a_digest(value: object) -> Digest:
+    return Digest.parse(a_text(value))
+
+
+a_size: Final = a_whole(0, 2**63 - 1)
+
+
+def _descriptor(value: object) -> Descriptor:
+    item = an_object(value)
     _check_keys(item)
-    size = item.get("size")
-    if type(size) is not int or not 0 <= size < 2**63:
-        raise ValueError(f"a size is {_shown(str(size))}")
-    urls = item.get("urls") or []
     return Descriptor(
-        media_type=_text(item.get("mediaType", ""), "mediaType"),
-        digest=Digest.parse(_text(item.get("digest"), "digest")),
-        size=size,
+        media_type=field(item, "mediaType", a_text, ""),
+        digest=field(item, "digest", a_digest),
+        size=field(item, "size", a_size),
         platform=_platform(item.get("platform")),
-        urls=tuple(_text(url, "urls") for url in _list(urls, "urls")),
+        urls=field(item, "urls", lambda urls: list_of(a_text)(urls or [])),
     )
 
 
@@ -341,19 +352,7 @@ def _platform(item: object) -> Platform | None:
     if not isinstance(item, dict):
         return None
     _check_keys(item)
-    return Platform(*(_text(item.get(key) or "", key) for key in ("os", "architecture", "variant")))
-
-
-def _list(value: object, key: str) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError(f"{key} is missing or not a list")
-    return value
-
-
-def _text(value: object, key: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{key} is missing or not a text")
-    return value
+    return Platform(*(field(item, key, lambda text: a_text(text or "")) for key in ("os", "architecture", "variant")))
 
 
 def subject_of(raw: bytes) -> Digest | None:

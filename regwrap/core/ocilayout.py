@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, ParseError
+from regwrap.core.fields import a_text, an_object, field, list_of, or_none
+from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, a_digest, a_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,18 +53,19 @@ def read_entries(directory: Path) -> tuple[LayoutEntry, ...]:
     except OSError as error:
         raise UsageError(f"{directory} is no OCI layout: {INDEX}: {error.strerror}") from error
     try:
-        return tuple(_entry(item) for item in json.loads(raw)["manifests"] or ())
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # Go writes null for a list without items; absent is damage
+        return field(an_object(json.loads(raw)), "manifests", or_none(list_of(_entry)), absent={}) or ()
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{directory / INDEX} is damaged: {error}") from error
 
 
-def _entry(item: dict[str, object]) -> LayoutEntry:
-    annotations, size = item.get("annotations") or {}, item["size"]
-    name = annotations.get(_NAME) if isinstance(annotations, dict) else None
-    if type(size) is not int or not (name is None or isinstance(name, str)):
-        raise ParseError("a descriptor is not as it should be")
+def _entry(value: object) -> LayoutEntry:
+    item = an_object(value)
     return LayoutEntry(
-        name=name, media_type=str(item.get("mediaType", "")), digest=Digest.parse(str(item["digest"])), size=size
+        name=field(an_object(item.get("annotations") or {}), _NAME, or_none(a_text)),
+        media_type=field(item, "mediaType", a_text, ""),
+        digest=field(item, "digest", a_digest),
+        size=field(item, "size", a_size),
     )
 
 
