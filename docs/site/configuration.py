@@ -16,7 +16,7 @@ from typing import Final
 
 import yaml
 
-from regwrap.config.load import Config, Flags, load_config
+from regwrap.config.load import KEYS, Config, Flags, load_config
 from regwrap.core.errors import UsageError
 from regwrap.core.place import Registry
 
@@ -68,6 +68,8 @@ def sections() -> tuple[str, ...]:
 
 def _names(section: str) -> list[str]:
     """What is known there, as the message says that refuses a key that is not."""
+    if not section:
+        return [*KEYS]
     above, _where = _ABOVE[section]
     (problem,) = (line for line in _problems(f"{above}zzzzzz: 1\n") if "zzzzzz" in line)
     return problem.rpartition("known: ")[2].split(", ")
@@ -87,7 +89,7 @@ def _problems(text: str) -> list[str]:
         try:
             load_config(Flags(), environ={"HOME": directory}, cwd=Path(directory))
         except UsageError as error:
-            return [line.removeprefix(f"{file}") for line in error.message.splitlines()]
+            return [line.removeprefix(f"{file}") for line in error.problems or (error.message,)]
     return []
 
 
@@ -120,4 +122,4 @@ def environment_variables() -> Iterator[str]:
     """Those of regwrap, as they are named in its source."""
     root = Path(load_config.__code__.co_filename).parent
     found = {name for path in root.rglob("*.py") for name in re.findall(r"\bREGWRAP_[A-Z]+\b", path.read_text())}
-    yield from sorted(found | {f"REGWRAP_{key.upper()}" for key in ("source", "archive", "scratch", "jobs", "engine")})
+    yield from sorted(found)

@@ -24,10 +24,10 @@ def verify(
     with told(quiet=quiet) as progress:
         entries = None
         if images_list is not None:  # lists and their configuration are a third of the start, and most checks have none
-            from regwrap.cli.session import load, unlocked_list
+            from regwrap.cli.session import images_of, load, wanted_of
 
             # only its rewrite: and images: count here
-            entries = unlocked_list(images_list, load(config), progress).entries
+            entries = images_of(wanted_of(images_list, load(config), progress), progress).entries
         progress.expect("verify", _bytes_of(target))
         check = verify_storage if target.is_dir() else verify_bundle
         result = check(target, entries, progress.on_bytes)

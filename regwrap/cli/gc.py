@@ -7,7 +7,7 @@ import typer
 
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
 from regwrap.cli.output import show
-from regwrap.cli.session import load, opened_session, unlocked_list
+from regwrap.cli.session import images_of, load, opened_session, wanted_of
 from regwrap.commands.gc import GcOptions, collect_garbage
 from regwrap.report import text as report
 from regwrap.storage.gc import Keep
@@ -34,7 +34,7 @@ def gc(
     settings = load(config)
     with opened_session(quiet=quiet) as session:
         progress = session.progress
-        lists = None if keep is None else [unlocked_list(path, settings, progress) for path in keep]
+        lists = None if keep is None else [images_of(wanted_of(path, settings, progress), progress) for path in keep]
         names = None if lists is None else frozenset(str(entry.dest) for images in lists for entry in images.entries)
         options = GcOptions(
             dry_run=dry_run,

@@ -11,7 +11,7 @@ from regwrap.cli.options import ConfigOption, QuietOption
 from regwrap.cli.session import load, opened_session
 from regwrap.commands.beside import write_beside
 from regwrap.commands.list_registry import list_place
-from regwrap.config.load import listed_place
+from regwrap.config.places import listed_place
 from regwrap.core.errors import UsageError
 from regwrap.lists.imagelist import list_text
 from regwrap.lists.manifests import MAX_MANIFEST_BYTES, find_images

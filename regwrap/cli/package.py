@@ -20,7 +20,7 @@ from regwrap.cli.options import (
     VerboseOption,
 )
 from regwrap.cli.output import show
-from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
+from regwrap.cli.session import images_of, load, lock_of, opened_session, wanted_of
 from regwrap.commands.package import PackageOptions, Strategy, package_images
 from regwrap.report import text as report
 
@@ -52,7 +52,7 @@ def package(
     settings = load(config, source, history, jobs, upper)
     options = PackageOptions(hashed=hashed, strategy=strategy, upper=settings.scratch, referrers=referrers)
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        wanted = wanted_of(images_list, settings, session)
-        images = chosen(session, settings, wanted, lock_of(images_list, lock_file, locked=locked))
+        wanted = wanted_of(images_list, settings, session.progress)
+        images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
         result = package_images(session.job(settings), images, output, options)
     show(result, report.package_text(result), json=json)

@@ -19,7 +19,7 @@ from regwrap.cli.output import show, show_plan
 from regwrap.cli.records import RecordFiles
 from regwrap.cli.session import load, opened_session, parsed
 from regwrap.commands.push import PushOptions, push_images
-from regwrap.config.load import push_place
+from regwrap.config.places import push_place
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.lists.naming import Naming, Rename
 from regwrap.report import text as report

@@ -19,7 +19,7 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.output import show
 from regwrap.cli.records import RecordFiles, source_of, tell_moved
-from regwrap.cli.session import chosen, load, lock_of, opened_session, wanted_of
+from regwrap.cli.session import images_of, load, lock_of, opened_session, wanted_of
 from regwrap.commands.doctor import tool_versions
 from regwrap.commands.release import release_images
 from regwrap.report import text as report
@@ -47,8 +47,8 @@ def release(
     files = RecordFiles.now("release", images_list, None, report_file, junit)
     synced = list[SyncReport]()
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        wanted = wanted_of(images_list, settings, session)
-        images = chosen(session, settings, wanted, lock_of(images_list, lock_file, locked=locked))
+        wanted = wanted_of(images_list, settings, session.progress)
+        images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
         versions = tool_versions(session.runner)
         try:
             result = release_images(

@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from regwrap.cli.output import told
-from regwrap.config.load import Config, Flags, load_config, registry_for
+from regwrap.config.load import Config, Flags, load_config
+from regwrap.config.places import registry_for
 from regwrap.core.errors import UsageError
 from regwrap.core.model import ParseError
 from regwrap.core.place import Place
-from regwrap.lists.imagelist import ImageList, Rewrite, read_images
 from regwrap.lists.lock import lock_path
-from regwrap.lists.wanted import Wanted, read_locked, refuse_rules
+from regwrap.lists.wanted import Wanted, read_wanted
 from regwrap.tools.runner import Runner, ShExecutor
 from regwrap.tools.scratch import scratch_directory
 from regwrap.transfer.job import Job, Listener
 
 if TYPE_CHECKING:
+    from regwrap.lists.imagelist import ImageList
     from regwrap.report.progress import Progress
 
 T = TypeVar("T")
@@ -85,34 +86,21 @@ def opened_session(*, quiet: bool, verbose: bool = False, stopping: threading.Ev
             stopping.set()
 
 
-def read_list(path: str, progress: Progress, rewrite: Rewrite) -> ImageList:
-    images = read_images(path, sys.stdin.buffer, rewrite)
-    for note in images.notes:
+def wanted_of(images_list: str, settings: Config, progress: Progress) -> Wanted:
+    """The list and its rules; what is to be said of the list is told."""
+    wanted = read_wanted(images_list, sys.stdin.buffer, rules=settings.rules, rewrite=settings.rewrite)
+    for note in wanted.images.notes:
         progress.say(f"note: {note}")
-    if not images.entries:
-        progress.say(f"note: {images.name} lists no images")
-    return images
+    if not wanted.images.entries:
+        progress.say(f"note: {wanted.images.name} lists no images")
+    return wanted
 
 
-def wanted_of(images_list: str, settings: Config, session: Session) -> Wanted:
-    images = read_list(images_list, session.progress, settings.rewrite)
-    return Wanted(images=images, rules=settings.rules, rewrite=settings.rewrite)
-
-
-def unlocked_list(path: str, settings: Config, progress: Progress) -> ImageList:
-    """A list for what knows no lock but the lock itself."""
-    images = read_list(path, progress, settings.rewrite)
-    refuse_rules(Wanted(images=images, rules=settings.rules, rewrite=settings.rewrite))
-    return images
-
-
-def chosen(session: Session, settings: Config, wanted: Wanted, lock: Path | None) -> ImageList:
-    """The list, or what its lock says of it."""
-    if lock is None:
-        refuse_rules(wanted)
-        return wanted.images
-    images = read_locked(wanted, lock)
-    session.progress.say(f"{lock}: {len(images.entries)} images, by digest")
+def images_of(wanted: Wanted, progress: Progress, lock: Path | None = None) -> ImageList:
+    """The images of the run: the list, or what its lock says of it."""
+    images = wanted.under(lock)
+    if lock is not None:
+        progress.say(f"{lock}: {len(images.entries)} images, by digest")
     return images
 
 

@@ -9,7 +9,7 @@ import typer
 
 from regwrap.cli.lists import list_of_manifests, list_of_registry
 from regwrap.cli.options import QuietOption
-from regwrap.config.load import parse_url
+from regwrap.config.places import parse_url
 from regwrap.config.starter import CONFIGURATION, FIRST_LIST, LIST, configuration_text, is_directory
 from regwrap.core.errors import UsageError
 

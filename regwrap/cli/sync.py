@@ -24,7 +24,7 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.output import show_plan
 from regwrap.cli.records import RecordFiles, finish_sync, source_of
-from regwrap.cli.session import chosen, load, lock_of, opened_session, parsed, wanted_of
+from regwrap.cli.session import images_of, load, lock_of, opened_session, parsed, wanted_of
 from regwrap.commands.sync import sync_images
 from regwrap.core.errors import UsageError
 from regwrap.lists.shards import Shard, shard_images
@@ -65,12 +65,12 @@ def sync(
     lock_used = lock_of(images_list, lock_file, locked=locked or lock)
     files = RecordFiles.now("sync", images_list, part, report_file, junit)
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        wanted = wanted_of(images_list, settings, session)
+        wanted = wanted_of(images_list, settings, session.progress)
         if lock and lock_used:
             from regwrap.cli.lock import written_lock  # brings the rules, and is seldom asked for
 
             written_lock(session, settings, wanted, lock_used)
-        images = chosen(session, settings, wanted, lock_used)
+        images = images_of(wanted, session.progress, lock_used)
         images = shard_images(images, part) if part else images
         result = sync_images(session.job(settings), images, hashed=hashed, dry_run=dry_run, referrers=referrers)
     if result.report is None:

@@ -17,7 +17,7 @@ from regwrap.cli.options import (
     UpperOption,
     VerboseOption,
 )
-from regwrap.cli.session import Session, load, opened_session, unlocked_list
+from regwrap.cli.session import Session, images_of, load, opened_session, wanted_of
 from regwrap.commands.workspace import Workspace, WorkspaceOptions, overlay_workspace
 from regwrap.core.errors import ExitCode, Interrupted
 from regwrap.report import text as report
@@ -40,7 +40,7 @@ def workspace(
 ) -> None:
     settings = load(config, source, history, jobs, upper)
     with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
-        images = unlocked_list(images_list, settings, session.progress)
+        images = images_of(wanted_of(images_list, settings, session.progress), session.progress)
         places = (settings.scratch,) if settings.scratch else (Path.cwd(), temporary_place())
         options = WorkspaceOptions(places=places, hashed=True, read_only=False)
         with overlay_workspace(session.job(settings), images, options) as space:

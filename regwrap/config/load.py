@@ -10,16 +10,13 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from regwrap.config.file import (
-    D,
     Section,
-    T,
     a_mapping,
     a_switch,
     a_text,
-    advice,
     collected,
     int_in,
     is_there,
@@ -29,9 +26,10 @@ from regwrap.config.file import (
     seconds_from,
     shown,
 )
-from regwrap.core.errors import UsageError
-from regwrap.core.model import LayoutRef, ParseError, Platform, is_host, is_repository
-from regwrap.core.place import Engine, Place, Registry, Timeouts
+from regwrap.config.places import parse_url, place_of, registry_of
+from regwrap.core.errors import UsageError, usage_error
+from regwrap.core.model import ParseError, Platform, is_repository
+from regwrap.core.place import Engine, Place, Timeouts
 from regwrap.lists.imagelist import HOST_IS_DROPPED, Rewrite
 from regwrap.tools.retry import RetryPolicy
 
@@ -41,12 +39,8 @@ if TYPE_CHECKING:
     from regwrap.lists.rules import ImageRule
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# Docker's rule for registries that are insecure by nature.
-_LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
-_KEYS: Final = (
-    "registries", "source", "archive", "scratch", "jobs", "engine", "rewrite", "images", "retry", "timeouts"
-)  # fmt: skip
 _an_engine: Final = parser_of((str,), f"one of {', '.join(Engine)}", lambda text: text in set(Engine))
+_number_of_jobs: Final = int_in(1, 64)
 _BUDGET: Final = ("max_connections", "requests_per_second")
 
 
@@ -82,154 +76,97 @@ class Flags:
     upper: Path | None = None
 
 
+def _a_place(value: object, section: Section, plain: Config) -> Place:
+    return place_of(a_text(value), plain, base=section.base, home=section.home)
+
+
+def _a_path(value: object, section: Section, _plain: Config) -> Path:
+    return parsed_path(a_text(value), section.base, section.home)
+
+
+def _jobs(value: object, _section: Section, _plain: Config) -> int:
+    return _number_of_jobs(value)
+
+
+def _engine(value: object, _section: Section, _plain: Config) -> Engine:
+    return Engine(_an_engine(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A key of the file that a flag and a variable can override. `flag` is its name in Flags; `is_number`: a variable's
+    text means a number."""
+
+    key: str
+    flag: str
+    variable: str
+    parse: Callable[[object, Section, Config], object]
+    default: object = None
+    is_number: bool = False
+
+
+SETTINGS: Final = (
+    Setting(key="source", flag="source", variable="REGWRAP_SOURCE", parse=_a_place),
+    Setting(key="archive", flag="archive", variable="REGWRAP_ARCHIVE", parse=_a_place),
+    Setting(key="scratch", flag="upper", variable="REGWRAP_SCRATCH", parse=_a_path),
+    Setting(key="jobs", flag="jobs", variable="REGWRAP_JOBS", parse=_jobs, default=8, is_number=True),
+    Setting(key="engine", flag="engine", variable="REGWRAP_ENGINE", parse=_engine, default=Engine.AUTO),
+)
+KEYS: Final = ("registries", *(setting.key for setting in SETTINGS), "rewrite", "images", "retry", "timeouts")
+
+
 def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Config:
     """Flags over environment over file over defaults. Raises UsageError with a line for each problem."""
     home = Path(environ.get("HOME") or Path.home())
     file = _find_file(flags, environ, cwd, home)
     values = read_file(file) if file else {}
     root = Section(where=f"{file}: ", base=file.parent if file else cwd, home=home, values=values, problems=[])
-    root.expect_keys(
-        ("registries", "source", "archive", "scratch", "jobs", "engine", "rewrite", "images", "retry", "timeouts")
-    )
+    root.expect_keys(KEYS)
     authfile = _default_authfile(environ, home)
-    archive = _xdg(environ, "XDG_DATA_HOME", home / ".local/share") / "regwrap/archive"
+    embedded = _xdg(environ, "XDG_DATA_HOME", home / ".local/share") / "regwrap/archive"
     plain = Config(
         path=file,
         registries=_read_registries(root, authfile),
-        source=None,
-        archive=Place(name="archive", storage=archive),
-        scratch=None,
-        jobs=8,
-        engine=Engine.AUTO,
         retry=_read_retry(root.section("retry")),
         timeouts=_read_timeouts(root.section("timeouts")),
         rewrite=_read_rewrite(root.section("rewrite")),
         rules=_read_rules(root),
         default_authfile=authfile,
         environment=_outside_environment(environ),
+        **_defaults(embedded),
     )
-    config = _with_choices(plain, flags, root, environ=environ, cwd=cwd)
+    chosen: dict[str, Any] = {
+        setting.key: _chosen(setting, plain, flags, root, environ=environ, cwd=cwd) for setting in SETTINGS
+    }
     if root.problems:
-        raise UsageError("\n".join(root.problems))
-    return config
+        raise usage_error(f"{file or 'the configuration'}", root.problems)
+    return replace(plain, **chosen)
 
 
-def registry_for(config: Config, host: str) -> Registry:
-    """How to reach `host`: as it is configured (the first entry counts), else with Docker's defaults."""
-    configured = (place.registry for place in config.registries if place.registry and place.registry.host == host)
-    return next(configured, None) or _registry("", host, authfile=config.default_authfile)
+def _defaults(embedded: Path) -> dict[str, Any]:
+    return {
+        **{setting.key: setting.default for setting in SETTINGS},
+        "archive": Place(name="archive", storage=embedded),
+    }
 
 
-def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
-    """What a user means by NAME, DIR (relative to `base`) or HOST[:PORT], in this order. Raises UsageError.
-
-    A host that is configured is the configured place, with its storage: one registry, however it is named.
-    """
-    named = {place.name: place for place in config.registries}
-    if text in named:
-        return named[text]
-    if text.startswith("oci:"):
-        return Place(name=text, image=_layout(text, base, home))
-    if "://" in text:
-        return _place_of_url(text, config)
-    if text.startswith((".", "/", "~")) or "/" in text or (text and is_there(base / text, Path.is_dir)):
-        return Place(name=text, storage=parsed_path(text, base, home))
-    if "@" in text or (is_host(text) and ("." in text or ":" in text or text == "localhost")):
-        return _place_of_url(text, config)
-    known = f"; {advice(text, named)}" if named else ""
-    raise UsageError(f"{shown(text)} is neither a configured registry, nor a host, nor a directory{known}")
+def _chosen(
+    setting: Setting, plain: Config, flags: Flags, root: Section, *, environ: Mapping[str, str], cwd: Path
+) -> object:
+    """The precedence, in this one place. The file is checked even where it does not count."""
+    default = getattr(plain, setting.key)
+    in_file = root.get(setting.key, lambda value: setting.parse(value, root, plain), default)
+    flag, variable = getattr(flags, setting.flag), environ.get(setting.variable)
+    if flag is None and not variable:
+        return in_file
+    typed = replace(root, base=cwd)
+    value = _variable(setting, variable or "") if flag is None else flag
+    origin = setting.variable if flag is None else f"--{setting.flag}"
+    return collected(root.problems, origin, value, lambda value: setting.parse(value, typed, plain), default)
 
 
-def push_place(text: str, config: Config) -> tuple[Registry, str]:
-    """The registry and the prefix of `NAME[/PREFIX]` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
-    scheme, separator, rest = text.rpartition("://")
-    name, _, prefix = rest.partition("/")
-    prefix = _checked_prefix(prefix)
-    named = {place.name: place for place in config.registries}
-    if separator or name not in named:
-        if not separator and not ("." in name or ":" in name or name == "localhost"):
-            known = f"; {advice(name, named)}" if named else ""
-            raise UsageError(f"{shown(name)} is neither a configured registry nor a host{known}")
-        place = _place_of_url(f"{scheme}{separator}{name}", config)
-    else:
-        place = named[name]
-    if place.registry is None:
-        raise UsageError(f"{name} is a storage directory without a registry", hint="regwrap deploy merges into one")
-    return place.registry, prefix
-
-
-def listed_place(text: str, config: Config, *, base: Path, home: Path) -> tuple[Place, str]:
-    """The place and the prefix of `NAME[/PREFIX]`, `DIR` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
-    name, _, prefix = text.partition("/")
-    place = next((place for place in config.registries if place.name == name), None)
-    if place is None and (text.startswith((".", "/", "~")) or is_there(base / text, Path.is_dir)):
-        return place_of(text, config, base=base, home=home), ""
-    if place is None:
-        registry, prefix = push_place(text, config)
-        return Place(name=registry.host, registry=registry), prefix
-    return place, _checked_prefix(prefix)
-
-
-def _checked_prefix(text: str) -> str:
-    prefix = text.rstrip("/")
-    if prefix and not is_repository(prefix):
-        raise UsageError(f"{shown(prefix)} can't stand in front of a repository's name: lower case, parts with /")
-    return prefix
-
-
-def _layout(text: str, base: Path, home: Path) -> LayoutRef:
-    try:
-        ref = LayoutRef.parse(text)
-        return LayoutRef.parse(f"{replace(ref, directory=os.fspath(parsed_path(ref.directory, base, home)))}")
-    except ParseError as error:
-        raise UsageError(f"{error}") from error
-
-
-def _place_of_url(url: str, config: Config) -> Place:
-    """The place of a host; http:// or https:// in front of it counts more than what is configured."""
-    scheme, host = parse_url(url)
-    registry, is_http = registry_for(config, host), scheme == "http"
-    place = next((p for p in config.registries if p.registry == registry), Place(name=host, registry=registry))
-    if scheme and registry.plain_http != is_http:
-        return replace(place, registry=replace(registry, plain_http=is_http, tls_verify=not is_http))
-    return place
-
-
-def _with_choices(plain: Config, flags: Flags, root: Section, *, environ: Mapping[str, str], cwd: Path) -> Config:
-    def chosen(key: str, flag: object, variable: object, parse: Callable[[object, Path], T], default: D) -> T | D:
-        """The precedence, in this one place. The file is checked even where it does not count."""
-        in_file = root.get(key, lambda value: parse(value, root.base), default)
-        if flag is None and variable in (None, ""):
-            return in_file
-        option = "--upper" if key == "scratch" else f"--{key}"
-        value, origin = (variable, f"REGWRAP_{key.upper()}") if flag is None else (flag, option)
-        return collected(root.problems, origin, value, lambda value: parse(value, cwd), default)
-
-    def place(value: object, base: Path) -> Place:
-        return place_of(a_text(value), plain, base=base, home=root.home)
-
-    jobs = environ.get("REGWRAP_JOBS", "")
-    number = int(jobs) if re.fullmatch(r"[0-9]{1,9}", jobs) else jobs
-    return replace(
-        plain,
-        source=chosen("source", flags.source, environ.get("REGWRAP_SOURCE"), place, plain.source),
-        archive=chosen("archive", flags.archive, environ.get("REGWRAP_ARCHIVE"), place, plain.archive),
-        scratch=chosen(
-            "scratch",
-            None if flags.upper is None else os.fspath(flags.upper),
-            environ.get("REGWRAP_SCRATCH"),
-            lambda value, base: parsed_path(a_text(value), base, root.home),
-            None,
-        ),
-        jobs=chosen("jobs", flags.jobs, number, lambda value, _base: int_in(1, 64)(value), plain.jobs),
-        engine=chosen(
-            "engine",
-            flags.engine,
-            environ.get("REGWRAP_ENGINE"),
-            lambda value, _base: Engine(_an_engine(value)),
-            plain.engine,
-        ),
-    )
+def _variable(setting: Setting, text: str) -> object:
+    return int(text) if setting.is_number and re.fullmatch(r"[0-9]{1,9}", text) else text
 
 
 def _find_file(flags: Flags, environ: Mapping[str, str], cwd: Path, home: Path) -> Path | None:
@@ -269,7 +206,7 @@ def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
     if scheme == "http" and tls_verify:
         section.problems.append(f"{section.where}tls_verify: true does not go with an http:// url")
     registry = replace(
-        _registry(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir),
+        registry_of(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir),
         max_connections=section.get("max_connections", int_in(1, 1000), None),
         requests_per_second=section.get("requests_per_second", _pace, None),
     )
@@ -346,30 +283,6 @@ _prefix: Final = parser_of(
 
 
 _pace: Final = parser_of((int, float), "a number from 0.01 to 10000", lambda number: 0.01 <= number <= 10000)
-
-
-def parse_url(value: object) -> tuple[str, str]:
-    """`[http://|https://|docker://]HOST[:PORT]` as scheme (empty where TLS is left open) and host."""
-    url = a_text(value)
-    if "@" in url:  # and the url is not shown: errors end up in logs
-        raise UsageError("credentials do not belong here; put them in an authfile (skopeo login)")
-    scheme, separator, rest = url.rpartition("://")
-    host, slash, path = rest.partition("/")
-    if separator and scheme.lower() not in {"http", "https", "docker"}:
-        raise UsageError(f"expected https:// or http:// or neither, got {shown(url)}")
-    if slash and path:
-        raise UsageError(f"expected HOST[:PORT] without a path, got {shown(url)}")
-    if not is_host(host):
-        raise UsageError(f"expected HOST[:PORT], got {shown(url)}")
-    return scheme.lower().replace("docker", ""), host
-
-
-def _registry(
-    scheme: str, host: str, *, authfile: Path | None, tls_verify: bool | None = None, cert_dir: Path | None = None
-) -> Registry:
-    plain_http = scheme == "http" or (not scheme and not tls_verify and _LOOPBACK.fullmatch(host) is not None)
-    verify = not plain_http if tls_verify is None else tls_verify
-    return Registry(host=host, tls_verify=verify, plain_http=plain_http, authfile=authfile, cert_dir=cert_dir)
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: Path) -> Path:

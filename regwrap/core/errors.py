@@ -6,7 +6,10 @@ A class exists only where someone catches it or where it has an exit code of its
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ExitCode(IntEnum):
@@ -22,16 +25,17 @@ class ExitCode(IntEnum):
 
 class RegwrapError(Exception):
     """An error the user can act on: `message` says what happened, `detail` what the tool said, `hint` what to do.
-    `advice` is what to do where nothing better is known."""
+    `problems` are all that were found, a line each. `advice` is what to do where nothing better is known."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.TOOL
     advice: ClassVar[str] = "put that right and run it again: what is done is not done twice"
 
-    def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
+    def __init__(self, message: str, *, detail: str = "", hint: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail
         self.hint = hint
+        self.problems = problems
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.message, self.detail.strip()) if part)
@@ -71,16 +75,12 @@ class HostDownError(ToolError):
 
 
 class IntegrityError(RegwrapError):
-    """Bytes are not what their digest, size or format says. `problems` are all that were found, a line each."""
+    """Bytes are not what their digest, size or format says."""
 
     exit_code = ExitCode.INTEGRITY
     advice = (
         "a bundle is made or sent again; an archive is mended by regwrap sync --hash; regwrap verify finds the rest"
     )
-
-    def __init__(self, message: str, *, detail: str = "", hint: str = "", problems: tuple[str, ...] = ()) -> None:
-        super().__init__(message, detail=detail, hint=hint)
-        self.problems = problems
 
 
 class BrokenBlobError(IntegrityError):
@@ -95,13 +95,19 @@ class Interrupted(BaseException):
         self.signum = signum
 
 
+def usage_error(name: str, problems: Sequence[str], *, hint: str = "") -> UsageError:
+    """All that is wrong with `name`: one problem is the message itself, of several the message is the number."""
+    if len(problems) == 1:
+        return UsageError(problems[0], hint=hint)
+    return UsageError(f"{name}: {len(problems)} problems", problems=tuple(problems), hint=hint)
+
+
 def error_text(error: RegwrapError) -> str:
     """What happened, what the tool said, what to do."""
-    problems = error.problems if isinstance(error, IntegrityError) else ()
     detail = error.detail.strip()
     lines = [f"regwrap: {error.message}" + (f": {detail}" if detail and "\n" not in detail else "")]
     lines += [f"  {line}" for line in detail.splitlines()] if "\n" in detail else []
-    lines += [f"  {problem}" for problem in problems]
+    lines += [f"  {problem}" for problem in error.problems]
     return "\n".join([*lines, f"  -> {error.hint or error.advice}"])
 
 

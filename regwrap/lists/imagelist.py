@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from regwrap.core.errors import UsageError
+from regwrap.core.errors import UsageError, usage_error
 from regwrap.core.model import Destination, ImageRef, ParseError, Platform, is_repository
 from regwrap.lists.sniff import UTF8_BOM, is_document, untagged_tag
 
@@ -102,8 +102,8 @@ def parse_images(data: bytes, name: str, rewrite: Rewrite = HOST_IS_DROPPED) -> 
     first = {line.entry.dest: line for line in reversed(lines)}
     problems.extend(_conflicts(lines, first))
     if problems:
-        shown = (f"{name}:{number}:{offset + 1}: {message}" for number, offset, message in sorted(problems))
-        raise UsageError("\n".join(shown), hint=read.hint)
+        shown = [f"{name}:{number}:{offset + 1}: {message}" for number, offset, message in sorted(problems)]
+        raise usage_error(name, shown, hint=read.hint)
     entries = tuple(line.entry for line in lines if first[line.entry.dest] is line)
     return ImageList(name=name, entries=entries, notes=(*read.notes, *_notes(lines, first, name)))
 
@@ -277,7 +277,9 @@ def _split(words: list[_Word], body: str) -> tuple[_Word, _Word | None, list[_Wo
         raise head.error(f"the source is missing before {head.text}")
     if "," in head.text.partition("=")[0]:
         pair = " ".join(re.split(r"[, \t]+", body.strip(" \t"))[:2]).strip()
-        raise head.error(f"a comma separates nothing here: write {_shown(pair)}", head.text.index(","))
+        raise head.error(
+            f"separate source and destination with a blank, not a comma: {_shown(pair)}", head.text.index(",")
+        )
     if spaced := _SPACED_EQUALS.match(body):
         pair = f"{spaced[1]}={spaced[2]}"
         raise ParseError(f"no blanks around '=': write {_shown(pair)}", body.index("="))
@@ -360,7 +362,7 @@ def rewritten(source: ImageRef, rewrite: Rewrite) -> str:
 def _moving_note(source: ImageRef) -> str:
     if source.digest or source.tag not in {None, "latest"}:
         return ""
-    return "latest is a moving tag; a digest would fix it" if source.tag else "no tag given, latest is meant"
+    return "`latest` is a moving tag; pin a digest" if source.tag else "no tag given, latest is meant"
 
 
 def _platforms(options: list[_Word]) -> tuple[Platform, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.core.errors import UsageError
+from regwrap.core.errors import UsageError, usage_error
 from regwrap.core.model import Destination, Digest, ImageRef, ParseError, Platform
 from regwrap.lists.imagelist import ImageEntry, ImageList, parse_images
 
@@ -90,7 +90,7 @@ def parse_lock(data: bytes, name: str) -> Lock:
     texts = data.decode().split("\n")
     loose = [f"{name}:{entry.line}: {entry.source} has no digest" for entry in images.entries if not _is_fixed(entry)]
     if loose:
-        raise UsageError("\n".join(loose), hint=_HINT)
+        raise usage_error(name, loose, hint=_HINT)
     found = (_locked(entry, texts[entry.line - 1]) for entry in images.entries)
     return Lock(name=name, images=tuple(sorted(found, key=lambda image: image.dest)))
 
@@ -123,7 +123,7 @@ def locked_list(images: ImageList, lock: Lock, is_by_rule: Callable[[ImageRef], 
         if not is_by_rule(image.source)
     ]
     if problems:
-        raise UsageError("\n".join(problems), hint=_HINT)
+        raise usage_error(lock.name, problems, hint=_HINT)
     entries = tuple(_fixed(entry, known[entry.dest]) for entry in images.entries)
     return replace(images, entries=(*entries, *map(_entry_by_rule, others)))
 

@@ -1,4 +1,4 @@
-"""What a run is asked for: a list, the rules of the configuration, a part of both; and what a lock says of it."""
+"""What a run is asked for. The one place that puts a list, its lock and the rules of the configuration together."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import UsageError
+from regwrap.lists.imagelist import read_images
 from regwrap.lists.lock import locked_list, read_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
     from regwrap.lists.imagelist import ImageEntry, ImageList, Rewrite
     from regwrap.lists.rules import ImageRule
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is to be locked: a list, the rules of the configuration, and where images without a destination go; of all
-    that one `shard`."""
+    """A list, the rules of the configuration, and where images without a destination go; of all that one `shard`."""
 
     images: ImageList
     rules: tuple[ImageRule, ...]
@@ -29,13 +30,21 @@ class Wanted:
     def has(self, entry: ImageEntry) -> bool:
         return self.shard is None or self.shard.has(entry)
 
+    def under(self, lock: Path | None) -> ImageList:
+        """The images of a run: as the list says, or as its lock does. Raises UsageError where there are rules and no
+        lock, or the lock is another list's."""
+        if lock is None:
+            _refuse_rules(self)
+            return self.images
+        return locked_list(self.images, read_lock(lock), lambda image: any(rule.fits(image) for rule in self.rules))
 
-def read_locked(wanted: Wanted, path: Path) -> ImageList:
-    """The list as its lock says. Raises UsageError where the lock is another list's."""
-    return locked_list(wanted.images, read_lock(path), lambda image: any(rule.fits(image) for rule in wanted.rules))
+
+def read_wanted(path: str, stdin: BinaryIO, *, rules: tuple[ImageRule, ...], rewrite: Rewrite) -> Wanted:
+    """The list in the file `path`, or on standard input for `-`, with what the configuration says of lists."""
+    return Wanted(images=read_images(path, stdin, rewrite), rules=rules, rewrite=rewrite)
 
 
-def refuse_rules(wanted: Wanted) -> None:
+def _refuse_rules(wanted: Wanted) -> None:
     """Without a lock a rule has no meaning; a list in which each line has a digest is one. Raises UsageError."""
     entries = wanted.images.entries
     is_lock = bool(entries) and all(entry.source.digest for entry in entries)

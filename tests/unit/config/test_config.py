@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.config.load import Config, Flags, load_config, registry_for
+from regwrap.config.load import Config, Flags, load_config
+from regwrap.config.places import registry_for
 from regwrap.core.errors import UsageError
 from regwrap.core.place import Engine, Registry
 from regwrap.lists.imagelist import Rewrite
@@ -22,7 +23,7 @@ def load(tmp_path: Path, text: str | None = None, flags: Flags | None = None, **
 def problems(tmp_path: Path, text: str) -> list[str]:
     with pytest.raises(UsageError) as raised:
         load(tmp_path, text)
-    return [line.removeprefix(f"{tmp_path}/regwrap.yaml") for line in raised.value.message.splitlines()]
+    return [line.removeprefix(f"{tmp_path}/regwrap.yaml") for line in raised.value.problems or (raised.value.message,)]
 
 
 def test_the_example_is_the_defaults_and_names_every_key(tmp_path: Path) -> None:
@@ -289,7 +290,7 @@ def test_a_number_of_jobs_in_the_environment_is_checked(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="expected one of auto, stream, copy, sync, got"):
             load(tmp_path, text, flags, REGWRAP_ENGINE=variable)
     with pytest.raises(UsageError, match="REGWRAP_JOBS: expected a whole number from 1 to 64"):
-        load(tmp_path, REGWRAP_JOBS="0")
+        load(tmp_path, "", REGWRAP_JOBS="0")
 
 
 def test_a_password_in_a_url_is_refused_and_not_repeated(tmp_path: Path) -> None:
@@ -316,8 +317,9 @@ def test_an_explicit_scheme_on_the_command_line_counts(tmp_path: Path) -> None:
 def test_hostile_values_are_a_short_error_without_control_characters(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError) as raised:
         load(tmp_path, text)
-    assert len(raised.value.message) < 1000
-    assert all(character.isprintable() or character == "\n" for character in raised.value.message)
+    lines = raised.value.problems or (raised.value.message,)
+    assert sum(map(len, lines)) < 1000
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_mistake_in_the_file_is_reported_although_a_flag_overrides_it(tmp_path: Path) -> None:

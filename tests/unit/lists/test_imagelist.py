@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from regwrap.core.errors import UsageError
+from regwrap.core.errors import UsageError, error_text
 from regwrap.core.model import Destination, Digest, ImageRef, Platform
 from regwrap.lists.imagelist import (
     MAX_LINE,
@@ -43,7 +43,7 @@ def refused(text: str | bytes) -> list[str]:
     with pytest.raises(UsageError) as caught:
         parsed(text)
     assert caught.value.hint
-    return caught.value.message.split("\n")
+    return [*(caught.value.problems or (caught.value.message,))]
 
 
 def an_entry(source: str, dest: str, *platforms: Platform, text: str, line: int = 1) -> ImageEntry:
@@ -197,10 +197,10 @@ DOCKER_ONLY = "only docker references are read, not"
         ("a:1 =b:2", 5, "no blanks around '=': write 'a:1=b:2'"),
         ("a:1= b:2 name=x", 4, "no blanks around '=': write 'a:1=b:2'"),
         ("a:1 =", 5, "expected key=value without blanks, got '='"),
-        ("a:1,b:2", 4, "a comma separates nothing here: write 'a:1 b:2'"),
-        (" a:1, b:2", 5, "a comma separates nothing here: write 'a:1 b:2'"),
-        ("a:1,", 4, "a comma separates nothing here: write 'a:1'"),
-        ("a:1,b:2=c", 4, "a comma separates nothing here: write"),
+        ("a:1,b:2", 4, "separate source and destination with a blank, not a comma: 'a:1 b:2'"),
+        (" a:1, b:2", 5, "separate source and destination with a blank, not a comma: 'a:1 b:2'"),
+        ("a:1,", 4, "separate source and destination with a blank, not a comma: 'a:1'"),
+        ("a:1,b:2=c", 4, "separate source and destination with a blank, not a comma: 'a:1 b:2=c'"),
         ("a:1 b,c", 6, "not a repository's name: 'b,c'"),
         # options
         ("a:1 b c", 7, "expected key=value without blanks, got 'c'"),
@@ -356,8 +356,8 @@ def test_same_repository_with_another_tag_is_another_destination() -> None:
     [
         ("r.io/a", "no tag given, latest is meant"),
         ("r.io/a b:1", "no tag given, latest is meant"),
-        ("r.io/a:latest", "latest is a moving tag; a digest would fix it"),
-        ("r.io/a:latest b:1", "latest is a moving tag; a digest would fix it"),
+        ("r.io/a:latest", "`latest` is a moving tag; pin a digest"),
+        ("r.io/a:latest b:1", "`latest` is a moving tag; pin a digest"),
     ],
 )
 def test_latest_without_digest_has_one_note(text: str, note: str) -> None:
@@ -590,3 +590,12 @@ def test_any_bytes_are_a_list_or_a_usage_error(data: bytes) -> None:
         assert entry.source.tag or entry.source.digest
         assert entry.dest.tag
     assert [it.source for it in parsed(failed_list(images.entries)).entries] == [it.source for it in images.entries]
+
+
+def test_of_several_bad_lines_each_stands_on_a_line_of_its_own_below_their_number() -> None:
+    with pytest.raises(UsageError) as caught:
+        parsed("a:1,\nb:1\nC:1\n")
+    first, *lines, hint = error_text(caught.value).split("\n")
+    assert first == "regwrap: images.list: 2 problems"
+    assert [line.partition(": ")[0] for line in lines] == ["  images.list:1:4", "  images.list:3:1"]
+    assert hint.startswith("  -> a line is: ")

@@ -1,0 +1,125 @@
+"""What a user means by a name, a directory or a host: a place where images come from, or go to."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from regwrap.config.file import a_text, advice, is_there, parsed_path, shown
+from regwrap.core.errors import UsageError
+from regwrap.core.model import LayoutRef, ParseError, is_host, is_repository
+from regwrap.core.place import Place, Registry
+
+if TYPE_CHECKING:
+    from regwrap.config.load import Config
+
+# Docker's rule for registries that are insecure by nature.
+_LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
+
+
+def registry_for(config: Config, host: str) -> Registry:
+    """How to reach `host`: as it is configured (the first entry counts), else with Docker's defaults."""
+    configured = (place.registry for place in config.registries if place.registry and place.registry.host == host)
+    return next(configured, None) or registry_of("", host, authfile=config.default_authfile)
+
+
+def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
+    """What a user means by NAME, DIR (relative to `base`) or HOST[:PORT], in this order. Raises UsageError.
+
+    A host that is configured is the configured place, with its storage: one registry, however it is named.
+    """
+    named = {place.name: place for place in config.registries}
+    if text in named:
+        return named[text]
+    if text.startswith("oci:"):
+        return Place(name=text, image=_layout(text, base, home))
+    if "://" in text:
+        return _place_of_url(text, config)
+    if text.startswith((".", "/", "~")) or "/" in text or (text and is_there(base / text, Path.is_dir)):
+        return Place(name=text, storage=parsed_path(text, base, home))
+    if "@" in text or (is_host(text) and ("." in text or ":" in text or text == "localhost")):
+        return _place_of_url(text, config)
+    known = f"; {advice(text, named)}" if named else ""
+    raise UsageError(f"{shown(text)} is neither a configured registry, nor a host, nor a directory{known}")
+
+
+def push_place(text: str, config: Config) -> tuple[Registry, str]:
+    """The registry and the prefix of `NAME[/PREFIX]` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
+    scheme, separator, rest = text.rpartition("://")
+    name, _, prefix = rest.partition("/")
+    prefix = _checked_prefix(prefix)
+    named = {place.name: place for place in config.registries}
+    if separator or name not in named:
+        if not separator and not ("." in name or ":" in name or name == "localhost"):
+            known = f"; {advice(name, named)}" if named else ""
+            raise UsageError(f"{shown(name)} is neither a configured registry nor a host{known}")
+        place = _place_of_url(f"{scheme}{separator}{name}", config)
+    else:
+        place = named[name]
+    if place.registry is None:
+        raise UsageError(f"{name} is a storage directory without a registry", hint="regwrap deploy merges into one")
+    return place.registry, prefix
+
+
+def listed_place(text: str, config: Config, *, base: Path, home: Path) -> tuple[Place, str]:
+    """The place and the prefix of `NAME[/PREFIX]`, `DIR` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
+    name, _, prefix = text.partition("/")
+    place = next((place for place in config.registries if place.name == name), None)
+    if place is None and (text.startswith((".", "/", "~")) or is_there(base / text, Path.is_dir)):
+        return place_of(text, config, base=base, home=home), ""
+    if place is None:
+        registry, prefix = push_place(text, config)
+        return Place(name=registry.host, registry=registry), prefix
+    return place, _checked_prefix(prefix)
+
+
+def _checked_prefix(text: str) -> str:
+    prefix = text.rstrip("/")
+    if prefix and not is_repository(prefix):
+        raise UsageError(f"{shown(prefix)} can't stand in front of a repository's name: lower case, parts with /")
+    return prefix
+
+
+def _layout(text: str, base: Path, home: Path) -> LayoutRef:
+    try:
+        ref = LayoutRef.parse(text)
+        return LayoutRef.parse(f"{replace(ref, directory=os.fspath(parsed_path(ref.directory, base, home)))}")
+    except ParseError as error:
+        raise UsageError(f"{error}") from error
+
+
+def _place_of_url(url: str, config: Config) -> Place:
+    """The place of a host; http:// or https:// in front of it counts more than what is configured."""
+    scheme, host = parse_url(url)
+    registry, is_http = registry_for(config, host), scheme == "http"
+    place = next((p for p in config.registries if p.registry == registry), Place(name=host, registry=registry))
+    if scheme and registry.plain_http != is_http:
+        return replace(place, registry=replace(registry, plain_http=is_http, tls_verify=not is_http))
+    return place
+
+
+def parse_url(value: object) -> tuple[str, str]:
+    """`[http://|https://|docker://]HOST[:PORT]` as scheme (empty where TLS is left open) and host."""
+    url = a_text(value)
+    if "@" in url:  # and the url is not shown: errors end up in logs
+        raise UsageError("credentials do not belong here; put them in an authfile (skopeo login)")
+    scheme, separator, rest = url.rpartition("://")
+    host, slash, path = rest.partition("/")
+    if separator and scheme.lower() not in {"http", "https", "docker"}:
+        raise UsageError(f"expected https:// or http:// or neither, got {shown(url)}")
+    if slash and path:
+        raise UsageError(f"expected HOST[:PORT] without a path, got {shown(url)}")
+    if not is_host(host):
+        raise UsageError(f"expected HOST[:PORT], got {shown(url)}")
+    return scheme.lower().replace("docker", ""), host
+
+
+def registry_of(
+    scheme: str, host: str, *, authfile: Path | None, tls_verify: bool | None = None, cert_dir: Path | None = None
+) -> Registry:
+    plain_http = scheme == "http" or (not scheme and not tls_verify and _LOOPBACK.fullmatch(host) is not None)
+    verify = not plain_http if tls_verify is None else tls_verify
+    return Registry(host=host, tls_verify=verify, plain_http=plain_http, authfile=authfile, cert_dir=cert_dir)
