@@ -54,7 +54,7 @@ def sync_images(job: Job, images: ImageList, *, hashed: bool, dry_run: bool, ref
 def bring_images(target: Target, images: ImageList, *, hashed: bool, dry_run: bool = False) -> SyncResult:
     """Look at both ends, plan, and carry the plan out. The locks are the caller's. Call from the main thread."""
     started, job, dest = time.monotonic(), target.ends.job, target.dest
-    retry = replace(job.retry, on_give_up=target.ends.gates.gave_up)
+    retry = replace(job.retry, on_give_up=target.ends.limiters.gave_up)
     sound = SoundBlobs(storage=dest.storage, hashed=hashed) if isinstance(dest, StorageEnd) else None
     observer = Observer(source_of=target.ends.source_of, dest=dest, retry=retry, sound=sound)
     way = choose_way(job.engine, to_storage=isinstance(dest, StorageEnd))

@@ -20,7 +20,7 @@ from regwrap.core.errors import ToolError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, ParseError
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.transport import Body, Transport
-from regwrap.tools.pressure import HostGate
+from regwrap.tools.rate_limit import HostLimiter
 
 if TYPE_CHECKING:
     from regwrap.core.place import Registry
@@ -39,7 +39,7 @@ class Probe:
     timeout: float
     connections: int
     environment: tuple[tuple[str, str], ...] = ()
-    gate: HostGate = field(default_factory=lambda: HostGate(host=""))
+    limiter: HostLimiter = field(default_factory=lambda: HostLimiter(host=""))
     _transport: Transport = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Probe:
             timeout=self.timeout,
             connections=self.connections,
             environment=self.environment,
-            gate=self.gate,
+            limiter=self.limiter,
         )
 
     def digest(self, repository: str, tag: str) -> Digest | None:

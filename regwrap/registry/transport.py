@@ -1,4 +1,4 @@
-"""HTTP to one registry: kept-alive connections, what to say to its challenges, proxies, certificates, its gate."""
+"""HTTP to one registry: kept-alive connections, what to say to its challenges, proxies, certificates, its limiter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from regwrap.core.place import Registry
-    from regwrap.tools.pressure import HostGate
+    from regwrap.tools.rate_limit import HostLimiter
 
 _ACCEPT: Final = ", ".join(MANIFEST_TYPES)
 _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
@@ -58,15 +58,15 @@ class Body:
 class Transport:
     """Requests to one registry; safe to use from several threads. `timeout` in seconds a request.
 
-    `environment` holds HTTP_PROXY, HTTPS_PROXY, NO_PROXY where they are meant to count. Each request takes a turn at
-    `gate`.
+    `environment` holds HTTP_PROXY, HTTPS_PROXY, NO_PROXY where they are meant to count. Each request takes a slot of
+    `limiter`.
     """
 
     registry: Registry
     timeout: float
     connections: int
     environment: tuple[tuple[str, str], ...]
-    gate: HostGate
+    limiter: HostLimiter
     _authorization: dict[str, str] = field(default_factory=dict)
     _basic: str = ""
     _token_server: Mapping[str, str] = field(default_factory=dict)
@@ -141,7 +141,7 @@ class Transport:
         schemes = [self._scheme] if self._scheme else self._schemes()
         for scheme in schemes:
             try:
-                with self.gate.turn() as started:
+                with self.limiter.slot() as started:
                     way, url = self._way(scheme, host, path, redirect=redirect)
                     answer = way.urlopen(
                         method,
@@ -162,7 +162,7 @@ class Transport:
                 if isinstance(reason, _ODD):
                     raise UnsureError(f"{host}: {reason}") from error
                 if isinstance(reason, _NO_CONNECTION):
-                    self.gate.unreachable()
+                    self.limiter.unreachable()
                 raise self._unreached(error, reason) from error
             self._scheme = scheme
             return answer
@@ -234,9 +234,9 @@ class Transport:
 
     def _heard(self, answer: urllib3.BaseHTTPResponse, started: float) -> None:
         if answer.status in {429, 503}:
-            self.gate.pushed_back(started, answer.headers.get("Retry-After", ""))
+            self.limiter.pushed_back(started, answer.headers.get("Retry-After", ""))
         elif answer.status < 500:
-            self.gate.answered()
+            self.limiter.answered()
 
     def _unreached(self, error: urllib3.exceptions.HTTPError, reason: Exception | None) -> ToolError:
         unknown = isinstance(reason, urllib3.exceptions.NameResolutionError)

@@ -195,8 +195,8 @@ class ImageProxies:
     @contextmanager
     def turn(self, source: Remote, weight: int) -> Iterator[ImageProxy]:
         """A proxy for the block, which asks `source`'s host for up to `weight` blobs at the same time. What the block
-        raises is what the host's gate hears."""
-        with self.skopeo.gates.turns((source.registry,), min(weight, AT_ONCE)) as started:
+        raises is what the host's limiter hears."""
+        with self.skopeo.limiters.slots((source.registry,), min(weight, AT_ONCE)) as started:
             proxy, stack = self._taken(source.registry)
             try:
                 yield proxy

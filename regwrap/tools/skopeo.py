@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import FULL_DISK_HINT, ToolError
 from regwrap.core.model import Digest, Platform
-from regwrap.tools.pressure import Gates
+from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
 
 if TYPE_CHECKING:
@@ -92,14 +92,14 @@ class Skopeo:
     """Starts skopeo. `home` is a private directory of this run; all its skopeos share one blob-info cache there.
 
     `environment` is what outside registries need (proxies), read from the user's by the caller on purpose. Each start
-    takes a turn at the gate of each registry that it asks.
+    takes a slot of the limiter of each registry that it asks.
     """
 
     runner: Runner
     home: Path
     timeouts: Timeouts
     environment: tuple[tuple[str, str], ...] = ()
-    gates: Gates = field(default_factory=Gates)
+    limiters: HostLimiters = field(default_factory=HostLimiters)
 
     def manifest(self, remote: Remote) -> bytes | None:
         """The raw manifest; None where the registry has no such image. Raises ToolError."""
@@ -176,7 +176,7 @@ class Skopeo:
         limit = ("--command-timeout", f"{self.timeouts.copy:.0f}s")
         command = self._command(remotes, (*limit, *args), inherit)
         command = replace(command, timeout=self.timeouts.copy, stall=self.timeouts.stall, ok_codes=(0, 1))
-        with self.gates.turns((remote.registry for remote in remotes), connections) as started:
+        with self.limiters.slots((remote.registry for remote in remotes), connections) as started:
             result = self.runner.run(command)
         good = result.exit_code == 0 or is_absent(result.stderr)
         self.tell(remotes, "" if good else fatal_text(result.stderr), started)
@@ -242,16 +242,16 @@ class Skopeo:
         )  # fmt: skip
 
     def tell(self, remotes: tuple[Remote, ...], said: str, started: float) -> None:
-        """Tell the hosts' gates how they answered to what began at `started`: `said` is the failure, or empty."""
+        """Tell the hosts' limiters how they answered to what began at `started`: `said` is the failure, or empty."""
         if not said:
             for remote in remotes:
-                self.gates.of(remote.registry).answered()
+                self.limiters.of(remote.registry).answered()
             return
-        gate = self.gates.of(blamed(said, remotes))
+        limiter = self.limiters.of(blamed(said, remotes))
         if _PUSHED_BACK.search(said):
-            gate.pushed_back(started, "")
+            limiter.pushed_back(started, "")
         elif _UNREACHABLE.search(said):
-            gate.unreachable()
+            limiter.unreachable()
 
     def _private_environment(self) -> tuple[tuple[str, str], ...]:
         # As root containers/image keeps the blob-info cache in /var/lib whatever HOME says, shared with the whole

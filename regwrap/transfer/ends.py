@@ -13,7 +13,7 @@ from regwrap.lists.imagelist import ImageEntry, ImageList, need_source
 from regwrap.registry.end import RegistryEnd
 from regwrap.registry.probe import Probe
 from regwrap.storage.store import Storage, real_root
-from regwrap.tools.pressure import Gates
+from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.skopeo import Skopeo
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Ends:
 
     job: Job
     stack: ExitStack
-    _gates: Gates | None = None
+    _limiters: HostLimiters | None = None
     _skopeo: Skopeo | None = None
     _known: dict[Place, RegistryEnd | StorageEnd] = field(default_factory=dict)
     _served: dict[Path, Registry] = field(default_factory=dict)
@@ -49,12 +49,12 @@ class Ends:
             self.source_of(entry)
 
     @property
-    def gates(self) -> Gates:
+    def limiters(self) -> HostLimiters:
         """How hard each host may be asked, common to the probes and to skopeo."""
-        if self._gates is None:
+        if self._limiters is None:
             retry = self.job.retry
-            self._gates = Gates(max_pause=retry.max_wait, stopping=retry.stopping)
-        return self._gates
+            self._limiters = HostLimiters(max_pause=retry.max_wait, stopping=retry.stopping)
+        return self._limiters
 
     def source_of(self, entry: ImageEntry) -> RegistryEnd | StorageEnd:
         if entry.source.registry is not None:
@@ -80,7 +80,7 @@ class Ends:
             timeout=job.timeouts.request,
             connections=job.jobs,
             environment=job.environment,
-            gate=self.gates.of(place.registry),
+            limiter=self.limiters.of(place.registry),
         )
         return RegistryEnd(registry=place.registry, probe=probe, skopeo=self.skopeo())
 
@@ -93,7 +93,7 @@ class Ends:
             home.mkdir(exist_ok=True)
             job = self.job
             self._skopeo = Skopeo(
-                runner=job.runner, home=home, timeouts=job.timeouts, environment=job.environment, gates=self.gates
+                runner=job.runner, home=home, timeouts=job.timeouts, environment=job.environment, limiters=self.limiters
             )
         return self._skopeo
 

@@ -225,8 +225,8 @@ class EndsOrigin:
         elif isinstance(source, RegistryEnd):
             leaf = next(leaf for leaf in copy.closure.leaves if blob in leaf.blobs)
             remote = Remote(registry=source.registry, repository=copy.entry.source.repository, reference=leaf.digest)
-            # both turns at once, in the order that all take them in, or two copies might wait for each other
-            with self.proxies.skopeo.gates.turns((source.registry, self.dest), 1):
+            # both slots at once, in the order that all take them in, or two copies might wait for each other
+            with self.proxies.skopeo.limiters.slots((source.registry, self.dest), 1):
                 yield _StreamBytes(self.proxies, remote, blob)
 
 

@@ -227,7 +227,7 @@ def test_an_upload_that_the_registry_begins_instead_of_a_mount_is_cancelled(ends
     assert not list(started.dest_root.rglob("_uploads/*/data"))  # docker-registry itself leaves a hash state of nothing
 
 
-# --- pressure
+# --- rate limits
 
 
 def test_a_host_that_is_down_fails_the_rest_at_once(ends: StartEnds) -> None:

@@ -1,8 +1,8 @@
-"""How hard a host may be asked: turns, a pace, the pauses it demands, and when it counts as down.
+"""How hard a host may be asked: slots, a pace, the pauses it demands, and when it counts as down.
 
-`Pressure` decides, from times that it is given; a `HostGate` makes threads wait for what it decides. A host that says
-"too many requests" halves what is asked of it at the same time, each answer raises that a little again. A host that
-nothing came from while an image was tried to the end is down: what else needs it fails at once.
+`RateLimit` decides, from times that it is given; a `HostLimiter` makes threads wait for what it decides. "Too many
+requests" halves what is asked of a host at the same time, each answer raises that a little again. A host that nothing
+came from while an image was tried to the end is down: what else needs it fails at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GIVEN_UP: Final = 3
 
 
 @dataclass(slots=True, kw_only=True)
-class Pressure:
+class RateLimit:
     """What one host bears. Pure: all times are the caller's, in seconds of one clock.
 
     `most` at the same time (0: no limit), `interval` between two starts, `max_pause` bounds what the host may demand.
@@ -88,11 +88,11 @@ class Pressure:
 
 
 @dataclass(slots=True, kw_only=True)
-class HostGate:
-    """The way to one host, common to all threads: everyone takes a turn, and says what came of it."""
+class HostLimiter:
+    """The way to one host, common to all threads: everyone takes a slot, and says what came of it."""
 
     host: str
-    pressure: Pressure = field(default_factory=Pressure)
+    rate: RateLimit = field(default_factory=RateLimit)
     stopping: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -100,20 +100,20 @@ class HostGate:
     _mine: threading.local = field(default_factory=threading.local)
 
     @contextmanager
-    def turn(self, weight: int = 1) -> Iterator[float]:
-        """Wait for a turn, and hold it for the block; yields when it began. Raises HostDownError.
+    def slot(self, weight: int = 1) -> Iterator[float]:
+        """Wait for a slot, and hold it for the block; yields when it began. Raises HostDownError.
 
         A thread that has one already goes on with it, or it would wait for itself.
         """
-        if getattr(self._mine, "has_turn", False):
+        if getattr(self._mine, "has_slot", False):
             yield self.clock()
             return
-        self._mine.has_turn = True
+        self._mine.has_slot = True
         try:
             with self._taken(weight) as started:
                 yield started
         finally:
-            self._mine.has_turn = False
+            self._mine.has_slot = False
 
     @contextmanager
     def _taken(self, weight: int) -> Iterator[float]:
@@ -121,41 +121,41 @@ class HostGate:
             while (delay := self._delay(weight)) > 0:
                 self._changed.wait(min(delay, _LOOK_SECONDS))
             started = self.clock()
-            self.pressure.start(started, weight)
+            self.rate.start(started, weight)
         try:
             yield started
         finally:
             with self._changed:
-                self.pressure.end(weight)
+                self.rate.end(weight)
                 self._changed.notify_all()
 
     def _delay(self, weight: int) -> float:
-        if self.pressure.down:
+        if self.rate.down:
             raise self._error()
         if self.stopping.is_set():
             raise ToolError(f"{self.host} was not asked: regwrap is being stopped")
-        return self.pressure.delay(self.clock(), weight)
+        return self.rate.delay(self.clock(), weight)
 
     def answered(self) -> None:
         with self._changed:
-            self.pressure.answered()
+            self.rate.answered()
             self._changed.notify_all()
 
     def pushed_back(self, started: float, retry_after: str) -> None:
         """The host answered 429 or 503; `retry_after` is the header's text, or empty."""
         with self._changed:
             pause = pause_of(retry_after, time.time())
-            self.pressure.pushed_back(self.clock(), started=started, pause=pause)
+            self.rate.pushed_back(self.clock(), started=started, pause=pause)
 
     def unreachable(self) -> None:
         with self._changed:
-            self.pressure.unreachable()
+            self.rate.unreachable()
 
     def gave_up(self, error: ToolError) -> ToolError:
         """What to say of an image that `error` ended: that the host is down, or `error` as it is."""
         with self._changed:
-            self.pressure.gave_up()
-            if not self.pressure.down:
+            self.rate.gave_up()
+            if not self.rate.down:
                 return error
             self._last = self._last or error.detail or error.message
             self._changed.notify_all()
@@ -171,37 +171,37 @@ class HostGate:
 
 
 @dataclass(slots=True, kw_only=True)
-class Gates:
-    """One HostGate a host, for the length of a run. `max_pause` bounds what a Retry-After may demand."""
+class HostLimiters:
+    """One HostLimiter a host, for the length of a run. `max_pause` bounds what a Retry-After may demand."""
 
     max_pause: float = 30.0
     stopping: threading.Event = field(default_factory=threading.Event)
-    _known: dict[str, HostGate] = field(default_factory=dict)
+    _known: dict[str, HostLimiter] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def of(self, registry: Registry) -> HostGate:
+    def of(self, registry: Registry) -> HostLimiter:
         with self._lock:
             if registry.host not in self._known:
                 pace = registry.requests_per_second
-                pressure = Pressure(
+                rate = RateLimit(
                     most=registry.max_connections or 0, interval=1 / pace if pace else 0.0, max_pause=self.max_pause
                 )
-                self._known[registry.host] = HostGate(host=registry.host, pressure=pressure, stopping=self.stopping)
+                self._known[registry.host] = HostLimiter(host=registry.host, rate=rate, stopping=self.stopping)
             return self._known[registry.host]
 
     @contextmanager
-    def turns(self, registries: Iterable[Registry], weight: int) -> Iterator[float]:
-        """A turn at each of them. Always in the same order, so that no two wait for each other."""
+    def slots(self, registries: Iterable[Registry], weight: int) -> Iterator[float]:
+        """A slot at each of them. Always in the same order, so that no two wait for each other."""
         started = 0.0
         with ExitStack() as stack:
             for _host, registry in sorted({registry.host: registry for registry in registries}.items()):
-                started = stack.enter_context(self.of(registry).turn(weight))
+                started = stack.enter_context(self.of(registry).slot(weight))
             yield started
 
     def gave_up(self, error: ToolError) -> ToolError:
-        """What to say of an image that was tried to the end; see `HostGate.gave_up`."""
-        gate = self._known.get(error.host)
-        return error if gate is None else gate.gave_up(error)
+        """What to say of an image that was tried to the end; see `HostLimiter.gave_up`."""
+        limiter = self._known.get(error.host)
+        return error if limiter is None else limiter.gave_up(error)
 
 
 def pause_of(retry_after: str, now: float) -> float:
