@@ -1,5 +1,7 @@
 """What mkdocs calls while it builds: generated parts of pages, and pages that nobody has put into the navigation yet.
 
+In the navigation a name that ends with a slash stands for all pages of that directory, its index first.
+
 A part of a page that is generated is named by a comment in it: `<!-- configuration: retry -->`, `<!-- messages:
 regwrap.lists.imagelist -->`, `<!-- file: config.example.yaml -->`.
 """
@@ -20,12 +22,30 @@ _ROOT: Final = Path(__file__).parents[2]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    named = set(_names(config.nav))
-    found = sorted(path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir).glob("*.md"))
+    found = pages(Path(config.docs_dir))
+    nav = [_with_directories(child, found) for child in config.nav or ()]
+    named = set(_names(nav))
     rest = [name for name in found if name not in named]
-    if rest:
-        config.nav = [*(config.nav or []), {"More": rest}]
+    config.nav = [*nav, {"More": rest}] if rest else nav
     return config
+
+
+def pages(docs: Path) -> list[str]:
+    """Paths below `docs`, sorted; an index stands before the other pages of its directory."""
+    found = (path.relative_to(docs) for path in docs.rglob("*.md"))
+    return [path.as_posix() for path in sorted(found, key=lambda path: (path.parent, path.name != "index.md", path))]
+
+
+def _with_directories(nav: object, found: Sequence[str]) -> object:
+    match nav:
+        case str() if nav.endswith("/"):
+            return [name for name in found if name.startswith(nav)]
+        case Mapping():
+            return {title: _with_directories(child, found) for title, child in nav.items()}
+        case list():
+            return [_with_directories(child, found) for child in nav]
+        case _:
+            return nav
 
 
 def _names(nav: object) -> list[str]:

@@ -1,9 +1,8 @@
-"""Carry out one Copy: bring what is missing, prove it by hashing, make it visible. One class for each kind of end.
+"""Carry out one Copy into a storage: fetch missing blobs, prove them by hashing, make the image visible.
 
-Into a storage no registry stands in the way: a Fetcher brings the blobs of each leaf manifest into a stage, hashed, and
-`storage.commit` moves them in. That also brings what skopeo can't push: docker lists with their digest kept, nested
-indexes, some platforms of an index. Into any other registry skopeo copies registry to registry, blobs that another
-repository there got before are mounted first, and the result is asked for and hashed.
+No registry stands in the way: a Fetcher writes the blobs of each leaf manifest into a stage and hashes them on the way;
+`storage.commit` moves them in. That also copies what skopeo cannot push: docker lists with their digest kept, nested
+indexes, some platforms of an index. Copies into a registry are in `into_registry` and `by_skopeo`.
 """
 
 from __future__ import annotations

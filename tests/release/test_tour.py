@@ -220,9 +220,9 @@ def test_gc_of_a_storage_that_a_registry_serves_needs_a_word(scene: Scene) -> No
     assert "nothing would be left" in nothing.stderr
 
 
-def test_the_readme_tour_has_only_commands_and_options_that_exist(cli: Cli) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    tour = re.findall(r"^regwrap ([a-z]+)((?: (?:show|from-[a-z]+))?[^#\n]*)#", readme, flags=re.MULTILINE)
+def test_the_page_of_all_commands_has_each_and_only_options_that_exist(cli: Cli) -> None:
+    page = (Path(__file__).parents[2] / "docs/commands.md").read_text()
+    tour = re.findall(r"^regwrap ([a-z]+)((?: (?:show|from-[a-z]+))?[^#\n]*)#", page, flags=re.MULTILINE)
     assert {verb for verb, _rest in tour} == {
         "sync",
         "lock",

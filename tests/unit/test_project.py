@@ -25,3 +25,23 @@ def test_every_hook_before_a_commit_is_a_target_of_make() -> None:
     checked = re.search(r"^check:([^#]*)##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert checked
     assert [words[-1] for words in entries] == checked[1].split()
+
+
+def test_every_page_and_example_names_the_image_of_this_version() -> None:
+    pages = [
+        ROOT / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(path for path in (ROOT / "examples").rglob("*") if path.is_file()),
+    ]
+    versions = {version for path in pages for version in re.findall(r"/regwrap:(\d[\d.]*)", path.read_text())}
+    assert versions == {regwrap.__version__}
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert 60 <= len(text.splitlines()) <= 90
+    for link, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", text):
+        page = ROOT / link
+        assert page.is_file(), link
+        headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+        assert not anchor or anchor in {re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in headings}

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from regwrap.cli.app import every_word, make_app
 
 ROOT = Path(__file__).parents[2]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
 sys.path.insert(0, f"{ROOT}/docs/site")
 
 import configuration  # noqa: E402
@@ -74,9 +75,7 @@ def test_known_errors_are_found_where_they_are() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "path", sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]), ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_command_in_the_docs_has_its_options(path: Path) -> None:
     app = typer.main.get_command(make_app(every_word()))
     for block in re.findall(r"^```\w*\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
@@ -92,7 +91,7 @@ def test_every_command_in_the_docs_has_its_options(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["messages", "configuration", "file"])
 def test_no_page_asks_for_what_is_gone(kind: str) -> None:
-    for path in (ROOT / "docs").glob("*.md"):
+    for path in PAGES:
         for about in re.findall(rf"^<!-- {kind}: *(.*?) *-->$", path.read_text(), re.MULTILINE):
             if kind == "messages":
                 gone = [n for n in about.split() if n != "*" and not _is_module(n)]
@@ -106,3 +105,31 @@ def test_no_page_asks_for_what_is_gone(kind: str) -> None:
 def _is_module(name: str) -> bool:
     path = ROOT / name.replace(".", "/")
     return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def test_every_module_that_a_page_names_is_there() -> None:
+    """`room/module` in backquotes, as the pages on the source say it."""
+    rooms = {path.name for path in (ROOT / "regwrap").iterdir() if (path / "__init__.py").is_file()}
+    for path in PAGES:
+        for name in re.findall(r"`((?:\w+/)+\w*)(?:\.py)?`", path.read_text()):
+            if name.partition("/")[0] in rooms:
+                assert _is_module(f"regwrap.{name.strip('/').replace('/', '.')}"), f"{path.name}: {name}"
+
+
+def test_the_decisions_are_numbered_listed_and_complete() -> None:
+    directory = ROOT / "docs/decisions"
+    pages = sorted(path for path in directory.glob("*.md") if path.name != "index.md")
+    assert [int(path.name[:2]) for path in pages] == list(range(1, len(pages) + 1))
+    index = (directory / "index.md").read_text()
+    for path in pages:
+        text = path.read_text()
+        title = re.match(rf"# {path.name[:2]}\. (.+)\n", text)
+        assert title, path.name
+        assert f"- [{path.name[:2]} {title[1]}]({path.name})\n" in index
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequence"], path.name
+
+
+def test_the_table_of_rooms_has_each_room() -> None:
+    rooms = {path.name for path in (ROOT / "regwrap").iterdir() if (path / "__init__.py").is_file()}
+    table = (ROOT / "docs/ARCHITECTURE.md").read_text().partition("## Rooms")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE)) == rooms
