@@ -52,6 +52,6 @@ def bake(
         dry_run=dry_run,
     )
     dest = parsed("--to", LayoutRef.parse, to)
-    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+    with opened_session(quiet=quiet, verbose=verbose) as session:
         result = bake_image(session.job(settings), source, dest, options)
     show(result, report.bake_text(result), json=json)

@@ -76,7 +76,7 @@ def list_of_registry(place: str, config: Path | None) -> tuple[str, tuple[str, .
     settings = load(config)
     home = Path(os.environ.get("HOME") or Path.home())
     where, prefix = listed_place(place, settings, base=Path.cwd(), home=home)
-    with opened_session(quiet=True, stopping=settings.retry.stopping) as session:
+    with opened_session(quiet=True) as session:
         listing = list_place(session.job(settings), where, prefix)
     needs_source = "" if listing.images[0].registry else f"; read it with --source {place}"
     heading = f"{len(listing.images)} images, by regwrap list from-registry {place}{needs_source}"

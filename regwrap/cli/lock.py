@@ -52,7 +52,7 @@ def lock(
     )
     if part and not output and not check:
         raise UsageError("--shard locks a part of the list only: name its lock with -o FILE")
-    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+    with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = replace(wanted_of(images_list, settings, session.progress), shard=part)
         if not check:
             written = written_lock(session, settings, wanted, path)

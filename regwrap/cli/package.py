@@ -51,7 +51,7 @@ def package(
 ) -> None:
     settings = load(config, source, history, jobs, upper)
     options = PackageOptions(hashed=hashed, strategy=strategy, upper=settings.scratch, referrers=referrers)
-    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+    with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
         images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
         result = package_images(session.job(settings), images, output, options)

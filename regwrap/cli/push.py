@@ -67,7 +67,7 @@ def push(
         naming=naming, replace_tags=replace_tags, create_projects=create_projects, hashed=verified, dry_run=dry_run
     )
     files = RecordFiles.now("push", f"{source}", None, report_file, junit)
-    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+    with opened_session(quiet=quiet, verbose=verbose) as session:
         result = push_images(session.job(settings), source, registry, options)
     if result.report is None:
         raise show_plan(result.plan, json=json)

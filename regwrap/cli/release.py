@@ -46,7 +46,7 @@ def release(
     settings = load(config, source, archive, jobs, engine=engine)
     files = RecordFiles.now("release", images_list, None, report_file, junit)
     synced = list[SyncReport]()
-    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+    with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
         images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
         versions = tool_versions(session.runner)

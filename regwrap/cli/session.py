@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from regwrap.core.model import ParseError
 from regwrap.core.place import Place
 from regwrap.lists.lock import lock_path
 from regwrap.lists.wanted import Wanted, read_wanted
+from regwrap.tools.retry import Retry
 from regwrap.tools.runner import Runner, ShExecutor
 from regwrap.tools.scratch import scratch_directory
-from regwrap.transfer.job import Job, Listener
+from regwrap.transfer.job import Job
 
 if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageList
@@ -46,21 +46,11 @@ class Session:
             archive=config.archive,
             place_of=lambda host: _place_of(config, host),
             jobs=config.jobs,
-            retry=config.retry,
+            retry=Retry(config.retry, self.runner.stopping),
             timeouts=config.timeouts,
             environment=config.environment,
-            listener=self.listener(),
+            listener=self.progress,
             engine=config.engine,
-        )
-
-    def listener(self) -> Listener:
-        progress = self.progress
-        return Listener(
-            say=progress.say,
-            events=progress,
-            expect=progress.expect,
-            on_bytes=progress.on_bytes,
-            watch=progress.watch,
         )
 
 
@@ -70,20 +60,19 @@ def _place_of(config: Config, host: str) -> Place:
 
 
 @contextmanager
-def opened_session(*, quiet: bool, verbose: bool = False, stopping: threading.Event | None = None) -> Iterator[Session]:
-    stopping = stopping or threading.Event()
+def opened_session(*, quiet: bool, verbose: bool = False) -> Iterator[Session]:
+    """Programs, waits and retries of a session end with it, and at once."""
     with scratch_directory() as scratch, told(quiet=quiet) as progress:
         runner = Runner(
             executor=ShExecutor(),
             scratch=scratch,
             search_path=os.environ.get("PATH", os.defpath),
-            stopping=stopping,
             log=(lambda line: progress.line(f"+ {line}")) if verbose else lambda _line: None,
         )
         try:
             yield Session(progress, runner, scratch)
         finally:
-            stopping.set()
+            runner.stopping.set()
 
 
 def wanted_of(images_list: str, settings: Config, progress: Progress) -> Wanted:

@@ -64,7 +64,7 @@ def sync(
     part = None if shard is None else parsed("--shard", Shard.parse, shard)
     lock_used = lock_of(images_list, lock_file, locked=locked or lock)
     files = RecordFiles.now("sync", images_list, part, report_file, junit)
-    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+    with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
         if lock and lock_used:
             from regwrap.cli.lock import written_lock  # brings the rules, and is seldom asked for

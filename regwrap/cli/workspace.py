@@ -39,7 +39,7 @@ def workspace(
     verbose: VerboseOption = False,
 ) -> None:
     settings = load(config, source, history, jobs, upper)
-    with opened_session(quiet=quiet, verbose=verbose, stopping=settings.retry.stopping) as session:
+    with opened_session(quiet=quiet, verbose=verbose) as session:
         images = images_of(wanted_of(images_list, settings, session.progress), session.progress)
         places = (settings.scratch,) if settings.scratch else (Path.cwd(), temporary_place())
         options = WorkspaceOptions(places=places, hashed=True, read_only=False)

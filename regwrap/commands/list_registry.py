@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.model import ImageRef, is_repository, is_tag
+from regwrap.core.pool import map_in_order
 from regwrap.transfer.ends import Ends
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def list_place(job: Job, place: Place, prefix: str) -> Listing:
         )
     with ExitStack() as stack:
         end = Ends(job=job, stack=stack).of(place)
-        names = [name for name in _asked(job, end) if _is_below(name, prefix)]
+        names = [name for name in job.retry.call(end.repositories) if _is_below(name, prefix)]
         pairs = _pairs(job, end, names)
     legal = {(name, tag) for name, tag in pairs if is_repository(name) and is_tag(tag)}
     if not legal:
@@ -50,10 +50,6 @@ def list_place(job: Job, place: Place, prefix: str) -> Listing:
     return Listing(images=tuple(sorted(images)), notes=tuple(odd[:_MAX_NOTES]))
 
 
-def _asked(job: Job, end: RegistryEnd | StorageEnd) -> tuple[str, ...]:
-    return job.retry.call(end.repositories, on_retry=lambda _number, _error: None)
-
-
 def _is_below(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(f"{prefix}/")
 
@@ -62,15 +58,9 @@ def _pairs(job: Job, end: RegistryEnd | StorageEnd, names: list[str]) -> list[tu
     """Repositories and tags. Several repositories are asked at the same time."""
 
     def tags(name: str) -> tuple[str, ...]:
-        return job.retry.call(lambda: end.tags(name), on_retry=lambda _number, _error: None)
+        return job.retry.call(lambda: end.tags(name))
 
-    with ThreadPoolExecutor(job.jobs, thread_name_prefix="list") as pool:
-        try:
-            found = list(pool.map(tags, names))
-        except BaseException:
-            job.retry.stopping.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    found = map_in_order(tags, names, workers=job.jobs, name="list", stopping=job.retry.stopping)
     return [(name, tag) for name, tags in zip(names, found, strict=True) for tag in tags]
 
 

@@ -5,7 +5,6 @@ The only place that asks a registry what a rule means: `sync` and `package` take
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +13,7 @@ from regwrap.commands.beside import write_beside
 from regwrap.core.closure import check_platform, shipped_platforms
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.model import Digest
+from regwrap.core.pool import map_in_order
 from regwrap.lists.imagelist import ImageEntry, ImageList, parse_images
 from regwrap.lists.lock import Change, Lock, LockedImage, changes, is_lock_of, lock_text, read_lock
 from regwrap.lists.rules import ImageRule, rule_line
@@ -123,11 +123,11 @@ class _Locking:
         match = rule.match
         names: Iterable[str] = (match.repository,)
         if not match.is_one_repository:
-            names = filter(rule.fits_repository, self._asked(end.repositories))
+            names = filter(rule.fits_repository, self.job.retry.call(end.repositories))
         return [rule_line(rule, name, tag) for name in names for tag in rule.chosen(self._tags(end, name))]
 
     def _tags(self, end: RegistryEnd | StorageEnd, repository: str) -> tuple[str, ...]:
-        return self._asked(lambda: end.tags(repository))
+        return self.job.retry.call(lambda: end.tags(repository))
 
     def _end_of(self, rule: ImageRule) -> RegistryEnd | StorageEnd:
         if rule.match.registry is not None:
@@ -139,25 +139,17 @@ class _Locking:
             )
         return self.ends.of(self.job.source)
 
-    def _asked(self, ask: Callable[[], T]) -> T:
-        return self.job.retry.call(ask, on_retry=lambda _number, _error: None)
-
     def each(self, entries: tuple[ImageEntry, ...], work: Callable[[ImageEntry], T]) -> tuple[T | Unseen, ...]:
         """`work` on each, several at a time, in the list's order."""
 
         def guarded(entry: ImageEntry) -> T | Unseen:
             try:
-                return self._asked(lambda: work(entry))
+                return self.job.retry.call(lambda: work(entry))
             except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
                 return Unseen(entry=entry, error=str(error), hint=error.hint)
 
-        with ThreadPoolExecutor(self.job.jobs, thread_name_prefix="lock") as pool:
-            try:
-                return tuple(pool.map(guarded, entries))
-            except BaseException:
-                self.job.retry.stopping.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        job = self.job
+        return map_in_order(guarded, entries, workers=job.jobs, name="lock", stopping=job.retry.stopping)
 
     def now(self, entry: ImageEntry) -> tuple[ImageEntry, Digest | None]:
         source, image = self.ends.source_of(entry), entry.source

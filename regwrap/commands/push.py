@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -16,6 +15,7 @@ from regwrap.commands.sync import SyncResult
 from regwrap.core.closure import closure_of, shipped_platforms
 from regwrap.core.errors import RegwrapError, ToolError, UsageError
 from regwrap.core.place import Place, Registry
+from regwrap.core.pool import map_in_order
 from regwrap.lists.naming import Naming, entry_of, renamed
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.read import Bundle
     from regwrap.core.model import Digest, Platform
     from regwrap.lists.imagelist import ImageEntry
+    from regwrap.tools.rate_limit import HostLimiters
     from regwrap.transfer.job import Job
 
 
@@ -62,14 +63,13 @@ def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) ->
         contents = stack.enter_context(
             opened_contents(source, hashed=options.hashed, expect=job.listener.expect, on_bytes=job.listener.on_bytes)
         )
-        end = Ends(job=job, stack=stack).of(Place(name=dest.host, registry=dest))
+        ends = Ends(job=job, stack=stack)
+        end = ends.of(Place(name=dest.host, registry=dest))
         if not isinstance(end, RegistryEnd):
             raise UsageError(f"{dest.host} is no registry")
         entries = renamed(_entries(contents), options.naming)
-        absent = job.retry.call(
-            lambda: _prepare_projects(job, end, entries, options), on_retry=lambda _number, _error: None
-        )
-        pushing = _Pushing(job=job, contents=contents, dest=end, absent=absent, started=started)
+        absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
+        pushing = _Pushing(job=job, contents=contents, dest=end, absent=absent, limiters=ends.limiters, started=started)
         observations = pushing.observe(entries)
         if not options.replace_tags:
             refuse_moves(_moves(observations), dest.host, f"{source}")
@@ -170,6 +170,7 @@ class _Pushing:
     contents: Contents
     dest: RegistryEnd
     absent: frozenset[str]
+    limiters: HostLimiters
     started: float
 
     def observe(self, entries: tuple[ImageEntry, ...]) -> tuple[Observed | Unseen, ...]:
@@ -182,7 +183,13 @@ class _Pushing:
     def _observe(
         self, entries: tuple[ImageEntry, ...], dest: RegistryEnd | StorageEnd
     ) -> tuple[Observed | Unseen, ...]:
-        observer = Observer(source_of=lambda _entry: self.contents, dest=dest, retry=self.job.retry, sound=None)
+        observer = Observer(
+            source_of=lambda _entry: self.contents,
+            dest=dest,
+            retry=self.job.retry,
+            sound=None,
+            gave_up=self.limiters.gave_up,
+        )
         return observer.observe_images(entries, self.job.jobs)
 
 
@@ -199,7 +206,9 @@ def _push(pushing: _Pushing, observations: tuple[Observed | Unseen, ...], *, dry
             origin=ContentsOrigin(contents), registry=by_skopeo, whereabouts=whereabouts, stopping=job.retry.stopping
         )
         job.listener.watch(carrier.bytes_under_way)
-        report = run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener.events)
+        report = run_plan(
+            plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=pushing.limiters.gave_up
+        )
     return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - pushing.started))
 
 
@@ -233,9 +242,7 @@ def _narrowed(
             return item
         repository, blobs = item.entry.dest.repository, item.closure.blobs
         try:
-            lacking = pushing.job.retry.call(
-                lambda: pushing.dest.lacking(repository, blobs), on_retry=lambda _number, _error: None
-            )
+            lacking = pushing.job.retry.call(lambda: pushing.dest.lacking(repository, blobs))
         except UnsureError:
             return item
         except ToolError as error:
@@ -244,8 +251,8 @@ def _narrowed(
         whereabouts.add(repository, (blob.digest for blob in blobs if blob.digest not in absent))
         return replace(item, missing=lacking)
 
-    with ThreadPoolExecutor(pushing.job.jobs, thread_name_prefix="narrow") as pool:
-        return tuple(pool.map(narrow, observations))
+    job = pushing.job
+    return map_in_order(narrow, observations, workers=job.jobs, name="narrow", stopping=job.retry.stopping)
 
 
 def _blobs_of(contents: Contents, item: Observed) -> tuple[Digest, ...]:

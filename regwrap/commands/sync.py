@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import End, StorageEnd
 from regwrap.core.errors import UsageError
+from regwrap.core.pool import map_in_order
 from regwrap.storage.lock import mark_own
 from regwrap.storage.stage import remove_stage, sync_stage
 from regwrap.storage.store import SoundBlobs
@@ -23,7 +23,6 @@ from regwrap.transfer.run import Copied, SyncReport, nothing_copied, run_plan
 
 if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageList
-    from regwrap.tools.retry import RetryPolicy
     from regwrap.transfer.job import Job
 
 
@@ -54,23 +53,24 @@ def sync_images(job: Job, images: ImageList, *, hashed: bool, dry_run: bool, ref
 def bring_images(target: Target, images: ImageList, *, hashed: bool, dry_run: bool = False) -> SyncResult:
     """Look at both ends, plan, and carry the plan out. The locks are the caller's. Call from the main thread."""
     started, job, dest = time.monotonic(), target.ends.job, target.dest
-    retry = replace(job.retry, on_give_up=target.ends.limiters.gave_up)
     sound = SoundBlobs(storage=dest.storage, hashed=hashed) if isinstance(dest, StorageEnd) else None
-    observer = Observer(source_of=target.ends.source_of, dest=dest, retry=retry, sound=sound)
+    observer = Observer(
+        source_of=target.ends.source_of, dest=dest, retry=job.retry, sound=sound, gave_up=target.ends.limiters.gave_up
+    )
     way = choose_way(job.engine, to_storage=isinstance(dest, StorageEnd))
     check_way(target, way)
     plan = replace(make_plan(observer.observe_images(images.entries, job.jobs)), way=way)
     if dry_run:
         return SyncResult(plan=plan, report=None)
     job.listener.expect("sync", plan.bytes_missing)
-    report = _carried(target, plan, retry, hashed=hashed)
+    report = _carried(target, plan, hashed=hashed)
     # nobody hears of it from a package, in which every image counts as copied
     meanwhile = _moved_meanwhile(target.ends, report.copied) if target.increment is None else ()
     moved = (*plan.moved, *meanwhile)
     return SyncResult(plan=plan, report=replace(report, moved=moved, seconds=time.monotonic() - started))
 
 
-def _carried(target: Target, plan: Plan, retry: RetryPolicy, *, hashed: bool) -> SyncReport:
+def _carried(target: Target, plan: Plan, *, hashed: bool) -> SyncReport:
     if not plan.copies:
         if isinstance(target.dest, StorageEnd) and target.increment is None:
             remove_stage(sync_stage(target.dest.storage.root))  # a killed run's
@@ -81,7 +81,9 @@ def _carried(target: Target, plan: Plan, retry: RetryPolicy, *, hashed: bool) ->
     with ExitStack() as stack:
         carrier = make_carrier(target, stack, plan, hashed=hashed)
         job.listener.watch(carrier.bytes_under_way)
-        return run_plan(plan, carrier, jobs=job.jobs, retry=retry, events=job.listener.events)
+        return run_plan(
+            plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=target.ends.limiters.gave_up
+        )
 
 
 def _moved_meanwhile(ends: Ends, copied: tuple[Copied, ...]) -> tuple[Moved, ...]:
@@ -91,8 +93,8 @@ def _moved_meanwhile(ends: Ends, copied: tuple[Copied, ...]) -> tuple[Moved, ...
         entry = item.copy.entry
         return None if entry.locked else tag_moved(ends.source_of(entry), entry, item.copy.digest)
 
-    with ThreadPoolExecutor(ends.job.jobs, thread_name_prefix="look") as pool:
-        found = tuple(pool.map(look, copied))
+    job = ends.job
+    found = map_in_order(look, copied, workers=job.jobs, name="look", stopping=job.retry.stopping)
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))
 
 

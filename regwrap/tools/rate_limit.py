@@ -200,7 +200,7 @@ class HostLimiters:
 
     def gave_up(self, error: ToolError) -> ToolError:
         """What to say of an image that was tried to the end; see `HostLimiter.gave_up`."""
-        limiter = self._known.get(error.host)
+        limiter = self._known.get(error.host) if error.transient and not self.stopping.is_set() else None
         return error if limiter is None else limiter.gave_up(error)
 
 

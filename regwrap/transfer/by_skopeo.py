@@ -8,12 +8,12 @@ as another image because its tag has moved, is copied by its digest.
 from __future__ import annotations
 
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Digest, Index
+from regwrap.core.pool import map_in_order
 from regwrap.registry.credentials import UnsureError
 from regwrap.tools.skopeo import Remote
 
@@ -77,13 +77,8 @@ class BatchCarrier:
         for batch in batches:
             prefixes[batch.prefix].append(batch)
             self._tried |= {copy.entry.dest for copy in batch.copies}
-        with ThreadPoolExecutor(jobs, thread_name_prefix="batch") as pool:
-            try:
-                list(pool.map(self._run_all, prefixes.values()))
-            except BaseException:
-                self.registry.dest.skopeo.runner.stopping.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        stopping = self.registry.dest.skopeo.runner.stopping
+        map_in_order(self._run_all, prefixes.values(), workers=jobs, name="batch", stopping=stopping)
 
     def _run_all(self, batches: Sequence[Batch]) -> None:
         dest = self.registry.dest

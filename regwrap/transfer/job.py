@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from regwrap.core.listener import Listener
 from regwrap.core.place import Engine
 from regwrap.storage.lock import locked_storage
 
@@ -13,22 +14,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from regwrap.core.errors import ToolError
     from regwrap.core.place import Place, Timeouts
-    from regwrap.tools.retry import RetryPolicy
+    from regwrap.tools.retry import Retry
     from regwrap.tools.runner import Runner
-    from regwrap.transfer.run import Events
+    from regwrap.transfer.plan import Copy
+    from regwrap.transfer.run import Copied, Failed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
-    """Who hears how it goes: `say` a line for the user, `events` of a sync, `expect` the bytes of a step that begins,
-    `on_bytes` those that are done, `watch` a function that gives the bytes under way."""
+class Events(Protocol):
+    """What a run tells while it goes on; called from several threads."""
 
-    say: Callable[[str], None]
-    events: Events
-    expect: Callable[[str, int], None]
-    on_bytes: Callable[[int], None]
-    watch: Callable[[Callable[[], int]], None]
+    def started(self, copy: Copy) -> None: ...
+    def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None: ...
+    def copied(self, outcome: Copied) -> None: ...
+    def failed(self, outcome: Failed) -> None: ...
+
+
+class TransferListener(Listener, Events, Protocol):
+    """Who hears how it goes: the steps, their bytes, and what comes of each image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +45,10 @@ class Job:
     archive: Place
     place_of: Callable[[str], Place]
     jobs: int
-    retry: RetryPolicy
+    retry: Retry
     timeouts: Timeouts
     environment: tuple[tuple[str, str], ...]
-    listener: Listener
+    listener: TransferListener
     engine: Engine = Engine.AUTO
 
     @contextmanager

@@ -5,7 +5,6 @@ A tag is resolved once, here; everything after names the digest, so a tag that m
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from regwrap.core.closure import Closure, Fetch, check_platform, closure_of
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.core.model import Descriptor, Digest, Platform
+from regwrap.core.pool import map_in_order
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
 from regwrap.transfer.plan import Moved, Observed, Unseen
@@ -23,36 +23,31 @@ if TYPE_CHECKING:
     from regwrap.bundle.by_repository import End, StorageEnd
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import SoundBlobs
-    from regwrap.tools.retry import RetryPolicy
+    from regwrap.tools.retry import Retry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observer:
-    """`source_of` says where an entry comes from; `sound` what the destination's storage has, if it is one."""
+    """`source_of` says where an entry comes from; `sound` what the destination's storage has, if it is one; `gave_up`
+    whether a host is down, when an image was tried to the end."""
 
     source_of: Callable[[ImageEntry], End]
     dest: RegistryEnd | StorageEnd
-    retry: RetryPolicy
+    retry: Retry
     sound: SoundBlobs | None
+    gave_up: Callable[[ToolError], ToolError]
 
     def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int) -> tuple[Observed | Unseen, ...]:
         """All of them, `jobs` at a time, in the list's order."""
-        if jobs == 1:
-            return tuple(map(self.observe, entries))
-        with ThreadPoolExecutor(jobs, thread_name_prefix="observe") as pool:
-            try:
-                return tuple(pool.map(self.observe, entries))
-            except BaseException:
-                self.retry.stopping.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        return map_in_order(self.observe, entries, workers=jobs, name="observe", stopping=self.retry.stopping)
 
     def observe(self, entry: ImageEntry) -> Observed | Unseen:
         try:
-            return self.retry.call(lambda: self._observe(entry), on_retry=lambda _number, _error: None)
+            return self.retry.call(lambda: self._observe(entry))
         except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
-            down = error.host if isinstance(error, HostDownError) else ""
-            return Unseen(entry=entry, error=str(error), hint=error.hint, down=down)
+            last = self.gave_up(error) if isinstance(error, ToolError) else error
+            down = last.host if isinstance(last, HostDownError) else ""
+            return Unseen(entry=entry, error=str(last), hint=last.hint, down=down)
 
     def _observe(self, entry: ImageEntry) -> Observed:
         source = self.source_of(entry)

@@ -8,7 +8,6 @@ has the API, an index of what it lists is made, which gets the tag that registri
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from regwrap.bundle.by_repository import StorageEnd
 from regwrap.core.closure import closure_of
 from regwrap.core.errors import RegwrapError
 from regwrap.core.model import OCI_INDEX, Digest, subject_of_tag
+from regwrap.core.pool import map_in_order
 from regwrap.transfer.observe import source_digest
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def with_referrers(ends: Ends, images: ImageList) -> ImageList:
         except RegwrapError:
             return ()
 
-    with ThreadPoolExecutor(ends.job.jobs, thread_name_prefix="referrers") as pool:
-        found = tuple(pool.map(find, images.entries))
+    job = ends.job
+    found = map_in_order(find, images.entries, workers=job.jobs, name="referrers", stopping=job.retry.stopping)
     return _joined(images, found)
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from regwrap.core.model import Digest
     from regwrap.lists.imagelist import ImageEntry
-    from regwrap.tools.retry import RetryPolicy
+    from regwrap.tools.retry import Retry
+    from regwrap.transfer.job import Events
     from regwrap.transfer.plan import Copy, Moved, Plan, Skip
 
 
@@ -66,19 +67,19 @@ class SyncReport:
         return sum(item.sent for item in self.copied)
 
 
-class Events(Protocol):
-    """What a run tells while it goes on; called from several threads."""
-
-    def started(self, copy: Copy) -> None: ...
-    def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None: ...
-    def copied(self, outcome: Copied) -> None: ...
-    def failed(self, outcome: Failed) -> None: ...
-
-
-def run_plan(plan: Plan, carrier: Carrier, *, jobs: int, retry: RetryPolicy, events: Events) -> SyncReport:
-    """Copy what the plan says, `jobs` at a time. An interruption ends the waits and is raised again."""
+def run_plan(
+    plan: Plan,
+    carrier: Carrier,
+    *,
+    jobs: int,
+    retry: Retry,
+    events: Events,
+    gave_up: Callable[[ToolError], ToolError],
+) -> SyncReport:
+    """Copy what the plan says, `jobs` at a time. An interruption ends the waits and is raised again. `gave_up` says
+    whether a host is down, when an image was tried to the end."""
     started = time.monotonic()
-    work = _Work(carrier=carrier, retry=retry, events=events, began=started)
+    work = _Work(carrier=carrier, retry=retry, events=events, gave_up=gave_up, began=started)
     outcomes = _run_ready(
         _Queue(list(plan.copies), by_repository=carrier.exclusive_repositories), work.copy, jobs, retry
     )
@@ -103,7 +104,8 @@ def _unseen(plan: Plan) -> list[Failed]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
     carrier: Carrier
-    retry: RetryPolicy
+    retry: Retry
+    gave_up: Callable[[ToolError], ToolError]
     events: Events
     began: float
 
@@ -123,8 +125,9 @@ class _Work:
             copied = Copied(copy=copy, sent=sent, attempts=attempts, seconds=0)
             outcome = replace(copied, seconds=time.monotonic() - started, start=start, worker=worker)
         except (ToolError, IntegrityError, ImagesFailedError) as error:
-            failed = Failed(entry=copy.entry, error=str(error), hint=error.hint, attempts=attempts)
-            down = error.host if isinstance(error, HostDownError) else ""
+            last = self.gave_up(error) if isinstance(error, ToolError) else error
+            failed = Failed(entry=copy.entry, error=str(last), hint=last.hint, attempts=attempts)
+            down = last.host if isinstance(last, HostDownError) else ""
             outcome = replace(failed, down=down, seconds=time.monotonic() - started, start=start, worker=worker)
         if self.retry.stopping.is_set():  # what an interruption ended did not fail
             return outcome
@@ -163,7 +166,7 @@ class _Queue:
 
 
 def _run_ready(
-    queue: _Queue, work: Callable[[Copy, int], Copied | Failed], jobs: int, retry: RetryPolicy
+    queue: _Queue, work: Callable[[Copy, int], Copied | Failed], jobs: int, retry: Retry
 ) -> list[Copied | Failed]:
     outcomes: list[Copied | Failed] = []
     running: dict[Future[Copied | Failed], tuple[Copy, int]] = {}

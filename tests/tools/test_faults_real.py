@@ -11,7 +11,6 @@ import pytest
 
 from regwrap.core.model import Digest
 from regwrap.core.place import Timeouts
-from regwrap.tools.retry import RetryPolicy
 from tests.builders import Image, make_image, make_layer, make_storage, storage_problems
 from tests.conftest import StartRegistry
 from tests.faultserver import Fault, FaultProxy, faulty_proxy
@@ -118,7 +117,7 @@ def test_a_blob_that_breaks_off_is_ended_and_tried_again(ends: StartEnds, kind: 
 
 def test_an_upload_whose_source_breaks_off_is_cancelled(ends: StartEnds) -> None:
     started = ends(source=(Fault("cut", ONE_LAYER, at=100_000),))
-    few = started.bench.changed(retry=RetryPolicy(attempts=2, wait=0.01, max_wait=0.02))
+    few = started.bench.trying(2, 0.01, 0.02)
     assert [str(failed.entry.dest) for failed in few.report(*IMAGES).failed] == ["a/one:1"]
     assert len(started.dest.asked("DELETE .*a/one/blobs/uploads/")) == 2
 
@@ -149,7 +148,7 @@ def test_what_lasts_at_the_source_is_named_and_others_go_on(
     ends: StartEnds, fault: Fault, said: str, pattern: str
 ) -> None:
     started = ends(source=(on(fault, pattern),))
-    few = started.into.changed(retry=RetryPolicy(attempts=2, wait=0.01, max_wait=0.02))
+    few = started.into.trying(2, 0.01, 0.02)
     report = few.report(*IMAGES)
     assert [str(copied.copy.entry.dest) for copied in report.copied] == ["b/two:1"]
     (failed,) = report.failed
@@ -233,7 +232,7 @@ def test_an_upload_that_the_registry_begins_instead_of_a_mount_is_cancelled(ends
 def test_a_host_that_is_down_fails_the_rest_at_once(ends: StartEnds) -> None:
     images = many(20, make_layer("common"))
     started = ends(images=images, source=(Fault("down", "/manifests/", first=5),))
-    patient = started.into.changed(retry=RetryPolicy(attempts=4, wait=0.05, max_wait=0.2), jobs=2)
+    patient = started.into.trying(4, 0.05, 0.2).changed(jobs=2)
     report = patient.report(*images)
     assert {failed.down for failed in report.failed} == {started.source.host}
     assert all("is down" in failed.error and "refused" in failed.error for failed in report.failed)
@@ -263,7 +262,7 @@ def test_retry_after_is_obeyed_by_all(ends: StartEnds) -> None:
     images = many(6, make_layer("common"))
     busy = Fault("refuse", "HEAD .*/manifests/", first=2, times=1, status=429, headers=(("Retry-After", "1"),))
     started = ends(images=images, source=(busy,))
-    patient = started.into.changed(retry=RetryPolicy(attempts=4, wait=0.01, max_wait=5), jobs=1)
+    patient = started.into.trying(4, 0.01, 5).changed(jobs=1)
     patient.synced(*images)
     heads = [
         when

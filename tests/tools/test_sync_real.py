@@ -11,15 +11,16 @@ import pytest
 
 from regwrap.commands.sync import SyncResult, sync_images
 from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.listener import Silent
 from regwrap.core.model import OCI_MANIFEST, Digest
 from regwrap.core.place import Engine, Place, Registry, Timeouts
 from regwrap.lists.imagelist import ImageList, parse_images
 from regwrap.registry.probe import Probe
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
-from regwrap.tools.retry import RetryPolicy
+from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.tools.runner import Runner, ShExecutor
-from regwrap.transfer.job import Job, Listener
+from regwrap.transfer.job import Job
 from regwrap.transfer.plan import Copy, Reason
 from regwrap.transfer.run import Copied, Failed, SyncReport
 from tests.builders import (
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.tools
 
 
 @dataclass
-class Heard:
+class Heard(Silent):
     """Events of a run, and nobody to show them to."""
 
     retries: list[str] = field(default_factory=list)
@@ -83,6 +84,11 @@ class Bench:
     def changed(self, **changes: object) -> "Bench":
         return replace(self, job=replace(self.job, **changes))  # type: ignore[arg-type]
 
+    def trying(self, attempts: int, wait: float, max_wait: float) -> "Bench":
+        """The same, with another patience."""
+        policy = RetryPolicy(attempts=attempts, wait=wait, max_wait=max_wait)
+        return self.changed(retry=replace(self.job.retry, policy=policy))
+
     def into(self, archive: Path) -> "Bench":
         """The same, into a directory."""
         return replace(self.changed(archive=in_directory(archive)), archive=archive)
@@ -109,7 +115,6 @@ def make_bench(tmp_path: Path, source: Place, archive: Place, *, jobs: int = 4) 
     scratch.mkdir(exist_ok=True)
     commands: list[str] = []
     heard, stopping = Heard(), threading.Event()
-    nothing: Callable[..., None] = lambda *_args: None  # noqa: E731
     job = Job(
         runner=Runner(
             ShExecutor(), scratch=scratch, search_path=os.environ["PATH"], stopping=stopping, log=commands.append
@@ -119,10 +124,10 @@ def make_bench(tmp_path: Path, source: Place, archive: Place, *, jobs: int = 4) 
         archive=archive,
         place_of=at,
         jobs=jobs,
-        retry=RetryPolicy(attempts=4, wait=0.01, max_wait=0.02, stopping=stopping),
+        retry=Retry(RetryPolicy(attempts=4, wait=0.01, max_wait=0.02), stopping),
         timeouts=Timeouts(stall=20, copy=60, request=10, lock=5),
         environment=(),
-        listener=Listener(say=nothing, events=heard, expect=nothing, on_bytes=nothing, watch=nothing),
+        listener=heard,
     )
     return Bench(job=job, archive=archive.storage or tmp_path / "none", commands=commands, heard=heard)
 
@@ -454,12 +459,7 @@ def test_a_blob_that_never_comes_fails_and_others_succeed(serve: Serve) -> None:
     served = serve({"a/stuck:1": stuck, "a/b:1": make_image("b"), "a/c:1": make_image("c")})
     layer = Digest.of(stuck.blobs[1])
     with faulty_proxy(served.host, [Fault("silent", f"GET .*{layer.hex}")]) as proxy:
-        bench = through(
-            served,
-            proxy,
-            timeouts=Timeouts(stall=1, copy=60, request=10, lock=5),
-            retry=RetryPolicy(attempts=1),
-        )
+        bench = through(served, proxy, timeouts=Timeouts(stall=1, copy=60, request=10, lock=5)).trying(1, 0, 0)
         report = bench.report("a/stuck:1", "a/b:1", "a/c:1")
     assert len(report.copied) == 2
     (failed,) = report.failed

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from regwrap.core.errors import IntegrityError, Interrupted, ToolError
-from regwrap.tools.retry import RetryPolicy
+from regwrap.tools.retry import Retry, RetryPolicy
 
 
 class Work:
@@ -27,8 +27,8 @@ class Work:
         self.retries.append((attempt, error.message))
 
 
-def policy(attempts: int = 4, wait: float = 0.0001, stopping: threading.Event | None = None) -> RetryPolicy:
-    return RetryPolicy(attempts=attempts, wait=wait, max_wait=wait, stopping=stopping or threading.Event())
+def retry(attempts: int = 4, wait: float = 0.0001, stopping: threading.Event | None = None) -> Retry:
+    return Retry(RetryPolicy(attempts=attempts, wait=wait, max_wait=wait), stopping or threading.Event())
 
 
 def transient(text: str) -> ToolError:
@@ -37,13 +37,13 @@ def transient(text: str) -> ToolError:
 
 def test_success_at_once_is_no_retry() -> None:
     work = Work()
-    assert policy().call(work, on_retry=work.on_retry) == 1
+    assert retry().call(work, on_retry=work.on_retry) == 1
     assert work.retries == []
 
 
 def test_a_transient_error_is_tried_again() -> None:
     work = Work(transient("one"), transient("two"))
-    assert policy().call(work, on_retry=work.on_retry) == 3
+    assert retry().call(work, on_retry=work.on_retry) == 3
     assert work.retries == [(1, "one"), (2, "two")]
 
 
@@ -52,7 +52,7 @@ def test_attempts_count_the_first_and_the_last_error_is_raised(attempts: int) ->
     errors = [transient(str(number)) for number in range(attempts)]
     work = Work(*errors)
     with pytest.raises(ToolError) as raised:
-        policy(attempts).call(work, on_retry=work.on_retry)
+        retry(attempts).call(work, on_retry=work.on_retry)
     assert raised.value is errors[-1]
     assert work.calls == attempts
     assert len(work.retries) == attempts - 1
@@ -62,13 +62,13 @@ def test_attempts_count_the_first_and_the_last_error_is_raised(attempts: int) ->
 def test_any_other_error_is_raised_at_once(error: BaseException) -> None:
     work = Work(error)
     with pytest.raises(type(error)) as raised:
-        policy().call(work, on_retry=work.on_retry)
+        retry().call(work, on_retry=work.on_retry)
     assert raised.value is error
     assert (work.calls, work.retries) == (1, [])
 
 
-def test_a_policy_can_be_used_again() -> None:
-    both = policy(attempts=2)
+def test_a_retry_can_be_used_again() -> None:
+    both = retry(attempts=2)
     for work in (Work(transient("a")), Work(transient("b"))):
         assert both.call(work, on_retry=work.on_retry) == 2
 
@@ -78,7 +78,7 @@ def test_no_attempt_follows_once_the_run_is_being_stopped() -> None:
     stopping.set()
     work = Work(transient("one"))
     with pytest.raises(ToolError, match="one"):
-        policy(wait=60, stopping=stopping).call(work, on_retry=work.on_retry)
+        retry(wait=60, stopping=stopping).call(work, on_retry=work.on_retry)
     assert (work.calls, work.retries) == (1, [])
 
 
@@ -87,24 +87,13 @@ def test_stopping_ends_the_wait_at_once_and_nothing_is_tried_again() -> None:
     work = Work(error)
     started = time.monotonic()
     with pytest.raises(ToolError) as raised:
-        policy(wait=600, stopping=stopping).call(work, on_retry=lambda _attempt, _error: stopping.set())
+        retry(wait=600, stopping=stopping).call(work, on_retry=lambda _attempt, _error: stopping.set())
     assert raised.value is error
     assert work.calls == 1
     assert time.monotonic() - started < 5
 
 
-def test_who_hears_of_a_given_up_call_says_what_to_raise() -> None:
-    heard: list[ToolError] = []
-
-    def on_give_up(error: ToolError) -> ToolError:
-        heard.append(error)
-        return ToolError("down")
-
-    judged = RetryPolicy(attempts=2, wait=0.0001, max_wait=0.0001, on_give_up=on_give_up)
-    first, last = transient("first"), transient("last")
-    with pytest.raises(ToolError, match="down") as raised:
-        judged.call(Work(first, last), on_retry=lambda _attempt, _error: None)
-    assert raised.value.__cause__ is last
-    with pytest.raises(ToolError, match="final"):
-        judged.call(Work(ToolError("final")), on_retry=lambda _attempt, _error: None)
-    assert heard == [last]
+def test_pauses_grow_up_to_the_longest() -> None:
+    policy = RetryPolicy(wait=1, max_wait=5)
+    longest = [max(policy.pause(attempt) for _ in range(200)) for attempt in (1, 2, 3, 9)]
+    assert all(half < found <= most for half, found, most in zip((0.5, 1, 2, 2.5), longest, (1, 2, 4, 5), strict=True))

@@ -9,7 +9,7 @@ import pytest
 
 from regwrap.core.errors import ImagesFailedError, IntegrityError, Interrupted, RegwrapError, ToolError
 from regwrap.core.model import Descriptor, Digest
-from regwrap.tools.retry import RetryPolicy
+from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.plan import Copy, Observed, Plan, Unseen, make_plan
 from regwrap.transfer.run import Copied, Failed, SyncReport, run_plan
 from tests.unit.transfer.test_plan import blob, entry, observed
@@ -78,8 +78,17 @@ def plan_of(images: dict[str, Sequence[Descriptor]], *others: Observed | Unseen)
 def run(
     plan: Plan, carrier: ListeningCarrier, *, jobs: int = 8, attempts: int = 3, heard: Heard | None = None
 ) -> SyncReport:
-    retry = RetryPolicy(attempts=attempts, wait=0.0001, max_wait=0.0001)
-    return run_plan(plan, carrier, jobs=jobs, retry=retry, events=heard or Heard())
+    return carried(plan, carrier, jobs=jobs, retry=retry_of(attempts, 0.0001), heard=heard)
+
+
+def retry_of(attempts: int, wait: float) -> Retry:
+    return Retry(RetryPolicy(attempts=attempts, wait=wait, max_wait=wait), threading.Event())
+
+
+def carried(
+    plan: Plan, carrier: ListeningCarrier, *, jobs: int, retry: Retry, heard: Heard | None = None
+) -> SyncReport:
+    return run_plan(plan, carrier, jobs=jobs, retry=retry, events=heard or Heard(), gave_up=lambda error: error)
 
 
 def copied_names(report: SyncReport) -> list[str]:
@@ -232,9 +241,9 @@ def test_what_is_no_images_failure_ends_the_run(error: BaseException) -> None:
         if name == "a/1:1":
             raise error
 
-    carrier, retry = ListeningCarrier(during=during), RetryPolicy(attempts=3, wait=60, max_wait=60)
+    carrier, retry = ListeningCarrier(during=during), retry_of(3, 60)
     with pytest.raises(type(error)):
-        run_plan(plan_of(images), carrier, jobs=2, retry=retry, events=Heard())
+        carried(plan_of(images), carrier, jobs=2, retry=retry)
     assert retry.stopping.is_set()
     assert len(carrier.order) < 10
 
@@ -246,9 +255,9 @@ def test_waits_between_attempts_end_with_the_run() -> None:
             raise ZeroDivisionError
 
     carrier = ListeningCarrier({"a/waits:1": [transient()]}, during=during)
-    retry, started = RetryPolicy(attempts=3, wait=10**6, max_wait=10**6), time.monotonic()
+    retry, started = retry_of(3, 10**6), time.monotonic()
     with pytest.raises(ZeroDivisionError):
-        run_plan(plan_of({"a/bug:1": [], "a/waits:1": []}), carrier, jobs=2, retry=retry, events=Heard())
+        carried(plan_of({"a/bug:1": [], "a/waits:1": []}), carrier, jobs=2, retry=retry)
     assert time.monotonic() - started < 5
 
 
