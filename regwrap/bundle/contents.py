@@ -66,6 +66,10 @@ class BundleContents:
         return sum(size for _digest, size in self.blobs)
 
     @cached_property
+    def sizes(self) -> dict[Digest, int]:
+        return dict(self.blobs)
+
+    @cached_property
     def members(self) -> tuple[Member, ...]:
         """Every member after bundle.json, in order: blobs by digest, links of layers and revisions, tags last.
 

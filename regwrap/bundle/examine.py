@@ -6,16 +6,16 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.read import HASH_THREADS, Bundle, hash_problems, opened_bundle, structure_problems
 from regwrap.core.closure import Closure, shipped_platforms
-from regwrap.core.errors import RegwrapError, UsageError
+from regwrap.core.errors import RegwrapError
 from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
+from regwrap.core.pool import map_in_order
 from regwrap.storage import layout
-from regwrap.storage.store import Storage, read_link
+from regwrap.storage.store import Storage, need_storage, read_link
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,12 +95,7 @@ def _list_problems(
 
 def verify_storage(root: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes) -> VerifyReport:
     """Check a storage: every link, every manifest and its children, every blob's size and sha256."""
-    if not (root / layout.V2).is_dir():
-        raise UsageError(
-            f"{root} is no registry's storage: it has no {layout.V2}",
-            hint="give the registry's root directory (rootdirectory in its configuration)",
-        )
-    return _StorageCheck(Storage(root), entries).run(on_bytes)
+    return _StorageCheck(need_storage(root), entries).run(on_bytes)
 
 
 class _StorageCheck:
@@ -201,8 +196,7 @@ class _StorageCheck:
             return "" if right else f"{user}: blob {digest} has other bytes ({layout.blob_path(digest)})"
 
         digests = sorted({*self.sizes, *self.storage.blobs()})
-        with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash") as pool:
-            self.problems += [problem for problem in pool.map(check, digests) if problem]
+        self.problems += filter(None, map_in_order(check, digests, workers=HASH_THREADS, name="hash"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +257,7 @@ def _needs(bundle: Bundle, closure: Closure | None) -> dict[Digest, int]:
     if closure is None:
         return {}
     digests: Iterable[Digest] = (*(m.digest for m in closure.manifests), *(b.digest for b in closure.blobs))
-    return {digest: bundle.blobs[digest].member.size for digest in digests if digest in bundle.blobs}
+    return {digest: bundle.blobs[digest].size for digest in digests if digest in bundle.blobs}
 
 
 def _kind(media_type: str) -> str:

@@ -1,24 +1,103 @@
-"""What bringing images into a storage has in common, from a bundle or a stock: the checks before, what is added."""
+"""Import images into a storage, from a bundle or any other stock: all is checked first, blobs go in first, tags last.
+
+The names, the tags that are there already, and the space are checked before a byte is written; each blob is hashed
+while it is copied into a stage on the storage's own file system; then `storage.commit` moves all in by rename. Other
+images stay. Twice is once; killed at any moment, run again is done.
+"""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-from regwrap.core.errors import ToolError, UsageError
+from regwrap.bundle.read import hash_all
+from regwrap.bundle.stock import Stock, damaged
+from regwrap.core.errors import UsageError
+from regwrap.core.model import Descriptor, Digest
 from regwrap.storage import layout
-from regwrap.storage.commit import Additions
+from regwrap.storage.commit import Additions, Files, Owner, commit
+from regwrap.storage.hashing import write_all
+from regwrap.storage.lock import OWN_DIR, locked_storage
+from regwrap.storage.space import need_space
+from regwrap.storage.stage import remove_stage, temporary_stage
+from regwrap.storage.store import Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
-    from regwrap.core.model import Digest
-    from regwrap.storage.store import Storage
+    from regwrap.core.listener import Listener
 
-_INODES_PER_BLOB = 3  # directory of the digest, data, now and then a prefix; a link costs two
+_INODES_PER_BLOB: Final = 3  # directory of the digest, data, now and then a prefix; a link costs two
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """`lock_timeout` in seconds."""
+
+    replace_tags: bool
+    dry_run: bool
+    lock_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What came, or with a dry run would come: `added` were not there, `mended` were there with other bytes."""
+
+    changes: TagChanges
+    added: tuple[tuple[Digest, int], ...]
+    mended: tuple[tuple[Digest, int], ...]
+
+
+def import_stock(
+    stock: Stock,
+    root: Path,
+    step: str,
+    options: ImportOptions,
+    listener: Listener,
+    files_for: Callable[[Owner], Files],
+) -> Imported:
+    """Bring the images into the storage at `root`, made if absent. `step` is the command's name.
+
+    Raises UsageError (a tag is there and points elsewhere, no storage), IntegrityError, ToolError (no space).
+    `files_for` is the seam at which tests let file operations fail.
+    """
+    check_place(root)
+    storage, contents = Storage(root), stock.contents
+    if options.dry_run:
+        _check_tags(stock, storage, options)
+        lacking = {digest for digest, size in contents.blobs if storage.blob_size(digest) != size}
+        return _imported(stock, storage, lacking, set())
+    _prepare_root(root)
+    with locked_storage(root, exclusive=True, timeout=options.lock_timeout, on_wait=listener.say):
+        _check_tags(stock, storage, options)
+        stage = root / OWN_DIR / step
+        remove_stage(stage)
+        _check_space(contents, storage)
+        listener.expect(step, contents.blob_bytes)
+        with temporary_stage(stage):
+            staging = _Staging(stock, storage, stage)
+            wrong = hash_all(staging.stage_blob, contents.blobs, listener.on_bytes)
+            if wrong:
+                raise damaged(stock, wrong)
+            imported = _imported(stock, storage, staging.added, staging.mended)
+            commit(root, staging.additions(), stage=stage, files=files_for(Owner.of(root)))
+    return imported
+
+
+def _check_tags(stock: Stock, storage: Storage, options: ImportOptions) -> None:
+    if not options.replace_tags:
+        refuse_moves(_tag_changes(stock.contents, storage).moved, f"{storage.root}", stock.name)
+
+
+def _imported(stock: Stock, storage: Storage, added: set[Digest], mended: set[Digest]) -> Imported:
+    blobs = stock.contents.blobs
+    return Imported(
+        changes=_tag_changes(stock.contents, storage),
+        added=tuple(blob for blob in blobs if blob[0] in added),
+        mended=tuple(blob for blob in blobs if blob[0] in mended),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +112,7 @@ class TagChanges:
         return tuple(name for name, _there, _new in self.moved)
 
 
-def tag_changes(contents: BundleContents, storage: Storage) -> TagChanges:
+def _tag_changes(contents: BundleContents, storage: Storage) -> TagChanges:
     there = [(image, storage.resolve(image.repository, image.tag)) for image in contents.images]
     return TagChanges(
         added=tuple(image.name for image, digest in there if digest is None),
@@ -63,7 +142,7 @@ def check_place(root: Path) -> None:
         )
 
 
-def prepare_root(root: Path) -> None:
+def _prepare_root(root: Path) -> None:
     """Makes the directory. Raises UsageError where it can't be a storage's root."""
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -81,31 +160,48 @@ def prepare_root(root: Path) -> None:
             )
 
 
-def check_space(contents: BundleContents, storage: Storage) -> None:
+def _check_space(contents: BundleContents, storage: Storage) -> None:
     """Raises ToolError where the blobs that the storage lacks, or their files, have no room."""
     missing = [size for digest, size in contents.blobs if storage.blob_size(digest) is None]
     links = len(contents.members) - len(contents.blobs)
-    need_bytes, need_files = sum(missing), _INODES_PER_BLOB * len(missing) + 2 * links
-    root, status = storage.root, os.statvfs(storage.root)
-    free_bytes, room = status.f_bavail * status.f_frsize, 1.05
-    # btrfs says 0 of 0 files: it has no limit (statvfs(3), f_files)
-    if status.f_blocks and free_bytes < need_bytes * room:
-        raise ToolError(
-            f"not enough space in {root}: {need_bytes:,} bytes are needed, {free_bytes:,} are free",
-            hint="free space there; nothing was changed",
-        )
-    if status.f_files and status.f_favail < need_files and missing:
-        raise ToolError(
-            f"not enough inodes in {root}: {need_files:,} are needed, {status.f_favail:,} are free",
-            hint="remove files there, or use a file system made with more inodes; nothing was changed",
-        )
-
-
-def additions(contents: BundleContents, staged: Iterable[tuple[Digest, Path]]) -> Additions:
-    """All links and tags of the images, and the blobs that are staged for them."""
-    return Additions(
-        blobs=tuple(staged),
-        layers=tuple((r.name, digest) for r in contents.repositories for digest in r.layers),
-        revisions=tuple((r.name, digest) for r in contents.repositories for digest in r.manifests),
-        tags=tuple((image.repository, image.tag, image.digest) for image in contents.images),
+    need_space(
+        storage.root,
+        sum(missing) * 105 // 100,
+        files=_INODES_PER_BLOB * len(missing) + 2 * links if missing else 0,
+        hint="free space there; nothing was changed",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Staging:
+    """Copies of what the storage lacks, `added`, or has with other bytes, `mended`."""
+
+    stock: Stock
+    storage: Storage
+    stage: Path
+    added: set[Digest] = field(default_factory=set)
+    mended: set[Digest] = field(default_factory=set)
+
+    def path(self, digest: Digest) -> Path:
+        return self.stage / digest.hex
+
+    def stage_blob(self, digest: Digest) -> bool:
+        """Hash the blob, whether it is needed or not; whether it is valid. Safe from several threads."""
+        size = self.stock.contents.sizes[digest]
+        if self.storage.is_sound(Descriptor(media_type="", digest=digest, size=size), hashed=True):
+            return self.stock.copy(digest)
+        there = self.storage.blob_size(digest)
+        with self.path(digest).open("wb", buffering=0) as out:
+            valid = self.stock.copy(digest, lambda piece: write_all(out, piece))
+        (self.added if there is None else self.mended).add(digest)
+        return valid
+
+    def additions(self) -> Additions:
+        """All links and tags of the images, and the blobs that are staged for them."""
+        contents = self.stock.contents
+        return Additions(
+            blobs=tuple((digest, self.path(digest)) for digest in sorted(self.added | self.mended)),
+            layers=tuple((r.name, digest) for r in contents.repositories for digest in r.layers),
+            revisions=tuple((r.name, digest) for r in contents.repositories for digest in r.manifests),
+            tags=tuple((image.repository, image.tag, image.digest) for image in contents.images),
+        )

@@ -15,18 +15,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.contents import BUNDLE_JSON, BundleContents, Member, blob_end, offsets_of, tar_bytes  # fmt: skip
-from regwrap.bundle.read import Located, hash_range, opened_bundle
+from regwrap.bundle.contents import BUNDLE_JSON, Member, blob_end, offsets_of, tar_bytes
+from regwrap.bundle.read import Located, opened_bundle
 from regwrap.bundle.write import link_bytes
-from regwrap.core.errors import BrokenBlobError, ToolError, UsageError
+from regwrap.core.errors import BrokenBlobError, UsageError
 from regwrap.core.model import Descriptor
+from regwrap.storage import layout
+from regwrap.storage.hashing import hash_at
+from regwrap.storage.space import need_space
 from regwrap.tools.tar import create_tar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from regwrap.bundle.select import Selection
+    from regwrap.core.listener import Listener
+    from regwrap.core.model import Digest
     from regwrap.tools.runner import Runner
 
 _POLL_SECONDS: Final = 0.01
@@ -38,29 +43,40 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackOptions:
     """`hashed=False` trusts the archive and compares sizes only. `stall`: seconds without progress after which tar
-    is ended. `on_bytes` is called with bytes as they are done. `prove` is called before the bundle gets its name, and
-    what it raises ends all."""
+    is ended."""
 
     scratch: Path
     hashed: bool
     stall: float
-    on_bytes: Callable[[int], None]
-    prove: Callable[[], None] = lambda: None
 
 
-def pack_bundle(runner: Runner, selection: Selection, output: Path, options: PackOptions) -> int:
-    """Write `output`; returns its size in bytes. Raises UsageError, ToolError (full disk), BrokenBlobError."""
+@contextmanager
+def packed_bundle(
+    runner: Runner, selection: Selection, output: Path, options: PackOptions, listener: Listener
+) -> Iterator[int]:
+    """Write `output`; yields its size in bytes. It gets its name when the block ends, and not if that raises.
+
+    Raises UsageError, ToolError (full disk), BrokenBlobError.
+    """
     expected = tar_bytes(selection.contents)
     with _part_file(output, expected) as part:
-        _write(runner, selection, part, options)
+        _write(_Packing(runner, selection, part, options, listener))
         with ThreadPoolExecutor(1) as pool:
             synced = pool.submit(_sync_file, part)
             with opened_bundle(part):  # structure: every member there, in order, nothing else
                 synced.result()
-        options.prove()
+        yield expected
         part.rename(output)
     _sync_file(output.parent)
-    return expected
+
+
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    runner: Runner
+    selection: Selection
+    part: Path
+    options: PackOptions
+    listener: Listener
 
 
 @contextmanager
@@ -104,25 +120,20 @@ def _check_target(output: Path, expected: int) -> None:
         raise UsageError(f"{output} is not a regular file; -o names the bundle's file")
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is not a directory")
-    status = os.statvfs(output.parent)
-    free = status.f_bavail * status.f_frsize
-    if status.f_blocks and free < expected:
-        raise ToolError(
-            f"not enough space in {output.parent}: the bundle has {expected:,} bytes, {free:,} are free",
-            hint="free space there, or write the bundle to another disk with -o",
-        )
+    need_space(output.parent, expected, hint="free space there, or write the bundle to another disk with -o")
 
 
-def _write(runner: Runner, selection: Selection, part: Path, options: PackOptions) -> None:
+def _write(packing: _Packing) -> None:
+    selection, part, scratch = packing.selection, packing.part, packing.options.scratch
     contents = selection.contents
-    front = options.scratch / "front"
+    front = scratch / "front"
     front.mkdir()
     (front / BUNDLE_JSON).write_bytes(contents.to_json())
     members = contents.members
     blobs = [m.path for m in members if m.link is None]
     parts = [(front, [BUNDLE_JSON]), (selection.storage.root, blobs)]
-    with _followed(part, contents, selection, options):
-        create_tar(runner, part, [p for p in parts if p[1]], scratch=options.scratch, stall=options.stall)
+    with _followed(packing):
+        create_tar(packing.runner, part, [p for p in parts if p[1]], scratch=scratch, stall=packing.options.stall)
     _append_links(part, [m for m in members if m.link is not None], blob_end(contents), tar_bytes(contents))
 
 
@@ -140,27 +151,25 @@ def _append_links(part: Path, links: list[Member], start: int, end: int) -> None
 class _Follower:
     """Reads what tar has written so far: hashes blob after blob, and starts their way to the disk early."""
 
-    path: Path
-    blobs: Iterator[Located]
-    options: PackOptions
+    packing: _Packing
+    blobs: Iterator[tuple[Digest, Located]]
     finished: threading.Event = field(default_factory=threading.Event)
-    wrong: list[Located] = field(default_factory=list)
+    wrong: list[Digest] = field(default_factory=list)
     flushed: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def follow(self) -> None:
         """One thread's work: take the next blob, wait until it is written, hash it."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self.packing.part, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            while (located := self._next()) is not None:
-                if self._wait_for(descriptor, located.offset + located.member.size):
-                    self._check(descriptor, located)
-                else:
-                    self.wrong.append(located)
+            while (blob := self._next()) is not None:
+                digest, located = blob
+                if not (self._wait_for(descriptor, located.end) and self._check(descriptor, digest, located)):
+                    self.wrong.append(digest)
         finally:
             os.close(descriptor)
 
-    def _next(self) -> Located | None:
+    def _next(self) -> tuple[Digest, Located] | None:
         with self._lock:
             return next(self.blobs, None)
 
@@ -170,11 +179,11 @@ class _Follower:
                 return os.fstat(descriptor).st_size >= end
         return True
 
-    def _check(self, descriptor: int, located: Located) -> None:
-        if self.options.hashed and hash_range(descriptor, located) != located.member.digest:
-            self.wrong.append(located)
-        self._flush(descriptor, located.offset + located.member.size)
-        self.options.on_bytes(located.member.size)
+    def _check(self, descriptor: int, digest: Digest, located: Located) -> bool:
+        valid = not self.packing.options.hashed or hash_at(descriptor, located.offset, located.size) == digest
+        self._flush(descriptor, located.end)
+        self.packing.listener.on_bytes(located.size)
+        return valid
 
     def _flush(self, descriptor: int, end: int) -> None:
         # sync_file_range(2) only starts the write-back; the fsync at the end then has little left to wait for
@@ -189,11 +198,12 @@ class _Follower:
 
 
 @contextmanager
-def _followed(part: Path, contents: BundleContents, selection: Selection, options: PackOptions) -> Iterator[None]:
-    members = [m for m in contents.members if m.link is None]
-    sizes = [(BUNDLE_JSON, len(contents.to_json())), *((m.path, m.size) for m in members)]
+def _followed(packing: _Packing) -> Iterator[None]:
+    contents = packing.selection.contents
+    sizes = [(BUNDLE_JSON, len(contents.to_json())), *((layout.blob_path(d), size) for d, size in contents.blobs)]
     offsets = list(offsets_of(iter(sizes)))[1:]
-    follower = _Follower(part, (Located(member=m, offset=o) for m, o in zip(members, offsets, strict=True)), options)
+    blobs = zip(contents.blobs, offsets, strict=True)
+    follower = _Follower(packing, ((digest, Located(offset, size)) for (digest, size), offset in blobs))
     with ThreadPoolExecutor(2, thread_name_prefix="prove") as pool:
         futures: list[Future[None]] = []
         try:  # from here on: a follower ends only when it is told that nothing more is written
@@ -209,12 +219,11 @@ def _followed(part: Path, contents: BundleContents, selection: Selection, option
         for future in futures:
             future.result()  # what could not be read back was not proved
     if follower.wrong:
-        raise _broken(follower.wrong, selection, hashed=options.hashed)
+        raise _broken(set(follower.wrong), packing.selection, hashed=packing.options.hashed)
 
 
-def _broken(wrong: list[Located], selection: Selection, *, hashed: bool) -> BrokenBlobError:
+def _broken(suspects: set[Digest], selection: Selection, *, hashed: bool) -> BrokenBlobError:
     # a blob of another size moves all that follow it in the file: named are those that are wrong in the archive
-    suspects = {located.member.digest for located in wrong}
     blobs = (Descriptor(media_type="", digest=digest, size=size) for digest, size in selection.contents.blobs)
     storage = selection.storage
     damaged = [b.digest for b in blobs if not storage.is_sound(b, hashed=hashed and b.digest in suspects)]

@@ -7,12 +7,11 @@ file and nothing may follow. Nothing is ever extracted under a name that the arc
 
 from __future__ import annotations
 
-import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import (  # fmt: skip
     BLOCK,
@@ -30,13 +29,13 @@ from regwrap.bundle.write import MAGIC, header_of, link_bytes
 from regwrap.core.closure import Closure, closure_of, shipped_platforms
 from regwrap.core.errors import IntegrityError, RegwrapError, UsageError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, Manifest
-from regwrap.storage.store import own_buffer
+from regwrap.core.pool import map_in_order
+from regwrap.storage import layout
+from regwrap.storage.hashing import hash_at, hashed, pieces_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
-
-T = TypeVar("T")
 
 _LONG_NAME: Final = b"././@LongLink"
 _MAX_NAME: Final = 4096
@@ -45,23 +44,27 @@ _LINKS: Final = 512  # a megabyte of them
 HASH_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Located:
-    """A member and where its bytes begin in the file."""
+    """Where bytes lie in a file."""
 
-    member: Member
     offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """An open bundle whose structure has been checked. `unproved` are the members whose bytes have not: all blobs, and
-    links that say something else than they should."""
+    """An open bundle whose structure has been checked. `strange` are links that say something else than they should;
+    of blobs only the size is known."""
 
     path: Path
     descriptor: int
     contents: BundleContents
-    unproved: tuple[Located, ...]
+    strange: tuple[Member, ...]
     blobs: dict[Digest, Located]
 
     def read(self, digest: Digest) -> bytes | None:
@@ -69,37 +72,19 @@ class Bundle:
         located = self.blobs.get(digest)
         if located is None:
             return None
-        if located.member.size > MAX_MANIFEST_BYTES:
-            raise IntegrityError(f"{digest.short} has {located.member.size} bytes, too many for a manifest")
-        return os.pread(self.descriptor, located.member.size, located.offset)
+        if located.size > MAX_MANIFEST_BYTES:
+            raise IntegrityError(f"{digest.short} has {located.size} bytes, too many for a manifest")
+        return os.pread(self.descriptor, located.size, located.offset)
 
-    def is_right(self, located: Located) -> bool:
-        """Whether the member's bytes hash to what bundle.json says. Safe from several threads."""
-        return hash_range(self.descriptor, located) == located.member.digest
+    def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
+        """Whether the blob's bytes hash to what bundle.json says; `write` is given them. Safe from several threads."""
+        located = self.blobs[digest]
+        return hashed(pieces_at(self.descriptor, located.offset, located.size), write) == digest
 
     def closure(self, image: BundleImage) -> Closure | None:
         """What belongs to a listed image. Raises IntegrityError where its manifests are damaged."""
         left_out = set(image.omitted)
         return closure_of(image.digest, lambda digest: None if digest in left_out else self.read(digest))
-
-
-def chunks_of(descriptor: int, located: Located) -> Iterator[memoryview]:
-    """A member's bytes in constant memory, each piece in the thread's own buffer. Raises IntegrityError if cut."""
-    buffer = own_buffer()
-    position, end = located.offset, located.offset + located.member.size
-    while position < end:
-        count = os.preadv(descriptor, [buffer[: end - position]], position)
-        if count == 0:
-            raise IntegrityError("the bundle became shorter while it was read")
-        position += count
-        yield buffer[:count]
-
-
-def hash_range(descriptor: int, located: Located) -> Digest:
-    state = hashlib.sha256()
-    for chunk in chunks_of(descriptor, located):
-        state.update(chunk)
-    return Digest(state.hexdigest())
 
 
 @contextmanager
@@ -139,13 +124,11 @@ def _checked(path: Path, descriptor: int) -> Bundle:
     walk = _Walk(descriptor, size, offset + padded(length))
     members = contents.members
     blobs = {member.digest: walk.take(member) for member in members[: len(contents.blobs)]}
-    strange: list[Located] = []
+    strange: list[Member] = []
     for start in range(len(blobs), len(members), _LINKS):
         strange += walk.take_links(members[start : start + _LINKS])
     _check_end(descriptor, walk.position, size)
-    return Bundle(
-        path=path, descriptor=descriptor, contents=contents, unproved=(*blobs.values(), *strange), blobs=blobs
-    )
+    return Bundle(path=path, descriptor=descriptor, contents=contents, strange=tuple(strange), blobs=blobs)
 
 
 class _Walk:
@@ -166,17 +149,17 @@ class _Walk:
         if self._window.bytes_at(start, len(header)) != header or padding.strip(b"\0") or end > self._size:
             raise _unlike(self._descriptor, self._size, start, member)
         self.position = end
-        return Located(member=member, offset=offset)
+        return Located(offset, member.size)
 
-    def take_links(self, links: Sequence[Member]) -> list[Located]:
+    def take_links(self, links: Sequence[Member]) -> list[Member]:
         """Links lie side by side, and all of their bytes are known: they are compared at once. Those that say something
         else are returned; raises IntegrityError as `take` does."""
         expected = b"".join(map(link_bytes, links))
         if os.pread(self._descriptor, len(expected), self.position) == expected:
             self.position += len(expected)
             return []
-        located = [self.take(link) for link in links]
-        return [item for item in located if hash_range(self._descriptor, item) != item.member.digest]
+        located = [(link, self.take(link)) for link in links]
+        return [link for link, at in located if hash_at(self._descriptor, at.offset, at.size) != link.digest]
 
 
 class _Window:
@@ -280,8 +263,9 @@ def _check_end(descriptor: int, end: int, size: int) -> None:
 
 
 def structure_problems(bundle: Bundle) -> list[str]:
-    """What does not fit together: each image's index, manifests, configs and layers against what the bundle lists."""
-    problems: list[str] = []
+    """What does not fit together: links that say something else, and each image's index, manifests, configs and layers
+    against what the bundle lists."""
+    problems = [f"{link.path}: the bytes do not have the digest {link.digest}" for link in bundle.strange]
     manifests: dict[str, set[Digest]] = {}
     layers: dict[str, set[Digest]] = {}
     for image in bundle.contents.images:
@@ -315,14 +299,14 @@ def _closure_problems(bundle: Bundle, image: BundleImage, closure: Closure | Non
         located = bundle.blobs.get(blob.digest)
         if located is None:
             yield f"blob {blob.digest} is not in the bundle"
-        elif located.member.size != blob.size:
-            yield f"blob {blob.digest} has {located.member.size} bytes, its manifest says {blob.size}"
+        elif located.size != blob.size:
+            yield f"blob {blob.digest} has {located.size} bytes, its manifest says {blob.size}"
 
 
 def _names_others(bundle: Bundle, image: BundleImage, closure: Closure) -> bool:
     if isinstance(closure.top, Manifest):
         located, config = bundle.blobs.get(closure.top.config.digest), closure.top.config
-        if located is None or located.member.size != config.size or not bundle.is_right(located):
+        if located is None or located.size != config.size or not bundle.copy(config.digest):
             return False  # a problem of its own
     platforms = shipped_platforms(closure, lambda config: bundle.read(config.digest) or b"")
     return image.platforms != tuple(platform for platform in platforms if platform.is_nameable)
@@ -344,38 +328,32 @@ def _list_problems(
 
 
 def hash_problems(bundle: Bundle, on_bytes: Callable[[int], None]) -> list[str]:
-    """Hash, with several threads, what is not proved; a line for each member whose bytes are wrong."""
-
-    def check(located: Located) -> str:
-        right = bundle.is_right(located)
-        on_bytes(located.member.size)
-        return "" if right else f"{located.member.path}: the bytes do not have the digest {located.member.digest}"
-
-    return [problem for problem in map_members(check, bundle.unproved) if problem]
+    """Hash every blob; a line for each whose bytes are wrong."""
+    wrong = hash_all(bundle.copy, bundle.contents.blobs, on_bytes)
+    return [f"{layout.blob_path(d)}: the bytes do not have the digest {d}" for d in wrong]
 
 
-def map_members(work: Callable[[Located], T], members: Sequence[Located]) -> list[T]:
-    """The results in order. Threads take the next member by themselves: to hand out thousands of small ones one by one
-    costs more than their hashes. After an exception, or Ctrl-C, no further one is taken."""
-    results: dict[int, T] = {}
-    numbers = iter(range(len(members)))  # whose next() no other thread interrupts
+def hash_all(
+    work: Callable[[Digest], bool], blobs: Sequence[tuple[Digest, int]], on_bytes: Callable[[int], None]
+) -> tuple[Digest, ...]:
+    """`work` on each blob, in threads; those for which it said no, in order. A thread takes the next blob by itself: to
+    hand out thousands of small ones costs more than their hashes. After an error, or Ctrl-C, none is taken any more."""
+    wrong: list[int] = []
+    stopping = threading.Event()
+    numbers = iter(range(len(blobs)))  # whose next() no other thread interrupts
 
-    def take() -> None:
-        with _emptied_on_error(numbers):
+    def take(_thread: int) -> None:
+        try:
             for number in numbers:
-                results[number] = work(members[number])
+                if stopping.is_set():
+                    return
+                digest, size = blobs[number]
+                if not work(digest):
+                    wrong.append(number)
+                on_bytes(size)
+        except BaseException:
+            stopping.set()
+            raise
 
-    with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash") as pool, _emptied_on_error(numbers):
-        for future in [pool.submit(take) for _ in range(HASH_THREADS)]:
-            future.result()
-    return [results[number] for number in range(len(members))]
-
-
-@contextmanager
-def _emptied_on_error(numbers: Iterator[int]) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        for _ in numbers:
-            pass
-        raise
+    map_in_order(take, range(HASH_THREADS), workers=HASH_THREADS, name="hash", stopping=stopping)
+    return tuple(blobs[number][0] for number in sorted(wrong))

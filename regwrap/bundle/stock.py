@@ -1,30 +1,32 @@
-"""What every kind of stock is for its readers: bundle.json's view of the images, and each blob as a range of a file.
+"""Images that are known beforehand, with their bytes: those of a bundle, of a directory's trees, of a layout, or what a
+storage has at one moment.
 
 Nothing here is verified but sizes: who copies a blob hashes what is copied.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.contents import BundleContents, Member
-from regwrap.bundle.read import HASH_THREADS, Located, chunks_of, opened_bundle, structure_problems
+from regwrap.bundle.by_repository import Piece
+from regwrap.bundle.read import Bundle, Located, opened_bundle, structure_problems
 from regwrap.core.errors import IntegrityError
+from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
+from regwrap.storage.hashing import hashed, pieces_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from regwrap.core.model import Digest
+    from regwrap.bundle.contents import BundleContents, BundleRepository
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
 class Stock:
     """`name` is for messages. `opened(D)` gives a descriptor and where in that file the blob's bytes are."""
 
@@ -32,18 +34,56 @@ class Stock:
     contents: BundleContents
     opened: Callable[[Digest], AbstractContextManager[tuple[int, Located]]]
 
-    def is_right(self, digest: Digest) -> bool:
-        """Whether the bytes are those of the digest. Safe from several threads."""
-        return self.copy(digest, lambda _chunk: None)
-
-    def copy(self, digest: Digest, write: Callable[[memoryview], object]) -> bool:
-        """Hand all bytes to `write`, and say whether they were those of the digest."""
-        state = hashlib.sha256()
+    def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
+        """Whether the blob's bytes are those of the digest; `write` is given them. Safe from several threads."""
         with self.opened(digest) as (descriptor, located):
-            for chunk in chunks_of(descriptor, located):
-                state.update(chunk)
-                write(chunk)
-        return state.hexdigest() == digest.hex
+            return hashed(pieces_at(descriptor, located.offset, located.size), write) == digest
+
+    def read(self, digest: Digest) -> bytes:
+        """A small blob, not verified."""
+        with self.opened(digest) as (descriptor, located):
+            if located.size > MAX_MANIFEST_BYTES:
+                raise IntegrityError(f"{digest.short} has {located.size} bytes, too many for a manifest")
+            return os.pread(descriptor, located.size, located.offset)
+
+    @cached_property
+    def _tags(self) -> dict[str, dict[str, Digest]]:
+        tags: dict[str, dict[str, Digest]] = {}
+        for image in self.contents.images:
+            tags.setdefault(image.repository, {})[image.tag] = image.digest
+        return tags
+
+    @cached_property
+    def _links(self) -> dict[str, BundleRepository]:
+        return {repository.name: repository for repository in self.contents.repositories}
+
+    def repositories(self) -> tuple[str, ...]:
+        return tuple(sorted(self._tags))
+
+    def tags(self, repository: str) -> tuple[str, ...]:
+        return tuple(sorted(self._tags.get(repository, ())))
+
+    def resolve(self, repository: str, tag: str) -> Digest | None:
+        return self._tags.get(repository, {}).get(tag)
+
+    def manifest(self, repository: str, digest: Digest) -> bytes | None:
+        links = self._links.get(repository)
+        return self.read(digest) if links is not None and digest in links.manifests else None
+
+    def config(self, repository: str, blob: Descriptor) -> bytes:
+        links = self._links.get(repository)
+        raw = self.read(blob.digest) if links is not None and blob.digest in links.layers else b""
+        return raw if Digest.of(raw) == blob.digest else b""
+
+    def blob(self, repository: str, digest: Digest) -> Piece | None:
+        links = self._links.get(repository)
+        if links is None or digest not in links.layers:
+            return None
+        with self.opened(digest) as (opened, located):
+            # the very file that was checked, also when another one has its name meanwhile
+            descriptor = os.open(f"/proc/self/fd/{opened}", os.O_RDONLY | os.O_CLOEXEC)
+            file = os.fdopen(descriptor, "rb", buffering=0)
+            return Piece(file=file, offset=located.offset, size=located.size)
 
 
 @contextmanager
@@ -52,24 +92,31 @@ def bundle_stock(path: Path) -> Iterator[Stock]:
     with opened_bundle(path) as bundle:
         problems = structure_problems(bundle)
         if problems:
-            raise IntegrityError(f"{path} does not fit together", problems=tuple(problems))
+            raise IntegrityError(
+                f"{path} does not fit together",
+                problems=tuple(problems),
+                hint="copy the bundle again and compare it with its .sha256",
+            )
 
-        @contextmanager
-        def opened(digest: Digest) -> Iterator[tuple[int, Located]]:
-            yield bundle.descriptor, bundle.blobs[digest]
+        yield stock_of(bundle)
 
-        yield Stock(name=f"{path}", contents=bundle.contents, opened=opened)
+
+def stock_of(bundle: Bundle) -> Stock:
+    return Stock(
+        name=f"{bundle.path}",
+        contents=bundle.contents,
+        opened=lambda digest: nullcontext((bundle.descriptor, bundle.blobs[digest])),
+    )
 
 
 def file_stock(name: str, contents: BundleContents, path_of: Callable[[Digest], Path]) -> Stock:
     """A stock in which each blob is a file of its own."""
-    sizes = dict(contents.blobs)
 
     @contextmanager
     def opened(digest: Digest) -> Iterator[tuple[int, Located]]:
-        with opened_file(path_of(digest), sizes[digest], digest) as descriptor:
-            member = Member(path=f"{digest}", size=sizes[digest], digest=digest)
-            yield descriptor, Located(member=member, offset=0)
+        size = contents.sizes[digest]
+        with opened_file(path_of(digest), size, digest) as descriptor:
+            yield descriptor, Located(0, size)
 
     return Stock(name=name, contents=contents, opened=opened)
 
@@ -90,27 +137,9 @@ def opened_file(path: Path, size: int, digest: Digest) -> Iterator[int]:
         os.close(descriptor)
 
 
-def in_threads(
-    work: Callable[[Digest], bool], blobs: tuple[tuple[Digest, int], ...], on_bytes: Callable[[int], None]
-) -> tuple[Digest, ...]:
-    """Do `work` on each blob, with several threads; those for which it said no."""
-
-    def one(blob: tuple[Digest, int]) -> Digest | None:
-        right = work(blob[0])
-        on_bytes(blob[1])
-        return None if right else blob[0]
-
-    with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="copy") as pool:
-        try:
-            return tuple(digest for digest in pool.map(one, blobs) if digest is not None)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
 def damaged(stock: Stock, wrong: tuple[Digest, ...]) -> IntegrityError:
     return IntegrityError(
-        f"{stock.name} is damaged; nothing was written",
+        f"{stock.name} is damaged; nothing was changed",
         problems=tuple(f"blob {digest}: the bytes have another digest" for digest in wrong),
         hint="copy it or make it again; regwrap verify looks at a bundle or a storage as a whole",
     )

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from regwrap.bundle.merge import ImportOptions
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
 from regwrap.cli.output import show, told
 from regwrap.cli.session import load
-from regwrap.commands.deploy import DeployOptions, deploy_bundle
+from regwrap.commands.deploy import deploy_bundle
 from regwrap.report import text as report
 
 
@@ -25,15 +26,8 @@ def deploy(
 ) -> None:
     settings = load(config)
     with told(quiet=quiet) as progress:
-        progress.expect("deploy", bundle.stat().st_size if bundle.is_file() else 0)
-        options = DeployOptions(
-            replace_tags=replace_tags,
-            dry_run=dry_run,
-            lock_timeout=settings.timeouts.lock,
-            on_wait=progress.say,
-            on_bytes=progress.on_bytes,
-        )
-        result = deploy_bundle(bundle, directory, options)
+        options = ImportOptions(replace_tags=replace_tags, dry_run=dry_run, lock_timeout=settings.timeouts.lock)
+        result = deploy_bundle(bundle, directory, options, progress)
         if not dry_run:
             progress.say(
                 "a registry that runs on this directory serves the new tags at once; if it keeps an in-memory blob"

@@ -40,11 +40,8 @@ def gc(
             dry_run=dry_run,
             offline=offline,
             lock_timeout=settings.timeouts.lock,
-            on_wait=progress.say,
-            expect=lambda count: progress.expect("gc", count),
-            on_bytes=progress.on_bytes,
         )
-        result = collect_garbage(directory, Keep(names=names, last=keep_last), options, RealDisk())
+        result = collect_garbage(directory, Keep(names=names, last=keep_last), options, progress, RealDisk())
         for note in result.notes:
             progress.say(f"note: {note}")
         if result.blobs and not dry_run:

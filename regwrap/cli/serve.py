@@ -41,9 +41,7 @@ def serve(
     if not insecure:
         check_exposure(host, tls=tls is not None, login=login is not None)
     with opened_session(quiet=quiet) as session, ExitStack() as stack:
-        contents = stack.enter_context(
-            opened_contents(source, hashed=verified, expect=session.progress.expect, on_bytes=session.progress.on_bytes)
-        )
+        contents = stack.enter_context(opened_contents(source, hashed=verified, listener=session.progress))
         log = session.progress.line if verbose else lambda _line: None
         options = ServeOptions(host=host, port=port, tls=tls, login=login, log=log)
         if dry_run:

@@ -5,9 +5,7 @@ The same stock and base give the same digest: every file is written with fixed t
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -32,6 +30,8 @@ from regwrap.forms.baked_base import BaseImage, empty_base, read_base, registry_
 from regwrap.forms.baked_image import CREATED, image_with, volumes_over
 from regwrap.forms.baked_layer import Layer, compressed, write_layer
 from regwrap.storage.commit import sync_file_system
+from regwrap.storage.hashing import hashed, pieces_of
+from regwrap.storage.space import need_space
 from regwrap.tools.scratch import overlay_directory
 from regwrap.tools.skopeo import Remote
 from regwrap.tools.umoci import RunConfig, Umoci
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 CONFIG_PATH: Final = "/etc/regwrap/registry.yml"
 PORT: Final = 5000
 _ROOT: Final = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+")
-_READ_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +83,7 @@ def bake_image(job: Job, source: Path, dest: LayoutRef, options: BakeOptions) ->
     ocilayout.is_published(directory, dest.name, None)
     opened = opened_history if options.history else opened_stock
     with ExitStack() as stack:
-        stock = stack.enter_context(opened(source, lock_timeout=job.timeouts.lock, on_wait=job.listener.say))
+        stock = stack.enter_context(opened(source, lock_timeout=job.timeouts.lock, listener=job.listener))
         base = _base(job, options, stack)
         run = _run_config(base, options)
         report = _report(dest, stock, run)
@@ -146,10 +145,7 @@ def _run_config(base: BaseImage, options: BakeOptions) -> RunConfig:
 
 def _check_space(directory: Path, stock: Stock, options: BakeOptions) -> None:
     place = next(parent for parent in directory.parents if parent.is_dir())
-    status = os.statvfs(place)
-    free, needed = status.f_bavail * status.f_frsize, stock.contents.blob_bytes * (2 if options.compress else 1)
-    if status.f_blocks and free < needed:
-        raise ToolError(f"not enough space in {place}: {needed:,} bytes are needed, {free:,} are free")
+    need_space(place, stock.contents.blob_bytes * (2 if options.compress else 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,12 +208,10 @@ class _Building:
     def _copy_layer(self, layer: Descriptor) -> None:
         if self.base.layout is None:
             return
-        path, state = ocilayout.blob_path(layer.digest), hashlib.sha256()
+        path = ocilayout.blob_path(layer.digest)
         with (self.base.layout / path).open("rb") as source, (self.layout / path).open("wb") as out:
-            while chunk := source.read(_READ_BYTES):
-                state.update(chunk)
-                out.write(chunk)
-        if state.hexdigest() != layer.digest.hex:
+            copied = hashed(pieces_of(source), out.write)
+        if copied != layer.digest:
             raise IntegrityError(f"the base image is damaged: layer {layer.digest} has other bytes")
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import RegwrapError
+from regwrap.storage.space import free_space
 from regwrap.tools.overlay import try_overlay
 from regwrap.tools.runner import Command, Runner, Tool
 from regwrap.tools.scratch import overlay_directory
@@ -166,8 +167,8 @@ def _version(runner: Runner, tool: Tool) -> str | None:
 
 def _place(name: str, path: Path, advice: str) -> Check:
     there = next(parent for parent in (path, *path.parents) if parent.exists())
-    status = os.statvfs(there)
-    free = status.f_bavail * status.f_frsize / 1e9
+    free = free_space(there).bytes
     ok = os.access(there, os.W_OK | os.X_OK)
-    found = f"{path} ({free:.1f} GB free)" if ok else f"{path}: not writable"
+    room = "" if free is None else f" ({free / 1e9:.1f} GB free)"
+    found = f"{path}{room}" if ok else f"{path}: not writable"
     return Check(name=name, ok=ok, found=found, advice="" if ok else advice)

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.opened import opened_stock
-from regwrap.bundle.stock import Stock, damaged, in_threads
-from regwrap.core.errors import ToolError, UsageError
+from regwrap.bundle.read import hash_all
+from regwrap.bundle.stock import Stock, damaged
+from regwrap.core.errors import UsageError
 from regwrap.core.model import DOCKER_LIST, DOCKER_MANIFEST
 from regwrap.forms.tree import Form, TreeFile, tree_files
 from regwrap.storage.commit import sync_file_system
-from regwrap.storage.store import hash_file, regular_size
+from regwrap.storage.hashing import hash_file, write_all
+from regwrap.storage.space import need_space
+from regwrap.storage.store import regular_size
 from regwrap.tools.scratch import overlay_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
     from regwrap.transfer.job import Job
 
@@ -44,27 +47,28 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """`aside` makes a private directory beside the target, once it is known to be needed."""
+    """`scratch` is the run's private directory."""
 
     form: Form
     dry_run: bool
-    aside: Callable[[], Path]
-    expect: Callable[[str, int], None]
-    on_bytes: Callable[[int], None]
+    scratch: Path
 
 
-def export_images(stock: Stock, target: Path, options: ExportOptions) -> ExportReport:
+def export_images(stock: Stock, target: Path, options: ExportOptions, listener: Listener) -> ExportReport:
     """Raises UsageError where `target` holds anything else, IntegrityError, ToolError (no space)."""
-    files = tree_files(stock.contents, lambda digest: _manifest(stock, digest), options.form)
+    files = tree_files(stock.contents, stock.read, options.form)
     there = _is_there(target, files)
     if not (there or options.dry_run):
-        _check_space(target, stock.contents.blob_bytes)
-        options.expect("export", stock.contents.blob_bytes)
-        tree = options.aside() / "export"
-        _write(stock, files, tree, options.on_bytes)
-        sync_file_system(tree)
-        tree.rename(target)
-        sync_file_system(target)
+        if not target.parent.is_dir():
+            raise UsageError(f"{target.parent} is not a directory")
+        need_space(target.parent, stock.contents.blob_bytes)
+        listener.expect("export", stock.contents.blob_bytes)
+        with overlay_directory(target.parent, options.scratch) as aside:
+            tree = aside / "export"
+            _write(stock, files, tree, listener.on_bytes)
+            sync_file_system(tree)
+            tree.rename(target)
+            sync_file_system(target)
     return ExportReport(
         path=target,
         form=options.form,
@@ -74,12 +78,6 @@ def export_images(stock: Stock, target: Path, options: ExportOptions) -> ExportR
         there=there,
         dry_run=options.dry_run,
     )
-
-
-def _manifest(stock: Stock, digest: Digest) -> bytes:
-    data = bytearray()
-    stock.copy(digest, data.extend)
-    return bytes(data)
 
 
 def _is_there(target: Path, files: tuple[TreeFile, ...]) -> bool:
@@ -106,15 +104,6 @@ def _is_same(target: Path, file: TreeFile) -> bool:
     return regular_size(target / file.path) == file.size and hash_file(target / file.path) == file.digest
 
 
-def _check_space(target: Path, needed: int) -> None:
-    if not target.parent.is_dir():
-        raise UsageError(f"{target.parent} is not a directory")
-    status = os.statvfs(target.parent)
-    free = status.f_bavail * status.f_frsize
-    if status.f_blocks and free < needed:
-        raise ToolError(f"not enough space in {target.parent}: {needed:,} bytes are needed, {free:,} are free")
-
-
 def _write(stock: Stock, files: tuple[TreeFile, ...], tree: Path, on_bytes: Callable[[int], None]) -> None:
     tree.mkdir()
     places: dict[Digest, list[Path]] = defaultdict(list)
@@ -128,33 +117,25 @@ def _write(stock: Stock, files: tuple[TreeFile, ...], tree: Path, on_bytes: Call
 
     def write(digest: Digest) -> bool:
         first, *others = places[digest]
-        with first.open("xb") as out:
-            right = stock.copy(digest, out.write)
+        with first.open("xb", buffering=0) as out:
+            valid = stock.copy(digest, lambda piece: write_all(out, piece))
         for path in others:
             path.hardlink_to(first)
-        return right
+        return valid
 
-    wrong = in_threads(write, stock.contents.blobs, on_bytes)
+    wrong = hash_all(write, stock.contents.blobs, on_bytes)
     if wrong:
         raise damaged(stock, wrong)
 
 
 def export_stock(job: Job, source: Path, target: Path, *, form: Form, dry_run: bool) -> ExportReport:
     """Write the images of a bundle or a storage into the directory `target`."""
-    target = target.absolute()
-    with ExitStack() as stack:
-        stock = stack.enter_context(opened_stock(source, lock_timeout=job.timeouts.lock, on_wait=job.listener.say))
-        options = ExportOptions(
-            form=form,
-            dry_run=dry_run,
-            aside=lambda: stack.enter_context(overlay_directory(target.parent, job.scratch)),
-            expect=job.listener.expect,
-            on_bytes=job.listener.on_bytes,
-        )
+    with opened_stock(source, lock_timeout=job.timeouts.lock, listener=job.listener) as stock:
         old = [i.name for i in stock.contents.images if i.media_type in {DOCKER_MANIFEST, DOCKER_LIST}]
         if form is Form.OCI and old:
             job.listener.say(
                 f"note: {len(old)} images have docker's manifests, {old[0]} for one: they are kept as they are."
                 " skopeo does not read such out of an OCI layout; regwrap import does, --format dir has no such limit"
             )
-        return export_images(stock, target, options)
+        options = ExportOptions(form=form, dry_run=dry_run, scratch=job.scratch)
+        return export_images(stock, target.absolute(), options, job.listener)

@@ -6,28 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import UsageError
-from regwrap.storage import layout
 from regwrap.storage.gc import DroppedImage, Garbage, Keep, RepositoryGarbage, find_garbage
 from regwrap.storage.lock import is_own, locked_storage
-from regwrap.storage.store import Storage
+from regwrap.storage.store import need_storage
 from regwrap.storage.sweep import Disk, remove_garbage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from regwrap.core.listener import Listener
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcOptions:
-    """`offline`: the user says that nothing else writes. `expect` hears how many bytes will go, `on_bytes`, from
-    several threads, those that went. `lock_timeout` in seconds."""
+    """`offline`: the user says that nothing else writes. `lock_timeout` in seconds."""
 
     dry_run: bool
     offline: bool
     lock_timeout: float
-    on_wait: Callable[[str], None]
-    expect: Callable[[int], None]
-    on_bytes: Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,25 +51,24 @@ class GcReport:
     notes: tuple[str, ...]
 
 
-def collect_garbage(root: Path, keep: Keep, options: GcOptions, disk: Disk) -> GcReport:
+def collect_garbage(root: Path, keep: Keep, options: GcOptions, listener: Listener, disk: Disk) -> GcReport:
     """Remove from the storage at `root` what nothing needs that is to be kept.
 
     Raises UsageError where nothing would be left, or where somebody else may be writing. `disk` is the seam at which
     tests let file operations fail.
     """
-    if not (root / layout.V2).is_dir():
-        find_garbage(Storage(root), keep)  # says what is wrong, before a lock is made there
+    storage = need_storage(root)
     if not options.dry_run and not options.offline and not is_own(root):
         raise UsageError(
             f"{root} is not regwrap's own: an image that is pushed while gc runs could be lost",
             hint="stop the registry that serves it or switch it to read-only, then give --offline",
         )
-    with locked_storage(root, exclusive=not options.dry_run, timeout=options.lock_timeout, on_wait=options.on_wait):
-        garbage = find_garbage(Storage(root), keep)
+    with locked_storage(root, exclusive=not options.dry_run, timeout=options.lock_timeout, on_wait=listener.say):
+        garbage = find_garbage(storage, keep)
         left: tuple[str, ...] = ()
         if not options.dry_run:
-            options.expect(garbage.blob_bytes)
-            left = remove_garbage(root, garbage, disk, options.on_bytes)
+            listener.expect("gc", garbage.blob_bytes)
+            left = remove_garbage(root, garbage, disk, listener.on_bytes)
     return _report(garbage, left, dry_run=options.dry_run)
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.core.errors import ToolError
 from regwrap.core.model import LayoutRef, Platform
 from regwrap.core.place import Place
 from regwrap.forms.baked_base import read_base
 from regwrap.forms.baked_unpack import unpack_history
+from regwrap.storage.space import need_space
 from regwrap.tools.scratch import overlay_directory, temporary_place
 
 if TYPE_CHECKING:
@@ -35,13 +34,7 @@ def history_in_place(job: Job, image: LayoutRef, upper: Path | None) -> Iterator
 def _unpack(job: Job, image: LayoutRef, root: Path) -> None:
     directory = Path(image.directory)
     total = sum(layer.size for layer in read_base(directory, image.name, _PLATFORM).layers)
-    status = os.statvfs(root.parent)
-    free = status.f_bavail * status.f_frsize
-    if status.f_blocks and free < total:
-        raise ToolError(
-            f"not enough space in {root.parent.parent} for {image}: {total:,} bytes are needed, {free:,} are free",
-            hint="give another directory with --upper",
-        )
+    need_space(root.parent.parent, total, hint="give another directory with --upper")
     job.listener.expect("history", total)
     found = unpack_history(directory, image.name, _PLATFORM, root, job.listener.on_bytes)
     job.listener.say(f"history {image}: {found.blobs} blobs, {found.links} links, unpacked into {root}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.storage import layout
-from regwrap.storage.store import Storage
+from regwrap.storage.store import Storage, need_storage
 from regwrap.tools.overlay import Hiding, Overlay, mark_opaque, run_in_overlay
 
 if TYPE_CHECKING:
@@ -32,11 +32,7 @@ def check_history(root: Path) -> None:
     overlayfs does not see mounts inside its lower side, and writes through absolute symbolic links into what they
     name; both with exit code 0.
     """
-    if not (root / layout.V2).is_dir():
-        raise UsageError(
-            f"{root} is no registry's storage: it has no {layout.V2}",
-            hint="give the registry's root directory (rootdirectory in its configuration) with --history",
-        )
+    need_storage(root, hint="give the registry's root directory (rootdirectory in its configuration) with --history")
     device = root.stat().st_dev
     for name in (*_SKELETON[1:], *_PREFIXES):
         path = root / name

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.contents import tar_bytes
-from regwrap.bundle.pack import PackOptions, pack_bundle
+from regwrap.bundle.pack import PackOptions, packed_bundle
 from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageError
 from regwrap.lists.imagelist import ImageList, need_source
@@ -18,7 +19,7 @@ from regwrap.storage.store import Storage, real_root
 from regwrap.tools.scratch import temporary_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from regwrap.transfer.job import Job
 
@@ -123,7 +124,8 @@ class _Packing:
 
                 images = with_referrers_there(storage, images)
             selection = select_images(storage, images.entries)
-            return self._pack(selection, Strategy.SELECT, brought=0)
+            with self._packed(selection):
+                return self._report(selection, Strategy.SELECT, brought=0)
 
     def by_overlay(self) -> PackageReport:
         """What turns out to be rotten in the history while it is packed is brought again, once."""
@@ -150,22 +152,21 @@ class _Packing:
         with overlay_workspace(self.job, self.images, options) as workspace:
             selection = select_images(Storage(workspace.merged), workspace.images.entries)
             brought = workspace.brought_bytes(selection.contents.blobs)
-            return self._pack(selection, Strategy.OVERLAY, brought=brought, prove=workspace.check)
+            with self._packed(selection):
+                workspace.check()
+                return self._report(selection, Strategy.OVERLAY, brought=brought)
 
-    def _pack(
-        self, selection: Selection, strategy: Strategy, *, brought: int, prove: Callable[[], None] = lambda: None
-    ) -> PackageReport:
-        contents, listener = selection.contents, self.job.listener
-        listener.expect("package", contents.blob_bytes)
+    @contextmanager
+    def _packed(self, selection: Selection) -> Iterator[None]:
+        """The bundle is written, and gets its name when the block ends; not if that raises."""
+        self.job.listener.expect("package", selection.contents.blob_bytes)
         with tempfile.TemporaryDirectory(dir=self.job.scratch) as scratch:
-            options = PackOptions(
-                scratch=Path(scratch),
-                hashed=self.options.hashed,
-                stall=self.job.timeouts.disk_stall,
-                on_bytes=listener.on_bytes,
-                prove=prove,
-            )
-            pack_bundle(self.job.runner, selection, self.output, options)
+            options = PackOptions(scratch=Path(scratch), hashed=self.options.hashed, stall=self.job.timeouts.disk_stall)
+            with packed_bundle(self.job.runner, selection, self.output, options, self.job.listener):
+                yield
+
+    def _report(self, selection: Selection, strategy: Strategy, *, brought: int) -> PackageReport:
+        contents = selection.contents
         return PackageReport(
             path=self.output,
             strategy=strategy,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.by_repository import BundleContents, Contents, StorageContents, StorageEnd
+from regwrap.bundle.by_repository import Contents, StorageEnd
 from regwrap.bundle.merge import refuse_moves
 from regwrap.bundle.opened import opened_contents
 from regwrap.commands.sync import SyncResult
@@ -32,7 +32,7 @@ from regwrap.transfer.run import run_plan
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regwrap.bundle.read import Bundle
+    from regwrap.bundle.stock import Stock
     from regwrap.core.model import Digest, Platform
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.tools.rate_limit import HostLimiters
@@ -60,9 +60,7 @@ def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) ->
     with ExitStack() as stack:
         if source.is_dir():
             stack.enter_context(job.locked(real_root(source), exclusive=False, untouched=True))
-        contents = stack.enter_context(
-            opened_contents(source, hashed=options.hashed, expect=job.listener.expect, on_bytes=job.listener.on_bytes)
-        )
+        contents = stack.enter_context(opened_contents(source, hashed=options.hashed, listener=job.listener))
         ends = Ends(job=job, stack=stack)
         end = ends.of(Place(name=dest.host, registry=dest))
         if not isinstance(end, RegistryEnd):
@@ -84,27 +82,19 @@ def _moves(observations: tuple[Observed | Unseen, ...]) -> list[tuple[str, Diges
     ]
 
 
-def _entries(contents: Contents) -> tuple[ImageEntry, ...]:
-    match contents:
-        case BundleContents(bundle=bundle):
-            return _bundle_entries(bundle)
-        case StorageContents(storage=storage):
-            return _storage_entries(contents, storage)
-        case _:
-            raise TypeError(type(contents))
-
-
-def _bundle_entries(bundle: Bundle) -> tuple[ImageEntry, ...]:
+def _entries(contents: Stock | StorageEnd) -> tuple[ImageEntry, ...]:
+    if isinstance(contents, StorageEnd):
+        return _storage_entries(contents)
     return tuple(
         replace(
             entry_of(image.repository, image.tag, image.digest, number),
             platforms=image.platforms if image.omitted else (),
         )
-        for number, image in enumerate(bundle.contents.images, start=1)
+        for number, image in enumerate(contents.contents.images, start=1)
     )
 
 
-def _storage_entries(contents: StorageContents, storage: Storage) -> tuple[ImageEntry, ...]:
+def _storage_entries(contents: StorageEnd) -> tuple[ImageEntry, ...]:
     """Every tag that is sound. Of an index that has lost children, or was deployed without them, what is there."""
     entries: list[ImageEntry] = []
     for repository in contents.repositories():
@@ -112,7 +102,7 @@ def _storage_entries(contents: StorageContents, storage: Storage) -> tuple[Image
             digest = contents.resolve(repository, tag)
             if digest is not None:
                 entries.append(entry_of(repository, tag, digest, len(entries) + 1))
-    return tuple(replace(entry, platforms=_platforms(storage, entry)) for entry in entries)
+    return tuple(replace(entry, platforms=_platforms(contents.storage, entry)) for entry in entries)
 
 
 def _platforms(storage: Storage, entry: ImageEntry) -> tuple[Platform, ...]:

@@ -11,30 +11,30 @@ if TYPE_CHECKING:
 class Listener(Protocol):
     """Called from several threads."""
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, /) -> None:
         """A line of the log."""
 
-    def expect(self, step: str, expected: int) -> None:
+    def expect(self, step: str, expected: int, /) -> None:
         """A step begins and has `expected` bytes to do."""
 
-    def on_bytes(self, count: int) -> None:
+    def on_bytes(self, count: int, /) -> None:
         """So many bytes more are done."""
 
-    def watch(self, under_way: Callable[[], int]) -> None:
+    def watch(self, under_way: Callable[[], int], /) -> None:
         """`under_way` gives the bytes that are on their way, and not yet among those that are done."""
 
 
 class Silent:
     """A Listener for work that nobody watches."""
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, /) -> None:
         pass
 
-    def expect(self, step: str, expected: int) -> None:
+    def expect(self, step: str, expected: int, /) -> None:
         pass
 
-    def on_bytes(self, count: int) -> None:
+    def on_bytes(self, count: int, /) -> None:
         pass
 
-    def watch(self, under_way: Callable[[], int]) -> None:
+    def watch(self, under_way: Callable[[], int], /) -> None:
         pass

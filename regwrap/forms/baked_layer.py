@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import hashlib
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -17,18 +16,18 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import BLOCK, Member, padded
-from regwrap.bundle.read import HASH_THREADS, Located, hash_range
+from regwrap.bundle.read import HASH_THREADS
 from regwrap.bundle.stock import Stock, damaged
 from regwrap.bundle.write import directory_header, header_of
-from regwrap.core.model import Digest
-from regwrap.storage.store import hash_file
+from regwrap.storage.hashing import hash_at, hash_file, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from regwrap.core.model import Digest
+
 _NO_COPY: Final = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _LEVEL: Final = 6
-_READ_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +50,14 @@ def write_layer(
     files = {name.removeprefix("/"): data for name, data in extra.items()}
     with path.open("xb", buffering=0) as out:
         for directory in _directories([*files, *inside.values()]):
-            _put(out, directory_header(directory))
+            write_all(out, directory_header(directory))
         for name, data in sorted(files.items()):
-            _put(out, header_of(name, len(data)) + data.ljust(padded(len(data)), b"\0"))
-        located = [_write_member(stock, out, member, inside[member], on_bytes) for member in members]
-        _put(out, bytes(2 * BLOCK))
-    diff_id = _proved(stock, path, [item for item in located if item.member.link is None])
+            write_all(out, header_of(name, len(data)) + data.ljust(padded(len(data)), b"\0"))
+        offsets = {m.digest: _write_member(stock, out, m, inside[m], on_bytes) for m in members if m.link is None}
+        for member in members[len(offsets) :]:
+            _write_member(stock, out, member, inside[member], on_bytes)
+        write_all(out, bytes(2 * BLOCK))
+    diff_id = _proved(stock, path, offsets)
     media_type = "application/vnd.oci.image.layer.v1.tar"
     return Layer(path=path, diff_id=diff_id, digest=diff_id, size=path.stat().st_size, media_type=media_type)
 
@@ -68,7 +69,7 @@ def compressed(layer: Layer, path: Path) -> Layer:
         path.open("xb") as out,
         gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=out, mtime=0) as packed,
     ):
-        shutil.copyfileobj(source, packed, _READ_BYTES)
+        shutil.copyfileobj(source, packed)
     return Layer(
         path=path,
         diff_id=layer.diff_id,
@@ -84,23 +85,18 @@ def _directories(names: list[str]) -> list[str]:
     return sorted(found)
 
 
-def _write_member(stock: Stock, out: IO[bytes], member: Member, name: str, on_bytes: Callable[[int], None]) -> Located:
-    _put(out, header_of(name, member.size))
+def _write_member(stock: Stock, out: IO[bytes], member: Member, name: str, on_bytes: Callable[[int], None]) -> int:
+    """Returns where its bytes begin in the file."""
+    write_all(out, header_of(name, member.size))
     offset = out.tell()
     if member.link is not None:
-        _put(out, str(member.link).encode("ascii"))
+        write_all(out, str(member.link).encode("ascii"))
     else:
         with stock.opened(member.digest) as (descriptor, located):
             copy_bytes(descriptor, located.offset, member.size, out.fileno())
         on_bytes(member.size)
-    _put(out, bytes(padded(member.size) - member.size))
-    return Located(member=member, offset=offset)
-
-
-def _put(out: IO[bytes], data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[out.write(view) :]
+    write_all(out, bytes(padded(member.size) - member.size))
+    return offset
 
 
 def copy_bytes(source: int, offset: int, size: int, dest: int) -> None:
@@ -123,24 +119,17 @@ def copy_bytes(source: int, offset: int, size: int, dest: int) -> None:
         offset += count
 
 
-def _proved(stock: Stock, path: Path, blobs: list[Located]) -> Digest:
+def _proved(stock: Stock, path: Path, offsets: dict[Digest, int]) -> Digest:
+    """The digest of the layer as it lies there; raises IntegrityError where a blob in it has another one."""
+    sizes = stock.contents.sizes
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="prove") as pool:
-            whole = pool.submit(_hash_of, descriptor)
-            digests = pool.map(lambda item: hash_range(descriptor, item), blobs)
-            pairs = zip(blobs, digests, strict=True)
-            wrong = tuple(item.member.digest for item, digest in pairs if digest != item.member.digest)
+            whole = pool.submit(hash_file, path)
+            digests = pool.map(lambda blob: hash_at(descriptor, offsets[blob], sizes[blob]), offsets)
+            wrong = tuple(blob for blob, digest in zip(offsets, digests, strict=True) if digest != blob)
             if wrong:
                 raise damaged(stock, wrong)
             return whole.result()
     finally:
         os.close(descriptor)
-
-
-def _hash_of(descriptor: int) -> Digest:
-    state, position = hashlib.sha256(), 0
-    while chunk := os.pread(descriptor, _READ_BYTES, position):
-        state.update(chunk)
-        position += len(chunk)
-    return Digest(state.hexdigest())

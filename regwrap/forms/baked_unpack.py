@@ -7,7 +7,6 @@ revisions are left behind. Deletions by later layers need no care: a blob is wha
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tarfile
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Descriptor, Digest, Platform, is_repository
 from regwrap.forms.baked_base import read_base
 from regwrap.storage import layout
-from regwrap.storage.store import hash_file
+from regwrap.storage.hashing import hash_file, hashed, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 _BLOB: Final = re.compile(rf"(?:.*/)?{layout.BLOBS}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/data")
 _LINK: Final = re.compile(rf"(?:.*/)?{layout.REPOSITORIES}/(.+)/_layers/sha256/([0-9a-f]{{64}})/link")
-_READ_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +79,11 @@ class _Unpacking:
                 self.links.add((match[1], digest))
 
     def _blob(self, file: IO[bytes], digest: Digest, size: int) -> None:
-        path, state = self.root / layout.blob_path(digest), hashlib.sha256()
+        path = self.root / layout.blob_path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as out:
-            while chunk := file.read(_READ_BYTES):
-                state.update(chunk)
-                out.write(chunk)
-        if state.hexdigest() != digest.hex:
+            copied = hashed(pieces_of(file), out.write)
+        if copied != digest:
             raise IntegrityError(f"blob {digest} in the history has other bytes")
         self.sizes[digest] = size
 

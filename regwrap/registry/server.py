@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, ClassVar, Final, assert_never
 
 from regwrap import __version__
+from regwrap.core.closure import parsed
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest, parse_manifest
 from regwrap.registry.server_requests import (
@@ -231,7 +232,7 @@ class _Connection(BaseHTTPRequestHandler):
     def _parsed(self, repository: str, digest: Digest) -> bytes | None:
         with suppress(IntegrityError):  # what is no manifest is absent
             raw = self.shared.contents.manifest(repository, digest)
-            return None if raw is None else parse_manifest(raw).raw
+            return None if raw is None else parsed(digest, raw).raw
         return None
 
     def _is_known(self, digest: Digest) -> bool:

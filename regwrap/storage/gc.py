@@ -10,7 +10,6 @@ import os
 import re
 import stat
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError, UsageError
@@ -122,6 +121,7 @@ class _Marks:
         self.manifests: set[Digest] = set()
         self.layers: set[Digest] = set()
         self.doubt = ""
+        self._untagged: dict[Digest, _Untagged] = {}
 
     @property
     def stays(self) -> bool:
@@ -141,16 +141,17 @@ class _Marks:
             if tag not in self.tags and subject_of_tag(tag) in kept:
                 self._keep_tag(tag)
         for digest in sorted(self.tree.revisions - self.manifests):
-            if self.untagged[digest].subject in self.manifests:
+            if self.untagged(digest).subject in self.manifests:
                 self._keep_image(digest, f"{self.tree.name}@{digest.short}")
         return before != (len(self.manifests), len(self.tags))
 
-    @cached_property
-    def untagged(self) -> dict[Digest, _Untagged]:
-        """Asked for when the tags' images are marked: all other revisions, read once."""
-        return {digest: self._untagged(digest) for digest in sorted(self.tree.revisions - self.manifests)}
+    def untagged(self, digest: Digest) -> _Untagged:
+        """What a revision says that no tag leads to, read once."""
+        if digest not in self._untagged:
+            self._untagged[digest] = self._read_untagged(digest)
+        return self._untagged[digest]
 
-    def _untagged(self, digest: Digest) -> _Untagged:
+    def _read_untagged(self, digest: Digest) -> _Untagged:
         if not self.storage.has_revision(self.tree.name, digest):
             return _Untagged(reason="its link is damaged or absent")
         try:
@@ -323,7 +324,7 @@ class _Decision:
         name, tags = mark.tree.name, mark.tree.tags
         for tag in sorted(set(tags) - mark.tags):
             yield DroppedImage(image=f"{name}:{tag}", digest=tags[tag].digest, reason=self._reason(tag))
-        untagged = {d: facts for d, facts in mark.untagged.items() if d not in mark.manifests}
+        untagged = {digest: mark.untagged(digest) for digest in sorted(mark.tree.revisions - mark.manifests)}
         parts = {child for facts in untagged.values() for child in facts.children}
         tagged = {tags[tag].digest for tag in set(tags) - mark.tags}
         for digest, facts in untagged.items():

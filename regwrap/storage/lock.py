@@ -7,6 +7,7 @@ last writer is gone.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -69,7 +70,7 @@ def _open(path: Path, *, exclusive: bool) -> int | None:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        if exclusive or (not isinstance(error, PermissionError) and error.errno not in {30}):  # 30: EROFS
+        if exclusive or (not isinstance(error, PermissionError) and error.errno != errno.EROFS):
             raise
         return None
 

@@ -7,16 +7,14 @@ no regular file: registries that were killed, and full disks, leave such things 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.closure import Closure, closure_of, parsed
-from regwrap.core.errors import IntegrityError
+from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import (
     MAX_MANIFEST_BYTES,
     Descriptor,
@@ -28,13 +26,14 @@ from regwrap.core.model import (
     is_tag,
 )
 from regwrap.storage import layout
+from regwrap.storage.hashing import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # absent, below a file, a symbolic link, a socket
+_ROOT_HINT: Final = "give the registry's root directory (rootdirectory in its configuration)"
 _NO_LINK: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
-_READ_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +172,13 @@ class SoundBlobs:
         self._known[digest] = True
 
 
+def need_storage(root: Path, hint: str = _ROOT_HINT) -> Storage:
+    """The storage at `root`. Raises UsageError where there is none."""
+    if not (root / layout.V2).is_dir():
+        raise UsageError(f"{root} is no registry's storage: it has no {layout.V2}", hint=hint)
+    return Storage(root)
+
+
 def real_root(root: Path) -> Path:
     """The absolute path without symbolic links, so that a storage has one name; as it is where it leads elsewhere then:
     /proc/PID/root reaches into another mount namespace, and its text does not."""
@@ -212,29 +218,6 @@ def regular_size(path: str | Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-class _Own(threading.local):
-    def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(_READ_BYTES))
-
-
-_OWN: Final = _Own()
-
-
-def own_buffer() -> memoryview:
-    """The calling thread's buffer, whose bytes are good until it is asked for again. A new one for each blob would cost
-    a page fault for each of its pages."""
-    return _OWN.buffer
-
-
-def hash_file(path: Path) -> Digest:
-    """The sha256 of a file's bytes, in constant memory."""
-    state, buffer = hashlib.sha256(), own_buffer()
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            state.update(buffer[:count])
-    return Digest(state.hexdigest())
 
 
 def _scan(path: Path) -> list[os.DirEntry[str]]:

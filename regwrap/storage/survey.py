@@ -7,19 +7,20 @@ stands for a part of a repository, that repository is `doubtful`: a registry fol
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
 from regwrap.core.model import Digest, is_repository, is_tag
 from regwrap.storage import layout
-from regwrap.storage.store import read_link
+from regwrap.storage.store import need_storage, read_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _TOP: Final = ("docker", "docker/registry", layout.V2, f"{layout.V2}/blobs", layout.BLOBS, layout.REPOSITORIES)
+_NOTHING: Final[tuple[tuple[()], tuple[()]]] = ((), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +62,13 @@ def survey_storage(root: Path) -> Survey:
     for path, known in ((layout.V2, {"blobs", "repositories"}), (f"{layout.V2}/blobs", {"sha256"})):
         walk.directories(path, known.__contains__)
     repositories = tuple(walk.repositories(layout.REPOSITORIES, ""))
-    prefixes = walk.directories(layout.BLOBS, _is_prefix)
+    prefixes, _links = walk.directories(layout.BLOBS, _is_prefix)
     blobs = frozenset(digest for prefix in prefixes for digest in walk.blobs(prefix))
     return Survey(repositories=repositories, prefixes=prefixes, blobs=blobs, unknown=tuple(walk.unknown))
 
 
 def _check_top(root: Path) -> None:
-    if not (root / layout.V2).is_dir():
-        raise UsageError(
-            f"{root} is no registry's storage: it has no {layout.V2}",
-            hint="give the registry's root directory (rootdirectory in its configuration)",
-        )
+    need_storage(root)
     device = root.stat().st_dev
     for path in (root / part for part in _TOP):
         if path.is_symlink() or (path.exists() and path.stat().st_dev != device):
@@ -82,57 +79,46 @@ def _check_top(root: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Contents:
-    """What `repositories` found in one directory."""
-
-    parts: tuple[str, ...]
-    children: tuple[str, ...]
-
-
 class _Walk:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.unknown: list[str] = []
-        self.links: list[str] = []
+    """`unknown` is only reported: no decision of the walk depends on it."""
 
-    def directories(self, path: str, known: Callable[[str], bool]) -> tuple[str, ...]:
-        """The directories in `path` whose names are `known`, sorted; the rest is noted."""
-        found = []
+    root: Path
+    unknown: list[str] = field(default_factory=list)
+
+    def directories(self, path: str, known: Callable[[str], bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(names, links) in `path`, sorted: the directories whose names are `known`, and the paths of symbolic links
+        with such names. All but the former is noted."""
+        names, links = [], []
         for entry in self._entries(path):
             if known(entry.name) and entry.is_dir(follow_symlinks=False):
-                found.append(entry.name)
+                names.append(entry.name)
                 continue
             self.unknown.append(f"{path}/{entry.name}")
             if known(entry.name) and entry.is_symlink():
-                self.links.append(f"{path}/{entry.name}")
-        return tuple(found)
+                links.append(f"{path}/{entry.name}")
+        return tuple(names), tuple(links)
 
     def repositories(self, path: str, name: str) -> Iterator[RepositoryTree]:
-        contents = self._contents(path, name)
-        if name:
-            yield self._repository(path, name, contents.parts)
-        for child in contents.children:
-            yield from self.repositories(f"{path}/{child}", f"{name}/{child}" if name else child)
-
-    def blobs(self, prefix: str) -> Iterator[Digest]:
-        names = self.directories(f"{layout.BLOBS}/{prefix}", lambda name: name[:2] == prefix and _is_hex(name))
-        return map(Digest, names)
-
-    def _contents(self, path: str, name: str) -> _Contents:
+        """The repository in `path`, if that is one, and all below it."""
         parts = {"_manifests", "_layers", "_uploads"} if name else set()
 
         def is_child(child: str) -> bool:
             return is_repository(f"{name}/{child}" if name else child)
 
-        self.links.clear()
-        found = self.directories(path, lambda child: child in parts or is_child(child))
-        for link in [link for link in self.links if is_child(link.rpartition("/")[2])]:
+        names, links = self.directories(path, lambda child: child in parts or is_child(child))
+        children = {link for link in links if is_child(link.rpartition("/")[2])}
+        for link in sorted(children):
             self._refuse_outside(link)
-            self.links.remove(link)
-        return _Contents(
-            parts=tuple(part for part in found if part in parts),
-            children=tuple(child for child in found if child not in parts),
-        )
+        if name:
+            own = tuple(link for link in links if link not in children)
+            yield self._repository(path, name, parts.intersection(names), own)
+        for child in names:
+            if child not in parts:
+                yield from self.repositories(f"{path}/{child}", f"{name}/{child}" if name else child)
+
+    def blobs(self, prefix: str) -> Iterator[Digest]:
+        names, _links = self.directories(f"{layout.BLOBS}/{prefix}", lambda name: name[:2] == prefix and _is_hex(name))
+        return map(Digest, names)
 
     def _refuse_outside(self, link: str) -> None:
         """A registry serves what a link in a repository's place leads to. In here it is looked at anyway."""
@@ -143,30 +129,36 @@ class _Walk:
                 hint="a registry may serve images there that need the blobs here; remove it, or move them here",
             )
 
-    def _repository(self, path: str, name: str, parts: tuple[str, ...]) -> RepositoryTree:
-        inner = self.directories(f"{path}/_manifests", {"revisions", "tags"}.__contains__)
-        tags = self.directories(f"{path}/_manifests/tags", is_tag) if "tags" in inner else ()
-        # arguments are evaluated in their order: `doubtful` knows of all links that the others met
+    def _repository(self, path: str, name: str, parts: set[str], links: tuple[str, ...]) -> RepositoryTree:
+        manifests = f"{path}/_manifests"
+        inner, inner_links = self.directories(manifests, {"revisions", "tags"}.__contains__)
+        names, tag_links = self.directories(f"{manifests}/tags", is_tag) if "tags" in inner else _NOTHING
+        tags = {tag: self._tag(path, name, tag) for tag in names}
+        revisions, revision_links = self._digests(f"{manifests}/revisions") if "revisions" in inner else _NOTHING
+        layers, layer_links = self._digests(f"{path}/_layers") if "_layers" in parts else _NOTHING
+        within = (link for _tree, found in tags.values() for link in found)
+        met = (*links, *inner_links, *tag_links, *within, *revision_links, *layer_links)
         return RepositoryTree(
             name=name,
-            tags={tag: self._tag(path, name, tag) for tag in tags},
-            revisions=self._links(f"{path}/_manifests/revisions") if "revisions" in inner else frozenset(),
-            layers=self._links(f"{path}/_layers") if "_layers" in parts else frozenset(),
+            tags={tag: tree for tag, (tree, _links) in tags.items()},
+            revisions=frozenset(revisions),
+            layers=frozenset(layers),
             uploads=_bytes_below(f"{self.root}/{path}/_uploads") if "_uploads" in parts else None,
             is_bare=not parts,
-            doubtful=f"{self.links[0]} is a symbolic link" if self.links else "",
+            doubtful=f"{met[0]} is a symbolic link" if met else "",
         )
 
-    def _tag(self, path: str, name: str, tag: str) -> TagTree:
+    def _tag(self, path: str, name: str, tag: str) -> tuple[TagTree, tuple[str, ...]]:
         directory = f"{path}/_manifests/tags/{tag}"
-        inner = self.directories(directory, {"current", "index"}.__contains__)
-        history = self._links(f"{directory}/index") if "index" in inner else frozenset()
-        return TagTree(read_link(self.root / layout.tag_link(name, tag)), tuple(sorted(history)))
+        inner, links = self.directories(directory, {"current", "index"}.__contains__)
+        history, more = self._digests(f"{directory}/index") if "index" in inner else _NOTHING
+        return TagTree(read_link(self.root / layout.tag_link(name, tag)), history), (*links, *more)
 
-    def _links(self, path: str) -> frozenset[Digest]:
-        if "sha256" not in self.directories(path, {"sha256"}.__contains__):
-            return frozenset()
-        return frozenset(map(Digest, self.directories(f"{path}/sha256", _is_hex)))
+    def _digests(self, path: str) -> tuple[tuple[Digest, ...], tuple[str, ...]]:
+        """(digests, links) that `path`, a directory of link files, has."""
+        inner, links = self.directories(path, {"sha256"}.__contains__)
+        names, more = self.directories(f"{path}/sha256", _is_hex) if inner else _NOTHING
+        return tuple(map(Digest, names)), (*links, *more)
 
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
         try:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import StorageEnd
-from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.errors import UsageError
 from regwrap.core.place import Engine
 from regwrap.registry.end import RegistryEnd
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_increment
+from regwrap.storage.space import need_space
 from regwrap.storage.stage import remove_stage, sync_stage
 from regwrap.storage.store import SoundBlobs
 from regwrap.tools.imageproxy import ImageProxies
@@ -126,13 +126,8 @@ def _stage(root: Path) -> Iterator[Path]:
 
 
 def _check_space(root: Path, plan: Plan) -> None:
-    status = os.statvfs(root)
-    free = status.f_bavail * status.f_frsize
-    if status.f_blocks and free < plan.bytes_missing:
-        raise ToolError(
-            f"not enough space in {root}: {plan.bytes_missing:,} bytes have to come, {free:,} are free",
-            hint="free space there, or choose another archive (archive: in the configuration, or --archive)",
-        )
+    hint = "free space there, or choose another archive (archive: in the configuration, or --archive)"
+    need_space(root, plan.bytes_missing, hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,10 +106,8 @@ class Ends:
         root = source.storage.root
         with self._lock:
             if root not in self._served:
-                from regwrap.bundle.by_repository import StorageContents  # brings a server of HTTP
-                from regwrap.registry.server import ServeOptions, served_contents
+                from regwrap.registry.server import ServeOptions, served_contents  # brings a server of HTTP
 
-                contents = StorageContents(storage=source.storage)
-                server = self.stack.enter_context(served_contents(contents, ServeOptions()))
+                server = self.stack.enter_context(served_contents(source, ServeOptions()))
                 self._served[root] = Registry(host=server.host, tls_verify=False, plain_http=True)
             return self._served[root]

@@ -13,7 +13,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from regwrap.core.errors import ToolError
-from regwrap.storage.store import SoundBlobs, Storage, hash_file, regular_size
+from regwrap.storage.hashing import hash_file
+from regwrap.storage.store import SoundBlobs, Storage, regular_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,19 +6,19 @@ parents, the tag last. What another repository there has is taken from it.
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.bundle.by_repository import Contents, End, Piece, StorageContents, StorageEnd
+from regwrap.bundle.by_repository import Contents, End, Piece, StorageEnd
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Digest, Index, Manifest
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
 from regwrap.registry.transport import Body, reason_of
+from regwrap.storage.hashing import pieces_at
 from regwrap.tools.skopeo import Remote
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from regwrap.transfer.by_skopeo import RegistryCarrier
     from regwrap.transfer.plan import Copy
 
-_BLOCK: Final = 256 * 1024
 _HINTS: Final = (
     (r"^200 <", "a proxy or login page answered instead of the registry"),
     (r"project .*not found", "in Harbor a name begins with a project: create it there, or give --create-projects"),
@@ -198,11 +197,8 @@ class _PieceBytes:
     piece: Piece
     digest: Digest
 
-    def __iter__(self) -> Iterator[bytes]:
-        position, end = self.piece.offset, self.piece.offset + self.piece.size
-        while position < end and (data := os.pread(self.piece.file.fileno(), min(_BLOCK, end - position), position)):
-            position += len(data)
-            yield data
+    def __iter__(self) -> Iterator[memoryview]:
+        return pieces_at(self.piece.file.fileno(), self.piece.offset, self.piece.size)
 
     def is_right(self) -> bool:
         return self.piece.digest() == self.digest
@@ -220,7 +216,7 @@ class EndsOrigin:
     def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
         source = self.source_of(copy.entry)
         if isinstance(source, StorageEnd):
-            with ContentsOrigin(StorageContents(storage=source.storage)).opened(copy, blob) as bytes_of:
+            with ContentsOrigin(source).opened(copy, blob) as bytes_of:
                 yield bytes_of
         elif isinstance(source, RegistryEnd):
             leaf = next(leaf for leaf in copy.closure.leaves if blob in leaf.blobs)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.commands.gc import GcOptions, GcReport, collect_garbage
+from regwrap.core.listener import Silent
 from regwrap.core.model import MANIFEST_TYPES, Digest
 from regwrap.storage import layout
 from regwrap.storage.gc import Keep
@@ -53,11 +54,8 @@ def gc(root: Path, *names: str) -> GcReport:
         dry_run=False,
         offline=True,
         lock_timeout=0,
-        on_wait=lambda _text: None,
-        expect=lambda _count: None,
-        on_bytes=lambda _count: None,
     )
-    return collect_garbage(root, Keep(names=frozenset(names) or None, last=None), options, RealDisk())
+    return collect_garbage(root, Keep(names=frozenset(names) or None, last=None), options, Silent(), RealDisk())
 
 
 def skopeo(*args: str | Path) -> subprocess.CompletedProcess[str]:

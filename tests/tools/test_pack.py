@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.examine import verify_bundle, verify_storage
-from regwrap.bundle.pack import PackOptions, pack_bundle
+from regwrap.bundle.pack import PackOptions, packed_bundle
 from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, IntegrityError, ToolError, UsageError
+from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
@@ -37,9 +38,10 @@ def selection(tmp_path: Path) -> Selection:
 def pack(runner: Runner, selection: Selection, output: Path, *, hashed: bool = True) -> int:
     scratch = output.parent / f"scratch-{output.name}"
     scratch.mkdir()
-    return pack_bundle(
-        runner, selection, output, PackOptions(scratch=scratch, hashed=hashed, stall=60, on_bytes=lambda _bytes: None)
-    )
+    with packed_bundle(
+        runner, selection, output, PackOptions(scratch=scratch, hashed=hashed, stall=60), Silent()
+    ) as size:
+        return size
 
 
 def left_over(directory: Path) -> set[str]:
@@ -205,10 +207,13 @@ def test_the_output_has_to_be_a_file_in_a_directory(real_runner: Runner, selecti
     os.mkfifo(tmp_path / "out.fifo")
     with pytest.raises(UsageError, match="not a regular file"):
         pack(real_runner, selection, tmp_path / "out.fifo")
-    options = PackOptions(scratch=tmp_path, hashed=True, stall=60, on_bytes=lambda _bytes: None)
-    for output in (tmp_path / "absent/out.tar", tmp_path / "victim/out.tar"):
-        with pytest.raises(UsageError, match="is not a directory"):
-            pack_bundle(real_runner, selection, output, options)
+    for number, output in enumerate((tmp_path / "absent/out.tar", tmp_path / "victim/out.tar")):
+        options = PackOptions(scratch=tmp_path / f"{number}", hashed=True, stall=60)
+        with (
+            pytest.raises(UsageError, match="is not a directory"),
+            packed_bundle(real_runner, selection, output, options, Silent()),
+        ):
+            pytest.fail("it was written")
     assert left_over(tmp_path) == {"out.d", "out.fifo"}
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.found import full_name, history_stock, storage_stock, tree_stock
+from regwrap.bundle.merge import ImportOptions
 from regwrap.commands.export import ExportOptions, export_images
-from regwrap.commands.import_tree import ImportOptions, import_images
+from regwrap.commands.import_tree import import_images
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
 from regwrap.forms.tree import Form
 from regwrap.storage import layout
@@ -21,23 +23,14 @@ IMAGES = {"app:v1": make_image("app"), "team/multi:v1": make_multi_image("multi"
 
 
 def taking(*, replace_tags: bool = False) -> ImportOptions:
-    return ImportOptions(
-        replace_tags=replace_tags,
-        dry_run=False,
-        lock_timeout=0,
-        on_wait=lambda _text: None,
-        expect=lambda _step, _count: None,
-        on_bytes=lambda _count: None,
-    )
+    return ImportOptions(replace_tags=replace_tags, dry_run=False, lock_timeout=0)
 
 
 def export(root: Path, target: Path, form: Form = Form.DIR) -> None:
-    aside = target.parent / f"{target.name}.aside"
-    aside.mkdir()
-    options = ExportOptions(
-        form=form, dry_run=False, aside=lambda: aside, expect=lambda _s, _c: None, on_bytes=lambda _count: None
-    )
-    export_images(storage_stock(Storage(root)), target, options)
+    scratch = target.parent / f"{target.name}.scratch"
+    scratch.mkdir()
+    options = ExportOptions(form=form, dry_run=False, scratch=scratch)
+    export_images(storage_stock(Storage(root)), target, options, Silent())
 
 
 @pytest.mark.parametrize(
@@ -68,7 +61,7 @@ def test_a_partial_index_stays_partial(tmp_path: Path, form: Form) -> None:
     remove(root / layout.revision_link("team/multi", child))
     remove(root / layout.blob_path(child))
     export(root, tmp_path / "tree", form)
-    report = import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "back", taking())
+    report = import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "back", taking(), Silent())
     assert report.omitted == 1
     assert storage_stock(Storage(tmp_path / "back")).contents == storage_stock(Storage(root)).contents
 
@@ -96,14 +89,14 @@ def test_an_import_that_dies_at_any_step_leaves_no_half_image_and_is_done_by_the
     export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
     stock = tree_stock(f"{tmp_path}/tree", named=None)
     count = DyingFiles(RealFiles(Owner.of(tmp_path)), left=10_000)
-    import_images(stock, tmp_path / "whole", taking(), lambda _owner: count)
+    import_images(stock, tmp_path / "whole", taking(), Silent(), lambda _owner: count)
     for number in range(0, len(count.done), 5):
         root = tmp_path / f"back-{number}"
         dying = DyingFiles(RealFiles(Owner.of(tmp_path)), left=number, half=True)
         with pytest.raises(Died):
-            import_images(stock, root, taking(), lambda _owner, dying=dying: dying)  # type: ignore[misc]
+            import_images(stock, root, taking(), Silent(), lambda _owner, dying=dying: dying)  # type: ignore[misc]
         assert not storage_problems(root)
-        import_images(stock, root, taking())
+        import_images(stock, root, taking(), Silent())
         assert storage_stock(Storage(root)).contents == stock.contents
 
 
@@ -112,21 +105,21 @@ def test_a_directory_that_is_no_storage_is_not_imported_into(tmp_path: Path) -> 
     (tmp_path / "home").mkdir()
     (tmp_path / "home/file").touch()
     with pytest.raises(UsageError, match="neither empty nor a storage"):
-        import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "home", taking())
+        import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "home", taking(), Silent())
 
 
 def test_a_new_file_system_is_imported_into(tmp_path: Path) -> None:
     export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
     (tmp_path / "back/lost+found").mkdir(parents=True)
     stock = tree_stock(f"{tmp_path}/tree", named=None)
-    import_images(stock, tmp_path / "back", taking())
+    import_images(stock, tmp_path / "back", taking(), Silent())
     assert storage_stock(Storage(tmp_path / "back")).contents == stock.contents
 
 
 def test_the_inside_of_a_storage_is_not_imported_into(tmp_path: Path) -> None:
     export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
     with pytest.raises(UsageError, match="looks like a part of a storage"):
-        import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "ci/docker", taking())
+        import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "ci/docker", taking(), Silent())
 
 
 def test_a_directory_that_can_t_be_read_is_not_left_out_in_silence(tmp_path: Path) -> None:

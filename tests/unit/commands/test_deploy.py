@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.commands.deploy import DeployOptions, DeployReport, deploy_bundle
+from regwrap.bundle.merge import ImportOptions
+from regwrap.commands.deploy import DeployReport, deploy_bundle
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles
@@ -50,10 +52,8 @@ def deploy(
     dry_run: bool = False,
     files_for: Callable[[Owner], Files] | None = None,
 ) -> DeployReport:
-    options = DeployOptions(
-        replace_tags=replace_tags, dry_run=dry_run, lock_timeout=0, on_wait=lambda _text: None, on_bytes=lambda _n: None
-    )
-    return deploy_bundle(bundle, root, options, files_for or living)
+    options = ImportOptions(replace_tags=replace_tags, dry_run=dry_run, lock_timeout=0)
+    return deploy_bundle(bundle, root, options, Silent(), files_for or living)
 
 
 def living(owner: Owner) -> DyingFiles:
@@ -128,7 +128,7 @@ def test_a_tag_that_is_another_image_is_refused_and_nothing_is_changed(bundle: P
     before = registry_state(root)
     with pytest.raises(UsageError, match="1 tags are in") as caught:
         deploy(bundle, root)
-    assert caught.value.detail == f"app/web:latest: is {OLD.top}, the bundle has {NEW.top}"
+    assert caught.value.detail == f"app/web:latest: is {OLD.top}, {bundle} has {NEW.top}"
     assert registry_state(root) == before
     assert not (root / STAGE).exists()
     report = deploy(bundle, root, replace_tags=True)
@@ -239,9 +239,7 @@ def test_a_rotten_blob_in_the_bundle_is_named_and_nothing_is_changed(bundle: Pat
     before = registry_state(used)
     with pytest.raises(IntegrityError, match="nothing was changed") as caught:
         deploy(bundle, used)
-    assert caught.value.problems == tuple(
-        f"{layout.blob_path(digest)}: the bytes are not what bundle.json says" for digest in wanted
-    )
+    assert caught.value.problems == tuple(f"blob {digest}: the bytes have another digest" for digest in wanted)
     assert registry_state(used) == before
     assert not (used / STAGE).exists()
 

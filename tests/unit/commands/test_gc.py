@@ -11,6 +11,7 @@ import pytest
 
 from regwrap.commands.gc import GcOptions, GcReport, collect_garbage
 from regwrap.core.errors import UsageError
+from regwrap.core.listener import Silent
 from regwrap.core.model import Digest, Manifest, parse_manifest
 from regwrap.storage import layout
 from regwrap.storage.gc import Keep
@@ -59,11 +60,8 @@ def gc(
         dry_run=dry_run,
         offline=offline,
         lock_timeout=0,
-        on_wait=lambda _text: None,
-        expect=lambda _count: None,
-        on_bytes=lambda _count: None,
     )
-    return collect_garbage(root, keep, options, disk or RealDisk())
+    return collect_garbage(root, keep, options, Silent(), disk or RealDisk())
 
 
 def reasons(report: GcReport) -> dict[str, str]:

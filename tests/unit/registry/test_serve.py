@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.by_repository import BundleContents, Contents, StorageContents
+from regwrap.bundle.by_repository import Contents, StorageEnd
 from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.stock import bundle_stock, stock_of
 from regwrap.core.errors import UsageError
 from regwrap.core.model import Digest
 from regwrap.registry.server import Served, ServeOptions, served_contents
@@ -68,10 +69,10 @@ class Client:
 def contents(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Contents]:
     path = make_bundle(tmp_path, IMAGES)
     if request.param == "storage":
-        yield StorageContents(storage=Storage(tmp_path / "archive"))
+        yield StorageEnd(name="archive", storage=Storage(tmp_path / "archive"))
         return
-    with opened_bundle(path) as bundle:
-        yield BundleContents(bundle=bundle)
+    with bundle_stock(path) as stock:
+        yield stock
 
 
 @contextmanager
@@ -239,9 +240,10 @@ def test_a_damaged_manifest_of_a_storage_is_absent(tmp_path: Path, damage: type[
     root = tmp_path / "archive"
     damage(root / layout.blob_path(IMAGES["team/app:v1"].top))  # type: ignore[call-arg]
     fill_with_garbage(root / layout.layer_link("team/app", Digest.of(IMAGES["team/app:v2"].blobs[1])))
-    contents = StorageContents(storage=Storage(root))
+    contents = StorageEnd(name="archive", storage=Storage(root))
     assert contents.tags("team/app") == ("v2",)
-    assert contents.manifest("team/app", IMAGES["team/app:v1"].top) is None
+    with served_contents(contents, ServeOptions()) as served, connected(served) as client:
+        assert client(f"/v2/team/app/manifests/{IMAGES['team/app:v1'].top}").status == 404
     assert contents.blob("team/app", Digest.of(IMAGES["team/app:v2"].blobs[1])) is None
 
 
@@ -250,7 +252,9 @@ def test_a_damaged_manifest_of_a_bundle_is_not_given(tmp_path: Path) -> None:
     image = IMAGES["team/app:v1"]
     path.write_bytes(path.read_bytes().replace(image.raw, image.raw.replace(b"layer", b"LAYER")))
     with opened_bundle(path) as bundle:
-        assert BundleContents(bundle=bundle).manifest("team/app", image.top) is None
+        stock = stock_of(bundle)
+        with served_contents(stock, ServeOptions()) as served, connected(served) as client:
+            assert client(f"/v2/team/app/manifests/{image.top}").status == 404
 
 
 def test_who_may_pull(tmp_path: Path, contents: Contents) -> None:

@@ -9,7 +9,8 @@ import pytest
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Descriptor, Digest, Platform
 from regwrap.storage import layout
-from regwrap.storage.store import SoundBlobs, Storage, hash_file, read_link, regular_size
+from regwrap.storage.hashing import hash_file
+from regwrap.storage.store import SoundBlobs, Storage, read_link, regular_size
 from tests.builders import (
     add_newline,
     empty,

@@ -1,0 +1,71 @@
+"""Bytes in pieces, through one buffer a thread, hashed on their way: how all files are hashed and copied."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from typing import IO, TYPE_CHECKING, Final
+
+from regwrap.core.errors import IntegrityError
+from regwrap.core.model import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+_PIECE_BYTES: Final = 256 * 1024
+
+
+class _Own(threading.local):
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(_PIECE_BYTES))
+
+
+_OWN: Final = _Own()
+
+
+def pieces_of(file: IO[bytes]) -> Iterator[memoryview]:
+    """From where the file stands to its end. A piece is good until the thread asks for another one: a new buffer for
+    each blob would cost a page fault for each of its pages."""
+    buffer = _OWN.buffer
+    while count := file.readinto(buffer):  # type: ignore[attr-defined]  # IO[bytes] does not declare it
+        yield buffer[:count]
+
+
+def pieces_at(descriptor: int, offset: int, size: int) -> Iterator[memoryview]:
+    """`size` bytes from `offset` on, whatever else is read there meanwhile. Raises IntegrityError if they are cut."""
+    buffer = _OWN.buffer
+    position, end = offset, offset + size
+    while position < end:
+        count = os.preadv(descriptor, [buffer[: end - position]], position)
+        if count == 0:
+            raise IntegrityError("the file became shorter while it was read")
+        position += count
+        yield buffer[:count]
+
+
+def hashed(pieces: Iterable[memoryview], write: Callable[[memoryview], object] | None = None) -> Digest:
+    """The digest of all pieces, each of which `write` is given as well."""
+    state = hashlib.sha256()
+    for piece in pieces:
+        state.update(piece)
+        if write is not None:
+            write(piece)
+    return Digest(state.hexdigest())
+
+
+def hash_file(path: Path) -> Digest:
+    with path.open("rb", buffering=0) as file:
+        return hashed(pieces_of(file))
+
+
+def hash_at(descriptor: int, offset: int, size: int) -> Digest:
+    return hashed(pieces_at(descriptor, offset, size))
+
+
+def write_all(out: IO[bytes], data: bytes | memoryview) -> None:
+    """Into a file without a buffer: a disk that is nearly full takes a part, and says so only when asked again."""
+    view = memoryview(data)
+    while view:
+        view = view[out.write(view) :]

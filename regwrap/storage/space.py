@@ -1,0 +1,44 @@
+"""Whether what is to be written has room, asked before the first byte of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.core.errors import ToolError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a file system has for us: bytes, and files that can still be made. None where it sets no limit."""
+
+    bytes: int | None
+    files: int | None
+
+    def has(self, needed: int, files: int = 0) -> bool:
+        return (self.bytes is None or needed <= self.bytes) and (self.files is None or files <= self.files)
+
+
+def free_space(path: Path) -> Space:
+    """Some file systems say 0 of 0: btrfs of files (statvfs(3), f_files), others of blocks."""
+    status = os.statvfs(path)
+    return Space(
+        bytes=status.f_bavail * status.f_frsize if status.f_blocks else None,
+        files=status.f_favail if status.f_files else None,
+    )
+
+
+def need_space(path: Path, needed: int, *, files: int = 0, hint: str = "free space there") -> None:
+    """Raises ToolError where so many bytes, or so many new files, have no room on the file system of `path`."""
+    free = free_space(path)
+    if not free.has(needed):
+        raise ToolError(f"not enough space in {path}: {needed:,} bytes are needed, {free.bytes:,} are free", hint=hint)
+    if not free.has(0, files):
+        raise ToolError(
+            f"not enough inodes in {path}: {files:,} are needed, {free.files:,} are free",
+            hint="remove files there, or use a file system made with more inodes; nothing was changed",
+        )
