@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
-from threading import Lock
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import Contents, StorageEnd
@@ -13,20 +13,19 @@ from regwrap.bundle.merge import refuse_moves
 from regwrap.bundle.opened import opened_contents
 from regwrap.commands.sync import SyncResult
 from regwrap.core.closure import closure_of, shipped_platforms
-from regwrap.core.errors import RegwrapError, ToolError, UsageError
-from regwrap.core.place import Place, Registry
-from regwrap.core.pool import map_in_order
+from regwrap.core.errors import RegwrapError, UsageError
+from regwrap.core.place import Place
 from regwrap.lists.naming import Naming, entry_of, renamed
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
 from regwrap.registry.harbor import Harbor
-from regwrap.registry.server import ServeOptions, served_contents
 from regwrap.storage.store import Storage, real_root
-from regwrap.transfer.by_skopeo import RegistryCarrier
+from regwrap.transfer.blob_index import BlobIndex, index_of
+from regwrap.transfer.by_skopeo import RegistryCarrier, prove
 from regwrap.transfer.ends import Ends
-from regwrap.transfer.into_registry import ContentsOrigin, PushCarrier, Whereabouts
+from regwrap.transfer.into_registry import ContentsOrigin, PushCarrier
 from regwrap.transfer.observe import Observer
-from regwrap.transfer.plan import Observed, Unseen, make_plan
+from regwrap.transfer.plan import Lacking, make_plan
 from regwrap.transfer.run import run_plan
 
 if TYPE_CHECKING:
@@ -34,9 +33,11 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.stock import Stock
     from regwrap.core.model import Digest, Platform
+    from regwrap.core.place import Registry
     from regwrap.lists.imagelist import ImageEntry
-    from regwrap.tools.rate_limit import HostLimiters
     from regwrap.transfer.job import Job
+    from regwrap.transfer.plan import Observation, Plan, Skip
+    from regwrap.transfer.run import SyncReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,27 +59,35 @@ def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) ->
     """
     started = time.monotonic()
     with ExitStack() as stack:
-        if source.is_dir():
-            stack.enter_context(job.locked(real_root(source), exclusive=False, untouched=True))
-        contents = stack.enter_context(opened_contents(source, hashed=options.hashed, listener=job.listener))
+        contents = _opened(job, source, stack, hashed=options.hashed)
         ends = Ends(job=job, stack=stack)
         end = ends.of(Place(name=dest.host, registry=dest))
         if not isinstance(end, RegistryEnd):
             raise UsageError(f"{dest.host} is no registry")
         entries = renamed(_entries(contents), options.naming)
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
-        pushing = _Pushing(job=job, contents=contents, dest=end, absent=absent, limiters=ends.limiters, started=started)
-        observations = pushing.observe(entries)
+        pushing = _Pushing(job=job, ends=ends, contents=contents, dest=end)
+        observations = pushing.observe(entries, absent)
         if not options.replace_tags:
             refuse_moves(_moves(observations), dest.host, f"{source}")
-        return _push(pushing, observations, dry_run=options.dry_run)
+        plan = make_plan(observations)
+        if options.dry_run:
+            return SyncResult(plan=plan, report=None)
+        report = pushing.carry(plan)
+        return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
 
-def _moves(observations: tuple[Observed | Unseen, ...]) -> list[tuple[str, Digest, Digest]]:
+def _opened(job: Job, source: Path, stack: ExitStack, *, hashed: bool) -> Stock | StorageEnd:
+    if source.is_dir():
+        stack.enter_context(job.locked(real_root(source), exclusive=False, untouched=True))
+    return stack.enter_context(opened_contents(source, hashed=hashed, listener=job.listener))
+
+
+def _moves(observations: tuple[Observation, ...]) -> list[tuple[str, Digest, Digest]]:
     return [
         (str(item.entry.dest), item.there, item.digest)
         for item in observations
-        if isinstance(item, Observed) and item.there is not None and item.there != item.digest
+        if isinstance(item, Lacking) and item.there is not None and item.there != item.digest
     ]
 
 
@@ -157,95 +166,53 @@ def _prepare_projects(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pushing:
     job: Job
+    ends: Ends
     contents: Contents
     dest: RegistryEnd
-    absent: frozenset[str]
-    limiters: HostLimiters
-    started: float
 
-    def observe(self, entries: tuple[ImageEntry, ...]) -> tuple[Observed | Unseen, ...]:
+    def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
         nothing = StorageEnd(name=self.dest.name, storage=Storage(self.job.scratch / "nothing"))
-        new = tuple(entry for entry in entries if entry.dest.repository.partition("/")[0] in self.absent)
+        new = tuple(entry for entry in entries if entry.dest.repository.partition("/")[0] in absent)
         old = tuple(entry for entry in entries if entry not in new)
         return (*self._observe(old, self.dest), *self._observe(new, nothing))
 
-    def _observe(
-        self, entries: tuple[ImageEntry, ...], dest: RegistryEnd | StorageEnd
-    ) -> tuple[Observed | Unseen, ...]:
+    def _observe(self, entries: tuple[ImageEntry, ...], dest: RegistryEnd | StorageEnd) -> tuple[Observation, ...]:
         observer = Observer(
             source_of=lambda _entry: self.contents,
             dest=dest,
             retry=self.job.retry,
             sound=None,
-            gave_up=self.limiters.gave_up,
+            gave_up=self.ends.limiters.gave_up,
         )
         return observer.observe_images(entries, self.job.jobs)
 
-
-def _push(pushing: _Pushing, observations: tuple[Observed | Unseen, ...], *, dry_run: bool) -> SyncResult:
-    job, contents, dest = pushing.job, pushing.contents, pushing.dest
-    whereabouts = Whereabouts()
-    plan = make_plan(_narrowed(pushing, observations, whereabouts))
-    if dry_run:
-        return SyncResult(plan=plan, report=None)
-    job.listener.expect("push", plan.bytes_missing)
-    with ExitStack() as stack:
-        by_skopeo = RegistryCarrier(dest=dest, served=_Loopback(contents=contents, stack=stack))
+    def carry(self, plan: Plan) -> SyncReport:
+        job, index = self.job, self._index(plan)
         carrier = PushCarrier(
-            origin=ContentsOrigin(contents), registry=by_skopeo, whereabouts=whereabouts, stopping=job.retry.stopping
+            origin=ContentsOrigin(self.contents),
+            dest=self.dest,
+            proof=partial(prove, self.dest),
+            fallback=RegistryCarrier(
+                dest=self.dest, served=lambda _entry: self.ends.loopback(self.contents), index=index
+            ),
+            index=index,
+            stopping=job.retry.stopping,
         )
+        job.listener.expect("push", plan.bytes_missing)
         job.listener.watch(carrier.bytes_under_way)
-        report = run_plan(
-            plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=pushing.limiters.gave_up
-        )
-    return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - pushing.started))
+        gave_up = self.ends.limiters.gave_up
+        return run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
+
+    def _index(self, plan: Plan) -> BlobIndex:
+        """What the repositories there have: of an image that is there all, of the others what was found of them."""
+        index = index_of(plan.copies)
+        for skip in plan.skips:
+            index.add(skip.entry.dest.repository, _blobs_of(self.contents, skip))
+        return index
 
 
-@dataclass(slots=True, kw_only=True)
-class _Loopback:
-    """The registry that skopeo reads from, served from the first time on that somebody needs it."""
-
-    contents: Contents
-    stack: ExitStack
-    _registry: Registry | None = None
-    _lock: Lock = field(default_factory=Lock)
-
-    def __call__(self, _entry: ImageEntry) -> Registry:
-        with self._lock:
-            if self._registry is None:
-                served = self.stack.enter_context(served_contents(self.contents, ServeOptions()))
-                self._registry = Registry(host=served.host, tls_verify=False, plain_http=True)
-            return self._registry
-
-
-def _narrowed(
-    pushing: _Pushing, observations: tuple[Observed | Unseen, ...], whereabouts: Whereabouts
-) -> tuple[Observed | Unseen, ...]:
-    """With what each repository there has already taken off: that does not travel, in no run."""
-
-    def narrow(item: Observed | Unseen) -> Observed | Unseen:
-        if isinstance(item, Unseen):
-            return item
-        if item.closure is None:
-            whereabouts.add(item.entry.dest.repository, _blobs_of(pushing.contents, item))
-            return item
-        repository, blobs = item.entry.dest.repository, item.closure.blobs
-        try:
-            lacking = pushing.job.retry.call(lambda: pushing.dest.lacking(repository, blobs))
-        except UnsureError:
-            return item
-        except ToolError as error:
-            return Unseen(entry=item.entry, error=str(error), hint=error.hint)
-        absent = {blob.digest for blob in lacking}
-        whereabouts.add(repository, (blob.digest for blob in blobs if blob.digest not in absent))
-        return replace(item, missing=lacking)
-
-    job = pushing.job
-    return map_in_order(narrow, observations, workers=job.jobs, name="narrow", stopping=job.retry.stopping)
-
-
-def _blobs_of(contents: Contents, item: Observed) -> tuple[Digest, ...]:
+def _blobs_of(contents: Contents, item: Skip) -> tuple[Digest, ...]:
     """Those of an image that is there already: other repositories can have them from it."""
     repository = item.entry.source.repository
     with suppress(RegwrapError):

@@ -16,6 +16,7 @@ from regwrap.core.model import Descriptor, Digest, Index
 from regwrap.core.pool import map_in_order
 from regwrap.registry.credentials import UnsureError
 from regwrap.tools.skopeo import Remote
+from regwrap.transfer.blob_index import BlobIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +65,7 @@ def make_batches(copies: Sequence[Copy], served: Callable[[ImageEntry], Registry
 
 @dataclass(slots=True, kw_only=True)
 class BatchCarrier:
-    """`registry` proves, and copies what no batch has brought. Call `run` first."""
+    """`registry` copies what no batch has brought. Call `run` first."""
 
     registry: RegistryCarrier
     exclusive_repositories: bool = True
@@ -92,7 +93,7 @@ class BatchCarrier:
     def carry(self, copy: Copy) -> int:
         if copy.entry.dest in self._tried:
             try:
-                self.registry.prove(copy)
+                prove(self.registry.dest, copy)
             except (IntegrityError, ImagesFailedError, ToolError):
                 pass
             else:
@@ -112,51 +113,54 @@ class RegistryCarrier:
 
     dest: RegistryEnd
     served: Callable[[ImageEntry], Registry]
+    index: BlobIndex = field(default_factory=BlobIndex)
     exclusive_repositories: bool = True
-    _homes: dict[Digest, str] = field(default_factory=dict)
 
     def carry(self, copy: Copy) -> int:
         _refuse_what_skopeo_cannot_push(copy)
         entry, dest = copy.entry, copy.entry.dest
         source = Remote(registry=self.served(entry), repository=entry.source.repository, reference=copy.digest)
         target = Remote(registry=self.dest.registry, repository=dest.repository, reference=dest.tag)
-        sent = [blob for blob in copy.missing if not self._mount(blob, dest.repository)]
+        sent = [blob for blob in copy.missing if not self._is_there(blob, dest.repository)]
         self.dest.skopeo.copy(source, target)
-        self.prove(copy)
-        self._homes |= {blob.digest: dest.repository for blob in copy.closure.blobs}
+        prove(self.dest, copy)
+        self.index.add(dest.repository, (blob.digest for blob in copy.closure.blobs))
         return sum({blob.digest: blob.size for blob in sent}.values())
 
     def arrived(self, copy: Copy) -> int:
         """Count an image that something else has brought: the bytes that no other image had brought before."""
-        new = {blob.digest: blob.size for blob in copy.missing if blob.digest not in self._homes}
-        self._homes |= {blob.digest: copy.entry.dest.repository for blob in copy.closure.blobs}
+        new = {blob.digest: blob.size for blob in copy.missing if not self.index.knows(blob.digest)}
+        self.index.add(copy.entry.dest.repository, (blob.digest for blob in copy.closure.blobs))
         return sum(new.values())
 
-    def _mount(self, blob: Descriptor, repository: str) -> bool:
-        """Whether the blob is in the repository without being sent, because this run has brought it to another."""
-        home = self._homes.get(blob.digest)
-        return home is not None and (home == repository or self.dest.mounted(repository, blob.digest, home))
+    def _is_there(self, blob: Descriptor, repository: str) -> bool:
+        """Whether the blob is in the repository without being sent: it was brought there, or to another one."""
+        if self.index.has(repository, blob.digest):
+            return True
+        other = self.index.other(repository, blob.digest)
+        return other is not None and self.dest.mounted(repository, blob.digest, other)
 
     def bytes_under_way(self) -> int:
         return 0
 
-    def prove(self, copy: Copy) -> None:
-        """Ask for what was pushed and hash it; compare the sizes of the blobs. Exit 0 proves nothing."""
-        repository, tag = copy.entry.dest.repository, copy.entry.dest.tag
-        name = f"{self.dest.name}/{copy.entry.dest}"
-        raw = self.dest.tagged_manifest(repository, tag)
-        found = None if raw is None else Digest.of(raw)
-        if found != copy.digest:
-            raise IntegrityError(f"{name} is {found or 'absent'} after the copy, and should be {copy.digest}")
-        try:
-            broken = self.dest.lacking(repository, copy.closure.blobs)
-        except UnsureError:
-            return  # that registry does not say; pulling everything back would double the work
-        if broken:
-            raise IntegrityError(
-                f"{name}: the registry keeps blob {broken[0].digest.short} damaged, and a push does not mend it",
-                hint="remove that blob's file in the registry's storage, or give the storage in the configuration",
-            )
+
+def prove(dest: RegistryEnd, copy: Copy) -> None:
+    """Ask for what was pushed and hash it; compare the sizes of the blobs. Exit 0 proves nothing."""
+    repository, tag = copy.entry.dest.repository, copy.entry.dest.tag
+    name = f"{dest.name}/{copy.entry.dest}"
+    raw = dest.tagged_manifest(repository, tag)
+    found = None if raw is None else Digest.of(raw)
+    if found != copy.digest:
+        raise IntegrityError(f"{name} is {found or 'absent'} after the copy, and should be {copy.digest}")
+    try:
+        broken = dest.lacking(repository, copy.closure.blobs)
+    except UnsureError:
+        return  # that registry does not say; pulling everything back would double the work
+    if broken:
+        raise IntegrityError(
+            f"{name}: the registry keeps blob {broken[0].digest.short} damaged, and a push does not mend it",
+            hint="remove that blob's file in the registry's storage, or give the storage in the configuration",
+        )
 
 
 def _refuse_what_skopeo_cannot_push(copy: Copy) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import StorageEnd
@@ -16,9 +17,10 @@ from regwrap.storage.space import need_space
 from regwrap.storage.stage import remove_stage, sync_stage
 from regwrap.storage.store import SoundBlobs
 from regwrap.tools.imageproxy import ImageProxies
-from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches
+from regwrap.transfer.blob_index import BlobIndex, index_of
+from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches, prove
 from regwrap.transfer.fetch import Fetcher, LayoutFetcher, Stage, StreamFetcher
-from regwrap.transfer.into_registry import EndsOrigin, PushCarrier, Whereabouts
+from regwrap.transfer.into_registry import EndsOrigin, PushCarrier
 from regwrap.transfer.into_storage import StorageCarrier
 
 if TYPE_CHECKING:
@@ -55,17 +57,24 @@ def _to_registry(dest: RegistryEnd, ends: Ends, stack: ExitStack, plan: Plan) ->
             batched.run(batches, ends.job.jobs)
             return batched
         case _:
-            whereabouts = Whereabouts()
-            for copy in plan.copies:
-                missing = copy.claims
-                there = (blob.digest for blob in copy.closure.blobs if blob.digest not in missing)
-                whereabouts.add(copy.entry.dest.repository, there)
-                if ends.source_of(copy.entry) is dest:
-                    whereabouts.add(copy.entry.source.repository, (blob.digest for blob in copy.closure.blobs))
             origin = EndsOrigin(source_of=ends.source_of, proxies=_proxies(ends, stack, plan), dest=dest.registry)
             return PushCarrier(
-                origin=origin, registry=by_skopeo, whereabouts=whereabouts, stopping=ends.job.retry.stopping
+                origin=origin,
+                dest=dest,
+                proof=partial(prove, dest),
+                fallback=by_skopeo,
+                index=_index(dest, ends, plan),
+                stopping=ends.job.retry.stopping,
             )
+
+
+def _index(dest: RegistryEnd, ends: Ends, plan: Plan) -> BlobIndex:
+    """What is at the destination before anything is copied; it has the images that come from it, too."""
+    index = index_of(plan.copies)
+    for copy in plan.copies:
+        if ends.source_of(copy.entry) is dest:
+            index.add(copy.entry.source.repository, (blob.digest for blob in copy.closure.blobs))
+    return index
 
 
 def _to_storage(dest: StorageEnd, target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> Carrier:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.by_repository import StorageEnd
+from regwrap.bundle.by_repository import Contents, StorageEnd
 from regwrap.core.errors import UsageError
 from regwrap.core.place import Place, Registry
 from regwrap.lists.imagelist import ImageEntry, ImageList, need_source
@@ -18,7 +18,6 @@ from regwrap.tools.skopeo import Skopeo
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
-    from pathlib import Path
 
     from regwrap.transfer.job import Job
 
@@ -32,7 +31,7 @@ class Ends:
     _limiters: HostLimiters | None = None
     _skopeo: Skopeo | None = None
     _known: dict[Place, RegistryEnd | StorageEnd] = field(default_factory=dict)
-    _served: dict[Path, Registry] = field(default_factory=dict)
+    _served: dict[str, Registry] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def check_sources(self, images: ImageList) -> None:
@@ -98,16 +97,18 @@ class Ends:
         return self._skopeo
 
     def served(self, entry: ImageEntry) -> Registry:
-        """The registry that skopeo reads an entry from; a storage is served on loopback, from the first time on that
-        somebody needs it."""
+        """The registry that skopeo reads an entry from."""
         source = self.source_of(entry)
         if isinstance(source, RegistryEnd):
             return source.registry
-        root = source.storage.root
+        return self.loopback(source)
+
+    def loopback(self, contents: Contents) -> Registry:
+        """A registry on loopback that serves `contents`, from the first time on that somebody needs it."""
         with self._lock:
-            if root not in self._served:
+            if contents.name not in self._served:
                 from regwrap.registry.server import ServeOptions, served_contents  # brings a server of HTTP
 
-                server = self.stack.enter_context(served_contents(source, ServeOptions()))
-                self._served[root] = Registry(host=server.host, tls_verify=False, plain_http=True)
-            return self._served[root]
+                server = self.stack.enter_context(served_contents(contents, ServeOptions()))
+                self._served[contents.name] = Registry(host=server.host, tls_verify=False, plain_http=True)
+            return self._served[contents.name]

@@ -1,4 +1,4 @@
-"""Into any registry, from a bundle, a storage, or another registry: names, and carrying one image.
+"""Into any registry, from a bundle, a storage, or another registry: carrying one image.
 
 Blobs go straight out of the tar, the file or skopeo's pipe over kept-alive connections, then manifests, children before
 parents, the tag last. What another repository there has is taken from it.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from threading import Event, Lock
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import Contents, End, Piece, StorageEnd
@@ -22,13 +21,16 @@ from regwrap.storage.hashing import pieces_at
 from regwrap.tools.skopeo import Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
+    from threading import Event
 
+    from regwrap.core.model import Destination
     from regwrap.core.place import Registry
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.tools.imageproxy import ImageProxies
-    from regwrap.transfer.by_skopeo import RegistryCarrier
+    from regwrap.transfer.blob_index import BlobIndex
     from regwrap.transfer.plan import Copy
+    from regwrap.transfer.run import Carrier
 
 _HINTS: Final = (
     (r"^200 <", "a proxy or login page answered instead of the registry"),
@@ -39,30 +41,6 @@ _HINTS: Final = (
     (r"^412", "the registry forbids to move this tag"),
     (r"^413", "a proxy in front of the registry takes no bodies of this size"),
 )
-
-
-@dataclass(slots=True)
-class Whereabouts:
-    """Which repositories of the destination have a blob, as far as this run knows; safe from several threads."""
-
-    _known: dict[Digest, list[str]] = field(default_factory=dict)
-    _lock: Lock = field(default_factory=Lock)
-
-    def add(self, repository: str, digests: Iterable[Digest]) -> None:
-        with self._lock:
-            for digest in digests:
-                names = self._known.setdefault(digest, [])
-                if repository not in names:
-                    names.append(repository)
-
-    def has(self, repository: str, digest: Digest) -> bool:
-        with self._lock:
-            return repository in self._known.get(digest, ())
-
-    def other(self, repository: str, digest: Digest) -> str | None:
-        """Another repository that can give the blob."""
-        with self._lock:
-            return next((name for name in self._known.get(digest, ()) if name != repository), None)
 
 
 class Sendable(Protocol):
@@ -86,68 +64,70 @@ class Origin(Protocol):
 class PushCarrier:
     """Straight from `origin`: no program is started for an image, and what skopeo can't push goes as all else does.
 
-    `registry` is skopeo's way, for where the probe is unsure (credential helpers).
-    Once `stopping` is set no more is sent.
+    `proof` asks for what was pushed, and raises where it is not what it should be. `fallback` copies an image where the
+    probe is unsure (credential helpers). Once `stopping` is set no more is sent.
     """
 
     origin: Origin
-    registry: RegistryCarrier
-    whereabouts: Whereabouts
+    dest: RegistryEnd
+    proof: Callable[[Copy], None]
+    fallback: Carrier
+    index: BlobIndex
     stopping: Event
     exclusive_repositories: bool = True
-    _sent: int = 0
-    _finished: int = 0
-    _lock: Lock = field(default_factory=Lock)
+    _under_way: dict[Destination, int] = field(default_factory=dict)
 
     def carry(self, copy: Copy) -> int:
         repository, sent = copy.entry.dest.repository, 0
         try:
             for blob in copy.missing:
-                sent += self._bring(copy, blob)
-                self.whereabouts.add(repository, (blob.digest,))
+                sent += self._bring(copy, blob, sent)
+                self.index.add(repository, (blob.digest,))
             for manifest in copy.closure.manifests:
                 self._put(copy, manifest)
         except UnsureError:
-            self.registry.carry(copy)
-            return copy.bytes_missing
+            return self.fallback.carry(copy)
         finally:
-            with self._lock:
-                self._finished += sent
-        self.registry.prove(copy)
-        self.whereabouts.add(repository, (blob.digest for blob in copy.closure.blobs))
+            self._under_way.pop(copy.entry.dest, None)
+        self.proof(copy)
+        self.index.add(repository, (blob.digest for blob in copy.closure.blobs))
         return sent
 
     def bytes_under_way(self) -> int:
-        return max(0, self._sent - self._finished)
+        return sum(list(self._under_way.values()))
 
-    def _bring(self, copy: Copy, blob: Descriptor) -> int:
-        """The bytes that travelled: none where the repository has the blob by now, or another one gives it."""
-        repository, probe = copy.entry.dest.repository, self.registry.dest.probe
-        if self.whereabouts.has(repository, blob.digest):
+    def _bring(self, copy: Copy, blob: Descriptor, before: int) -> int:
+        """The bytes that travelled: none where the repository has the blob by now, or another one gives it. `before`
+        were sent of this image already."""
+        repository = copy.entry.dest.repository
+        if self.index.has(repository, blob.digest):
             return 0
-        other = self.whereabouts.other(repository, blob.digest)
-        if other is not None and probe.mount(repository, blob.digest, other):
+        other = self.index.other(repository, blob.digest)
+        if other is not None and self.dest.probe.mount(repository, blob.digest, other):
             return 0
+
+        def on_bytes(count: int) -> None:
+            if self.stopping.is_set():
+                raise ToolError("the upload was ended: regwrap is being stopped")
+            self._under_way[copy.entry.dest] = before + count
+
         with self.origin.opened(copy, blob) as bytes_of:
-            body = Body("application/octet-stream", _Counted(bytes_of, self._count), blob.size)
-            try:
-                status, said = probe.upload(repository, blob.digest, body)
-            except ToolError as error:
-                raise _named(error, copy) from error
-            if status == 400 and not bytes_of.is_right():
-                raise damaged(copy, blob)
-        if status != 201:
-            raise _refused(f"blob {blob.digest.short} of {copy.entry.dest}", self.registry.dest.name, status, said)
+            self._upload(copy, blob, bytes_of, on_bytes)
         return blob.size
 
-    def _count(self, count: int) -> None:
-        if self.stopping.is_set():
-            raise ToolError("the upload was ended: regwrap is being stopped")
-        with self._lock:
-            self._sent += count
+    def _upload(self, copy: Copy, blob: Descriptor, bytes_of: Sendable, on_bytes: Callable[[int], None]) -> None:
+        body = Body("application/octet-stream", _Counted(bytes_of, on_bytes), blob.size)
+        try:
+            status, said = self.dest.probe.upload(copy.entry.dest.repository, blob.digest, body)
+        except ToolError as error:
+            raise _named(error, copy) from error
+        if status == 400 and not bytes_of.is_right():
+            raise damaged(copy, blob)
+        if status != 201:
+            raise _refused(f"blob {blob.digest.short} of {copy.entry.dest}", self.dest.name, status, said)
 
     def _put(self, copy: Copy, manifest: Manifest | Index) -> None:
-        dest, name = self.registry.dest, copy.entry.dest
+        dest, name = self.dest, copy.entry.dest
         reference = name.tag if manifest.digest == copy.digest else manifest.digest
         status, said = dest.probe.put_manifest(name.repository, reference, Body(manifest.media_type, manifest.raw))
         if status in {200, 201, 202} and not _is_page(said):
@@ -164,14 +144,16 @@ class PushCarrier:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """The same bytes; what is taken counts as sent."""
+    """The same bytes; `on_bytes` hears how many have been taken, from none on each time they are read."""
 
     bytes_of: Sendable
     on_bytes: Callable[[int], None]
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
+        taken = 0
         for data in self.bytes_of:
-            self.on_bytes(len(data))
+            taken += len(data)
+            self.on_bytes(taken)
             yield data
 
 

@@ -1,4 +1,4 @@
-"""Look at both ends of each image and change nothing: an Observed, or an Unseen with the reason.
+"""Look at both ends of each image and change nothing: Whole, Lacking, or Unseen with the reason.
 
 A tag is resolved once, here; everything after names the digest, so a tag that moves meanwhile is one version.
 """
@@ -6,7 +6,7 @@ A tag is resolved once, here; everything after names the digest, so a tag that m
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regwrap.core.closure import Closure, Fetch, check_platform, closure_of
@@ -15,7 +15,7 @@ from regwrap.core.model import Descriptor, Digest, Platform
 from regwrap.core.pool import map_in_order
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
-from regwrap.transfer.plan import Moved, Observed, Unseen
+from regwrap.transfer.plan import Lacking, Moved, Observation, Unseen, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +37,11 @@ class Observer:
     sound: SoundBlobs | None
     gave_up: Callable[[ToolError], ToolError]
 
-    def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int) -> tuple[Observed | Unseen, ...]:
+    def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int) -> tuple[Observation, ...]:
         """All of them, `jobs` at a time, in the list's order."""
         return map_in_order(self.observe, entries, workers=jobs, name="observe", stopping=self.retry.stopping)
 
-    def observe(self, entry: ImageEntry) -> Observed | Unseen:
+    def observe(self, entry: ImageEntry) -> Observation:
         try:
             return self.retry.call(lambda: self._observe(entry))
         except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
@@ -49,54 +49,43 @@ class Observer:
             down = last.host if isinstance(last, HostDownError) else ""
             return Unseen(entry=entry, error=str(last), hint=last.hint, down=down)
 
-    def _observe(self, entry: ImageEntry) -> Observed:
-        source = self.source_of(entry)
-        repository, dest = entry.source.repository, entry.dest
+    def _observe(self, entry: ImageEntry) -> Whole | Lacking:
+        source, dest = self.source_of(entry), entry.dest
         digest = source_digest(source, entry)
         moved = tag_moved(source, entry, digest) if entry.locked else None
         there = self.dest.resolve(dest.repository, dest.tag)
-        whole, present = self._wholeness(entry, digest) if there == digest else (False, None)
-        if whole:
-            return Observed(
-                entry=entry,
-                digest=digest,
-                there=there,
-                whole=True,
-                closure=None,
-                size=None if present is None else present.size,
-                blobs=() if present is None else present.blobs,
-                moved=moved,
-            )
+        whole = self._whole(entry, digest) if there == digest else None
+        if whole is not None:
+            return replace(whole, moved=moved)
+        closure = self._closure(source, entry, digest)
+        missing = self._missing(closure, dest.repository)
+        return Lacking(entry=entry, digest=digest, there=there, closure=closure, missing=missing, moved=moved)
+
+    def _closure(self, source: End, entry: ImageEntry, digest: Digest) -> Closure:
+        """All of the image at its source. Raises ImagesFailedError where it can't be had, or can't be copied."""
+        repository = entry.source.repository
         closure = whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:
             raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
         check_platform(closure, entry.platforms, lambda blob: source.config(repository, blob))
         _refuse_foreign_layers(closure)
-        missing = self._missing(closure, dest.repository)
-        return Observed(
-            entry=entry,
-            digest=digest,
-            there=there,
-            whole=False,
-            closure=closure,
-            missing=missing,
-            size=closure.size,
-            moved=moved,
-        )
+        return closure
 
-    def _wholeness(self, entry: ImageEntry, digest: Digest) -> tuple[bool, Closure | None]:
-        """Whether all of it is there, and what that is where it can be seen."""
+    def _whole(self, entry: ImageEntry, digest: Digest) -> Whole | None:
+        """The image, if all of it is there; with its blobs where they can be seen."""
         if isinstance(self.dest, RegistryEnd) or self.sound is None:
-            return True, None  # its storage can't be looked into; each copy is proved when it is made
+            # its storage can't be looked into; each copy is proved when it is made
+            return Whole(entry=entry, digest=digest)
         storage, repository, sound = self.dest.storage, entry.dest.repository, self.sound
         try:
             closure = storage.closure(repository, digest, entry.platforms)
         except RegwrapError:
-            return False, None
+            return None
         if closure is None or closure.missing or not storage.has_tag(repository, entry.dest.tag, digest):
-            return False, None
-        whole = all(sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs)
-        return whole, closure
+            return None
+        if not all(sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs):
+            return None
+        return Whole(entry=entry, digest=digest, size=closure.size, blobs=closure.blobs)
 
     def _known(self, digest: Digest) -> bytes | None:
         """A manifest that the destination's storage has already, verified: it need not travel."""

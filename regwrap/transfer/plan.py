@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from regwrap.core.place import Engine
 
@@ -54,19 +54,27 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """Both ends of one image. `there` is what the destination's tag points to now; `missing` are the blobs that the
-    destination lacks; `whole` says that the destination has all of the image as it is at the source. `size` counts
-    its manifests and blobs where that is known without asking; `blobs` are those of an image that is there."""
+class Whole:
+    """The destination has all of the image as it is at the source. `size` counts its manifests and blobs where that is
+    known without asking; `blobs` are then its blobs. `moved`: its tag at the source, if that is another image."""
+
+    entry: ImageEntry
+    digest: Digest
+    size: int | None = None
+    blobs: tuple[Descriptor, ...] = field(default=(), compare=False)
+    moved: Moved | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lacking:
+    """The destination lacks the image, or a part of it. `there` is what its tag points to there now; `missing` are the
+    blobs that are not there. `moved`: its tag at the source, if that is another image."""
 
     entry: ImageEntry
     digest: Digest
     there: Digest | None
-    whole: bool
-    closure: Closure | None
-    missing: tuple[Descriptor, ...] = ()
-    size: int | None = None
-    blobs: tuple[Descriptor, ...] = field(default=(), compare=False)
+    closure: Closure
+    missing: tuple[Descriptor, ...]
     moved: Moved | None = None
 
 
@@ -135,25 +143,30 @@ class Plan:
         return sum({b.digest: b.size for copy in self.copies for b in copy.missing}.values())
 
 
-def make_plan(observations: tuple[Observed | Unseen, ...]) -> Plan:
+Observation = Whole | Lacking | Unseen
+
+
+def make_plan(observations: tuple[Observation, ...]) -> Plan:
     """What has to be done. Big shared blobs first: the images that wait for them then find them."""
-    seen = [item for item in observations if isinstance(item, Observed)]
-    copies = [_copy(item, item.closure) for item in seen if item.closure is not None and not item.whole]
-    skips = [
-        Skip(entry=o.entry, digest=o.digest, reason=Reason.SAME, size=o.size, blobs=o.blobs) for o in seen if o.whole
-    ]
-    return Plan(
-        copies=tuple(_ordered(copies)),
-        skips=tuple(skips),
-        unseen=tuple(item for item in observations if isinstance(item, Unseen)),
-        moved=tuple(item.moved for item in seen if item.moved is not None),
-    )
+    copies, skips, unseen = list[Copy](), list[Skip](), list[Unseen]()
+    for item in observations:
+        match item:
+            case Whole(entry=entry, digest=digest, size=size, blobs=blobs):
+                skips.append(Skip(entry=entry, digest=digest, reason=Reason.SAME, size=size, blobs=blobs))
+            case Lacking():
+                copies.append(_copy(item))
+            case Unseen():
+                unseen.append(item)
+            case _:
+                assert_never(item)
+    moved = tuple(item.moved for item in observations if not isinstance(item, Unseen) and item.moved is not None)
+    return Plan(copies=tuple(_ordered(copies)), skips=tuple(skips), unseen=tuple(unseen), moved=moved)
 
 
-def _copy(item: Observed, closure: Closure) -> Copy:
+def _copy(item: Lacking) -> Copy:
     damaged = Reason.DAMAGED if item.there == item.digest else Reason.MOVED
     reason = Reason.ABSENT if item.there is None else damaged
-    return Copy(entry=item.entry, digest=item.digest, reason=reason, closure=closure, missing=item.missing)
+    return Copy(entry=item.entry, digest=item.digest, reason=reason, closure=item.closure, missing=item.missing)
 
 
 def _ordered(copies: list[Copy]) -> list[Copy]:

@@ -32,7 +32,7 @@ from regwrap.report.text import (
 from regwrap.storage.gc import DroppedImage
 from regwrap.transfer.plan import Moved, Unseen, make_plan
 from regwrap.transfer.run import Copied, Failed, SyncReport
-from tests.unit.transfer.test_plan import IMAGE, blob, copy, entry, observed
+from tests.unit.transfer.test_plan import IMAGE, blob, copy, entry, lacking, whole
 
 PLAIN: Final = Reader(live=False, colours=False, folds=Folds.NONE)
 
@@ -95,8 +95,8 @@ def test_an_error_with_a_hint() -> None:
 
 PLAN = make_plan(
     (
-        observed("r.example/a/b:1 => x/y:2", missing=[blob("base", 1000)]),
-        observed("a/same:1", whole=True),
+        lacking("r.example/a/b:1 => x/y:2", missing=[blob("base", 1000)]),
+        whole("a/same:1"),
         Unseen(entry=entry("a/no:1"), error="absent"),
     )
 )
@@ -166,7 +166,7 @@ def test_tags_that_have_moved_are_told() -> None:
     ]
     report = SyncReport(copied=(COPIED,), skipped=(), failed=(), seconds=2, moved=moved)
     assert sync_text(report).endswith(", 2 tags moved at the source")
-    plan = make_plan((replace(observed("a/same:1", whole=True), moved=moved[0]),))
+    plan = make_plan((replace(whole("a/same:1"), moved=moved[0]),))
     assert f"already there, same digest; the source's tag is {now} now" in plan_text(plan)
 
 

@@ -1,15 +1,16 @@
 """Plans: what is copied and why, in which order, and how many bytes have to travel."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.model import Descriptor, Digest
 from regwrap.lists.imagelist import ImageEntry, parse_images
-from regwrap.transfer.plan import Copy, Observed, Plan, Reason, Skip, Unseen, make_plan
+from regwrap.transfer.plan import Copy, Lacking, Observation, Plan, Reason, Skip, Unseen, Whole, make_plan
 from tests.builders import make_image
 
 IMAGE, OTHER = make_image("one"), make_image("other")
@@ -33,17 +34,12 @@ def blob(name: str, size: int) -> Descriptor:
     return Descriptor(media_type="application/octet-stream", digest=Digest.of(name.encode()), size=size)
 
 
-def observed(
-    name: str = "a/b:1", *, missing: Sequence[Descriptor] = (), there: Digest | None = None, whole: bool = False
-) -> Observed:
-    return Observed(
-        entry=entry(name),
-        digest=IMAGE.top,
-        there=there,
-        whole=whole,
-        closure=None if whole else CLOSURE,
-        missing=tuple(missing),
-    )
+def lacking(name: str = "a/b:1", *, missing: Sequence[Descriptor] = (), there: Digest | None = None) -> Lacking:
+    return Lacking(entry=entry(name), digest=IMAGE.top, there=there, closure=CLOSURE, missing=tuple(missing))
+
+
+def whole(name: str) -> Whole:
+    return Whole(entry=entry(name), digest=IMAGE.top)
 
 
 def copy(name: str, reason: Reason = Reason.ABSENT, missing: Sequence[Descriptor] = ()) -> Copy:
@@ -61,9 +57,9 @@ def test_nothing_is_planned_for_nothing() -> None:
 def test_each_copy_has_its_reason() -> None:
     plan = make_plan(
         (
-            observed("a/absent:1"),
-            observed("a/moved:1", there=OTHER.top),
-            observed("a/rotten:1", there=IMAGE.top),
+            lacking("a/absent:1"),
+            lacking("a/moved:1", there=OTHER.top),
+            lacking("a/rotten:1", there=IMAGE.top),
         )
     )
     assert plan.copies == (
@@ -75,24 +71,45 @@ def test_each_copy_has_its_reason() -> None:
 
 def test_what_is_whole_is_skipped_and_what_was_not_seen_is_kept() -> None:
     unseen = Unseen(entry=entry("a/z:1"), error="no such host", hint="check the name")
-    same = observed("a/y:1", there=IMAGE.top, whole=True)
-    assert make_plan((unseen, same, observed("a/x:1"))) == Plan(
+    same = whole("a/y:1")
+    assert make_plan((unseen, same, lacking("a/x:1"))) == Plan(
         copies=(copy("a/x:1"),),
         skips=(Skip(entry=entry("a/y:1"), digest=IMAGE.top, reason=Reason.SAME),),
         unseen=(unseen,),
     )
 
 
+def unseen(name: str) -> Unseen:
+    return Unseen(entry=entry(name), error="no such host")
+
+
+KINDS: tuple[Callable[[str], Observation], ...] = (whole, lacking, unseen)
+
+
+@settings(derandomize=True, deadline=None)
+@given(kinds=st.lists(st.sampled_from(KINDS), max_size=8))
+def test_no_image_is_dropped_in_silence(kinds: list[Callable[[str], Observation]]) -> None:
+    names = [f"a/image-{number}:1" for number in range(len(kinds))]
+    plan = make_plan(tuple(kind(name) for kind, name in zip(kinds, names, strict=True)))
+    entries = [item.entry for items in (plan.copies, plan.skips, plan.unseen) for item in items]
+    assert sorted(str(found.dest) for found in entries) == names
+
+
+def test_what_is_no_observation_is_refused_and_not_left_out() -> None:
+    with pytest.raises(AssertionError):
+        make_plan((copy("a/b:1"),))  # type: ignore[arg-type]
+
+
 def test_big_shared_blobs_go_first() -> None:
     base, small = blob("base", 1000), blob("small", 10)
     plan = make_plan(
         (
-            observed("a/alone-big:1", missing=[blob("huge", 10**9)]),
-            observed("a/small-1:1", missing=[small, blob("x", 500)]),
-            observed("a/small-2:1", missing=[small]),
-            observed("a/base-1:1", missing=[base, small]),
-            observed("a/base-2:1", missing=[base]),
-            observed("a/alone-small:1", missing=[blob("tiny", 1)]),
+            lacking("a/alone-big:1", missing=[blob("huge", 10**9)]),
+            lacking("a/small-1:1", missing=[small, blob("x", 500)]),
+            lacking("a/small-2:1", missing=[small]),
+            lacking("a/base-1:1", missing=[base, small]),
+            lacking("a/base-2:1", missing=[base]),
+            lacking("a/alone-small:1", missing=[blob("tiny", 1)]),
         )
     )
     assert order(plan) == [
@@ -101,12 +118,12 @@ def test_big_shared_blobs_go_first() -> None:
 
 
 def test_what_weighs_the_same_goes_by_name() -> None:
-    assert order(make_plan(tuple(observed(f"a/{name}:1") for name in "cab"))) == ["a/a:1", "a/b:1", "a/c:1"]
+    assert order(make_plan(tuple(lacking(f"a/{name}:1") for name in "cab"))) == ["a/a:1", "a/b:1", "a/c:1"]
 
 
 def test_a_blob_of_several_images_travels_once() -> None:
     base = blob("base", 1000)
-    plan = make_plan((observed("a/a:1", missing=[base, blob("x", 1)]), observed("a/b:1", missing=[base])))
+    plan = make_plan((lacking("a/a:1", missing=[base, blob("x", 1)]), lacking("a/b:1", missing=[base])))
     assert [item.bytes_missing for item in plan.copies] == [1001, 1000]
     assert plan.bytes_missing == 1001
     assert plan.copies[1].claims == {base.digest}
@@ -119,7 +136,7 @@ MISSING = st.lists(st.lists(st.sampled_from(BLOBS), unique=True), max_size=8)
 @settings(derandomize=True, deadline=None)
 @given(missing=MISSING, seed=st.integers(0, 3))
 def test_a_plan_loses_nothing_and_depends_on_no_order(missing: list[list[Descriptor]], seed: int) -> None:
-    items = [observed(f"a/image-{n}:1", missing=blobs) for n, blobs in enumerate(missing)]
+    items = [lacking(f"a/image-{n}:1", missing=blobs) for n, blobs in enumerate(missing)]
     plan = make_plan(tuple(items))
     assert sorted(order(plan)) == sorted(str(item.entry.dest) for item in items)
     assert plan.bytes_missing == sum(b.size for b in {b.digest: b for blobs in missing for b in blobs}.values())

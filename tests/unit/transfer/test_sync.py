@@ -10,9 +10,9 @@ import pytest
 from regwrap.core.errors import ImagesFailedError, IntegrityError, Interrupted, RegwrapError, ToolError
 from regwrap.core.model import Descriptor, Digest
 from regwrap.tools.retry import Retry, RetryPolicy
-from regwrap.transfer.plan import Copy, Observed, Plan, Unseen, make_plan
+from regwrap.transfer.plan import Copy, Observation, Plan, Unseen, make_plan
 from regwrap.transfer.run import Copied, Failed, SyncReport, run_plan
-from tests.unit.transfer.test_plan import blob, entry, observed
+from tests.unit.transfer.test_plan import blob, entry, lacking, whole
 
 BASE = blob("base", 1000)
 
@@ -71,8 +71,8 @@ class Heard:
         self.said.append(f"failed {outcome.entry.dest}")
 
 
-def plan_of(images: dict[str, Sequence[Descriptor]], *others: Observed | Unseen) -> Plan:
-    return make_plan((*(observed(name, missing=missing) for name, missing in images.items()), *others))
+def plan_of(images: dict[str, Sequence[Descriptor]], *others: Observation) -> Plan:
+    return make_plan((*(lacking(name, missing=missing) for name, missing in images.items()), *others))
 
 
 def run(
@@ -121,7 +121,7 @@ def test_one_failure_stops_no_other(jobs: int, error: RegwrapError) -> None:
 
 def test_what_was_not_seen_and_what_is_there_are_in_the_report() -> None:
     unseen = Unseen(entry=entry("a/no:1"), error="absent", hint="look")
-    plan = plan_of({"a/b:1": []}, unseen, observed("a/same:1", whole=True))
+    plan = plan_of({"a/b:1": []}, unseen, whole("a/same:1"))
     report = run(plan, ListeningCarrier())
     assert report.skipped == plan.skips
     assert report.failed == (Failed(entry=unseen.entry, error="absent", hint="look", attempts=1),)

@@ -1,0 +1,118 @@
+"""Pushing a storage into a registry that is in the test's own process: its steps, and that Ctrl-C ends it at once."""
+
+import itertools
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from regwrap.commands.push import PushOptions, push_images
+from regwrap.core.errors import Interrupted, UsageError
+from regwrap.core.listener import Silent
+from regwrap.core.place import Place, Registry, Timeouts
+from regwrap.lists.naming import Naming
+from regwrap.tools.retry import Retry, RetryPolicy
+from regwrap.transfer.job import Job
+from regwrap.transfer.plan import Copy
+from regwrap.transfer.run import SyncReport
+from tests.builders import make_image, make_storage
+from tests.fakeregistry import FakeRegistry, fake_registry
+from tests.fakes import Scripted
+from tests.unit.transfer.test_sync import Heard
+
+IMAGES = {"team/app:v1": make_image("app"), "team/tool:v1": make_image("tool"), "other/app:v2": make_image("app")}
+
+
+class Quiet(Silent, Heard):
+    """Nobody listens, but the test."""
+
+
+@dataclass
+class Site:
+    registry: FakeRegistry
+    job: Job
+    source: Path
+
+    def push(self, *, replace_tags: bool = False, dry_run: bool = False) -> SyncReport | tuple[Copy, ...]:
+        naming = Naming(prefix="site")
+        options = PushOptions(
+            naming=naming, replace_tags=replace_tags, create_projects=False, hashed=False, dry_run=dry_run
+        )
+        dest = Registry(host=self.registry.host, tls_verify=False, plain_http=True)
+        result = push_images(self.job, self.source, dest, options)
+        return result.plan.copies if result.report is None else result.report
+
+
+@pytest.fixture
+def site(tmp_path: Path, scripted: Scripted) -> Iterator[Site]:
+    with fake_registry() as registry:
+        source = make_storage(tmp_path / "source", IMAGES)
+        job = Job(
+            runner=scripted.runner,
+            scratch=scripted.runner.scratch,
+            source=None,
+            archive=Place(name="none"),
+            place_of=lambda host: Place(name=host),
+            jobs=2,
+            retry=Retry(RetryPolicy(attempts=20, wait=600, max_wait=600), scripted.runner.stopping),
+            timeouts=Timeouts(),
+            environment=(),
+            listener=Quiet(),
+        )
+        yield Site(registry, job, source)
+
+
+def test_a_push_sends_each_blob_once_and_a_second_one_nothing(site: Site) -> None:
+    first = site.push()
+    assert isinstance(first, SyncReport)
+    assert (len(first.copied), first.failed) == (3, ())
+    blobs = {data for image in IMAGES.values() for data in image.blobs}
+    assert first.sent == sum(map(len, blobs))
+    assert len(site.registry.asked("^PUT .*digest=")) == len(blobs)
+    again = site.push()
+    assert isinstance(again, SyncReport)
+    assert (len(again.skipped), again.sent) == (3, 0)
+
+
+def test_each_blob_is_asked_for_once_before_it_is_sent(site: Site) -> None:
+    assert len(site.push(dry_run=True)) == 3  # type: ignore[arg-type]
+    asked = site.registry.asked("^HEAD .*/blobs/")
+    assert len(asked) == len(set(asked)) == sum(len(set(image.blobs)) for image in IMAGES.values())
+    assert site.registry.asked("^(PUT|POST)") == []
+
+
+def test_a_tag_of_somebody_else_is_not_moved_and_nothing_is_sent(site: Site) -> None:
+    other = make_image("other")
+    site.registry.manifests["site/team/app", "v1"] = ("application/vnd.oci.image.manifest.v1+json", other.raw)
+    with pytest.raises(UsageError, match="site/team/app:v1"):
+        site.push()
+    assert site.registry.asked("^(PUT|POST)") == []
+    report = site.push(replace_tags=True)
+    assert isinstance(report, SyncReport)
+    assert len(report.copied) == 3
+
+
+@pytest.mark.usefixtures("handled_signals")
+@pytest.mark.parametrize("failing", ["^HEAD .*/blobs/", "^PUT .*/manifests/"])
+def test_ctrl_c_ends_a_push_that_waits_to_try_again(site: Site, failing: str) -> None:
+    main, numbers = threading.main_thread().ident, itertools.count()
+    assert main is not None
+
+    def fails(request: str) -> int | None:
+        if re.search(failing, request) is None:
+            return None
+        if next(numbers) == 0:
+            signal.pthread_kill(main, signal.SIGINT)
+        return 503
+
+    site.registry.fails = fails
+    started = time.monotonic()
+    with pytest.raises(Interrupted):
+        site.push()
+    assert time.monotonic() - started < 30
+    assert site.job.retry.stopping.is_set()
