@@ -35,7 +35,11 @@ HistoryOption = Annotated[
 ]
 UpperOption = Annotated[
     Path | None,
-    typer.Option("--upper", metavar="DIR", help="Where an overlay's increment goes (else $REGWRAP_SCRATCH, a guess)."),
+    typer.Option(
+        "--upper",
+        metavar="DIR",
+        help="Directory for the overlay's upper layer (default: $REGWRAP_SCRATCH, else beside the output).",
+    ),
 ]
 StockArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE.TAR|STORAGE", help="A bundle, or a storage's root directory.")

@@ -105,7 +105,8 @@ def load(
     upper: Path | None = None,
     engine: str | None = None,
 ) -> Config:
-    flags = Flags(config=config, source=source, archive=archive, jobs=jobs, upper=upper, engine=engine)
+    where = None if upper is None else f"{upper}"
+    flags = Flags(config=config, source=source, archive=archive, jobs=jobs, upper=where, engine=engine)
     return load_config(flags, environ=os.environ, cwd=Path.cwd())
 
 

@@ -18,7 +18,7 @@ from regwrap.cli.options import (
     VerboseOption,
 )
 from regwrap.cli.session import Session, images_of, load, opened_session, wanted_of
-from regwrap.commands.workspace import Workspace, WorkspaceOptions, overlay_workspace
+from regwrap.commands.workspace import Workspace, WorkspaceOptions, writable_workspace
 from regwrap.core.errors import ExitCode, Interrupted
 from regwrap.report import text as report
 from regwrap.tools.scratch import temporary_place
@@ -42,8 +42,8 @@ def workspace(
     with opened_session(quiet=quiet, verbose=verbose) as session:
         images = images_of(wanted_of(images_list, settings, session.progress), session.progress)
         places = (settings.scratch,) if settings.scratch else (Path.cwd(), temporary_place())
-        options = WorkspaceOptions(places=places, hashed=True, read_only=False)
-        with overlay_workspace(session.job(settings), images, options) as space:
+        options = WorkspaceOptions(places=places, hashed=True)
+        with writable_workspace(session.job(settings), images, options) as space:
             code = _stay(session, space, tuple(command or ()))
     raise typer.Exit(code)
 

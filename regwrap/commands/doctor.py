@@ -137,7 +137,7 @@ def _overlay(runner: Runner, places: DoctorPlaces) -> Check:
         except RegwrapError as error:
             errors.append(error)
         else:
-            return Check(name=_OVERLAY, ok=True, found=f"works {way.shown}, the increment in {place}")
+            return Check(name=_OVERLAY, ok=True, found=f"works {way.shown}, the upper layer in {place}")
     found = dict.fromkeys(line for error in errors for line in (error.detail or error.message).splitlines())
     return Check(name=_OVERLAY, ok=False, found="; ".join(found), advice=errors[0].hint)
 

@@ -1,6 +1,6 @@
-"""An overlay's sides as storages: history below, this release's increment above, in merged all blobs and no old image.
+"""An overlay's sides as storages: history below, this release's images above, in merged all blobs and no old image.
 
-History is only read. The increment is a storage of its own in the upper directory, complete before anything is
+History is only read. The upper layer is a storage of its own in the upper directory, complete before anything is
 mounted; its blobs may lie in history.
 """
 

@@ -34,7 +34,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageOptions:
-    """`hashed=False` trusts the archive. `upper`: where an overlay's increment goes; None finds a place. `referrers`:
+    """`hashed=False` trusts the archive. `upper`: where an overlay's upper layer goes; None finds a place. `referrers`:
     with what is about the images."""
 
     hashed: bool
@@ -140,16 +140,15 @@ class _Packing:
     def _by_overlay(self, *, hashed: bool) -> PackageReport:
         from regwrap.commands.workspace import (  # selection needs nothing of registries
             WorkspaceOptions,
-            overlay_workspace,
+            readonly_workspace,
         )
 
         options = WorkspaceOptions(
             places=(self.options.upper,) if self.options.upper else (self.output.parent, temporary_place()),
             hashed=hashed,
-            read_only=True,
             referrers=self.options.referrers,
         )
-        with overlay_workspace(self.job, self.images, options) as workspace:
+        with readonly_workspace(self.job, self.images, options) as workspace:
             selection = select_images(Storage(workspace.merged), workspace.images.entries)
             brought = workspace.brought_bytes(selection.contents.blobs)
             with self._packed(selection):

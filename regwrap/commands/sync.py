@@ -65,14 +65,14 @@ def bring_images(target: Target, images: ImageList, *, hashed: bool, dry_run: bo
     job.listener.expect("sync", plan.bytes_missing)
     report = _carried(target, plan, hashed=hashed)
     # nobody hears of it from a package, in which every image counts as copied
-    meanwhile = _moved_meanwhile(target.ends, report.copied) if target.increment is None else ()
+    meanwhile = _moved_meanwhile(target.ends, report.copied) if target.upper is None else ()
     moved = (*plan.moved, *meanwhile)
     return SyncResult(plan=plan, report=replace(report, moved=moved, seconds=time.monotonic() - started))
 
 
 def _carried(target: Target, plan: Plan, *, hashed: bool) -> SyncReport:
     if not plan.copies:
-        if isinstance(target.dest, StorageEnd) and target.increment is None:
+        if isinstance(target.dest, StorageEnd) and target.upper is None:
             remove_stage(sync_stage(target.dest.storage.root))  # a killed run's
         return nothing_copied(plan)
     from regwrap.transfer.carriers import make_carrier  # brings all that carries, and most runs copy nothing

@@ -22,6 +22,7 @@ from regwrap.commands.sync import bring_images
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.probe import Probe
+from regwrap.storage.space import free_space
 from regwrap.storage.store import Storage, real_root, regular_size
 from regwrap.tools.docker_registry import why_it_does_not_answer
 from regwrap.tools.overlay import (
@@ -37,7 +38,7 @@ from regwrap.tools.overlay import (
     try_overlay,
 )
 from regwrap.tools.scratch import overlay_directory
-from regwrap.transfer.carriers import Increment, Target
+from regwrap.transfer.carriers import Target, Upper
 from regwrap.transfer.ends import Ends
 from regwrap.transfer.referrers import with_referrers
 
@@ -59,21 +60,18 @@ _LINKS_A_LINE: Final = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceOptions:
-    """`places`: where the increment may go, the first that an overlay works in is taken. `hashed` reads every blob of
-    the history that is used. `read_only` refuses pushes to the registry. `referrers` brings what is about
-    the images."""
+    """`places`: where the upper layer may go, the first that an overlay works in is taken. `hashed` reads every blob of
+    the history that is used. `referrers` brings those of the images."""
 
     places: tuple[Path, ...]
     hashed: bool
-    read_only: bool
     referrers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
     """`merged` is a storage's root as this process sees it; `registry` serves it; `upper` is what was added; `images`
-    are all that were brought. `check` raises where the registry does not give them all; of one that is only read it has
-    to be called, for it is being asked meanwhile."""
+    are all that were brought. `check` raises where the registry does not give them all."""
 
     images: ImageList
     registry: Registry
@@ -89,17 +87,65 @@ class Workspace:
 
 
 @contextmanager
-def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) -> Iterator[Workspace]:
-    """Bring the listed images into a fresh upper directory over the archive's storage, mount, serve, check that too.
+def readonly_workspace(job: Job, images: ImageList, options: WorkspaceOptions) -> Iterator[Workspace]:
+    """A workspace that nobody pushes into. Its registry is being asked for the images while the block runs: whoever
+    trusts it calls `check` first. Raises what `staged_upper` does.
+    """
+    with (
+        staged_upper(job, images, options) as staged,
+        mounted(job, staged, read_only=True) as served,
+        checked(job, served, staged) as check,
+    ):
+        yield _workspace(staged, served, check)
+
+
+@contextmanager
+def writable_workspace(job: Job, images: ImageList, options: WorkspaceOptions) -> Iterator[Workspace]:
+    """A workspace whose registry takes pushes, and has given all images before the block begins. Raises what
+    `staged_upper` does."""
+    with staged_upper(job, images, options) as staged:
+        make_prefixes(staged.overlay.upper)
+        link_known_layers(staged.history, staged.listed.root, staged.repositories)
+        with mounted(job, staged, read_only=False) as served, checked(job, served, staged) as check:
+            check()
+            yield _workspace(staged, served, check)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Staged:
+    """What is to be mounted: `listed` is the storage of the listed images, whose blobs may lie in the history."""
+
+    images: ImageList
+    history: Path
+    overlay: Overlay
+    listed: Storage
+    sync: SyncReport
+
+    @property
+    def repositories(self) -> set[str]:
+        return {entry.dest.repository for entry in self.images.entries}
+
+
+def _workspace(staged: _Staged, served: ServedOverlay, check: Callable[[], None]) -> Workspace:
+    return Workspace(
+        images=staged.images,
+        registry=served.registry,
+        merged=served.merged,
+        upper=Storage(staged.overlay.upper),
+        sync=staged.sync,
+        server=served.server,
+        check=check,
+    )
+
+
+@contextmanager
+def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iterator[_Staged]:
+    """Bring the listed images into a fresh upper directory over the archive's storage; nothing is mounted yet.
 
     The history is not written to: not a byte, not a time. Nothing is left when the block ends, however it ends. Call
     from the main thread. Raises ImagesFailedError, ToolError, IntegrityError, UsageError.
     """
-    if job.archive.storage is None:
-        raise UsageError(f"{job.archive.name} is a registry without a storage directory; --history needs one")
-    history = real_root(job.archive.storage)
-    check_mountable(history, _HISTORY)
-    check_history(history)
+    history = _history(job)
     job = replace(job, source=job.source or job.archive)
     with ExitStack() as stack:
         ends = Ends(job=job, stack=stack)
@@ -114,25 +160,24 @@ def overlay_workspace(job: Job, images: ImageList, options: WorkspaceOptions) ->
         prepare_sides(job.runner, overlay, links)
         listed = Storage(links, below=(overlay.upper, history))
         report = _bring(ends, listed, overlay.upper, images, hashed=options.hashed)
-        repositories = {entry.dest.repository for entry in images.entries}
-        if not options.read_only:
-            make_prefixes(overlay.upper)
-            link_known_layers(history, links, repositories)
-        server = served_overlay(job.runner, overlay, scratch=job.scratch, read_only=options.read_only)
-        served = stack.enter_context(server)
-        check_merged(served.merged, repositories)
-        check = stack.enter_context(_checking(job, served, images, listed))
-        if not options.read_only:
-            check()  # before anybody works with it
-        yield Workspace(
-            images=images,
-            registry=served.registry,
-            merged=served.merged,
-            upper=Storage(overlay.upper),
-            sync=report,
-            server=served.server,
-            check=check,
-        )
+        yield _Staged(images=images, history=history, overlay=overlay, listed=listed, sync=report)
+
+
+def _history(job: Job) -> Path:
+    if job.archive.storage is None:
+        raise UsageError(f"{job.archive.name} is a registry without a storage directory; --history needs one")
+    history = real_root(job.archive.storage)
+    check_mountable(history, _HISTORY)
+    check_history(history)
+    return history
+
+
+@contextmanager
+def mounted(job: Job, staged: _Staged, *, read_only: bool) -> Iterator[ServedOverlay]:
+    """Mount both sides, and start a registry on them; the old images are hidden."""
+    with served_overlay(job.runner, staged.overlay, scratch=job.scratch, read_only=read_only) as served:
+        check_merged(served.merged, staged.repositories)
+        yield served
 
 
 def _place(job: Job, history: Path, places: tuple[Path, ...], stack: ExitStack) -> tuple[Path, Way]:
@@ -141,30 +186,29 @@ def _place(job: Job, history: Path, places: tuple[Path, ...], stack: ExitStack) 
     for place in dict.fromkeys(place.absolute() for place in places):
         with ExitStack() as trying:
             try:
-                check_mountable(place, "the directory for the increment")
+                check_mountable(place, "the directory for the upper layer")
                 check_place(history, place.resolve())
                 run = trying.enter_context(overlay_directory(place, job.scratch))
                 way = try_overlay(job.runner, lower=history, place=run)
             except (ToolError, UsageError) as error:
                 errors.append(error)
                 continue
-            job.listener.say(f"overlay {way.shown}: {history} below, the increment in {place}; {way.hiding}")
+            job.listener.say(f"overlay {way.shown}: {history} below, the upper layer in {place}; {way.hiding}")
             stack.push(trying.pop_all())
             return run, way
     if len(errors) == 1:
         raise errors[0]
     detail = "\n".join(f"{error}" for error in errors)
-    raise ToolError("overlay works in none of the places for the increment", detail=detail, hint=errors[0].hint)
+    raise ToolError("overlay works in none of the places for the upper layer", detail=detail, hint=errors[0].hint)
 
 
 def _links(job: Job, way: Way, lines: int, stack: ExitStack) -> Path | None:
     """A directory in memory for the link files: thousands of tiny directories, which cost a disk seconds to make and to
     remove. None where there is none that takes marks."""
-    status = os.statvfs(_MEMORY) if _MEMORY.is_dir() else None
-    if way.hiding is not Hiding.MARK or file_system(_MEMORY) != "tmpfs" or not status:
-        return None
     expected = lines * _LINKS_A_LINE
-    if status.f_bavail * status.f_frsize < expected * _LINK_BYTES or 0 < status.f_favail < expected * 2:
+    if way.hiding is not Hiding.MARK or not _MEMORY.is_dir() or file_system(_MEMORY) != "tmpfs":
+        return None
+    if not free_space(_MEMORY).has(expected * _LINK_BYTES, files=expected * 2):
         return None
     with ExitStack() as trying, suppress(OSError, UsageError):
         links = trying.enter_context(overlay_directory(_MEMORY, job.scratch))
@@ -185,8 +229,8 @@ def _overlay(history: Path, run: Path, way: Way, links: Path | None) -> tuple[Ov
 
 
 def _bring(ends: Ends, listed: Storage, upper: Path, images: ImageList, *, hashed: bool) -> SyncReport:
-    dest = StorageEnd(name="the increment", storage=listed)
-    target = Target(dest=dest, ends=ends, increment=Increment(blobs=upper))
+    dest = StorageEnd(name="the upper layer", storage=listed)
+    target = Target(dest=dest, ends=ends, upper=Upper(blobs=upper))
     report = bring_images(target, images, hashed=hashed).report
     if report is None or report.failed:
         failed = report.failed if report else ()
@@ -199,14 +243,14 @@ def _bring(ends: Ends, listed: Storage, upper: Path, images: ImageList, *, hashe
 
 
 @contextmanager
-def _checking(job: Job, served: ServedOverlay, images: ImageList, listed: Storage) -> Iterator[Callable[[], None]]:
+def checked(job: Job, served: ServedOverlay, staged: _Staged) -> Iterator[Callable[[], None]]:
     """The registry itself must give each listed image with the digest that was brought. It is asked while the block
     runs; what is yielded waits for the answers, and raises IntegrityError or ToolError where they are wrong."""
     probe = Probe(registry=served.registry, timeout=job.timeouts.request, connections=job.jobs, environment=())
 
     def check(entry: ImageEntry) -> None:
         repository, tag = entry.dest.repository, entry.dest.tag
-        wanted = listed.resolve(repository, tag)
+        wanted = staged.listed.resolve(repository, tag)
         try:
             found = probe.digest(repository, tag)
         except (UnsureError, ToolError) as error:
@@ -216,7 +260,7 @@ def _checking(job: Job, served: ServedOverlay, images: ImageList, listed: Storag
             raise IntegrityError(f"the registry on the overlay gives {found} for {entry.dest} instead of {wanted}")
 
     with ThreadPoolExecutor(job.jobs, thread_name_prefix="check") as pool:
-        answers = [pool.submit(check, entry) for entry in images.entries]
+        answers = [pool.submit(check, entry) for entry in staged.images.entries]
 
         def wait_for_all() -> None:
             for answer in answers:

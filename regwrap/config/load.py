@@ -73,7 +73,7 @@ class Flags:
     archive: str | None = None
     jobs: int | None = None
     engine: str | None = None
-    upper: Path | None = None
+    upper: str | None = None
 
 
 def _a_place(value: object, section: Section, plain: Config) -> Place:

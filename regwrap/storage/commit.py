@@ -157,7 +157,7 @@ def commit(root: Path, additions: Additions, *, stage: Path, files: Files) -> No
             files.sync(root)
 
 
-def put_increment(additions: Additions, *, blobs: Path, links: Path) -> None:
+def put_unordered(additions: Additions, *, blobs: Path, links: Path) -> None:
     """Add blobs to one directory and links to another, in no particular order and without any sync: for storages that
     nobody reads before they are complete, and that a crash throws away. The blobs are renamed."""
     for digest, staged in additions.blobs:

@@ -12,7 +12,7 @@ from regwrap.bundle.by_repository import StorageEnd
 from regwrap.core.errors import UsageError
 from regwrap.core.place import Engine
 from regwrap.registry.end import RegistryEnd
-from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_increment
+from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_unordered
 from regwrap.storage.space import need_space
 from regwrap.storage.stage import remove_stage, sync_stage
 from regwrap.storage.store import SoundBlobs
@@ -78,20 +78,20 @@ def _index(dest: RegistryEnd, ends: Ends, plan: Plan) -> BlobIndex:
 
 
 def _to_storage(dest: StorageEnd, target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> Carrier:
-    ends, increment = target.ends, target.increment
+    ends, upper = target.ends, target.upper
     links = dest.storage.root
-    root = links if increment is None else increment.blobs
+    root = links if upper is None else upper.blobs
     stage = Stage(stack.enter_context(_stage(root)))
     _check_space(root, plan)
     files = RealFiles(Owner.of(root))
 
     def write(additions: Additions) -> None:
-        if increment is None:
+        if upper is None:
             commit(root, additions, stage=stage.root, files=files)
         else:
-            put_increment(additions, blobs=root, links=links)
+            put_unordered(additions, blobs=root, links=links)
 
-    sound = SoundBlobs(storage=dest.storage, hashed=hashed or increment is None)
+    sound = SoundBlobs(storage=dest.storage, hashed=hashed or upper is None)
     fetcher: Fetcher
     if _engine(plan) is Engine.COPY:
         inherit = () if target.descriptor is None else (target.descriptor,)
@@ -146,11 +146,11 @@ class Target:
     dest: RegistryEnd | StorageEnd
     ends: Ends
     descriptor: int | None = None
-    increment: Increment | None = None
+    upper: Upper | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Increment:
+class Upper:
     """What is added to a storage that is only read, for one run: blobs go to `blobs`, links to the storage's root.
 
     A crash throws it away, so nothing has to be on the disk early, and no order has to be kept. Blobs that are there

@@ -66,7 +66,7 @@ def test_every_command_is_in_the_table(cli: Cli) -> None:
 def test_the_place_of_an_increment_is_the_one_that_package_would_take(cli: Cli) -> None:
     (cli.directory / "volume").mkdir()
     done = cli("doctor", env={"REGWRAP_SCRATCH": f"{cli.directory}/volume"})
-    assert f"the increment in {cli.directory}/volume" in done.stdout
+    assert f"the upper layer in {cli.directory}/volume" in done.stdout
     assert not list((cli.directory / "volume").iterdir())
 
 

@@ -108,6 +108,12 @@ def test_a_file_that_can_t_be_looked_at_is_not_said_to_be_absent(tmp_path: Path)
         load(tmp_path, f"registries: {{a: {{url: a.example.com, authfile: {name}}}}}\n")
 
 
+def test_the_upper_layer_s_directory_is_a_flag_s_a_variable_s_or_the_file_s(tmp_path: Path) -> None:
+    assert load(tmp_path, "scratch: file", Flags(upper="flag"), REGWRAP_SCRATCH="variable").scratch == tmp_path / "flag"
+    assert load(tmp_path, "scratch: file", REGWRAP_SCRATCH="variable").scratch == tmp_path / "variable"
+    assert load(tmp_path, "scratch: file").scratch == tmp_path / "file"
+
+
 def test_flag_counts_more_than_environment_and_that_more_than_the_file(tmp_path: Path) -> None:
     text = "jobs: 2\narchive: ./file\nsource: file.example\n"
     assert load(tmp_path, text).jobs == 2
