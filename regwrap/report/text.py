@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.examine import Inspection, VerifyReport
     from regwrap.commands.bake import BakeReport
     from regwrap.commands.deploy import DeployReport
-    from regwrap.commands.doctor import DoctorReport
+    from regwrap.commands.doctor import CommandCheck, DoctorReport
     from regwrap.commands.export import ExportReport
     from regwrap.commands.gc import GcReport
     from regwrap.commands.import_tree import ImportReport
@@ -204,22 +204,28 @@ def inspect_text(inspection: Inspection) -> str:
 
 def doctor_text(report: DoctorReport) -> str:
     """Commands first: what works, what is missing, how to get it; then what was found, and what counts outside."""
-    rows, told = [("COMMAND", "HERE", "MISSING", "HOW TO GET IT")], set[str]()
-    for command in report.commands:
-        rows.append((command.command, "works" if command.works else "no", "", ""))
-        for missing, how in zip(command.missing, command.how, strict=True):
-            again = missing in told
-            lines = (missing.partition(":")[0], "as above") if again else (missing, how)
-            first = rows.pop() if not rows[-1][2] else ("", "", "", "")
-            rows.append((*first[:2], *lines))
-            told.add(missing)
+    commands = [("COMMAND", "HERE", "MISSING", "HOW TO GET IT"), *_command_rows(report.commands)]
     found = [("FOUND", "")] + [(check.name, check.found) for check in report.checks]
     outside = [("FOR REGISTRIES OUTSIDE", "", "", "INSTEAD")]
     outside += [(f.what, "counts" if f.counts else "-", f.means, f.instead) for f in report.outside]
-    nothing = ["nothing of skopeo's or docker's configuration was found: regwrap's own counts"]
+    nothing = ["No configuration of skopeo or docker was found; regwrap's own applies."]
     return "\n".join(
-        [*table(rows), "", *table(found), "", *(table(outside) if report.outside else nothing)],
+        [*table(commands), "", *table(found), "", *(table(outside) if report.outside else nothing)],
     )
+
+
+def _command_rows(commands: tuple[CommandCheck, ...]) -> list[tuple[str, ...]]:
+    """A line for each missing thing, the command on the first of them. How to get a thing is said once."""
+    rows, explained = list[tuple[str, ...]](), set[str]()
+    for command in commands:
+        lacking = []
+        for missing, how in zip(command.missing, command.how, strict=True):
+            lacking.append((missing.partition(":")[0], "as above") if missing in explained else (missing, how))
+            explained.add(missing)
+        first, *more = lacking or [("", "")]
+        rows.append((command.command, "works" if command.works else "no", *first))
+        rows += [("", "", *line) for line in more]
+    return rows
 
 
 def to_json(result: object) -> str:
