@@ -100,7 +100,10 @@ def _common(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version; doctor has the programs'."
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version (regwrap doctor lists tool versions).",
         ),
     ] = False,
 ) -> None:

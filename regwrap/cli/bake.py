@@ -14,28 +14,36 @@ from regwrap.report import text as report
 
 def bake(
     source: StockArgument,
-    to: Annotated[str, typer.Option("--to", metavar="oci:DIR:TAG", help="The OCI layout, new or in use, and a tag.")],
+    to: Annotated[str, typer.Option("--to", metavar="oci:DIR:TAG", help="OCI layout, new or existing, and a tag.")],
     base: Annotated[
         str | None,
         typer.Option(
-            "--base", metavar="oci:DIR:TAG|HOST/NAME:TAG", help="An image with a registry; else an empty one."
+            "--base", metavar="oci:DIR:TAG|HOST/NAME:TAG", help="Image with a registry (default: an empty image)."
         ),
     ] = None,
     history: Annotated[
-        bool, typer.Option("--history", help="Of a storage blobs and layer links alone: spares copies, shows nothing.")
+        bool,
+        typer.Option(
+            "--history", help="Include only blobs and layer links, no tags, so later pushes can reuse layers."
+        ),
     ] = False,
-    path: Annotated[str, typer.Option("--path", metavar="PATH", help="Where the storage is in the image.")] = (
+    path: Annotated[str, typer.Option("--path", metavar="PATH", help="Path of the storage in the image.")] = (
         "/var/lib/registry"
     ),
     program: Annotated[
         str | None,
-        typer.Option("--registry", metavar="PATH", help="The registry's program in the base (else looked for)."),
+        typer.Option("--registry", metavar="PATH", help="Registry program in the base image (default: searched)."),
     ] = None,
     platform: Annotated[
-        str, typer.Option("--platform", metavar="OS/ARCH", help="Which of a base's platforms; what an empty one says.")
+        str,
+        typer.Option(
+            "--platform",
+            metavar="OS/ARCH",
+            help="Platform to take from the base image, or to record when there is none.",
+        ),
     ] = "linux/amd64",
     compress: Annotated[bool, typer.Option("--compress", help="Compress the layer with gzip.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at everything, write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

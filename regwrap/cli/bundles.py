@@ -13,9 +13,11 @@ from regwrap.report import text as report
 
 
 def verify(
-    target: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR|DIR", help="A bundle, or a storage's root directory.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="BUNDLE.TAR|DIR", help="A bundle, or the root directory of a storage.")
+    ],
     images_list: Annotated[
-        str | None, typer.Option("--list", metavar="IMAGES.LIST", help="It must hold exactly these images.")
+        str | None, typer.Option("--list", metavar="IMAGES.LIST", help="Check that it holds exactly these images.")
     ] = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,

@@ -1,6 +1,6 @@
-"""What the commands are called and what their help says: all that `regwrap --help` needs without importing one of them.
+"""Names and help texts of the commands: all that `regwrap --help` needs, without importing a command.
 
-A test runs every example, in this order, in one directory: each may use what those before it have made.
+A test runs every example, in this order, in one directory: each may use the files of those before it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ABOUT: Final = "Turn an images.list into one install package for registries with
 # Commands with commands of their own.
 FAMILIES: Final = {
     "list": "Make an images.list from manifests or from what a registry has.",
-    "report": "Show and merge what sync --report has written.",
+    "report": "Show and merge the reports that sync, release and push write.",
 }
 _START, _PACK, _INSTALL = "1. Start", "2. Bring and pack", "3. Install at the customer's"
 _CHECK, _CONVERT, _TIDY = "4. Check", "5. Other forms", "6. Tidy up"
@@ -25,8 +25,8 @@ GROUPS: Final = (_START, _PACK, _INSTALL, _CHECK, _CONVERT, _TIDY)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A command. `name` is what is typed, `function` is MODULE.NAME below regwrap.cli, `examples` are what it is for,
-    and what is typed."""
+    """A command. `name` is what is typed, `function` is MODULE.NAME below regwrap.cli, `examples` are pairs of a
+    purpose and a command line."""
 
     name: str
     group: str
@@ -53,15 +53,15 @@ COMMANDS: Final = (
         group=_START,
         function="start.init",
         summary="Write a commented regwrap.yaml and a first images.list.",
-        more="On a terminal it asks for the registries; options answer beforehand, and --yes asks nothing. What is"
-        " there is never overwritten without --force; a list that is there stays, unless another one is asked for.",
+        more="Asks for the registries on a terminal, unless options or --yes answer. Existing files are overwritten"
+        " only with --force; an existing list is kept unless you ask for another one.",
         examples=(
             (
-                "images come from cicd.example.com, and are kept in ./product/archive",
+                "images come from cicd.example.com and are kept in ./product/archive",
                 "regwrap init product --source cicd.example.com --archive ./archive --yes",
             ),
             (
-                "the first list from what Helm or Kustomize have rendered",
+                "the first list from rendered Helm or Kustomize manifests",
                 "regwrap init product-2 --source cicd.example.com --yes --from-manifests rendered.yaml",
             ),
         ),
@@ -71,15 +71,15 @@ COMMANDS: Final = (
         group=_START,
         function="lists.from_manifests",
         summary="Find the images in Kubernetes YAML.",
-        more="In Pods and all that makes Pods, in other resources where they are called image, and in Helm's values."
-        " Reads standard input too: helm template CHART | regwrap list from-manifests",
+        more="Reads Pods and everything that creates Pods, fields named image in other resources, and Helm values."
+        " Also reads standard input: helm template CHART | regwrap list from-manifests",
         examples=(
             (
-                "every image of rendered manifests, sorted, each once",
+                "every image of rendered manifests, sorted, without duplicates",
                 "regwrap list from-manifests rendered.yaml -o chart.list",
             ),
             (
-                "what runs in a cluster: kubectl get pods -A -o yaml | ...",
+                "the images that run in a cluster: kubectl get pods -A -o yaml | ...",
                 "cat rendered.yaml | regwrap list from-manifests > running.list",
             ),
         ),
@@ -89,36 +89,36 @@ COMMANDS: Final = (
         group=_START,
         function="lists.from_registry",
         summary="List all tags of a registry, or of a storage directory.",
-        more="A prefix takes the repositories below it. Public registries do not say what they have: see the rules in"
-        " docs/images-list.md.",
+        more="A prefix selects the repositories below it. Public registries do not list their repositories: use the"
+        " rules in docs/images-list.md.",
         examples=(
             (
                 "all tags below app of the registry that the configuration calls cicd",
                 "regwrap list from-registry cicd/app -o app.list",
             ),
-            ("what a registry's storage directory has", "regwrap list from-registry ./storage"),
+            ("all tags in a registry's storage directory", "regwrap list from-registry ./storage"),
         ),
     ),
     Entry(
         name="doctor",
         group=_START,
         function="doctor.doctor",
-        summary="Say which commands work here, and what the others lack.",
-        more="Exit code 3 if one can't be done. Overlays need privileges, and everything can be done without them:"
-        " where only they are missing, it is 0.",
+        summary="Show which commands work on this machine and what the rest need.",
+        more="Exit code 3 if a command cannot work. Overlays need privileges, but every task also works without them:"
+        " if only overlays are missing, the exit code is 0.",
         examples=(
-            ("programs, their versions, room, overlays", "regwrap doctor"),
-            ("the same for a program", "regwrap doctor --json"),
+            ("programs and versions, free space, overlays", "regwrap doctor"),
+            ("the same as JSON", "regwrap doctor --json"),
         ),
     ),
     Entry(
         name="sync",
         group=_PACK,
         function="sync.sync",
-        summary="Bring the listed images into the archive.",
-        more="What is there already is not sent again.",
+        summary="Copy the listed images into the archive.",
+        more="Images already in the archive are skipped.",
         examples=(
-            ("what would be brought, and why", "regwrap sync images.list --source cicd --dry-run"),
+            ("what would be copied, and why", "regwrap sync images.list --source cicd --dry-run"),
             (
                 "half of the list, for the first of two CI jobs",
                 "regwrap sync images.list --source cicd --shard 1/2 --report shard-1.json",
@@ -129,12 +129,12 @@ COMMANDS: Final = (
         name="lock",
         group=_PACK,
         function="lock.lock",
-        summary="Write down what each image is now, by digest.",
-        more="And what the rules of the configuration mean today.\n\n"
-        "The lock is a list too, one line an image, made for git diff.",
+        summary="Pin every image to its current digest.",
+        more="Also expands the configuration's images: rules.\n\n"
+        "The lock is an images.list too: one image per line, made for git diff.",
         examples=(
             ("write images.lock beside the list", "regwrap lock images.list --source cicd"),
-            ("has a tag moved since? Exit code 1 if so", "regwrap lock images.list --source cicd --check"),
+            ("exit code 1 if a tag has moved since", "regwrap lock images.list --source cicd --check"),
         ),
     ),
     Entry(
@@ -142,14 +142,14 @@ COMMANDS: Final = (
         group=_PACK,
         function="package.package",
         summary="Write one bundle with exactly the listed images.",
-        more="From a storage that is only read.",
+        more="Reads the archive, never changes it.",
         examples=(
             (
-                "from the archive; what it lacks is brought, and not kept",
+                "from the archive; missing images are fetched for this bundle only",
                 "regwrap package images.list --source cicd -o release-v1.1.tar",
             ),
             (
-                "on top of a storage that stays as it is",
+                "on top of a storage, which stays unchanged",
                 "regwrap package images.list --source cicd --history ./storage --strategy overlay -o overlay-v1.1.tar",
             ),
         ),
@@ -159,11 +159,11 @@ COMMANDS: Final = (
         group=_PACK,
         function="release.release",
         summary="Sync, package and verify.",
-        more="Writes FILE, FILE.sha256 and the facts of the run beside it.",
+        more="Writes FILE, its checksum FILE.sha256 and a report beside it.",
         examples=(
-            ("all in one", "regwrap release images.list --source cicd -o release-v1.2.tar"),
+            ("all three steps", "regwrap release images.list --source cicd -o release-v1.2.tar"),
             (
-                "the digests of images.lock, even where tags have moved",
+                "the digests of images.lock, even if tags have moved",
                 "regwrap release images.list --source cicd --locked -o release-v1.3.tar",
             ),
         ),
@@ -172,10 +172,10 @@ COMMANDS: Final = (
         name="workspace",
         group=_PACK,
         function="workspace.workspace",
-        summary="Serve the listed images on top of a storage that is only read.",
-        more="Until Ctrl-C, or while COMMAND runs.\n\n"
-        "A registry on loopback takes pushes too; blobs of the history are there already for the listed repositories."
-        " All that was added is gone at the end, unless COMMAND has packed it.",
+        summary="Serve the listed images on top of a read-only storage.",
+        more="Runs until Ctrl-C, or while COMMAND runs.\n\n"
+        "The registry listens on loopback and accepts pushes; the listed repositories already have the blobs of the"
+        " history. Everything added is deleted at the end; COMMAND can package it before.",
         examples=(
             (
                 "run a command beside a registry with exactly the list",
@@ -194,23 +194,23 @@ COMMANDS: Final = (
         group=_INSTALL,
         function="deploy.deploy",
         summary="Merge a bundle into a registry's storage.",
-        more="All is checked first; blobs go in first, tags last.",
+        more="Checks the whole bundle first; writes blobs first, tags last.",
         examples=(
-            ("look at the bundle, change nothing", "regwrap deploy release-v1.1.tar ./site --dry-run"),
-            ("into a storage directory, new or in use", "regwrap deploy release-v1.1.tar ./site"),
+            ("check the bundle, change nothing", "regwrap deploy release-v1.1.tar ./site --dry-run"),
+            ("into a storage directory, new or existing", "regwrap deploy release-v1.1.tar ./site"),
         ),
     ),
     Entry(
         name="push",
         group=_INSTALL,
         function="push.push",
-        summary="Push a bundle into any registry, straight from the tar.",
-        more="What is there already is not sent again; a tag that is another image there is moved only with"
+        summary="Push a bundle to any registry, straight from the tar.",
+        more="Images already in the registry are skipped. A tag that points to another image is replaced only with"
         " --replace-tags.",
         examples=(
-            ("what would be sent", "regwrap push release-v1.1.tar harbor/product --dry-run"),
+            ("what would be pushed", "regwrap push release-v1.1.tar harbor/product --dry-run"),
             (
-                "below product/, in the registry that the configuration calls harbor",
+                "below product/ in the registry that the configuration calls harbor",
                 "regwrap push release-v1.1.tar harbor/product",
             ),
         ),
@@ -221,11 +221,11 @@ COMMANDS: Final = (
         function="serve.serve",
         summary="Serve a bundle as a read-only registry, in place, until Ctrl-C.",
         more="Prints its URL when it is ready.\n\n"
-        "docker and skopeo pull from it; nothing is unpacked or copied. GET /v2/ says whether it is there.",
+        "docker and skopeo can pull from it; nothing is unpacked or copied. GET /v2/ answers as soon as it is up.",
         examples=(
             ("for this machine, on a free port", "regwrap serve release-v1.1.tar --addr 127.0.0.1:0"),
             (
-                "every blob is hashed first, every request shown",
+                "hash every blob first, log every request",
                 "regwrap serve release-v1.1.tar --addr 127.0.0.1:0 --verify --verbose",
             ),
         ),
@@ -234,10 +234,13 @@ COMMANDS: Final = (
         name="verify",
         group=_CHECK,
         function="bundles.verify",
-        summary="Prove that a bundle or a storage is whole.",
-        more="Every link, every manifest, every blob's size and sha256.",
+        summary="Check a bundle or storage for missing or damaged data.",
+        more="Reads every link and manifest, and the size and sha256 of every blob.",
         examples=(
-            ("a bundle, and that it has exactly the list", "regwrap verify release-v1.1.tar --list images.list"),
+            (
+                "a bundle, and that it holds exactly the listed images",
+                "regwrap verify release-v1.1.tar --list images.list",
+            ),
             ("a storage directory", "regwrap verify ./site"),
         ),
     ),
@@ -246,10 +249,10 @@ COMMANDS: Final = (
         group=_CHECK,
         function="bundles.inspect",
         summary="Show what is in a bundle.",
-        more="Images, platforms, digests, sizes, and what each alone adds.",
+        more="Lists images, platforms, digests, sizes, and the bytes that only one image needs.",
         examples=(
             ("as a table", "regwrap inspect release-v1.1.tar"),
-            ("for a program", "regwrap inspect release-v1.1.tar --json"),
+            ("as JSON", "regwrap inspect release-v1.1.tar --json"),
         ),
     ),
     Entry(
@@ -259,7 +262,7 @@ COMMANDS: Final = (
         summary="Show a report as text.",
         more="Exit code 1 if an image failed.",
         examples=(
-            ("what came of each image", "regwrap report show shard-1.json"),
+            ("the outcome of each image", "regwrap report show shard-1.json"),
             ("in a script", "regwrap report show shard-1.json >summary.txt || echo 'some images failed'"),
         ),
     ),
@@ -267,12 +270,12 @@ COMMANDS: Final = (
         name="report merge",
         group=_CHECK,
         function="reports.merge_reports",
-        summary="Make one report of several.",
-        more="Where an image is in more than one, the last outcome counts.",
+        summary="Merge several reports into one.",
+        more="If an image is in several reports, the last outcome counts.",
         examples=(
             ("of two shards", "regwrap report merge shard-1.json shard-2.json -o report.json"),
             (
-                "and for a CI that shows tests",
+                "and as JUnit XML for the CI system",
                 "regwrap report merge shard-1.json shard-2.json -o report.json --junit junit.xml",
             ),
         ),
@@ -281,15 +284,15 @@ COMMANDS: Final = (
         name="bake",
         group=_CONVERT,
         function="bake.bake",
-        summary="Make a registry image that has the images inside.",
-        more="No daemon, no root; the same input gives the same digest.",
+        summary="Build a registry image that contains the images.",
+        more="Needs no daemon and no root; the same input gives the same digest.",
         examples=(
             (
-                "an image with the images alone; --base names one with a registry",
+                "the images alone; --base adds them to a registry image",
                 "regwrap bake release-v1.1.tar --to oci:baked:v1.1",
             ),
             (
-                'what registries answer "exists" with, for later releases',
+                "blobs without tags, so that later pushes can reuse layers",
                 "regwrap bake ./site --history --to oci:baked:history",
             ),
         ),
@@ -298,10 +301,10 @@ COMMANDS: Final = (
         name="export",
         group=_CONVERT,
         function="convert.export",
-        summary="Write all images as directories that skopeo reads.",
-        more="Every byte and digest stays as it is.",
+        summary="Write all images as skopeo directories or an OCI layout.",
+        more="Keeps every byte and digest.",
         examples=(
-            ("one directory for each image", "regwrap export release-v1.1.tar exported"),
+            ("one directory per image", "regwrap export release-v1.1.tar exported"),
             ("one OCI layout for all", "regwrap export release-v1.1.tar layout --format oci"),
         ),
     ),
@@ -309,10 +312,10 @@ COMMANDS: Final = (
         name="import",
         group=_CONVERT,
         function="convert.import_",
-        summary="Bring such directories, or an OCI layout, into a storage.",
-        more="All is hashed; blobs go in first, tags last.",
+        summary="Import skopeo directories or an OCI layout into a storage.",
+        more="Hashes everything; writes blobs first, tags last.",
         examples=(
-            ("directories that skopeo, or export, has written", "regwrap import exported ./imported"),
+            ("directories written by skopeo or export", "regwrap import exported ./imported"),
             ("an OCI layout", "regwrap import oci:layout ./imported"),
         ),
     ),
@@ -320,15 +323,15 @@ COMMANDS: Final = (
         name="gc",
         group=_TIDY,
         function="gc.gc",
-        summary="Remove from a storage what no kept image needs.",
-        more="Without --keep and --keep-last every tag is kept.",
+        summary="Delete everything that no kept image uses.",
+        more="Keeps every tag unless --keep or --keep-last is given.",
         examples=(
             (
-                "what would go if only the images of a release stay, and why",
+                "what would be deleted if only the listed images stay, and why",
                 "regwrap gc ./site --keep images.list --dry-run --offline",
             ),
             (
-                "those and the three newest tags of each repository stay",
+                "keep those and the three newest tags of each repository",
                 "regwrap gc ./site --keep images.list --keep-last 3 --offline",
             ),
         ),

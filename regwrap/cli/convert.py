@@ -16,11 +16,11 @@ from regwrap.report import text as report
 
 def export(
     source: StockArgument,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to create.")],
     form: Annotated[
-        Form, typer.Option("--format", help="A skopeo dir: directory for each image, or one OCI layout.")
+        Form, typer.Option("--format", help="One skopeo dir: directory per image, or one OCI layout.")
     ] = Form.DIR,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -33,17 +33,19 @@ def export(
 
 def import_(
     source: Annotated[
-        str, typer.Argument(metavar="DIR|oci:DIR[:TAG]", help="Directories as skopeo's dir: has them, or a layout.")
+        str, typer.Argument(metavar="DIR|oci:DIR[:TAG]", help="Directories in skopeo's dir: format, or an OCI layout.")
     ],
-    directory: Annotated[Path, typer.Argument(metavar="STORAGE", help="The storage's root directory, in use or new.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="STORAGE", help="Root directory of the storage, new or existing.")
+    ],
     named: Annotated[
         str | None,
-        typer.Option("--name", metavar="REPOSITORY[:TAG]", help="For images without a name, or with only a tag."),
+        typer.Option("--name", metavar="REPOSITORY[:TAG]", help="Name for images without one, or with only a tag."),
     ] = None,
     replace_tags: Annotated[
-        bool, typer.Option("--replace-tags", help="Move tags that are there and point to other images.")
+        bool, typer.Option("--replace-tags", help="Replace existing tags that point to other images.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at everything, change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")] = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,

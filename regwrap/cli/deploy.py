@@ -15,9 +15,9 @@ from regwrap.report import text as report
 
 def deploy(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")],
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The storage's root directory, in use or new.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Root directory of the storage, new or existing.")],
     replace_tags: Annotated[
-        bool, typer.Option("--replace-tags", help="Move tags that are there and point to other images.")
+        bool, typer.Option("--replace-tags", help="Replace existing tags that point to other images.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the bundle's structure, change nothing.")] = False,
     config: ConfigOption = None,
@@ -30,7 +30,7 @@ def deploy(
         result = deploy_bundle(bundle, directory, options, progress)
         if not dry_run:
             progress.say(
-                "a registry that runs on this directory serves the new tags at once; if it keeps an in-memory blob"
-                " cache (docker-registry's packaged configuration does), restart it after blobs were mended"
+                "a registry running on this directory serves the new tags at once; restart it if it keeps an in-memory"
+                " blob cache (docker-registry's packaged configuration does) and damaged blobs were repaired"
             )
     show(result, report.deploy_text(result, directory, dry_run=dry_run), json=json)

@@ -15,7 +15,7 @@ from regwrap.storage.sweep import RealDisk
 
 
 def gc(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The storage's root directory.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Root directory of the storage.")],
     keep: Annotated[
         list[str] | None,
         typer.Option("--keep", metavar="IMAGES.LIST", help="Keep these images; may be repeated."),
@@ -23,9 +23,12 @@ def gc(
     keep_last: Annotated[
         int | None, typer.Option("--keep-last", metavar="N", min=1, help="Keep the N newest tags of each repository.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would go, and why.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and why.")] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Nothing else writes into DIR now: its registry is stopped or read-only.")
+        bool,
+        typer.Option(
+            "--offline", help="Confirm that nothing else writes to DIR: its registry is stopped or read-only."
+        ),
     ] = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
@@ -46,7 +49,7 @@ def gc(
             progress.say(f"note: {note}")
         if result.blobs and not dry_run:
             progress.say(
-                "a registry that has run on this directory meanwhile, and keeps an in-memory blob cache, must be"
-                " restarted: else it takes pushes of what is gone for done"
+                "if a registry with an in-memory blob cache runs on this directory, restart it, or it will accept"
+                " pushes without uploading the blobs that were deleted"
             )
     show(result, report.gc_text(result, directory), json=json)

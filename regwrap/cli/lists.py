@@ -18,14 +18,14 @@ from regwrap.lists.manifests import MAX_MANIFEST_BYTES, find_images
 
 ListOutputOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Where the list goes (default: standard output)."),
+    typer.Option("--output", "-o", metavar="FILE", help="List to write (default: standard output)."),
 ]
 
 
 def from_manifests(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE.YAML", help="What Helm or Kustomize wrote; none, or -: standard input."),
+        typer.Argument(metavar="FILE.YAML", help="Rendered manifests; none, or -: standard input."),
     ] = None,
     output: ListOutputOption = None,
     quiet: QuietOption = False,
@@ -37,7 +37,7 @@ def from_manifests(
 
 def from_registry(
     place: Annotated[
-        str, typer.Argument(metavar="NAME[/PREFIX]|HOST[:PORT][/PREFIX]|DIR", help="The registry, or a storage.")
+        str, typer.Argument(metavar="NAME[/PREFIX]|HOST[:PORT][/PREFIX]|DIR", help="A registry, or a storage.")
     ],
     output: ListOutputOption = None,
     config: ConfigOption = None,
@@ -54,7 +54,7 @@ def list_of_manifests(files: list[Path]) -> tuple[str, tuple[str, ...]]:
     found = find_images([("<stdin>" if name == "-" else name, _bytes_of(name)) for name in names])
     if not found.images:
         raise UsageError(
-            f"{', '.join(names)}: no images in it",
+            f"{', '.join(names)}: no images found",
             detail="\n".join(found.notes),
             hint="give rendered manifests: helm template CHART, kustomize build DIR, kubectl get pods -A -o yaml",
         )
@@ -68,7 +68,7 @@ def _bytes_of(name: str) -> bytes:
         with Path(name).open("rb") as file:
             return file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{name} can't be read: {error.strerror}") from error
+        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
 
 
 def list_of_registry(place: str, config: Path | None) -> tuple[str, tuple[str, ...]]:

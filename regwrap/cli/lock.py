@@ -31,10 +31,11 @@ from regwrap.report import text as report
 def lock(
     images_list: ListArgument,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The lock (default: beside the list, .lock).")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Lock file to write (default: beside the list, .lock)."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; say what has changed since, with exit code 1.")
+        bool, typer.Option("--check", help="Write nothing; show changes since the lock and exit with 1.")
     ] = False,
     source: SourceOption = None,
     archive: ArchiveOption = None,
@@ -51,7 +52,7 @@ def lock(
         lock_path(images_list, output),
     )
     if part and not output and not check:
-        raise UsageError("--shard locks a part of the list only: name its lock with -o FILE")
+        raise UsageError("--shard locks only a part of the list: name its lock with -o FILE")
     with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = replace(wanted_of(images_list, settings, session.progress), shard=part)
         if not check:
@@ -70,7 +71,7 @@ def written_lock(session: Session, settings: Config, wanted: Wanted, path: Path)
     result = write_lock(session.job(settings), wanted, path)
     if result.failed:
         raise ImagesFailedError(
-            f"{len(result.failed)} images can't be locked; {path} was not written",
+            f"{len(result.failed)} images cannot be locked; {path} was not written",
             detail=report.unseen_text(result.failed),
         )
     return result

@@ -21,15 +21,15 @@ _ESCAPES: Final = str.maketrans(
     {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "~": r"\(ti", "^": r"\(ha", '"': r"\(dq"}
 )
 _FILES: Final = (
-    ("./regwrap.yaml, ~/.config/regwrap/config.yaml", "The configuration, where neither --config nor $REGWRAP_CONFIG"
-     " names one. regwrap init writes one with comments."),
+    ("./regwrap.yaml, ~/.config/regwrap/config.yaml", "The configuration, unless --config or $REGWRAP_CONFIG names"
+     " another. regwrap init writes one with comments."),
     ("images.list", "The images of a release, one a line: [HOST/]NAME[:TAG][@DIGEST] [=> NAME[:TAG]] [platform=...]."),
-    ("~/.local/share/regwrap/archive", "The embedded archive, where no other is configured."),
+    ("~/.local/share/regwrap/archive", "The embedded archive, unless another one is configured."),
 )  # fmt: skip
 _VARIABLES: Final = (
-    ("REGWRAP_CONFIG, REGWRAP_SOURCE, REGWRAP_ARCHIVE, REGWRAP_SCRATCH, REGWRAP_JOBS", "As the settings of the"
-     " configuration; options count more."),
-    ("TMPDIR", "Where small temporary files go."),
+    ("REGWRAP_CONFIG, REGWRAP_SOURCE, REGWRAP_ARCHIVE, REGWRAP_SCRATCH, REGWRAP_JOBS", "Override the"
+     " configuration; options override them."),
+    ("TMPDIR", "Directory for small temporary files."),
 )  # fmt: skip
 
 

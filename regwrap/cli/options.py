@@ -10,13 +10,13 @@ from regwrap.core.place import Engine
 ListArgument = Annotated[str, typer.Argument(metavar="IMAGES.LIST", help="The list of images; - reads standard input.")]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="Configuration (else $REGWRAP_CONFIG, ./regwrap.yaml, ~/.config)."),
+    typer.Option(
+        "--config", metavar="FILE", help="Configuration (default: $REGWRAP_CONFIG, ./regwrap.yaml, ~/.config)."
+    ),
 ]
 SourceOption = Annotated[
     str | None,
-    typer.Option(
-        "--source", metavar="NAME|HOST[:PORT]|DIR", help="Where lines without a registry come from; DIR is a storage."
-    ),
+    typer.Option("--source", metavar="NAME|HOST[:PORT]|DIR", help="Registry for lines without one; DIR is a storage."),
 ]
 ArchiveOption = Annotated[
     str | None,
@@ -30,7 +30,7 @@ HistoryOption = Annotated[
         "--history",
         "--archive",
         metavar="NAME|DIR|oci:DIR:TAG",
-        help="The storage that is read, never written (default: embedded), or a baked image.",
+        help="Storage to read, never written (default: embedded), or a baked image.",
     ),
 ]
 UpperOption = Annotated[
@@ -42,39 +42,44 @@ UpperOption = Annotated[
     ),
 ]
 StockArgument = Annotated[
-    Path, typer.Argument(metavar="BUNDLE.TAR|STORAGE", help="A bundle, or a storage's root directory.")
+    Path, typer.Argument(metavar="BUNDLE.TAR|STORAGE", help="A bundle, or the root directory of a storage.")
 ]
-JobsOption = Annotated[int | None, typer.Option("--jobs", "-j", min=1, max=64, help="Images at the same time.")]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, max=64, help="Number of images to copy in parallel.")
+]
 EngineOption = Annotated[
     Engine | None,
-    typer.Option("--engine", help="How blobs travel: skopeo's pipes (stream), a skopeo per image, or skopeo sync."),
+    typer.Option(
+        "--engine", help="How to copy: stream through skopeo's pipes, one skopeo copy per image, or skopeo sync."
+    ),
 ]
 ReferrersOption = Annotated[
-    bool, typer.Option("--referrers", help="With what is about the images: signatures, attestations, SBOMs.")
+    bool, typer.Option("--referrers", help="Also copy referrers: signatures, attestations, SBOMs.")
 ]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The bundle to write.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Bundle to write.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each program as it is started (redacted).")]
 LockedOption = Annotated[
-    bool, typer.Option("--locked", help="Take the digests of the lock, even where a tag has moved since.")
+    bool, typer.Option("--locked", help="Use the digests of the lock, even if a tag has moved since.")
 ]
 LockFileOption = Annotated[
     Path | None,
     typer.Option(
-        "--lock-file", metavar="FILE", help="The lock (default: beside the list, images.lock); means --locked."
+        "--lock-file", metavar="FILE", help="Lock file (default: images.lock beside the list); implies --locked."
     ),
 ]
 ShardOption = Annotated[
-    str | None, typer.Option("--shard", metavar="K/N", help="Only this part of the list; the N parts are all of it.")
+    str | None, typer.Option("--shard", metavar="K/N", help="Process only part K of N parts of the list.")
 ]
 ReportOption = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE", help="What came of each image, as JSON (docs/report.md).")
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write the outcome of each image as JSON (docs/report.md)."),
 ]
 JunitOption = Annotated[
-    Path | None, typer.Option("--junit", metavar="FILE", help="The same as JUnit XML, a test case an image.")
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write the same as JUnit XML, one test case per image.")
 ]
 HtmlOption = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page to look at too: one file, no network.")
+    Path | None, typer.Option("--html", metavar="FILE", help="Also write an HTML page: one file, works offline.")
 ]
 VerifyOption = Annotated[bool, typer.Option("--verify", help="Hash every blob first, not only the manifests.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document on stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]

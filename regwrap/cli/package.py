@@ -32,15 +32,14 @@ def package(
     strategy: Annotated[
         Strategy,
         typer.Option(
-            "--strategy", help="From the storage, or an overlay of it with what is brought; auto: as the list needs."
+            "--strategy",
+            help="Pack from the storage, or from an overlay that adds missing images; auto decides by the list.",
         ),
     ] = Strategy.AUTO,
     source: SourceOption = None,
     upper: UpperOption = None,
     jobs: JobsOption = None,
-    hashed: Annotated[
-        bool, typer.Option("--hash/--no-hash", help="Hash every blob on the way, or trust the archive.")
-    ] = True,
+    hashed: Annotated[bool, typer.Option("--hash/--no-hash", help="Hash every blob, or trust the archive.")] = True,
     locked: LockedOption = False,
     lock_file: LockFileOption = None,
     referrers: ReferrersOption = False,

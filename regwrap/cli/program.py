@@ -75,7 +75,7 @@ def _interruption_behind(error: BaseException | None) -> Interrupted | None:
 
 def _told_interruption(interruption: Interrupted) -> int:
     name = signal.Signals(interruption.signum).name
-    _say(f"regwrap: interrupted by {name}; what it had started is ended, run it again to go on")
+    _say(f"regwrap: interrupted ({name}). Child processes were stopped; rerun to continue.")
     return 128 + interruption.signum
 
 
@@ -87,8 +87,8 @@ def _told(error: BaseException) -> int:
     if isinstance(error, OSError):
         error = _disk_error(error)
     if isinstance(error, ImportError):  # most are loaded when they are needed
-        hint = "the disk fails, or the installation is not whole: install regwrap again"
-        error = ToolError(f"a part of the program can't be loaded: {error}", hint=hint)
+        hint = "the disk is failing or the installation is incomplete: install regwrap again"
+        error = ToolError(f"a part of regwrap cannot be loaded: {error}", hint=hint)
     if isinstance(error, RegwrapError):
         _say(error_text(error))
         return error.exit_code
@@ -106,5 +106,5 @@ def _say(text: str) -> None:
 def _disk_error(error: OSError) -> RegwrapError:
     where = f"{error.filename}: " if error.filename else ""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    hint = "the disk is full (df, df -i, quota): free space and run it again" if full else ""
+    hint = "the disk is full (check df, df -i, quota): free space and rerun" if full else ""
     return RegwrapError(f"{where}{error.strerror or error}", hint=hint)

@@ -30,25 +30,25 @@ from regwrap.transfer.run import SyncReport
 
 def push(
     source: StockArgument,
-    dest: Annotated[str, typer.Argument(metavar="NAME|HOST[:PORT][/PREFIX]", help="The registry, and where in it.")],
-    flat: Annotated[bool, typer.Option("--flat", help="Keep only the last part of each name.")] = False,
+    dest: Annotated[str, typer.Argument(metavar="NAME|HOST[:PORT][/PREFIX]", help="Registry, and a prefix in it.")],
+    flat: Annotated[bool, typer.Option("--flat", help="Keep only the last component of each name.")] = False,
     rename: Annotated[
         list[str] | None,
         typer.Option(
             "--rename",
             metavar="OLD=NEW",
-            help="What is called OLD, or OLD/…, is NEW there; the first that fits counts.",
+            help="Push OLD and OLD/… as NEW; the first match counts; may be repeated.",
         ),
     ] = None,
     replace_tags: Annotated[
-        bool, typer.Option("--replace-tags", help="Move tags that are there and point to other images.")
+        bool, typer.Option("--replace-tags", help="Replace existing tags that point to other images.")
     ] = False,
     create_projects: Annotated[
-        bool, typer.Option("--create-projects", help="Create what projects are missing in Harbor, as private ones.")
+        bool, typer.Option("--create-projects", help="Create missing Harbor projects, as private ones.")
     ] = False,
     verified: VerifyOption = False,
     jobs: JobsOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and why.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
     report_file: ReportOption = None,
     junit: JunitOption = None,
     config: ConfigOption = None,
@@ -57,7 +57,7 @@ def push(
     json: JsonOption = False,
 ) -> None:
     if dry_run and (report_file or junit):
-        raise UsageError("--dry-run writes nothing: it goes with no --report or --junit")
+        raise UsageError("--dry-run writes nothing: it cannot be combined with --report or --junit")
     settings = load(config, None, None, jobs)
     registry, prefix = push_place(dest, settings)
     naming = Naming(

@@ -43,9 +43,9 @@ class RecordFiles:
         """`images` is the file that says which: a list, or a bundle. Raises UsageError for what can't be written."""
         for path in (report_file, junit):
             if path and not path.absolute().parent.is_dir():  # said before anything long begins
-                raise UsageError(f"{path} can't be written: its directory is missing")
+                raise UsageError(f"{path} cannot be written: its directory does not exist")
             if path and path.absolute() == Path(images).absolute():
-                raise UsageError(f"{path} is what is read, and would be lost")
+                raise UsageError(f"{path} is the input and would be overwritten")
         return cls(command, shard, datetime.now(UTC).isoformat(timespec="seconds"), report_file, junit)
 
     def write(self, results: Sequence[SyncReport], name: str, source: str | None) -> RunRecord:
@@ -95,7 +95,7 @@ def finish_sync(result: SyncReport, failed: Path, *, json: bool, quiet: bool) ->
     if result.failed:
         failed.write_text(failed_list(item.entry for item in result.failed), encoding="utf-8")
         typer.echo(red(report.failures_text(result), reader_of(sys.stderr, os.environ)), err=True)
-        typer.echo(f"the lines that failed are in {failed}: regwrap sync {failed} tries them again", err=True)
+        typer.echo(f"the failed lines are in {failed}; retry them with: regwrap sync {failed}", err=True)
     if not json:
         typer.echo(report.sync_text(result))
     if result.failed:

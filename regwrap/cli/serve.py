@@ -19,7 +19,7 @@ from regwrap.registry.server_access import check_exposure, parse_address, read_c
 def serve(
     source: StockArgument,
     addr: Annotated[
-        str, typer.Option("--addr", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+        str, typer.Option("--addr", metavar="HOST:PORT", help="Address to listen on; port 0 picks a free port.")
     ] = "127.0.0.1:5000",
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key, PEM.")] = None,
@@ -31,7 +31,7 @@ def serve(
     ] = False,
     verified: VerifyOption = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print what could be pulled, serve nothing.")
+        bool, typer.Option("--dry-run", help="Check everything, list the images, serve nothing.")
     ] = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

@@ -13,38 +13,42 @@ from regwrap.config.places import parse_url
 from regwrap.config.starter import CONFIGURATION, FIRST_LIST, LIST, configuration_text, is_directory
 from regwrap.core.errors import UsageError
 
-_ASK_SOURCE = "Where images come from, [http://]HOST[:PORT] or a storage's DIR (nothing: each line has its host)"
-_ASK_ARCHIVE = "Where they are kept, DIR or HOST[:PORT] (nothing: a directory of regwrap's own)"
+_ASK_SOURCE = "Registry to copy images from, [http://]HOST[:PORT] or a storage DIR (empty: each line names its host)"
+_ASK_ARCHIVE = "Archive to keep them in, DIR or HOST[:PORT] (empty: regwrap's own directory)"
 
 
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if absent.")] = Path(),
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Directory for the files; created if missing.")
+    ] = Path(),
     source: Annotated[
         str | None,
-        typer.Option("--source", metavar="HOST[:PORT]|PATH", help="Where images come from; a path as seen from DIR."),
+        typer.Option(
+            "--source", metavar="HOST[:PORT]|PATH", help="Registry to copy images from; a path is relative to DIR."
+        ),
     ] = None,
     archive: Annotated[
         str | None,
-        typer.Option("--archive", metavar="DIR|HOST[:PORT]", help="Where they are kept (default: embedded)."),
+        typer.Option("--archive", metavar="DIR|HOST[:PORT]", help="Where images are kept (default: embedded)."),
     ] = None,
     manifests: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--from-manifests", metavar="FILE.YAML", help="The list: regwrap list from-manifests; - is stdin."
-        ),
+        typer.Option("--from-manifests", metavar="FILE.YAML", help="Make the list from manifests; - is stdin."),
     ] = None,
     registry: Annotated[
         str | None,
-        typer.Option("--from-registry", metavar="HOST[/PREFIX]|DIR", help="The list: regwrap list from-registry."),
+        typer.Option(
+            "--from-registry", metavar="HOST[/PREFIX]|DIR", help="Make the list from a registry or a storage."
+        ),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Ask nothing: what no option says is as by default.")
+        bool, typer.Option("--yes", "-y", help="Do not prompt; use defaults for everything not given.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     if manifests and registry:
-        raise UsageError("--from-manifests and --from-registry: the list comes from one of them")
+        raise UsageError("--from-manifests and --from-registry exclude each other")
     makes_list = bool(manifests or registry)
     if not force:
         _refuse_overwriting(directory, makes_list=makes_list)
@@ -72,7 +76,7 @@ def _refuse_overwriting(directory: Path, *, makes_list: bool) -> None:
     ]
     if there:
         names = " and ".join(map(str, there))
-        raise UsageError(f"{names}: there already, nothing was written", hint="--force overwrites")
+        raise UsageError(f"{names}: already exists, nothing was written", hint="--force overwrites")
 
 
 def _answer(option: str, given: str | None, question: str, *, asks: bool) -> str:
@@ -97,7 +101,9 @@ def _checked(text: str, option: str) -> str:
         if text and not is_directory(text):
             parse_url(text)
     except UsageError as error:
-        raise UsageError(f"{option}: {error.message}", hint="HOST[:PORT], or a directory with ./ in front") from error
+        raise UsageError(
+            f"{option}: {error.message}", hint="give HOST[:PORT], or a directory with ./ in front"
+        ) from error
     return text
 
 
@@ -106,5 +112,5 @@ def _written(path: Path, text: str, *, force: bool) -> str:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise UsageError(f"{path}: there already", hint="--force overwrites") from error
+        raise UsageError(f"{path}: already exists", hint="--force overwrites") from error
     return f"{path}"

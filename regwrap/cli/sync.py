@@ -37,15 +37,18 @@ def sync(
     archive: ArchiveOption = None,
     jobs: JobsOption = None,
     engine: EngineOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and why.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
     hashed: Annotated[
-        bool, typer.Option("--hash", help="Read every blob in the archive; what is damaged is sent again.")
+        bool, typer.Option("--hash", help="Hash every blob in the archive; copy damaged ones again.")
     ] = False,
-    failed: Annotated[Path, typer.Option("--failed", metavar="FILE", help="Where the lines that failed go.")] = Path(
+    failed: Annotated[Path, typer.Option("--failed", metavar="FILE", help="File for the lines that failed.")] = Path(
         "failed.list"
     ),
     lock: Annotated[
-        bool, typer.Option("--lock", help="Write the lock first, then take its digests: regwrap lock, and --locked.")
+        bool,
+        typer.Option(
+            "--lock", help="Update the lock file first, then use it (same as regwrap lock followed by --locked)."
+        ),
     ] = False,
     locked: LockedOption = False,
     lock_file: LockFileOption = None,
@@ -59,7 +62,7 @@ def sync(
     json: JsonOption = False,
 ) -> None:
     if dry_run and (lock or report_file or junit):
-        raise UsageError("--dry-run writes nothing: it goes with no --lock, --report or --junit")
+        raise UsageError("--dry-run writes nothing: it cannot be combined with --lock, --report or --junit")
     settings = load(config, source, archive, jobs, engine=engine)
     part = None if shard is None else parsed("--shard", Shard.parse, shard)
     lock_used = lock_of(images_list, lock_file, locked=locked or lock)

@@ -28,7 +28,7 @@ def workspace(
     images_list: ListArgument,
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="-- COMMAND", help="Runs in it, with $REGWRAP_REGISTRY and $REGWRAP_STORAGE."),
+        typer.Argument(metavar="-- COMMAND", help="Command to run with $REGWRAP_REGISTRY and $REGWRAP_STORAGE set."),
     ] = None,
     history: HistoryOption = None,
     source: SourceOption = None,

@@ -28,7 +28,7 @@ class RegwrapError(Exception):
     `problems` are all that were found, a line each. `advice` is what to do where nothing better is known."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.TOOL
-    advice: ClassVar[str] = "put that right and run it again: what is done is not done twice"
+    advice: ClassVar[str] = "fix the cause and rerun; finished work is not repeated"
 
     def __init__(self, message: str, *, detail: str = "", hint: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -45,14 +45,14 @@ class UsageError(RegwrapError):
     """Bad input from the user: a list, the configuration, an option, a refused overwrite."""
 
     exit_code = ExitCode.USAGE
-    advice = "regwrap COMMAND --help says what is expected, with examples"
+    advice = "see regwrap COMMAND --help for the expected arguments, with examples"
 
 
 class ImagesFailedError(RegwrapError):
     """Some listed images could not be had; the message names each of them."""
 
     exit_code = ExitCode.IMAGES_FAILED
-    advice = "compare these images with what the source has: regwrap sync LIST --dry-run looks and brings nothing"
+    advice = "compare these images with the source: regwrap sync LIST --dry-run looks and copies nothing"
 
 
 class ToolError(RegwrapError):
@@ -60,7 +60,7 @@ class ToolError(RegwrapError):
     whose fault it was, where that is known."""
 
     exit_code = ExitCode.TOOL
-    advice = "run it again: what is done is not done twice; regwrap doctor says what this machine lacks"
+    advice = "rerun; finished work is not repeated. regwrap doctor shows what this machine needs"
 
     def __init__(
         self, message: str, *, detail: str = "", hint: str = "", transient: bool = False, host: str = ""
@@ -78,9 +78,7 @@ class IntegrityError(RegwrapError):
     """Bytes are not what their digest, size or format says."""
 
     exit_code = ExitCode.INTEGRITY
-    advice = (
-        "a bundle is made or sent again; an archive is mended by regwrap sync --hash; regwrap verify finds the rest"
-    )
+    advice = "rebuild or re-copy a bundle; repair an archive with regwrap sync --hash; regwrap verify lists the damage"
 
 
 class BrokenBlobError(IntegrityError):
@@ -111,4 +109,4 @@ def error_text(error: RegwrapError) -> str:
     return "\n".join([*lines, f"  -> {error.hint or error.advice}"])
 
 
-FULL_DISK_HINT: Final = "the registry's log says why; one whose disk is full (no space left, df -i, quota) answers so"
+FULL_DISK_HINT: Final = "see the registry's log; a full disk there (df, df -i, quota) is a common cause"

@@ -89,14 +89,14 @@ def shared_map(pieces: Sequence[Piece]) -> Markup:
     boxes = squarified([group.size for group in groups], _WIDE)
     tiles = joined(tile for group, box in zip(groups, boxes, strict=True) for tile in _drawn(group, box))
     total, shared = sum(piece.size for piece in pieces), sum(p.size for p in pieces if len(p.images) > 1)
-    about = f"{human_bytes(shared)} of {human_bytes(total)} are needed by more than one image"
+    about = f"{human_bytes(shared)} of {human_bytes(total)} used by more than one image"
     by_users = (group for group in _groups(pieces) if group.size)
     keys = legend((f"{group.title}: {human_bytes(group.size)}", group.style) for group in by_users)
     return joined((figure("map", about, tiles), keys))
 
 
 def _groups(pieces: Sequence[Piece]) -> Iterator[_Group]:
-    yield _Group(style="alone", title="one image alone", tiles=_alone([p for p in pieces if len(p.images) == 1]))
+    yield _Group(style="alone", title="one image only", tiles=_alone([p for p in pieces if len(p.images) == 1]))
     for style, title, low, high in (("few", "2 to 4", 2, 4), ("some", "5 to 19", 5, 19), ("many", "20 or more", 20, 0)):
         inside = [p for p in pieces if low <= len(p.images) and (not high or len(p.images) <= high)]
         tiles = [_Tile(name=f"in {len(p.images)}", size=p.size, about=f"{p.digest}, {p.users}") for p in inside]
@@ -109,7 +109,7 @@ def _alone(pieces: Iterable[Piece]) -> tuple[_Tile, ...]:
     for piece in pieces:
         sizes[piece.images[0]] += piece.size
     tiles = [
-        _Tile(name=short_name(image), size=size, about=f"only {image} needs it", place=image.rpartition("/")[0])
+        _Tile(name=short_name(image), size=size, about=f"used only by {image}", place=image.rpartition("/")[0])
         for image, size in sizes.items()
     ]
     return _bounded(tiles, "images")
@@ -151,7 +151,7 @@ def _words(tile: _Tile, size: str, part: Box) -> Iterator[Markup]:
 
 
 def largest_blobs(pieces: Sequence[Piece], count: int) -> Markup:
-    head = (Cell("Layer"), Cell("Size", "number"), Cell("Images", "number"), Cell("Needed by", "wide"))
+    head = (Cell("Layer"), Cell("Size", "number"), Cell("Images", "number"), Cell("Used by", "wide"))
     rows = [
         (
             digest_cell(piece.digest),

@@ -39,16 +39,18 @@ def bundle_page(inspection: Inspection) -> str:
 def _body(inspection: Inspection, name: str) -> Iterator[Markup]:
     pieces = pieces_of({image.image: image.blobs for image in inspection.images})
     partial = sum(bool(image.omitted) for image in inspection.images)
-    story = f"{human_bytes(inspection.file_bytes)} in one file; its structure is right, its blobs were not hashed"
-    verdict = f"{partial} images in part" if partial else f"{len(inspection.images):,} images, whole"
+    story = f"{human_bytes(inspection.file_bytes)} in one file; structure checked, blobs not hashed"
+    verdict = f"{partial} partial images" if partial else f"{len(inspection.images):,} complete images"
     yield header(name, story, verdict, good=not partial)
     yield Markup("<main>")
     if partial:
         yield _partial(inspection)
     yield _figures(inspection)
     if pieces:
-        note = "Every byte once, by the number of images that need it. Dropping an image saves what it needs alone."
-        yield section("What is shared", tag("p", {"class": "quiet"}, note), shared_map(pieces))
+        note = (
+            "Every byte once, by the number of images that use it. Dropping an image saves the bytes that only it uses."
+        )
+        yield section("Shared layers", tag("p", {"class": "quiet"}, note), shared_map(pieces))
         yield tag("div", {"class": "pair"}, _images(inspection, _TOP), largest_blobs(pieces, _TOP))
     yield _all(inspection)
     yield Markup("</main>")
@@ -61,8 +63,10 @@ def _partial(inspection: Inspection) -> Markup:
         for image in inspection.images
         if image.omitted
     ]
-    head = (Cell("Image"), Cell("Here"), Cell("Left out", "number"))
-    return section("In part: manifests of the index are left out", table("Images in part", head, rows[:_ROWS]))
+    head = (Cell("Image"), Cell("Included"), Cell("Left out", "number"))
+    return section(
+        "Partial images: some manifests of the index are left out", table("Partial images", head, rows[:_ROWS])
+    )
 
 
 def _figures(inspection: Inspection) -> Markup:

@@ -39,9 +39,9 @@ def plan_text(plan: Plan) -> str:
     rows += [("skip", s.entry, "", f"{s.reason}{now.get(s.entry.dest, '')}") for s in plan.skips]
     rows += [("fail", u.entry, "", u.error) for u in plan.unseen]
     lines = table([(action, _arrow(entry), size, reason) for action, entry, size, reason in rows])
-    total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} there already"
+    total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} already there"
     way = [f"engine: {plan.way.engine} ({plan.way.why})"] if plan.way and plan.copies else []
-    return "\n".join([*lines, *way, total + (f", {len(plan.unseen)} can't be had" if plan.unseen else "")])
+    return "\n".join([*lines, *way, total + (f", {len(plan.unseen)} cannot be read" if plan.unseen else "")])
 
 
 def _arrow(entry: ImageEntry) -> str:
@@ -53,17 +53,17 @@ def sync_text(report: SyncReport) -> str:
     counts = f"{len(report.copied)} copied, {len(report.skipped)} already there, {len(report.failed)} failed"
     retries = sum(item.attempts - 1 for item in report.copied)
     again = f", {retries} retries" if retries else ""
-    moved = f", {len(report.moved)} tags moved at the source" if report.moved else ""
+    moved = f", {len(report.moved)} tags drifted at the source" if report.moved else ""
     return f"{counts}; {human_bytes(report.sent)} sent in {report.seconds:.1f} s{again}{moved}"
 
 
 def moved_text(moved: tuple[Moved, ...]) -> str:
-    """A line for each tag that is another image at the source than what was brought."""
-    return "\n".join(f"{item.entry.dest}: moved: brought as {item.digest}; {_now(item)}" for item in moved)
+    """A line for each tag that points to another image at the source than the one that was copied."""
+    return "\n".join(f"{item.entry.dest}: drifted: copied {item.digest}; {_now(item)}" for item in moved)
 
 
 def _now(moved: Moved) -> str:
-    return f"the source's tag is {moved.now} now" if moved.now else "the source's tag is gone"
+    return f"the source's tag is now {moved.now}" if moved.now else "the source's tag is gone"
 
 
 def lock_text(report: LockReport) -> str:
@@ -106,7 +106,7 @@ def package_text(report: PackageReport) -> str:
     if not report.on_overlay:
         return f"{report.path}: {total}"
     reused = report.blob_bytes - report.brought_bytes
-    return f"{report.path}: {total}; {human_bytes(reused)} from history, {human_bytes(report.brought_bytes)} brought"
+    return f"{report.path}: {total}; {human_bytes(reused)} from history, {human_bytes(report.brought_bytes)} fetched"
 
 
 def release_text(report: ReleaseReport) -> str:
@@ -114,7 +114,7 @@ def release_text(report: ReleaseReport) -> str:
         (
             f"sync:    {sync_text(report.sync)}",
             f"package: {package_text(report.package)}",
-            f"verify:  {report.verify.images} images and {report.verify.blobs} blobs are right",
+            f"verify:  {report.verify.images} images and {report.verify.blobs} blobs are valid",
             f"sha256:  {report.sha256}",
         )
     )
@@ -123,12 +123,12 @@ def release_text(report: ReleaseReport) -> str:
 def deploy_text(report: DeployReport, root: Path, *, dry_run: bool) -> str:
     if dry_run:
         new, moved = len(report.tags_added), len(report.tags_replaced)
-        return f"would deploy {report.images} images to {root}: {new} new tags, {moved} moved tags"
+        return f"would deploy {report.images} images to {root}: {new} new tags, {moved} replaced tags"
     parts = [
         f"{report.images} images are in {root}: {len(report.tags_added)} new tags",
-        f"{len(report.tags_replaced)} moved",
+        f"{len(report.tags_replaced)} replaced",
         f"{report.blobs_added} blobs added ({human_bytes(report.bytes_added)})",
-        *([f"{report.mended} damaged blobs mended"] if report.mended else []),
+        *([f"{report.mended} damaged blobs repaired"] if report.mended else []),
     ]
     return ", ".join(parts)
 
@@ -137,7 +137,7 @@ def export_text(report: ExportReport) -> str:
     """With `dry_run` an image a line before the total."""
     total = f"{len(report.images)} images, {report.files} files, {human_bytes(report.bytes)}"
     if report.there:
-        return f"{report.path}: {total}: there already"
+        return f"{report.path}: {total}: already there"
     if report.dry_run:
         return "\n".join([*report.images, f"would write {report.path}: {total}"])
     return f"{report.path}: {total}"
@@ -147,9 +147,9 @@ def import_text(report: ImportReport) -> str:
     parts = (
         f"{'would import ' if report.dry_run else ''}{len(report.images)} images",
         f"{len(report.tags_added)} new tags",
-        f"{len(report.tags_replaced)} moved",
+        f"{len(report.tags_replaced)} replaced",
         f"{report.blobs_added} blobs ({human_bytes(report.bytes_added)})",
-        *([f"{report.omitted} manifests of indexes were not there to import"] if report.omitted else []),
+        *([f"{report.omitted} index entries were missing and not imported"] if report.omitted else []),
     )
     return f"{report.path}: {', '.join(parts)}"
 
@@ -158,9 +158,9 @@ def bake_text(report: BakeReport) -> str:
     what = f"{report.images} images" if report.images else "history without images"
     total = f"{what}, {report.blobs} blobs, {human_bytes(report.blob_bytes)}"
     if report.digest is None:
-        start = " ".join(report.entrypoint) or "nothing, it has only the storage"
+        start = " ".join(report.entrypoint) or "nothing: it contains only the storage"
         return f"would bake {report.image}: {total}; a container of it runs {start}"
-    there = "there already" if report.there else f"a layer of {human_bytes(report.layer_bytes)}"
+    there = "already there" if report.there else f"a layer of {human_bytes(report.layer_bytes)}"
     return f"{report.image}@{report.digest}: {total}, {there}"
 
 
@@ -168,8 +168,8 @@ def gc_text(report: GcReport, root: Path) -> str:
     """With `dry_run` an image and its reason a line, then the repositories with their bytes; and the total."""
     manifests, layers = sum(r.manifests for r in report.repositories), sum(r.layers for r in report.repositories)
     total = (
-        f"{root}: {report.kept} tags {'stay' if report.dry_run else 'are kept'}, {len(report.images)} images"
-        f" {'would go' if report.dry_run else 'are gone'}: {report.blobs} blobs ({human_bytes(report.bytes)}),"
+        f"{root}: {report.kept} tags {'would be kept' if report.dry_run else 'kept'}, {len(report.images)} images"
+        f" {'would be deleted' if report.dry_run else 'deleted'}: {report.blobs} blobs ({human_bytes(report.bytes)}),"
         f" links to {manifests} manifests and {layers} layers"
     )
     if not report.dry_run:
@@ -177,7 +177,14 @@ def gc_text(report: GcReport, root: Path) -> str:
     images = [(image.image, image.reason) for image in report.images]
     rows = [("REPOSITORY", "TAGS", "MANIFESTS", "LAYERS", "SIZE", "")]
     rows += [
-        (r.name, str(r.tags), str(r.manifests), str(r.layers), human_bytes(r.bytes), "nothing stays" if r.gone else "")
+        (
+            r.name,
+            str(r.tags),
+            str(r.manifests),
+            str(r.layers),
+            human_bytes(r.bytes),
+            "repository deleted" if r.gone else "",
+        )
         for r in report.repositories
     ]
     return "\n".join([*table(images), *(table(rows) if report.repositories else ()), total])
@@ -186,7 +193,7 @@ def gc_text(report: GcReport, root: Path) -> str:
 def verify_text(report: VerifyReport) -> str:
     if report.problems:
         return "\n".join(report.problems)
-    return f"{report.path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.bytes)}: all right"
+    return f"{report.path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.bytes)}: valid"
 
 
 def inspect_text(inspection: Inspection) -> str:

@@ -137,7 +137,7 @@ def test_a_tag_that_is_there_is_not_replaced_and_others_stay(scene: Scene) -> No
     assert "would bake" in cli("bake", scene.ci_root, "--to", "oci:out:v1", "--dry-run").stdout
     assert not (scene.directory / "out").exists()
     assert cli("bake", scene.ci_root, "--to", "oci:out:v1").returncode == 0
-    assert "there already" in cli("bake", scene.ci_root, "--to", "oci:out:v1").stdout
+    assert "already there" in cli("bake", scene.ci_root, "--to", "oci:out:v1").stdout
     before = snapshot(scene.directory / "out")
     refused = cli("bake", scene.ci_root, "--to", "oci:out:v1", "--history")
     assert refused.returncode == 2

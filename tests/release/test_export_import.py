@@ -120,7 +120,7 @@ def test_an_export_twice_is_one_and_other_content_is_refused(scene: Scene) -> No
     assert "would write" in cli("export", scene.ci_root, "tree", "--dry-run").stdout
     assert not (scene.directory / "tree").exists()
     assert cli("export", scene.ci_root, "tree").returncode == 0
-    assert "there already" in cli("export", scene.ci_root, "tree").stdout
+    assert "already there" in cli("export", scene.ci_root, "tree").stdout
     flip(scene.directory / "tree/app:v1/manifest.json")
     again = cli("export", scene.ci_root, "tree")
     assert again.returncode == 2

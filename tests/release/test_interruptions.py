@@ -129,7 +129,7 @@ def test_a_signal_ends_it_with_one_line_and_its_exit_code(big: Scene, signum: si
     _out, err = process.communicate(timeout=20)
     assert process.returncode == code
     assert err.splitlines() == [
-        f"regwrap: interrupted by {signum.name}; what it had started is ended, run it again to go on"
+        f"regwrap: interrupted ({signum.name}). Child processes were stopped; rerun to continue."
     ]
     assert _gone(f"{big.directory}")
     assert not list(big.directory.glob("r.tar*"))

@@ -99,15 +99,15 @@ def test_a_locked_sync_takes_the_digest_though_the_tag_has_moved_and_says_so(
     move_tag(scene, "app:v1", OTHER)
     remove_tag(scene, "app:v2")
     plan = scene.cli("sync", "images.list", "--locked", "--dry-run", "--source", scene.host)
-    assert re.search(rf"copy +app:v1@.*not there yet; the source's tag is {OTHER.top} now", plan.stdout)
+    assert re.search(rf"copy +app:v1@.*not there yet; the source's tag is now {OTHER.top}", plan.stdout)
 
     done = scene.cli("sync", "images.list", "--locked", "--source", scene.host)
 
     assert done.returncode == 0, done.stderr
     assert f"{len(scene.images)} copied" in done.stdout
-    assert "2 tags moved at the source" in done.stdout
+    assert "2 tags drifted at the source" in done.stdout
     old = scene.images["app:v1"].top
-    assert f"app:v1: moved: brought as {old}; the source's tag is {OTHER.top} now" in done.stderr
+    assert f"app:v1: drifted: copied {old}; the source's tag is now {OTHER.top}" in done.stderr
     assert "the source's tag is gone" in done.stderr
     archive = loopback_registry(scene.archive).host
     assert raw_digest(archive, "app:v1") == str(old)
@@ -194,7 +194,7 @@ def test_what_takes_no_lock_takes_the_lock_as_its_list(many: Scene) -> None:
         assert "regwrap lock" in refused.stderr
         assert many.cli(*command, "images.lock").returncode == 0
     kept = many.cli("gc", many.archive, "--dry-run", "--keep", "images.lock")
-    assert "5 tags stay, 0 images would go" in kept.stdout
+    assert "5 tags would be kept, 0 images would be deleted" in kept.stdout
 
 
 def test_an_image_that_a_list_and_a_rule_mean_is_the_lists(many: Scene) -> None:

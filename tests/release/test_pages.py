@@ -77,7 +77,7 @@ def test_a_bundle(scene: Scene, browser: Browser, width: int) -> None:
     browser.open(page, width=width)
     assert_quiet_and_fitting(browser, page, width)
     assert top_of(browser, "r.tar") < 100
-    assert top_of(browser, "app/sidecar:v1") > top_of(browser, "What is shared")
+    assert top_of(browser, "app/sidecar:v1") > top_of(browser, "Shared layers")
     tiles = browser.value(
         "[...document.querySelectorAll('.tile')].reduce((sum, e) => sum + e.offsetWidth * e.offsetHeight, 0)"
         " / (document.querySelector('.map').offsetWidth * document.querySelector('.map').offsetHeight)"

@@ -99,7 +99,7 @@ def test_a_tag_that_moves_during_the_run_is_told(cli: Cli, tmp_path: Path, loopb
         make_storage(root, {"a/b:1": other})
         _stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 0, stderr
-    assert f"a/b:1: moved: brought as {image.top}; the source's tag is {other.top} now" in stderr
+    assert f"a/b:1: drifted: copied {image.top}; the source's tag is now {other.top}" in stderr
     found = report_of(cli.directory / "r.json")["a/b:1"]
     assert (found["outcome"], found["digest"], found["tag_now"]) == ("copied", str(image.top), str(other.top))
 

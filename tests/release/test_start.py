@@ -135,7 +135,7 @@ def test_init_never_overwrites_without_a_word(cli: Cli) -> None:
     refused = cli("init", "--source", "two.example", "--yes")
 
     assert refused.returncode == 2
-    assert "regwrap.yaml: there already, nothing was written" in refused.stderr
+    assert "regwrap.yaml: already exists, nothing was written" in refused.stderr
     assert (cli.directory / "regwrap.yaml").read_text() == before
     assert cli("init", "--source", "two.example", "--yes", "--force").returncode == 0
     assert '"two.example"' in (cli.directory / "regwrap.yaml").read_text()
@@ -164,7 +164,7 @@ def test_init_asks_on_a_terminal_and_asks_again_where_an_answer_is_wrong(cli: Cl
     shown = typed(cli.command("init"), keys, "next:", cwd=cli.directory, env=environment)
     assert "Where images come from" in shown
     assert 'expected HOST[:PORT], got "no host"' in shown
-    assert "Where they are kept" in shown
+    assert "Archive to keep them in" in shown
     text = (cli.directory / "regwrap.yaml").read_text()
     assert 'url: "r.example:5000"' in text
     assert "\n# archive: archive\n" in text

@@ -34,6 +34,6 @@ def run(ground: Ground, name: str) -> Verdict:
         killed = ended.code is not None and ended.code < 0  # before its handlers were there, or by SIGKILL
         if hit and not killed and ended.code not in {0, 128 + number}:
             verdict.lies.append(f"exit code {ended.code} after {signal_name}")
-        expected = Expected(cause=f"interrupted by {signal_name}" if not killed else "", killed=killed)
+        expected = Expected(cause=rf"interrupted \({signal_name}\)" if not killed else "", killed=killed)
         judge(ground, scenario, place, ended, verdict, expected)
         return verdict

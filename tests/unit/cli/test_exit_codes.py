@@ -21,7 +21,7 @@ def test_an_error_that_a_signal_has_caused_counts_as_the_signal(capsys: pytest.C
             raise RuntimeError("release unlocked lock")
 
     assert exit_code_of(program) == 143
-    assert capsys.readouterr().err.startswith("regwrap: interrupted by SIGTERM;")
+    assert capsys.readouterr().err.startswith("regwrap: interrupted (SIGTERM). ")
 
 
 def test_other_errors_keep_their_codes(capsys: pytest.CaptureFixture[str]) -> None:

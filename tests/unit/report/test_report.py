@@ -107,9 +107,9 @@ def test_plan_text() -> None:
         "copy  r.example/a/b:1 -> x/y:2  1.0 kB  not there yet",
         "skip  a/same:1                          already there, same digest",
         "fail  a/no:1                            absent",
-        "1 to copy (1.0 kB), 1 there already, 1 can't be had",
+        "1 to copy (1.0 kB), 1 already there, 1 cannot be read",
     ]
-    assert plan_text(make_plan(())) == "0 to copy (0 B), 0 there already"
+    assert plan_text(make_plan(())) == "0 to copy (0 B), 0 already there"
 
 
 def test_a_plan_as_json() -> None:
@@ -154,20 +154,20 @@ def test_sync_text() -> None:
     assert failures_text(report) == "a/c:1: FAILED, line 1: manifest unknown\n    look there"
 
 
-def test_tags_that_have_moved_are_told() -> None:
+def test_tags_that_have_drifted_are_told() -> None:
     here, now = IMAGE.top, Digest.of(b"now")
     moved = (
         Moved(entry=entry("a/same:1"), digest=here, now=now),
         Moved(entry=entry("a/gone:1"), digest=here, now=None),
     )
     assert moved_text(moved).splitlines() == [
-        f"a/same:1: moved: brought as {here}; the source's tag is {now} now",
-        f"a/gone:1: moved: brought as {here}; the source's tag is gone",
+        f"a/same:1: drifted: copied {here}; the source's tag is now {now}",
+        f"a/gone:1: drifted: copied {here}; the source's tag is gone",
     ]
     report = SyncReport(copied=(COPIED,), skipped=(), failed=(), seconds=2, moved=moved)
-    assert sync_text(report).endswith(", 2 tags moved at the source")
+    assert sync_text(report).endswith(", 2 tags drifted at the source")
     plan = make_plan((replace(whole("a/same:1"), moved=moved[0]),))
-    assert f"already there, same digest; the source's tag is {now} now" in plan_text(plan)
+    assert f"already there, same digest; the source's tag is now {now}" in plan_text(plan)
 
 
 def test_lock_texts() -> None:
@@ -220,7 +220,7 @@ def test_a_log_has_whole_lines_and_no_carriage_return() -> None:
     play(Progress(stream, quiet=False, reader=PLAIN))
     assert stream.getvalue().splitlines() == [
         "begins",
-        "a/b:1: attempt 1 failed, trying again: lost",
+        "a/b:1: attempt 1 failed, retrying: lost",
         "a/b:1: copied 2.5 kB in 1.2 s",
         "a/c:1: FAILED, line 1: manifest unknown",
         "    look there",
@@ -339,8 +339,8 @@ def test_gc_text() -> None:
     assert gc_text(report, Path("dir")).splitlines() == [
         "a:1  not in the list",
         "REPOSITORY  TAGS  MANIFESTS  LAYERS  SIZE",
-        "a           1     3          4       2.5 kB  nothing stays",
-        "dir: 2 tags stay, 1 images would go: 7 blobs (2.5 kB), links to 3 manifests and 4 layers",
+        "a           1     3          4       2.5 kB  repository deleted",
+        "dir: 2 tags would be kept, 1 images would be deleted: 7 blobs (2.5 kB), links to 3 manifests and 4 layers",
     ]
     done = gc_text(replace(report, dry_run=False), Path("dir"))
-    assert done == "dir: 2 tags are kept, 1 images are gone: 7 blobs (2.5 kB), links to 3 manifests and 4 layers"
+    assert done == "dir: 2 tags kept, 1 images deleted: 7 blobs (2.5 kB), links to 3 manifests and 4 layers"
