@@ -9,12 +9,12 @@ from regwrap.cli.options import HtmlOption, JunitOption
 from regwrap.cli.output import write_page
 from regwrap.cli.records import write_record
 from regwrap.core.errors import ExitCode, UsageError
-from regwrap.report.record import FAILED, merge, parse_record
+from regwrap.report.record import Outcome, merge, parse_record
 from regwrap.report.record_text import record_text
 
 
 def show_report(
-    file: Annotated[Path, typer.Argument(metavar="REPORT.JSON", help="What sync --report has written.")],
+    file: Annotated[Path, typer.Argument(metavar="REPORT.JSON", help="A report that sync, release or push wrote.")],
     html: HtmlOption = None,
 ) -> None:
     record = parse_record(_bytes_in(file), f"{file}")
@@ -23,15 +23,16 @@ def show_report(
 
         write_page(html, file, run_page(record))
     typer.echo(record_text(record))
-    if record.having(FAILED):
+    if record.having(Outcome.FAILED):
         raise typer.Exit(ExitCode.IMAGES_FAILED)
 
 
 def merge_reports(
     files: Annotated[
-        list[Path], typer.Argument(metavar="REPORT.JSON...", help="Of shards, or of runs in their order.")
+        list[Path],
+        typer.Argument(metavar="REPORT.JSON...", help="Reports of shards, or of runs in chronological order."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The report to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Report to write.")],
     junit: JunitOption = None,
 ) -> None:
     record = merge([parse_record(_bytes_in(file), f"{file}") for file in files])
@@ -43,4 +44,4 @@ def _bytes_in(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise UsageError(f"{file} can't be read: {error.strerror}") from error
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.text import human_bytes
-from regwrap.report.record import FAILED, ImageRecord, RunRecord
+from regwrap.report.record import ImageRecord, Outcome, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ _SHOWN: Final = 50
 
 def workflow_commands(record: RunRecord) -> str:
     """A workflow command for each image that failed."""
-    return "\n".join(_annotation(image) for image in record.having(FAILED))
+    return "\n".join(_annotation(image) for image in record.having(Outcome.FAILED))
 
 
 def _annotation(image: ImageRecord) -> str:
@@ -48,12 +48,12 @@ def _lines(record: RunRecord) -> Iterator[str]:
         f" {totals['already_there']} already there, **{totals['failed']} failed**;"
         f" {human_bytes(totals['bytes_sent'])} sent in {record.seconds:.1f} s, {totals['retries']} retries"
     )
-    failed, moved = record.having(FAILED), [image for image in record.images if image.tag_now]
+    failed, moved = record.having(Outcome.FAILED), [image for image in record.images if image.tag_now]
     if failed:
         yield from _table(("Failed", "Line", "Why"), [(i.image, f"{i.line or ''}", i.error) for i in failed])
     if moved:
         rows = [(i.image, i.digest or "", i.tag_now or "") for i in moved]
-        yield from _table(("Tag moved at the source", "Brought", "Now"), rows)
+        yield from _table(("Tag drifted at the source", "Copied", "Now"), rows)
     hosts = [(h.host, f"{h.images}", human_bytes(h.bytes_sent), f"{h.retries}", f"{h.failures}") for h in record.hosts]
     yield from _table(("Host", "Images", "Sent", "Retries", "Failed"), hosts)
 

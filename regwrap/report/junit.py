@@ -6,7 +6,7 @@ import re
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from regwrap.report.record import FAILED, ImageRecord, RunRecord
+from regwrap.report.record import ImageRecord, Outcome, RunRecord
 
 # What XML 1.0 can't hold, escaped or not: a program's words may have it.
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -51,11 +51,11 @@ def _add_case(suite: Element, image: ImageRecord) -> None:
         file=_clean(image.list),
         line=f"{image.line}",
     )
-    if image.outcome == FAILED:
+    if image.outcome == Outcome.FAILED:
         failure = SubElement(case, "failure", message=_clean(image.error), type="sync")
         failure.text = _clean("\n".join(part for part in (image.error, image.hint) if part))
         return
-    now = f"; the source's tag is {image.tag_now} now" if image.tag_now else ""
+    now = f"; the source's tag is now {image.tag_now}" if image.tag_now else ""
     SubElement(case, "system-out").text = _clean(f"{image.outcome}: {image.reason}; {image.digest}{now}")
 
 

@@ -23,7 +23,7 @@ from regwrap.report.page_parts import (
     titled,
 )
 from regwrap.report.page_timeline import timeline
-from regwrap.report.record import FAILED, ImageRecord, RunRecord
+from regwrap.report.record import ImageRecord, Outcome, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,12 +36,12 @@ _ROWS: Final = 2000
 
 def run_page(record: RunRecord) -> str:
     """One HTML file."""
-    failed = record.having(FAILED)
+    failed = record.having(Outcome.FAILED)
     return document(f"{len(failed)} failed - {record.list}" if failed else f"{record.list} - done", _body(record))
 
 
 def _body(record: RunRecord) -> Iterator[Markup]:
-    failed, moved = record.having(FAILED), [image for image in record.images if image.tag_now]
+    failed, moved = record.having(Outcome.FAILED), [image for image in record.images if image.tag_now]
     pieces = pieces_of({image.image: image.blobs for image in record.images if image.blobs})
     yield _header(record, failed)
     yield Markup("<main>")
@@ -53,7 +53,7 @@ def _body(record: RunRecord) -> Iterator[Markup]:
     yield section("Bytes", _bytes(record), _hosts(record))
     yield section("Workers", timeline(record))
     if pieces:
-        yield section("What is shared", _known(record), shared_map(pieces))
+        yield section("Shared layers", _known(record), shared_map(pieces))
         yield tag("div", {"class": "pair"}, _largest(record.images), largest_blobs(pieces, _TOP))
     yield _slowest(record.images)
     yield _all(record)
@@ -62,7 +62,7 @@ def _body(record: RunRecord) -> Iterator[Markup]:
 
 
 def _header(record: RunRecord, failed: Sequence[ImageRecord]) -> Markup:
-    verdict = f"{len(failed)} of {len(record.images)} images failed" if failed else "all images are there"
+    verdict = f"{len(failed)} of {len(record.images)} images failed" if failed else "no image failed"
     shards = f", shard {', '.join(record.shards)}" if record.shards else ""
     when = tag("time", {"datetime": record.started}, record.started.replace("T", " ").replace("+00:00", " UTC"))
     story = joined((f"{record.command} of {record.list}{shards}, ", when, f", {record.seconds:.1f} s"))
@@ -97,11 +97,11 @@ def _failed_name(image: ImageRecord) -> Markup:
 
 
 def _more(count: int) -> Markup:
-    return tag("p", {"class": "quiet"}, f"and {count:,} more, in the report itself")
+    return tag("p", {"class": "quiet"}, f"and {count:,} more, in the JSON report")
 
 
 def _moved(moved: Sequence[ImageRecord]) -> Markup:
-    head = (Cell("Image"), Cell("Brought"), Cell("The source's tag is now"))
+    head = (Cell("Image"), Cell("Copied"), Cell("The source's tag is now"))
     rows = [
         (
             name_cell(image.image),
@@ -110,7 +110,7 @@ def _moved(moved: Sequence[ImageRecord]) -> Markup:
         )
         for image in moved[:_FAILURES]
     ]
-    title = "Tags that moved at the source"
+    title = "Tags that drifted at the source"
     more = [_more(len(moved) - _FAILURES)] if len(moved) > _FAILURES else []
     if len(rows) <= _ALIKE:
         return section(title, table(title, head, rows))
@@ -125,7 +125,7 @@ def _figures(record: RunRecord) -> Markup:
             ("Images", f"{totals['images']:,}"),
             ("Copied", f"{totals['copied']:,}"),
             ("Moved", f"{totals['moved']:,}"),
-            ("There already", f"{totals['already_there']:,}"),
+            ("Already there", f"{totals['already_there']:,}"),
             ("Failed", f"{totals['failed']:,}"),
             (f"Sent{speed}", human_bytes(totals["bytes_sent"])),
             ("Time", f"{record.seconds:,.1f} s"),
@@ -139,11 +139,11 @@ def _bytes(record: RunRecord) -> Markup:
     totals = record.totals
     sent, mounted = int(totals["bytes_sent"]), int(totals["bytes_mounted"])
     there = max(0, int(totals["bytes_skipped"]) - mounted)
-    about = f"{human_bytes(sent)} were sent, {human_bytes(mounted)} mounted or linked, {human_bytes(there)} skipped"
+    about = f"{human_bytes(sent)} sent, {human_bytes(mounted)} mounted or linked, {human_bytes(there)} skipped"
     parts = (
         ("sent", sent, "sent"),
-        ("mounted or linked: another image of this run had brought them", mounted, "mounted"),
-        ("skipped: there already", there, "skipped"),
+        ("mounted or linked: copied by another image of this run", mounted, "mounted"),
+        ("skipped: already there", there, "skipped"),
     )
     return bar_of_parts(about, parts)
 
@@ -162,16 +162,16 @@ def _hosts(record: RunRecord) -> Markup:
         )
         for host in hosts[:_FAILURES]
     ]
-    return table("Registries that images came from", head, rows)
+    return table("Source registries", head, rows)
 
 
 def _known(record: RunRecord) -> Markup:
     unknown = sum(not image.blobs for image in record.images)
-    note = f" Not in it: {unknown} images whose layers are not known." if unknown else ""
+    note = f" {unknown} images with unknown layers are left out." if unknown else ""
     return tag(
         "p",
         {"class": "quiet"},
-        f"Every byte once, by the number of images of the list that need it.{note}",
+        f"Every byte once, by the number of listed images that use it.{note}",
     )
 
 

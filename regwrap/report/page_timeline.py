@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.text import human_bytes
 from regwrap.report.page_html import Markup, joined, tag
 from regwrap.report.page_parts import figure, legend, share, short_name
-from regwrap.report.record import COPIED, FAILED, MOVED, ImageRecord, RunRecord
+from regwrap.report.record import ImageRecord, Outcome, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,8 +18,12 @@ _BARS: Final = 2500
 _LANES: Final = 64
 _NARROWEST_NAMED: Final = 6  # percent
 _TICKS: Final = 5
-_STYLES: Final = {COPIED: "copied", MOVED: "moved", FAILED: "failed"}
-_KEYS: Final = ((COPIED, "copied"), (MOVED, "moved: the archive's tag was another image"), (FAILED, "failed"))
+_STYLES: Final = {Outcome.COPIED: "copied", Outcome.REPLACED: "moved", Outcome.FAILED: "failed"}
+_KEYS: Final = (
+    (Outcome.COPIED, "copied"),
+    (Outcome.REPLACED, "moved: the archive's tag pointed to another image"),
+    (Outcome.FAILED, "failed"),
+)
 
 Lanes = dict[int, list[ImageRecord]]
 
@@ -32,11 +36,11 @@ def timeline(record: RunRecord) -> Markup:
     end = max(image.end for image in worked)
     lanes = lanes_of(worked)
     busy = share(sum(image.end - image.start for image in worked), end * len(lanes))
-    about = f"{len(worked)} images by {len(lanes)} workers in {end:.1f} s; a worker was busy {busy:.0f} % of that time"
+    about = f"{len(worked)} images by {len(lanes)} workers in {end:.1f} s; workers were busy {busy:.0f} % of that time"
     shown = _bounded(worked)
     drawn = [_lane(number, images, shown, end) for number, images in list(lanes.items())[:_LANES]]
     kept = {image.outcome for image in worked}
-    again = [("tried again", "again")] if any(image.attempts > 1 for image in worked) else []
+    again = [("retried", "again")] if any(image.attempts > 1 for image in worked) else []
     keys = legend([*((text, _STYLES[outcome]) for outcome, text in _KEYS if outcome in kept), *again])
     left_out = [
         *([f"{len(lanes) - _LANES} more workers are not drawn."] if len(lanes) > _LANES else []),
@@ -62,7 +66,7 @@ def lanes_of(images: Sequence[ImageRecord]) -> Lanes:
 
 def _bounded(images: list[ImageRecord]) -> set[str]:
     """The names of those that are drawn: what failed, and the longest."""
-    ordered = sorted(images, key=lambda image: (image.outcome != FAILED, image.start - image.end))
+    ordered = sorted(images, key=lambda image: (image.outcome != Outcome.FAILED, image.start - image.end))
     return {image.image for image in ordered[:_BARS]}
 
 

@@ -8,59 +8,65 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from regwrap import __version__
+from regwrap.core import fields
 from regwrap.core.errors import UsageError
+from regwrap.core.fields import a_text, a_whole, list_of, of_kind, or_none
 from regwrap.transfer.plan import Moved, Reason, Skip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from regwrap.core.model import Descriptor, Destination
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.run import Copied, Failed, SyncReport
 
 VERSION: Final = 1
-COPIED: Final = "copied"
-MOVED: Final = "moved"
-THERE: Final = "already there"
-FAILED: Final = "failed"
 _TOO_MUCH: Final = 2**63
-OUTCOMES: Final = (COPIED, MOVED, THERE, FAILED)
 
 T = TypeVar("T")
+Parse = Callable[[object], object]
+
+
+class Outcome(StrEnum):
+    """What came of an image, in the words of the document."""
+
+    COPIED = "copied"
+    REPLACED = "moved"  # copied, and the archive's tag was another image before
+    THERE = "already there"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """`moved`: copied, and the archive's tag was another image before. `tag_now` is what the source's tag is now where
-    that is not `digest`: a digest, or `gone`. `bytes_skipped` did not travel, None where that can't be known; of these
-    another image of the run had brought `bytes_mounted`. `start` and `end` are seconds since the copying began, two
-    images of one `worker` never overlap, and None is one that was not begun. `blobs` are configs and layers with their
-    sizes, where they are known."""
+    """What came of one image. The defaults are those of an image of which nothing was copied."""
 
-    image: str
+    image: str  # REPOSITORY:TAG at the destination
     source: str
     host: str
     list: str
     line: int
-    outcome: str
+    outcome: Outcome
     reason: str
-    digest: str | None
-    tag_now: str | None
-    bytes_sent: int
-    bytes_skipped: int | None
-    attempts: int
-    seconds: float
-    start: float
-    end: float
-    error: str
-    hint: str
-    worker: int | None = None
-    bytes_mounted: int = 0
-    blobs: Mapping[str, int] = field(default_factory=dict)
+    digest: str | None = None
+    tag_now: str | None = None  # where the source's tag is not `digest` any more: a digest, or "gone"
+    bytes_sent: int = 0
+    bytes_skipped: int | None = None  # that did not travel; None: not known
+    bytes_mounted: int = 0  # of those that were skipped: copied by another image of this run
+    attempts: int = 1
+    seconds: float = 0
+    start: float = 0  # seconds since the copying began
+    end: float = 0
+    worker: int | None = None  # two images of one worker never overlap; None: no copy was begun
+    error: str = ""
+    hint: str = ""
+    blobs: Mapping[str, int] = field(default_factory=dict)  # configs and layers by digest, where they are known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +99,7 @@ class RunRecord:
     regwrap: str = __version__
     version: int = VERSION
 
-    def having(self, outcome: str) -> tuple[ImageRecord, ...]:
+    def having(self, outcome: Outcome) -> tuple[ImageRecord, ...]:
         return tuple(image for image in self.images if image.outcome == outcome)
 
     @property
@@ -105,10 +111,10 @@ class RunRecord:
     def totals(self) -> dict[str, int | float]:
         return {
             "images": len(self.images),
-            "copied": len(self.having(COPIED)),
-            "moved": len(self.having(MOVED)),
-            "already_there": len(self.having(THERE)),
-            "failed": len(self.having(FAILED)),
+            "copied": len(self.having(Outcome.COPIED)),
+            "moved": len(self.having(Outcome.REPLACED)),
+            "already_there": len(self.having(Outcome.THERE)),
+            "failed": len(self.having(Outcome.FAILED)),
             "tags_moved_at_source": sum(image.tag_now is not None for image in self.images),
             "bytes_sent": sum(image.bytes_sent for image in self.images),
             "bytes_skipped": sum(image.bytes_skipped or 0 for image in self.images),
@@ -131,11 +137,11 @@ class RunFacts:
 
 def record_of(report: SyncReport, facts: RunFacts) -> RunRecord:
     """The record of a run, its images sorted by name."""
-    moved = {item.entry.dest: item for item in report.moved}
+    drifted = {item.entry.dest: item for item in report.moved}
     records = [
-        *(_copied(item, _entry(facts, item.copy.entry, moved)) for item in report.copied),
-        *(_skipped(item, _entry(facts, item.entry, moved)) for item in report.skipped),
-        *(_failed(item, _entry(facts, item.entry, moved)) for item in report.failed),
+        *(_copied(item, _listed(facts, item.copy.entry, drifted)) for item in report.copied),
+        *(_skipped(item, _listed(facts, item.entry, drifted)) for item in report.skipped),
+        *(_failed(item, _listed(facts, item.entry, drifted)) for item in report.failed),
     ]
     return RunRecord(
         command=facts.command,
@@ -147,34 +153,23 @@ def record_of(report: SyncReport, facts: RunFacts) -> RunRecord:
     )
 
 
-def _entry(facts: RunFacts, entry: ImageEntry, moved: dict[Destination, Moved]) -> ImageRecord:
-    """What is known of an image whatever came of it."""
-    tag = moved.get(entry.dest)
-    return ImageRecord(
+def _listed(facts: RunFacts, entry: ImageEntry, drifted: dict[Destination, Moved]) -> partial[ImageRecord]:
+    """A record of which only the outcome is open."""
+    tag = drifted.get(entry.dest)
+    return partial(
+        ImageRecord,
         image=str(entry.dest),
         source=str(entry.source),
         host=entry.source.registry or facts.source or "-",
         list=facts.list,
         line=entry.line,
-        outcome=FAILED,
-        reason="",
-        digest=None,
         tag_now=None if tag is None else str(tag.now or "gone"),
-        bytes_sent=0,
-        bytes_skipped=None,
-        attempts=1,
-        seconds=0,
-        start=0,
-        end=0,
-        error="",
-        hint="",
     )
 
 
-def _copied(item: Copied, record: ImageRecord) -> ImageRecord:
-    return replace(
-        record,
-        outcome=MOVED if item.copy.reason is Reason.MOVED else COPIED,
+def _copied(item: Copied, record: partial[ImageRecord]) -> ImageRecord:
+    return record(
+        outcome=Outcome.REPLACED if item.copy.reason is Reason.MOVED else Outcome.COPIED,
         reason=str(item.copy.reason),
         digest=str(item.copy.digest),
         bytes_sent=item.sent,
@@ -189,10 +184,9 @@ def _copied(item: Copied, record: ImageRecord) -> ImageRecord:
     )
 
 
-def _skipped(item: Skip, record: ImageRecord) -> ImageRecord:
-    return replace(
-        record,
-        outcome=THERE,
+def _skipped(item: Skip, record: partial[ImageRecord]) -> ImageRecord:
+    return record(
+        outcome=Outcome.THERE,
         reason=str(item.reason),
         digest=str(item.digest),
         bytes_skipped=item.size,
@@ -204,9 +198,9 @@ def _sizes_of(blobs: Iterable[Descriptor]) -> dict[str, int]:
     return {str(blob.digest): blob.size for blob in blobs}
 
 
-def _failed(item: Failed, record: ImageRecord) -> ImageRecord:
-    return replace(
-        record,
+def _failed(item: Failed, record: partial[ImageRecord]) -> ImageRecord:
+    return record(
+        outcome=Outcome.FAILED,
         reason=item.error,
         attempts=item.attempts,
         seconds=round(item.seconds, 3),
@@ -223,10 +217,10 @@ def _host(name: str, images: Sequence[ImageRecord]) -> HostRecord:
     return HostRecord(
         host=name,
         images=len(images),
-        copied=outcomes[COPIED],
-        moved=outcomes[MOVED],
-        already_there=outcomes[THERE],
-        failures=outcomes[FAILED],
+        copied=outcomes[Outcome.COPIED],
+        moved=outcomes[Outcome.REPLACED],
+        already_there=outcomes[Outcome.THERE],
+        failures=outcomes[Outcome.FAILED],
         bytes_sent=sum(image.bytes_sent for image in images),
         bytes_mounted=sum(image.bytes_mounted for image in images),
         bytes_skipped=sum(image.bytes_skipped or 0 for image in images),
@@ -260,12 +254,12 @@ def merge(records: Sequence[RunRecord]) -> RunRecord:
 
 def _again(first: ImageRecord, second: ImageRecord) -> ImageRecord:
     """The second outcome counts, but what the first has brought was brought; what both have cost adds up."""
-    is_first = second.outcome == THERE and first.outcome in {COPIED, MOVED}
+    is_first = second.outcome is Outcome.THERE and first.outcome in {Outcome.COPIED, Outcome.REPLACED}
     return replace(
         first if is_first else second,
         bytes_sent=first.bytes_sent + second.bytes_sent,
         bytes_mounted=first.bytes_mounted + second.bytes_mounted,
-        attempts=first.attempts + (second.attempts if second.outcome != THERE else 0),
+        attempts=first.attempts + (second.attempts if second.outcome is not Outcome.THERE else 0),
         seconds=round(first.seconds + second.seconds, 3),
     )
 
@@ -290,92 +284,46 @@ def parse_record(data: bytes, name: str) -> RunRecord:
     version = document.get("version") if isinstance(document, dict) else None
     if not isinstance(document, dict) or version != VERSION:
         raise UsageError(f"{name} is no report of version {VERSION}", hint="regwrap sync --report FILE writes one")
-    reader = _Reader(name, document)
-    return RunRecord(
-        command=reader.get("command", _text),
-        list=reader.get("list", _text),
-        shards=tuple(map(_text, reader.get("shards", _items))),
-        started=reader.get("started", _text),
-        seconds=reader.get("seconds", _number),
-        images=tuple(_image(f"{name}: images", item) for item in reader.get("images", _items)),
-        regwrap=reader.get("regwrap", _text),
-    )
+    try:
+        return _made(RunRecord, _RUN_FIELDS, document)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
-def _image(name: str, item: object) -> ImageRecord:
-    if not isinstance(item, dict):
-        raise UsageError(f"{name}: expected an object")
-    reader = _Reader(name, item)
-    outcome = reader.get("outcome", _text)
-    if outcome not in OUTCOMES:
-        raise UsageError(f"{name}: {outcome[:60]!r} is no outcome; known are {', '.join(OUTCOMES)}")
-    return ImageRecord(
-        image=reader.get("image", _text),
-        source=reader.get("source", _text),
-        host=reader.get("host", _text),
-        list=reader.get("list", _text),
-        line=reader.get("line", _whole),
-        outcome=outcome,
-        reason=reader.get("reason", _text),
-        bytes_sent=reader.get("bytes_sent", _whole),
-        attempts=reader.get("attempts", _whole),
-        seconds=reader.get("seconds", _number),
-        start=reader.get("start", _number),
-        end=reader.get("end", _number),
-        error=reader.get("error", _text),
-        hint=reader.get("hint", _text),
-        digest=reader.get("digest", _or_none(_text)),
-        tag_now=reader.get("tag_now", _or_none(_text)),
-        bytes_skipped=reader.get("bytes_skipped", _or_none(_whole)),
-        worker=reader.get("worker", _or_none(_whole)),  # this and what follows came later
-        bytes_mounted=reader.get("bytes_mounted", _or_none(_whole)) or 0,
-        blobs=reader.get("blobs", _sizes),
-    )
+def _made(kind: Callable[..., T], table: Mapping[str, Parse], values: Mapping[str, object]) -> T:
+    """What the fields of `table` make. Raises ValueError for the first that is wrong."""
+    return kind(**{name: fields.field(values, name, parse) for name, parse in table.items()})
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    name: str
-    values: dict[str, object]
-
-    def get(self, key: str, parse: Callable[[object], T]) -> T:
-        try:
-            return parse(self.values.get(key))
-        except TypeError as error:
-            raise UsageError(f"{self.name}: {key}: expected {error}") from error
+def _image(value: object) -> ImageRecord:
+    return _made(ImageRecord, _IMAGE_FIELDS, fields.an_object(value))
 
 
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise TypeError("a text")
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_MUCH:
-        return value
-    raise TypeError("a whole number")
-
-
-def _number(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _TOO_MUCH:
-        return value
-    raise TypeError("a number")
+def _outcome(value: object) -> Outcome:
+    return Outcome(of_kind(f"one of {', '.join(Outcome)}", str, fits=lambda text: text in set(Outcome))(value))
 
 
 def _sizes(value: object) -> Mapping[str, int]:
-    if isinstance(value, dict):
-        return {_text(key): _whole(item) for key, item in value.items()}
-    if value is None:
-        return {}
-    raise TypeError("an object")
+    return {key: _COUNT(size) for key, size in (or_none(fields.an_object)(value) or {}).items()}
 
 
-def _items(value: object) -> Iterable[object]:
-    if isinstance(value, list):
-        return value
-    raise TypeError("a list")
-
-
-def _or_none(parse: Callable[[object], T]) -> Callable[[object], T | None]:
-    return lambda value: None if value is None else parse(value)
+_COUNT: Final = a_whole(0, _TOO_MUCH - 1)
+_NUMBER: Final[Callable[[object], float]] = of_kind(
+    "a number from 0", int, float, fits=lambda number: 0 <= number < _TOO_MUCH
+)
+_IMAGE_FIELDS: Final[Mapping[str, Parse]] = {
+    "outcome": _outcome,
+    **dict.fromkeys(("image", "source", "host", "list", "reason", "error", "hint"), a_text),
+    **dict.fromkeys(("line", "bytes_sent", "attempts"), _COUNT),
+    **dict.fromkeys(("seconds", "start", "end"), _NUMBER),
+    **dict.fromkeys(("digest", "tag_now"), or_none(a_text)),
+    **dict.fromkeys(("bytes_skipped", "worker"), or_none(_COUNT)),
+    "bytes_mounted": lambda value: or_none(_COUNT)(value) or 0,  # this and what follows came later
+    "blobs": _sizes,
+}
+_RUN_FIELDS: Final[Mapping[str, Parse]] = {
+    **dict.fromkeys(("command", "list", "started", "regwrap"), a_text),
+    "shards": list_of(a_text),
+    "seconds": _NUMBER,
+    "images": list_of(_image),
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regwrap.core.text import human_bytes, table
-from regwrap.report.record import FAILED, THERE, HostRecord, ImageRecord, RunRecord
+from regwrap.report.record import HostRecord, ImageRecord, Outcome, RunRecord
 
 
 def hosts_text(record: RunRecord) -> str:
@@ -24,19 +24,19 @@ def _host_row(host: HostRecord) -> tuple[str, ...]:
 def record_text(record: RunRecord) -> str:
     """What was done, the images that were there already left out; hosts; and the total."""
     rows: list[tuple[str, ...]] = [("IMAGE", "OUTCOME", "SENT", "SECONDS", "")]
-    rows += [_row(image) for image in record.images if image.outcome != THERE or image.tag_now]
+    rows += [_row(image) for image in record.images if image.outcome != Outcome.THERE or image.tag_now]
     totals = record.totals
     shards = f"shard {', '.join(record.shards)}, " if record.shards else ""
     total = (
         f"{record.command} {record.list}, {shards}{record.started}: {totals['copied']} copied, {totals['moved']} moved,"
         f" {totals['already_there']} already there, {totals['failed']} failed; {human_bytes(totals['bytes_sent'])} sent"
-        f" and {human_bytes(totals['bytes_skipped'])} not, in {record.seconds:.1f} s, {totals['retries']} retries"
+        f" and {human_bytes(totals['bytes_skipped'])} skipped in {record.seconds:.1f} s, {totals['retries']} retries"
     )
     return "\n".join([*(table(rows) if len(rows) > 1 else ()), hosts_text(record), total])
 
 
 def _row(image: ImageRecord) -> tuple[str, ...]:
     line = f"line {image.line}: " if image.line else ""
-    why = f"{line}{image.error}" if image.outcome == FAILED else image.reason
-    now = f"; the source's tag is {image.tag_now} now" if image.tag_now else ""
+    why = f"{line}{image.error}" if image.outcome == Outcome.FAILED else image.reason
+    now = f"; the source's tag is now {image.tag_now}" if image.tag_now else ""
     return (image.image, image.outcome, human_bytes(image.bytes_sent), f"{image.seconds:.1f}", why + now)

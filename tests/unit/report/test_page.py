@@ -16,7 +16,7 @@ from regwrap.report.page_html import escaped, tag
 from regwrap.report.page_run import run_page
 from regwrap.report.page_timeline import lanes_of, timeline
 from regwrap.report.page_treemap import Box, squarified
-from regwrap.report.record import COPIED, FAILED, THERE, ImageRecord, RunRecord
+from regwrap.report.record import ImageRecord, Outcome, RunRecord
 from tests.unit.report.test_record import RECORD, image
 
 HOSTILE = "</title><script>alert(1)</script>\" onload='x' <img src=http://192.0.2.1/>\u202etxt\ud800\x1b[2J&amp;"
@@ -44,14 +44,14 @@ def many(count: int) -> RunRecord:
     shared = {f"sha256:{number:064x}": 10_000 for number in range(8)}
 
     def one(number: int) -> ImageRecord:
-        outcome = FAILED if number % 20 == 0 else COPIED
+        outcome = Outcome.FAILED if number % 20 == 0 else Outcome.COPIED
         own = {f"sha256:{number + 100:064x}": 5000 + number}
         start = number / 10
         return replace(
             copied,
             image=f"team-{number % 9}/app-{number:05}:v1",
             outcome=outcome,
-            error="no route to host" if outcome == FAILED else "",
+            error="no route to host" if outcome == Outcome.FAILED else "",
             worker=number % 16,
             start=start,
             end=start + 1.5,
@@ -84,8 +84,8 @@ def test_each_blob_is_one_piece_whoever_needs_it() -> None:
         ("sha256:aa", 5, ("a:1", "b:1")),
     ]
     drawn = shared_map(pieces).text
-    assert "5 B of 14 B are needed by more than one image" in drawn
-    assert "one image alone: 9 B" in drawn
+    assert "5 B of 14 B used by more than one image" in drawn
+    assert "one image only: 9 B" in drawn
 
 
 def test_what_is_text_stays_text() -> None:
@@ -124,7 +124,7 @@ def test_failures_come_first_and_alike_ones_once() -> None:
     assert "and 5 more" in page
     quiet = run_page(record_with(replace(image("a/same:1"), tag_now=None)))
     assert "Failed</h2>" not in quiet
-    assert "all images are there" in quiet
+    assert "no image failed" in quiet
     assert "Nothing had to be copied" in quiet
 
 
@@ -178,7 +178,7 @@ def test_a_bundles_page_says_what_an_image_adds_and_what_is_left_out() -> None:
     found = Inspection(path="/x/r.tar", images=images, blobs=3, blob_bytes=2_000_000, file_bytes=2_100_000)
     page = bundle_page(found)
     assert "<h1>r.tar</h1>" in page
-    assert "1 images in part" in page
+    assert "1 partial images" in page
     assert "Saved by sharing" in page
     assert ">33 %<" in page
     assert "<script" not in page
@@ -218,6 +218,6 @@ def test_text_can_be_read_on_its_ground(scheme: str, text: str, ground: str) -> 
 
 
 def test_an_image_that_is_there_needs_no_time() -> None:
-    (only,) = record_with(replace(image("a/same:1"), outcome=THERE)).images
+    (only,) = record_with(replace(image("a/same:1"), outcome=Outcome.THERE)).images
     assert only.end == 0
     assert "Nothing had to be copied" in timeline(record_with(only)).text

@@ -126,7 +126,10 @@ def test_a_later_key_is_ignored_and_a_later_version_refused() -> None:
         ({"seconds": -1}, "seconds: expected a number"),
         ({"images": {}}, "images: expected a list"),
         ({"images": [1]}, "images: expected an object"),
-        ({"images": [{"outcome": "odd"}]}, "'odd' is no outcome"),
+        (
+            {"images": [{"outcome": "odd"}]},
+            'images: outcome: expected one of copied, moved, already there, failed, got "odd"',
+        ),
         ({"images": [{"outcome": "copied"}]}, "image: expected a text"),
     ],
 )
@@ -204,7 +207,7 @@ def test_text() -> None:
     lines = record_text(RECORD).splitlines()
     assert lines[1] == "a/bad:1    failed         0 B    4.0      line 1: it\x1b broke, 100%"
     assert lines[4] == (
-        "a/same:1   already there  0 B    0.0      already there, same digest; the source's tag is gone now"
+        "a/same:1   already there  0 B    0.0      already there, same digest; the source's tag is now gone"
     )
     assert "1 copied, 1 moved, 1 already there, 1 failed; 100 B sent" in lines[-1]
     plain = replace(RECORD, images=(replace(image("a/same:1"), tag_now=None),))
