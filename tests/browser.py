@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 _SECONDS = 90
 _FLAGS = (
@@ -33,7 +34,7 @@ class Browser:
     answers: int
     session: str = ""
     number: int = 0
-    events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     _rest: bytes = b""
 
     def ask(self, method: str, **parameters: object) -> dict[str, object]:
@@ -81,7 +82,7 @@ class Browser:
         return result.get("value")
 
     def requests(self) -> list[str]:
-        return [f"{p['request']['url']}" for m, p in self.events if m == "Network.requestWillBeSent"]  # type: ignore[index]
+        return [f"{p['request']['url']}" for m, p in self.events if m == "Network.requestWillBeSent"]
 
     def complaints(self) -> list[dict[str, object]]:
         """Errors and warnings, the console's, the page's own and those of the policy."""

@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._error(404, "NOT_FOUND", "not found")
 
-    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
     def log_message(self, *_args: object) -> None:
         """Silent."""

@@ -57,7 +57,7 @@ def exit_code_of(run: Callable[[], object]) -> int:
         run()
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else ExitCode.DONE
-    except (Interrupted, Exception) as error:  # noqa: BLE001  a bug must not look like "some images failed"
+    except (Interrupted, Exception) as error:  # a bug must not look like "some images failed"
         interruption = _interruption_behind(error)
         if interruption is None:
             return _told(error)

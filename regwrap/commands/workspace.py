@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from regwrap.transfer.run import SyncReport
 
 _HISTORY: Final = "the history"
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108  shm_overview(7): a tmpfs on every Linux; what is made there is a private directory
+_MEMORY: Final = Path("/dev/shm")  # shm_overview(7): a tmpfs on every Linux
 _LINK_BYTES: Final = 10_000  # a file and its directory
 _LINKS_A_LINE: Final = 50
 

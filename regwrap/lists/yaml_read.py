@@ -55,7 +55,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # types-PyYAML has no types here
+            mark = self.peek_event().start_mark
             what = "aliases (*name) are not supported; write out what they stand for"
             raise yaml.MarkedYAMLError(problem=what, problem_mark=mark)
         return super().compose_node(parent, index)

@@ -177,13 +177,13 @@ class _Connection(BaseHTTPRequestHandler):
         except RefusedError as error:
             self._refuse(error)
 
-    do_HEAD = do_GET  # noqa: N815  the standard library's name; what differs is in `_send`
+    do_HEAD = do_GET  # what differs is in `_send`
 
     def do_POST(self) -> None:
         self.close_connection = True  # its body stays unread
         self._refuse(RefusedError(405, "UNSUPPORTED", "this registry is read-only"))
 
-    do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815
+    do_PUT = do_PATCH = do_DELETE = do_POST
 
     def _check_request(self) -> None:
         if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
@@ -289,7 +289,7 @@ class _Connection(BaseHTTPRequestHandler):
         self.close_connection = True
         self._refuse(RefusedError(code, "UNSUPPORTED", message or explain or "not supported"))
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the standard library's name
+    def log_message(self, format: str, *args: object) -> None:
         text = (format % args).encode("ascii", "backslashreplace").decode()
         self.shared.options.log(f"{self.client_address[0]} {text}")
 

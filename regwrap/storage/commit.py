@@ -264,7 +264,7 @@ class GroupCommit:
         error: BaseException | None = None
         try:
             self.write(_merged([ticket.additions for ticket in batch]))
-        except BaseException as raised:  # noqa: BLE001  every waiter of the batch has to hear of it
+        except BaseException as raised:  # every waiter of the batch has to hear of it
             error = raised
         for ticket in batch:
             ticket.error, ticket.done = error, True

@@ -156,7 +156,7 @@ class ShExecutor:
             # in the child: `_pass_fds` only spares them from being closed before the exec, which still closes what
             # Python opened (PEP 446)
             for descriptor in inherit:
-                os.set_inheritable(descriptor, True)  # noqa: FBT003  its only form
+                os.set_inheritable(descriptor, True)
 
         with Path(os.devnull).open("rb") as nothing:
             return _started(

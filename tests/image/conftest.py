@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -31,7 +31,7 @@ class BuiltImage:
         return (self.output / "digest").read_text().strip()
 
     @property
-    def config(self) -> dict[str, object]:
+    def config(self) -> dict[str, Any]:
         command = ["buildah", "inspect", "--type", "image", self.name]
         document = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
         config = document["OCIv1"]

@@ -84,7 +84,7 @@ def test_overlay_and_selection_give_the_same_bytes_and_history_is_not_touched(sc
     assert_nothing_left(scene.cli)
 
 
-def test_only_what_history_lacks_travels(scene: Scene, history: Path, tmp_path: Path, open_directory: Path) -> None:
+def test_only_what_history_lacks_travels(scene: Scene, history: Path, open_directory: Path) -> None:
     """A source without the blobs that history has: they are not even asked for."""
     for name in ("app:v1", "multi/oci:v1"):
         for blob in all_kinds()[name].blobs:

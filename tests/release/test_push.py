@@ -207,7 +207,7 @@ def test_an_account_in_a_credential_helper_is_used_by_way_of_skopeo(site: Site, 
     assert {name: site.digest(name) for name in others} == others
 
 
-def test_damage_is_found_before_or_named_and_never_pushed(site: Site, tmp_path: Path) -> None:
+def test_damage_is_found_before_or_named_and_never_pushed(site: Site) -> None:
     bundle = site.cli.directory / "bundle.tar"
     layer = max((blob for image in site.images.values() for blob in image.blobs), key=len)
     data = bundle.read_bytes()

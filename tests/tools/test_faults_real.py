@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -108,8 +109,8 @@ def test_only_one_of_many_requests_fails(ends: StartEnds) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cut", "stall"])
-def test_a_blob_that_breaks_off_is_ended_and_tried_again(ends: StartEnds, kind: str) -> None:
-    started = ends(source=(Fault(kind, ONE_LAYER, times=1, at=100_000),))  # type: ignore[arg-type]
+def test_a_blob_that_breaks_off_is_ended_and_tried_again(ends: StartEnds, kind: Literal["cut", "stall"]) -> None:
+    started = ends(source=(Fault(kind, ONE_LAYER, times=1, at=100_000),))
     report = started.bench.synced(*IMAGES)
     assert sorted(copied.attempts for copied in report.copied) == [1, 2]
     started.assert_all_arrived()

@@ -5,6 +5,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,9 +28,9 @@ ABSENT = Digest("0" * 64)
 HTPASSWD = "test:$2b$04$8m.7UG6Yd5HD7zrGLWJ1qOXWjNjDqfOgwrQkpE3OpbVZUzufqOTXO\n"
 
 
-def probe_of(host: str, **changes: object) -> Probe:
-    options: dict[str, object] = {"tls_verify": False, "plain_http": True} | changes
-    return Probe(registry=Registry(host=host, **options), timeout=5, connections=2)  # type: ignore[arg-type]
+def probe_of(host: str, **changes: Any) -> Probe:
+    options: dict[str, Any] = {"tls_verify": False, "plain_http": True} | changes
+    return Probe(registry=Registry(host=host, **options), timeout=5, connections=2)
 
 
 def close(probe: Probe) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,9 +57,9 @@ class Bench:
     tmp: Path
     commands: list[str] = field(default_factory=list)
 
-    def remote(self, repository: str, reference: str | Digest, host: str = "", **changes: object) -> Remote:
-        options: dict[str, object] = {"tls_verify": False, "plain_http": True} | changes
-        registry = Registry(host=host or self.host, **options)  # type: ignore[arg-type]
+    def remote(self, repository: str, reference: str | Digest, host: str = "", **changes: Any) -> Remote:
+        options: dict[str, Any] = {"tls_verify": False, "plain_http": True} | changes
+        registry = Registry(host=host or self.host, **options)
         return Remote(registry=registry, repository=repository, reference=reference)
 
     def to_layout(self, source: Remote) -> Path:

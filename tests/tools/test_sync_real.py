@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,8 +82,8 @@ class Bench:
         assert [failed.error for failed in report.failed] == []
         return report
 
-    def changed(self, **changes: object) -> "Bench":
-        return replace(self, job=replace(self.job, **changes))  # type: ignore[arg-type]
+    def changed(self, **changes: Any) -> "Bench":
+        return replace(self, job=replace(self.job, **changes))
 
     def trying(self, attempts: int, wait: float, max_wait: float) -> "Bench":
         """The same, with another patience."""
@@ -299,7 +300,8 @@ def test_from_storage_to_registry_the_files_are_sent_and_skopeo_does_not_run(
 
 def test_within_one_registry_nothing_is_sent(serve: Serve) -> None:
     served = serve({"a/b:1": big_image("one", 300_000)})
-    same = replace(at(served.host), registry=replace(at(served.host).registry, max_connections=1))  # type: ignore[type-var]
+    registry = Registry(host=served.host, tls_verify=False, plain_http=True, max_connections=1)
+    same = Place(name=served.host, registry=registry)
     bench = served.bench.changed(source=same, archive=same)
     assert bench.synced("a/b:1 => c/d:2").sent == 0
     assert bench.skopeos == []

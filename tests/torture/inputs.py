@@ -77,7 +77,7 @@ def _linked(name: bytes, target: bytes, kind: bytes) -> bytes:
 
 
 def _set(*path: object, value: object) -> Make:
-    def change(document: Any) -> None:  # noqa: ANN401  JSON
+    def change(document: Any) -> None:
         for key in path[:-1]:
             document = document[key]
         document[path[-1]] = value

@@ -55,7 +55,7 @@ def _run() -> NoReturn:
         entry.main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    except BaseException:  # noqa: BLE001
+    except BaseException:
         traceback.print_exc()
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon and thread.ident is not None:

@@ -1,9 +1,11 @@
 """What the site says is what the program does: every key of the configuration, every error text, every variable."""
 
 import re
-import sys
 from pathlib import Path
 
+import configuration
+import hooks
+import messages
 import pytest
 import typer
 import yaml
@@ -13,11 +15,6 @@ from regwrap.cli.app import every_word, make_app
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
-sys.path.insert(0, f"{ROOT}/docs/site")
-
-import configuration  # noqa: E402
-import hooks  # noqa: E402
-import messages  # noqa: E402
 
 
 def page(name: str) -> str:

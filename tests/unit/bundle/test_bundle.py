@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,12 +156,12 @@ def _places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[s
 
 
 def _changed(document: Json, path: tuple[str | int, ...], value: object) -> Json:
-    copy = json.loads(json.dumps(document))
-    at = copy
+    copy: Json = json.loads(json.dumps(document))
+    at: Any = copy
     for key in path[:-1]:
         at = at[key]
     at[path[-1]] = value
-    return copy  # type: ignore[no-any-return]
+    return copy
 
 
 def test_no_value_of_any_type_in_any_place_is_a_crash(contents: BundleContents) -> None:

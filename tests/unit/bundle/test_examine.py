@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -312,8 +313,8 @@ def test_inspection_of_a_hand_made_bundle(tmp_path: Path) -> None:
     def inspected(name: str, **values: int | str | tuple[str, ...]) -> InspectedImage:
         image = images[name]
         sizes = {str(Digest.of(raw)): len(raw) for raw in (*image.manifests, *image.blobs)}
-        fields = {"platforms": ("linux/amd64",), "omitted": 0, "blobs": sizes, **values}
-        return InspectedImage(image=name, digest=f"{image.top}", **fields)  # type: ignore[arg-type]
+        fields: dict[str, Any] = {"platforms": ("linux/amd64",), "omitted": 0, "blobs": sizes, **values}
+        return InspectedImage(image=name, digest=f"{image.top}", **fields)
 
     assert inspect_bundle(path) == Inspection(
         path=f"{path}",

@@ -323,7 +323,7 @@ def test_a_manifest_with_other_bytes_keeps_its_repository(
     assert state(root) == before
 
 
-def test_a_child_that_was_left_out_is_not_lost_because_another_repository_has_it(root: Path, tmp_path: Path) -> None:
+def test_a_child_that_was_left_out_is_not_lost_because_another_repository_has_it(root: Path) -> None:
     make_storage(root, {"a:1": MULTI, "a:2": ONE, "b:1": MULTI})
     child = Digest.of(MULTI.manifests[0])
     shutil.rmtree((root / layout.revision_link("a", child)).parent)

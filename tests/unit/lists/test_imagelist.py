@@ -483,9 +483,9 @@ def test_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path, path_of: Call
     assert why in caught.value.detail
 
 
-def test_standard_input_that_is_a_directory_is_a_usage_error(tmp_path: Path) -> None:
+def test_standard_input_that_is_a_directory_is_a_usage_error() -> None:
     class Unreadable(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
+        def read(self, _size: int | None = -1, /) -> bytes:
             raise IsADirectoryError(21, "Is a directory")
 
     with pytest.raises(UsageError, match=r"^cannot read the list of images '<stdin>': Is a directory$"):

@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,10 +235,10 @@ def test_an_unknown_method_is_refused_as_json_and_a_body_is_never_taken_for_a_re
 
 
 @pytest.mark.parametrize("damage", [flip, replace_by_fifo])
-def test_a_damaged_manifest_of_a_storage_is_absent(tmp_path: Path, damage: type[object]) -> None:
+def test_a_damaged_manifest_of_a_storage_is_absent(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     make_bundle(tmp_path, IMAGES)
     root = tmp_path / "archive"
-    damage(root / layout.blob_path(IMAGES["team/app:v1"].top))  # type: ignore[call-arg]
+    damage(root / layout.blob_path(IMAGES["team/app:v1"].top))
     fill_with_garbage(root / layout.layer_link("team/app", Digest.of(IMAGES["team/app:v2"].blobs[1])))
     contents = StorageEnd(name="archive", storage=Storage(root))
     assert contents.tags("team/app") == ("v2",)
