@@ -1,0 +1,129 @@
+"""What the programs of a transcript do when they are started: as much of skopeo, tar and umoci as regwrap looks at."""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tests.builders import Image
+from tests.bundles import Part, filled, member
+from tests.fakes import Answer, Argv
+
+_RECORD_BYTES = 128 * 512
+
+
+def image_proxy(*images: Image) -> Answer:
+    """skopeo experimental-image-proxy, which has the blobs of these images."""
+    blobs = {f"sha256:{sha256(blob).hexdigest()}": blob for image in images for blob in image.blobs}
+
+    def serve(argv: Argv) -> None:
+        channel = socket.socket(fileno=os.dup(int(argv[argv.index("--sockfd") + 1])))
+        threading.Thread(target=_converse, args=(channel, blobs), daemon=True).start()
+
+    return Answer(when=_is("skopeo", "experimental-image-proxy"), effect=serve, hangs=True, repeats=True)
+
+
+def _converse(channel: socket.socket, blobs: dict[str, bytes]) -> None:
+    with channel:
+        while packet := channel.recv(65536):
+            asked = json.loads(packet)
+            value: object = {"Initialize": "0.2.8", "OpenImage": 1}.get(asked["method"], 0)
+            answer = {"success": True, "value": value, "pipeid": 0, "error": ""}
+            if asked["method"] != "GetBlob":
+                channel.send(json.dumps(answer).encode())
+                continue
+            reading, writing = os.pipe()
+            with os.fdopen(writing, "wb") as pipe:
+                pipe.write(blobs[asked["args"][1]])
+            socket.send_fds(channel, [json.dumps({**answer, "pipeid": 1}).encode()], [reading])
+            os.close(reading)
+
+
+def skopeo_copy(*images: Image) -> Answer:
+    """skopeo copy, into a layout, of a manifest that one of these images has."""
+    data = {sha256(part).hexdigest(): part for image in images for part in (*image.manifests, *image.blobs)}
+
+    def copy(argv: Argv) -> None:
+        shared = Path(argv[argv.index("--dest-shared-blob-dir") + 1], "sha256")
+        shared.mkdir(parents=True, exist_ok=True)
+        top = argv[-2].rpartition(":")[2]
+        manifest = json.loads(data[top])
+        for digest in (top, *(part["digest"][7:] for part in (manifest["config"], *manifest["layers"]))):
+            (shared / digest).write_bytes(data[digest])
+
+    return Answer(when=_is("skopeo", "copy"), effect=copy, repeats=True)
+
+
+def tar() -> Answer:
+    """tar --create, with the members of its -C and -T options."""
+
+    def pack(argv: Argv) -> None:
+        members, directory = b"", Path()
+        for option, value in pairwise(argv):
+            if option == "-C":
+                directory = Path(value)
+            elif option == "-T":
+                names = [os.fsdecode(name) for name in Path(value).read_bytes().split(b"\0") if name]
+                members += b"".join(member(Part(name, (directory / name).read_bytes())) for name in names)
+        Path(argv[argv.index("--file") + 1]).write_bytes(filled(members + bytes(1024), _RECORD_BYTES))
+
+    return Answer(when=("tar", "--create"), effect=pack, repeats=True)
+
+
+def umoci_init() -> Answer:
+    def init(argv: Argv) -> None:
+        layout = Path(argv[-1])
+        (layout / "blobs/sha256").mkdir(parents=True)
+        (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+
+    return Answer(when=("umoci", "init"), effect=init)
+
+
+def umoci_config() -> Answer:
+    """umoci config: a new config, a new manifest, a new entry in the index."""
+
+    def configure(argv: Argv) -> None:
+        layout = Path(argv[argv.index("--image") + 1].rpartition(":")[0])
+        index = json.loads((layout / "index.json").read_bytes())
+        manifest = _blob(layout, index["manifests"][0])
+        config = _blob(layout, manifest["config"])
+        options = list(pairwise(argv))
+        config["config"]["Env"] = [value for option, value in options if option == "--config.env"]
+        config["config"]["ExposedPorts"] = {value: {} for option, value in options if option == "--config.exposedports"}
+        manifest["config"] |= _put(layout, config)
+        index["manifests"][0] |= _put(layout, manifest)
+        (layout / "index.json").write_text(json.dumps(index))
+
+    return Answer(when=("umoci", "config"), effect=configure)
+
+
+def versions() -> Answer:
+    """Every program says that it is new enough."""
+    return Answer(when=lambda argv: argv[1:] == ("--version",), stdout=b"version 99.1\n", repeats=True)
+
+
+def overlay_trial() -> Answer:
+    """The script of tools/overlay.py, where everything works."""
+    return Answer(when=("unshare",), stdout=b"mounted\nwritten\nmarked\n")
+
+
+def _is(program: str, command: str) -> Callable[[Argv], bool]:
+    return lambda argv: argv[0] == program and command in argv
+
+
+def _blob(layout: Path, descriptor: dict[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes())
+    return document
+
+
+def _put(layout: Path, document: dict[str, Any]) -> dict[str, Any]:
+    data = json.dumps(document).encode()
+    digest = sha256(data).hexdigest()
+    (layout / "blobs/sha256" / digest).write_bytes(data)
+    return {"digest": f"sha256:{digest}", "size": len(data)}
