@@ -14,9 +14,15 @@ import pytest
 from regwrap.core.interruption import handle_signals
 from regwrap.tools.runner import Runner, ShExecutor, Tool
 from tests.fakes import Scripted, make_scripted
+from tests.inherited import hear_signals
 from tests.registry import LoopbackRegistry, served_loopback
 
 StartRegistry = Callable[..., LoopbackRegistry]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heard_signals() -> None:
+    hear_signals()
 
 
 @pytest.fixture(autouse=True)

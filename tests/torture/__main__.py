@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from tests.inherited import hear_signals
 from tests.torture import campaign, table
 
 RESULTS = Path("results/torture.json")
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--worker", type=int, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    hear_signals()
     if options.table:
         sys.stdout.write(table.markdown(table.read(RESULTS)))
         return 0
