@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from regwrap.core.interruption import handle_signals
 from regwrap.tools.runner import Runner, ShExecutor, Tool
@@ -18,6 +19,10 @@ from tests.inherited import hear_signals
 from tests.registry import LoopbackRegistry, served_loopback
 
 StartRegistry = Callable[..., LoopbackRegistry]
+
+# a machine that does something else at the same time is slow, and nothing is wrong with the test
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
