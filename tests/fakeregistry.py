@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._serve(body)
 
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
     def _chunk(self) -> bytes:
         data = self.rfile.read(int(self.rfile.readline(), 16))
