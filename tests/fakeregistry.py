@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from regwrap.core.model import Digest
@@ -52,7 +53,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    registries: dict[int, FakeRegistry] = {}  # noqa: RUF012  one for each server of this process
+    registries: ClassVar[dict[int, FakeRegistry]] = {}  # one for each server of this process
 
     @property
     def registry(self) -> FakeRegistry:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -96,8 +97,9 @@ def test_no_image_is_dropped_in_silence(kinds: list[Callable[[str], Observation]
 
 
 def test_what_is_no_observation_is_refused_and_not_left_out() -> None:
+    no_observation: Any = copy("a/b:1")
     with pytest.raises(AssertionError):
-        make_plan((copy("a/b:1"),))  # type: ignore[arg-type]
+        make_plan((no_observation,))
 
 
 def test_big_shared_blobs_go_first() -> None:
