@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import errno
-import json
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from regwrap.core.errors import UsageError
+from regwrap.core.fields import a_text, of_kind, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MAX_CONFIG_BYTES: Final = 1024 * 1024
 _MAX_SECONDS: Final = 7 * 24 * 3600
-_KINDS: Final = {dict: "a mapping", list: "a list", bytes: "binary data", int: "a very large number"}
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -79,35 +78,17 @@ def collected(problems: list[str], origin: str, value: object, parse: Callable[[
         return default
     try:
         return parse(value)
-    except UsageError as error:
-        problems.append(f"{origin}: {error.message}")
+    except (UsageError, ValueError) as error:
+        problems.append(f"{origin}: {error}")
         return default
 
 
-def parser_of(
-    kinds: tuple[type[T], ...], what: str, fits: Callable[[T], bool] = lambda _: True
-) -> Callable[[object], T]:
-    def parse(value: object) -> T:
-        # True is an int to Python, not to a user.
-        if isinstance(value, kinds) and isinstance(value, bool) == (bool in kinds) and fits(value):
-            return value
-        raise UsageError(f"expected {what}, got {shown(value)}")
-
-    return parse
-
-
-a_mapping: Final = parser_of((dict,), "a mapping (key: value)")
-a_switch: Final = parser_of((bool,), "true or false")
-a_text: Final = parser_of((str,), "a text")
-
-
-def int_in(low: int, high: int) -> Callable[[object], int]:
-    return parser_of((int,), f"a whole number from {low} to {high}", lambda number: low <= number <= high)
+a_mapping: Final = of_kind("a mapping (key: value)", dict)
 
 
 def seconds_from(low: int) -> Callable[[object], float]:
     expected = f"a number of seconds from {low} to {_MAX_SECONDS}"
-    return parser_of((int, float), expected, lambda number: low <= number <= _MAX_SECONDS)
+    return of_kind(expected, int, float, fits=lambda number: low <= number <= _MAX_SECONDS)
 
 
 def parsed_path(text: str, base: Path, home: Path) -> Path:
@@ -125,18 +106,6 @@ def is_there(path: Path, is_right: Callable[[Path], bool]) -> bool:
         if error.errno in {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}:  # no permission to look, or no path at all
             return False
         raise
-
-
-def shown(value: object) -> str:
-    """A value as it stands in a message: bounded, on one line, without control characters."""
-    if isinstance(value, str):
-        text = value if len(value) <= 60 else f"{value[:60]}..."
-        return json.dumps(text, ensure_ascii=not text.isprintable())
-    if isinstance(value, bool | None):
-        return json.dumps(value)
-    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**20):
-        return str(value)
-    return _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
 def advice(word: str, known: Collection[str]) -> str:

@@ -15,19 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 from regwrap.config.file import (
     Section,
     a_mapping,
-    a_switch,
-    a_text,
     collected,
-    int_in,
     is_there,
     parsed_path,
-    parser_of,
     read_file,
     seconds_from,
-    shown,
 )
 from regwrap.config.places import parse_url, place_of, registry_of
 from regwrap.core.errors import UsageError, usage_error
+from regwrap.core.fields import a_switch, a_text, a_whole, of_kind, shown
 from regwrap.core.model import ParseError, Platform, is_repository
 from regwrap.core.place import Engine, Place, Timeouts
 from regwrap.lists.imagelist import HOST_IS_DROPPED, Rewrite
@@ -39,8 +35,8 @@ if TYPE_CHECKING:
     from regwrap.lists.rules import ImageRule
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_an_engine: Final = parser_of((str,), f"one of {', '.join(Engine)}", lambda text: text in set(Engine))
-_number_of_jobs: Final = int_in(1, 64)
+_an_engine: Final = of_kind(f"one of {', '.join(Engine)}", str, fits=lambda text: text in set(Engine))
+_number_of_jobs: Final = a_whole(1, 64)
 _BUDGET: Final = ("max_connections", "requests_per_second")
 
 
@@ -207,7 +203,7 @@ def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
         section.problems.append(f"{section.where}tls_verify: true does not go with an http:// url")
     registry = replace(
         registry_of(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir),
-        max_connections=section.get("max_connections", int_in(1, 1000), None),
+        max_connections=section.get("max_connections", a_whole(1, 1000), None),
         requests_per_second=section.get("requests_per_second", _pace, None),
     )
     return Place(name=name, registry=registry if host else None, storage=storage)
@@ -216,7 +212,7 @@ def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
 def _read_retry(section: Section) -> RetryPolicy:
     section.expect_keys(("attempts", "wait", "max_wait"))
     return RetryPolicy(
-        attempts=section.get("attempts", int_in(1, 20), RetryPolicy().attempts),
+        attempts=section.get("attempts", a_whole(1, 20), RetryPolicy().attempts),
         wait=section.get("wait", seconds_from(0), RetryPolicy().wait),
         max_wait=section.get("max_wait", seconds_from(0), RetryPolicy().max_wait),
     )
@@ -254,7 +250,7 @@ def _read_rule(root: Section, where: str, item: object) -> ImageRule | None:
     section.expect_keys(("match", "semver", "newest", "platform"))
     match = section.get("match", a_text, "")
     semver = section.get("semver", a_text, None)
-    newest = section.get("newest", int_in(1, 100_000), None)
+    newest = section.get("newest", a_whole(1, 100_000), None)
     platforms = section.get("platform", _platforms, ())
     if not match and len(root.problems) == known:
         root.problems.append(f"{where}.match: is missing; it is [HOST/]REPOSITORY[:TAG] with * in it")
@@ -268,21 +264,16 @@ def _read_rule(root: Section, where: str, item: object) -> ImageRule | None:
 
 
 def _platforms(value: object) -> tuple[Platform, ...]:
-    try:
-        return tuple(sorted({Platform.parse(part) for part in a_text(value).split(",")}))
-    except ParseError as error:
-        raise UsageError(str(error)) from error
+    return tuple(sorted({Platform.parse(part) for part in a_text(value).split(",")}))
 
 
-_list: Final = parser_of((list,), "a list (- match: …)")
-_prefix: Final = parser_of(
-    (str,),
+_list: Final = of_kind("a list (- match: …)", list)
+_prefix: Final = of_kind(
     "a path with a slash at its end, such as mirror/",
-    lambda text: text[-1:] == "/" and is_repository(text[:-1]),
+    str,
+    fits=lambda text: text[-1:] == "/" and is_repository(text[:-1]),
 )
-
-
-_pace: Final = parser_of((int, float), "a number from 0.01 to 10000", lambda number: 0.01 <= number <= 10000)
+_pace: Final = of_kind("a number from 0.01 to 10000", int, float, fits=lambda number: 0.01 <= number <= 10000)
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: Path) -> Path:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.config.file import a_text, advice, is_there, parsed_path, shown
+from regwrap.config.file import advice, is_there, parsed_path
 from regwrap.core.errors import UsageError
+from regwrap.core.fields import a_text, shown
 from regwrap.core.model import LayoutRef, ParseError, is_host, is_repository
 from regwrap.core.place import Place, Registry
 
