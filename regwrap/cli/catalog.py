@@ -71,8 +71,10 @@ COMMANDS: Final = (
         group=_START,
         function="lists.from_manifests",
         summary="Find the images in Kubernetes YAML.",
-        more="Reads Pods and everything that creates Pods, fields named image in other resources, and Helm values."
-        " Also reads standard input: helm template CHART | regwrap list from-manifests",
+        more="Lists what image: and similar keys name, with the registry and tag beside it, then every other reference"
+        " (variables, arguments, ConfigMaps, annotations, defaults) with its place. An unknown tag is a note; a"
+        " document that cannot be read is reported, with exit code 1. Also reads standard input; docs/images-list.md"
+        " has all forms.",
         examples=(
             (
                 "every image of rendered manifests, sorted, without duplicates",

@@ -10,11 +10,13 @@ import typer
 from regwrap.cli.options import ConfigOption, QuietOption
 from regwrap.cli.session import load, opened_session
 from regwrap.commands.beside import write_beside
+from regwrap.commands.check_images import CheckedImages, check_images
 from regwrap.commands.list_registry import list_place
 from regwrap.config.places import listed_place
-from regwrap.core.errors import UsageError
+from regwrap.core.errors import ExitCode, UsageError
 from regwrap.lists.imagelist import list_text
-from regwrap.lists.manifests import MAX_MANIFEST_BYTES, find_images
+from regwrap.lists.manifests.find import MAX_MANIFEST_BYTES, FoundImages, find_images
+from regwrap.lists.manifests.text import manifests_text
 
 ListOutputOption = Annotated[
     Path | None,
@@ -28,11 +30,25 @@ def from_manifests(
         typer.Argument(metavar="FILE.YAML", help="Rendered manifests; none, or -: standard input."),
     ] = None,
     output: ListOutputOption = None,
+    sure: Annotated[
+        bool, typer.Option("--sure", help="Only what image: names; no variables, arguments, ConfigMaps and the like.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask each registry for its images; comment out what is not there.")
+    ] = False,
+    config: ConfigOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    text, notes = list_of_manifests(files or [Path("-")])
-    _tell(notes, quiet=quiet)
-    _give(text, output)
+    found = found_in_manifests(files or [Path("-")], sure=sure)
+    checked = _checked(found, config) if check else CheckedImages(absent=frozenset(), unknown=())
+    _tell((*found.notes, *checked.unknown, *_absent_notes(checked)), quiet=quiet)
+    _give(manifests_text(found, checked.absent), output, len(found.all) - len(checked.absent))
+    for problem in found.problems:
+        typer.echo(f"regwrap: {problem}", err=True)
+    if not quiet:
+        typer.echo(found.summary, err=True)
+    if found.problems or checked.absent or checked.unknown:
+        raise typer.Exit(ExitCode.IMAGES_FAILED)
 
 
 def from_registry(
@@ -45,20 +61,30 @@ def from_registry(
 ) -> None:
     text, notes = list_of_registry(place, config)
     _tell(notes, quiet=quiet)
-    _give(text, output)
+    _give(text, output, text.count("\n") - 1)
 
 
-def list_of_manifests(files: list[Path]) -> tuple[str, tuple[str, ...]]:
-    """A list's text, and notes. Raises UsageError where there is no image."""
+def found_in_manifests(files: list[Path], *, sure: bool = False) -> FoundImages:
+    """Raises UsageError where there is no image."""
     names = [f"{file}" for file in files]
-    found = find_images([("<stdin>" if name == "-" else name, _bytes_of(name)) for name in names])
-    if not found.images:
+    found = find_images((("<stdin>" if name == "-" else name, _bytes_of(name)) for name in names), is_sure=sure)
+    if not found.all:
         raise UsageError(
-            f"{', '.join(names)}: no images found",
-            detail="\n".join(found.notes),
+            f"{', '.join(names[:5])}: no images found",
+            problems=(*found.problems, *found.notes),
             hint="give rendered manifests: helm template CHART, kustomize build DIR, kubectl get pods -A -o yaml",
         )
-    return list_text(found.images, f"{len(found.images)} images, by regwrap list from-manifests"), found.notes
+    return found
+
+
+def _checked(found: FoundImages, config: Path | None) -> CheckedImages:
+    settings = load(config)
+    with opened_session(quiet=True) as session:
+        return check_images(session.job(settings), found.all)
+
+
+def _absent_notes(checked: CheckedImages) -> list[str]:
+    return [f"{image} is not there; its line is commented out" for image in sorted(checked.absent)]
 
 
 def _bytes_of(name: str) -> bytes:
@@ -89,9 +115,9 @@ def _tell(notes: tuple[str, ...], *, quiet: bool) -> None:
             typer.echo(f"note: {note}", err=True)
 
 
-def _give(text: str, output: Path | None) -> None:
+def _give(text: str, output: Path | None, images: int) -> None:
     if output is None:
         typer.echo(text, nl=False)
     else:
         write_beside(output, text)
-        typer.echo(f"{output}: {text.count(chr(10)) - 1} images", err=True)
+        typer.echo(f"{output}: {images} images", err=True)

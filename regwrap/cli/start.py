@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.lists import list_of_manifests, list_of_registry
+from regwrap.cli.lists import found_in_manifests, list_of_registry
 from regwrap.cli.options import QuietOption
 from regwrap.config.places import parse_url
 from regwrap.config.starter import CONFIGURATION, FIRST_LIST, LIST, configuration_text, is_directory
 from regwrap.core.errors import UsageError
+from regwrap.lists.manifests.text import manifests_text
 
 _ASK_SOURCE = "Registry to copy images from, [http://]HOST[:PORT] or a storage DIR (empty: each line names its host)"
 _ASK_ARCHIVE = "Archive to keep them in, DIR or HOST[:PORT] (empty: regwrap's own directory)"
@@ -57,7 +58,8 @@ def init(
     found_archive = _answer("--archive", archive, _ASK_ARCHIVE, asks=asks)
     text, notes = FIRST_LIST, tuple[str, ...]()
     if manifests:
-        text, notes = list_of_manifests(manifests)
+        found = found_in_manifests(manifests)
+        text, notes = manifests_text(found), (*found.problems, *found.notes, found.summary)
     elif registry:
         text, notes = list_of_registry(registry, None)
     directory.mkdir(parents=True, exist_ok=True)

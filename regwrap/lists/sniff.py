@@ -6,21 +6,34 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from regwrap.core.model import Digest
 
 UTF8_BOM: Final = b"\xef\xbb\xbf"
-# No image begins so: none has a colon at its end, a quote or a brace. `[` may be an IPv6 address.
-_START: Final = re.compile(rb"""\S+:(?:\s|$)|[{"']|\[\s*(?:[\["'{\]]|$)|---(?:\s|$)|%YAML""")
+# No image begins so: none has a colon at its end, a quote, a brace or a dash. `[` may be an IPv6 address, `{{` is a
+# template of somebody's.
+_START: Final = re.compile(rb"""\S+:(?:\s|$)|\{(?!\{)|["']|-(?:\s|$)|\[\s*(?:[\["'{\]]|$)|---(?:\s|$)|%YAML""")
+# `team/app:` is an image without its tag, unless something belongs to it below.
+_NO_TAG: Final = re.compile(rb"""[^\s:"']*/[^\s:"']*:""")
 
 
 def is_document(data: bytes) -> bool:
     """Whether the first line that says something can't be a plain list's, but is YAML's or JSON's."""
-    return _START.match(first_line(data)) is not None
+    lines = _telling_lines(data)
+    first, second = next(lines, b""), next(lines, b"")
+    if _NO_TAG.fullmatch(first.strip()) and not second.startswith((b" ", b"\t", b"-")):
+        return False
+    return _START.match(first.strip()) is not None
 
 
 def first_line(data: bytes) -> bytes:
-    lines = (match[0].strip(b" \t\r") for match in re.finditer(rb"[^\n]+", data.removeprefix(UTF8_BOM)))
-    return next((line for line in lines if line and not line.startswith(b"#")), b"")
+    return next(_telling_lines(data), b"").strip()
+
+
+def _telling_lines(data: bytes) -> Iterator[bytes]:
+    lines = (match[0].rstrip(b" \t\r") for match in re.finditer(rb"[^\n]+", data.removeprefix(UTF8_BOM)))
+    return (line for line in lines if line and not line.lstrip(b" \t").startswith(b"#"))
 
 
 def untagged_tag(digest: Digest) -> str:

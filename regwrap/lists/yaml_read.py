@@ -1,13 +1,16 @@
 """YAML, and JSON as a part of it, as plain values or as nodes that know their lines. The only importer of yaml.
 
-Files come from people and from other programs, so only what can't hurt is taken: no objects, no aliases (with which a
-small file grows without end), no key twice. How large a file may be, its reader says.
+Files come from people and from other programs, so only what can't hurt is taken: no objects, and aliases up to a bound
+on what they unfold to. libyaml reads where PyYAML has it: it is several times faster, with the same lines.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from typing import TYPE_CHECKING, Final, TypeVar
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
 
 import yaml
 
@@ -15,87 +18,286 @@ from regwrap.core.errors import UsageError
 from regwrap.lists.yaml_nodes import Mapping, Node, Scalar, Sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _STANDARD: Final = "tag:yaml.org,2002:"
 _SCALARS: Final = {"str", "int", "float", "bool", "null", "timestamp", "value"}
+_NULLS: Final = {"", "~", "null", "Null", "NULL"}
+_MAX_DEPTH: Final = 200
+_MAX_UNFOLDED: Final = 10  # times the length of the text
+# What YAML 1.2 allows (5.1, Character Set). Both parsers refuse the rest, each in words of its own.
+_CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_BOUNDARY: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+# A value or a line that begins with braces, as charts have it before they are rendered. YAML never means a text by it.
+_TEMPLATE: Final = re.compile(r"""^[ ]*(?:- +)*(?:[^#"'\n:]+:[ ]+)?(\{\{)""", re.MULTILINE)
+_BLANKS: Final = re.compile(r"\s*")
 
-T = TypeVar("T")
+
+class NotReadError(Exception):
+    """A document can't be read; `line` and `column` count from 1."""
+
+    def __init__(self, line: int, column: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """Something in a file that is not read as it stands, or not at all."""
+
+    line: int
+    column: int
+    text: str
 
 
 def parse_value(text: str, name: str) -> object:
     """The document in `text` as Python's values, None where there is none. Raises UsageError with `name` and line."""
-    return _read(lambda: _Loader(text).get_single_data(), text, name)
+    parse_documents(text, name)  # refuses all that is odd
+    try:
+        value: object = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text).get_single_data()
+        return value
+    except yaml.MarkedYAMLError as error:
+        failed = _not_read(error, 0)
+        raise UsageError(f"{name}:{failed.line}:{failed.column}: {failed}") from error
+    except (ValueError, OverflowError) as error:  # a date or a number that Python can't hold
+        raise UsageError(f"{name}: a value can't be read: {error}"[:200]) from error
 
 
 def parse_documents(text: str, name: str) -> tuple[Node, ...]:
-    """The documents in `text`. No scalar is interpreted. Raises UsageError with `name` and line."""
-    return _read(lambda: tuple(_documents(_Loader(text))), text, name)
-
-
-def _read(read: Callable[[], T], text: str, name: str) -> T:
+    """The documents in `text`. No scalar is interpreted. Raises UsageError with `name` and line for all that is odd."""
     try:
-        return read()
-    except yaml.MarkedYAMLError as error:
-        what = ", ".join(part for part in (error.context, error.problem) if part)
-        mark = error.problem_mark or error.context_mark
-        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise UsageError(f"{where}: {what[:200]}") from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        column = error.position - text.rfind("\n", 0, error.position)
-        raise UsageError(f"{name}:{line}:{column}: a control character, which YAML does not allow") from error
-    except (RecursionError, ValueError, OverflowError) as error:  # also a date or a number that Python can't hold
-        what = "too deeply nested" if isinstance(error, RecursionError) else f"a value can't be read: {error}"
-        raise UsageError(f"{name}: {what[:200]}") from error
+        return tuple(_Builder(text, 0, None).documents())
+    except NotReadError as error:
+        raise UsageError(f"{name}:{error.line}:{error.column}: {error}") from error
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases and without keys that stand twice."""
+def read_documents(text: str, before: int = 0) -> tuple[list[Node], list[Oddity]]:
+    """The documents in `text` that can be read, and what is odd in it. One that is broken hides no other.
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            what = "aliases (*name) are not supported; write out what they stand for"
-            raise yaml.MarkedYAMLError(problem=what, problem_mark=mark)
-        return super().compose_node(parent, index)
+    `before` is the number of lines before the text in its file.
+    """
+    documents: list[Node] = []
+    odd: list[Oddity] = []
+    for part, line in _parts(text):
+        try:
+            documents += _Builder(part, before + line, odd).documents()
+        except NotReadError as error:
+            odd.append(_why(part, before + line, error))
+    return documents, odd
 
-    def compose_mapping_node(self, anchor: dict[object, yaml.Node]) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[str, int] = {}
-        for key in (key for key, _value in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in lines:
-                what = f"the key {_shown(key.value)} stands twice, first in line {lines[key.value]}"
-                raise yaml.MarkedYAMLError(problem=what, problem_mark=key.start_mark)
-            lines[key.value] = key.start_mark.line + 1
+
+def _why(part: str, line: int, error: NotReadError) -> Oddity:
+    template = _TEMPLATE.search(part)
+    if template is None:
+        return Oddity(error.line, error.column, f"{error}; this document is left out")
+    at = line + part.count("\n", 0, template.start(1)) + 1
+    column = template.start(1) - part.rfind("\n", 0, template.start(1))
+    return Oddity(at, column, "is a template ({{): render it first (helm template CHART); this document is left out")
+
+
+def _parts(text: str) -> Iterator[tuple[str, int]]:
+    """The documents as texts, each with the number of lines before it."""
+    starts = [0, *(match.start() for match in _BOUNDARY.finditer(text) if match.start()), len(text)]
+    line = 0
+    for start, end in itertools.pairwise(starts):
+        part = text[start:end]
+        yield from ((piece, line + before) for piece, before in _json_pieces(part))
+        line += part.count("\n")
+
+
+def _json_pieces(part: str) -> list[tuple[str, int]]:
+    """JSON documents one behind the other, as tools stream them; anything else stays one piece."""
+    decoder, pieces, line = json.JSONDecoder(strict=False), list[tuple[str, int]](), 0
+    start = end = 0
+    while (start := _skipped(part, end)) < len(part):
+        line += part.count("\n", end, start)
+        if part[start] not in "{[":
+            return [(part, 0)]
+        try:
+            _value, end = decoder.raw_decode(part, start)
+        except (ValueError, RecursionError):
+            return [(part, 0)]
+        pieces.append((part[start:end], line))
+        line += part.count("\n", start, end)
+    return pieces if len(pieces) > 1 else [(part, 0)]
+
+
+def _skipped(text: str, start: int) -> int:
+    blanks = _BLANKS.match(text, start)
+    return blanks.end() if blanks else start
+
+
+class _Mark(Protocol):
+    line: int
+    column: int
+    index: int
+
+
+class _Event(Protocol):
+    """What both parsers give; which of these there are depends on the event's class."""
+
+    start_mark: _Mark
+    end_mark: _Mark
+    value: str
+    tag: str | None
+    anchor: str | None
+    implicit: tuple[bool, bool]
+    style: str | None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A collection whose end has not been read yet. `index` and `unfolded` are what had been read where it begins."""
+
+    line: int
+    column: int
+    index: int
+    unfolded: int
+    anchor: str | None
+    is_mapping: bool
+    nodes: list[Node] = field(default_factory=list)
+
+
+class _Builder:
+    """Makes nodes of a parser's events. What is odd is collected in `odd`, or refused where that is None."""
+
+    def __init__(self, text: str, before: int, odd: list[Oddity] | None) -> None:
+        self.text = text.replace("\t", " ") if text.lstrip()[:1] in {"{", "["} else text  # JSON may be indented by tabs
+        self.first = before + 1
+        self.odd = odd
+        self.unfolded = 0
+        self.anchors: dict[str, tuple[Node | None, int]] = {}
+
+    def documents(self) -> Iterator[Node]:
+        if control := _CONTROL.search(self.text):
+            line = self.text.count("\n", 0, control.start())
+            column = control.start() - self.text.rfind("\n", 0, control.start())
+            raise NotReadError(self.first + line, column, "a control character, which YAML does not allow")
+        try:
+            yield from self._documents()
+        except yaml.MarkedYAMLError as error:
+            raise _not_read(error, self.first - 1) from error
+
+    def _documents(self) -> Iterator[Node]:
+        stack: list[_Open] = []
+        node: Node
+        for event in _events(self.text):
+            kind: type[object] = type(event)
+            if kind is yaml.ScalarEvent:
+                node = self._scalar(event)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                stack.append(self._opened(event, len(stack), is_mapping=kind is yaml.MappingStartEvent))
+                continue
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                node = self._closed(stack.pop(), event)
+            elif kind is yaml.AliasEvent:
+                node = self._alias(event)
+            else:
+                self.anchors.clear()
+                continue
+            if stack:
+                stack[-1].nodes.append(node)
+            else:
+                yield node
+
+    def _scalar(self, event: _Event) -> Scalar:
+        mark, tag, text = event.start_mark, event.tag, event.value
+        if tag is not None and self.odd is None:
+            self._expect(tag, _SCALARS, event)
+        is_null = text in _NULLS and event.implicit[0] if tag is None else tag == f"{_STANDARD}null"
+        node = Scalar(None if is_null else text, self.first + mark.line, mark.column + 1, event.style in {"|", ">"})
+        if event.anchor is not None:
+            self.anchors[event.anchor] = (node, len(text))
         return node
 
+    def _opened(self, event: _Event, depth: int, *, is_mapping: bool) -> _Open:
+        mark = event.start_mark
+        if event.tag is not None and self.odd is None:
+            self._expect(event.tag, {"map" if is_mapping else "seq"}, event)
+        if depth >= _MAX_DEPTH:
+            raise NotReadError(self.first + mark.line, mark.column + 1, "too deeply nested")
+        return _Open(self.first + mark.line, mark.column + 1, mark.index, self.unfolded, event.anchor, is_mapping)
 
-def _documents(loader: _Loader) -> list[Node]:
-    documents = []
-    while loader.check_node() and (root := loader.get_node()):
-        documents.append(_node(root))
-    return documents
+    def _closed(self, opened: _Open, event: _Event) -> Node:
+        node: Node
+        if opened.is_mapping:
+            node = Mapping(self._pairs(opened.nodes), opened.line, opened.column)
+        else:
+            node = Sequence(tuple(opened.nodes), opened.line, opened.column)
+        if opened.anchor is not None:
+            size = event.end_mark.index - opened.index + self.unfolded - opened.unfolded
+            self.anchors[opened.anchor] = (node, size)
+        return node
+
+    def _pairs(self, nodes: list[Node]) -> tuple[tuple[Scalar, Node], ...]:
+        pairs: list[tuple[Scalar, Node]] = []
+        merged: list[Node] = []
+        lines: dict[str, int] = {}
+        for key, value in zip(nodes[::2], nodes[1::2], strict=True):
+            if not isinstance(key, Scalar) or (not key.text and self.odd is None):
+                raise NotReadError(key.line, key.column, "a key has to be a text")
+            text = key.text or ""
+            if text == "<<":
+                merged += value.items if isinstance(value, Sequence) else (value,)
+                continue
+            if text in lines:
+                self._note(key, f"the key {_shown(text)} stands twice, first in line {lines[text]}")
+            lines.setdefault(text, key.line)
+            pairs.append((key, value))
+        for mapping in merged:
+            pairs += self._merged(mapping, lines)
+        return tuple(pairs)
+
+    def _merged(self, node: Node, known: dict[str, int]) -> Iterator[tuple[Scalar, Node]]:
+        if not isinstance(node, Mapping):
+            self._note(node, "<< merges mappings, and this is none")
+            return
+        for key, value in node.pairs:
+            if f"{key.text}" not in known:
+                known[f"{key.text}"] = key.line
+                yield key, value
+
+    def _alias(self, event: _Event) -> Node:
+        mark = event.start_mark
+        node, size = self.anchors.get(f"{event.anchor}", (None, 0))
+        if node is not None and self.unfolded + size <= _MAX_UNFOLDED * len(self.text):
+            self.unfolded += size
+            return node
+        nothing = Scalar(None, self.first + mark.line, mark.column + 1)
+        name = f"*{event.anchor}"
+        if node is None:
+            self._note(nothing, f"the alias {_shown(name)[1:-1]} has no anchor before it")
+        else:
+            self._note(
+                nothing,
+                f"aliases unfold to more than {_MAX_UNFOLDED} times the file: {name} and what follows is not unfolded",
+            )
+        return nothing
+
+    def _expect(self, tag: str, known: set[str], event: _Event) -> None:
+        if tag != "!" and tag.removeprefix(_STANDARD) not in known:
+            line, column = self.first + event.start_mark.line, event.start_mark.column + 1
+            raise NotReadError(line, column, f"the tag {_shown(tag)} is not supported")
+
+    def _note(self, node: Node, what: str) -> None:
+        if self.odd is None:
+            raise NotReadError(node.line, node.column, what)
+        self.odd.append(Oddity(node.line, node.column, what))
 
 
-def _node(node: yaml.Node) -> Node:
-    line, column = node.start_mark.line + 1, node.start_mark.column + 1
-    kind = node.tag.removeprefix(_STANDARD)
-    if isinstance(node, yaml.ScalarNode) and kind in _SCALARS:
-        return Scalar(text=None if kind == "null" else node.value, line=line, column=column)
-    if isinstance(node, yaml.SequenceNode) and kind == "seq":
-        return Sequence(items=tuple(_node(item) for item in node.value), line=line, column=column)
-    if isinstance(node, yaml.MappingNode) and kind == "map":
-        return Mapping(pairs=tuple((_key(key), _node(value)) for key, value in node.value), line=line, column=column)
-    what = "merged mappings (<<) are" if kind == "merge" else f"the tag {_shown(node.tag)} is"
-    raise yaml.MarkedYAMLError(problem=f"{what} not supported", problem_mark=node.start_mark)
+def _events(text: str) -> Iterator[_Event]:
+    parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    next_event: Callable[[], _Event | None] = parser.get_event
+    while (event := next_event()) is not None:
+        yield event
 
 
-def _key(key: yaml.Node) -> Scalar:
-    scalar = _node(key)
-    if isinstance(scalar, Scalar) and scalar.text:
-        return scalar
-    raise yaml.MarkedYAMLError(problem="a key has to be a text", problem_mark=key.start_mark)
+def _not_read(error: yaml.MarkedYAMLError, before: int) -> NotReadError:
+    mark = error.problem_mark or error.context_mark
+    what = ", ".join(part for part in (error.context, error.problem) if part)[:200]
+    what = "too deeply nested" if "nesting depth" in what else what  # libyaml's own bound
+    return NotReadError(before + mark.line + 1, mark.column + 1, what) if mark else NotReadError(before + 1, 1, what)
 
 
 def _shown(text: str) -> str:

@@ -91,14 +91,44 @@ def test_manifests_on_standard_input_become_a_list_that_is_read(scene: Scene) ->
 def test_manifests_without_images_are_an_error_and_write_nothing(cli: Cli) -> None:
     empty = cli("list", "from-manifests", "-o", "x.list", stdin="")
     assert empty.returncode == 2
-    assert "no images in it" in empty.stderr
+    assert "no images found" in empty.stderr
     assert "helm template" in empty.stderr.splitlines()[-1]
-    hostile = cli("list", "from-manifests", stdin="a: &a [x]\nb: [*a, *a]\n")
-    assert hostile.returncode == 2
-    assert "<stdin>:2:5: aliases" in hostile.stderr
+    template = cli("list", "from-manifests", "-o", "x.list", stdin="spec:\n  replicas: {{replicas}}\n  image: a/b:1\n")
+    assert template.returncode == 2
+    assert "<stdin>:2:13: is a template ({{): render it first" in template.stderr
     absent = cli("list", "from-manifests", "absent.yaml")
     assert absent.returncode == 2
     assert list(cli.directory.glob("*.list")) == []
+
+
+def test_what_cannot_be_read_among_much_is_told_and_the_rest_is_listed(cli: Cli) -> None:
+    broken = cli("list", "from-manifests", stdin="a: [1\n---\nimage: a.io/a:1\nargs: [--x=a.io/b:2]\n")
+    assert broken.returncode == 1
+    assert lines(broken.stdout) == ["a.io/a:1", "", "a.io/b:2  # <stdin>:4 args"]
+    told = broken.stderr.splitlines()
+    assert told[0].startswith("regwrap: <stdin>:")
+    assert told[0].endswith("this document is left out")
+    assert told[-1] == "1 images from image:, 1 from elsewhere, 1 noted, in 1 file"
+    sure = cli("list", "from-manifests", "--sure", "--quiet", stdin="image: a.io/a:1\nargs: [--x=a.io/b:2]\n")
+    assert (sure.returncode, lines(sure.stdout), sure.stderr) == (0, ["a.io/a:1"], "")
+
+
+def test_what_is_not_there_is_commented_out_by_check(scene: Scene) -> None:
+    digest = scene.images["app:v1"].top
+    text = f"[{{image: HOST/app:v1}}, {{image: 'HOST/app@{digest}'}}, {{image: HOST/app:v9}}, HOST/other:1]"
+    checked = scene.cli("list", "from-manifests", "--check", stdin=text.replace("HOST", scene.host))
+    assert checked.returncode == 1
+    untagged = f"{scene.host}/app@{digest} => app:sha256-{digest.hex}.untagged"
+    assert lines(checked.stdout) == [untagged, f"{scene.host}/app:v1", ""]
+    assert f"# not there: {scene.host}/app:v9\n" in checked.stdout
+    assert f"# not there: {scene.host}/other:1  # <stdin>:1 \n" in checked.stdout
+    assert f"note: {scene.host}/app:v9 is not there; its line is commented out" in checked.stderr
+    there = scene.cli("list", "from-manifests", "--check", stdin=PODS.replace("HOST", scene.host))
+    assert there.returncode == 0, there.stderr
+    nobody = scene.cli("list", "from-manifests", "--check", stdin="image: 127.0.0.1:1/a:1")
+    assert nobody.returncode == 1
+    assert lines(nobody.stdout) == ["127.0.0.1:1/a:1"]
+    assert "note: 127.0.0.1:1/a:1: " in nobody.stderr
 
 
 # --- init
@@ -162,7 +192,7 @@ def test_init_asks_on_a_terminal_and_asks_again_where_an_answer_is_wrong(cli: Cl
     environment = {**cli.environment, "TERM": "dumb", "COLUMNS": "200"}
     keys = "no host\nr.example:5000\n\n"
     shown = typed(cli.command("init"), keys, "next:", cwd=cli.directory, env=environment)
-    assert "Where images come from" in shown
+    assert "Registry to copy images from" in shown
     assert 'expected HOST[:PORT], got "no host"' in shown
     assert "Archive to keep them in" in shown
     text = (cli.directory / "regwrap.yaml").read_text()

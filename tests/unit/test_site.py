@@ -64,8 +64,8 @@ def test_known_errors_are_found_where_they_are() -> None:
     found = {(message.module, message.text) for message in messages.all_messages()}
     assert found >= {
         ("regwrap.transfer.observe", "{name} has no {repository}:{tag}"),
-        ("regwrap.lists.imagelist", "the source has a digest but no tag: give the destination a tag"),
-        ("regwrap.lists.imagelist", "a destination has no digest; it goes to the source"),
+        ("regwrap.lists.line", "the tag is missing behind the colon"),
+        ("regwrap.lists.line", "a destination has no digest; it goes to the source"),
         ("regwrap.bundle.examine", "{name}: is here and not in the list"),
         ("regwrap.bundle.read", "the file is empty"),
         ("regwrap.storage.lock", "{parent} is in use by another regwrap: {holder}"),

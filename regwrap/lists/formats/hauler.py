@@ -20,26 +20,26 @@ from regwrap.lists.formats.values import (
     scalar_of,
     text_of,
 )
-from regwrap.lists.formats.verdicts import _OWN, _READ, _SIGNATURES, _TLS
+from regwrap.lists.formats.verdicts import OWN, READ, SIGNATURES, TLS
 from regwrap.lists.yaml_nodes import Node, Scalar, Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_HAULER: Final = dict.fromkeys(("apiVersion", "kind", "metadata", "spec"), _READ)
+_HAULER: Final = dict.fromkeys(("apiVersion", "kind", "metadata", "spec"), READ)
 
 
 _HAULER_COMMON: Final = {
-    **dict.fromkeys(("platform", "exclude-extras"), _READ),
-    **dict.fromkeys(("key", "use-tlog-verify", "certificate-identity", "certificate-identity-regexp"), _SIGNATURES),
-    **dict.fromkeys(("certificate-oidc-issuer", "certificate-oidc-issuer-regexp"), _SIGNATURES),
-    "certificate-github-workflow-repository": _SIGNATURES,
-    **dict.fromkeys(("ca-file", "insecure-skip-tls-verify"), _TLS),
+    **dict.fromkeys(("platform", "exclude-extras"), READ),
+    **dict.fromkeys(("key", "use-tlog-verify", "certificate-identity", "certificate-identity-regexp"), SIGNATURES),
+    **dict.fromkeys(("certificate-oidc-issuer", "certificate-oidc-issuer-regexp"), SIGNATURES),
+    "certificate-github-workflow-repository": SIGNATURES,
+    **dict.fromkeys(("ca-file", "insecure-skip-tls-verify"), TLS),
 }
 
 
 _HAULER_IMAGE: Final = {
-    **dict.fromkeys(("name", "rewrite"), _READ),
+    **dict.fromkeys(("name", "rewrite"), READ),
     **_HAULER_COMMON,
     "local": Rule(Verdict.REFUSED, "takes the image from a Docker daemon: push it to a registry first"),
 }
@@ -48,9 +48,9 @@ _HAULER_IMAGE: Final = {
 _HAULER_ANNOTATIONS: Final = {
     f"hauler.dev/{key}": rule
     for key, rule in {
-        "registry": _READ,
+        "registry": READ,
         **_HAULER_COMMON,
-        **dict.fromkeys(("store", "retries"), _OWN),
+        **dict.fromkeys(("store", "retries"), OWN),
         **dict.fromkeys(
             ("rewrite", "prefix"),
             Rule(Verdict.REFUSED, "changes where images go: put rewrite: in the configuration, and take the key out"),
@@ -69,7 +69,7 @@ def read_hauler(found: Found, root: Node) -> None:
     fields = found.fields(root, "", _HAULER)
     common = _hauler_annotations(found, fields.get("metadata"))
     registry = text_of(common["registry"], "hauler.dev/registry") if "registry" in common else "docker.io"
-    spec = found.fields(fields["spec"], "spec", {"images": _READ}) if "spec" in fields else {}
+    spec = found.fields(fields["spec"], "spec", {"images": READ}) if "spec" in fields else {}
     for node in items_of(spec["images"], "spec.images") if "images" in spec else ():
         with found.collected():
             _read_hauler_image(found, node, common, registry)

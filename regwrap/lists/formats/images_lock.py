@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from regwrap.lists.formats.values import BadValueError, Found, items_of, needed, reference_of, scalar_of, text_of
-from regwrap.lists.formats.verdicts import _READ
+from regwrap.lists.formats.verdicts import READ
 
 if TYPE_CHECKING:
     from regwrap.core.model import ImageRef
     from regwrap.lists.yaml_nodes import Node
 
-_LOCK: Final = dict.fromkeys(("apiVersion", "kind", "images"), _READ)
+_LOCK: Final = dict.fromkeys(("apiVersion", "kind", "images"), READ)
 
 
-_LOCK_IMAGE: Final = dict.fromkeys(("image", "annotations"), _READ)
+_LOCK_IMAGE: Final = dict.fromkeys(("image", "annotations"), READ)
 
 
 def read_lock(found: Found, root: Node) -> None:

@@ -5,43 +5,46 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.model import is_tag
 from regwrap.lists.formats.values import (
     BadValueError,
     Found,
     Rule,
     Verdict,
     items_of,
+    keys_of,
     needed,
     platforms_of,
     reference_of,
+    scalar_of,
     shown,
     text_of,
 )
-from regwrap.lists.formats.verdicts import _CREDENTIALS, _ELSEWHERE, _EXTRAS, _OWN, _PATTERN, _READ, _TLS
+from regwrap.lists.formats.verdicts import CREDENTIALS, ELSEWHERE, EXTRAS, OWN, PATTERN, READ, TLS
 
 if TYPE_CHECKING:
     from regwrap.lists.yaml_nodes import Node
 
 _REGSYNC: Final = {
-    **dict.fromkeys(("version", "creds", "defaults", "sync"), _READ),
+    **dict.fromkeys(("version", "creds", "defaults", "sync"), READ),
     "x-": Rule(Verdict.NOTED, "it is an extension of yours"),
 }
 
 
 _REGSYNC_CREDS: Final = {
-    "registry": _READ,
-    **dict.fromkeys(("user", "pass", "token", "credHelper", "credExpire", "repoAuth"), _CREDENTIALS),
-    **dict.fromkeys(("tls", "scheme", "regcert", "clientCert", "clientKey", "mirrors", "priority", "api"), _TLS),
-    **dict.fromkeys(("blobChunk", "blobMax", "reqPerSec", "reqConcurrent"), _OWN),
-    **dict.fromkeys(("hostname", "pathPrefix"), _ELSEWHERE),
+    "registry": READ,
+    **dict.fromkeys(("user", "pass", "token", "credHelper", "credExpire", "repoAuth"), CREDENTIALS),
+    **dict.fromkeys(("tls", "scheme", "regcert", "clientCert", "clientKey", "mirrors", "priority", "api"), TLS),
+    **dict.fromkeys(("blobChunk", "blobMax", "reqPerSec", "reqConcurrent"), OWN),
+    **dict.fromkeys(("hostname", "pathPrefix"), ELSEWHERE),
     "x-": _REGSYNC["x-"],
 }
 
 
 _REGSYNC_COMMON: Final = {
-    **dict.fromkeys(("interval", "schedule", "ratelimit", "backup", "hooks", "fastCopy", "forceRecursive"), _OWN),
-    **dict.fromkeys(("referrerFilters", "referrerSource", "referrerTarget"), _OWN),
-    **dict.fromkeys(("referrers", "digestTags"), _EXTRAS),
+    **dict.fromkeys(("interval", "schedule", "ratelimit", "backup", "hooks", "fastCopy", "forceRecursive"), OWN),
+    **dict.fromkeys(("referrerFilters", "referrerSource", "referrerTarget"), OWN),
+    **dict.fromkeys(("referrers", "digestTags"), EXTRAS),
     "mediaTypes": Rule(Verdict.REFUSED, "leaves images of other types out: leave them out of the list"),
     "x-": _REGSYNC["x-"],
 }
@@ -49,17 +52,24 @@ _REGSYNC_COMMON: Final = {
 
 _REGSYNC_DEFAULTS: Final = {
     **_REGSYNC_COMMON,
-    **dict.fromkeys(("parallel", "cacheCount", "cacheTime", "skipDockerConfig", "userAgent"), _OWN),
+    **dict.fromkeys(("parallel", "cacheCount", "cacheTime", "skipDockerConfig", "userAgent"), OWN),
 }
 
 
 _REGSYNC_SYNC: Final = {
     **_REGSYNC_COMMON,
-    **dict.fromkeys(("source", "target", "type", "platform"), _READ),
+    **dict.fromkeys(("source", "target", "type", "platform"), READ),
     **dict.fromkeys(
         ("tags", "tagSets", "repos", "targetTag"), Rule(Verdict.NOTED, "an entry of type image has no pattern")
     ),
 }
+# An entry of type repository may have a pattern; one that is a plain tag means that tag alone.
+_REGSYNC_REPOSITORY: Final = {**_REGSYNC_SYNC, "tags": READ, "tagSets": PATTERN}
+_REGSYNC_TAGS: Final = {"allow": READ, **dict.fromkeys(("deny", "semverRange"), PATTERN)}
+
+
+def is_regsync(root: Node) -> bool:
+    return "sync" in keys_of(root)
 
 
 def read_regsync(found: Found, root: Node) -> None:
@@ -77,15 +87,39 @@ def read_regsync(found: Found, root: Node) -> None:
 
 
 def _read_regsync_entry(found: Found, node: Node) -> None:
+    kind = scalar_of(node, "type")
+    if kind and kind.text == "repository":
+        _read_regsync_repository(found, node)
+        return
     fields = found.fields(node, "sync", _REGSYNC_SYNC)
-    kind, source, target = (needed(fields, key, node, "sync") for key in ("type", "source", "target"))
-    if text_of(kind, "sync.type") != "image":
+    type_, source, target = (needed(fields, key, node, "sync") for key in ("type", "source", "target"))
+    if text_of(type_, "sync.type") != "image":
         raise BadValueError(
-            kind, f"`sync.type` {shown(text_of(kind, 'sync.type'))} {_PATTERN.why}, each with type: image"
+            type_, f"`sync.type` {shown(text_of(type_, 'sync.type'))} {PATTERN.why}, each with type: image"
         )
-    dest = reference_of(target, text_of(target, "sync.target"))
+    dest = found.dest(target, text_of(target, "sync.target"))
     if not dest.tag and not dest.digest:
         found.note(target, "a target without a tag is latest, as regsync has it")
         dest = replace(dest, tag="latest")
     platforms = platforms_of(fields.get("platform"), "sync.platform")
     found.add(source, reference_of(source, text_of(source, "sync.source")), dest=dest, platforms=platforms)
+
+
+def _read_regsync_repository(found: Found, node: Node) -> None:
+    """A repository with the tags that `allow` names, each a text without anything that makes it a pattern."""
+    fields = found.fields(node, "sync", _REGSYNC_REPOSITORY)
+    source, target = (needed(fields, key, node, "sync") for key in ("source", "target"))
+    if "tags" not in fields:
+        raise BadValueError(node, f"an entry of type repository without tags {PATTERN.why}")
+    tags = found.fields(fields["tags"], "sync.tags", _REGSYNC_TAGS)
+    image = reference_of(source, text_of(source, "sync.source"))
+    dest = found.dest(target, text_of(target, "sync.target"))
+    platforms = platforms_of(fields.get("platform"), "sync.platform")
+    if not keys_of(fields["tags"]):
+        raise BadValueError(fields["tags"], f"`sync.tags` without tags {PATTERN.why}")
+    for item in items_of(tags["allow"], "sync.tags.allow") if "allow" in tags else ():
+        with found.collected():
+            tag = text_of(item, "sync.tags.allow")
+            if not is_tag(tag):
+                raise BadValueError(item, f"`sync.tags.allow` {shown(tag)} {PATTERN.why}")
+            found.add(item, replace(image, tag=tag), dest=replace(dest, tag=tag), platforms=platforms)

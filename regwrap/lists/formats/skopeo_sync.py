@@ -9,24 +9,29 @@ from regwrap.lists.formats.values import (
     Found,
     is_null,
     items_of,
+    keys_of,
     pairs_of,
     quoted,
     reference_of,
     text_of,
 )
-from regwrap.lists.formats.verdicts import _CREDENTIALS, _PATTERN, _READ, _TLS
+from regwrap.lists.formats.verdicts import CREDENTIALS, PATTERN, READ, TLS
 
 if TYPE_CHECKING:
     from regwrap.lists.yaml_nodes import Node, Scalar
 
 _SKOPEO: Final = {
-    "images": _READ,
-    "images-by-tag-regex": _PATTERN,
-    "images-by-semver": _PATTERN,
-    "credentials": _CREDENTIALS,
-    "tls-verify": _TLS,
-    "cert-dir": _TLS,
+    "images": READ,
+    "images-by-tag-regex": PATTERN,
+    "images-by-semver": PATTERN,
+    "credentials": CREDENTIALS,
+    "tls-verify": TLS,
+    "cert-dir": TLS,
 }
+
+
+def is_skopeo(root: Node) -> bool:
+    return any(key.startswith("images") for section in keys_of(root).values() for key in keys_of(section))
 
 
 def read_skopeo(found: Found, root: Node) -> None:

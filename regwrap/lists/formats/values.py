@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.errors import UsageError
 from regwrap.core.model import ImageRef, ParseError, Platform
 from regwrap.lists import yaml_nodes
+from regwrap.lists.line import MAX_IMAGES
 from regwrap.lists.sniff import untagged_tag
 from regwrap.lists.yaml_nodes import Node, Scalar, Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MAX_IMAGES: Final = 100_000
-MAX_PROBLEMS: Final = 100
+# `{{ env "REGISTRY" }}/…`, `${REGISTRY}/…`: the host of a destination, which does not count here
+_TEMPLATE_HOST: Final = re.compile(r"(?:\{\{[^{}]*\}\}|\$\{[^{}]*\}|\$\w+)/(?=[^{}$]+$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +45,6 @@ class BadValueError(Exception):
     def __init__(self, node: Node, message: str) -> None:
         super().__init__(message)
         self.node = node
-
-
-class EnoughError(Exception):
-    """More problems than anyone reads."""
 
 
 class Verdict(Enum):
@@ -84,8 +81,16 @@ class Found:
             yield
         except BadValueError as bad:
             self.problems.append((bad.node.line, bad.node.column, str(bad)))
-            if len(self.problems) >= MAX_PROBLEMS:
-                raise EnoughError from bad
+
+    def dest(self, node: Node, text: str) -> ImageRef:
+        """A destination. Where its host is a template it is left out, as hosts of destinations are."""
+        if host := _TEMPLATE_HOST.match(text):
+            what = (
+                f"{shown(host[0][:-1])[1:-1]} is left out: the destination's registry comes from --dest or the archive"
+            )
+            self.note(node, what)
+            return reference_of(node, text[host.end() :], None)
+        return reference_of(node, text)
 
     def add(
         self,
@@ -136,6 +141,11 @@ def pairs_of(node: Node, path: str) -> tuple[tuple[Scalar, Node], ...]:
     if isinstance(node, yaml_nodes.Mapping):
         return node.pairs
     raise BadValueError(node, f"{quoted(path)}: expected a mapping (key: value), got {_kind(node)}")
+
+
+def keys_of(node: Node) -> dict[str, Node]:
+    """The values of a mapping; nothing of anything else."""
+    return {f"{key.text}": value for key, value in node.pairs} if isinstance(node, yaml_nodes.Mapping) else {}
 
 
 def items_of(node: Node, path: str) -> tuple[Node, ...]:

@@ -9,22 +9,22 @@ from regwrap.lists.formats.values import (
     Verdict,
 )
 
-_READ: Final = Rule(Verdict.READ)
-_CREDENTIALS: Final = Rule(Verdict.NOTED, "credentials are read from an authfile (skopeo login)")
-_TLS: Final = Rule(Verdict.NOTED, "registries: in the configuration says how a registry is reached")
-_OWN: Final = Rule(Verdict.NOTED, "regwrap runs once when it is called, in its own way")
-_PATTERN: Final = Rule(
+READ: Final = Rule(Verdict.READ)
+CREDENTIALS: Final = Rule(Verdict.NOTED, "credentials are read from an authfile (skopeo login)")
+TLS: Final = Rule(Verdict.NOTED, "registries: in the configuration says how a registry is reached")
+OWN: Final = Rule(Verdict.NOTED, "regwrap runs once when it is called, in its own way")
+PATTERN: Final = Rule(
     Verdict.REFUSED,
     "chooses tags by a pattern, which may mean others tomorrow: list the tags themselves (skopeo list-tags has them),"
     " or put the pattern under images: in the configuration, for regwrap lock",
 )
-_EXTRAS: Final = Rule(
+EXTRAS: Final = Rule(
     Verdict.REFUSED, "asks for images that are not listed (signatures, SBOMs): list each, or take the key out"
 )
-_SIGNATURES: Final = Rule(
+SIGNATURES: Final = Rule(
     Verdict.REFUSED,
     "lets only signed images in, which is not checked here: check them (cosign), then take the key out",
 )
-_ELSEWHERE: Final = Rule(
+ELSEWHERE: Final = Rule(
     Verdict.REFUSED, "changes where images come from: write their names as they are there, and take the key out"
 )

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from regwrap.core.errors import UsageError, error_text
 from regwrap.core.model import Destination, Digest, ImageRef, Platform
 from regwrap.lists.imagelist import (
-    MAX_LINE,
     MAX_LIST_BYTES,
     ImageEntry,
     ImageList,
@@ -21,6 +20,7 @@ from regwrap.lists.imagelist import (
     parse_images,
     read_images,
 )
+from regwrap.lists.line import MAX_IMAGES, MAX_LINE
 from tests.bundles import dest_of
 
 FIXED = settings(derandomize=True, deadline=None)
@@ -154,7 +154,6 @@ DOCKER_ONLY = "only docker references are read, not"
         ("--all", 1, f"'--all' {NOT_AN_IMAGE}"),
         ("  --src-creds=a:b", 3, f"'--src-creds' {NOT_AN_IMAGE}"),
         ("a:1 --dest-tls-verify", 5, f"'--dest-tls-verify' {NOT_AN_IMAGE}"),
-        ("- a:1", 1, f"'-' {NOT_AN_IMAGE}"),
         ("a:1=-b", 5, f"'-b' {NOT_AN_IMAGE}"),
         ("oci:/dir", 1, f"{DOCKER_ONLY} 'oci:'"),
         ("oci-archive:x.tar", 1, f"{DOCKER_ONLY} 'oci-archive:'"),
@@ -169,7 +168,7 @@ DOCKER_ONLY = "only docker references are read, not"
         ("r.io/A:1", 6, "upper case is not allowed in a repository's name: 'A'"),
         ("docker://r.io/a/B:1", 17, "upper case is not allowed in a repository's name: 'a/B'"),
         ("a:1 b//c", 6, "not a repository's name: 'b//c'"),
-        ("a:1 b:", 7, "not a tag: ''"),
+        ("a:1 b:", 6, "the tag is missing behind the colon"),
         ("a:1#x", 3, "not a tag: '1#x'"),
         ("a@sha256:12", 3, "expected sha256: and 64 hex digits, got 'sha256:12'"),
         ("a:1=docker://-.io/b", 14, "not a host: '-.io'"),
@@ -223,9 +222,6 @@ DOCKER_ONLY = "only docker references are read, not"
         ("a:1 platform=linux/amd64,", 26, "expected a platform such as linux/amd64, got ''"),
         ("a:1 platform=all,linux/amd64", 14, "expected a platform such as linux/amd64, got 'all'"),
         # tags and digests
-        (f"r.io/a{AT}", 1, "the source has a digest but no tag: give the destination a tag"),
-        (f" r.io/a{AT} name=x", 2, "the source has a digest but no tag: give the destination a tag"),
-        (f"a{AT} b", 75, "the source has a digest but no tag: give the destination a tag"),
         (f"a:1 b:1{AT}", 8, "a destination has no digest; it goes to the source"),
         (f"a:1=docker://r.io/b{AT}", 20, "a destination has no digest; it goes to the source"),
         # characters
@@ -275,12 +271,12 @@ def test_line_may_have_4096_characters_and_no_more() -> None:
     assert problem == "images.list:2:4097: the line has 4097 characters; at most 4096 are read"
 
 
-def test_list_may_have_16_mebibytes_and_no_byte_more() -> None:
+def test_list_may_have_64_mebibytes_and_no_byte_more() -> None:
     line = b"#".ljust(MAX_LINE - 1) + b"\n"
     data = line * (MAX_LIST_BYTES // MAX_LINE)
     assert len(data) == MAX_LIST_BYTES
     assert parsed(data).entries == ()
-    with pytest.raises(UsageError, match=r"^images\.list: larger than 16777216 bytes"):
+    with pytest.raises(UsageError, match=r"^images\.list: larger than 67108864 bytes"):
         parsed(data + b"\n")
 
 
@@ -305,7 +301,7 @@ def test_long_word_is_cut_in_the_message() -> None:
 def test_exact_repeat_is_one_entry_and_a_note() -> None:
     images = parsed("r.io/a:1\nb:1\n\ndocker://r.io/a:1 a # again\nr.io/a:1 platform=all name=x\n")
     assert [entry.line for entry in images.entries] == [1, 2]
-    assert images.notes == ("images.list:4: repeats line 1", "images.list:5: repeats line 1")
+    assert images.notes == ("images.list:4: repeats line 1; 2 lines repeat others",)
 
 
 def test_platforms_in_another_order_are_a_repeat() -> None:
@@ -464,8 +460,8 @@ def test_dash_is_standard_input_which_stays_open() -> None:
     assert images.name == "<stdin>"
     assert images.notes == ("<stdin>:1: no tag given, latest is meant",)
     assert not stdin.closed
-    with pytest.raises(UsageError, match=r"^<stdin>:1:1: '-' is not"):
-        read_images("-", io.BytesIO(b"-"))
+    with pytest.raises(UsageError, match=r"^<stdin>:1:1: '-x' is not"):
+        read_images("-", io.BytesIO(b"-x"))
 
 
 @pytest.mark.parametrize(
@@ -599,3 +595,65 @@ def test_of_several_bad_lines_each_stands_on_a_line_of_its_own_below_their_numbe
     assert first == "regwrap: images.list: 2 problems"
     assert [line.partition(": ")[0] for line in lines] == ["  images.list:1:4", "  images.list:3:1"]
     assert hint.startswith("  -> a line is: ")
+
+
+def test_a_digest_without_a_tag_gets_a_tag_made_of_it_and_one_note() -> None:
+    images = parsed(f"r.io/a{AT}\nr.io/b{AT}  name=x\nr.io/c{AT} d:1\n")
+    assert [str(entry.dest) for entry in images.entries] == [
+        f"a:sha256-{HEX}.untagged",
+        f"b:sha256-{HEX}.untagged",
+        "d:1",
+    ]
+    untagged = "a digest without a tag is kept under the tag sha256-….untagged (and in 1 other lines)"
+    assert images.notes[0] == f"images.list:1: {untagged}"
+    assert parsed(failed_list(images.entries)).entries == images.entries
+
+
+@pytest.mark.parametrize("option", ["--platform=linux/amd64", "--platform linux/amd64"])
+def test_the_platform_may_stand_in_front_as_docker_has_it(option: str) -> None:
+    line = f"{option} r.io/team/alpine:3.20 # base"
+    assert only(line) == an_entry("r.io/team/alpine:3.20", "team/alpine:3.20", AMD, text=line.removesuffix(" # base"))
+    assert only(f"{option},linux/arm64 a:1 b:1").platforms == (AMD, ARM)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "said"),
+    [
+        ("--platform=linux/amd64", 1, "the image is missing behind --platform"),
+        ("--platform=linux a:1", 12, "expected a platform such as linux/amd64, got 'linux'"),
+        ("--platform=linux/amd64 a:1 platform=all", 28, "platform= stands twice"),
+        ("--all a:1", 1, "'--all' is not an image; a list holds references, no options"),
+        ("acme/api v1.0.0", 10, "a tag stands behind a colon: write 'acme/api:v1.0.0'"),
+        ("r.io:5000/api 16-alpine platform=all", 15, "a tag stands behind a colon: write 'r.io:5000/api:16-alpine'"),
+        ("acme/api:", 9, "the tag is missing behind the colon"),
+        ("r.io/tool:{{ .Values.tool.version }}", 11, "a template ({{) is not expanded: render the list first"),
+        ("{{ .Values.image }}", 1, "a template ({{) is not expanded"),
+        ("r.io/tool:${VERSION}", 11, "a variable (${) is not expanded"),
+        ("$REGISTRY/tool:1", 1, "a variable ($R) is not expanded"),
+        ("r.io/team/*", 11, "'r.io/team/*' is a pattern; it goes under images: in the configuration, for regwrap lock"),
+        ("r.io/team/app:v1.?", 18, "'r.io/team/app:v1.?' is a pattern"),
+    ],
+)  # fmt: skip
+def test_what_stands_in_others_lists_is_refused_with_the_word_that_helps(text: str, column: int, said: str) -> None:
+    (problem,) = refused(f"# first\n{text}\n")
+    assert problem.startswith(f"images.list:2:{column}: {said}")
+
+
+def test_a_name_alone_is_still_a_name() -> None:
+    assert [str(entry.dest) for entry in parsed("a:1 v2\nacme/api => v1.0.0\nacme/web web\n").entries] == [
+        "v2:1", "v1.0.0:latest", "web:latest",
+    ]  # fmt: skip
+
+
+def test_errors_of_one_kind_are_ten_and_the_number_of_the_others() -> None:
+    problems = refused("".join(f"r.io/team{number}/*\n" for number in range(30)) + "B:1\n")
+    assert len(problems) == 12
+    assert problems[10] == "images.list:11:13: and 20 more of this kind"
+    assert problems[11].startswith("images.list:31:1: upper case")
+
+
+def test_a_list_has_a_hundred_thousand_images_and_no_more() -> None:
+    lines = "".join(f"r.io/a:{number}\n" for number in range(MAX_IMAGES + 1))
+    assert len(parsed(lines.rpartition("r.io")[0]).entries) == MAX_IMAGES
+    with pytest.raises(UsageError, match=f"100001: more than {MAX_IMAGES} images"):
+        parsed(lines)

@@ -1,10 +1,17 @@
 """Images in Kubernetes YAML and Helm's values: what a user would find by eye, and nothing that is none."""
 
-import pytest
+import time
+from pathlib import Path
 
-from regwrap.core.errors import UsageError
-from regwrap.lists.imagelist import list_text, parse_images
-from regwrap.lists.manifests import MAX_MANIFEST_BYTES, FoundImages, find_images
+import pytest
+import yaml
+
+from regwrap.core.model import ImageRef
+from regwrap.lists.imagelist import parse_images
+from regwrap.lists.manifests.find import MAX_MANIFEST_BYTES, FoundImages, find_images
+from regwrap.lists.manifests.text import manifests_text
+
+SAMPLES = Path(__file__).parents[2] / "samples/manifests"
 
 DIGEST = "sha256:" + "6b" * 32
 OTHER = "sha256:" + "7c" * 32
@@ -33,6 +40,32 @@ def names(text: str) -> list[str]:
     result = found(text)
     assert result.notes == ()
     return [str(image) for image in result.images]
+
+
+@pytest.fixture(params=["libyaml", "pure"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both parsers: PyYAML has libyaml's only where it was built with it."""
+    if request.param == "libyaml":
+        assert yaml.__with_libyaml__
+    else:
+        monkeypatch.delattr(yaml, "CSafeLoader")
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("name", sorted(path.stem for path in SAMPLES.glob("*.yaml")))
+def test_each_form_gives_what_a_careful_reader_takes(name: str) -> None:
+    """`.expected` has the images of `image:`, behind ~ those from elsewhere with line and key, behind ? the beginnings
+    of notes, behind ! those of problems."""
+    result = find_images([("", (SAMPLES / f"{name}.yaml").read_bytes())])
+    got = [
+        *map(str, result.images),
+        *(f"~ {other.image} {other.where[1:]}" for other in result.elsewhere),
+        *(f"? {note[1:]}" for note in result.notes),
+        *(f"! {problem[1:]}" for problem in result.problems),
+    ]
+    expected = (SAMPLES / f"{name}.expected").read_text(encoding="utf-8").splitlines()
+    shortened = [line[: len(want)] if want[0] in "?!" else line for line, want in zip(got, expected, strict=False)]
+    assert [*shortened, *got[len(expected) :]] == expected
 
 
 def indented(text: str, by: int) -> str:
@@ -75,7 +108,13 @@ spec:
   thanos: {baseImage: quay.io/thanos/thanos, sidecarImage: "quay.io/thanos/thanos:v0.34"}
   backgroundImage: sky.png
 """
-    assert names(text) == ["quay.io/prometheus/prometheus:v2.50.0", "quay.io/thanos/thanos:v0.34"]
+    result = found(text)
+    assert [str(image) for image in result.all] == [
+        "quay.io/prometheus/prometheus:v2.50.0",
+        "quay.io/thanos/thanos:v0.34",
+    ]
+    (note,) = result.notes
+    assert note.startswith("x.yaml:6: `baseImage`: quay.io/thanos/thanos: no tag stands beside it")
 
 
 def test_values_of_a_chart() -> None:
@@ -95,25 +134,49 @@ chart: {{repository: "https://charts.example", version: 3}}
     ]
 
 
-def test_what_runs_and_what_others_wrote_is_not_asked_for() -> None:
-    text = """
-apiVersion: v1
-kind: Pod
-metadata: {annotations: {image: old/one:1}}
-spec: {containers: [{image: "a.io/a:1"}]}
-status: {containerStatuses: [{image: "sha256:0000", imageID: "docker://x"}]}
----
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-spec: {versions: [{schema: {openAPIV3Schema: {properties: {image: {type: string}, spec: {image: default}}}}}]}
-"""
-    assert names(text) == ["a.io/a:1"]
-
-
 def test_names_are_written_out() -> None:
-    assert names("[{image: nginx}, {image: index.docker.io/library/nginx}, {image: docker.io/nginx:latest}]") == [
-        "docker.io/library/nginx:latest"
-    ]
+    pod = "[{kind: Pod, apiVersion: v1, spec: {containers: [{image: %s}]}}]"
+    for name in ("nginx", "index.docker.io/library/nginx", "docker.io/nginx:latest"):
+        assert [str(image) for image in found(pod % name).images] == ["docker.io/library/nginx:latest"]
+
+
+def test_latest_is_taken_only_where_whoever_runs_it_takes_it() -> None:
+    (note,) = found("{kind: Pod, apiVersion: v1, spec: {containers: [{image: nginx}]}}").notes
+    assert (
+        note
+        == "x.yaml:1: `image`: docker.io/library/nginx: no tag: whoever runs it takes latest, and so does this list"
+    )
+    assert found("{web: {image: nginx}}").all == ()
+    (note,) = found("{kind: Pod, apiVersion: v1, spec: {containers: [{image: auto}]}}").notes
+    assert "Istio's injector" in note
+
+
+def test_only_what_image_names_is_sure() -> None:
+    data = b"image: a.io/a:1\nargs: [a.io/b:1, a.io/a:1]\n"
+    result = find_images([("x.yaml", data)])
+    assert [str(image) for image in result.images] == ["a.io/a:1"]
+    assert [(str(other.image), other.where) for other in result.elsewhere] == [("a.io/b:1", "x.yaml:2 args")]
+    assert find_images([("x.yaml", data)], is_sure=True).elsewhere == ()
+    assert result.summary == "1 images from image:, 1 from elsewhere, 0 noted, in 1 file"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://example.com/a:1", "/var/lib/x:ro", "team/data:rw", "node.kubernetes.io/unreachable:NoExecute",
+        "app.kubernetes.io/name:x", "system:node/x", "10.0.0.1/8:24", "use a.io/a:1 or a.io/b:2", "a.io:5000",
+        "git@example.com:team/repo", "arn:aws:iam::1:role/x", "team/app", "A.io/Not:1", "text/plain;a:b", "{{ x }}/a:1",
+    ],
+)  # fmt: skip
+def test_what_has_nearly_the_shape_of_a_reference_is_none(text: str) -> None:
+    assert names(f"value: '{text}'") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["a.io/a:1", "--x=a.io/a:1", "-x a.io/a:1", "X=a.io/a:1", "docker://a.io/a:1", " a.io/a:1 "]
+)
+def test_a_reference_stands_alone_or_behind_a_flag(text: str) -> None:
+    assert [str(other.image) for other in found(f"args: ['{text}']").elsewhere] == ["a.io/a:1"]
 
 
 def test_a_digest_that_another_place_knows_counts_for_the_tag() -> None:
@@ -126,7 +189,7 @@ def test_what_is_not_understood_is_told_with_its_line() -> None:
 a: {image: "$(IMAGE)"}
 b: {image: ""}
 c: {image: {repository: team/app, tag: ""}}
-d: {image: {name: app, tag: v1}}
+d: {image: "${IMAGE}"}
 e: {image: Not A Name}
 f: {image: "ok.io/f:1"}
 """
@@ -146,34 +209,68 @@ def test_images_that_a_list_would_confuse_are_told() -> None:
 
 
 def test_what_was_found_reads_back_as_a_list() -> None:
-    images = found(f"[{{image: 'a.io/x:1'}}, {{image: nginx}}, {{image: 'a.io/z@{DIGEST}'}}]").images
-    entries = parse_images(list_text(images, "3 images").encode(), "images.list").entries
-    assert [entry.source for entry in entries] == list(images)
+    result = found(f"[{{image: 'a.io/x:1'}}, {{image: nginx:1}}, {{image: 'a.io/z@{DIGEST}'}}, 'a.io/other:1']")
+    text = manifests_text(result, {ImageRef.parse("docker.io/library/nginx:1")})
+    assert "# not there: docker.io/library/nginx:1\n" in text
+    assert text.endswith("a.io/other:1  # x.yaml:1 \n")
+    entries = parse_images(text.encode(), "images.list").entries
+    assert [str(entry.source) for entry in entries] == ["a.io/x:1", f"a.io/z@{DIGEST}", "a.io/other:1"]
     assert str(entries[1].dest) == f"z:sha256-{'6b' * 32}.untagged"
 
 
-def test_json_is_read_too_and_text_inside_of_text_is_not() -> None:
-    assert names('{"kind": "Pod", "apiVersion": "v1", "spec": {"containers": [{"image": "a.io/a:1"}]}}') == ["a.io/a:1"]
-    assert names("kind: ConfigMap\napiVersion: v1\ndata: {x: 'image: b.io/b:1'}\nimage: a.io/a:1") == ["a.io/a:1"]
+def test_keys_of_anybody_break_no_line_of_the_list() -> None:
+    result = found('{"a\\nb:1 # \\u0007": a.io/a:1}')
+    assert len(parse_images(manifests_text(result).encode(), "images.list").entries) == 1
 
 
+@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"a: &x [1]\nb: *x\n", "aliases"),
-        (b"a: !!python/object/apply:os.system [id]\n", "x.yaml"),
-        (b"image: {{ .Values.image }}\n", "x.yaml:1:"),
-        (b"a: {" * 3000, "x.yaml"),
-        (b"\xff\xfe", "not UTF-8"),
-        (b"a: b\x01\n", "control character"),
-        (b"image: a\nimage: b\n", "stands twice"),
-        (b" " * (MAX_MANIFEST_BYTES + 1), "larger than 16 MiB"),
+        (b"a: &x [1]\nb: *y\n", "x.yaml:2:4: the alias *y has no anchor before it"),
+        (b"image: {{ .Values.image }}\n", "x.yaml:1:8: is a template ({{): render it first"),
+        (b"spec:\n  replicas: {{replicas}}\n", "x.yaml:2:13: is a template ({{)"),
+        (b"{{- if .Values.x }}\nimage: a/b:1\n{{- end }}\n", "x.yaml:1:1: is a template ({{)"),
+        (b"a: {" * 3000, "x.yaml:1:"),
+        (b"\xff\xfe", "x.yaml: not UTF-8 (byte 1)"),
+        (b"a: b\x01\n", "x.yaml:1:5: a control character"),
+        (b"a:\n\t- b\n", "x.yaml:2:1: while scanning"),
+        (b"b: 1\nb: 2\n", 'x.yaml:2:1: the key "b" stands twice, first in line 1'),
+        (b" " * (MAX_MANIFEST_BYTES + 1), "x.yaml: larger than 64 MiB"),
     ],
+    ids=range(10),
 )
-def test_hostile_or_broken_yaml_is_an_error_with_its_place(data: bytes, message: str) -> None:
-    with pytest.raises(UsageError, match=message) as raised:
-        find_images([("x.yaml", data)])
-    assert raised.value.hint
+def test_what_is_broken_or_hostile_is_told_with_its_place_and_the_rest_is_read(data: bytes, message: str) -> None:
+    result = find_images([("x.yaml", data), ("y.yaml", b"image: a.io/a:1")])
+    assert [str(image) for image in result.images] == ["a.io/a:1"]
+    (problem,) = result.problems
+    assert problem.startswith(message)
+    assert problem.isprintable()
+
+
+def test_objects_are_never_made_of_tags() -> None:
+    assert names("image: !!python/object/apply:os.system [id]\nother: !Ref x\n") == []
+
+
+@pytest.mark.usefixtures("parser")
+def test_what_aliases_unfold_to_is_bounded_and_told() -> None:
+    levels = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    started = time.process_time()
+    result = found(f"l0: &l0 [{{image: 'a.io/a:1'}}]\n{levels}image: a.io/b:1\n")
+    assert time.process_time() - started < 5
+    assert [str(image) for image in result.images] == ["a.io/a:1", "a.io/b:1"]
+    assert "aliases unfold to more than 10 times the file" in result.problems[0]
+
+
+def test_aliases_and_merged_mappings_are_followed() -> None:
+    text = "base: &base {repository: a.io/a, tag: v1}\nweb: {image: {<<: *base, tag: v2}}\nother: *base\n"
+    assert names(text) == ["a.io/a:v1", "a.io/a:v2"]
+
+
+def test_json_documents_may_follow_one_another_with_tabs_and_all() -> None:
+    assert names('{\n\t"image": "a.io/a:1"\n}\n{\n\t"image": "a.io/b:1"\n}\n') == ["a.io/a:1", "a.io/b:1"]
+    (problem,) = found('{"a": 1}\n{"a": 1}\n\n{"b": 1,\n"b": 2}\n').problems
+    assert problem.startswith("x.yaml:5:1: the key")
 
 
 def test_notes_have_an_end() -> None:

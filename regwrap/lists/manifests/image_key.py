@@ -1,0 +1,93 @@
+"""`image:` and its like: a text, or a mapping, completed by what stands beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from regwrap.lists import yaml_nodes
+from regwrap.lists.manifests.mapping import NO_TAG, Fields, Mention, Place, fields_of
+from regwrap.lists.manifests.parts import NAMES, REGISTRIES, REPOSITORIES, TAGS, Parts, parts_of
+from regwrap.lists.manifests.reference import is_picture
+from regwrap.lists.yaml_nodes import Scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.lists.yaml_nodes import Node
+
+_KEYS: Final = (*NAMES, "imagerepository", "imagerepo")
+_EMPTY: Final = "its tag is empty: what fills it in (helm template) has to come first"
+_NOTHING: Final = "says no whole image; what fills it in (helm template) has to come first"
+_INJECTED: Final = "stands for what Istio's injector puts in: write that image into the list"
+_ELSEWHERE: Final = "a name alone: hub and tag stand elsewhere, so which image is meant can't be known here"
+_GLOBAL: Final = "global"
+
+
+def image_key(fields: Fields) -> Iterator[Mention]:
+    """`image: a/b:1`, `image: a/b` beside `tag: 1`, `image: {registry: …, repository: …, tag: …}`."""
+    for key in _KEYS:
+        value = fields.values.get(key)
+        if isinstance(value, yaml_nodes.Mapping):
+            yield from _mapped(key, value, fields)
+        elif isinstance(value, Scalar) and not is_picture(value.text or ""):
+            yield from _text(key, value, fields)
+            return
+
+
+def _text(key: str, value: Scalar, fields: Fields) -> Iterator[Mention]:
+    if not value.text and fields.scalar(*REPOSITORIES) is None:
+        if key == "image":
+            yield Mention(key=key, node=value, text="", why=_NOTHING, is_sure=True)
+        return
+    if fields.place.is_container and value.text:
+        yield _of_container(key, value)
+        return
+    parts = parts_of(fields)
+    if key != "image" and not parts.tag and not parts.digest and "/" not in parts.name:
+        return  # imageName: web says something else more often than not
+    yield _mention(key, value, parts, fields)
+
+
+def _of_container(key: str, value: Scalar) -> Mention:
+    text = f"{value.text}".strip()
+    if text == "auto":
+        return Mention(key=key, node=value, text="", why=_INJECTED, is_sure=True)
+    return Mention(key=key, node=value, text=text, is_sure=True, is_latest=True)
+
+
+def _mention(key: str, node: Node, parts: Parts, fields: Fields) -> Mention:
+    if "/" not in parts.name and _has_hub_above(fields.place):
+        return Mention(key=key, node=node, text="", used=parts.used, is_sure=True, why=_ELSEWHERE)
+    why = _EMPTY if parts.has_tag_key else NO_TAG if "/" in parts.name else _ELSEWHERE
+    return Mention(key=key, node=node, text=parts.text, used=parts.used, is_sure=True, why=why)
+
+
+def _has_hub_above(place: Place) -> bool:
+    """Whether a registry for all of a chart's images is set, which a name alone then belongs to."""
+    above = place.above
+    while above is not None:
+        shared = above.values.get(_GLOBAL)
+        if isinstance(shared, yaml_nodes.Mapping) and fields_of(shared, place).scalar(*REGISTRIES):
+            return True
+        above = above.place.above
+    return False
+
+
+def _mapped(key: str, value: yaml_nodes.Mapping, above: Fields) -> Iterator[Mention]:
+    fields = fields_of(value, Place(key=key, above=above))
+    if reference := fields.scalar("reference"):  # a volume of a Pod that is an image
+        yield Mention(key="image.reference", node=reference, text=f"{reference.text}", is_sure=True, is_latest=True)
+        return
+    parts = parts_of(fields, names=(*NAMES, "name"))
+    if not parts.name:
+        if parts.has_tag_key:
+            yield Mention(key=key, node=value, text="", used=parts.used, why=_NOTHING, is_sure=True)
+        return
+    if not parts.has_tag_key and fields.has((*REPOSITORIES, *NAMES)):  # the tag may stand beside the mapping
+        beside = above.scalar(*TAGS)
+        tag = f"{beside.text}".strip() if beside else ""
+        used = (*parts.used, beside) if beside else parts.used
+        parts = Parts(parts.name, tag, parts.digest, used, beside is not None)
+    parts = replace(parts, used=(value, *parts.used))  # the mapping itself: no other form takes it
+    yield _mention(key, parts.used[1], parts, above)

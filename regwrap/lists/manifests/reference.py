@@ -1,0 +1,88 @@
+"""Whether a text is a reference to an image, by how it is written: a slash, and a tag or a digest."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.model import ImageRef, ParseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SCHEMES: Final = ("oci://", "docker://", "docker-image://")
+_PICTURE: Final = re.compile(r"(?:https?|file|data):\S+|\S+\.(?:png|svg|jpe?g|gif|ico|webp|iso|qcow2|img|vmdk)")
+# `--flag=`, `-flag `, `NAME=`; what is behind it are one or more references
+_FLAGGED: Final = re.compile(r"""(?:--?[A-Za-z][\w.-]*(?:=|[ ]+)|[A-Za-z0-9_.-]+=)?["']?([^\s"'].*?)["']?""")
+_BETWEEN: Final = re.compile(r"[,;\s]+")
+_NAMED: Final = re.compile(r"[\w.-]+=(.+)")
+_LETTER: Final = re.compile(r"[a-z]")
+_DIGITS: Final = re.compile(r"[0-9]+")
+# What has the same shape: taints (key:Effect), volumes of Docker (name:mode), labels of Kubernetes
+_NO_TAGS: Final = {"NoSchedule", "NoExecute", "PreferNoSchedule", "ro", "rw", "z", "Z"}
+_LABELS: Final = re.compile(r"(?:.+\.)?(?:kubernetes\.io|k8s\.io)")
+_REGISTRY: Final = "registry.k8s.io"
+_MAX_TEXT: Final = 4096
+
+
+def references_in(text: str, *, key: str = "", says_image: bool = False) -> tuple[str, ...]:
+    """The references that a text consists of: alone, or several, or behind a flag. With a key that `says_image` one
+    needs no slash."""
+    if len(text) > _MAX_TEXT or (":" not in text and "@" not in text):
+        return ()
+    flagged = _FLAGGED.fullmatch(text.strip())
+    if flagged is None:
+        return ()
+    words = [word for word in _BETWEEN.split(flagged[1]) if word]
+    found = tuple(_each(words, key=key, says_image=says_image))
+    # Words between references are prose; between commas anything may stand.
+    return found if len(found) == len(words) or not re.search(r"[^,;\s]\s+[^,;\s]", flagged[1]) else ()
+
+
+def _each(words: list[str], *, key: str, says_image: bool) -> Iterator[str]:
+    for word in words:
+        named = _NAMED.fullmatch(word)
+        bare = without_scheme((named[1] if named else word).strip("\"'"))
+        if _is_reference(bare, key=key, says_image=says_image):
+            yield bare
+
+
+def without_scheme(text: str) -> str:
+    scheme = next((scheme for scheme in _SCHEMES if text.startswith(scheme)), "")
+    return text.removeprefix(scheme)
+
+
+def has_host(text: str) -> bool:
+    """Whether a text can hardly be anything but an image, even without a tag: it has a registry's host."""
+    image = _parsed(text)
+    return image is not None and image.registry is not None and not is_picture(text)
+
+
+def is_picture(text: str) -> bool:
+    """Whether an image is one to look at, or a disk: by its ending, or since it is a URL."""
+    return _PICTURE.fullmatch(text) is not None
+
+
+def _is_reference(text: str, *, key: str, says_image: bool) -> bool:
+    if "/" not in text and "@sha256:" not in text and not says_image:
+        return False
+    image = _parsed(text)
+    if image is None or (image.tag is None and image.digest is None) or not _LETTER.search(image.repository):
+        return False
+    return image.digest is not None or not _is_something_else(image, text, key)
+
+
+def _is_something_else(image: ImageRef, text: str, key: str) -> bool:
+    registry, tag = image.registry or "", image.tag or ""
+    if tag in _NO_TAGS or (registry != _REGISTRY and _LABELS.fullmatch(registry)):
+        return True
+    if "/" not in text:  # host:port
+        return bool(_DIGITS.fullmatch(tag)) and ("." in image.repository or image.repository == "localhost")
+    return not registry and bool(_DIGITS.fullmatch(key) and _DIGITS.fullmatch(tag))  # ingress: port -> service:port
+
+
+def _parsed(text: str) -> ImageRef | None:
+    try:
+        return ImageRef.parse(text)
+    except ParseError:
+        return None

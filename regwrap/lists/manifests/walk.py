@@ -1,0 +1,132 @@
+"""The walk over a document: every mapping is shown to every form, every other text is looked at by itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from regwrap.lists import yaml_nodes
+from regwrap.lists.manifests.forms import FORMS
+from regwrap.lists.manifests.lists_of_images import is_unwanted
+from regwrap.lists.manifests.mapping import Fields, Mention, Place, fields_of, plain
+from regwrap.lists.manifests.reference import references_in
+from regwrap.lists.yaml_nodes import Node, Scalar, Sequence
+from regwrap.lists.yaml_read import read_documents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What runs already, what others wrote about it, what it was before: all name images that may be old.
+_STATUS: Final = "status"
+_METADATA: Final = "metadata"
+_NEVER: Final = {"kubectl.kubernetes.io/last-applied-configuration", "managedFields", "description", "$schema"}
+_SCHEMA: Final = "CustomResourceDefinition"
+_MAX_EMBEDDED: Final = 3
+_EMBEDDED: Final = re.compile(r"[\[{]|[^\n]*\n\s*\S")
+_WORTH_READING: Final = re.compile(r"image|@sha256:|/[^\s\"']*:\w", re.IGNORECASE)
+_KEYED: Final = re.compile(r"""\s*-?\s*["']?([\w./-]+)["']?\s*:\s+(.+?),?\s*""")
+
+
+class Walk:
+    """Of one document, and of the texts in it that are documents themselves."""
+
+    def __init__(self, depth: int = 0) -> None:
+        self.depth = depth
+        self.used: set[int] = set()
+
+    def mentions(self, root: Node) -> Iterator[Mention]:
+        pending: list[tuple[Node, Place]] = [(root, Place())]
+        while pending:
+            node, place = pending.pop()
+            if isinstance(node, yaml_nodes.Mapping):
+                fields = fields_of(node, place)
+                yield from self._by_forms(fields)
+                pending += reversed(list(_children(fields)))
+            elif isinstance(node, Sequence):
+                pending += [(item, place) for item in reversed(node.items)]
+            elif node.text and id(node) not in self.used:
+                yield from self._in_text(node, node.text, place)
+
+    def _by_forms(self, fields: Fields) -> Iterator[Mention]:
+        if fields.place.is_free:
+            return
+        used: set[int] = set()  # of this mapping: an alias stands for the same nodes elsewhere
+        for form in FORMS if id(fields.node) not in self.used else ():
+            for mention in form(fields):
+                if id(mention.node) not in used:
+                    used.update(map(id, (mention.node, *mention.used)))
+                    yield mention
+        self.used |= used
+
+    def _in_text(self, node: Scalar, text: str, place: Place) -> Iterator[Mention]:
+        if self.depth < _MAX_EMBEDDED and _EMBEDDED.match(text) and _WORTH_READING.search(text):
+            yield from self._embedded(node, text, place)
+            return
+        for found in references_in(text, key=place.key, says_image=place.says_image):
+            yield Mention(key=place.key, node=node, text=found)
+
+    def _embedded(self, node: Scalar, text: str, place: Place) -> Iterator[Mention]:
+        """A text of several lines, or in JSON: a document, or else lines."""
+        roots, odd = read_documents(text, node.line if node.is_block else node.line - 1)
+        if odd or not any(isinstance(root, yaml_nodes.Mapping | Sequence) for root in roots):
+            yield from _in_lines(node, text, place)
+            return
+        walk = Walk(self.depth + 1)
+        for root in roots:
+            for mention in walk.mentions(root):
+                at = mention.node.line if node.is_block else node.line
+                yield replace(mention, node=Scalar(mention.text, at, mention.node.column), is_sure=False)
+
+
+def _in_lines(node: Scalar, text: str, place: Place) -> Iterator[Mention]:
+    for number, line in enumerate(text.split("\n"), start=node.line + 1):
+        keyed = _KEYED.fullmatch(line)
+        key, value = (keyed[1], keyed[2]) if keyed else (place.key, line)
+        beside = Place(key=key, above=place.above)
+        for found in references_in(value, key=key, says_image=beside.says_image):
+            at = Scalar(found, number if node.is_block else node.line, node.column)
+            yield Mention(key=place.key, node=at, text=found)
+
+
+def _children(fields: Fields) -> Iterator[tuple[Node, Place]]:
+    place = fields.place
+    is_resource = fields.has(("kind",)) and fields.has(("apiversion",))
+    if _is_schema(fields, is_resource=is_resource):
+        yield from _defaults(fields.node)
+        return
+    is_compose = isinstance(fields.values.get("services"), yaml_nodes.Mapping) and place.above is None
+    for key, value in fields.node.pairs:
+        text = f"{key.text}"
+        if text in _NEVER or (is_resource and text == _STATUS) or is_unwanted(plain(text)):
+            continue
+        child = Place(
+            key=text,
+            above=fields,
+            is_resource=is_resource or place.is_resource,
+            is_service=place.key == "services" and place.is_service,
+            is_free=place.is_free or (is_resource and text == _METADATA),
+        )
+        child.is_service = child.is_service or (is_compose and text == "services")
+        yield value, child
+
+
+def _is_schema(fields: Fields, *, is_resource: bool) -> bool:
+    is_definition = is_resource and fields.text("kind") == _SCHEMA
+    return is_definition or (fields.place.above is None and fields.has(("$schema",)) and fields.has(("properties",)))
+
+
+def _defaults(root: Node) -> Iterator[tuple[Node, Place]]:
+    """What a schema sets where nothing is given; all else in it describes."""
+    pending: list[tuple[Node, Place]] = [(root, Place())]
+    while pending:
+        node, place = pending.pop()
+        if isinstance(node, yaml_nodes.Mapping):
+            fields = fields_of(node, place)
+            for key, value in node.pairs:
+                if key.text == "default":
+                    yield value, place
+                else:
+                    pending.append((value, Place(key=f"{key.text}", above=fields)))
+        elif isinstance(node, Sequence):
+            pending += [(item, place) for item in node.items]
