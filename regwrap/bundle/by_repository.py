@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from regwrap.storage.store import Storage
 
 
-class End(Protocol):
+class ImageSource(Protocol):
     """Images to look at. Names and digests that come in are well-formed."""
 
     @property
@@ -40,7 +40,7 @@ class End(Protocol):
         """A config's bytes, verified; empty where it is not there."""
 
 
-class Contents(End, Protocol):
+class LocalSource(ImageSource, Protocol):
     """Images whose blobs lie in files of this machine."""
 
     def blob(self, repository: str, digest: Digest) -> Piece | None: ...
@@ -60,7 +60,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StorageEnd:
+class StorageSource:
     """A storage as it is at the moment: links and files are read directly, no server is asked. What is linked wrongly,
     or lies there as no regular file, is absent."""
 

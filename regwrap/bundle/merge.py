@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 from regwrap.bundle.read import hash_all
 from regwrap.bundle.stock import Stock, damaged
 from regwrap.core.errors import UsageError
-from regwrap.core.model import Descriptor, Digest
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, Files, Owner, commit
-from regwrap.storage.hashing import write_all
+from regwrap.storage.hashing import hash_file, write_all
 from regwrap.storage.lock import OWN_DIR, locked_storage
 from regwrap.storage.space import need_space
 from regwrap.storage.stage import remove_stage, temporary_stage
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.contents import BundleContents
     from regwrap.core.listener import Listener
+    from regwrap.core.model import Digest
 
 _INODES_PER_BLOB: Final = 3  # directory of the digest, data, now and then a prefix; a link costs two
 
@@ -188,9 +188,9 @@ class _Staging:
     def stage_blob(self, digest: Digest) -> bool:
         """Hash the blob, whether it is needed or not; whether it is valid. Safe from several threads."""
         size = self.stock.contents.sizes[digest]
-        if self.storage.is_sound(Descriptor(media_type="", digest=digest, size=size), hashed=True):
-            return self.stock.copy(digest)
         there = self.storage.blob_size(digest)
+        if there == size and hash_file(self.storage.blob_path(digest)) == digest:
+            return self.stock.copy(digest)
         with self.path(digest).open("wb", buffering=0) as out:
             valid = self.stock.copy(digest, lambda piece: write_all(out, piece))
         (self.added if there is None else self.mended).add(digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.by_repository import StorageEnd
+from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.examine import verify_storage
 from regwrap.bundle.found import history_stock, storage_stock
 from regwrap.bundle.read import hash_all
@@ -49,13 +49,13 @@ def _read(path: Path, lock_timeout: float, listener: Listener) -> Iterator[Stora
 
 
 @contextmanager
-def opened_contents(path: Path, *, hashed: bool, listener: Listener) -> Iterator[Stock | StorageEnd]:
+def opened_contents(path: Path, *, hashed: bool, listener: Listener) -> Iterator[Stock | StorageSource]:
     """A bundle whose structure is valid, or a storage, for the block. Raises UsageError and IntegrityError."""
     if path.is_dir():
         storage = need_storage(real_root(path), hint=_HINT)
         if hashed:
             _check(path, verify_storage(storage.root, None, listener.on_bytes).problems)
-        yield StorageEnd(name=f"{storage.root}", storage=storage)
+        yield StorageSource(name=f"{storage.root}", storage=storage)
         return
     with bundle_stock(path) as stock:
         if hashed:

@@ -12,7 +12,7 @@ from regwrap.core.pool import map_in_order
 from regwrap.transfer.ends import Ends
 
 if TYPE_CHECKING:
-    from regwrap.bundle.by_repository import StorageEnd
+    from regwrap.bundle.by_repository import StorageSource
     from regwrap.core.place import Place
     from regwrap.registry.end import RegistryEnd
     from regwrap.transfer.job import Job
@@ -54,7 +54,7 @@ def _is_below(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(f"{prefix}/")
 
 
-def _pairs(job: Job, end: RegistryEnd | StorageEnd, names: list[str]) -> list[tuple[str, str]]:
+def _pairs(job: Job, end: RegistryEnd | StorageSource, names: list[str]) -> list[tuple[str, str]]:
     """Repositories and tags. Several repositories are asked at the same time."""
 
     def tags(name: str) -> tuple[str, ...]:

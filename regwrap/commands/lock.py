@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from regwrap.bundle.by_repository import End, StorageEnd
+    from regwrap.bundle.by_repository import ImageSource, StorageSource
     from regwrap.core.model import Platform
     from regwrap.lists.wanted import Wanted
     from regwrap.registry.end import RegistryEnd
@@ -126,10 +126,10 @@ class _Locking:
             names = filter(rule.fits_repository, self.job.retry.call(end.repositories))
         return [rule_line(rule, name, tag) for name in names for tag in rule.chosen(self._tags(end, name))]
 
-    def _tags(self, end: RegistryEnd | StorageEnd, repository: str) -> tuple[str, ...]:
+    def _tags(self, end: RegistryEnd | StorageSource, repository: str) -> tuple[str, ...]:
         return self.job.retry.call(lambda: end.tags(repository))
 
-    def _end_of(self, rule: ImageRule) -> RegistryEnd | StorageEnd:
+    def _end_of(self, rule: ImageRule) -> RegistryEnd | StorageSource:
         if rule.match.registry is not None:
             return self.ends.of(self.job.place_of(rule.match.registry))
         if self.job.source is None:
@@ -168,7 +168,7 @@ class _Locking:
         platforms, size = self._facts(source, fixed, digest)
         return LockedImage(source=fixed.source, dest=entry.dest, chosen=entry.platforms, platforms=platforms, size=size)
 
-    def _facts(self, source: End, entry: ImageEntry, digest: Digest) -> tuple[tuple[Platform, ...], int]:
+    def _facts(self, source: ImageSource, entry: ImageEntry, digest: Digest) -> tuple[tuple[Platform, ...], int]:
         repository = entry.source.repository
         closure = whole_closure(digest, lambda d: self._kept(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:

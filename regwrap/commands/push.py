@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.by_repository import Contents, StorageEnd
+from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.merge import refuse_moves
 from regwrap.bundle.opened import opened_contents
 from regwrap.commands.sync import SyncResult
@@ -77,7 +77,7 @@ def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) ->
         return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
 
-def _opened(job: Job, source: Path, stack: ExitStack, *, hashed: bool) -> Stock | StorageEnd:
+def _opened(job: Job, source: Path, stack: ExitStack, *, hashed: bool) -> Stock | StorageSource:
     if source.is_dir():
         stack.enter_context(job.locked(real_root(source), exclusive=False, untouched=True))
     return stack.enter_context(opened_contents(source, hashed=hashed, listener=job.listener))
@@ -91,8 +91,8 @@ def _moves(observations: tuple[Observation, ...]) -> list[tuple[str, Digest, Dig
     ]
 
 
-def _entries(contents: Stock | StorageEnd) -> tuple[ImageEntry, ...]:
-    if isinstance(contents, StorageEnd):
+def _entries(contents: Stock | StorageSource) -> tuple[ImageEntry, ...]:
+    if isinstance(contents, StorageSource):
         return _storage_entries(contents)
     return tuple(
         replace(
@@ -103,7 +103,7 @@ def _entries(contents: Stock | StorageEnd) -> tuple[ImageEntry, ...]:
     )
 
 
-def _storage_entries(contents: StorageEnd) -> tuple[ImageEntry, ...]:
+def _storage_entries(contents: StorageSource) -> tuple[ImageEntry, ...]:
     """Every tag that is sound. Of an index that has lost children, or was deployed without them, what is there."""
     entries: list[ImageEntry] = []
     for repository in contents.repositories():
@@ -167,17 +167,17 @@ def _prepare_projects(
 class _Pushing:
     job: Job
     ends: Ends
-    contents: Contents
+    contents: LocalSource
     dest: RegistryEnd
 
     def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
-        nothing = StorageEnd(name=self.dest.name, storage=Storage(self.job.scratch / "nothing"))
+        nothing = StorageSource(name=self.dest.name, storage=Storage(self.job.scratch / "nothing"))
         new = tuple(entry for entry in entries if entry.dest.repository.partition("/")[0] in absent)
         old = tuple(entry for entry in entries if entry not in new)
         return (*self._observe(old, self.dest), *self._observe(new, nothing))
 
-    def _observe(self, entries: tuple[ImageEntry, ...], dest: RegistryEnd | StorageEnd) -> tuple[Observation, ...]:
+    def _observe(self, entries: tuple[ImageEntry, ...], dest: RegistryEnd | StorageSource) -> tuple[Observation, ...]:
         observer = Observer(
             source_of=lambda _entry: self.contents,
             dest=dest,
@@ -212,7 +212,7 @@ class _Pushing:
         return index
 
 
-def _blobs_of(contents: Contents, item: Skip) -> tuple[Digest, ...]:
+def _blobs_of(contents: LocalSource, item: Skip) -> tuple[Digest, ...]:
     """Those of an image that is there already: other repositories can have them from it."""
     repository = item.entry.source.repository
     with suppress(RegwrapError):

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.by_repository import End, StorageEnd
+from regwrap.bundle.by_repository import ImageSource, StorageSource
 from regwrap.core.errors import UsageError
 from regwrap.core.pool import map_in_order
 from regwrap.storage.lock import mark_own
@@ -53,11 +53,11 @@ def sync_images(job: Job, images: ImageList, *, hashed: bool, dry_run: bool, ref
 def bring_images(target: Target, images: ImageList, *, hashed: bool, dry_run: bool = False) -> SyncResult:
     """Look at both ends, plan, and carry the plan out. The locks are the caller's. Call from the main thread."""
     started, job, dest = time.monotonic(), target.ends.job, target.dest
-    sound = SoundBlobs(storage=dest.storage, hashed=hashed) if isinstance(dest, StorageEnd) else None
+    sound = SoundBlobs(storage=dest.storage, hashed=hashed) if isinstance(dest, StorageSource) else None
     observer = Observer(
         source_of=target.ends.source_of, dest=dest, retry=job.retry, sound=sound, gave_up=target.ends.limiters.gave_up
     )
-    way = choose_way(job.engine, to_storage=isinstance(dest, StorageEnd))
+    way = choose_way(job.engine, to_storage=isinstance(dest, StorageSource))
     check_way(target, way)
     plan = replace(make_plan(observer.observe_images(images.entries, job.jobs)), way=way)
     if dry_run:
@@ -72,7 +72,7 @@ def bring_images(target: Target, images: ImageList, *, hashed: bool, dry_run: bo
 
 def _carried(target: Target, plan: Plan, *, hashed: bool) -> SyncReport:
     if not plan.copies:
-        if isinstance(target.dest, StorageEnd) and target.upper is None:
+        if isinstance(target.dest, StorageSource) and target.upper is None:
             remove_stage(sync_stage(target.dest.storage.root))  # a killed run's
         return nothing_copied(plan)
     from regwrap.transfer.carriers import make_carrier  # brings all that carries, and most runs copy nothing
@@ -98,8 +98,8 @@ def _moved_meanwhile(ends: Ends, copied: tuple[Copied, ...]) -> tuple[Moved, ...
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))
 
 
-def _lock_dest(job: Job, dest: End, stack: ExitStack, *, dry_run: bool) -> int | None:
-    if not isinstance(dest, StorageEnd):
+def _lock_dest(job: Job, dest: ImageSource, stack: ExitStack, *, dry_run: bool) -> int | None:
+    if not isinstance(dest, StorageSource):
         return None
     if dry_run:
         return None  # looks only, and must not make the archive

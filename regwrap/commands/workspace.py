@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.by_repository import StorageEnd
+from regwrap.bundle.by_repository import StorageSource
 from regwrap.commands.overlay_sides import (
     check_history,
     check_merged,
@@ -229,7 +229,7 @@ def _overlay(history: Path, run: Path, way: Way, links: Path | None) -> tuple[Ov
 
 
 def _bring(ends: Ends, listed: Storage, upper: Path, images: ImageList, *, hashed: bool) -> SyncReport:
-    dest = StorageEnd(name="the upper layer", storage=listed)
+    dest = StorageSource(name="the upper layer", storage=listed)
     target = Target(dest=dest, ends=ends, upper=Upper(blobs=upper))
     report = bring_images(target, images, hashed=hashed).report
     if report is None or report.failed:

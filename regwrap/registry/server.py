@@ -36,7 +36,7 @@ from regwrap.registry.server_requests import (
 if TYPE_CHECKING:
     import ssl
 
-    from regwrap.bundle.by_repository import Contents
+    from regwrap.bundle.by_repository import LocalSource
 
 MAX_CONNECTIONS: Final = 256
 _IDLE_SECONDS: Final = 60.0
@@ -70,7 +70,7 @@ class Served:
 
 
 @contextmanager
-def served_contents(contents: Contents, options: ServeOptions) -> Iterator[Served]:
+def served_contents(contents: LocalSource, options: ServeOptions) -> Iterator[Served]:
     """Serve for the length of the block, from threads of its own. Raises UsageError where it can't listen there."""
     server = _listen(contents, options)
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="serve", daemon=True)
@@ -84,12 +84,12 @@ def served_contents(contents: Contents, options: ServeOptions) -> Iterator[Serve
         server.server_close()
 
 
-def check_listening(contents: Contents, options: ServeOptions) -> None:
+def check_listening(contents: LocalSource, options: ServeOptions) -> None:
     """Raises UsageError where it can't listen there; nobody is answered."""
     _listen(contents, options).server_close()
 
 
-def _listen(contents: Contents, options: ServeOptions) -> _Server:
+def _listen(contents: LocalSource, options: ServeOptions) -> _Server:
     try:
         family, _kind, _protocol, _name, address = socket.getaddrinfo(
             options.host, options.port, type=socket.SOCK_STREAM
@@ -106,7 +106,7 @@ def _listen(contents: Contents, options: ServeOptions) -> _Server:
 class _Shared:
     """What all connections of a server have in common."""
 
-    contents: Contents
+    contents: LocalSource
     options: ServeOptions
     places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MAX_CONNECTIONS))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.by_repository import StorageEnd
+from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import UsageError
 from regwrap.core.place import Engine
 from regwrap.registry.end import RegistryEnd
@@ -77,7 +77,7 @@ def _index(dest: RegistryEnd, ends: Ends, plan: Plan) -> BlobIndex:
     return index
 
 
-def _to_storage(dest: StorageEnd, target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> Carrier:
+def _to_storage(dest: StorageSource, target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> Carrier:
     ends, upper = target.ends, target.upper
     links = dest.storage.root
     root = links if upper is None else upper.blobs
@@ -143,7 +143,7 @@ def _check_space(root: Path, plan: Plan) -> None:
 class Target:
     """Where images go. `descriptor` of the lock that writers inherit."""
 
-    dest: RegistryEnd | StorageEnd
+    dest: RegistryEnd | StorageSource
     ends: Ends
     descriptor: int | None = None
     upper: Upper | None = None
@@ -162,7 +162,7 @@ class Upper:
 
 def check_way(target: Target, way: Way) -> None:
     """Raises UsageError where the engine can't bring anything to such an end."""
-    if way.engine is Engine.SYNC and isinstance(target.dest, StorageEnd):
+    if way.engine is Engine.SYNC and isinstance(target.dest, StorageSource):
         raise UsageError(
             f"the engine sync goes from registry to registry, and {target.dest.name} is a storage",
             hint="--engine auto, or copy",

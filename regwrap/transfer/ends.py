@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.by_repository import Contents, StorageEnd
+from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.core.errors import UsageError
 from regwrap.core.place import Place, Registry
 from regwrap.lists.imagelist import ImageEntry, ImageList, need_source
@@ -30,7 +30,7 @@ class Ends:
     stack: ExitStack
     _limiters: HostLimiters | None = None
     _skopeo: Skopeo | None = None
-    _known: dict[Place, RegistryEnd | StorageEnd] = field(default_factory=dict)
+    _known: dict[Place, RegistryEnd | StorageSource] = field(default_factory=dict)
     _served: dict[str, Registry] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -55,21 +55,21 @@ class Ends:
             self._limiters = HostLimiters(max_pause=retry.policy.max_wait, stopping=retry.stopping)
         return self._limiters
 
-    def source_of(self, entry: ImageEntry) -> RegistryEnd | StorageEnd:
+    def source_of(self, entry: ImageEntry) -> RegistryEnd | StorageSource:
         if entry.source.registry is not None:
             return self.of(self.job.place_of(entry.source.registry))
         if self.job.source is None:
             raise UsageError(f"line {entry.line} names no registry")
         return self.of(self.job.source)
 
-    def of(self, place: Place) -> RegistryEnd | StorageEnd:
+    def of(self, place: Place) -> RegistryEnd | StorageSource:
         if place not in self._known:
             self._known[place] = self._make(place)
         return self._known[place]
 
-    def _make(self, place: Place) -> RegistryEnd | StorageEnd:
+    def _make(self, place: Place) -> RegistryEnd | StorageSource:
         if place.storage is not None:
-            return StorageEnd(name=str(place.storage), storage=Storage(real_root(place.storage)))
+            return StorageSource(name=str(place.storage), storage=Storage(real_root(place.storage)))
         if place.registry is None:
             what = "can only be the history of package" if place.image else "has neither a url nor a storage"
             raise UsageError(f"{place.name} {what}")
@@ -83,8 +83,8 @@ class Ends:
         )
         return RegistryEnd(registry=place.registry, probe=probe, skopeo=self.skopeo())
 
-    def storages(self) -> tuple[StorageEnd, ...]:
-        return tuple(end for end in self._known.values() if isinstance(end, StorageEnd))
+    def storages(self) -> tuple[StorageSource, ...]:
+        return tuple(end for end in self._known.values() if isinstance(end, StorageSource))
 
     def skopeo(self) -> Skopeo:
         if self._skopeo is None:
@@ -103,7 +103,7 @@ class Ends:
             return source.registry
         return self.loopback(source)
 
-    def loopback(self, contents: Contents) -> Registry:
+    def loopback(self, contents: LocalSource) -> Registry:
         """A registry on loopback that serves `contents`, from the first time on that somebody needs it."""
         with self._lock:
             if contents.name not in self._served:

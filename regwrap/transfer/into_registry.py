@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.bundle.by_repository import Contents, End, Piece, StorageEnd
+from regwrap.bundle.by_repository import ImageSource, LocalSource, Piece, StorageSource
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Digest, Index, Manifest
 from regwrap.registry.credentials import UnsureError
@@ -161,7 +161,7 @@ class _Counted:
 class ContentsOrigin:
     """A bundle, or a storage."""
 
-    contents: Contents
+    contents: LocalSource
 
     @contextmanager
     def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
@@ -190,14 +190,14 @@ class _PieceBytes:
 class EndsOrigin:
     """Registries, through skopeo's pipes, and storages, whose files are read."""
 
-    source_of: Callable[[ImageEntry], End]
+    source_of: Callable[[ImageEntry], ImageSource]
     proxies: ImageProxies
     dest: Registry
 
     @contextmanager
     def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
         source = self.source_of(copy.entry)
-        if isinstance(source, StorageEnd):
+        if isinstance(source, StorageSource):
             with ContentsOrigin(source).opened(copy, blob) as bytes_of:
                 yield bytes_of
         elif isinstance(source, RegistryEnd):

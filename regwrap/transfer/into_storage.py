@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.by_repository import End, StorageEnd
+from regwrap.bundle.by_repository import ImageSource, StorageSource
 from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Index, Manifest
 from regwrap.registry.end import RegistryEnd
@@ -37,7 +37,7 @@ class StorageCarrier:
 
     storage: Storage
     stage: Stage
-    source_of: Callable[[ImageEntry], End]
+    source_of: Callable[[ImageEntry], ImageSource]
     fetcher: Fetcher
     commit: GroupCommit
     sound: SoundBlobs
@@ -63,7 +63,7 @@ class StorageCarrier:
         if not absent:
             return 0
         source, repository = self.source_of(copy.entry), copy.entry.source.repository
-        if isinstance(source, StorageEnd):
+        if isinstance(source, StorageSource):
             for blob in absent:
                 self._copy_file(source, blob)
         elif isinstance(source, RegistryEnd):
@@ -71,7 +71,7 @@ class StorageCarrier:
             self.fetcher.fetch(remote, leaf, absent)
         return sum(blob.size for blob in absent)
 
-    def _copy_file(self, source: StorageEnd, blob: Descriptor) -> None:
+    def _copy_file(self, source: StorageSource, blob: Descriptor) -> None:
         path = source.storage.blob_path(blob.digest)
         if regular_size(path) != blob.size:
             raise IntegrityError(

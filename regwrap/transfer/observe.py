@@ -20,7 +20,7 @@ from regwrap.transfer.plan import Lacking, Moved, Observation, Unseen, Whole
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regwrap.bundle.by_repository import End, StorageEnd
+    from regwrap.bundle.by_repository import ImageSource, StorageSource
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import SoundBlobs
     from regwrap.tools.retry import Retry
@@ -31,8 +31,8 @@ class Observer:
     """`source_of` says where an entry comes from; `sound` what the destination's storage has, if it is one; `gave_up`
     whether a host is down, when an image was tried to the end."""
 
-    source_of: Callable[[ImageEntry], End]
-    dest: RegistryEnd | StorageEnd
+    source_of: Callable[[ImageEntry], ImageSource]
+    dest: RegistryEnd | StorageSource
     retry: Retry
     sound: SoundBlobs | None
     gave_up: Callable[[ToolError], ToolError]
@@ -61,7 +61,7 @@ class Observer:
         missing = self._missing(closure, dest.repository)
         return Lacking(entry=entry, digest=digest, there=there, closure=closure, missing=missing, moved=moved)
 
-    def _closure(self, source: End, entry: ImageEntry, digest: Digest) -> Closure:
+    def _closure(self, source: ImageSource, entry: ImageEntry, digest: Digest) -> Closure:
         """All of the image at its source. Raises ImagesFailedError where it can't be had, or can't be copied."""
         repository = entry.source.repository
         closure = whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
@@ -106,7 +106,7 @@ class Observer:
         return tuple(blob for blob in closure.blobs if not self.sound.has(blob))
 
 
-def source_digest(source: End, entry: ImageEntry) -> Digest:
+def source_digest(source: ImageSource, entry: ImageEntry) -> Digest:
     """What the entry means at its source now: its tag is resolved, unless a lock has fixed it. Raises."""
     image = entry.source
     if image.digest is not None and (entry.locked or image.tag is None):
@@ -122,7 +122,7 @@ def source_digest(source: End, entry: ImageEntry) -> Digest:
     return digest
 
 
-def tag_moved(source: End, entry: ImageEntry, digest: Digest) -> Moved | None:
+def tag_moved(source: ImageSource, entry: ImageEntry, digest: Digest) -> Moved | None:
     """Whether the entry's tag points elsewhere now. None also where that can't be told: it is only worth a note."""
     if entry.source.tag is None:
         return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.by_repository import StorageEnd
+from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.closure import closure_of
 from regwrap.core.errors import RegwrapError
 from regwrap.core.model import OCI_INDEX, Digest, subject_of_tag
@@ -48,7 +48,7 @@ def with_referrers(ends: Ends, images: ImageList) -> ImageList:
 
 def with_referrers_there(storage: Storage, images: ImageList) -> ImageList:
     """The list, and what is about its images in the storage that holds them already."""
-    finder, end = _Finder(), StorageEnd(name=f"{storage.root}", storage=storage)
+    finder, end = _Finder(), StorageSource(name=f"{storage.root}", storage=storage)
     found: list[tuple[ImageEntry, ...]] = []
     for entry in images.entries:
         digest = storage.resolve(entry.dest.repository, entry.dest.tag)
@@ -73,7 +73,7 @@ class _Finder:
     _lock: Lock = field(default_factory=Lock)
 
     def about(
-        self, end: RegistryEnd | StorageEnd, entry: ImageEntry, repository: str, digest: Digest
+        self, end: RegistryEnd | StorageSource, entry: ImageEntry, repository: str, digest: Digest
     ) -> Iterator[ImageEntry]:
         """Entries for all that is about the image, directly or not. Raises RegwrapError."""
         tags = self._tags_of(end, repository)
@@ -94,7 +94,7 @@ class _Finder:
                     yield _entry(entry, tag, made)
                     pending.append(made)
 
-    def _tags_of(self, end: RegistryEnd | StorageEnd, repository: str) -> dict[Digest, list[str]]:
+    def _tags_of(self, end: RegistryEnd | StorageSource, repository: str) -> dict[Digest, list[str]]:
         with self._lock:
             known = self._tags.get((end.name, repository))
         if known is None:
@@ -106,9 +106,9 @@ class _Finder:
                 self._tags[end.name, repository] = known
         return known
 
-    def _made(self, end: RegistryEnd | StorageEnd, repository: str, subject: Digest) -> Digest | None:
+    def _made(self, end: RegistryEnd | StorageSource, repository: str, subject: Digest) -> Digest | None:
         """The digest of an index of the subject's referrers, made from what the registry's API lists."""
-        if isinstance(end, StorageEnd) or end.name in self._without:
+        if isinstance(end, StorageSource) or end.name in self._without:
             return None
         listed = end.referrers(repository, subject)
         if listed is None:
@@ -123,7 +123,7 @@ class _Finder:
 
 
 def _manifests(
-    end: RegistryEnd | StorageEnd, repository: str, top: Digest, chosen: ImageEntry | None
+    end: RegistryEnd | StorageSource, repository: str, top: Digest, chosen: ImageEntry | None
 ) -> tuple[Digest, ...]:
     """All manifests of an image, the top as well; of `chosen` only its platforms. Those that are gone do not count."""
     closure = closure_of(top, lambda digest: end.manifest(repository, digest), chosen.platforms if chosen else ())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.by_repository import StorageEnd
+from regwrap.bundle.by_repository import StorageSource
 from regwrap.cli.app import make_app
 from regwrap.cli.program import exit_code_of
 from regwrap.core.model import Digest
@@ -78,7 +78,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     monkeypatch.chdir(directory)
     (directory / "images.list").write_text("\n".join(IMAGES))
     make_bundle(directory, IMAGES)  # bundle.tar, and archive/ that it was made from
-    contents = StorageEnd(name="archive", storage=Storage(directory / "archive"))
+    contents = StorageSource(name="archive", storage=Storage(directory / "archive"))
     with served_contents(contents, ServeOptions()) as served:
         found = Desk(directory, served.host)
         # the Runner's seam, where the guard of conftest.py stands too

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.by_repository import Contents, StorageEnd
+from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.stock import bundle_stock, stock_of
 from regwrap.core.errors import UsageError
@@ -66,10 +66,10 @@ class Client:
 
 
 @pytest.fixture(params=["bundle", "storage"])
-def contents(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Contents]:
+def contents(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalSource]:
     path = make_bundle(tmp_path, IMAGES)
     if request.param == "storage":
-        yield StorageEnd(name="archive", storage=Storage(tmp_path / "archive"))
+        yield StorageSource(name="archive", storage=Storage(tmp_path / "archive"))
         return
     with bundle_stock(path) as stock:
         yield stock
@@ -82,7 +82,7 @@ def connected(served: Served) -> Iterator[Client]:
 
 
 @pytest.fixture
-def client(contents: Contents) -> Iterator[Client]:
+def client(contents: LocalSource) -> Iterator[Client]:
     with served_contents(contents, ServeOptions()) as served, connected(served) as client:
         yield client
 
@@ -240,7 +240,7 @@ def test_a_damaged_manifest_of_a_storage_is_absent(tmp_path: Path, damage: Calla
     root = tmp_path / "archive"
     damage(root / layout.blob_path(IMAGES["team/app:v1"].top))
     fill_with_garbage(root / layout.layer_link("team/app", Digest.of(IMAGES["team/app:v2"].blobs[1])))
-    contents = StorageEnd(name="archive", storage=Storage(root))
+    contents = StorageSource(name="archive", storage=Storage(root))
     assert contents.tags("team/app") == ("v2",)
     with served_contents(contents, ServeOptions()) as served, connected(served) as client:
         assert client(f"/v2/team/app/manifests/{IMAGES['team/app:v1'].top}").status == 404
@@ -257,7 +257,7 @@ def test_a_damaged_manifest_of_a_bundle_is_not_given(tmp_path: Path) -> None:
             assert client(f"/v2/team/app/manifests/{image.top}").status == 404
 
 
-def test_who_may_pull(tmp_path: Path, contents: Contents) -> None:
+def test_who_may_pull(tmp_path: Path, contents: LocalSource) -> None:
     users = tmp_path / "htpasswd"
     users.write_text(f"# people\nci:{BCRYPT}\n")
     options = ServeOptions(login=read_htpasswd(users))
@@ -299,7 +299,7 @@ def test_other_machines_need_tls_and_a_password() -> None:
             check_exposure(host, tls=False, login=False)
 
 
-def test_a_port_in_use_is_said_so(contents: Contents) -> None:
+def test_a_port_in_use_is_said_so(contents: LocalSource) -> None:
     with served_contents(contents, ServeOptions()) as served:
         port = int(served.host.rpartition(":")[2])
         again = served_contents(contents, ServeOptions(port=port))
