@@ -87,7 +87,7 @@ def _acquire(descriptor: int, path: Path, *, exclusive: bool, deadline: float, o
             if time.monotonic() >= deadline:
                 raise UsageError(
                     f"{path.parent.parent} is in use by another regwrap: {holder}",
-                    hint="wait for it, or end it; the lock is free as soon as its last program is gone",
+                    hint="wait for it or stop it; the lock is released when its last process exits",
                 ) from None
             if not told:
                 on_wait(f"waiting for another regwrap that holds {path.parent.parent}: {holder}")

@@ -23,7 +23,7 @@ class Reason(StrEnum):
 
     ABSENT = "not there yet"
     MOVED = "the tag points to another image there"
-    DAMAGED = "there, but not whole: it is sent again"
+    DAMAGED = "there, but damaged or incomplete: it is copied again"
     SAME = "already there, same digest"
 
 
