@@ -7,21 +7,25 @@ get the same bytes. The file has one canonical form: parsed and written again it
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.fields import a_text, an_object, field, list_of
-from regwrap.core.model import Digest, Platform, a_digest, a_size, is_repository, is_tag
+from regwrap.core.fields import a_text, an_object, field, list_of, shown
+from regwrap.core.model import Digest, ParseError, Platform, a_digest, a_size, is_repository, is_tag
 from regwrap.storage import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT: Final = 1
+PLAIN_FORMAT: Final = 1
+NAMED_FORMAT: Final = 2
 BUNDLE_JSON: Final = "bundle.json"
 MAX_BUNDLE_JSON_BYTES: Final = 64 * 1024 * 1024
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 BLOCK: Final = 512
 RECORD: Final = 128 * BLOCK
@@ -55,11 +59,23 @@ class BundleRepository:
 
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
 class BundleContents:
-    """All that bundle.json says. `blobs` are (digest, bytes) of every blob, manifests included, sorted by digest."""
+    """All that bundle.json says. `blobs` are (digest, bytes) of every blob, manifests included, sorted by digest.
+    `name` is the release's name; empty where it has none."""
 
     images: tuple[BundleImage, ...]
     repositories: tuple[BundleRepository, ...]
     blobs: tuple[tuple[Digest, int], ...]
+    name: str = ""
+
+    @cached_property
+    def id(self) -> Digest:
+        """The release's identity: the sha256 of bundle.json, from which all else follows."""
+        return Digest.of(self.to_json())
+
+    @property
+    def format(self) -> int:
+        """A bundle without a name is the same bytes as ever."""
+        return NAMED_FORMAT if self.name else PLAIN_FORMAT
 
     @property
     def blob_bytes(self) -> int:
@@ -85,7 +101,8 @@ class BundleContents:
     def _json(self) -> bytes:
         """The canonical bytes: sorted keys, one blank of indent, a newline at the end."""
         document = {
-            "format": FORMAT,
+            "format": self.format,
+            **({"name": self.name} if self.name else {}),
             "images": [_image_object(image) for image in self.images],
             "repositories": [
                 {"name": r.name, "manifests": [str(d) for d in r.manifests], "layers": [str(d) for d in r.layers]}
@@ -111,9 +128,10 @@ def parse_contents(raw: bytes) -> BundleContents:
     """Read bundle.json. Raises IntegrityError where it is of another format or not in canonical form."""
     try:
         document = an_object(json.loads(raw))
-        if document.get("format") != FORMAT:
+        if document.get("format") not in (PLAIN_FORMAT, NAMED_FORMAT):
             raise IntegrityError(
-                f"the bundle's format is {document.get('format')!r}, this regwrap reads format {FORMAT}",
+                f"the bundle's format is {shown(document.get('format'))}, this regwrap reads formats {PLAIN_FORMAT}"
+                f" and {NAMED_FORMAT}",
                 hint="use the regwrap that is as new as the bundle",
             )
         contents = _contents_of(document)
@@ -130,7 +148,17 @@ def _contents_of(document: dict[str, object]) -> BundleContents:
         images=field(document, "images", list_of(_image)),
         repositories=field(document, "repositories", list_of(_repository)),
         blobs=field(document, "blobs", list_of(_blob)),
+        name=field(document, "name", lambda value: parse_name(a_text(value))) if "name" in document else "",
     )
+
+
+def parse_name(text: str) -> str:
+    """The name of a release: what can stand in a file's name everywhere. Raises ParseError."""
+    if not _NAME.fullmatch(text):
+        raise ParseError(
+            f"{shown(text)} is no name for a release: up to 128 letters, digits and . _ + -, a letter or digit first"
+        )
+    return text
 
 
 def _image(value: object) -> BundleImage:

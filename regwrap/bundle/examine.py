@@ -216,9 +216,12 @@ class InspectedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What is in a bundle. `blob_bytes` counts each blob once, `file_bytes` is the tar's size."""
+    """What is in a bundle. `name` and `id` are the release's. `blob_bytes` counts each blob once, `file_bytes` is the
+    tar's size."""
 
     path: str
+    name: str
+    id: str
     images: tuple[InspectedImage, ...]
     blobs: int
     blob_bytes: int
@@ -246,6 +249,8 @@ def inspect_bundle(path: Path) -> Inspection:
         contents = bundle.contents
         return Inspection(
             path=os.fspath(path),
+            name=contents.name,
+            id=str(contents.id),
             images=images,
             blobs=len(contents.blobs),
             blob_bytes=contents.blob_bytes,

@@ -57,6 +57,10 @@ ReferrersOption = Annotated[
     bool, typer.Option("--referrers", help="Also copy referrers: signatures, attestations, SBOMs.")
 ]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Bundle to write.")]
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", help="Name of the release, kept in the bundle (for example acme-2.4.1)."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each program as it is started (redacted).")]
 LockedOption = Annotated[

@@ -12,6 +12,7 @@ from regwrap.cli.options import (
     ListArgument,
     LockedOption,
     LockFileOption,
+    NameOption,
     OutputOption,
     QuietOption,
     ReferrersOption,
@@ -20,7 +21,7 @@ from regwrap.cli.options import (
     VerboseOption,
 )
 from regwrap.cli.output import show
-from regwrap.cli.session import images_of, load, lock_of, opened_session, wanted_of
+from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
 from regwrap.commands.package import PackageOptions, Strategy, package_images
 from regwrap.report import text as report
 
@@ -28,6 +29,7 @@ from regwrap.report import text as report
 def package(
     images_list: ListArgument,
     output: OutputOption,
+    name: NameOption = None,
     history: HistoryOption = None,
     strategy: Annotated[
         Strategy,
@@ -49,7 +51,13 @@ def package(
     json: JsonOption = False,
 ) -> None:
     settings = load(config, source, history, jobs, upper)
-    options = PackageOptions(hashed=hashed, strategy=strategy, upper=settings.scratch, referrers=referrers)
+    options = PackageOptions(
+        hashed=hashed,
+        strategy=strategy,
+        name=release_name(name),
+        upper=settings.scratch,
+        referrers=referrers,
+    )
     with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
         images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))

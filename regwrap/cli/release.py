@@ -10,6 +10,7 @@ from regwrap.cli.options import (
     ListArgument,
     LockedOption,
     LockFileOption,
+    NameOption,
     OutputOption,
     QuietOption,
     ReferrersOption,
@@ -19,8 +20,9 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.output import show
 from regwrap.cli.records import RecordFiles, source_of, tell_moved
-from regwrap.cli.session import images_of, load, lock_of, opened_session, wanted_of
+from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
 from regwrap.commands.doctor import tool_versions
+from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.release import release_images
 from regwrap.report import text as report
 from regwrap.transfer.run import SyncReport
@@ -29,6 +31,7 @@ from regwrap.transfer.run import SyncReport
 def release(
     images_list: ListArgument,
     output: OutputOption,
+    name: NameOption = None,
     source: SourceOption = None,
     archive: ArchiveOption = None,
     jobs: JobsOption = None,
@@ -45,6 +48,7 @@ def release(
 ) -> None:
     settings = load(config, source, archive, jobs, engine=engine)
     files = RecordFiles.now("release", images_list, None, report_file, junit)
+    options = PackageOptions(hashed=True, strategy=Strategy.SELECT, name=release_name(name), referrers=referrers)
     synced = list[SyncReport]()
     with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
@@ -52,7 +56,7 @@ def release(
         versions = tool_versions(session.runner)
         try:
             result = release_images(
-                session.job(settings), images, output, tools=versions, on_sync=synced.append, referrers=referrers
+                session.job(settings), images, output, options, tools=versions, on_sync=synced.append
             )
         finally:
             if synced:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from regwrap.bundle.contents import parse_name
 from regwrap.cli.output import told
 from regwrap.config.load import Config, Flags, load_config
 from regwrap.config.places import registry_for
@@ -115,3 +116,8 @@ def parsed(option: str, parse: Callable[[str], T], text: str) -> T:
         return parse(text)
     except ParseError as error:
         raise UsageError(f"{option}: {error}") from error
+
+
+def release_name(text: str | None) -> str:
+    """What --name says; empty where it was not given."""
+    return "" if text is None else parsed("--name", parse_name, text)

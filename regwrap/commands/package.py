@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from regwrap.tools.scratch import temporary_place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regwrap.core.model import Digest
     from regwrap.transfer.job import Job
 
 
@@ -34,21 +35,24 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageOptions:
-    """`hashed=False` trusts the archive. `upper`: where an overlay's upper layer goes; None finds a place. `referrers`:
-    with what is about the images."""
+    """`hashed=False` trusts the archive. `name` of the release, in bundle.json; empty for none. `upper`: where an
+    overlay's upper layer goes; None finds a place. `referrers`: with what is about the images."""
 
     hashed: bool
     strategy: Strategy
+    name: str = ""
     upper: Path | None = None
     referrers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageReport:
-    """A bundle that was written; sizes in bytes. `blob_bytes` counts each blob once; of them `brought_bytes` were not
-    in the history and came from the source."""
+    """A bundle that was written; sizes in bytes. `name` and `id` are the release's. `blob_bytes` counts each blob once;
+    of them `brought_bytes` were not in the history and came from the source."""
 
     path: Path
+    name: str
+    id: Digest
     strategy: Strategy
     images: int
     blobs: int
@@ -123,7 +127,7 @@ class _Packing:
                 from regwrap.transfer.referrers import with_referrers_there  # knows registries too
 
                 images = with_referrers_there(storage, images)
-            selection = select_images(storage, images.entries)
+            selection = self._selected(storage, images)
             with self._packed(selection):
                 return self._report(selection, Strategy.SELECT, brought=0)
 
@@ -149,11 +153,15 @@ class _Packing:
             referrers=self.options.referrers,
         )
         with readonly_workspace(self.job, self.images, options) as workspace:
-            selection = select_images(Storage(workspace.merged), workspace.images.entries)
+            selection = self._selected(Storage(workspace.merged), workspace.images)
             brought = workspace.brought_bytes(selection.contents.blobs)
             with self._packed(selection):
                 workspace.check()
                 return self._report(selection, Strategy.OVERLAY, brought=brought)
+
+    def _selected(self, storage: Storage, images: ImageList) -> Selection:
+        selection = select_images(storage, images.entries)
+        return replace(selection, contents=replace(selection.contents, name=self.options.name))
 
     @contextmanager
     def _packed(self, selection: Selection) -> Iterator[None]:
@@ -168,6 +176,8 @@ class _Packing:
         contents = selection.contents
         return PackageReport(
             path=self.output,
+            name=contents.name,
+            id=contents.id,
             strategy=strategy,
             images=len(contents.images),
             blobs=len(contents.blobs),

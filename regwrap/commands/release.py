@@ -12,7 +12,7 @@ from regwrap import __version__
 from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.examine import VerifyReport, file_sha256, verify_bundle
 from regwrap.commands.beside import write_beside
-from regwrap.commands.package import PackageOptions, PackageReport, Strategy, checksum_path, facts_path, package_images
+from regwrap.commands.package import PackageOptions, PackageReport, checksum_path, facts_path, package_images
 from regwrap.commands.sync import sync_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
 
@@ -37,10 +37,10 @@ def release_images(
     job: Job,
     images: ImageList,
     output: Path,
+    options: PackageOptions,
     *,
     tools: dict[str, str],
     on_sync: Callable[[SyncReport], None],
-    referrers: bool = False,
 ) -> ReleaseReport:
     """Sync, package, verify, and write OUTPUT.sha256 and the facts beside it. `on_sync` hears of each sync, whatever
     came of it.
@@ -48,15 +48,14 @@ def release_images(
     A blob of the archive that turns out to be rotten while it is packed is sent again, once.
     """
     _check_output(output)
-    options = PackageOptions(hashed=True, strategy=Strategy.SELECT, referrers=referrers)
-    sync = _synced(job, images, on_sync, hashed=False, referrers=referrers)
+    sync = _synced(job, images, on_sync, hashed=False, referrers=options.referrers)
     try:
         package = package_images(job, images, output, options)
     except BrokenBlobError as error:
         for problem in error.problems:
             job.listener.say(f"damaged in the archive: {problem}")
         job.listener.say("what is damaged is sent again")
-        sync = _synced(job, images, on_sync, hashed=True, referrers=referrers)
+        sync = _synced(job, images, on_sync, hashed=True, referrers=options.referrers)
         package = package_images(job, images, output, options)
     job.listener.expect("verify", package.blob_bytes)
     with ThreadPoolExecutor(1) as pool:
@@ -97,6 +96,8 @@ def _write_facts(output: Path, package: PackageReport, sha256: str, tools: dict[
     """What differs from run to run is kept beside the bundle, never in it."""
     facts = {
         "bundle": output.name,
+        "name": package.name,
+        "id": str(package.id),
         "sha256": sha256,
         "bytes": package.file_bytes,
         "images": package.images,

@@ -32,14 +32,17 @@ _ROWS: Final = 2000
 
 def bundle_page(inspection: Inspection) -> str:
     """One HTML file."""
-    name = inspection.path.rpartition("/")[2]
+    name = inspection.name or inspection.path.rpartition("/")[2]
     return document(f"{name} - {len(inspection.images)} images", _body(inspection, name))
 
 
 def _body(inspection: Inspection, name: str) -> Iterator[Markup]:
     pieces = pieces_of({image.image: image.blobs for image in inspection.images})
     partial = sum(bool(image.omitted) for image in inspection.images)
-    story = f"{human_bytes(inspection.file_bytes)} in one file; structure checked, blobs not hashed"
+    file = inspection.path.rpartition("/")[2]
+    story = (
+        f"{file}, {human_bytes(inspection.file_bytes)}, release id {inspection.id}; structure checked, blobs not hashed"
+    )
     verdict = f"{partial} partial images" if partial else f"{len(inspection.images):,} complete images"
     yield header(name, story, verdict, good=not partial)
     yield Markup("<main>")

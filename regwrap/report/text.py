@@ -206,7 +206,8 @@ def inspect_text(inspection: Inspection) -> str:
         f"{len(inspection.images)} images, {inspection.blobs} blobs with {human_bytes(inspection.blob_bytes)},"
         f" file {human_bytes(inspection.file_bytes)}"
     )
-    return "\n".join([*table(rows), total])
+    release = f"release {inspection.name or '(without a name)'}, id {inspection.id}"
+    return "\n".join([*table(rows), total, release])
 
 
 def doctor_text(report: DoctorReport) -> str:

@@ -169,6 +169,26 @@ def test_a_rotten_archive_never_ships_and_release_mends_it(scene: Scene) -> None
     assert cli("verify", "r.tar").returncode == 0
 
 
+def test_a_named_release_says_its_name_and_id_everywhere(scene: Scene) -> None:
+    cli = scene.cli
+    released = cli("release", "images.list", "--source", scene.host, "--name", "acme-2.4.1", "-o", "r.tar")
+    assert released.returncode == 0, released.stderr
+    again = cli("package", "images.list", "--name", "acme-2.4.1", "-o", "again.tar")
+    assert again.returncode == 0, again.stderr
+    assert (scene.directory / "r.tar").read_bytes() == (scene.directory / "again.tar").read_bytes()
+    bundle_json = subprocess.run(
+        ["tar", "-xOf", "r.tar", "bundle.json"], cwd=scene.directory, check=True, capture_output=True
+    ).stdout
+    identity = f"sha256:{hashlib.sha256(bundle_json).hexdigest()}"
+    facts = json.loads((scene.directory / "r.json").read_text())
+    assert (facts["name"], facts["id"]) == ("acme-2.4.1", identity)
+    assert f"release acme-2.4.1, id {identity}" in cli("inspect", "r.tar").stdout
+    assert cli("deploy", "r.tar", "site").returncode == 0
+    refused = cli("package", "images.list", "--name", "two words", "-o", "no.tar")
+    assert (refused.returncode, (scene.directory / "no.tar").exists()) == (2, False)
+    assert "--name" in refused.stderr
+
+
 def test_an_empty_list_makes_a_valid_empty_bundle(scene: Scene) -> None:
     done = scene.cli("release", "-", "-o", "r.tar", stdin="# nothing yet\n")
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -82,10 +81,35 @@ def test_the_canonical_form_is_the_documented_one(contents: BundleContents) -> N
     assert set(json.loads(raw)) == {"blobs", "format", "images", "repositories"}
 
 
-@pytest.mark.parametrize("number", [0, 2, 10**30, "1", None, 1.5, [1]])
+def test_a_name_is_in_the_bundle_and_changes_its_identity(contents: BundleContents) -> None:
+    """Without one the bytes are those of format 1; with one a reader of format 1 refuses the bundle."""
+    named = replace(contents, name="acme-2.4.1")
+    document = json.loads(named.to_json())
+    assert (document["format"], document.pop("name")) == (2, "acme-2.4.1")
+    assert {**document, "format": 1} == json.loads(contents.to_json())
+    assert parse_contents(named.to_json()) == named
+    assert len({contents.id, named.id, replace(contents, name="acme-2.4.2").id}) == 3
+    assert named.id == Digest.of(named.to_json())
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "-a", ".a", "a/b", "ä", "a" * 129, "a\n", 7, None])
+def test_a_name_that_no_file_could_have_is_refused(contents: BundleContents, name: object) -> None:
+    document = {**json.loads(contents.to_json()), "format": 2, "name": name}
+    with pytest.raises(IntegrityError):
+        parse_contents(_canonical(document))
+
+
+def test_a_format_and_a_name_that_do_not_fit_are_refused(contents: BundleContents) -> None:
+    document = json.loads(contents.to_json())
+    for wrong in ({**document, "name": "v1"}, {**document, "format": 2}):
+        with pytest.raises(IntegrityError, match="canonical"):
+            parse_contents(_canonical(wrong))
+
+
+@pytest.mark.parametrize("number", [0, 3, 10**30, "1", None, 1.5, [1]])
 def test_another_format_says_what_to_do(contents: BundleContents, number: object) -> None:
     document = {**json.loads(contents.to_json()), "format": number}
-    with pytest.raises(IntegrityError, match=re.escape(f"format is {number!r}, this regwrap reads format 1")) as caught:
+    with pytest.raises(IntegrityError, match=r"format is .*, this regwrap reads formats 1 and 2") as caught:
         parse_contents(json.dumps(document).encode())
     assert "as new as the bundle" in caught.value.hint
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,13 @@ def test_a_rotten_config_is_named_once_and_a_rotten_manifest_with_its_image(tmp_
         inspect_bundle(path)
 
 
+def bundle_json_of(path: Path) -> bytes:
+    with tarfile.open(path) as tar:
+        file = tar.extractfile("bundle.json")
+        assert file is not None
+        return file.read()
+
+
 def test_inspection_of_a_hand_made_bundle(tmp_path: Path) -> None:
     """a:1 and a:2 share a layer; c:1 is a:1 under another name, so neither of the two saves anything."""
     shared, own = make_layer("shared", os.fsencode("s" * 300)), make_layer("own", b"o" * 100)
@@ -318,6 +326,8 @@ def test_inspection_of_a_hand_made_bundle(tmp_path: Path) -> None:
 
     assert inspect_bundle(path) == Inspection(
         path=f"{path}",
+        name="",
+        id=f"{Digest.of(bundle_json_of(path))}",
         images=(
             inspected("a:1", kind="OCI image", size=one_size, alone=0),
             inspected("a:2", kind="docker image", size=two_size, alone=len(two.raw) + len(own) + own_config),

@@ -175,9 +175,19 @@ def test_a_bundles_page_says_what_an_image_adds_and_what_is_left_out() -> None:
         )
         for name, omitted in (("team/a:1", 0), (HOSTILE, 2))
     )
-    found = Inspection(path="/x/r.tar", images=images, blobs=3, blob_bytes=2_000_000, file_bytes=2_100_000)
+    found = Inspection(
+        path="/x/r.tar",
+        name="",
+        id="sha256:" + "0" * 64,
+        images=images,
+        blobs=3,
+        blob_bytes=2_000_000,
+        file_bytes=2_100_000,
+    )
     page = bundle_page(found)
     assert "<h1>r.tar</h1>" in page
+    assert f"release id {found.id}" in page
+    assert "<h1>acme-1.0</h1>" in bundle_page(replace(found, name="acme-1.0"))
     assert "1 partial images" in page
     assert "Saved by sharing" in page
     assert ">33 %<" in page
