@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.errors import UsageError, usage_error
 from regwrap.core.model import Destination, ImageRef, ParseError, Platform, is_repository
 from regwrap.lists.line import HINT, MAX_IMAGES, ParsedLine, parse_line
@@ -113,7 +114,7 @@ def image_line(image: ImageRef) -> str:
 
 def need_source(images: ImageList) -> tuple[ImageEntry, ...]:
     """The entries that do not say which registry they come from."""
-    return tuple(entry for entry in images.entries if entry.source.registry is None)
+    return tuple(e for e in images.entries if e.source.registry is None and not isinstance(e.source, ArchiveRef))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,11 +250,23 @@ def _entry(parsed: ParsedLine, number: int, rewrite: Rewrite) -> _Line:
 
 def _placed(source: ImageRef, written: ImageRef | None, rewrite: Rewrite, tag: str | None = None) -> Destination:
     """`tag` is the one where neither the source nor what is written has any."""
+    if isinstance(source, ArchiveRef):
+        return _placed_archive(source, written, rewrite)
     tag = (written.tag if written else None) or source.tag or tag
     if not tag and source.digest:
         tag = untagged_tag(source.digest)
     repository = written.repository if written else rewritten(source, rewrite)
     return Destination(repository, tag or "latest")
+
+
+def _placed_archive(source: ArchiveRef, written: ImageRef | None, rewrite: Rewrite) -> Destination:
+    name = source.own_name
+    if written is None and name is not None:
+        return Destination(rewritten(ImageRef.parse(source.reference), rewrite), name.tag)
+    tag = written.tag if written and written.tag else source.own_tag
+    if written is None or tag is None:
+        raise ParseError(f"{source.url} does not say what its image is called: write => REPOSITORY:TAG behind it")
+    return Destination(written.repository, tag)
 
 
 def rewritten(source: ImageRef, rewrite: Rewrite) -> str:

@@ -3,6 +3,7 @@
     line  := SP* (comment | entry)?
     entry := [ "--platform=" PLATFORMS SP+ ] SRC [ (SP+ | SP*"=>"SP* | SP*"->"SP* | "=") DST ] { SP+ key=value }
              [ SP+ "#" text ]
+    SRC   := REFERENCE | docker-archive:FILE[:REF] | oci-archive:FILE[:REF] | oci:DIR:TAG | dir:DIR
     key   := platform (linux/amd64,linux/arm64 or all) | name | group
 
 Nothing of a line is guessed at: what the grammar does not know is an error.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.archive_ref import ArchiveRef, is_archive
 from regwrap.core.model import ImageRef, ParseError, Platform
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def parse_line(raw: bytes) -> ParsedLine | None:
     _refuse_templates(body)
     words, before = _without_platform(words)
     source_word, dest_word, options = _split(words, body)
-    source = _reference(source_word)
+    source = _source(source_word)
     dest = _reference(dest_word) if dest_word else None
     if dest_word and dest and dest.digest:
         raise dest_word.error("a destination has no digest; it goes to the source", dest_word.text.index("@"))
@@ -171,12 +173,23 @@ def _split_pair(word: _Word) -> tuple[_Word, _Word]:
     return _Word(source, word.offset), _Word(dest, word.offset + len(source) + 1)
 
 
+def _source(word: _Word) -> ImageRef:
+    if not is_archive(word.text):
+        return _reference(word)
+    try:
+        return ArchiveRef.parse(word.text)
+    except ParseError as error:
+        raise word.error(str(error), error.offset) from error
+
+
 def _reference(word: _Word) -> ImageRef:
     text = word.text
     if text.startswith("-"):
         raise word.error(f"{_shown(text)} is not an image; a list holds references, no options")
     if scheme := _SCHEME.match(text):
-        raise word.error(f"only docker references are read, not {_shown(scheme[0])}: write [docker://]HOST/PATH:TAG")
+        raise word.error(
+            f"only docker references are read here, not {_shown(scheme[0])}: write [docker://]HOST/PATH:TAG"
+        )
     if "=" in text:
         raise word.error(f"a reference has no '=': {_shown(text)}", text.index("="))
     if odd := re.search(r"[^\x00-\x7f]", text):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from regwrap import __version__
 from regwrap.core import fields
+from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.errors import UsageError
 from regwrap.core.fields import a_text, a_whole, list_of, of_kind, or_none
 from regwrap.transfer.plan import Moved, Reason, Skip
@@ -160,7 +161,7 @@ def _listed(facts: RunFacts, entry: ImageEntry, drifted: dict[Destination, Moved
         ImageRecord,
         image=str(entry.dest),
         source=str(entry.source),
-        host=entry.source.registry or facts.source or "-",
+        host=entry.source.registry or ("-" if isinstance(entry.source, ArchiveRef) else facts.source or "-"),
         list=facts.list,
         line=entry.line,
         tag_now=None if tag is None else str(tag.now or "gone"),

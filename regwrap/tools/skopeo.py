@@ -165,6 +165,20 @@ class Skopeo:
         if result.exit_code != 0:
             raise failure(f"could not copy {source.shown} to {dest.shown}", fatal_text(result.stderr), (source, dest))
 
+    def unpack(self, archive: str, tree: str, *, keep_digests: bool) -> None:
+        """Copy the image of an archive into `oci:DIR:NAME` or `dir:DIR`. Raises ToolError.
+
+        docker's archives have layers without compression and no manifest: skopeo makes one, and compresses.
+        """
+        kept = ("--all", "--preserve-digests") if keep_digests else ()
+        result = self._run((), ("copy", "--quiet", *kept, "--", archive, tree), inherit=())
+        if result.exit_code != 0:
+            said = fatal_text(result.stderr)
+            hint = next(
+                (hint for pattern, hint in _HINTS if re.search(pattern, said)), "is it such an archive, and whole?"
+            )
+            raise ToolError(f"could not read {archive}", detail=said, hint=hint)
+
     def _run(
         self,
         remotes: tuple[Remote, ...],
@@ -243,7 +257,7 @@ class Skopeo:
 
     def tell(self, remotes: tuple[Remote, ...], said: str, started: float) -> None:
         """Tell the hosts' limiters how they answered to what began at `started`: `said` is the failure, or empty."""
-        if not said:
+        if not said or not remotes:
             for remote in remotes:
                 self.limiters.of(remote.registry).answered()
             return

@@ -7,6 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import LocalSource, StorageSource
+from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.errors import UsageError
 from regwrap.core.place import Place, Registry
 from regwrap.lists.imagelist import ImageEntry, ImageList, need_source
@@ -15,10 +16,12 @@ from regwrap.registry.probe import Probe
 from regwrap.storage.store import Storage, real_root
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.skopeo import Skopeo
+from regwrap.transfer.archives import Archives
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+    from regwrap.bundle.stock import Stock
     from regwrap.transfer.job import Job
 
 
@@ -31,8 +34,12 @@ class Ends:
     _limiters: HostLimiters | None = None
     _skopeo: Skopeo | None = None
     _known: dict[Place, RegistryEnd | StorageSource] = field(default_factory=dict)
+    _archives: Archives = field(init=False)
     _served: dict[str, Registry] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self._archives = Archives(skopeo=self.skopeo, directory=self.job.scratch / "archives")
 
     def check_sources(self, images: ImageList) -> None:
         """Every line must say where it comes from, or --source must. Makes all ends, in the main thread."""
@@ -45,7 +52,8 @@ class Ends:
                 hint="give --source HOST[:PORT] (or NAME, or a storage's DIR), or source: in the configuration",
             )
         for entry in images.entries:
-            self.source_of(entry)
+            if not isinstance(entry.source, ArchiveRef):
+                self.source_of(entry)
 
     @property
     def limiters(self) -> HostLimiters:
@@ -55,7 +63,9 @@ class Ends:
             self._limiters = HostLimiters(max_pause=retry.policy.max_wait, stopping=retry.stopping)
         return self._limiters
 
-    def source_of(self, entry: ImageEntry) -> RegistryEnd | StorageSource:
+    def source_of(self, entry: ImageEntry) -> RegistryEnd | StorageSource | Stock:
+        if isinstance(entry.source, ArchiveRef):
+            return self._archives.stock_of(entry.source)
         if entry.source.registry is not None:
             return self.of(self.job.place_of(entry.source.registry))
         if self.job.source is None:

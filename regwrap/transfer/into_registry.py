@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import ImageSource, LocalSource, Piece, StorageSource
+from regwrap.bundle.stock import Stock
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Digest, Index, Manifest
 from regwrap.registry.credentials import UnsureError
@@ -197,7 +198,7 @@ class EndsOrigin:
     @contextmanager
     def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
         source = self.source_of(copy.entry)
-        if isinstance(source, StorageSource):
+        if isinstance(source, StorageSource | Stock):
             with ContentsOrigin(source).opened(copy, blob) as bytes_of:
                 yield bytes_of
         elif isinstance(source, RegistryEnd):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.by_repository import ImageSource, StorageSource
+from regwrap.bundle.stock import Stock
 from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Index, Manifest
 from regwrap.registry.end import RegistryEnd
@@ -66,6 +67,9 @@ class StorageCarrier:
         if isinstance(source, StorageSource):
             for blob in absent:
                 self._copy_file(source, blob)
+        elif isinstance(source, Stock):
+            for blob in absent:
+                self._copy_hashed(source, blob)
         elif isinstance(source, RegistryEnd):
             remote = Remote(registry=source.registry, repository=repository, reference=leaf.digest)
             self.fetcher.fetch(remote, leaf, absent)
@@ -79,6 +83,12 @@ class StorageCarrier:
             )
         copy_file(path, self.stage.blob(blob.digest))
         if not self.stage.has(blob):
+            raise damaged_on_the_way(source.name, blob, blob.size)
+
+    def _copy_hashed(self, source: Stock, blob: Descriptor) -> None:
+        with self.stage.blob(blob.digest).open("wb") as file:
+            is_right = source.copy(blob.digest, file.write)
+        if not is_right:
             raise damaged_on_the_way(source.name, blob, blob.size)
 
     def _commit(self, copy: Copy) -> None:

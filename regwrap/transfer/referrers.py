@@ -12,18 +12,18 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.by_repository import StorageSource
+from regwrap.bundle.by_repository import ImageSource, StorageSource
 from regwrap.core.closure import closure_of
 from regwrap.core.errors import RegwrapError
 from regwrap.core.model import OCI_INDEX, Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
+from regwrap.registry.end import RegistryEnd
 from regwrap.transfer.observe import source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regwrap.lists.imagelist import ImageEntry, ImageList
-    from regwrap.registry.end import RegistryEnd
     from regwrap.storage.store import Storage
     from regwrap.transfer.ends import Ends
 
@@ -34,8 +34,8 @@ def with_referrers(ends: Ends, images: ImageList) -> ImageList:
     finder = _Finder()
 
     def find(entry: ImageEntry) -> tuple[ImageEntry, ...]:
-        source = ends.source_of(entry)
         try:
+            source = ends.source_of(entry)
             digest = source_digest(source, entry)
             return tuple(finder.about(source, entry, entry.source.repository, digest))
         except RegwrapError:
@@ -72,9 +72,7 @@ class _Finder:
     _without: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
-    def about(
-        self, end: RegistryEnd | StorageSource, entry: ImageEntry, repository: str, digest: Digest
-    ) -> Iterator[ImageEntry]:
+    def about(self, end: ImageSource, entry: ImageEntry, repository: str, digest: Digest) -> Iterator[ImageEntry]:
         """Entries for all that is about the image, directly or not. Raises RegwrapError."""
         tags = self._tags_of(end, repository)
         pending, seen = [digest], set[Digest]()
@@ -94,7 +92,7 @@ class _Finder:
                     yield _entry(entry, tag, made)
                     pending.append(made)
 
-    def _tags_of(self, end: RegistryEnd | StorageSource, repository: str) -> dict[Digest, list[str]]:
+    def _tags_of(self, end: ImageSource, repository: str) -> dict[Digest, list[str]]:
         with self._lock:
             known = self._tags.get((end.name, repository))
         if known is None:
@@ -106,9 +104,9 @@ class _Finder:
                 self._tags[end.name, repository] = known
         return known
 
-    def _made(self, end: RegistryEnd | StorageSource, repository: str, subject: Digest) -> Digest | None:
+    def _made(self, end: ImageSource, repository: str, subject: Digest) -> Digest | None:
         """The digest of an index of the subject's referrers, made from what the registry's API lists."""
-        if isinstance(end, StorageSource) or end.name in self._without:
+        if not isinstance(end, RegistryEnd) or end.name in self._without:
             return None
         listed = end.referrers(repository, subject)
         if listed is None:
@@ -122,9 +120,7 @@ class _Finder:
         return Digest.of(raw)
 
 
-def _manifests(
-    end: RegistryEnd | StorageSource, repository: str, top: Digest, chosen: ImageEntry | None
-) -> tuple[Digest, ...]:
+def _manifests(end: ImageSource, repository: str, top: Digest, chosen: ImageEntry | None) -> tuple[Digest, ...]:
     """All manifests of an image, the top as well; of `chosen` only its platforms. Those that are gone do not count."""
     closure = closure_of(top, lambda digest: end.manifest(repository, digest), chosen.platforms if chosen else ())
     return tuple(manifest.digest for manifest in closure.manifests) if closure else ()

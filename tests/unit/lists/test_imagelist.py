@@ -144,7 +144,7 @@ def test_entries_keep_the_order_of_the_list() -> None:
 
 NOT_AN_IMAGE = "is not an image; a list holds references, no options"
 BLANKS = "is not allowed here; only space and tab are blanks"
-DOCKER_ONLY = "only docker references are read, not"
+DOCKER_ONLY = "only docker references are read here, not"
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,12 @@ DOCKER_ONLY = "only docker references are read, not"
         ("  --src-creds=a:b", 3, f"'--src-creds' {NOT_AN_IMAGE}"),
         ("a:1 --dest-tls-verify", 5, f"'--dest-tls-verify' {NOT_AN_IMAGE}"),
         ("a:1=-b", 5, f"'-b' {NOT_AN_IMAGE}"),
-        ("oci:/dir", 1, f"{DOCKER_ONLY} 'oci:'"),
-        ("oci-archive:x.tar", 1, f"{DOCKER_ONLY} 'oci-archive:'"),
-        ("dir:x", 1, f"{DOCKER_ONLY} 'dir:'"),
+        ("oci:/dir", 1, "oci:/dir does not say what its image is called: write => REPOSITORY:TAG behind it"),
+        ("oci-archive:x.tar", 1, "oci-archive:x.tar does not say what its image is called"),
+        ("dir:x", 1, "dir:x does not say what its image is called"),
+        ("dir:x third-party/db", 7, "dir:x does not say what its image is called"),
+        ("dir:=x:1", 5, "expected dir:PATH, and no path stands there"),
+        ("docker-daemon:a:1 b:1", 1, f"{DOCKER_ONLY} 'docker-daemon:'"),
         ("file://x", 1, f"{DOCKER_ONLY} 'file://'"),
         ("https://r.io/a:1", 1, f"{DOCKER_ONLY} 'https://'"),
         ("HTTPS://r.io/a:1", 1, f"{DOCKER_ONLY} 'HTTPS://'"),
@@ -657,3 +660,29 @@ def test_a_list_has_a_hundred_thousand_images_and_no_more() -> None:
     assert len(parsed(lines.rpartition("r.io")[0]).entries) == MAX_IMAGES
     with pytest.raises(UsageError, match=f"100001: more than {MAX_IMAGES} images"):
         parsed(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "dest"),
+    [
+        ("docker-archive:vendor.tar => third-party/db:9", "docker-archive:vendor.tar", "third-party/db:9"),
+        ("docker-archive:/x/vendor.tar:acme/db:9", "docker-archive:/x/vendor.tar:acme/db:9", "acme/db:9"),
+        ("docker-archive:v.tar:r.io/acme/db:9 db", "docker-archive:v.tar:r.io/acme/db:9", "db:9"),
+        ("oci-archive:m.tar:v2=third-party/m", "oci-archive:m.tar:v2", "third-party/m:v2"),
+        ("oci:layout:v1 -> r.io/x/tool:v3", "oci:layout:v1", "x/tool:v3"),
+        ("dir:tree/app:v1 => app:v1", "dir:tree/app:v1", "app:v1"),
+    ],
+)
+@pytest.mark.parametrize("digest", ["", AT])
+def test_an_archive_is_a_source(text: str, url: str, dest: str, digest: str) -> None:
+    entry = only(text.replace(url, f"{url}{digest}", 1))
+    assert (str(entry.source), str(entry.dest)) == (f"{url}{digest}", dest)
+    assert need_source(parsed(text)) == ()
+    assert parsed(failed_list((entry,))).entries == (entry,)
+
+
+def test_archives_of_one_name_in_a_list_are_two_sources() -> None:
+    problems = refused("docker-archive:a.tar => db:9\ndocker-archive:b.tar => db:9\n")
+    assert problems == ["images.list:2:25: db:9 is already the destination of line 1, with another source"]
+    prefixed = parse_images(b"docker-archive:a.tar:r.io/acme/db:9", "f", Rewrite(prefix="mirror/", keep_host=True))
+    assert str(prefixed.entries[0].dest) == "mirror/r.io/acme/db:9"

@@ -1,0 +1,65 @@
+"""Images that a supplier sent as files: skopeo unpacks each once, and from then on they are sources as any other.
+
+What skopeo has written is not believed: it is hashed when it is copied, as everything is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.found import tree_stock
+from regwrap.core.errors import ImagesFailedError, UsageError
+from regwrap.storage.space import need_space
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regwrap.bundle.stock import Stock
+    from regwrap.core.archive_ref import ArchiveRef
+    from regwrap.tools.skopeo import Skopeo
+
+_DOCKER: Final = "docker-archive"
+
+
+@dataclass(slots=True, kw_only=True)
+class Archives:
+    """`directory` is this run's, and goes with it. Asked from several threads; two lines may name one archive."""
+
+    skopeo: Callable[[], Skopeo]
+    directory: Path
+    _stocks: dict[str, Stock] = field(default_factory=dict)
+    _number: int = 0
+    _turns: dict[str, Lock] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def stock_of(self, ref: ArchiveRef) -> Stock:
+        """The image, unpacked. Raises ImagesFailedError where there is no such archive, and ToolError."""
+        with self._lock:
+            turn = self._turns.setdefault(ref.url, Lock())
+        with turn:
+            if ref.url not in self._stocks:
+                self._stocks[ref.url] = self._unpacked(ref)
+            return self._stocks[ref.url]
+
+    def _unpacked(self, ref: ArchiveRef) -> Stock:
+        path = Path(ref.path)
+        if not path.exists():
+            raise ImagesFailedError(
+                f"{ref.path} does not exist", hint="paths in a list are relative to where regwrap is called"
+            )
+        self.directory.mkdir(exist_ok=True)
+        need_space(self.directory, path.stat().st_size, hint="set TMPDIR to a directory with more space")
+        with self._lock:
+            self._number += 1
+            place = self.directory / f"{self._number}"
+        is_docker = ref.transport == _DOCKER
+        self.skopeo().unpack(
+            ref.url, f"oci:{place}:{ref.tag}" if is_docker else f"dir:{place}", keep_digests=not is_docker
+        )
+        try:
+            return tree_stock(f"{place}", named=ref.repository if is_docker else f"{ref.repository}:{ref.tag}")
+        except UsageError as error:  # of a directory that nobody but skopeo has written
+            raise ImagesFailedError(f"{ref.url} has no image: {error.message}") from error
