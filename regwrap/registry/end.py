@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Descriptor, Digest
@@ -11,8 +12,12 @@ from regwrap.registry.credentials import UnsureError
 from regwrap.tools.skopeo import Remote, Skopeo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from regwrap.core.place import Registry
     from regwrap.registry.probe import Probe
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,62 +35,62 @@ class RegistryEnd:
         return self.registry.host
 
     def resolve(self, repository: str, tag: str) -> Digest | None:
-        try:
-            return self.probe.digest(repository, tag)
-        except UnsureError:
-            raw = self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=tag))
+        def by_skopeo(_unsure: UnsureError) -> Digest | None:
+            raw = self._manifest_by_skopeo(repository, tag)
             return None if raw is None else Digest.of(raw)
 
+        return _asked(lambda: self.probe.digest(repository, tag), by_skopeo)
+
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
-        if digest in self.made:
-            return self.made[digest]
-        try:
-            return self.probe.manifest(repository, digest)
-        except UnsureError:
-            return self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=digest))
+        return self.made.get(digest) or self.tagged_manifest(repository, digest)
+
+    def tagged_manifest(self, repository: str, reference: str | Digest) -> bytes | None:
+        """The bytes that a tag or digest gives now, not verified."""
+        return _asked(
+            lambda: self.probe.manifest(repository, reference),
+            lambda _unsure: self._manifest_by_skopeo(repository, reference),
+        )
 
     def referrers(self, repository: str, digest: Digest) -> tuple[dict[str, object], ...] | None:
         """Descriptors of manifests that are about `digest`; None where the registry does not tell."""
-        try:
-            return self.probe.referrers(repository, digest)
-        except UnsureError:
-            return None
+        return _asked(lambda: self.probe.referrers(repository, digest), lambda _unsure: None)
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """Sorted; none where the registry has no such repository."""
-        try:
-            return tuple(sorted(self.probe.tags(repository) or ()))
-        except UnsureError:
-            return tuple(sorted(self.skopeo.tags(self.registry, repository) or ()))
+        found = _asked(lambda: self.probe.tags(repository), lambda _unsure: self.skopeo.tags(self.registry, repository))
+        return tuple(sorted(found or ()))
 
     def repositories(self) -> tuple[str, ...]:
-        try:
-            return tuple(sorted(self.probe.catalog()))
-        except UnsureError as error:
-            raise ToolError(
-                f"{self.name} does not say which repositories it has",
-                detail=str(error),
-                hint="write each repository's name out in images: of the configuration, without * or ?",
-            ) from error
+        return tuple(sorted(_asked(self.probe.catalog, self._no_catalog)))
 
     def config(self, repository: str, blob: Descriptor) -> bytes:
         raw = self.probe.small_blob(repository, blob.digest)
         return raw if raw is not None and Digest.of(raw) == blob.digest else b""
 
-    def tagged_manifest(self, repository: str, tag: str) -> bytes | None:
-        """The bytes that the tag gives now, not verified."""
-        try:
-            return self.probe.manifest(repository, tag)
-        except UnsureError:
-            return self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=tag))
-
     def mounted(self, repository: str, digest: Digest, source: str) -> bool:
         """Whether the blob is in the repository now, taken over from `source` within the registry."""
-        try:
-            return self.probe.mount(repository, digest, source)
-        except (ToolError, UnsureError):
-            return False
+        with suppress(ToolError):
+            return _asked(lambda: self.probe.mount(repository, digest, source), lambda _unsure: False)
+        return False
 
     def lacking(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
         """Those of `blobs` that are absent or of another size there."""
         return tuple(b for b in blobs if self.probe.blob_size(repository, b.digest) != b.size)
+
+    def _manifest_by_skopeo(self, repository: str, reference: str | Digest) -> bytes | None:
+        return self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=reference))
+
+    def _no_catalog(self, unsure: UnsureError) -> NoReturn:
+        raise ToolError(
+            f"{self.name} does not say which repositories it has",
+            detail=str(unsure),
+            hint="write each repository's name out in images: of the configuration, without * or ?",
+        ) from unsure
+
+
+def _asked(ask: Callable[[], T], otherwise: Callable[[UnsureError], T]) -> T:
+    """What the probe says; where it is unsure, what another way says."""
+    try:
+        return ask()
+    except UnsureError as unsure:
+        return otherwise(unsure)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from regwrap.core.errors import ToolError
-from regwrap.registry.transport import Body
+from regwrap.registry.answers import reason_of
+from regwrap.registry.client import Body
 
 if TYPE_CHECKING:
     from regwrap.registry.probe import Probe
@@ -27,24 +28,24 @@ class Harbor:
 
     def is_there(self) -> bool:
         """Whether the registry is a Harbor; others have nothing at that path."""
-        status, body = self.probe.call("GET", f"{_API}/ping")
-        return status == 200 and body.strip(b'"\n ') == b"Pong"
+        answer = self.probe.call("GET", f"{_API}/ping")
+        return answer.status == 200 and answer.body.strip(b'"\n ') == b"Pong"
 
     def has_project(self, name: str) -> bool | None:
         """None where Harbor does not tell this account."""
-        status, _body = self.probe.call("HEAD", f"{_API}/projects?{urlencode({'project_name': name})}")
-        return {200: True, 404: False}.get(status)
+        answer = self.probe.call("HEAD", f"{_API}/projects?{urlencode({'project_name': name})}")
+        return {200: True, 404: False}.get(answer.status)
 
     def create_project(self, name: str) -> None:
         """A private one; that it is there meanwhile is fine. Raises ToolError."""
         wanted = {"project_name": name, "metadata": {"public": "false"}}
         body = Body("application/json", json.dumps(wanted).encode())
-        status, said = self.probe.call("POST", f"{_API}/projects", body)
-        if status in {201, 409}:
+        answer = self.probe.call("POST", f"{_API}/projects", body)
+        if answer.status in {201, 409}:
             return
         host = self.probe.registry.host
         raise ToolError(
-            f"Harbor {host} did not create the project {name} ({status})",
-            detail=said.decode(errors="replace")[:1000],
+            f"Harbor {host} did not create the project {name} ({answer.status})",
+            detail=reason_of(answer.body),
             hint="log in as a user who may create projects (skopeo login), or have an administrator create it",
         )

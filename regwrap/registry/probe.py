@@ -8,18 +8,18 @@ A digest in a header is a claim; what matters is hashed by the caller.
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode, urljoin, urlsplit
-
-import urllib3
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlencode
 
 from regwrap.core.errors import ToolError
-from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, ParseError
+from regwrap.core.model import Digest, ParseError
+from regwrap.registry.addresses import is_same_server, next_page, target_of
+from regwrap.registry.answers import is_absent, is_page, raise_if_later
+from regwrap.registry.auth import Access
+from regwrap.registry.client import Body, Client, Request, Response
 from regwrap.registry.credentials import UnsureError
-from regwrap.registry.transport import Body, Transport
 from regwrap.tools.rate_limit import HostLimiter
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 # docker-registry gives 100 names without `n`, and answers 400 where it is larger than this
 _PAGE: Final = 1000
 _MAX_PAGES: Final = 10_000
-_NEXT: Final = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -40,10 +41,10 @@ class Probe:
     connections: int
     environment: tuple[tuple[str, str], ...] = ()
     limiter: HostLimiter = field(default_factory=lambda: HostLimiter(host=""))
-    _transport: Transport = field(init=False)
+    _client: Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self._transport = Transport(
+        self._client = Client(
             registry=self.registry,
             timeout=self.timeout,
             connections=self.connections,
@@ -53,7 +54,7 @@ class Probe:
 
     def digest(self, repository: str, tag: str) -> Digest | None:
         """What the tag points to, by one HEAD request; None where the registry has no such tag."""
-        answer = self._ask("HEAD", repository, f"manifests/{tag}")
+        answer = self._ask("HEAD", f"/v2/{repository}/manifests/{tag}", repository)
         if answer is None:
             return None
         try:
@@ -63,53 +64,41 @@ class Probe:
 
     def manifest(self, repository: str, reference: str | Digest) -> bytes | None:
         """A manifest's bytes, not verified; None where it is absent."""
-        answer = self._ask("GET", repository, f"manifests/{reference}")
-        return None if answer is None else self._body(answer)
-
-    def referrers(self, repository: str, digest: Digest) -> tuple[dict[str, object], ...] | None:
-        """Descriptors of the manifests that are about `digest` (distribution-spec 1.1, "Listing Referrers"); None where
-        the registry has no such API."""
-        found: list[dict[str, object]] = []
-        page = f"/v2/{repository}/referrers/{digest}"
-        for _number in range(_MAX_PAGES):
-            answer = self._transport.ask("GET", page, repository, pull=True, redirect=True)
-            if answer.status != 200 or "json" not in answer.headers.get("Content-Type", ""):
-                answer.drain_conn()
-                self._transport.refuse_later(answer, "GET", page)
-                return None
-            found += _descriptors(self._body(answer), self.registry.host)
-            link = _NEXT.search(answer.headers.get("Link", ""))
-            if link is None:
-                return tuple(found)
-            parts = urlsplit(urljoin(page, link[1]))
-            page = f"{parts.path}?{parts.query}"
-        raise UnsureError(f"{self.registry.host} gives more than {_MAX_PAGES} pages of referrers")
+        answer = self._ask("GET", f"/v2/{repository}/manifests/{reference}", repository)
+        return None if answer is None else answer.body
 
     def small_blob(self, repository: str, digest: Digest) -> bytes | None:
         """A config's bytes, not verified; None where it is absent."""
-        answer = self._ask("GET", repository, f"blobs/{digest}", redirect=True)
-        return None if answer is None else self._body(answer)
+        answer = self._ask("GET", f"/v2/{repository}/blobs/{digest}", repository, redirect=True)
+        return None if answer is None else answer.body
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """Bytes of a blob as the registry has it; None where it is absent."""
-        answer = self._ask("HEAD", repository, f"blobs/{digest}", redirect=True)
+        answer = self._ask("HEAD", f"/v2/{repository}/blobs/{digest}", repository, redirect=True)
         if answer is None:
             return None
         length = answer.headers.get("Content-Length", "")
-        if not length.isdigit():
+        if not (length.isascii() and length.isdigit()):
             raise UnsureError(f"{self.registry.host} named no size for {digest.short}")
         return int(length)
 
     def tags(self, repository: str) -> tuple[str, ...] | None:
         """All tags of a repository, page by page; None where the registry has no such repository."""
-        return self._names(f"/v2/{repository}/tags/list", repository, "tags")
+        names = self._listed(f"/v2/{repository}/tags/list?n={_PAGE}", repository, "tags", str)
+        return None if names is None else tuple(dict.fromkeys(names))
 
     def catalog(self) -> tuple[str, ...]:
         """All repositories of the registry. Few public ones tell: UnsureError."""
-        names = self._names("/v2/_catalog", "", "repositories")
+        names = self._listed(f"/v2/_catalog?n={_PAGE}", "", "repositories", str)
         if names is None:
             raise UnsureError(f"{self.registry.host} has no catalog")
-        return names
+        return tuple(dict.fromkeys(names))
+
+    def referrers(self, repository: str, digest: Digest) -> tuple[dict[str, object], ...] | None:
+        """Descriptors of the manifests that are about `digest` (distribution-spec 1.1, "Listing Referrers"); None where
+        the registry says that it has no such API."""
+        found = self._listed(f"/v2/{repository}/referrers/{digest}", repository, "manifests", dict)
+        return None if found is None else tuple(found)
 
     def mount(self, repository: str, digest: Digest, source: str) -> bool:
         """Whether the registry now has in `repository` the blob that it has in `source`; no byte of it is sent.
@@ -117,125 +106,91 @@ class Probe:
         POST …?mount=&from= (distribution-spec, "Mounting a blob from another repository"): 201, or 202 for an upload
         that was begun instead, which is cancelled. False for whatever else: the blob is pushed then.
         """
-        path = f"/v2/{repository}/blobs/uploads/?{urlencode({'mount': f'{digest}', 'from': source})}"
-        key = f"{repository} from {source}"
-        answer = self._transport.ask("POST", path, key, scopes=(f"repository:{source}:pull",))
-        answer.drain_conn()
+        target = f"/v2/{repository}/blobs/uploads/?{urlencode({'mount': f'{digest}', 'from': source})}"
+        request = Request("POST", target, Access(repository, source))
+        answer = self._client.request(request)
         if answer.status == 202:
-            self._cancel_upload(answer.headers.get("Location", ""), key)
+            self._cancel_upload(request, answer)
         return answer.status == 201
 
-    def put_manifest(self, repository: str, reference: str | Digest, body: Body) -> tuple[int, bytes]:
-        """Put a manifest's bytes; status and what the registry says."""
-        return self._tell("PUT", f"/v2/{repository}/manifests/{reference}", repository, body)
+    def put_manifest(self, repository: str, reference: str | Digest, body: Body) -> Response:
+        """Put a manifest's bytes; what the registry says. Raises ToolError where it wants to be asked later."""
+        return self._told(Request("PUT", f"/v2/{repository}/manifests/{reference}", Access(repository), body))
 
-    def upload(self, repository: str, digest: Digest, body: Body) -> tuple[int, bytes]:
-        """Send a blob in one piece, which the registry hashes; status and what it says. 201: it is there."""
-        path = f"/v2/{repository}/blobs/uploads/"
-        answer = self._transport.told("POST", path, repository, Body())
-        location = answer.headers.get("Location", "")
-        if answer.status != 202 or not location:
-            return answer.status, answer.data
+    def upload(self, repository: str, digest: Digest, body: Body) -> Response:
+        """Send a blob in one piece, which the registry hashes; what it says, 201: it is there. Raises ToolError."""
+        begun = Request("POST", f"/v2/{repository}/blobs/uploads/", Access(repository), Body())
+        answer = self._told(begun)
+        if answer.status != 202 or not answer.headers.get("Location"):
+            return answer
         try:
-            return self._upload_to(location, path, repository, digest, body)
+            return self._upload_to(begun, answer, digest, body)
         except ToolError:
-            with suppress(ToolError, UnsureError):
-                self._cancel_upload(location, repository)
+            with suppress(ToolError):
+                self._cancel_upload(begun, answer)
             raise
 
-    def _upload_to(self, location: str, path: str, repository: str, digest: Digest, body: Body) -> tuple[int, bytes]:
-        url = urlsplit(self._transport.absolute(path, location))
-        query = f"{url.query}&{urlencode({'digest': f'{digest}'})}".removeprefix("&")
-        if url.netloc == self.registry.host:  # by the scheme that works: what ends TLS in front may not know it
-            return self._tell("PUT", f"{url.path}?{query}", repository, body)
-        return self._transport.put_elsewhere(url._replace(query=query).geturl(), body)
+    def _upload_to(self, begun: Request, answer: Response, digest: Digest, body: Body) -> Response:
+        address = self._client.address(begun.target, answer.headers["Location"])
+        query = f"{address.query}&{urlencode({'digest': f'{digest}'})}".removeprefix("&")
+        address = address._replace(query=query)
+        if is_same_server(address, self.registry.host):
+            return self._told(Request("PUT", target_of(address), begun.access, body))
+        return self._client.elsewhere("PUT", address.geturl(), body)
 
-    def call(self, method: str, path: str, body: Body | None = None) -> tuple[int, bytes]:
+    def _cancel_upload(self, begun: Request, answer: Response) -> None:
+        """A registry keeps what was sent of an upload for a week; told so, it forgets it."""
+        with suppress(UnsureError):  # an address that can't be asked is no upload's
+            address = self._client.address(begun.target, answer.headers.get("Location", "/"))
+            if is_same_server(address, self.registry.host) and address.path.startswith("/v2/"):
+                self._client.request(Request("DELETE", target_of(address), begun.access))
+
+    def call(self, method: str, target: str, body: Body | None = None) -> Response:
         """A request beside the registry's API (Harbor's): with the authfile's credentials at once, if it has any."""
-        self._transport.use_basic(path)
-        return self._tell(method, path, path, body or Body())
+        return self._told(Request(method, target, body=body or Body(), eager=True))
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
-        self._transport.close()
+        self._client.close()
 
-    def _tell(self, method: str, path: str, key: str, body: Body) -> tuple[int, bytes]:
-        answer = self._transport.told(method, path, key, body)
-        return answer.status, answer.data
+    def _told(self, request: Request) -> Response:
+        answer = self._client.request(request)
+        raise_if_later(self.registry.host, request.shown, answer)
+        return answer
 
-    def _cancel_upload(self, location: str, key: str) -> None:
-        """A registry keeps what was sent of an upload for a week; told so, it forgets it."""
-        parts = urlsplit(location)
-        if parts.netloc in {"", self.registry.host} and parts.path.startswith("/v2/"):
-            path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-            self._transport.ask("DELETE", path, key).drain_conn()
+    def _ask(self, method: str, target: str, repository: str, *, redirect: bool = False) -> Response | None:
+        """A registry's good answer; None where what is asked for is absent."""
+        request = Request(method, target, Access(repository), redirect=redirect)
+        answer = self._client.request(request)
+        if answer.status == 200 and not is_page(answer):
+            return answer
+        if is_absent(answer):
+            return None
+        raise_if_later(self.registry.host, request.shown, answer)
+        raise UnsureError(f"{self.registry.host} answered {answer.status} to {method} {target}")
 
-    def _names(self, path: str, repository: str, key: str) -> tuple[str, ...] | None:
-        names: list[str] = []
-        page = f"{path}?n={_PAGE}"
-        for _number in range(_MAX_PAGES):
-            answer = self._ask_path("GET", repository, page, redirect=True)
+    def _listed(self, first: str, repository: str, key: str, kind: type[T]) -> list[T] | None:
+        """What a list has in all its pages; None where the registry does not have the list."""
+        found: list[T] = []
+        target, seen = first, set[str]()
+        while len(seen) < _MAX_PAGES:
+            seen.add(target)
+            answer = self._ask("GET", target, repository, redirect=True)
             if answer is None:
                 return None
-            names += _listed(self._body(answer), key, self.registry.host)
-            link = _NEXT.search(answer.headers.get("Link", ""))
-            if link is None:
-                return tuple(dict.fromkeys(names))
-            parts = urlsplit(urljoin(page, link[1]))  # the host in it may be one that only a proxy knows
-            page = f"{parts.path}?{parts.query}"
-        raise UnsureError(f"{self.registry.host} gives more than {_MAX_PAGES} pages for {path}")
-
-    def _body(self, answer: urllib3.BaseHTTPResponse) -> bytes:
-        try:
-            body = answer.read(MAX_MANIFEST_BYTES + 1)
-        except urllib3.exceptions.HTTPError as error:
-            raise self._transport.cut_off(error) from error
-        finally:
-            answer.release_conn()
-        if len(body) > MAX_MANIFEST_BYTES:
-            answer.close()
-            raise UnsureError(f"{self.registry.host} sent more than {MAX_MANIFEST_BYTES} bytes for a manifest")
-        return body
-
-    def _ask(
-        self, method: str, repository: str, rest: str, *, redirect: bool = False
-    ) -> urllib3.BaseHTTPResponse | None:
-        return self._ask_path(method, repository, f"/v2/{repository}/{rest}", redirect=redirect)
-
-    def _ask_path(self, method: str, repository: str, path: str, *, redirect: bool) -> urllib3.BaseHTTPResponse | None:
-        answer = self._transport.ask(method, path, repository, pull=bool(repository), redirect=redirect)
-        if method == "HEAD" or answer.status != 200:
-            answer.drain_conn()  # gives the connection back
-        if answer.status == 200 and "html" not in answer.headers.get("Content-Type", ""):
-            return answer
-        answer.close()
-        if answer.status == 404 and _is_registry(answer):
-            return None
-        self._transport.refuse_later(answer, method, path)
-        raise UnsureError(f"{self.registry.host} answered {answer.status} to {method} {path}")
+            found += _items(answer.body, key, kind, self.registry.host)
+            following = next_page(f"https://{self.registry.host}{target}", answer.headers.get("Link", ""))
+            if following is None or following in seen:
+                return found
+            target = following
+        raise UnsureError(f"{self.registry.host} gives more than {_MAX_PAGES} pages for {first}")
 
 
-def _listed(body: bytes, key: str, host: str) -> list[str]:
+def _items(body: bytes, key: str, kind: type[T], host: str) -> list[T]:
     try:
-        document = json.loads(body)
-        names = document.get(key) or []  # null, as some registries say for none
+        items = json.loads(body).get(key) or []  # null, as some registries say for none
     except (ValueError, RecursionError, AttributeError) as error:
         raise UnsureError(f"{host} listed no {key}") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(items, list) or not all(isinstance(item, kind) for item in items):
         raise UnsureError(f"{host} listed no {key}")
-    return names
-
-
-def _descriptors(body: bytes, host: str) -> list[dict[str, object]]:
-    try:
-        found = json.loads(body)["manifests"] or []
-    except (ValueError, RecursionError, TypeError, KeyError) as error:
-        raise UnsureError(f"{host} listed no referrers") from error
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise UnsureError(f"{host} listed no referrers")
-    return found
-
-
-def _is_registry(answer: urllib3.BaseHTTPResponse) -> bool:
-    headers = answer.headers
-    return "Docker-Distribution-Api-Version" in headers or "json" in headers.get("Content-Type", "")
+    return items

@@ -108,26 +108,23 @@ class HostLimiter:
         if getattr(self._mine, "has_slot", False):
             yield self.clock()
             return
+        started = self._take(weight)
         self._mine.has_slot = True
         try:
-            with self._taken(weight) as started:
-                yield started
+            yield started
         finally:
             self._mine.has_slot = False
+            with self._changed:
+                self.rate.end(weight)
+                self._changed.notify_all()
 
-    @contextmanager
-    def _taken(self, weight: int) -> Iterator[float]:
+    def _take(self, weight: int) -> float:
         with self._changed:
             while (delay := self._delay(weight)) > 0:
                 self._changed.wait(min(delay, _LOOK_SECONDS))
             started = self.clock()
             self.rate.start(started, weight)
-        try:
-            yield started
-        finally:
-            with self._changed:
-                self.rate.end(weight)
-                self._changed.notify_all()
+            return started
 
     def _delay(self, weight: int) -> float:
         if self.rate.down:

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.core.errors import FULL_DISK_HINT, ToolError
+from regwrap.core.answers import Meaning
+from regwrap.core.errors import ToolError
 from regwrap.core.model import Digest, Platform
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
@@ -46,26 +47,25 @@ _UNREACHABLE: Final = re.compile(
     r"|temporary failure in name resolution|dial tcp [^ ]*: i/o timeout"
 )
 _CONNECTIONS: Final = 6  # that many layers skopeo 1.9 copies at the same time
-_LOGIN_PAGE: Final = "a proxy or login page answered instead of the registry"
 _HINTS: Final = (
     (
         r"pinging container registry .*(StatusCode:|from registry) 404\b",
         "something answers there, but it is no registry: check host and port",
     ),
-    (r"project .*not found", "in Harbor a name begins with a project: create it there, or push with --create-projects"),
-    (r"unauthorized|authentication required|invalid username/password", "check the registry's authfile (skopeo login)"),
-    (r"denied:", "the account may not do this there"),
+    (r"project .*not found", Meaning.NO_PROJECT.hint),
+    (r"unauthorized|authentication required|invalid username/password", Meaning.UNAUTHORIZED.hint),
+    (r"denied:", Meaning.DENIED.hint),
     (r"no such host", "check the registry's name, in the list and in the configuration"),
     (r"server gave HTTP response to HTTPS client", "the registry speaks plain HTTP: url http://… or tls_verify: false"),
     (r"x509:", "give the registry's CA with cert_dir (a directory with ca.crt), or tls_verify: false"),
     (r"no space left on device|disk quota exceeded", "the disk is full: free space, then run it again"),
     (r"is blocked in", "the machine's /etc/containers/registries.conf blocks that registry"),
-    (r"invalid character '<'", _LOGIN_PAGE),
+    (r"invalid character '<'", Meaning.LOGIN_PAGE.hint),
     (
         r"corrupted blob|Digest did not match",
         "the registry, or a proxy in between, gives other bytes than were asked for",
     ),
-    (r"(status|StatusCode|from registry):? 500", FULL_DISK_HINT),
+    (r"(status|StatusCode|from registry):? 500", Meaning.FULL_DISK.hint),
 )
 
 
@@ -106,7 +106,7 @@ class Skopeo:
         args = ("inspect", "--raw", "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
         result = self._run((remote,), args, inherit=(), connections=1)
         if result.exit_code == 0 and result.stdout.lstrip().startswith(b"<"):
-            raise ToolError(f"{remote.shown}: that is a web page, no manifest", hint=_LOGIN_PAGE)
+            raise ToolError(f"{remote.shown}: that is a web page, no manifest", hint=Meaning.LOGIN_PAGE.hint)
         if result.exit_code == 0:
             return result.stdout
         if is_absent(result.stderr):

@@ -6,18 +6,19 @@ parents, the tag last. What another repository there has is taken from it.
 
 from __future__ import annotations
 
-import re
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from regwrap.bundle.by_repository import ImageSource, LocalSource, Piece, StorageSource
 from regwrap.bundle.stock import Stock
+from regwrap.core.answers import Meaning
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Digest, Index, Manifest
+from regwrap.registry.answers import meaning_of, reason_of, refusal
+from regwrap.registry.client import Body
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
-from regwrap.registry.transport import Body, reason_of
 from regwrap.storage.hashing import pieces_at
 from regwrap.tools.skopeo import Remote
 
@@ -32,16 +33,6 @@ if TYPE_CHECKING:
     from regwrap.transfer.blob_index import BlobIndex
     from regwrap.transfer.plan import Copy
     from regwrap.transfer.run import Carrier
-
-_HINTS: Final = (
-    (r"^200 <", "a proxy or login page answered instead of the registry"),
-    (r"project .*not found", "in Harbor a name begins with a project: create it there, or give --create-projects"),
-    (r"^401", "check the registry's authfile (skopeo login)"),
-    (r"^403", "the account may not do this there"),
-    (r"^405", "the registry is read-only"),
-    (r"^412", "the registry forbids to move this tag"),
-    (r"^413", "a proxy in front of the registry takes no bodies of this size"),
-)
 
 
 class Sendable(Protocol):
@@ -119,28 +110,28 @@ class PushCarrier:
     def _upload(self, copy: Copy, blob: Descriptor, bytes_of: Sendable, on_bytes: Callable[[int], None]) -> None:
         body = Body("application/octet-stream", _Counted(bytes_of, on_bytes), blob.size)
         try:
-            status, said = self.dest.probe.upload(copy.entry.dest.repository, blob.digest, body)
+            answer = self.dest.probe.upload(copy.entry.dest.repository, blob.digest, body)
         except ToolError as error:
             raise _named(error, copy) from error
-        if status == 400 and not bytes_of.is_right():
+        if answer.status == 400 and not bytes_of.is_right():
             raise damaged(copy, blob)
-        if status != 201:
-            raise _refused(f"blob {blob.digest.short} of {copy.entry.dest}", self.dest.name, status, said)
+        if answer.status != 201:
+            raise refusal(self.dest.name, f"blob {blob.digest.short} of {copy.entry.dest}", answer)
 
     def _put(self, copy: Copy, manifest: Manifest | Index) -> None:
         dest, name = self.dest, copy.entry.dest
         reference = name.tag if manifest.digest == copy.digest else manifest.digest
-        status, said = dest.probe.put_manifest(name.repository, reference, Body(manifest.media_type, manifest.raw))
-        if status in {200, 201, 202} and not _is_page(said):
+        answer = dest.probe.put_manifest(name.repository, reference, Body(manifest.media_type, manifest.raw))
+        if answer.status in {200, 201, 202} and meaning_of(answer) is not Meaning.LOGIN_PAGE:
             return
-        if status == 400 and copy.closure.omitted and isinstance(manifest, Index):
+        if answer.status == 400 and copy.closure.omitted and isinstance(manifest, Index):
             raise ImagesFailedError(
                 f"{dest.name} takes no part of an index, and {name} has some platforms only",
-                detail=reason_of(said),
+                detail=reason_of(answer.body),
                 hint="put all platforms into the bundle, deploy it into the registry's storage, or allow it there"
                 " (distribution 3: validation.manifests.indexes)",
             )
-        raise _refused(f"the manifest {manifest.digest.short} of {name}", dest.name, status, said)
+        raise refusal(dest.name, f"the manifest {manifest.digest.short} of {name}", answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +215,6 @@ class _StreamBytes:
         return True  # skopeo has hashed them: it ends with an error otherwise
 
 
-def _is_page(said: bytes) -> bool:
-    """Whether a web page answers in a registry's place: proxies say 200 with it."""
-    return said.lstrip().startswith(b"<")
-
-
 def damaged(copy: Copy, blob: Descriptor) -> IntegrityError:
     return IntegrityError(
         f"{copy.entry.dest}: blob {blob.digest} is damaged at the source",
@@ -239,11 +225,3 @@ def damaged(copy: Copy, blob: Descriptor) -> IntegrityError:
 def _named(error: ToolError, copy: Copy) -> ToolError:
     message = f"{copy.entry.dest}: {error.message}"
     return ToolError(message, detail=error.detail, hint=error.hint, transient=error.transient, host=error.host)
-
-
-def _refused(what: str, host: str, status: int, said: bytes) -> ToolError:
-    text = reason_of(said)
-    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, f"{status} {text}")), "")
-    page = status == 200 and _is_page(said)
-    passing = page or status == 408 or re.search("BLOB_UPLOAD_|DIGEST_INVALID", text) is not None
-    return ToolError(f"{host} answered {status} to {what}", detail=text, hint=hint, transient=passing)

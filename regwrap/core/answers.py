@@ -1,0 +1,58 @@
+"""What a registry means by an answer that is no yes, whoever heard it: our own requests, or skopeo in its words.
+
+`registry/answers.py` reads it from HTTP, `tools/skopeo.py` from skopeo's texts. What to do stands here, once.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+from regwrap.core.errors import FULL_DISK_HINT
+
+
+class Meaning(Enum):
+    """The kinds of answers that differ in what to do next."""
+
+    ABSENT = auto()
+    BUSY = auto()
+    DENIED = auto()
+    FIXED_TAG = auto()
+    FULL_DISK = auto()
+    LOGIN_PAGE = auto()
+    NO_PROJECT = auto()
+    OTHER = auto()
+    READ_ONLY = auto()
+    TOO_LARGE = auto()
+    UNAUTHORIZED = auto()
+    UNAVAILABLE = auto()
+    UPLOAD_LOST = auto()
+
+    @property
+    def hint(self) -> str:
+        """What to do; empty where the answer's own words have to do."""
+        return _HINTS.get(self, "")
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self in _TRANSIENT
+
+
+_HINTS: Final = {
+    Meaning.DENIED: "the account may not do this there",
+    Meaning.FIXED_TAG: "the registry forbids to move this tag",
+    Meaning.FULL_DISK: FULL_DISK_HINT,
+    Meaning.LOGIN_PAGE: "a proxy or login page answered instead of the registry",
+    Meaning.NO_PROJECT: "in Harbor a name begins with a project: create it there, or push with --create-projects",
+    Meaning.READ_ONLY: "the registry is read-only",
+    Meaning.TOO_LARGE: "a proxy in front of the registry takes no bodies of this size",
+    Meaning.UNAUTHORIZED: "check the registry's authfile (skopeo login)",
+}
+_TRANSIENT: Final = {
+    Meaning.BUSY,
+    Meaning.FULL_DISK,
+    Meaning.LOGIN_PAGE,
+    Meaning.UNAVAILABLE,
+    Meaning.UPLOAD_LOST,
+}

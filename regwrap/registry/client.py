@@ -1,0 +1,302 @@
+"""HTTP to one registry: kept-alive connections, TLS, what goes through a proxy, its rate limit, where a redirect leads.
+
+The one module that knows urllib3. Each answer is read here, whole and bounded, so nothing else waits for a socket.
+Credentials are for the registry's own server; whatever else an answer leads to is asked without them.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, SSLError
+
+from regwrap.core.errors import ToolError
+from regwrap.core.model import MANIFEST_TYPES, MAX_MANIFEST_BYTES
+from regwrap.registry.addresses import answered_address, is_same_server, server_of, target_of
+from regwrap.registry.auth import WHOLE_REGISTRY, Access, Authorizer
+from regwrap.registry.credentials import UnsureError
+from regwrap.registry.proxies import Proxy, proxy_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from urllib.parse import SplitResult
+
+    from regwrap.core.place import Registry
+    from regwrap.tools.rate_limit import HostLimiter
+
+_ACCEPT: Final = ", ".join(MANIFEST_TYPES)
+_NO_HTTPS: Final = (SSLError, NewConnectionError)
+_NO_CONNECTION: Final = (NewConnectionError, ConnectTimeoutError)
+_REDIRECTS: Final = {301, 302, 303, 307, 308}
+_MOST_REDIRECTS: Final = 5
+_NO_RETRIES: Final = urllib3.Retry(total=False)  # and errors are not wrapped
+_STORE_FACTOR: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request carries. `size` is needed for what comes in pieces, which may be asked for twice."""
+
+    media_type: str = ""
+    data: bytes | Iterable[bytes | memoryview] = b""
+    size: int | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        kind = {"Content-Type": self.media_type} if self.media_type else {}
+        return kind if self.size is None else {**kind, "Content-Length": f"{self.size}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`target` is a path of the registry, with its query. `redirect`: follow one, as blobs are often elsewhere.
+    `eager`: send the authfile's credentials at once, to what does not ask for them."""
+
+    method: str
+    target: str
+    access: Access = WHOLE_REGISTRY
+    body: Body | None = None
+    redirect: bool = False
+    eager: bool = False
+
+    @property
+    def shown(self) -> str:
+        return f"{self.method} {self.target.partition('?')[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer; names of headers in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Client:
+    """Requests to one registry; safe to use from several threads. `timeout` in seconds between two bytes.
+
+    `environment` holds the proxies' variables and SSL_CERT_*, where they are meant to count. Each request takes a slot
+    of `limiter`.
+    """
+
+    registry: Registry
+    timeout: float
+    connections: int
+    environment: tuple[tuple[str, str], ...]
+    limiter: HostLimiter
+    _auth: Authorizer = field(init=False)
+    _server: str = field(init=False)
+    _soon: urllib3.Timeout = field(init=False)
+    _patience: urllib3.Timeout = field(init=False)
+    _scheme: str = ""
+    _senders: dict[str, _Sender] = field(default_factory=dict)
+    _managers: dict[tuple[str, Proxy | None], urllib3.PoolManager] = field(default_factory=dict)
+    _tls: ssl.SSLContext | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._server = server_of(self.registry.host)
+        self._auth = Authorizer(self.registry, self._fetch_token)
+        self._soon = urllib3.Timeout(connect=self.timeout, read=self.timeout)
+        # a registry may take a while to store a large blob once it has all of it
+        self._patience = urllib3.Timeout(connect=self.timeout, read=_STORE_FACTOR * self.timeout)
+
+    def request(self, request: Request) -> Response:
+        """Send, and once more after the registry's challenge. Raises ToolError and UnsureError."""
+        auth, access = self._auth, request.access
+        header = auth.credentials() if request.eager else auth.before(access, reads=request.method in {"GET", "HEAD"})
+        response = self._send(request, header)
+        if response.status == 401:
+            answer = auth.after(response.headers.get("WWW-Authenticate", ""), access)
+            if answer is not None:
+                response = self._send(request, answer)
+        return self._followed(request, response) if request.redirect else response
+
+    def address(self, target: str, text: str) -> SplitResult:
+        """An address that the registry answered to a request of `target`. Raises UnsureError."""
+        return answered_address(f"{self._scheme}://{self._server}{target}", text)
+
+    def elsewhere(self, method: str, url: str, body: Body | None = None, authorization: str = "") -> Response:
+        """Ask an address that is not the registry's own (a blob store, a token server). Raises ToolError."""
+        scheme, server = urlsplit(url)[:2]
+        sender = _Sender(self._manager(scheme, server), "", server)
+        try:
+            return sender.send(method, url, authorization, body, self._patience if body else self._soon)
+        except HTTPError as error:
+            raise self._failure(error, server) from error
+
+    def close(self) -> None:
+        """Close the connections that are kept alive."""
+        with self._lock:
+            for manager in self._managers.values():
+                manager.clear()
+
+    def _send(self, request: Request, authorization: str) -> Response:
+        """One request to the registry itself. The first finds out by which scheme it answers."""
+        timeout = self._patience if request.body else self._soon
+        schemes = (self._scheme,) if self._scheme else self._schemes()
+        for scheme in schemes:
+            try:
+                with self.limiter.slot() as started:
+                    sender = self._senders.get(scheme) or self._own_sender(scheme)
+                    response = sender.send(request.method, request.target, authorization, request.body, timeout)
+            except HTTPError as error:
+                if scheme != schemes[-1] and isinstance(error, _NO_HTTPS):
+                    continue
+                if isinstance(error, _NO_CONNECTION):
+                    self.limiter.unreachable()
+                raise self._failure(error, self.registry.host) from error
+            self._scheme = scheme
+            if response.status in {429, 503}:
+                self.limiter.pushed_back(started, response.headers.get("Retry-After", ""))
+            elif response.status < 500:
+                self.limiter.answered()
+            return response
+        raise UnsureError(f"{self._server} speaks neither HTTPS nor HTTP")
+
+    def _followed(self, request: Request, response: Response) -> Response:
+        """Where the registry's answer leads: a blob store's address is asked without our credentials."""
+        if response.status not in _REDIRECTS:
+            return response
+        address = self.address(request.target, "")
+        for _number in range(_MOST_REDIRECTS):
+            location = response.headers.get("Location", "")
+            if response.status not in _REDIRECTS or not location:
+                return response
+            address = answered_address(address.geturl(), location)
+            if is_same_server(address, self._server):
+                again = replace(request, target=target_of(address))
+                response = self._send(again, self._auth.before(request.access, reads=True))
+            else:
+                response = self.elsewhere(request.method, address.geturl())
+        raise UnsureError(f"{self.registry.host} leads from one address to the next without an end")
+
+    def _fetch_token(self, url: str, authorization: str) -> Response:
+        return self.elsewhere("GET", url, authorization=authorization)
+
+    def _failure(self, error: HTTPError, host: str) -> ToolError | UnsureError:
+        """What to raise for a request to `host` that got no answer."""
+        if isinstance(error, SSLError):
+            return UnsureError(f"{host}: {error}")
+        unknown = isinstance(error, NameResolutionError)
+        return ToolError(
+            f"{host} could not be reached",
+            detail=_reason(error),
+            hint="check the registry's name, in the list and in the configuration" if unknown else "",
+            transient=True,
+            host=host,
+        )
+
+    def _schemes(self) -> tuple[str, ...]:
+        if self.registry.plain_http:
+            return ("http",)
+        return ("https",) if self.registry.tls_verify else ("https", "http")
+
+    def _own_sender(self, scheme: str) -> _Sender:
+        """The connections of the registry's server itself, where nothing is between: a manager looks for them anew each
+        time, which is a fifth of the work."""
+        origin, host = f"{scheme}://{self._server}", self.registry.host
+        manager = self._manager(scheme, self._server)
+        if isinstance(manager, urllib3.ProxyManager):
+            return self._senders.setdefault(scheme, _Sender(manager, origin, host))
+        return self._senders.setdefault(scheme, _Sender(manager.connection_from_url(origin), "", host))
+
+    def _manager(self, scheme: str, server: str) -> urllib3.PoolManager:
+        proxy = proxy_for(scheme, server, dict(self.environment))
+        with self._lock:
+            if (scheme, proxy) not in self._managers:
+                self._managers[scheme, proxy] = self._new_manager(scheme, proxy)
+            return self._managers[scheme, proxy]
+
+    def _new_manager(self, scheme: str, proxy: Proxy | None) -> urllib3.PoolManager:
+        # One client asks one server; redirects to a blob store may go elsewhere, so a few pools are kept.
+        options: dict[str, object] = {"num_pools": 4, "maxsize": self.connections}
+        if "https" in {scheme, proxy.scheme if proxy else ""}:  # to read all CAs takes as long as twenty requests
+            self._tls = self._tls or _tls_context(self.registry, dict(self.environment))
+            options["ssl_context"] = self._tls
+        if proxy is None:
+            return urllib3.PoolManager(**options)  # type: ignore[arg-type]  # a dict of mixed options
+        if proxy.scheme not in {"http", "https"}:
+            raise UnsureError(f"{proxy.url} is a proxy that only skopeo can use")
+        login = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
+        return urllib3.ProxyManager(proxy.url, proxy_headers=login, **options)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Connections to `host`, and what stands in front of a request's target for them."""
+
+    connections: urllib3.PoolManager | urllib3.HTTPConnectionPool
+    prefix: str
+    host: str
+
+    def send(
+        self, method: str, target: str, authorization: str, body: Body | None, timeout: urllib3.Timeout
+    ) -> Response:
+        """Raises urllib3's HTTPError where no answer comes, ToolError where it is cut off, UnsureError where it is
+        endless."""
+        headers = {"Accept": _ACCEPT, **(body.headers if body else {})}
+        if authorization:
+            headers["Authorization"] = authorization
+        answer = self.connections.urlopen(
+            method,
+            self.prefix + target,
+            headers=headers,
+            body=body.data if body else None,  # type: ignore[arg-type]  # any buffer can be sent
+            timeout=timeout,
+            redirect=False,
+            retries=_NO_RETRIES,
+            preload_content=False,
+        )
+        return Response(answer.status, answer.headers, self._read(answer))
+
+    def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        """All of a good answer; of a refusal what has come of it."""
+        is_good = answer.status < 300
+        try:
+            data = answer.read(MAX_MANIFEST_BYTES + 1)
+        except (HTTPError, ValueError) as error:  # a number in it that is none
+            answer.close()
+            if is_good:
+                what = f"{self.host} cut its answer off"
+                raise ToolError(what, detail=str(error), transient=True, host=self.host) from error
+            return b""
+        if len(data) <= MAX_MANIFEST_BYTES:
+            answer.release_conn()
+            return data
+        answer.close()
+        if is_good:
+            raise UnsureError(f"{self.host} sent more than {MAX_MANIFEST_BYTES} bytes")
+        return data
+
+
+def _reason(error: HTTPError) -> str:
+    """The innermost reason: urllib3 wraps what the kernel said into two sentences about itself."""
+    return re.sub(r"^.*(Connection|Connect|Pool)[A-Za-z]*\(.*?\): ", "", str(error))
+
+
+def _tls_context(registry: Registry, variables: Mapping[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=variables.get("SSL_CERT_FILE"), capath=variables.get("SSL_CERT_DIR"))
+    # Python 3.13 refuses a CA without a key usage (RFC 5280, 4.2.1.3), as openssl makes it and companies have it; curl,
+    # docker and skopeo take it
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not registry.tls_verify:
+        # the user has said so; a warning of a library's on stderr would be none of his
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if registry.cert_dir is not None:
+        # the same convention as docker and skopeo: *.crt are CAs, *.cert with *.key a client's certificate
+        for path in sorted(registry.cert_dir.glob("*.crt")):
+            context.load_verify_locations(cafile=path)
+        for path in sorted(registry.cert_dir.glob("*.cert")):
+            context.load_cert_chain(path, path.with_suffix(".key"))
+    return context

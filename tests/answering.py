@@ -1,0 +1,98 @@
+"""A server in the test's own process that answers what a test says, and keeps what it was asked."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request. `line` is `METHOD TARGET`; names of headers are in lower case."""
+
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def authorization(self) -> str:
+        return self.headers.get("authorization", "")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`cut`: the connection ends after so many bytes of the body."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    cut: int | None = None
+
+
+Behaviour = Callable[[Asked], Answer]
+
+
+@dataclass
+class Answering:
+    """`host` is 127.0.0.1:PORT."""
+
+    host: str
+    asked: list[Asked] = field(default_factory=list)
+    connections: int = 0
+
+    @property
+    def lines(self) -> list[str]:
+        return [asked.line for asked in self.asked]
+
+
+@contextmanager
+def answering(behaviour: Behaviour) -> Iterator[Answering]:
+    """Serve on loopback for the block."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads, server.block_on_close = True, False
+    shown = Answering(f"127.0.0.1:{server.server_address[1]}")
+    server.behaviour, server.shown = behaviour, shown  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield shown
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.shown.connections += 1  # type: ignore[attr-defined]
+
+    def do_GET(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", "0")))
+        asked = Asked(f"{self.command} {self.path}", headers, body)
+        self.server.shown.asked.append(asked)  # type: ignore[attr-defined]
+        answer = self.server.behaviour(asked)  # type: ignore[attr-defined]
+        self.send_response(answer.status)
+        for name, value in ({"Content-Length": f"{len(answer.body)}"} | answer.headers).items():
+            if value:
+                self.send_header(name, value)
+        self.end_headers()
+        with suppress(OSError):
+            if self.command != "HEAD":
+                self.wfile.write(answer.body[: answer.cut])
+        self.close_connection = self.close_connection or answer.cut is not None
+
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_CONNECT = do_GET
+
+    def log_message(self, *_args: object) -> None:
+        """Silent."""
+
+
+def script(*answers: Answer) -> Behaviour:
+    """These answers one after the other; more requests than answers are a failure of the test."""
+    rest = iter(answers)
+    return lambda _asked: next(rest)

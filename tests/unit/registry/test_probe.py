@@ -1,0 +1,344 @@
+"""The probe's questions and uploads, against a server that answers what a test says; who is asked if it is unsure."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regwrap.core.errors import ToolError
+from regwrap.core.model import Descriptor, Digest
+from regwrap.core.place import Registry, Timeouts
+from regwrap.registry.client import Body
+from regwrap.registry.credentials import UnsureError, basic_credentials
+from regwrap.registry.end import RegistryEnd
+from regwrap.registry.harbor import Harbor
+from regwrap.registry.probe import Probe
+from regwrap.tools.skopeo import Skopeo
+from tests.answering import Answer, Asked, answering, script
+from tests.fakes import Answer as Told
+from tests.fakes import Scripted
+
+JSON = {"Content-Type": "application/json"}
+ABSENT = Answer(404, JSON, b'{"errors":[]}')
+DIGEST = Digest.of(b"{}")
+PAGE = Answer(200, {"Content-Type": "text/html"}, b"<html>")
+
+
+def probe_of(host: str) -> Probe:
+    return Probe(registry=Registry(host=host, tls_verify=False, plain_http=True), timeout=5, connections=2)
+
+
+def names(key: str, *values: object, link: str = "") -> Answer:
+    return Answer(200, {**JSON, "Link": link}, json.dumps({key: values}).encode())
+
+
+# --- questions
+
+
+def test_a_digest_is_one_head_request() -> None:
+    with answering(script(Answer(200, {"Docker-Content-Digest": f"{DIGEST}"}), ABSENT, Answer())) as server:
+        probe = probe_of(server.host)
+        assert probe.digest("a/b", "1") == DIGEST
+        assert probe.digest("a/b", "2") is None
+        with pytest.raises(UnsureError, match="named no digest for a/b:3"):
+            probe.digest("a/b", "3")
+        assert server.lines == [f"HEAD /v2/a/b/manifests/{tag}" for tag in "123"]
+        assert server.connections == 1
+
+
+def test_bytes_and_sizes() -> None:
+    sized = Answer(headers={"Content-Length": "123"})
+    with answering(script(Answer(body=b"{}"), Answer(body=b"config"), sized, ABSENT, ABSENT, ABSENT)) as server:
+        probe = probe_of(server.host)
+        assert probe.manifest("a/b", DIGEST) == b"{}"
+        assert probe.small_blob("a/b", DIGEST) == b"config"
+        assert probe.blob_size("a/b", DIGEST) == 123
+        assert probe.manifest("a/b", "1") is None
+        assert probe.small_blob("a/b", DIGEST) is None
+        assert probe.blob_size("a/b", DIGEST) is None
+
+
+@pytest.mark.parametrize("length", ["", "abc"])
+def test_a_size_that_is_none_is_unsure(length: str) -> None:
+    behaviour = script(Answer(headers={"Content-Length": length}))
+    with answering(behaviour) as server, pytest.raises(UnsureError, match="named no size"):
+        probe_of(server.host).blob_size("a/b", DIGEST)
+
+
+@pytest.mark.parametrize("answer", [PAGE, Answer(200, body=b" <x>"), Answer(403), Answer(404), Answer(301)])
+def test_what_is_no_registrys_answer_is_unsure(answer: Answer) -> None:
+    message = f"answered {answer.status} to GET /v2/a/b/manifests/1"
+    with answering(script(answer)) as server, pytest.raises(UnsureError, match=message):
+        probe_of(server.host).manifest("a/b", "1")
+
+
+def test_a_registry_that_is_busy_may_answer_later() -> None:
+    behaviour = script(Answer(429, {"Retry-After": "0"}, b"slow down"))
+    message = "answered 429 to GET /v2/a/b/manifests/1: slow down"
+    with answering(behaviour) as server, pytest.raises(ToolError, match=message) as raised:
+        probe_of(server.host).manifest("a/b", "1")
+    assert (raised.value.transient, raised.value.host) == (True, server.host)
+
+
+# --- lists
+
+
+def test_lists_come_page_by_page_each_name_once() -> None:
+    pages = (
+        names("tags", "a", "b", link='<http://inner:1/v2/a/b/tags/list?last=b>; rel="next"'),
+        names("tags", "b", "c"),
+        ABSENT,
+    )
+    with answering(script(*pages)) as server:
+        probe = probe_of(server.host)
+        assert probe.tags("a/b") == ("a", "b", "c")
+        assert probe.tags("a/b") is None
+        assert server.lines[:2] == ["GET /v2/a/b/tags/list?n=1000", "GET /v2/a/b/tags/list?last=b"]
+
+
+def test_pages_that_lead_in_a_circle_end_after_one_round() -> None:
+    first, second = "</v2/_catalog?n=1000>; rel=next", "</v2/_catalog?x>; rel=next"
+
+    def behaviour(asked: Asked) -> Answer:
+        return names("repositories", "a", link=second) if "n=" in asked.line else names("repositories", "b", link=first)
+
+    with answering(behaviour) as server:
+        assert probe_of(server.host).catalog() == ("a", "b")
+        assert len(server.asked) == 2
+
+
+def test_a_registry_without_a_catalog_is_unsure() -> None:
+    with answering(lambda _asked: ABSENT) as server, pytest.raises(UnsureError, match="has no catalog"):
+        probe_of(server.host).catalog()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"[" * 100_000, b'{"tags": 1}', b'{"tags": [1]}', b'{"tags": ["a", null]}']
+)
+def test_a_list_that_is_none_is_unsure(body: bytes) -> None:
+    with (
+        answering(lambda _asked: Answer(200, JSON, body)) as server,
+        pytest.raises(UnsureError, match="listed no tags"),
+    ):
+        probe_of(server.host).tags("a/b")
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"tags": null}', b'{"tags": []}'])
+def test_a_list_of_nothing_is_empty(body: bytes) -> None:
+    with answering(lambda _asked: Answer(200, JSON, body)) as server:
+        assert probe_of(server.host).tags("a/b") == ()
+
+
+def test_referrers_of_all_pages() -> None:
+    link = f"</v2/a/b/referrers/{DIGEST}?x=1>; rel=next"
+    with answering(script(names("manifests", {"a": 1}, link=link), names("manifests", {"b": 2}), ABSENT)) as server:
+        probe = probe_of(server.host)
+        assert probe.referrers("a/b", DIGEST) == ({"a": 1}, {"b": 2})
+        assert probe.referrers("a/b", DIGEST) is None
+        assert server.lines[0] == f"GET /v2/a/b/referrers/{DIGEST}"
+
+
+# --- what is sent
+
+
+class Uploads:
+    """An upload begins at `location`; what is put there, and what is cancelled, is kept by the server."""
+
+    def __init__(self, location: str, status: int = 201) -> None:
+        self.location, self.status = location, status
+
+    def __call__(self, asked: Asked) -> Answer:
+        if asked.line.startswith("POST"):
+            return Answer(202, {"Location": self.location.replace("HOST", asked.headers["host"])})
+        return Answer(self.status, body=b"said") if asked.line.startswith("PUT") else Answer(204)
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("/v2/a/b/blobs/uploads/1?state=x", "/v2/a/b/blobs/uploads/1?state=x&digest="),
+        ("1", "/v2/a/b/blobs/uploads/1?digest="),
+        ("http://HOST/v2/u", "/v2/u?digest="),
+        ("https://HOST/v2/u", "/v2/u?digest="),  # as behind a proxy that ends TLS, or begins it
+    ],
+)
+def test_a_blob_is_sent_in_one_piece_to_where_the_registry_says(location: str, target: str) -> None:
+    with answering(Uploads(location)) as server:
+        answer = probe_of(server.host).upload("a/b", DIGEST, Body("application/octet-stream", b"blob", 4))
+        assert (answer.status, answer.body) == (201, b"said")
+        assert server.asked[1].line == f"PUT {target}sha256%3A{DIGEST.hex}"
+        assert server.asked[1].body == b"blob"
+
+
+def test_a_blob_store_gets_the_blob_without_our_credentials(tmp_path: Path) -> None:
+    path = tmp_path / "auth.json"
+    with answering(lambda _asked: Answer(201)) as store, answering(Uploads(f"http://{store.host}/s?x=1")) as server:
+        path.write_text(json.dumps({"auths": {server.host: {"auth": "eDp5"}}}))
+        registry = Registry(host=server.host, tls_verify=False, plain_http=True, authfile=path)
+        probe = Probe(registry=registry, timeout=5, connections=1)
+        assert probe.call("GET", "/api").status == 204
+        assert server.asked[0].authorization == "Basic eDp5"
+        assert probe.upload("a/b", DIGEST, Body("", (b"bl", b"ob"), 4)).status == 201
+        assert [(a.line, a.body, a.authorization) for a in store.asked] == [
+            (f"PUT /s?x=1&digest=sha256%3A{DIGEST.hex}", b"blob", "")
+        ]
+
+
+def test_an_upload_that_is_not_begun_is_the_answer() -> None:
+    with answering(script(Answer(401, body=b"who?"), Answer(202))) as server:
+        probe = probe_of(server.host)
+        assert [probe.upload("a/b", DIGEST, Body()).status for _ in range(2)] == [401, 202]
+        assert len(server.asked) == 2
+
+
+def test_an_upload_that_fails_is_cancelled() -> None:
+    with answering(Uploads("/v2/u?state=x", 503)) as server:
+        with pytest.raises(ToolError, match="answered 503 to PUT /v2/u: said"):
+            probe_of(server.host).upload("a/b", DIGEST, Body("", b"blob", 4))
+        assert server.lines[-1] == "DELETE /v2/u?state=x"
+
+
+def test_a_mount_is_201_and_an_upload_that_was_begun_instead_is_cancelled() -> None:
+    begun = (Answer(202, {"Location": where}) for where in ("/x", "http://other.example/v2/u", "http://[", ""))
+    answers = (Answer(201), Answer(202, {"Location": "/v2/u"}), Answer(204), *begun, Answer(405))
+    with answering(script(*answers)) as server:
+        probe = probe_of(server.host)
+        assert [probe.mount("a/b", DIGEST, "c/d") for _ in range(7)] == [True] + 6 * [False]
+        assert len(server.asked) == 8
+        assert server.lines[0] == f"POST /v2/a/b/blobs/uploads/?mount=sha256%3A{DIGEST.hex}&from=c%2Fd"
+        assert server.lines[2] == "DELETE /v2/u"
+
+
+def test_a_manifest_is_put_with_its_type() -> None:
+    with answering(script(Answer(201), Answer(500, body=b"disk"))) as server:
+        probe = probe_of(server.host)
+        assert probe.put_manifest("a/b", "1", Body("application/x", b"{}")).status == 201
+        assert server.asked[0].line == "PUT /v2/a/b/manifests/1"
+        assert server.asked[0].headers["content-type"] == "application/x"
+        with pytest.raises(ToolError, match="answered 500 to PUT /v2/a/b/manifests/1: disk") as raised:
+            probe.put_manifest("a/b", "1", Body("application/x", b"{}"))
+        assert "disk is full" in raised.value.hint
+
+
+# --- Harbor
+
+
+def test_harbor_is_known_by_its_ping_and_its_projects() -> None:
+    answers = (Answer(body=b'"Pong"\n'), Answer(body=b"no"), Answer(404), Answer(200), Answer(404), Answer(403))
+    with answering(script(*answers, Answer(201), Answer(409), Answer(403, body=b"forbidden"))) as server:
+        harbor = Harbor(probe_of(server.host))
+        assert [harbor.is_there() for _ in range(3)] == [True, False, False]
+        assert [harbor.has_project("p q") for _ in range(3)] == [True, False, None]
+        harbor.create_project("p")
+        harbor.create_project("p")
+        with pytest.raises(ToolError, match=r"did not create the project p \(403\): forbidden"):
+            harbor.create_project("p")
+        assert server.lines[3] == "HEAD /api/v2.0/projects?project_name=p+q"
+        assert json.loads(server.asked[6].body) == {"metadata": {"public": "false"}, "project_name": "p"}
+        assert server.asked[6].headers["content-type"] == "application/json"
+
+
+# --- who is asked where the probe is unsure
+
+
+def end_of(host: str, scripted: Scripted, tmp_path: Path) -> RegistryEnd:
+    probe = probe_of(host)
+    skopeo = Skopeo(runner=scripted.runner, home=tmp_path, timeouts=Timeouts())
+    return RegistryEnd(registry=probe.registry, probe=probe, skopeo=skopeo)
+
+
+def test_skopeo_is_asked_where_the_probe_is_unsure(scripted: Scripted, tmp_path: Path) -> None:
+    inspect = Told(when=lambda argv: "inspect" in argv, stdout=b"{}", repeats=True)
+    tags = Told(when=lambda argv: "list-tags" in argv, stdout=b'{"Tags": ["b", "a"]}')
+    scripted.executor.answers += [inspect, tags]
+    with answering(lambda _asked: PAGE) as server:
+        end = end_of(server.host, scripted, tmp_path)
+        assert end.resolve("a/b", "1") == DIGEST
+        assert end.manifest("a/b", DIGEST) == end.tagged_manifest("a/b", "1") == b"{}"
+        assert end.tags("a/b") == ("a", "b")
+        assert end.referrers("a/b", DIGEST) is None
+        assert end.mounted("a/b", DIGEST, "c/d") is False
+        with pytest.raises(ToolError, match=r"does not say which repositories it has: .*answered 200") as raised:
+            end.repositories()
+        assert "images: of the configuration" in raised.value.hint
+
+
+def test_skopeo_is_not_asked_where_the_probe_knows(scripted: Scripted, tmp_path: Path) -> None:
+    def behaviour(asked: Asked) -> Answer:
+        if "tags/list" in asked.line or "_catalog" in asked.line:
+            return names("tags" if "tags" in asked.line else "repositories", "b", "a")
+        return Answer(200, {"Docker-Content-Digest": f"{DIGEST}", **JSON}, b"{}")
+
+    with answering(behaviour) as server:
+        end = end_of(server.host, scripted, tmp_path)
+        assert end.name == server.host
+        assert end.resolve("a/b", "1") == DIGEST
+        assert end.manifest("a/b", DIGEST) == b"{}"
+        assert (end.tags("a/b"), end.repositories()) == (("a", "b"), ("a", "b"))
+        right, wrong = (Descriptor(media_type="application/json", digest=DIGEST, size=size) for size in (2, 3))
+        assert end.lacking("a/b", (right, wrong)) == (wrong,)
+        assert end.config("a/b", right) == b"{}"
+        assert end.config("a/b", replace(right, digest=Digest.of(b"other"))) == b""
+
+
+def test_manifests_that_were_made_here_are_not_asked_for(scripted: Scripted, tmp_path: Path) -> None:
+    with answering(script()) as server:
+        end = end_of(server.host, scripted, tmp_path)
+        end.made[DIGEST] = b"{}"
+        assert end.manifest("a/b", DIGEST) == b"{}"
+        assert server.asked == []
+
+
+def test_a_host_that_is_busy_mounts_nothing(scripted: Scripted, tmp_path: Path) -> None:
+    with answering(lambda _asked: Answer(503, {"Retry-After": "0"})) as server:
+        assert end_of(server.host, scripted, tmp_path).mounted("a/b", DIGEST, "c/d") is False
+
+
+# --- the authfile
+
+
+def credentials(tmp_path: Path, document: object, host: str = "r.example") -> str | None:
+    path = tmp_path / "auth.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return basic_credentials(Registry(host=host, tls_verify=True, authfile=path))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["r.example", "https://r.example", "http://r.example", "https://r.example/v1/", "https://r.example/v2/"],
+)
+def test_an_authfile_names_a_registry_in_several_ways(tmp_path: Path, key: str) -> None:
+    assert credentials(tmp_path, {"auths": {key: {"auth": "eDp5"}}}) == "eDp5"
+    assert credentials(tmp_path, {"auths": {f"{key}x": {"auth": "eDp5"}}}) is None
+
+
+@pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "https://index.docker.io/v1/"])
+def test_docker_hub_has_names_of_its_own(tmp_path: Path, key: str) -> None:
+    assert credentials(tmp_path, {"auths": {key: {"auth": "eDp5"}}}, "docker.io") == "eDp5"
+
+
+@pytest.mark.parametrize("document", [{}, [], {"auths": []}, {"auths": {"r.example": 1}}, {"auths": {"r.example": {}}}])
+def test_an_authfile_without_an_entry_has_no_credentials(tmp_path: Path, document: object) -> None:
+    assert credentials(tmp_path, document) is None
+    assert basic_credentials(Registry(host="r.example", tls_verify=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ("{", "can't be read"),
+        ({"credsStore": "pass"}, "credential helper"),
+        ({"credHelpers": {"r.example": "pass"}}, "credential helper for r.example"),
+        ({"auths": {"r.example": {"auth": "eDp5", "identitytoken": "t"}}}, "identity token for r.example"),
+        ({"auths": {"r.example": {"auth": "%%%"}}}, "not base64"),
+    ],
+)
+def test_what_only_skopeo_can_use_is_unsure(tmp_path: Path, document: object, message: str) -> None:
+    with pytest.raises(UnsureError, match=rf"auth\.json.*{message}"):
+        credentials(tmp_path, document)
+
+
+def test_a_helper_of_another_registry_does_not_matter(tmp_path: Path) -> None:
+    document = {"credHelpers": {"s.example": "pass"}, "auths": {"r.example": {"auth": "eDp5"}}}
+    assert credentials(tmp_path, document) == "eDp5"
