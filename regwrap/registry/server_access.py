@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import ctypes
 import hashlib
 import re
 import ssl
-import threading
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -20,8 +17,8 @@ if TYPE_CHECKING:
 
     from regwrap.registry.server import Login
 
-_LIBRARIES: Final = ("libcrypt.so.1", "libcrypt.so.2")  # libxcrypt; Debian and Fedora have it always
-_BCRYPT: Final = re.compile(r"\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}")
+_BCRYPT: Final = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+_PASSWORD_BYTES: Final = 72  # bcrypt looks at no more; the library refuses longer ones
 _MAX_BYTES: Final = 1024 * 1024
 
 
@@ -80,38 +77,14 @@ def read_htpasswd(path: Path) -> Login:
         users[user] = hashed
     if not users:
         raise UsageError(f"--htpasswd: {path} has no users")
-    return _Users(users=users, crypt=_Crypt.load())
-
-
-@dataclass(slots=True)
-class _Crypt:
-    """The C library's crypt(3): Python has no bcrypt of its own, and its `crypt` module ends with 3.12."""
-
-    library: ctypes.CDLL
-    lock: threading.Lock
-
-    @classmethod
-    def load(cls) -> _Crypt:
-        for name in _LIBRARIES:
-            with suppress(OSError):
-                library = ctypes.CDLL(name)
-                library.crypt.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
-                library.crypt.restype = ctypes.c_char_p
-                return cls(library, threading.Lock())
-        raise UsageError("--htpasswd needs libcrypt, which is not installed", hint="apt-get install libcrypt1")
-
-    def is_right(self, password: bytes, hashed: str) -> bool:
-        with self.lock:  # it has one static buffer
-            found = self.library.crypt(password, hashed.encode("ascii"))
-        return isinstance(found, bytes) and found == hashed.encode("ascii")
+    return _Users(users)
 
 
 class _Users:
     """bcrypt is slow on purpose, and a pull has hundreds of requests: who was right once is remembered, as a hash."""
 
-    def __init__(self, users: dict[str, str], crypt: _Crypt) -> None:
+    def __init__(self, users: dict[str, str]) -> None:
         self.users = users
-        self.crypt = crypt
         self.known: set[bytes] = set()
 
     def __call__(self, header: str) -> bool:
@@ -123,10 +96,17 @@ class _Users:
             return False
         try:
             user, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
-            hashed = self.users.get(user.decode())
+            right = bool(colon) and self._is_right(user.decode(), password)
         except ValueError:
             return False
-        right = bool(colon) and hashed is not None and b"\0" not in password and self.crypt.is_right(password, hashed)
         if right:
             self.known.add(seen)
         return right
+
+    def _is_right(self, user: str, password: bytes) -> bool:
+        import bcrypt  # only a server with passwords needs it
+
+        # an unknown user costs the same time as a known one, so that nobody finds out who has an account
+        hashed = self.users.get(user) or next(iter(self.users.values()))
+        found = bcrypt.checkpw(password[:_PASSWORD_BYTES], hashed.encode("ascii"))
+        return found and user in self.users and b"\0" not in password

@@ -1,0 +1,89 @@
+"""Who may pull from a bundle that is served: the users of an htpasswd file."""
+
+import base64
+import time
+from pathlib import Path
+
+import pytest
+
+from regwrap.core.errors import UsageError
+from regwrap.registry.server import Login
+from regwrap.registry.server_access import read_htpasswd
+
+BCRYPT = "$2y$04$XXUB2dh75RjTsWfig2vOOeL0W.FvulEnva4D2Q79k2aFuRnVzrWQe"  # of "secret"
+LONG = "long " * 20
+BCRYPT_LONG = "$2b$04$qjk1IBtlxY0dq9pMK1mg3ut7XCOdSn9tr7ZNoZCNCqPAncCZoDp/K"  # of the first 72 bytes of LONG
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.fixture
+def login(tmp_path: Path) -> Login:
+    path = tmp_path / "htpasswd"
+    path.write_text(f"ci:{BCRYPT}\n\n# people\nmüller:{BCRYPT_LONG}\nold:{BCRYPT.replace('$2y$', '$2a$')}\n")
+    return read_htpasswd(path)
+
+
+@pytest.mark.parametrize(("user", "password"), [("ci", "secret"), ("old", "secret"), ("müller", LONG)])
+def test_who_knows_the_password_may_pull(login: Login, user: str, password: str) -> None:
+    assert login(basic(user, password))
+    assert login(basic(user, password))
+    assert login(basic(user, password).replace("Basic", "bAsIc"))
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [
+        ("ci", ""),
+        ("ci", "Secret"),
+        ("ci", "secret\0"),
+        ("xx", "secret"),
+        ("", "secret"),
+        ("müller", "long"),
+        ("ci", "s\0"),
+    ],
+)
+def test_who_does_not_may_not(login: Login, user: str, password: str) -> None:
+    assert not login(basic(user, password))
+    assert not login(basic(user, password))
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Basic", "Basic %%%", "Basic Y2k=", "Basic /w==", "Bearer " + basic("ci", "secret").partition(" ")[2]],
+)
+def test_a_header_that_is_no_login_is_refused(login: Login, header: str) -> None:
+    assert not login(header)
+
+
+def test_an_unknown_user_takes_the_time_of_a_known_one(tmp_path: Path) -> None:
+    """Else the time of an answer would tell who has an account. CPU time of this thread, so a busy machine is none."""
+    path = tmp_path / "htpasswd"
+    path.write_text(f"ci:{BCRYPT.replace('$04$', '$09$')}\n")
+    login = read_htpasswd(path)
+
+    def cost(user: str) -> float:
+        before = time.thread_time()
+        assert not login(basic(user, "wrong"))
+        return time.thread_time() - before
+
+    known, unknown = (min(cost(user) for _ in range(3)) for user in ("ci", "nobody"))
+    assert 0.5 < unknown / known < 2
+
+
+@pytest.mark.parametrize("cost", ["00", "03", "32", "99"])
+def test_a_hash_of_an_impossible_cost_is_refused_with_its_line(tmp_path: Path, cost: str) -> None:
+    path = tmp_path / "htpasswd"
+    path.write_text(f"ci:{BCRYPT}\nxx:{BCRYPT.replace('$04$', f'${cost}$')}\n")
+    with pytest.raises(UsageError, match=r"htpasswd:2: expected USER:HASH with a bcrypt hash"):
+        read_htpasswd(path)
+
+
+def test_a_file_that_cannot_be_read_or_has_no_users_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="absent can't be read"):
+        read_htpasswd(tmp_path / "absent")
+    (tmp_path / "empty").write_text("# nobody\n")
+    with pytest.raises(UsageError, match="empty has no users"):
+        read_htpasswd(tmp_path / "empty")
