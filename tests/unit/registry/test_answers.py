@@ -43,7 +43,7 @@ def test_the_reason_of_a_refusal(body: bytes, reason: str) -> None:
         (413, b"<html>", Meaning.TOO_LARGE, False, "proxy"),
         (418, b"", Meaning.OTHER, False, ""),
         (429, b"project team not found", Meaning.BUSY, True, ""),
-        (500, b"", Meaning.FULL_DISK, True, "disk is full"),
+        (500, b"", Meaning.FULL_DISK, True, "disk"),
         (502, b"<html>", Meaning.UNAVAILABLE, True, ""),
         (599, b"", Meaning.UNAVAILABLE, True, ""),
         (600, b"", Meaning.OTHER, False, ""),

@@ -218,7 +218,7 @@ def test_a_manifest_is_put_with_its_type() -> None:
         assert server.asked[0].headers["content-type"] == "application/x"
         with pytest.raises(ToolError, match="answered 500 to PUT /v2/a/b/manifests/1: disk") as raised:
             probe.put_manifest("a/b", "1", Body("application/x", b"{}"))
-        assert "disk is full" in raised.value.hint
+        assert "full disk" in raised.value.hint
 
 
 # --- Harbor
