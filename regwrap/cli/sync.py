@@ -25,7 +25,7 @@ from regwrap.cli.options import (
 from regwrap.cli.output import show_plan
 from regwrap.cli.records import RecordFiles, finish_sync, source_of
 from regwrap.cli.session import images_of, load, lock_of, opened_session, parsed, wanted_of
-from regwrap.commands.sync import sync_images
+from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.errors import UsageError
 from regwrap.lists.shards import Shard, shard_images
 from regwrap.report.record_text import hosts_text
@@ -75,7 +75,8 @@ def sync(
             written_lock(session, settings, wanted, lock_used)
         images = images_of(wanted, session.progress, lock_used)
         images = shard_images(images, part) if part else images
-        result = sync_images(session.job(settings), images, hashed=hashed, dry_run=dry_run, referrers=referrers)
+        options = SyncOptions(hashed=hashed, dry_run=dry_run, referrers=referrers)
+        result = sync_images(session.job(settings), images, options)
     if result.report is None:
         raise show_plan(result.plan, json=json)
     record = files.write([result.report], images.name, source_of(settings))

@@ -13,7 +13,7 @@ from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.examine import VerifyReport, file_sha256, verify_bundle
 from regwrap.commands.beside import write_beside
 from regwrap.commands.package import PackageOptions, PackageReport, checksum_path, facts_path, package_images
-from regwrap.commands.sync import sync_images
+from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ def release_images(
     A blob of the archive that turns out to be rotten while it is packed is sent again, once.
     """
     _check_output(output)
-    sync = _synced(job, images, on_sync, hashed=False, referrers=options.referrers)
+    sync = _synced(job, images, on_sync, SyncOptions(referrers=options.referrers))
     try:
         package = package_images(job, images, output, options)
     except BrokenBlobError as error:
         for problem in error.problems:
             job.listener.say(f"damaged in the archive: {problem}")
         job.listener.say("what is damaged is sent again")
-        sync = _synced(job, images, on_sync, hashed=True, referrers=options.referrers)
+        sync = _synced(job, images, on_sync, SyncOptions(hashed=True, referrers=options.referrers))
         package = package_images(job, images, output, options)
     job.listener.expect("verify", package.blob_bytes)
     with ThreadPoolExecutor(1) as pool:
@@ -76,10 +76,8 @@ def _check_output(output: Path) -> None:
         raise UsageError(f"{output.name!r} is no name for a bundle: sha256sum could not read its checksum file")
 
 
-def _synced(
-    job: Job, images: ImageList, on_sync: Callable[[SyncReport], None], *, hashed: bool, referrers: bool
-) -> SyncReport:
-    report = sync_images(job, images, hashed=hashed, dry_run=False, referrers=referrers).report
+def _synced(job: Job, images: ImageList, on_sync: Callable[[SyncReport], None], options: SyncOptions) -> SyncReport:
+    report = sync_images(job, images, options).report
     if report is not None:
         on_sync(report)
     if report is None or report.failed:

@@ -18,7 +18,7 @@ from regwrap.commands.overlay_sides import (
     make_prefixes,
     prepare_sides,
 )
-from regwrap.commands.sync import bring_images
+from regwrap.commands.sync import SyncOptions, copy_images
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.probe import Probe
@@ -38,8 +38,7 @@ from regwrap.tools.overlay import (
     try_overlay,
 )
 from regwrap.tools.scratch import overlay_directory
-from regwrap.transfer.carriers import Target, Upper
-from regwrap.transfer.ends import Ends
+from regwrap.transfer.ends import Ends, Writing
 from regwrap.transfer.referrers import with_referrers
 
 if TYPE_CHECKING:
@@ -154,12 +153,12 @@ def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iter
         for end in ends.storages():
             if end.storage.root != history:
                 stack.enter_context(job.locked(end.storage.root, exclusive=False))
-        images = with_referrers(ends, images) if options.referrers else images
+        images = with_referrers(job, ends, images) if options.referrers else images
         run, way = _place(job, history, options.places, stack)
         overlay, links = _overlay(history, run, way, _links(job, way, len(images.entries), stack))
         prepare_sides(job.runner, overlay, links)
         listed = Storage(links, below=(overlay.upper, history))
-        report = _bring(ends, listed, overlay.upper, images, hashed=options.hashed)
+        report = _bring(job, ends, listed, overlay.upper, images, hashed=options.hashed)
         yield _Staged(images=images, history=history, overlay=overlay, listed=listed, sync=report)
 
 
@@ -228,10 +227,9 @@ def _overlay(history: Path, run: Path, way: Way, links: Path | None) -> tuple[Ov
     return overlay, overlay.upper if links is None else links
 
 
-def _bring(ends: Ends, listed: Storage, upper: Path, images: ImageList, *, hashed: bool) -> SyncReport:
-    dest = StorageSource(name="the upper layer", storage=listed)
-    target = Target(dest=dest, ends=ends, upper=Upper(blobs=upper))
-    report = bring_images(target, images, hashed=hashed).report
+def _bring(job: Job, ends: Ends, listed: Storage, upper: Path, images: ImageList, *, hashed: bool) -> SyncReport:
+    dest, writing = StorageSource(name="the upper layer", storage=listed), Writing(upper=upper, hashed=hashed)
+    report = copy_images(job, ends, dest, images, options=SyncOptions(hashed=hashed), writing=writing).report
     if report is None or report.failed:
         failed = report.failed if report else ()
         raise ImagesFailedError(

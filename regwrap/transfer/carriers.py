@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.by_repository import StorageSource
-from regwrap.core.errors import UsageError
 from regwrap.core.place import Engine
 from regwrap.registry.end import RegistryEnd
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_unordered
@@ -27,23 +24,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from regwrap.transfer.ends import Ends
-    from regwrap.transfer.plan import Plan, Way
+    from regwrap.bundle.by_repository import StorageSource
+    from regwrap.transfer.ends import Ends, Writing
+    from regwrap.transfer.job import Job
+    from regwrap.transfer.plan import Plan
     from regwrap.transfer.run import Carrier
 
 
-def make_carrier(target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> Carrier:
-    """The carrier for the plan's way. What it starts ends with `stack`. Call from the main thread."""
-    if isinstance(target.dest, RegistryEnd):
-        return _to_registry(target.dest, target.ends, stack, plan)
-    return _to_storage(target.dest, target, stack, plan, hashed=hashed)
+def make_carrier(
+    plan: Plan, dest: RegistryEnd | StorageSource, *, job: Job, ends: Ends, writing: Writing, stack: ExitStack
+) -> Carrier:
+    """The carrier for the plan's engine. What it starts ends with `stack`. Call from the main thread."""
+    if isinstance(dest, RegistryEnd):
+        return _to_registry(dest, job, ends, stack, plan)
+    return _to_storage(dest, writing, ends, stack, plan)
 
 
 def _engine(plan: Plan) -> Engine:
     return plan.way.engine if plan.way else Engine.STREAM
 
 
-def _to_registry(dest: RegistryEnd, ends: Ends, stack: ExitStack, plan: Plan) -> Carrier:
+def _to_registry(dest: RegistryEnd, job: Job, ends: Ends, stack: ExitStack, plan: Plan) -> Carrier:
     by_skopeo = RegistryCarrier(dest=dest, served=ends.served)
     match _engine(plan):
         case Engine.COPY:
@@ -51,10 +52,8 @@ def _to_registry(dest: RegistryEnd, ends: Ends, stack: ExitStack, plan: Plan) ->
         case Engine.SYNC:
             batched = BatchCarrier(registry=by_skopeo)
             batches = make_batches(plan.copies, ends.served)
-            ends.job.listener.say(
-                f"skopeo sync: {len(batches)} batches of {sum(len(b.copies) for b in batches)} images"
-            )
-            batched.run(batches, ends.job.jobs)
+            job.listener.say(f"skopeo sync: {len(batches)} batches of {sum(len(b.copies) for b in batches)} images")
+            batched.run(batches, job.jobs)
             return batched
         case _:
             origin = EndsOrigin(source_of=ends.source_of, proxies=_proxies(ends, stack, plan), dest=dest.registry)
@@ -64,7 +63,7 @@ def _to_registry(dest: RegistryEnd, ends: Ends, stack: ExitStack, plan: Plan) ->
                 proof=partial(prove, dest),
                 fallback=by_skopeo,
                 index=_index(dest, ends, plan),
-                stopping=ends.job.retry.stopping,
+                stopping=job.retry.stopping,
             )
 
 
@@ -77,24 +76,23 @@ def _index(dest: RegistryEnd, ends: Ends, plan: Plan) -> BlobIndex:
     return index
 
 
-def _to_storage(dest: StorageSource, target: Target, stack: ExitStack, plan: Plan, *, hashed: bool) -> Carrier:
-    ends, upper = target.ends, target.upper
+def _to_storage(dest: StorageSource, writing: Writing, ends: Ends, stack: ExitStack, plan: Plan) -> Carrier:
     links = dest.storage.root
-    root = links if upper is None else upper.blobs
+    root = writing.upper or links
     stage = Stage(stack.enter_context(_stage(root)))
     _check_space(root, plan)
     files = RealFiles(Owner.of(root))
 
     def write(additions: Additions) -> None:
-        if upper is None:
+        if writing.upper is None:
             commit(root, additions, stage=stage.root, files=files)
         else:
             put_unordered(additions, blobs=root, links=links)
 
-    sound = SoundBlobs(storage=dest.storage, hashed=hashed or upper is None)
+    sound = SoundBlobs(storage=dest.storage, hashed=writing.hashed)
     fetcher: Fetcher
     if _engine(plan) is Engine.COPY:
-        inherit = () if target.descriptor is None else (target.descriptor,)
+        inherit = () if writing.descriptor is None else (writing.descriptor,)
         fetcher = LayoutFetcher(stage=stage, storage=dest.storage, sound=sound, skopeo=ends.skopeo(), inherit=inherit)
     else:
         fetcher = StreamFetcher(stage=stage, proxies=_proxies(ends, stack, plan))
@@ -137,33 +135,3 @@ def _stage(root: Path) -> Iterator[Path]:
 def _check_space(root: Path, plan: Plan) -> None:
     hint = "free space there, or choose another archive (archive: in the configuration, or --archive)"
     need_space(root, plan.bytes_missing, hint=hint)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where images go. `descriptor` of the lock that writers inherit."""
-
-    dest: RegistryEnd | StorageSource
-    ends: Ends
-    descriptor: int | None = None
-    upper: Upper | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upper:
-    """What is added to a storage that is only read, for one run: blobs go to `blobs`, links to the storage's root.
-
-    A crash throws it away, so nothing has to be on the disk early, and no order has to be kept. Blobs that are there
-    count by their size, since what is made of them is hashed as a whole.
-    """
-
-    blobs: Path
-
-
-def check_way(target: Target, way: Way) -> None:
-    """Raises UsageError where the engine can't bring anything to such an end."""
-    if way.engine is Engine.SYNC and isinstance(target.dest, StorageSource):
-        raise UsageError(
-            f"the engine sync goes from registry to registry, and {target.dest.name} is a storage",
-            hint="--engine auto, or copy",
-        )

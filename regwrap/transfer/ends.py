@@ -20,9 +20,24 @@ from regwrap.transfer.archives import Archives
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
+    from pathlib import Path
 
     from regwrap.bundle.stock import Stock
     from regwrap.transfer.job import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """How a storage is written to. Programs that write inherit the `descriptor` of its lock. `hashed`: a blob that is
+    there counts once its bytes were hashed, else by its size.
+
+    With `upper` the storage is only read, for one run: blobs go to `upper`, links to the storage's root. A crash throws
+    both away, so nothing has to be on the disk early, and no order has to be kept.
+    """
+
+    descriptor: int | None = None
+    upper: Path | None = None
+    hashed: bool = True
 
 
 @dataclass(slots=True, kw_only=True)

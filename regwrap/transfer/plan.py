@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
+from regwrap.core.errors import UsageError
 from regwrap.core.place import Engine
 
 if TYPE_CHECKING:
@@ -28,19 +29,25 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class EngineChoice:
     """The engine that a plan is for, and why, in the words that the user reads."""
 
     engine: Engine
     why: str
 
 
-def choose_way(wanted: Engine, *, to_storage: bool) -> Way:
-    """What is measured to be the fastest for such ends (docs/benchmarks.md), unless the user wants another."""
+def choose_engine(wanted: Engine, storage: str | None) -> EngineChoice:
+    """What is measured to be the fastest for such a destination (docs/benchmarks.md), unless the user wants another.
+    `storage` is its name, if it is one. Raises UsageError where the engine can't copy into it."""
+    if wanted is Engine.SYNC and storage is not None:
+        raise UsageError(
+            f"the engine sync goes from registry to registry, and {storage} is a storage",
+            hint="--engine auto, or copy",
+        )
     if wanted is not Engine.AUTO:
-        return Way(engine=wanted, why="as asked for")
-    how = "hashed on their way to the disk" if to_storage else "and each is sent once"
-    return Way(engine=Engine.STREAM, why=f"blobs through the pipes of a few skopeos that stay, {how}")
+        return EngineChoice(engine=wanted, why="as asked for")
+    how = "hashed on their way to the disk" if storage is not None else "and each is sent once"
+    return EngineChoice(engine=Engine.STREAM, why=f"blobs through the pipes of a few skopeos that stay, {how}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +142,7 @@ class Plan:
     skips: tuple[Skip, ...]
     unseen: tuple[Unseen, ...]
     moved: tuple[Moved, ...] = ()
-    way: Way | None = None
+    way: EngineChoice | None = None
 
     @property
     def bytes_missing(self) -> int:

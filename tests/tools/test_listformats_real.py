@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.commands.sync import SyncResult, sync_images
+from regwrap.commands.sync import SyncOptions, SyncResult, sync_images
 from regwrap.lists.imagelist import HOST_IS_DROPPED, Rewrite, parse_images
 from regwrap.report.text import plan_text
 from tests.builders import Image, make_image, make_multi_image, storage_problems
@@ -27,7 +27,7 @@ Serve = Callable[[Mapping[str, Image]], Served]
 
 
 def synced(served: Served, text: str, rewrite: Rewrite = HOST_IS_DROPPED, *, dry_run: bool = False) -> SyncResult:
-    result = sync_images(served.bench.job, parse_images(text.encode(), "list", rewrite), hashed=False, dry_run=dry_run)
+    result = sync_images(served.bench.job, parse_images(text.encode(), "list", rewrite), SyncOptions(dry_run=dry_run))
     assert result.report is None or [failed.error for failed in result.report.failed] == []
     return result
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from regwrap.commands.sync import SyncResult, sync_images
+from regwrap.commands.sync import SyncOptions, SyncResult, sync_images
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.model import OCI_MANIFEST, Digest
@@ -69,7 +69,7 @@ class Bench:
     heard: Heard
 
     def sync(self, *lines: str, hashed: bool = False) -> SyncResult:
-        return sync_images(self.job, listed(*lines), hashed=hashed, dry_run=False)
+        return sync_images(self.job, listed(*lines), SyncOptions(hashed=hashed))
 
     def report(self, *lines: str, hashed: bool = False) -> SyncReport:
         report = self.sync(*lines, hashed=hashed).report
@@ -226,7 +226,7 @@ def test_a_second_run_starts_no_program(serve: Serve) -> None:
 
 def test_a_dry_run_changes_nothing(serve: Serve) -> None:
     served = serve(ALL_KINDS)
-    result = sync_images(served.bench.job, listed(*ALL_KINDS), hashed=False, dry_run=True)
+    result = sync_images(served.bench.job, listed(*ALL_KINDS), SyncOptions(dry_run=True))
     assert result.report is None
     assert {copy.reason for copy in result.plan.copies} == {Reason.ABSENT}
     assert not served.bench.archive.exists()
@@ -348,7 +348,7 @@ def test_a_batch_that_brings_a_moved_tag_is_put_right(tmp_path: Path, loopback_r
         replace(entry, source=replace(entry.source, digest=image.top), locked=True)
         for entry, image in zip(images.entries, (old, other), strict=True)
     )
-    report = sync_images(bench.job, replace(images, entries=locked), hashed=False, dry_run=False).report
+    report = sync_images(bench.job, replace(images, entries=locked), SyncOptions()).report
     assert report is not None
     assert [failed.error for failed in report.failed] == []
     assert_served(dest.host, {"a/x:1": old, "a/y:1": other})
