@@ -35,7 +35,7 @@ from regwrap.storage.space import need_space
 from regwrap.tools.scratch import overlay_directory
 from regwrap.tools.skopeo import Remote
 from regwrap.tools.umoci import RunConfig, Umoci
-from regwrap.transfer.ends import Ends
+from regwrap.transfer.endpoints import Endpoints
 
 if TYPE_CHECKING:
     from regwrap.bundle.stock import Stock
@@ -129,7 +129,7 @@ def _base(job: Job, options: BakeOptions, stack: ExitStack) -> BaseImage:
         raise UsageError(f"--base: {options.base} names no registry", hint="HOST/REPOSITORY:TAG, or oci:DIR:TAG")
     layout = job.scratch / "base"
     remote = Remote(registry=registry, repository=image.repository, reference=image.digest or image.tag or "latest")
-    Ends(job=job, stack=stack).skopeo().copy_one_platform(remote, layout, options.platform)
+    Endpoints(job=job, stack=stack).skopeo().copy_one_platform(remote, layout, options.platform)
     return read_base(layout, "image", options.platform)
 
 

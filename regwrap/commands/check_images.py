@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from regwrap.core.errors import ToolError
 from regwrap.core.pool import map_in_order
 from regwrap.registry.credentials import UnsureError
-from regwrap.transfer.ends import Ends
+from regwrap.transfer.endpoints import Endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ class CheckedImages:
 def check_images(job: Job, images: Sequence[ImageRef]) -> CheckedImages:
     """Each image is asked for at the registry that it names; nothing is brought."""
     with ExitStack() as stack:
-        ends = Ends(job=job, stack=stack)
+        ends = Endpoints(job=job, stack=stack)
         end_of = {host: ends.of(job.place_of(host)) for host in sorted({image.registry or "" for image in images})}
 
         def is_there(image: ImageRef) -> bool | str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.model import ImageRef, is_repository, is_tag
 from regwrap.core.pool import map_in_order
-from regwrap.transfer.ends import Ends
+from regwrap.transfer.endpoints import Endpoints
 
 if TYPE_CHECKING:
     from regwrap.bundle.by_repository import StorageSource
@@ -35,7 +35,7 @@ def list_place(job: Job, place: Place, prefix: str) -> Listing:
             f"{place.storage} is not a directory", hint="give a storage's root directory, or HOST[/PREFIX]"
         )
     with ExitStack() as stack:
-        end = Ends(job=job, stack=stack).of(place)
+        end = Endpoints(job=job, stack=stack).of(place)
         names = [name for name in job.retry.call(end.repositories) if _is_below(name, prefix)]
         pairs = _pairs(job, end, names)
     legal = {(name, tag) for name, tag in pairs if is_repository(name) and is_tag(tag)}

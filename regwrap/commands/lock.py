@@ -19,7 +19,7 @@ from regwrap.lists.lock import Change, Lock, LockedImage, changes, is_lock_of, l
 from regwrap.lists.rules import ImageRule, rule_line
 from regwrap.registry.credentials import UnsureError
 from regwrap.storage.store import Storage
-from regwrap.transfer.ends import Ends
+from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.observe import source_digest, whole_closure
 from regwrap.transfer.plan import Unseen
 
@@ -60,7 +60,7 @@ def write_lock(job: Job, wanted: Wanted, path: Path) -> LockReport:
     """Resolve all, once, and write the lock where all could be. Of an unchanged image nothing but the tag is asked."""
     old = read_lock(path) if path.exists() else Lock(name=f"{path}", images=())
     with ExitStack() as stack:
-        locking = _Locking(job=job, ends=Ends(job=job, stack=stack), old=old)
+        locking = _Locking(job=job, ends=Endpoints(job=job, stack=stack), old=old)
         found = locking.each(locking.entries(wanted, stack), locking.lock)
     images = tuple(item for item in found if isinstance(item, LockedImage))
     failed = tuple(item for item in found if isinstance(item, Unseen))
@@ -75,7 +75,7 @@ def check_lock(job: Job, wanted: Wanted, path: Path) -> LockCheck:
     old = read_lock(path)
     old = replace(old, images=tuple(image for image in old.images if wanted.has(_entry_of(image))))
     with ExitStack() as stack:
-        locking = _Locking(job=job, ends=Ends(job=job, stack=stack), old=old)
+        locking = _Locking(job=job, ends=Endpoints(job=job, stack=stack), old=old)
         found = locking.each(locking.entries(wanted, stack), locking.now)
     failed = tuple(item for item in found if isinstance(item, Unseen))
     skipped = {item.entry.dest for item in failed}
@@ -87,7 +87,7 @@ def check_lock(job: Job, wanted: Wanted, path: Path) -> LockCheck:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Locking:
     job: Job
-    ends: Ends
+    ends: Endpoints
     old: Lock
 
     def entries(self, wanted: Wanted, stack: ExitStack) -> tuple[ImageEntry, ...]:

@@ -22,7 +22,7 @@ from regwrap.registry.harbor import Harbor
 from regwrap.storage.store import Storage, real_root
 from regwrap.transfer.blob_index import BlobIndex, index_of
 from regwrap.transfer.by_skopeo import RegistryCarrier, prove
-from regwrap.transfer.ends import Ends
+from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.into_registry import ContentsOrigin, PushCarrier
 from regwrap.transfer.observe import Observer
 from regwrap.transfer.plan import Lacking, make_plan
@@ -60,7 +60,7 @@ def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) ->
     started = time.monotonic()
     with ExitStack() as stack:
         contents = _opened(job, source, stack, hashed=options.hashed)
-        ends = Ends(job=job, stack=stack)
+        ends = Endpoints(job=job, stack=stack)
         end = ends.of(Place(name=dest.host, registry=dest))
         if not isinstance(end, RegistryEnd):
             raise UsageError(f"{dest.host} is no registry")
@@ -166,7 +166,7 @@ def _prepare_projects(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pushing:
     job: Job
-    ends: Ends
+    ends: Endpoints
     contents: LocalSource
     dest: RegistryEnd
 

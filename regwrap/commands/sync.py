@@ -14,9 +14,9 @@ from regwrap.core.pool import map_in_order
 from regwrap.storage.lock import mark_own
 from regwrap.storage.stage import remove_stage, sync_stage
 from regwrap.storage.store import SoundBlobs
-from regwrap.transfer.ends import Ends, Writing
-from regwrap.transfer.observe import Observer, tag_moved
-from regwrap.transfer.plan import Moved, Plan, choose_engine, make_plan
+from regwrap.transfer.endpoints import Endpoints, Writing
+from regwrap.transfer.observe import Observer, drift_of
+from regwrap.transfer.plan import Drifted, Plan, choose_engine, make_plan
 from regwrap.transfer.referrers import with_referrers
 from regwrap.transfer.run import Copied, SyncReport, nothing_copied, run_plan
 
@@ -45,7 +45,7 @@ class SyncOptions:
 def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult:
     """Copy the listed images to the archive, or say what would be done."""
     with ExitStack() as stack:
-        ends = Ends(job=job, stack=stack)
+        ends = Endpoints(job=job, stack=stack)
         ends.check_sources(images)
         dest = ends.of(job.archive)
         writing = Writing(descriptor=None if options.dry_run else _lock_dest(job, dest, stack))
@@ -58,7 +58,7 @@ def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult
 
 def copy_images(
     job: Job,
-    ends: Ends,
+    ends: Endpoints,
     dest: RegistryEnd | StorageSource,
     images: ImageList,
     *,
@@ -82,7 +82,7 @@ def copy_images(
     return SyncResult(plan=plan, report=replace(report, moved=moved, seconds=time.monotonic() - started))
 
 
-def _carried(job: Job, ends: Ends, dest: RegistryEnd | StorageSource, plan: Plan, writing: Writing) -> SyncReport:
+def _carried(job: Job, ends: Endpoints, dest: RegistryEnd | StorageSource, plan: Plan, writing: Writing) -> SyncReport:
     if not plan.copies:
         if isinstance(dest, StorageSource) and writing.upper is None:
             remove_stage(sync_stage(dest.storage.root))  # a killed run's
@@ -96,12 +96,12 @@ def _carried(job: Job, ends: Ends, dest: RegistryEnd | StorageSource, plan: Plan
         return run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
 
 
-def _drifted_meanwhile(job: Job, ends: Ends, copied: tuple[Copied, ...]) -> tuple[Moved, ...]:
+def _drifted_meanwhile(job: Job, ends: Endpoints, copied: tuple[Copied, ...]) -> tuple[Drifted, ...]:
     """The tags that another image has got while they were copied: one more HEAD for each image that was copied."""
 
-    def look(item: Copied) -> Moved | None:
+    def look(item: Copied) -> Drifted | None:
         entry = item.copy.entry
-        return None if entry.locked else tag_moved(ends.source_of(entry), entry, item.copy.digest)
+        return None if entry.locked else drift_of(ends.source_of(entry), entry, item.copy.digest)
 
     found = map_in_order(look, copied, workers=job.jobs, name="look", stopping=job.retry.stopping)
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))

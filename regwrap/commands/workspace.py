@@ -38,7 +38,7 @@ from regwrap.tools.overlay import (
     try_overlay,
 )
 from regwrap.tools.scratch import overlay_directory
-from regwrap.transfer.ends import Ends, Writing
+from regwrap.transfer.endpoints import Endpoints, Writing
 from regwrap.transfer.referrers import with_referrers
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iter
     history = _history(job)
     job = replace(job, source=job.source or job.archive)
     with ExitStack() as stack:
-        ends = Ends(job=job, stack=stack)
+        ends = Endpoints(job=job, stack=stack)
         ends.check_sources(images)
         stack.enter_context(job.locked(history, exclusive=False, untouched=True))
         for end in ends.storages():
@@ -227,7 +227,7 @@ def _overlay(history: Path, run: Path, way: Way, links: Path | None) -> tuple[Ov
     return overlay, overlay.upper if links is None else links
 
 
-def _bring(job: Job, ends: Ends, listed: Storage, upper: Path, images: ImageList, *, hashed: bool) -> SyncReport:
+def _bring(job: Job, ends: Endpoints, listed: Storage, upper: Path, images: ImageList, *, hashed: bool) -> SyncReport:
     dest, writing = StorageSource(name="the upper layer", storage=listed), Writing(upper=upper, hashed=hashed)
     report = copy_images(job, ends, dest, images, options=SyncOptions(hashed=hashed), writing=writing).report
     if report is None or report.failed:

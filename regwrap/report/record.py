@@ -19,7 +19,7 @@ from regwrap.core import fields
 from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.errors import UsageError
 from regwrap.core.fields import a_text, a_whole, list_of, of_kind, or_none
-from regwrap.transfer.plan import Moved, Reason, Skip
+from regwrap.transfer.plan import Drifted, Reason, Skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -154,7 +154,7 @@ def record_of(report: SyncReport, facts: RunFacts) -> RunRecord:
     )
 
 
-def _listed(facts: RunFacts, entry: ImageEntry, drifted: dict[Destination, Moved]) -> partial[ImageRecord]:
+def _listed(facts: RunFacts, entry: ImageEntry, drifted: dict[Destination, Drifted]) -> partial[ImageRecord]:
     """A record of which only the outcome is open."""
     tag = drifted.get(entry.dest)
     return partial(
@@ -170,7 +170,7 @@ def _listed(facts: RunFacts, entry: ImageEntry, drifted: dict[Destination, Moved
 
 def _copied(item: Copied, record: partial[ImageRecord]) -> ImageRecord:
     return record(
-        outcome=Outcome.REPLACED if item.copy.reason is Reason.MOVED else Outcome.COPIED,
+        outcome=Outcome.REPLACED if item.copy.reason is Reason.REPLACED else Outcome.COPIED,
         reason=str(item.copy.reason),
         digest=str(item.copy.digest),
         bytes_sent=item.sent,

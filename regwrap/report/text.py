@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from regwrap.commands.release import ReleaseReport
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.lists.lock import Change
-    from regwrap.transfer.plan import Moved, Plan, Unseen
+    from regwrap.transfer.plan import Drifted, Plan, Unseen
     from regwrap.transfer.run import SyncReport
 
 
@@ -57,12 +57,12 @@ def sync_text(report: SyncReport) -> str:
     return f"{counts}; {human_bytes(report.sent)} sent in {report.seconds:.1f} s{again}{moved}"
 
 
-def moved_text(moved: tuple[Moved, ...]) -> str:
+def moved_text(moved: tuple[Drifted, ...]) -> str:
     """A line for each tag that points to another image at the source than the one that was copied."""
     return "\n".join(f"{item.entry.dest}: drifted: copied {item.digest}; {_now(item)}" for item in moved)
 
 
-def _now(moved: Moved) -> str:
+def _now(moved: Drifted) -> str:
     return f"the source's tag is now {moved.now}" if moved.now else "the source's tag is gone"
 
 

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.by_repository import StorageSource
-    from regwrap.transfer.ends import Ends, Writing
+    from regwrap.transfer.endpoints import Endpoints, Writing
     from regwrap.transfer.job import Job
     from regwrap.transfer.plan import Plan
     from regwrap.transfer.run import Carrier
 
 
 def make_carrier(
-    plan: Plan, dest: RegistryEnd | StorageSource, *, job: Job, ends: Ends, writing: Writing, stack: ExitStack
+    plan: Plan, dest: RegistryEnd | StorageSource, *, job: Job, ends: Endpoints, writing: Writing, stack: ExitStack
 ) -> Carrier:
     """The carrier for the plan's engine. What it starts ends with `stack`. Call from the main thread."""
     if isinstance(dest, RegistryEnd):
@@ -44,7 +44,7 @@ def _engine(plan: Plan) -> Engine:
     return plan.way.engine if plan.way else Engine.STREAM
 
 
-def _to_registry(dest: RegistryEnd, job: Job, ends: Ends, stack: ExitStack, plan: Plan) -> Carrier:
+def _to_registry(dest: RegistryEnd, job: Job, ends: Endpoints, stack: ExitStack, plan: Plan) -> Carrier:
     by_skopeo = RegistryCarrier(dest=dest, served=ends.served)
     match _engine(plan):
         case Engine.COPY:
@@ -67,7 +67,7 @@ def _to_registry(dest: RegistryEnd, job: Job, ends: Ends, stack: ExitStack, plan
             )
 
 
-def _index(dest: RegistryEnd, ends: Ends, plan: Plan) -> BlobIndex:
+def _index(dest: RegistryEnd, ends: Endpoints, plan: Plan) -> BlobIndex:
     """What is at the destination before anything is copied; it has the images that come from it, too."""
     index = index_of(plan.copies)
     for copy in plan.copies:
@@ -76,7 +76,7 @@ def _index(dest: RegistryEnd, ends: Ends, plan: Plan) -> BlobIndex:
     return index
 
 
-def _to_storage(dest: StorageSource, writing: Writing, ends: Ends, stack: ExitStack, plan: Plan) -> Carrier:
+def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: ExitStack, plan: Plan) -> Carrier:
     links = dest.storage.root
     root = writing.upper or links
     stage = Stage(stack.enter_context(_stage(root)))
@@ -106,7 +106,7 @@ def _to_storage(dest: StorageSource, writing: Writing, ends: Ends, stack: ExitSt
     )
 
 
-def _proxies(ends: Ends, stack: ExitStack, plan: Plan) -> ImageProxies:
+def _proxies(ends: Endpoints, stack: ExitStack, plan: Plan) -> ImageProxies:
     repositories: dict[str, set[str]] = {}
     for copy in plan.copies:
         source = ends.source_of(copy.entry)

@@ -15,7 +15,7 @@ from regwrap.core.model import Descriptor, Digest, Platform
 from regwrap.core.pool import map_in_order
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
-from regwrap.transfer.plan import Lacking, Moved, Observation, Unseen, Whole
+from regwrap.transfer.plan import Drifted, Lacking, Observation, Unseen, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class Observer:
     def _observe(self, entry: ImageEntry) -> Whole | Lacking:
         source, dest = self.source_of(entry), entry.dest
         digest = source_digest(source, entry)
-        moved = tag_moved(source, entry, digest) if entry.locked else None
+        moved = drift_of(source, entry, digest) if entry.locked else None
         there = self.dest.resolve(dest.repository, dest.tag)
         whole = self._whole(entry, digest) if there == digest else None
         if whole is not None:
@@ -122,7 +122,7 @@ def source_digest(source: ImageSource, entry: ImageEntry) -> Digest:
     return digest
 
 
-def tag_moved(source: ImageSource, entry: ImageEntry, digest: Digest) -> Moved | None:
+def drift_of(source: ImageSource, entry: ImageEntry, digest: Digest) -> Drifted | None:
     """Whether the entry's tag points elsewhere now. None also where that can't be told: it is only worth a note."""
     if entry.source.tag is None:
         return None
@@ -130,7 +130,7 @@ def tag_moved(source: ImageSource, entry: ImageEntry, digest: Digest) -> Moved |
         now = source.resolve(entry.source.repository, entry.source.tag)
     except RegwrapError:
         return None
-    return None if now == digest else Moved(entry=entry, digest=digest, now=now)
+    return None if now == digest else Drifted(entry=entry, digest=digest, now=now)
 
 
 def whole_closure(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...]) -> Closure | None:

@@ -23,7 +23,7 @@ class Reason(StrEnum):
     """Why an image is copied or not, in the words that the user reads."""
 
     ABSENT = "not there yet"
-    MOVED = "the tag points to another image there"
+    REPLACED = "the tag points to another image there"
     DAMAGED = "there, but damaged or incomplete: it is copied again"
     SAME = "already there, same digest"
 
@@ -51,7 +51,7 @@ def choose_engine(wanted: Engine, storage: str | None) -> EngineChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
+class Drifted:
     """A tag of the source that is not `digest`, which counts: the lock says so, or it moved while it was copied.
     `now` is None where the tag is gone."""
 
@@ -69,7 +69,7 @@ class Whole:
     digest: Digest
     size: int | None = None
     blobs: tuple[Descriptor, ...] = field(default=(), compare=False)
-    moved: Moved | None = None
+    moved: Drifted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Lacking:
     there: Digest | None
     closure: Closure
     missing: tuple[Descriptor, ...]
-    moved: Moved | None = None
+    moved: Drifted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ class Plan:
     copies: tuple[Copy, ...]
     skips: tuple[Skip, ...]
     unseen: tuple[Unseen, ...]
-    moved: tuple[Moved, ...] = ()
+    moved: tuple[Drifted, ...] = ()
     way: EngineChoice | None = None
 
     @property
@@ -171,7 +171,7 @@ def make_plan(observations: tuple[Observation, ...]) -> Plan:
 
 
 def _copy(item: Lacking) -> Copy:
-    damaged = Reason.DAMAGED if item.there == item.digest else Reason.MOVED
+    damaged = Reason.DAMAGED if item.there == item.digest else Reason.REPLACED
     reason = Reason.ABSENT if item.there is None else damaged
     return Copy(entry=item.entry, digest=item.digest, reason=reason, closure=item.closure, missing=item.missing)
 

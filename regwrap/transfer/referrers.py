@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from regwrap.lists.imagelist import ImageEntry, ImageList
     from regwrap.storage.store import Storage
-    from regwrap.transfer.ends import Ends
+    from regwrap.transfer.endpoints import Endpoints
     from regwrap.transfer.job import Job
 
 
-def with_referrers(job: Job, ends: Ends, images: ImageList) -> ImageList:
+def with_referrers(job: Job, ends: Endpoints, images: ImageList) -> ImageList:
     """The list, and what is about its images at their sources. An image that can't be looked at brings nothing here;
     that it can't be had is said when it is to be copied."""
     finder = _Finder()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.tools.retry import Retry
     from regwrap.transfer.job import Events
-    from regwrap.transfer.plan import Copy, Moved, Plan, Skip
+    from regwrap.transfer.plan import Copy, Drifted, Plan, Skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class SyncReport:
     skipped: tuple[Skip, ...]
     failed: tuple[Failed, ...]
     seconds: float
-    moved: tuple[Moved, ...] = ()
+    moved: tuple[Drifted, ...] = ()
 
     @property
     def sent(self) -> int:

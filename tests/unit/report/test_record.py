@@ -12,7 +12,7 @@ from regwrap.report.github import summary, workflow_commands
 from regwrap.report.junit import to_junit
 from regwrap.report.record import ImageRecord, RunFacts, RunRecord, merge, parse_record, record_of, to_text
 from regwrap.report.record_text import hosts_text, record_text
-from regwrap.transfer.plan import Moved, Reason, Skip
+from regwrap.transfer.plan import Drifted, Reason, Skip
 from regwrap.transfer.run import Copied, Failed, SyncReport
 from tests.unit.transfer.test_plan import CLOSURE, IMAGE, blob, copy, entry
 
@@ -23,14 +23,14 @@ FACTS = RunFacts(
 REPORT = SyncReport(
     copied=(
         Copied(copy=copy("a/new:1"), sent=100, attempts=3, seconds=2.5, start=0.5, worker=1),
-        Copied(copy=copy("r.example/a/other:1", Reason.MOVED), sent=0, attempts=1, seconds=1, start=0),
+        Copied(copy=copy("r.example/a/other:1", Reason.REPLACED), sent=0, attempts=1, seconds=1, start=0),
     ),
     skipped=(Skip(entry=entry("a/same:1"), digest=IMAGE.top, reason=Reason.SAME, size=5000),),
     failed=(Failed(entry=entry("a/bad:1"), error="it\x1b broke, 100%", hint="look | there", attempts=2, seconds=4),),
     seconds=9.5,
     moved=(
-        Moved(entry=entry("a/new:1"), digest=IMAGE.top, now=OTHER),
-        Moved(entry=entry("a/same:1"), digest=IMAGE.top, now=None),
+        Drifted(entry=entry("a/new:1"), digest=IMAGE.top, now=OTHER),
+        Drifted(entry=entry("a/same:1"), digest=IMAGE.top, now=None),
     ),
 )
 RECORD = record_of(REPORT, FACTS)

@@ -30,7 +30,7 @@ from regwrap.report.text import (
     unseen_text,
 )
 from regwrap.storage.gc import DroppedImage
-from regwrap.transfer.plan import Moved, Unseen, make_plan
+from regwrap.transfer.plan import Drifted, Unseen, make_plan
 from regwrap.transfer.run import Copied, Failed, SyncReport
 from tests.unit.transfer.test_plan import IMAGE, blob, copy, entry, lacking, whole
 
@@ -157,8 +157,8 @@ def test_sync_text() -> None:
 def test_tags_that_have_drifted_are_told() -> None:
     here, now = IMAGE.top, Digest.of(b"now")
     moved = (
-        Moved(entry=entry("a/same:1"), digest=here, now=now),
-        Moved(entry=entry("a/gone:1"), digest=here, now=None),
+        Drifted(entry=entry("a/same:1"), digest=here, now=now),
+        Drifted(entry=entry("a/gone:1"), digest=here, now=None),
     )
     assert moved_text(moved).splitlines() == [
         f"a/same:1: drifted: copied {here}; the source's tag is now {now}",

@@ -65,7 +65,7 @@ def test_each_copy_has_its_reason() -> None:
     )
     assert plan.copies == (
         copy("a/absent:1", Reason.ABSENT),
-        copy("a/moved:1", Reason.MOVED),
+        copy("a/moved:1", Reason.REPLACED),
         copy("a/rotten:1", Reason.DAMAGED),
     )
 

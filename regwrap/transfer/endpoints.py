@@ -1,4 +1,4 @@
-"""The ends of a run as objects, each made once: a registry's connections are kept, a storage is served once."""
+"""The endpoints of a run as objects, each made once: a registry's connections are kept, a storage is served once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Writing:
 
 
 @dataclass(slots=True, kw_only=True)
-class Ends:
+class Endpoints:
     """The two ends as objects, each made once: a registry's connections are kept, a storage is served once."""
 
     job: Job
