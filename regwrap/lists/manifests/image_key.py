@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.lists import yaml_nodes
 from regwrap.lists.manifests.mapping import NO_TAG, Fields, Mention, Place, fields_of
-from regwrap.lists.manifests.parts import NAMES, REGISTRIES, REPOSITORIES, TAGS, Parts, parts_of
+from regwrap.lists.manifests.parts import NAMES, REPOSITORIES, TAGS, Parts, parts_of
 from regwrap.lists.manifests.reference import is_picture
 from regwrap.lists.yaml_nodes import Scalar
 
@@ -20,8 +20,6 @@ _KEYS: Final = (*NAMES, "imagerepository", "imagerepo")
 _EMPTY: Final = "its tag is empty: what fills it in (helm template) has to come first"
 _NOTHING: Final = "says no whole image; what fills it in (helm template) has to come first"
 _INJECTED: Final = "stands for what Istio's injector puts in: write that image into the list"
-_ELSEWHERE: Final = "a name alone: hub and tag stand elsewhere, so which image is meant can't be known here"
-_GLOBAL: Final = "global"
 
 
 def image_key(fields: Fields) -> Iterator[Mention]:
@@ -46,7 +44,7 @@ def _text(key: str, value: Scalar, fields: Fields) -> Iterator[Mention]:
     parts = parts_of(fields)
     if key != "image" and not parts.tag and not parts.digest and "/" not in parts.name:
         return  # imageName: web says something else more often than not
-    yield _mention(key, value, parts, fields)
+    yield _mention(key, value, parts)
 
 
 def _of_container(key: str, value: Scalar) -> Mention:
@@ -56,22 +54,9 @@ def _of_container(key: str, value: Scalar) -> Mention:
     return Mention(key=key, node=value, text=text, is_sure=True, is_latest=True)
 
 
-def _mention(key: str, node: Node, parts: Parts, fields: Fields) -> Mention:
-    if "/" not in parts.name and _has_hub_above(fields.place):
-        return Mention(key=key, node=node, text="", used=parts.used, is_sure=True, why=_ELSEWHERE)
-    why = _EMPTY if parts.has_tag_key else NO_TAG if "/" in parts.name else _ELSEWHERE
+def _mention(key: str, node: Node, parts: Parts) -> Mention:
+    why = _EMPTY if parts.has_tag_key else NO_TAG
     return Mention(key=key, node=node, text=parts.text, used=parts.used, is_sure=True, why=why)
-
-
-def _has_hub_above(place: Place) -> bool:
-    """Whether a registry for all of a chart's images is set, which a name alone then belongs to."""
-    above = place.above
-    while above is not None:
-        shared = above.values.get(_GLOBAL)
-        if isinstance(shared, yaml_nodes.Mapping) and fields_of(shared, place).scalar(*REGISTRIES):
-            return True
-        above = above.place.above
-    return False
 
 
 def _mapped(key: str, value: yaml_nodes.Mapping, above: Fields) -> Iterator[Mention]:
@@ -90,4 +75,4 @@ def _mapped(key: str, value: yaml_nodes.Mapping, above: Fields) -> Iterator[Ment
         used = (*parts.used, beside) if beside else parts.used
         parts = Parts(parts.name, tag, parts.digest, used, beside is not None)
     parts = replace(parts, used=(value, *parts.used))  # the mapping itself: no other form takes it
-    yield _mention(key, parts.used[1], parts, above)
+    yield _mention(key, parts.used[1], parts)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 _CONTAINERS: Final = {
     "containers", "initcontainers", "ephemeralcontainers", "steps", "sidecars", "container", "script",
 }  # fmt: skip
-NO_TAG: Final = "no tag stands beside it, and which one is meant can't be known here: write the image into the list"
+NO_TAG: Final = (
+    "no tag stands beside it; hub and tag may stand elsewhere, which image is meant can't be known here: write it into the"
+    " list"
+)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.model import ImageRef, ParseError
+from regwrap.lists.manifests.mapping import plain
+from regwrap.lists.yaml_nodes import Mapping, Scalar
 
 if TYPE_CHECKING:
     from regwrap.lists.manifests.mapping import Fields
@@ -17,6 +19,7 @@ REPOSITORIES: Final = ("repository", "imagerepository", "repo", "imagerepo")
 NAMES: Final = ("image", "imagename")
 TAGS: Final = ("tag", "imagetag", "version", "imageversion")
 DIGESTS: Final = ("digest", "imagedigest", "sha", "sha256")
+_GLOBAL: Final = "global"
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,12 +62,32 @@ def parts_of(fields: Fields, *, prefix: str = "", names: tuple[str, ...] = NAMES
     text = {part: (scalar.text or "").strip() if scalar else "" for part, scalar in found.items()}
     digest = f"sha256:{text['digest']}" if _HEX.fullmatch(text["digest"]) else text["digest"]
     return Parts(
-        name=_within(text["registry"], _joined(text["repository"], text["name"])),
+        name=_within(text["registry"] or _shared_registry(fields), _joined(text["repository"], text["name"])),
         tag=text["tag"],
         digest=digest,
         used=tuple(scalar for scalar in found.values() if scalar is not None),
         has_tag_key=fields.has((*keys(TAGS), *keys(DIGESTS))),
     )
+
+
+def _shared_registry(fields: Fields) -> str:
+    """Of all images of a chart: `global: {hub: …}`, `global: {imageRegistry: …}`, `global: {image: {registry: …}}`."""
+    above: Fields | None = fields
+    while above is not None:
+        shared = _values(above.values.get(_GLOBAL))
+        for values in (shared, _values(shared.get("image"))):
+            if found := next((text for key in REGISTRIES if (text := _text(values.get(key)))), ""):
+                return found
+        above = above.place.above
+    return ""
+
+
+def _values(node: Node | None) -> dict[str, Node]:
+    return {plain(key.text or ""): value for key, value in node.pairs} if isinstance(node, Mapping) else {}
+
+
+def _text(node: Node | None) -> str:
+    return (node.text or "").strip() if isinstance(node, Scalar) else ""
 
 
 def _joined(repository: str, name: str) -> str:
