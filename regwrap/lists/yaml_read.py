@@ -30,6 +30,8 @@ _CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000
 _BOUNDARY: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 # A value or a line that begins with braces, as charts have it before they are rendered. YAML never means a text by it.
 _TEMPLATE: Final = re.compile(r"""^[ ]*(?:- +)*(?:[^#"'\n:]+:[ ]+)?(\{\{)""", re.MULTILINE)
+_IS_TEMPLATE: Final = "is a template ({{): render it first (helm template CHART); this document is left out"
+_JSON: Final = re.compile(r"\s*(?:(?:#[^\n]*\n|---)\s*)*[{\[]")
 _BLANKS: Final = re.compile(r"\s*")
 
 
@@ -88,12 +90,15 @@ def read_documents(text: str, before: int = 0) -> tuple[list[Node], list[Oddity]
 
 
 def _why(part: str, line: int, error: NotReadError) -> Oddity:
-    template = _TEMPLATE.search(part)
-    if template is None:
-        return Oddity(error.line, error.column, f"{error}; this document is left out")
-    at = line + part.count("\n", 0, template.start(1)) + 1
-    column = template.start(1) - part.rfind("\n", 0, template.start(1))
-    return Oddity(at, column, "is a template ({{): render it first (helm template CHART); this document is left out")
+    """A template is no YAML, and its author wants to hear that: in the line of the error, or wherever one begins."""
+    lines = part.split("\n")
+    of_error = lines[error.line - line - 1] if error.line - line <= len(lines) else ""
+    if "{{" in of_error:
+        return Oddity(error.line, of_error.index("{{") + 1, _IS_TEMPLATE)
+    if template := _TEMPLATE.search(part):
+        at = line + part.count("\n", 0, template.start(1)) + 1
+        return Oddity(at, template.start(1) - part.rfind("\n", 0, template.start(1)), _IS_TEMPLATE)
+    return Oddity(error.line, error.column, f"{error}; this document is left out")
 
 
 def _parts(text: str) -> Iterator[tuple[str, int]]:
@@ -163,7 +168,7 @@ class _Builder:
     """Makes nodes of a parser's events. What is odd is collected in `odd`, or refused where that is None."""
 
     def __init__(self, text: str, before: int, odd: list[Oddity] | None) -> None:
-        self.text = text.replace("\t", " ") if text.lstrip()[:1] in {"{", "["} else text  # JSON may be indented by tabs
+        self.text = text.replace("\t", " ") if _JSON.match(text) else text  # JSON may be indented by tabs
         self.first = before + 1
         self.odd = odd
         self.unfolded = 0

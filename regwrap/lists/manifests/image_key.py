@@ -34,12 +34,13 @@ def image_key(fields: Fields) -> Iterator[Mention]:
 
 
 def _text(key: str, value: Scalar, fields: Fields) -> Iterator[Mention]:
-    if not value.text and fields.scalar(*REPOSITORIES) is None:
+    said = (value.text or "").strip()
+    if not said and fields.scalar(*REPOSITORIES) is None:
         if key == "image":
             yield Mention(key=key, node=value, text="", why=_NOTHING, is_sure=True)
         return
-    if fields.place.is_container and value.text:
-        yield _of_container(key, value)
+    if fields.place.is_container and said:
+        yield _of_container(key, value, said)
         return
     parts = parts_of(fields)
     if key != "image" and not parts.tag and not parts.digest and "/" not in parts.name:
@@ -47,8 +48,7 @@ def _text(key: str, value: Scalar, fields: Fields) -> Iterator[Mention]:
     yield _mention(key, value, parts)
 
 
-def _of_container(key: str, value: Scalar) -> Mention:
-    text = f"{value.text}".strip()
+def _of_container(key: str, value: Scalar, text: str) -> Mention:
     if text == "auto":
         return Mention(key=key, node=value, text="", why=_INJECTED, is_sure=True)
     return Mention(key=key, node=value, text=text, is_sure=True, is_latest=True)

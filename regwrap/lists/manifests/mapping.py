@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 # Of Pods, wherever one is written; Tekton's steps and Argo's templates become containers as well.
 _CONTAINERS: Final = {
-    "containers", "initcontainers", "ephemeralcontainers", "steps", "sidecars", "container", "script",
+    "containers", "initcontainers", "ephemeralcontainers", "steps", "steptemplate", "sidecars", "container", "script",
 }  # fmt: skip
 NO_TAG: Final = (
-    "no tag stands beside it; hub and tag may stand elsewhere, which image is meant can't be known here: write it into the"
-    " list"
+    "no tag stands beside it; hub and tag may stand elsewhere, which image is meant can't be known here: write it into"
+    " the list"
 )
 
 

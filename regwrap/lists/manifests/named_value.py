@@ -20,9 +20,19 @@ def named_value(fields: Fields) -> Iterator[Mention]:
     for key in ("value", "default"):
         for value in _scalars(fields.values.get(key)):
             text = f"{value.text or ''}".strip()
-            found = references_in(text, says_image=True)
+            found = references_in(text, says_image=not _is_in_template(fields))
             if found or has_host(text):
                 yield from (Mention(key=name, node=value, text=each) for each in found or (text,))
+
+
+def _is_in_template(fields: Fields) -> bool:
+    """Whether it is a parameter of OpenShift's templates, where a name alone is an ImageStream of the cluster."""
+    above: Fields | None = fields
+    while above is not None:
+        if above.text("kind") == "Template":
+            return True
+        above = above.place.above
+    return False
 
 
 def _scalars(node: Node | None) -> tuple[Scalar, ...]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _SCHEMES: Final = ("oci://", "docker://", "docker-image://")
 _PICTURE: Final = re.compile(r"(?:https?|file|data):\S+|\S+\.(?:png|svg|jpe?g|gif|ico|webp|iso|qcow2|img|vmdk)")
 # `--flag=`, `-flag `, `NAME=`; what is behind it are one or more references
-_FLAGGED: Final = re.compile(r"""(?:--?[A-Za-z][\w.-]*(?:=|[ ]+)|[A-Za-z0-9_.-]+=)?["']?([^\s"'].*?)["']?""")
+_FLAGGED: Final = re.compile(r"""(--?[A-Za-z][\w.-]*(?:=|[ ]+)|[A-Za-z0-9_.-]+=)?["']?([^\s"'].*?)["']?""")
 _BETWEEN: Final = re.compile(r"[,;\s]+")
 _NAMED: Final = re.compile(r"[\w.-]+=(.+)")
 _LETTER: Final = re.compile(r"[a-z]")
@@ -33,17 +33,19 @@ def references_in(text: str, *, key: str = "", says_image: bool = False) -> tupl
     flagged = _FLAGGED.fullmatch(text.strip())
     if flagged is None:
         return ()
-    words = [word for word in _BETWEEN.split(flagged[1]) if word]
+    words = [word for word in _BETWEEN.split(flagged[2]) if word]
+    says_image = says_image or "image" in (flagged[1] or "").lower()
     found = tuple(_each(words, key=key, says_image=says_image))
     # Words between references are prose; between commas anything may stand.
-    return found if len(found) == len(words) or not re.search(r"[^,;\s]\s+[^,;\s]", flagged[1]) else ()
+    return found if len(found) == len(words) or not re.search(r"[^,;\s]\s+[^,;\s]", flagged[2]) else ()
 
 
 def _each(words: list[str], *, key: str, says_image: bool) -> Iterator[str]:
     for word in words:
         named = _NAMED.fullmatch(word)
-        bare = without_scheme((named[1] if named else word).strip("\"'"))
-        if _is_reference(bare, key=key, says_image=says_image):
+        text = (named[1] if named else word).strip("\"'")
+        bare = without_scheme(text)
+        if _is_reference(bare, key=key, says_image=says_image or bare != text):
             yield bare
 
 

@@ -13,6 +13,7 @@ from regwrap.lists.line import MAX_IMAGES
 from regwrap.lists.sniff import is_document
 from tests.unit.lists.test_imagelist import spelled_lines
 
+pytestmark = pytest.mark.usefixtures("parser")
 FIXED = settings(derandomize=True, deadline=None)
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"

@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from regwrap.core.model import ImageRef
 from regwrap.lists.imagelist import parse_images
@@ -40,15 +39,6 @@ def names(text: str) -> list[str]:
     result = found(text)
     assert result.notes == ()
     return [str(image) for image in result.images]
-
-
-@pytest.fixture(params=["libyaml", "pure"])
-def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both parsers: PyYAML has libyaml's only where it was built with it."""
-    if request.param == "libyaml":
-        assert yaml.__with_libyaml__
-    else:
-        monkeypatch.delattr(yaml, "CSafeLoader")
 
 
 @pytest.mark.usefixtures("parser")
@@ -175,6 +165,14 @@ def test_what_has_nearly_the_shape_of_a_reference_is_none(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["a.io/a:1", "--x=a.io/a:1", "-x a.io/a:1", "X=a.io/a:1", "docker://a.io/a:1", " a.io/a:1 "]
 )
+@pytest.mark.parametrize(
+    "text", ["--solver-image=busybox:1", "SIDECAR_IMAGE=busybox:1", "docker://busybox:1", "-image busybox:1"]
+)
+def test_a_name_without_a_slash_is_one_where_the_flag_or_the_scheme_says_so(text: str) -> None:
+    assert [str(other.image) for other in found(f"args: ['{text}']").elsewhere] == ["docker.io/library/busybox:1"]
+    assert names("args: [busybox:1, --x=busybox:1]") == []
+
+
 def test_a_reference_stands_alone_or_behind_a_flag(text: str) -> None:
     assert [str(other.image) for other in found(f"args: ['{text}']").elsewhere] == ["a.io/a:1"]
 
@@ -231,6 +229,7 @@ def test_keys_of_anybody_break_no_line_of_the_list() -> None:
         (b"image: {{ .Values.image }}\n", "x.yaml:1:8: is a template ({{): render it first"),
         (b"spec:\n  replicas: {{replicas}}\n", "x.yaml:2:13: is a template ({{)"),
         (b"{{- if .Values.x }}\nimage: a/b:1\n{{- end }}\n", "x.yaml:1:1: is a template ({{)"),
+        (b"args:\n  - x\n  - [{{x}}]\n", "x.yaml:3:6: is a template ({{)"),
         (b"a: {" * 3000, "x.yaml:1:"),
         (b"\xff\xfe", "x.yaml: not UTF-8 (byte 1)"),
         (b"a: b\x01\n", "x.yaml:1:5: a control character"),
@@ -238,7 +237,7 @@ def test_keys_of_anybody_break_no_line_of_the_list() -> None:
         (b"b: 1\nb: 2\n", 'x.yaml:2:1: the key "b" stands twice, first in line 1'),
         (b" " * (MAX_MANIFEST_BYTES + 1), "x.yaml: larger than 64 MiB"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_is_broken_or_hostile_is_told_with_its_place_and_the_rest_is_read(data: bytes, message: str) -> None:
     result = find_images([("x.yaml", data), ("y.yaml", b"image: a.io/a:1")])
