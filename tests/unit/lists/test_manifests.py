@@ -163,9 +163,6 @@ def test_what_has_nearly_the_shape_of_a_reference_is_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a.io/a:1", "--x=a.io/a:1", "-x a.io/a:1", "X=a.io/a:1", "docker://a.io/a:1", " a.io/a:1 "]
-)
-@pytest.mark.parametrize(
     "text", ["--solver-image=busybox:1", "SIDECAR_IMAGE=busybox:1", "docker://busybox:1", "-image busybox:1"]
 )
 def test_a_name_without_a_slash_is_one_where_the_flag_or_the_scheme_says_so(text: str) -> None:
@@ -173,6 +170,9 @@ def test_a_name_without_a_slash_is_one_where_the_flag_or_the_scheme_says_so(text
     assert names("args: [busybox:1, --x=busybox:1]") == []
 
 
+@pytest.mark.parametrize(
+    "text", ["a.io/a:1", "--x=a.io/a:1", "-x a.io/a:1", "X=a.io/a:1", "docker://a.io/a:1", " a.io/a:1 "]
+)
 def test_a_reference_stands_alone_or_behind_a_flag(text: str) -> None:
     assert [str(other.image) for other in found(f"args: ['{text}']").elsewhere] == ["a.io/a:1"]
 
