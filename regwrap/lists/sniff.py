@@ -15,7 +15,7 @@ UTF8_BOM: Final = b"\xef\xbb\xbf"
 # template of somebody's.
 _START: Final = re.compile(rb"""\S+:(?:\s|$)|\{(?!\{)|["']|-(?:\s|$)|\[\s*(?:[\["'{\]]|$)|---(?:\s|$)|%YAML""")
 # `team/app:` is an image without its tag, unless something belongs to it below.
-_NO_TAG: Final = re.compile(rb"""[^\s:"']*/[^\s:"']*:""")
+_NO_TAG: Final = re.compile(rb"""[^\s"']*/[^\s:"']*:""")
 
 
 def is_document(data: bytes) -> bool:

@@ -648,6 +648,13 @@ def test_a_name_alone_is_still_a_name() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("first", ["team/app:", "r.io:5000/team/app:"])
+def test_a_first_line_whose_tag_is_missing_is_no_yaml(first: str) -> None:
+    (problem,) = refused(f"{first}\nr.io/b:1\n")
+    assert problem == f"images.list:1:{len(first)}: the tag is missing behind the colon"
+    assert [entry.line for entry in parsed(f"{first}\n  - x.io/app:1\n".replace("app:\n", "app:1:\n")).entries] == [2]
+
+
 def test_errors_of_one_kind_are_ten_and_the_number_of_the_others() -> None:
     problems = refused("".join(f"r.io/team{number}/*\n" for number in range(30)) + "B:1\n")
     assert len(problems) == 12

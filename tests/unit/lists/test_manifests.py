@@ -1,7 +1,9 @@
 """Images in Kubernetes YAML and Helm's values: what a user would find by eye, and nothing that is none."""
 
+import json
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -276,3 +278,34 @@ def test_notes_have_an_end() -> None:
     result = found("[" + ", ".join(f"{{image: 'Bad{number}'}}" for number in range(300)) + "]")
     assert len(result.notes) == 101
     assert result.notes[-1] == "200 notes more"
+
+
+_KEYS = (
+    "image", "images", "repository", "registry", "tag", "version", "digest", "name", "newName", "newTag", "kind",
+    "apiVersion", "value", "default", "url", "ref", "package", "sidecarImage", "imageTag", "hub", "global",
+    "services", "steps", "containers", "spec", "metadata", "status", "annotations", "data", "$schema",
+    "properties", "from", "additionalImages", "<<", "reference",
+)  # fmt: skip
+_TEXTS = (
+    "a.io/a:1", "team/app", "busybox:1", "", "x", "latest", "oci://a.io/x", "oci://", "DockerImage", "Template",
+    "--x=a.io/a:1", "CustomResourceDefinition", ",", "=", "\n", "a\nb: [1", "{", '{"image": "a.io/b:1"}',
+    "image: a.io/c:2\ntag: x", "{{x}}", "$(params.x)", "@sha256:", f"a@{DIGEST}", "a" * 5000, "é/ü:1", "-",
+    "\u2028", " ",
+)  # fmt: skip
+
+
+def any_document(random: Random, depth: int) -> object:
+    kind = random.random()
+    if depth == 0 or kind < 0.4:
+        return random.choice([*_TEXTS, None, 1, 1.5, True])
+    if kind < 0.6:
+        return [any_document(random, depth - 1) for _ in range(random.randrange(4))]
+    return {random.choice(_KEYS): any_document(random, depth - 1) for _ in range(random.randrange(6))}
+
+
+def test_any_document_is_read_and_what_was_found_is_a_list() -> None:
+    for seed in range(400):
+        result = found(json.dumps(any_document(Random(seed), 6)))
+        shared = any("would all go to" in note for note in result.notes)
+        if not shared:
+            assert len(parse_images(manifests_text(result).encode(), "l").entries) <= len(result.all)
