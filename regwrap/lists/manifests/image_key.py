@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _KEYS: Final = (*NAMES, "imagerepository", "imagerepo")
 _EMPTY: Final = "its tag is empty: what fills it in (helm template) has to come first"
 _NOTHING: Final = "says no whole image; what fills it in (helm template) has to come first"
+_UNCLEAR: Final = "repository and name could be one name or two: write the image into the list"
 _INJECTED: Final = "stands for what Istio's injector puts in: write that image into the list"
 
 
@@ -45,7 +46,7 @@ def _text(key: str, value: Scalar, fields: Fields) -> Iterator[Mention]:
     parts = parts_of(fields)
     if key != "image" and not parts.tag and not parts.digest and "/" not in parts.name:
         return  # imageName: web says something else more often than not
-    yield _mention(key, value, parts)
+    yield from _mentions(key, value, parts)
 
 
 def _of_container(key: str, value: Scalar, text: str) -> Mention:
@@ -54,9 +55,12 @@ def _of_container(key: str, value: Scalar, text: str) -> Mention:
     return Mention(key=key, node=value, text=text, is_sure=True, is_latest=True)
 
 
-def _mention(key: str, node: Node, parts: Parts) -> Mention:
+def _mentions(key: str, node: Node, parts: Parts) -> Iterator[Mention]:
+    if parts.other_tag:
+        why = f"has the tag {parts.own_tag}, which counts, and {parts.other_tag} beside it"
+        yield Mention(key=key, node=Scalar(parts.name, node.line, node.column), text="", why=why, is_sure=True)
     why = _EMPTY if parts.has_tag_key else NO_TAG
-    return Mention(key=key, node=node, text=parts.text, used=parts.used, is_sure=True, why=why)
+    yield Mention(key=key, node=node, text=parts.text, used=parts.used, is_sure=True, why=why)
 
 
 def _mapped(key: str, value: yaml_nodes.Mapping, above: Fields) -> Iterator[Mention]:
@@ -67,7 +71,8 @@ def _mapped(key: str, value: yaml_nodes.Mapping, above: Fields) -> Iterator[Ment
     parts = parts_of(fields, names=(*NAMES, "name"))
     if not parts.name:
         if parts.has_tag_key:
-            yield Mention(key=key, node=value, text="", used=parts.used, why=_NOTHING, is_sure=True)
+            why = _UNCLEAR if fields.scalar(*REPOSITORIES) else _NOTHING
+            yield Mention(key=key, node=value, text="", used=(value, *parts.used), why=why, is_sure=True)
         return
     if not parts.has_tag_key and fields.has((*REPOSITORIES, *NAMES)):  # the tag may stand beside the mapping
         beside = above.scalar(*TAGS)
@@ -75,4 +80,4 @@ def _mapped(key: str, value: yaml_nodes.Mapping, above: Fields) -> Iterator[Ment
         used = (*parts.used, beside) if beside else parts.used
         parts = Parts(parts.name, tag, parts.digest, used, beside is not None)
     parts = replace(parts, used=(value, *parts.used))  # the mapping itself: no other form takes it
-    yield _mention(key, parts.used[1], parts)
+    yield from _mentions(key, parts.used[1], parts)

@@ -20,24 +20,37 @@ NAMES: Final = ("image", "imagename")
 TAGS: Final = ("tag", "imagetag", "version", "imageversion")
 DIGESTS: Final = ("digest", "imagedigest", "sha", "sha256")
 _GLOBAL: Final = "global"
+_VERSIONS: Final = ("version", "imageversion")
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`has_tag_key`: there is a key for the tag, though it may be empty."""
+    """`has_tag_key`: there is a key for the tag, though it may be empty. `tag_key` is the one that says something."""
 
     name: str
     tag: str
     digest: str
     used: tuple[Node, ...]
     has_tag_key: bool
+    tag_key: str = ""
+
+    @property
+    def own_tag(self) -> str:
+        """The tag that the name has itself."""
+        return self.name.partition("@")[0].rpartition("/")[2].partition(":")[2]
+
+    @property
+    def other_tag(self) -> str:
+        """A tag beside the name that is not its own; a version may be the product's."""
+        is_tag = self.tag_key not in _VERSIONS and bool(self.own_tag)
+        return self.tag if is_tag and self.tag != self.own_tag else ""
 
     @property
     def text(self) -> str:
         """The reference. A tag or digest that the name has itself counts more than what stands beside it."""
-        has_digest, has_tag = "@" in self.name, ":" in self.name.partition("@")[0].rpartition("/")[2]
-        tag = "" if has_tag or has_digest or not self.tag else f":{self.tag}"
+        has_digest = "@" in self.name
+        tag = "" if self.own_tag or has_digest or not self.tag else f":{self.tag}"
         digest = "" if has_digest or "@" in tag or not self.digest else f"@{self.digest}"
         return f"{self.name}{tag}{digest}"
 
@@ -60,14 +73,24 @@ def parts_of(fields: Fields, *, prefix: str = "", names: tuple[str, ...] = NAMES
         }.items()
     }
     text = {part: (scalar.text or "").strip() if scalar else "" for part, scalar in found.items()}
-    digest = f"sha256:{text['digest']}" if _HEX.fullmatch(text["digest"]) else text["digest"]
+    registry = text["registry"] or _shared_registry(fields)
+    is_unclear = found["name"] is not None and found["name"] is fields.values.get("name") and not text["registry"]
+    tag, digest = _tag_and_digest(text["tag"], text["digest"])
     return Parts(
-        name=_within(text["registry"] or _shared_registry(fields), _joined(text["repository"], text["name"])),
-        tag=text["tag"],
+        name=_within(registry, _joined(text["repository"], text["name"], is_unclear=is_unclear)),
+        tag=tag,
         digest=digest,
         used=tuple(scalar for scalar in found.values() if scalar is not None),
         has_tag_key=fields.has((*keys(TAGS), *keys(DIGESTS))),
+        tag_key=next((key for key in keys(TAGS) if fields.scalar(key)), "").removeprefix(prefix),
     )
+
+
+def _tag_and_digest(tag: str, digest: str) -> tuple[str, str]:
+    """Digests stand in keys for tags too, and without the name of their algorithm."""
+    if tag.removeprefix("@").startswith("sha256:"):
+        tag, digest = "", tag.removeprefix("@")
+    return tag, f"sha256:{digest}" if _HEX.fullmatch(digest) else digest
 
 
 def _shared_registry(fields: Fields) -> str:
@@ -90,8 +113,13 @@ def _text(node: Node | None) -> str:
     return (node.text or "").strip() if isinstance(node, Scalar) else ""
 
 
-def _joined(repository: str, name: str) -> str:
-    """`repository: r.example/vendor, image: toolkit` is one name; where one part holds the other, it is that."""
+def _joined(repository: str, name: str, *, is_unclear: bool) -> str:
+    """`repository: r.example/vendor, image: toolkit` is one name; where one part holds the other, it is that.
+
+    `is_unclear`: the key `name` says it, which may be the name of something else than the image."""
+    if is_unclear and repository and name and not f"/{repository}".endswith(f"/{name}"):
+        path = repository.partition("/")[2] if _has_host(repository) else repository
+        return "" if "/" in path else f"{repository}/{name}"
     if not repository or not name or f"/{repository}".endswith(f"/{name}"):
         return repository or name
     return name if f"/{name}".endswith(f"/{repository}") or _has_host(name) else f"{repository}/{name}"
