@@ -209,7 +209,7 @@ def test_a_baked_history_is_the_lower_side_of_a_package(scene: Scene, flags: tup
         assert done.returncode == 0, done.stderr
         assert (scene.directory / "r.tar").read_bytes() == (scene.directory / "again.tar").read_bytes()
         assert "from history" in done.stdout
-        (brought,) = re.findall(r"([0-9.]+) kB brought", done.stdout)
+        (brought,) = re.findall(r"([0-9.]+) kB fetched", done.stdout)
         assert float(brought) < 20  # the layer of 300 kB came from the history
     assert snapshot(scene.directory / "hist") == before
     assert not list(scene.directory.rglob("regwrap-*"))

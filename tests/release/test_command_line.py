@@ -39,7 +39,7 @@ def test_nothing_heavy_is_imported_where_nothing_is_done(cli: Cli, option: str) 
     modules = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, flags=re.MULTILINE))
     own = {name for name in modules if name.partition(".")[0] == "regwrap"}
     assert own == {"regwrap", "regwrap.cli", "regwrap.cli.app", "regwrap.cli.catalog", "regwrap.cli.program",
-                   "regwrap.core.errors", "regwrap.core.interruption"}  # fmt: skip
+                   "regwrap.core", "regwrap.core.errors", "regwrap.core.interruption"}  # fmt: skip
     assert not modules & {"sh", "tenacity", "urllib3", "yaml", "rich", "pydantic", "asyncio", "ssl", "http.client"}
 
 
@@ -175,7 +175,7 @@ def test_a_usage_error_ends_with_what_to_do(cli: Cli) -> None:
     assert "Try 'regwrap sync -h' for help" in missing.stderr
     lost = cli("sync", "no-such.list")
     assert lost.returncode == 2
-    assert lost.stderr.splitlines()[-1].startswith("  -> regwrap COMMAND --help")
+    assert lost.stderr.splitlines()[-1].startswith("  -> see regwrap COMMAND --help")
 
 
 # --- completions

@@ -174,7 +174,7 @@ def test_import_moves_tags_only_when_told_to(scene: Scene) -> None:
     assert cli("import", "tree", "back", "--dry-run", "--replace-tags").returncode == 0
     assert snapshot(scene.directory / "back/docker") == before
     moved = cli("import", "tree", "back", "--replace-tags")
-    assert "1 moved" in moved.stdout
+    assert "1 replaced" in moved.stdout
     assert cli("verify", "back").returncode == 0
 
 

@@ -182,7 +182,7 @@ def test_images_get_other_names_there_and_the_report_has_each(site: Site) -> Non
     shown = site.cli("report", "show", "push.json")
     assert shown.returncode == 0, shown.stderr
     lost = site.cli("push", "bundle.tar", "site/p", "--report", "bundle.tar")
-    assert (lost.returncode, "would be lost" in lost.stderr) == (2, True)
+    assert (lost.returncode, "would be overwritten" in lost.stderr) == (2, True)
 
 
 def test_a_wrong_password_is_said_for_each_image(site: Site, tmp_path: Path) -> None:
