@@ -1,4 +1,7 @@
-"""A private CA with a certificate for 127.0.0.1, by openssl, and a user with a constant bcrypt hash."""
+"""A private CA with a certificate for 127.0.0.1, by openssl, and a user with a constant bcrypt hash.
+
+The CA has no key usage and the certificate names no authority key, as plain openssl makes them and companies have them.
+"""
 
 import subprocess
 from dataclasses import dataclass
@@ -6,6 +9,18 @@ from pathlib import Path
 
 LOGIN = "ci:secret"
 HTPASSWD = "ci:$2y$04$XXUB2dh75RjTsWfig2vOOeL0W.FvulEnva4D2Q79k2aFuRnVzrWQe\n"
+_SETTINGS = """
+[req]
+distinguished_name = names
+x509_extensions = ca
+[names]
+[ca]
+basicConstraints = critical, CA:TRUE
+subjectKeyIdentifier = hash
+[server]
+subjectAltName = IP:127.0.0.1, DNS:localhost
+authorityKeyIdentifier = none
+"""
 
 
 @dataclass(frozen=True)
@@ -21,15 +36,15 @@ def make_certificate(place: Path) -> Certificate:
     directory = place / "certs.d"
     directory.mkdir(parents=True)
     ca, ca_key, cert, key = directory / "ca.crt", place / "ca.key", place / "server.crt", place / "server.key"
-    extensions = place / "extensions"
-    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    settings = place / "openssl.cnf"
+    settings.write_text(_SETTINGS)
+    new = ["openssl", "req", "-config", settings, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     request = place / "server.csr"
     for command in (
         [*new, "-x509", "-days", "2", "-subj", "/CN=tests CA", "-keyout", ca_key, "-out", ca],
         [*new, "-subj", "/CN=localhost", "-keyout", key, "-out", request],
         ["openssl", "x509", "-req", "-days", "2", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial",
-         "-CAserial", place / "serial", "-extfile", extensions, "-out", cert],
+         "-CAserial", place / "serial", "-extfile", settings, "-extensions", "server", "-out", cert],
     ):  # fmt: skip
         subprocess.run([str(part) for part in command], check=True, capture_output=True)
     return Certificate(directory, cert, key)

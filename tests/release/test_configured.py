@@ -12,6 +12,7 @@ from tests.builders import Image, make_image, make_layer, make_multi_image, make
 from tests.conftest import StartRegistry
 from tests.faultserver import faulty_proxy
 from tests.release.regwrap_cli import Cli
+from tests.tls import make_certificate
 
 pytestmark = pytest.mark.tools
 
@@ -54,33 +55,15 @@ class Closed:
 
 @pytest.fixture
 def closed(tmp_path: Path, cli: Cli, loopback_registry: StartRegistry) -> Closed:
-    cert_dir = make_ca(tmp_path)
+    certificate = make_certificate(tmp_path / "tls")
     (tmp_path / "htpasswd").write_text(HTPASSWD)
     extra = {
         "auth": {"htpasswd": {"realm": "tests", "path": str(tmp_path / "htpasswd")}},
-        "http": {"tls": {"certificate": str(tmp_path / "server.crt"), "key": str(tmp_path / "server.key")}},
+        "http": {"tls": {"certificate": f"{certificate.cert}", "key": f"{certificate.key}"}},
     }
     source = loopback_registry(make_storage(tmp_path / "ci", IMAGES), extra=extra).host
     dest = loopback_registry(tmp_path / "dest", extra=extra)
-    return Closed(cli, source, dest.host, dest.root, cert_dir)
-
-
-def make_ca(place: Path) -> Path:
-    """A directory with the CA's `ca.crt`; beside it a certificate for 127.0.0.1."""
-    directory = place / "certs"
-    directory.mkdir()
-    subject = ["-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    openssl("req", "-x509", *subject, "-subj", "/CN=test CA", "-keyout", place / "ca.key",
-            "-out", directory / "ca.crt", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
-    openssl("req", *subject, "-subj", "/CN=127.0.0.1", "-keyout", place / "server.key", "-out", place / "server.csr")
-    (place / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
-    openssl("x509", "-req", "-in", place / "server.csr", "-CA", directory / "ca.crt", "-CAkey", place / "ca.key",
-            "-set_serial", "2", "-days", "2", "-extfile", place / "names", "-out", place / "server.crt")  # fmt: skip
-    return directory
-
-
-def openssl(*args: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
+    return Closed(cli, source, dest.host, dest.root, certificate.directory)
 
 
 def test_a_list_comes_from_a_registry_with_password_and_ca(closed: Closed) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from regwrap.storage import layout
 from tests.builders import make_image, make_multi_image, make_storage
 from tests.conftest import StartRegistry
 from tests.faultserver import Fault, faulty_proxy
+from tests.tls import make_certificate
 
 pytestmark = pytest.mark.tools
 
@@ -240,31 +240,12 @@ def test_nobody_there_may_pass() -> None:
 # --- TLS
 
 
-@pytest.fixture
-def cert_dir(tmp_path: Path) -> Path:
-    """A CA in `ca.crt`, and beside the directory a certificate for 127.0.0.1."""
-    directory = tmp_path / "certs"
-    directory.mkdir()
-    subject = ["-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    _openssl("req", "-x509", *subject, "-subj", "/CN=test CA", "-keyout", tmp_path / "ca.key",
-             "-out", directory / "ca.crt", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
-    _openssl("req", *subject, "-subj", "/CN=127.0.0.1", "-keyout", tmp_path / "server.key",
-             "-out", tmp_path / "server.csr")  # fmt: skip
-    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
-    _openssl("x509", "-req", "-in", tmp_path / "server.csr", "-CA", directory / "ca.crt", "-CAkey", tmp_path / "ca.key",
-             "-set_serial", "2", "-days", "2", "-extfile", tmp_path / "names",
-             "-out", tmp_path / "server.crt")  # fmt: skip
-    return directory
-
-
-def _openssl(*args: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
-
-
-def test_a_private_ca(tmp_path: Path, storage: Path, cert_dir: Path, loopback_registry: StartRegistry) -> None:
-    files = {"certificate": str(tmp_path / "server.crt"), "key": str(tmp_path / "server.key")}
+def test_a_private_ca(tmp_path: Path, storage: Path, loopback_registry: StartRegistry) -> None:
+    """One without a key usage, which Python 3.13 would refuse and skopeo, docker and curl take."""
+    certificate = make_certificate(tmp_path / "tls")
+    files = {"certificate": f"{certificate.cert}", "key": f"{certificate.key}"}
     host = loopback_registry(storage, extra={"http": {"tls": files}}).host
-    known = probe_of(host, tls_verify=True, plain_http=False, cert_dir=cert_dir)
+    known = probe_of(host, tls_verify=True, plain_http=False, cert_dir=certificate.directory)
     assert known.digest("a/b", "1") == IMAGE.top
     with pytest.raises(UnsureError, match="CERTIFICATE_VERIFY_FAILED"):
         probe_of(host, tls_verify=True, plain_http=False).digest("a/b", "1")
