@@ -8,7 +8,6 @@ freezes it). An answer counts only with the nonce of this start: the port alone 
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import time
 from contextlib import closing, contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
 from regwrap.core.place import Registry
+from regwrap.tools.answers import REGISTRY_ERROR, REGISTRY_LISTENS
 from regwrap.tools.runner import Command, Runner, Server, Tool, last_lines
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 1.0
-_LISTENING: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 _NONCE_HEADER: Final = "X-Regwrap-Nonce"
 
 
@@ -66,7 +65,7 @@ def _ready_port(server: Server, nonce: str) -> int:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and server.is_alive():
         text = server.log.read_text(encoding="utf-8", errors="replace")
-        match = _LISTENING.search(text)
+        match = REGISTRY_LISTENS.search(text)
         if match and _answers(int(match[1]), nonce):
             return int(match[1])
         time.sleep(0.02)
@@ -83,7 +82,7 @@ def why_it_does_not_answer(server: Server) -> str:
     if how := server.ending(_END_SECONDS):
         return how
     lines = server.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((line for line in reversed(lines) if "level=error" in line), "")
+    return next((line for line in reversed(lines) if REGISTRY_ERROR in line), "")
 
 
 def _answers(port: int, nonce: str) -> bool:

@@ -20,6 +20,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
+from regwrap.tools.answers import SKOPEO_HAS_NO_PROXY
 from regwrap.tools.runner import Server, last_lines
 from regwrap.tools.skopeo import Remote, Skopeo, failure, fatal_text
 
@@ -163,7 +164,7 @@ class ImageProxy:
     def _ended(self) -> ToolError:
         how = self.server.ending(_END_SECONDS) or "it closed its socket"
         said = self.server.log.read_text(encoding="utf-8", errors="replace")
-        unknown = "unknown command" in said
+        unknown = SKOPEO_HAS_NO_PROXY in said
         return ToolError(
             f"skopeo's image proxy gives no answer: {how}",
             detail=fatal_text(said) or last_lines(said),

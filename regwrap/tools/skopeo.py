@@ -1,9 +1,10 @@
 """skopeo, hermetic: its flags, its texts, and which of its failures may pass.
 
-Every failure of skopeo has exit code 1, so the text decides (`classify`). Nothing of the machine's or the user's
-configuration reaches it by accident: environment from nothing, a private HOME, its own registries.conf in which each
-repository has an entry of its own (a longer prefix wins over /etc/containers/registries.conf.d), an explicit authfile
-or none. It never retries by itself: it would only retry what does not matter (containers/image retries few errors).
+What a failure means stands in its text (tools/answers.py): exit codes differ by version. Nothing of the machine's or
+the user's configuration reaches it by accident: environment from nothing, a private HOME, its own registries.conf in
+which each repository has an entry of its own (a longer prefix wins over /etc/containers/registries.conf.d), an explicit
+authfile or none. It never retries by itself: it would only retry what does not matter (containers/image retries few
+errors).
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Digest, Platform
+from regwrap.tools import answers
+from regwrap.tools.answers import Meaning
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
 
@@ -29,44 +31,8 @@ if TYPE_CHECKING:
 
     from regwrap.core.place import Registry, Timeouts
 
-_ABSENT: Final = re.compile(r"manifest unknown|name unknown|NAME_UNKNOWN|invalid status code from registry 404")
-
-# (text of skopeo 1.9.3, may it pass, what to do), the first match counts; recorded in tests/transcripts
-_TRANSIENT: Final = re.compile(
-    r"toomanyrequests|(received unexpected HTTP status:|invalid status code from registry|StatusCode:) (5\d\d|408|429)"
-    r"|connection refused|connection reset by peer|unexpected EOF|broken pipe|use of closed network connection|: EOF"
-    r"|context deadline exceeded|i/o timeout|TLS handshake timeout|no route to host|network is unreachable"
-    r"|corrupted blob|expected \d+ bytes in blob|Digest did not match|digest invalid|manifest blob unknown"
-    r"|failed to read from destination repository"
-    r"|Manifest list must be converted"  # what is left of a refusal, by a registry that others write to
-    r"|server misbehaving|temporary failure in name resolution|blob upload (unknown|invalid)"
-)
-_PUSHED_BACK: Final = re.compile(r"toomanyrequests|\b(429|503)\b")
-_UNREACHABLE: Final = re.compile(
-    r"connect: connection refused|no such host|no route to host|network is unreachable|server misbehaving"
-    r"|temporary failure in name resolution|dial tcp [^ ]*: i/o timeout"
-)
+_ANY_ENDING: Final = tuple(range(256))
 _CONNECTIONS: Final = 6  # that many layers skopeo 1.9 copies at the same time
-_HINTS: Final = (
-    (
-        r"pinging container registry .*(StatusCode:|from registry) 404\b",
-        "something answers there, but it is no registry: check host and port",
-    ),
-    (r"project .*not found", Meaning.NO_PROJECT.hint),
-    (r"unauthorized|authentication required|invalid username/password", Meaning.UNAUTHORIZED.hint),
-    (r"denied:", Meaning.DENIED.hint),
-    (r"no such host", "check the registry's name, in the list and in the configuration"),
-    (r"server gave HTTP response to HTTPS client", "the registry speaks plain HTTP: url http://… or tls_verify: false"),
-    (r"x509:", "give the registry's CA with cert_dir (a directory with ca.crt), or tls_verify: false"),
-    (r"no space left on device|disk quota exceeded", "the disk is full: free space, then run it again"),
-    (r"is blocked in", "the machine's /etc/containers/registries.conf blocks that registry"),
-    (r"invalid character '<'", Meaning.LOGIN_PAGE.hint),
-    (
-        r"corrupted blob|Digest did not match",
-        "the registry, or a proxy in between, gives other bytes than were asked for",
-    ),
-    (r"(status|StatusCode|from registry):? 500", Meaning.FULL_DISK.hint),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +72,7 @@ class Skopeo:
         args = ("inspect", "--raw", "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
         result = self._run((remote,), args, inherit=(), connections=1)
         if result.exit_code == 0 and result.stdout.lstrip().startswith(b"<"):
-            raise ToolError(f"{remote.shown}: that is a web page, no manifest", hint=Meaning.LOGIN_PAGE.hint)
+            raise ToolError(f"{remote.shown}: that is a web page, no manifest", hint=answers.LOGIN_PAGE_HINT)
         if result.exit_code == 0:
             return result.stdout
         if is_absent(result.stderr):
@@ -189,7 +155,7 @@ class Skopeo:
     ) -> RunResult:
         limit = ("--command-timeout", f"{self.timeouts.copy:.0f}s")
         command = self._command(remotes, (*limit, *args), inherit)
-        command = replace(command, timeout=self.timeouts.copy, stall=self.timeouts.stall, ok_codes=(0, 1))
+        command = replace(command, timeout=self.timeouts.copy, stall=self.timeouts.stall, ok_codes=_ANY_ENDING)
         with self.limiters.slots((remote.registry for remote in remotes), connections) as started:
             result = self.runner.run(command)
         good = result.exit_code == 0 or is_absent(result.stderr)
@@ -262,9 +228,10 @@ class Skopeo:
                 self.limiters.of(remote.registry).answered()
             return
         limiter = self.limiters.of(blamed(said, remotes))
-        if _PUSHED_BACK.search(said):
+        means = answers.meaning(said)
+        if Meaning.BUSY in means:
             limiter.pushed_back(started, "")
-        elif _UNREACHABLE.search(said):
+        elif Meaning.UNREACHABLE in means:
             limiter.unreachable()
 
     def _private_environment(self) -> tuple[tuple[str, str], ...]:
@@ -280,9 +247,8 @@ class Skopeo:
 
 def failure(what: str, said: str, remotes: tuple[Remote, ...]) -> ToolError:
     """The ToolError for what skopeo `said` when it failed."""
-    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, said)), "")
-    transient = _TRANSIENT.search(said) is not None
-    return ToolError(what, detail=said, hint=hint, transient=transient, host=blamed(said, remotes).host)
+    transient = Meaning.TRANSIENT in answers.meaning(said)
+    return ToolError(what, detail=said, hint=answers.hint(said), transient=transient, host=blamed(said, remotes).host)
 
 
 def blamed(said: str, remotes: tuple[Remote, ...]) -> Registry:
@@ -292,8 +258,8 @@ def blamed(said: str, remotes: tuple[Remote, ...]) -> Registry:
 
 
 def is_absent(stderr: str) -> bool:
-    """Whether the image is what is missing; a 404 to the first ping means that no registry is there at all."""
-    return _ABSENT.search(stderr) is not None and "pinging container registry" not in stderr
+    """Whether the image is what is missing."""
+    return Meaning.ABSENT in answers.meaning(stderr)
 
 
 def fatal_text(stderr: str) -> str:

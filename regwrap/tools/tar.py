@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
+from regwrap.tools.answers import TAR_SHORT_WRITE
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_SHORT_WRITE: Final = "Wrote only "  # all that GNU tar says of a disk that became full within a record
 RECORD_BLOCKS: Final = 128  # 64 KiB records write at the speed of cat; the padding makes them part of the format
 
 
@@ -47,7 +47,7 @@ def create_tar(
     try:
         runner.run(command)
     except ToolError as error:
-        if _SHORT_WRITE not in error.detail:
+        if TAR_SHORT_WRITE not in error.detail:
             raise
         hint = "the disk is full (df, df -i, quota): free space, or write the bundle to another disk with -o"
         raise ToolError(f"no space left on device for {output}", detail=error.detail, hint=hint) from error

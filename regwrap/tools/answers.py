@@ -1,0 +1,136 @@
+"""What is matched of other programs' words: one table for skopeo, and the few words of the others.
+
+An exit code decides nothing: skopeo 1.9 ends with 1 where 1.18 ends with 2. `seen` are the versions with a recorded
+transcript that has the words (tests/transcripts); tests make each condition again with the skopeo that is installed.
+Where it is empty the words are the kernel's or Go's, which no version changes, in a condition that no test can make.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import Final
+
+from regwrap.core import answers
+
+
+class Meaning(Flag):
+    """What words say beyond that something failed. ABSENT: the image, or its repository, is what is missing."""
+
+    FINAL = 0
+    ABSENT = auto()
+    TRANSIENT = auto()
+    BUSY = auto()
+    UNREACHABLE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A pattern, the versions of skopeo in which it was seen, and what it means. `hint`: what to do."""
+
+    pattern: str
+    seen: tuple[str, ...]
+    means: Meaning = Meaning.FINAL
+    hint: str = ""
+
+
+LOGIN_PAGE_HINT: Final = answers.Meaning.LOGIN_PAGE.hint
+_NAME_HINT: Final = "check the registry's name, in the list and in the configuration"
+_ACCOUNT_HINT: Final = answers.Meaning.UNAUTHORIZED.hint
+_OTHER_BYTES_HINT: Final = "the registry, or a proxy in between, gives other bytes than were asked for"
+_OUR_DISK_HINT: Final = "the disk is full: free space, then run it again"
+
+_D12: Final = "1.9.3"
+_D13: Final = "1.18.0"
+_BOTH: Final = (_D12, _D13)
+_STATUS: Final = r"(received unexpected HTTP status:|invalid status code from registry|StatusCode:) "
+_PING: Final = "pinging container registry "  # a 404 to it means that no registry is there at all
+
+# the first hint counts, and all meanings
+SKOPEO: Final = (
+    Words("manifest unknown", _BOTH, Meaning.ABSENT),
+    Words("name unknown", _BOTH, Meaning.ABSENT),
+    Words("repository name not known to registry", (_D13,), Meaning.ABSENT),
+    Words("invalid status code from registry 404", (_D12,), Meaning.ABSENT),
+    Words("fetching tags list: StatusCode: 404", (_D13,), Meaning.ABSENT),
+    Words(
+        rf"{_PING}.*(StatusCode:|from registry) 404\b",
+        _BOTH,
+        hint="something answers there, but it is no registry: check host and port",
+    ),
+    Words(
+        r"project .*not found",
+        _BOTH,
+        hint=answers.Meaning.NO_PROJECT.hint,
+    ),
+    Words("unauthorized", _BOTH, hint=_ACCOUNT_HINT),
+    Words("authentication required", _BOTH, hint=_ACCOUNT_HINT),
+    Words("invalid username/password", _BOTH, hint=_ACCOUNT_HINT),
+    Words(r"(: |^)(requested access to the resource is )?denied\b", _BOTH, hint=answers.Meaning.DENIED.hint),
+    Words("no such host", _BOTH, Meaning.UNREACHABLE, _NAME_HINT),
+    Words(
+        "server gave HTTP response to HTTPS client",
+        _BOTH,
+        hint="the registry speaks plain HTTP: url http://… or tls_verify: false",
+    ),
+    Words("x509:", _BOTH, hint="give the registry's CA with cert_dir (a directory with ca.crt), or tls_verify: false"),
+    Words("no space left on device", _BOTH, hint=_OUR_DISK_HINT),
+    Words("disk quota exceeded", (), hint=_OUR_DISK_HINT),
+    Words("is blocked in", _BOTH, hint="the machine's /etc/containers/registries.conf blocks that registry"),
+    Words("invalid character '<'", _BOTH, hint=LOGIN_PAGE_HINT),
+    Words("corrupted blob", _BOTH, Meaning.TRANSIENT, _OTHER_BYTES_HINT),
+    Words("Digest did not match", _BOTH, Meaning.TRANSIENT, _OTHER_BYTES_HINT),
+    Words(
+        "(status|StatusCode|from registry|destination repository [^ ]+):? 500",
+        _BOTH,
+        hint=answers.Meaning.FULL_DISK.hint,
+    ),
+    Words("toomanyrequests", _BOTH, Meaning.TRANSIENT | Meaning.BUSY),
+    Words("too many requests to registry", (_D12,), Meaning.TRANSIENT | Meaning.BUSY),
+    Words(rf"{_STATUS}(5\d\d|408|429)", _BOTH, Meaning.TRANSIENT),
+    Words(r"\b(429|503)\b", _BOTH, Meaning.BUSY),
+    Words("failed to read from destination repository", (_D12,), Meaning.TRANSIENT),
+    Words("connection refused", _BOTH, Meaning.TRANSIENT),
+    Words("connect: connection refused", _BOTH, Meaning.UNREACHABLE),
+    Words("connection reset by peer", _BOTH, Meaning.TRANSIENT),
+    Words("unexpected EOF", _BOTH, Meaning.TRANSIENT),
+    Words(": EOF", _BOTH, Meaning.TRANSIENT),
+    Words("broken pipe", (), Meaning.TRANSIENT),
+    Words("use of closed network connection", (), Meaning.TRANSIENT),
+    Words("context deadline exceeded", _BOTH, Meaning.TRANSIENT),
+    Words("TLS handshake timeout", _BOTH, Meaning.TRANSIENT),
+    Words("i/o timeout", (), Meaning.TRANSIENT),
+    Words("dial tcp [^ ]*: i/o timeout", (), Meaning.UNREACHABLE),
+    Words("no route to host", _BOTH, Meaning.TRANSIENT | Meaning.UNREACHABLE),
+    Words("network is unreachable", _BOTH, Meaning.TRANSIENT | Meaning.UNREACHABLE),
+    Words("server misbehaving", _BOTH, Meaning.TRANSIENT | Meaning.UNREACHABLE),
+    Words("(?i)temporary failure in name resolution", _BOTH, Meaning.TRANSIENT | Meaning.UNREACHABLE),
+    Words(r"expected \d+ bytes in blob", _BOTH, Meaning.TRANSIENT),
+    Words("digest invalid", _BOTH, Meaning.TRANSIENT),
+    Words("manifest blob unknown", _BOTH, Meaning.TRANSIENT),
+    Words("blob upload (unknown|invalid)", _BOTH, Meaning.TRANSIENT),
+    # what is left of a refusal, by a registry that others write to
+    Words("Manifest list must be converted", _BOTH, Meaning.TRANSIENT),
+)
+
+# of skopeo, where its image proxy is not known; GNU tar 1.34 and 1.35: all that it says of a disk that became full
+# within a record; docker-registry 2.8 and 3.1
+SKOPEO_HAS_NO_PROXY: Final = "unknown command"
+TAR_SHORT_WRITE: Final = "Wrote only "
+REGISTRY_LISTENS: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
+REGISTRY_ERROR: Final = "level=error"
+
+
+def meaning(said: str) -> Meaning:
+    """All that skopeo's words mean."""
+    found = Meaning.FINAL
+    for words in SKOPEO:
+        if re.search(words.pattern, said):
+            found |= words.means
+    return found & ~Meaning.ABSENT if _PING in said else found
+
+
+def hint(said: str) -> str:
+    """What to do about skopeo's words; empty where nothing is known."""
+    return next((words.hint for words in SKOPEO if words.hint and re.search(words.pattern, said)), "")
