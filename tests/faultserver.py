@@ -31,9 +31,9 @@ _HTML: Final = b"<html><body>Please log in</body></html>"
 class Fault:
     """What happens to requests whose `METHOD PATH` has `pattern` in it: from the `first` one on, `times` times.
 
-    `refuse` answers `status` with `headers`; `silent` says nothing at all; `stall` sends the headers and `at` bytes,
-    then nothing; `cut` ends the connection there; `flip` changes a byte; `slow` answers `seconds` late; `redirect`
-    leads to the same place again; `reset` resets the connection, and `down` stops to listen as well.
+    `refuse` answers `status` with `headers` and `body`; `silent` says nothing at all; `stall` sends the headers and
+    `at` bytes, then nothing; `cut` ends the connection there; `flip` changes a byte; `slow` answers `seconds` late;
+    `redirect` leads to the same place again; `reset` resets the connection, and `down` stops to listen as well.
     """
 
     kind: Kind
@@ -44,6 +44,7 @@ class Fault:
     seconds: float = 0.0
     first: int = 1
     headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b"refused on demand\n"
 
     def hits(self, number: int) -> bool:
         """Whether the `number`th request that fits is one of those that go wrong."""
@@ -199,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "redirect":
             self._answer(307, {"Location": f"http://{self.proxy.host}{self.path}"}, b"")
         else:
-            self._answer(fault.status, {"Content-Type": "text/plain", **dict(fault.headers)}, b"refused on demand\n")
+            self._answer(fault.status, {"Content-Type": "text/plain", **dict(fault.headers)}, fault.body)
 
     def _reset(self, *, down: bool) -> None:
         if down:

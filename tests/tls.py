@@ -3,6 +3,8 @@
 The CA has no key usage and the certificate names no authority key, as plain openssl makes them and companies have them.
 """
 
+import base64
+import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,3 +50,8 @@ def make_certificate(place: Path) -> Certificate:
     ):  # fmt: skip
         subprocess.run([str(part) for part in command], check=True, capture_output=True)
     return Certificate(directory, cert, key)
+
+
+def write_authfile(path: Path, host: str, login: str) -> Path:
+    path.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(login.encode()).decode()}}}))
+    return path

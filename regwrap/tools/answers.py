@@ -52,8 +52,7 @@ SKOPEO: Final = (
     Words("manifest unknown", _BOTH, Meaning.ABSENT),
     Words("name unknown", _BOTH, Meaning.ABSENT),
     Words("repository name not known to registry", (_D13,), Meaning.ABSENT),
-    Words("invalid status code from registry 404", (_D12,), Meaning.ABSENT),
-    Words("fetching tags list: StatusCode: 404", (_D13,), Meaning.ABSENT),
+    Words("fetching tags list: (StatusCode:|invalid status code from registry) 404", _BOTH, Meaning.ABSENT),
     Words(
         rf"{_PING}.*(StatusCode:|from registry) 404\b",
         _BOTH,

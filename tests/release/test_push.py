@@ -1,6 +1,5 @@
 """A bundle into a registry that is not ours: TLS and a password in front, Harbor's projects, killed in the middle."""
 
-import base64
 import json
 import os
 import random
@@ -23,16 +22,11 @@ from tests.faultserver import Fault, faulty_proxy
 from tests.harbor import USER, FakeHarbor, fake_harbor
 from tests.release.conftest import all_kinds
 from tests.release.regwrap_cli import Cli, raw_digest
-from tests.tls import HTPASSWD, LOGIN, make_certificate
+from tests.tls import HTPASSWD, LOGIN, make_certificate, write_authfile
 
 pytestmark = pytest.mark.tools
 
 KILLS = int(os.environ.get("REGWRAP_KILLS", "5"))
-
-
-def write_authfile(path: Path, host: str, login: str) -> Path:
-    path.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(login.encode()).decode()}}}))
-    return path
 
 
 def digests_of(images: dict[str, Image]) -> dict[str, str]:

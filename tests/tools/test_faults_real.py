@@ -133,7 +133,7 @@ def test_wrong_bytes_for_a_digest_are_not_taken(ends: StartEnds, pattern: str) -
 
 
 LASTING = [
-    pytest.param(Fault("refuse", "X", status=401), "unauthorized|401", id="401"),
+    pytest.param(Fault("refuse", "X", status=401), "unauthorized|401|authentication required", id="401"),
     pytest.param(Fault("refuse", "X", status=403), "403|denied", id="403"),
     pytest.param(Fault("refuse", "X", status=404), "404|no one|has no", id="404"),
     pytest.param(Fault("refuse", "X", status=503), "503", id="503"),
@@ -162,7 +162,9 @@ def assert_says(text: str, pattern: str) -> None:
     assert re.search(pattern, text), text
 
 
-@pytest.mark.parametrize(("status", "said"), [(403, "403|denied"), (401, "unauthorized|401"), (503, "503")])
+@pytest.mark.parametrize(
+    ("status", "said"), [(403, "403|denied"), (401, "unauthorized|401|authentication required"), (503, "503")]
+)
 @pytest.mark.parametrize("pattern", ["POST /v2/a/one/", "PUT /v2/a/one/manifests/"])
 def test_what_lasts_at_the_destination_is_named_and_others_go_on(
     ends: StartEnds, status: int, said: str, pattern: str

@@ -433,8 +433,10 @@ def test_a_cut_blob_is_fetched_again_and_right(serve: Serve) -> None:
     with faulty_proxy(served.host, [Fault("cut", f"GET .*{layer.hex}", times=2, at=100_000)]) as proxy:
         bench = through(served, proxy)
         (copied,) = bench.synced("a/b:1").copied
-    assert copied.attempts == 3
-    assert len(bench.heard.retries) == 2
+        assert len(proxy.asked(f"GET .*{layer.hex}")) == 3
+    # skopeo 1.18 asks again for the rest by itself, 1.9 never does
+    assert copied.attempts in {2, 3}
+    assert len(bench.heard.retries) == copied.attempts - 1
     assert storage_problems(served.bench.archive) == set()
 
 

@@ -133,7 +133,6 @@ def fatal(text: str) -> bytes:
 ABSENT = [
     "Error parsing image name: reading manifest 9 in 127.0.0.1:5000/a/b: manifest unknown: manifest unknown",
     "reading manifest 9 in r/a/b: name unknown: repository name not known to registry",
-    "reading manifest 9 in r/a/b: NAME_UNKNOWN",
     "fetching tags list: invalid status code from registry 404 (Not Found)",
 ]
 

@@ -1,0 +1,99 @@
+"""A real skopeo that is listened to, between two registries on loopback."""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from regwrap.core.model import Digest
+from regwrap.core.place import Registry, Timeouts
+from regwrap.tools.runner import Process, Runner, ShExecutor
+from regwrap.tools.skopeo import Remote, Skopeo
+from tests.builders import make_image, make_multi_image, make_storage
+from tests.registry import served_loopback
+
+ONE, LIST = make_image("one"), make_multi_image("list", kind="docker")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a skopeo ended: its exit code and stderr. From its image proxy, which goes on, the error alone (code 0)."""
+
+    exit_code: int
+    stderr: str
+
+
+@dataclass(slots=True)
+class ListeningExecutor:
+    """The real executor, of which the last answer is kept. `limit` stands for the one that skopeo is given, `front` is
+    what becomes skopeo."""
+
+    limit: str = ""
+    front: tuple[str, ...] = ()
+    real: ShExecutor = field(default_factory=ShExecutor)
+    last: tuple[Process, int] | None = None
+
+    def start(
+        self,
+        argv: tuple[str, ...],
+        *,
+        env: Mapping[str, str],
+        output: tuple[IO[bytes], IO[bytes]],
+        inherit: tuple[int, ...],
+    ) -> Process:
+        if self.limit:
+            given = argv.index("--command-timeout") + 1
+            argv = (*argv[:given], self.limit, *argv[given + 1 :])
+        process = self.real.start((*self.front, *argv), env=env, output=output, inherit=inherit)
+        self.last = (process, os.dup(output[1].fileno()))
+        return process
+
+    def start_in_front(self, argv: tuple[str, ...], *, env: Mapping[str, str]) -> Process:
+        return self.real.start_in_front(argv, env=env)
+
+    def answer(self) -> Answer:
+        assert self.last is not None
+        process, descriptor = self.last
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(0)
+            said = file.read().decode(errors="replace")
+        return Answer(process.wait(30) or 0, said)
+
+
+@dataclass(frozen=True)
+class Place:
+    """`host` serves ONE as a/one:1 and LIST as a/list:1; `dest` takes everything. `skopeo` is asked."""
+
+    skopeo: Skopeo
+    host: str
+    dest: str
+    directory: Path
+    executor: ListeningExecutor
+
+    def remote(self, host: str, repository: str = "a/one", reference: str | Digest = "1", **changes: object) -> Remote:
+        options: dict[str, object] = {"tls_verify": False, "plain_http": True} | changes
+        return Remote(registry=Registry(host=host, **options), repository=repository, reference=reference)  # type: ignore[arg-type]
+
+    def to_layout(self, source: Remote, layout: str = "layout") -> None:
+        shared = self.directory / layout / "shared"
+        (shared / "sha256").mkdir(parents=True)
+        self.skopeo.copy_to_layout(source, self.directory / layout / "layout", shared, inherit=())
+
+
+@contextmanager
+def made_place(directory: Path) -> Iterator[Place]:
+    for name in ("scratch", "home"):
+        (directory / name).mkdir(parents=True)
+    executor = ListeningExecutor()
+    search_path = os.environ["PATH"]
+    runner = Runner(executor, scratch=directory / "scratch", search_path=search_path, stopping=threading.Event())
+    skopeo = Skopeo(runner=runner, home=directory / "home", timeouts=Timeouts(stall=30, copy=60))
+    root = make_storage(directory / "source", {"a/one:1": ONE, "a/list:1": LIST})
+    with (
+        served_loopback(root, scratch=directory / "registry") as source,
+        served_loopback(directory / "dest", scratch=directory / "other") as dest,
+    ):
+        yield Place(skopeo, source.host, dest.host, directory, executor)
