@@ -50,6 +50,14 @@ def served_loopback(
             process.kill()
 
 
+def registry_version() -> tuple[int, ...]:
+    """Of the one that is installed: 2 and 3 collect garbage differently."""
+    said = subprocess.run(["docker-registry", "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r" v?(\d+)\.(\d+)", said)
+    assert match, said
+    return int(match[1]), int(match[2])
+
+
 def _host(process: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:

@@ -29,7 +29,7 @@ from tests.builders import (
     storage_problems,
 )
 from tests.conftest import StartRegistry
-from tests.registry import LoopbackRegistry
+from tests.registry import LoopbackRegistry, registry_version
 
 pytestmark = pytest.mark.tools
 
@@ -139,14 +139,15 @@ def test_a_link_that_makes_every_push_fail_is_gone_afterwards(
     assert storage_problems(root) == set()
 
 
-def test_the_registrys_own_collector_leaves_links_that_dangle(
+def test_the_own_collector_of_registry_2_leaves_links_that_dangle(
     root: Path, loopback_registry: StartRegistry, tmp_path: Path
 ) -> None:
     registry = loopback_registry(root, extra=UNCACHED)
     assert ask(registry, "DELETE", f"/v2/app/manifests/{GONE.top}") == 202
     own_collector(root, tmp_path)
     own = {Digest.of(blob) for blob in GONE.blobs} - {Digest.of(blob) for blob in KEPT.blobs}
-    assert storage_problems(root) == {f"{layout.layer_link('app', digest)}: dangles" for digest in own}
+    dangling = {f"{layout.layer_link('app', digest)}: dangles" for digest in own}
+    assert storage_problems(root) == (dangling if registry_version() < (3,) else set())
     gc(root)
     assert storage_problems(root) == set()
     assert ask(registry, "GET", f"/v2/app/manifests/{KEPT.top}") == 200
@@ -167,7 +168,7 @@ def test_with_its_cache_the_registry_takes_a_push_for_done_after_its_own_collect
     assert pulls(restarted, "app:2", tmp_path / "restarted")
 
 
-def test_delete_untagged_of_the_registrys_collector_destroys_indexes_and_gc_does_not(
+def test_delete_untagged_of_registry_2_destroys_indexes_and_gc_does_not(
     root: Path, loopback_registry: StartRegistry, tmp_path: Path
 ) -> None:
     gc(root)
@@ -175,7 +176,7 @@ def test_delete_untagged_of_the_registrys_collector_destroys_indexes_and_gc_does
     assert pulls(registry, "multi:1", tmp_path / "mine")
     own_collector(root, tmp_path, "--delete-untagged")
     assert ask(registry, "GET", "/v2/multi/manifests/1") == 200
-    assert not pulls(registry, "multi:1", tmp_path / "own")
+    assert pulls(registry, "multi:1", tmp_path / "own") == (registry_version() >= (3,))
 
 
 def test_an_image_without_its_manifest_loses_its_layers_to_the_registrys_collector_only(
