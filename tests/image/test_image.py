@@ -13,20 +13,49 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from regwrap.core.model import Digest
+from regwrap.storage.store import Storage
 from tests.baked import baked_registry, umoci
-from tests.builders import make_storage
+from tests.builders import make_storage, storage_problems
 from tests.conftest import StartRegistry
 from tests.dockerd import Docker, started_dockerd
 from tests.image.conftest import ROOT, BuiltImage, build_image
 from tests.registry import LoopbackRegistry
 from tests.release.conftest import Scene, all_kinds
 from tests.release.regwrap_cli import raw_digest
+from tests.tls import HTPASSWD, LOGIN, make_certificate, write_authfile
 
 pytestmark = pytest.mark.tools
 _PRIVILEGED = ("--user", "0", "--cap-add", "SYS_ADMIN")
 _ROOT = ("--user", "0")
 _PLAIN = ()
 _OTHER = ("--user", "54321")
+_PLAIN_WITH_NAMESPACES = ("--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined")
+_TOUR = """
+    regwrap doctor --json >doctor.json
+    regwrap sync images.list --report report.json
+    regwrap sync images.list | grep "0 copied, 8 already there, 0 failed"
+    regwrap lock images.list && regwrap lock images.list --check
+    regwrap package images.list --locked -o selected.tar
+    regwrap package images.list --history history --strategy overlay -o overlay.tar
+    regwrap release images.list -o release.tar
+    cmp selected.tar release.tar && cmp overlay.tar release.tar
+    regwrap verify release.tar --list images.list
+
+    regwrap push release.tar site/product | grep "8 copied, 0 already there, 0 failed"
+    regwrap serve release.tar --addr 127.0.0.1:0 >served & server=$!
+    until grep -q http served; do sleep 0.1; done
+    skopeo inspect --raw --tls-verify=false "docker://$(sed 's|http://||' served)/app:v1" | sha256sum >app.served
+    kill $server && ! wait $server
+
+    regwrap deploy release.tar deployed
+    regwrap verify deployed --list images.list
+    cp -r deployed less && echo app:v1 | regwrap gc less --keep - --offline | tee gc.told
+    regwrap verify less
+    regwrap workspace images.list --history history -- \\
+      sh -ec 'skopeo list-tags --tls-verify=false docker://$REGWRAP_REGISTRY/app >tags.json'
+    regwrap bake release.tar --to oci:baked:v1
+    chmod -R a+rX .
+"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +97,62 @@ def container(docker: Docker) -> Iterator[Container]:
         work = Path(name)
         work.chmod(0o777)
         yield Container(docker, "regwrap:test", work)
+
+
+@pytest.fixture
+def closed(container: Container, loopback_registry: StartRegistry) -> LoopbackRegistry:
+    """Configured as `cicd` with every image, by TLS and a password; `site`, which is returned, is such a one too."""
+    place = container.work / "registries"
+    certificate = make_certificate(place)
+    (place / "htpasswd").write_text(HTPASSWD)
+    extra = {
+        "http": {"tls": {"certificate": f"{certificate.cert}", "key": f"{certificate.key}"}},
+        "auth": {"htpasswd": {"realm": "tests", "path": f"{place}/htpasswd"}},
+    }
+    cicd = loopback_registry(make_storage(place / "cicd", all_kinds()), extra=extra)
+    site = loopback_registry(place / "site", extra=extra)
+    (container.work / "regwrap.yaml").write_text(
+        "registries:\n"
+        + "".join(
+            f"  {name}: {{url: 'https://{host}', cert_dir: registries/certs.d, authfile: {name}.json}}\n"
+            for name, host in (("cicd", cicd.host), ("site", site.host))
+        )
+        + "source: cicd\narchive: archive\n"
+    )
+    for name, host in (("cicd", cicd.host), ("site", site.host)):
+        write_authfile(container.work / f"{name}.json", host, LOGIN)
+    return site
+
+
+@pytest.mark.parametrize("rights", [_PRIVILEGED, _PLAIN_WITH_NAMESPACES], ids=["root", "plain"])
+def test_the_whole_tour_in_it(
+    container: Container, closed: LoopbackRegistry, loopback_registry: StartRegistry, rights: tuple[str, ...]
+) -> None:
+    """With its own programs alone; what comes of it is looked at from outside."""
+    images = {name: f"{image.top}" for name, image in all_kinds().items()}
+    (container.work / "images.list").write_text("".join(f"{name}\n" for name in images))
+    make_storage(container.work / "history", {name: all_kinds()[name] for name in ("app:v1", "multi/oci:v1")})
+
+    done = container(rights, "sh", "-ec", _TOUR)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    work = container.work
+    assert all(command["works"] for command in json.loads((work / "doctor.json").read_text())["commands"])
+    assert len(json.loads((work / "report.json").read_text())["images"]) == len(images)
+    pushed = Storage(closed.root)
+    assert {
+        name: f"{pushed.resolve(f'product/{repository}', tag)}"
+        for name in images
+        for repository, _, tag in [name.partition(":")]
+    } == images
+    assert (work / "app.served").read_text().partition(" ")[0] == images["app:v1"].partition(":")[2]
+    deployed = loopback_registry(work / "deployed").host
+    assert {name: raw_digest(deployed, name) for name in images} == images
+    left = loopback_registry(work / "less").host
+    assert raw_digest(left, "app:v1") == images["app:v1"]
+    assert json.loads((work / "tags.json").read_text())["Tags"] == ["v1", "v2"]
+    umoci("unpack", "--image", f"{work}/baked:v1", work / "unpacked")
+    assert storage_problems(work / "unpacked/rootfs/var/lib/registry") == set()
 
 
 @pytest.fixture
