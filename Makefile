@@ -1,14 +1,23 @@
 # What a person types. `make help` lists the targets; .ci/run calls the same ones.
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-format check-lint check-types check-imports test test-unit test-tools test-release test-torture
-.PHONY: test-image torture image man docs bench bench-quick bench-report fmt clean
+.PHONY: test-image test-debian torture image man docs bench bench-quick bench-report fmt clean
 
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := python3-venv skopeo umoci docker-registry tar util-linux
-# what only tests and the benchmark need: a read-only medium, other clients of a registry, shells to complete in, a
-# browser, faults and file systems, the image and what is installed elsewhere
-TEST_PACKAGES := squashfs-tools openssl docker.io mandoc zsh fish chromium strace xfsprogs btrfs-progs mmdebstrap buildah pipx curl
+PROGRAMS := python3-venv skopeo umoci docker-registry tar util-linux mount
+PACKAGES := $(PROGRAMS)
+# what only tests and the benchmark need: a read-only medium, other clients of a registry, shells to complete in, faults
+# and file systems; and what does not depend on the Debian it is tried on: a browser, the image, other installations
+TRIED := squashfs-tools openssl docker.io mandoc zsh fish strace e2fsprogs xfsprogs btrfs-progs
+TEST_PACKAGES := $(TRIED) chromium mmdebstrap buildah pipx curl
+# Debian's docker.io has the command docker in it up to 12
+DOCKER_COMMAND := docker-cli
+OTHER := trixie
+DEBIAN := $(shell . /etc/os-release; echo $$VERSION_CODENAME)
+ifeq ($(DEBIAN),$(OTHER))
+TEST_PACKAGES += $(DOCKER_COMMAND)
+endif
 WORKERS ?= 2
 RESULTS ?= results/bench.json
 # unit tests copy small trees again and again; in memory that takes half the time
@@ -20,7 +29,7 @@ help: ## this list
 demo: $(BIN)/regwrap .packages ## the main job on real input with an embedded registry, shown step by step
 	examples/demo/run.sh
 
-test: check test-tools test-release test-torture test-image ## everything, with the real programs
+test: check test-tools test-release test-torture test-debian test-image ## everything, with the real programs
 
 check: check-format check-lint check-types check-imports test-unit ## before each commit; .pre-commit-config.yaml has a hook for each
 
@@ -44,6 +53,16 @@ test-tools: $(BIN)/regwrap .packages .test-packages ## each tools/ module agains
 
 test-release: $(BIN)/regwrap .packages .test-packages ## the command line from images.list to a pull from the deployed storage
 	$(BIN)/pytest -n 3 tests/release
+
+# Pages and the site look the same on both. Where this machine is Debian 13, all of it has been tried already.
+test-debian: $(BIN)/regwrap .test-packages ## test-tools, test-release and test-torture in a root of Debian 13
+ifneq ($(DEBIAN),$(OTHER))
+	PACKAGES="$(PROGRAMS) $(TRIED) $(DOCKER_COMMAND)" PYTHON=$(BIN)/python tests/debian/run $(OTHER) sh -ec '\
+	  pytest="/opt/python/bin/python -m pytest -p no:cacheprovider"; \
+	  $$pytest -n 4 tests/tools; \
+	  $$pytest -n 3 tests/release --ignore tests/release/test_pages.py --ignore tests/release/test_site.py; \
+	  $$pytest tests/torture'
+endif
 
 test-image: $(BIN)/regwrap .packages .test-packages ## the container image, the examples for CI and make, installations
 	TMPDIR=$(MEMORY) $(BIN)/pytest -n 2 --dist loadfile tests/image
@@ -85,13 +104,14 @@ fmt: $(BIN)/regwrap ## format and sort
 # Debian's packages, only where a program is missing; a plain user gets told by `regwrap doctor` instead.
 .PHONY: .packages
 .packages:
-	@for program in skopeo umoci docker-registry setpriv tar; do \
+	@for program in skopeo umoci docker-registry setpriv tar mount; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(MAKE) --no-print-directory .apt; fi
 
 .PHONY: .test-packages
 .test-packages:
-	@for program in mksquashfs openssl dockerd mandoc zsh fish chromium strace mkfs.xfs mkfs.btrfs mmdebstrap buildah pipx curl; do \
+	@for program in mksquashfs openssl dockerd docker mandoc zsh fish strace mkfs.ext4 mkfs.xfs mkfs.btrfs \
+	  chromium mmdebstrap buildah pipx curl; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	[ -z "$$missing" ] || $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
 
