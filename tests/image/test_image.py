@@ -45,7 +45,7 @@ _TOUR = """
     regwrap serve release.tar --addr 127.0.0.1:0 >served & server=$!
     until grep -q http served; do sleep 0.1; done
     skopeo inspect --raw --tls-verify=false "docker://$(sed 's|http://||' served)/app:v1" | sha256sum >app.served
-    kill $server && ! wait $server
+    kill $server; wait $server
 
     regwrap deploy release.tar deployed
     regwrap verify deployed --list images.list
@@ -117,7 +117,7 @@ def closed(container: Container, loopback_registry: StartRegistry) -> LoopbackRe
             f"  {name}: {{url: 'https://{host}', cert_dir: registries/certs.d, authfile: {name}.json}}\n"
             for name, host in (("cicd", cicd.host), ("site", site.host))
         )
-        + "source: cicd\narchive: archive\n"
+        + "source: cicd\narchive: ./archive\n"
     )
     for name, host in (("cicd", cicd.host), ("site", site.host)):
         write_authfile(container.work / f"{name}.json", host, LOGIN)
