@@ -237,7 +237,7 @@ def _refusals(name: str, make: Callable[[Fault], Make], pattern: str) -> dict[st
             (408, _AGAIN, ""),
             (418, Meaning.FINAL, ""),
             (429, _LATER, ""),
-            (500, _AGAIN, "disk is full"),
+            (500, _AGAIN, "a full disk"),
             (503, _LATER, ""),
         )
     }
@@ -293,8 +293,8 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "wrong login for a token": Condition(_with_wrong_login_for_a_token, hint="authfile"),
     "plain HTTP": Condition(_plain_http, hint="plain HTTP"),
     "unknown CA": Condition(_unknown_ca, hint="cert_dir"),
-    "destination 500": Condition(_copy_with(_refused(500, "HEAD .*/blobs/")), _AGAIN, "disk is full"),
-    "upload 500": Condition(_copy_with(_refused(500, "PATCH")), _AGAIN, "disk is full"),
+    "destination 500": Condition(_copy_with(_refused(500, "HEAD .*/blobs/")), _AGAIN, "a full disk"),
+    "upload 500": Condition(_copy_with(_refused(500, "PATCH")), _AGAIN, "a full disk"),
     "upload unknown": Condition(
         _copy_with(_says(404, "PATCH", "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")), _AGAIN
     ),

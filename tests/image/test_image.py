@@ -150,7 +150,7 @@ def test_the_whole_tour_in_it(
     assert {name: raw_digest(deployed, name) for name in images} == images
     left = loopback_registry(work / "less").host
     assert raw_digest(left, "app:v1") == images["app:v1"]
-    assert json.loads((work / "tags.json").read_text())["Tags"] == ["v1", "v2"]
+    assert sorted(json.loads((work / "tags.json").read_text())["Tags"]) == ["v1", "v2"]
     umoci("unpack", "--image", f"{work}/baked:v1", work / "unpacked")
     assert storage_problems(work / "unpacked/rootfs/var/lib/registry") == set()
 
