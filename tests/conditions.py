@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from regwrap.core.model import Descriptor, Digest
-from regwrap.tools.answers import Meaning
+from regwrap.tools.answers import Says
 from regwrap.tools.imageproxy import ImageProxies
 from regwrap.tools.skopeo import Remote
 from tests.asking import ONE, Place
@@ -218,13 +218,13 @@ class Condition:
     """`make` it. What regwrap makes of the answer, whatever the version: its meaning, and what is in the hint."""
 
     make: Make
-    means: Meaning = Meaning.FINAL
+    means: Says = Says.FINAL
     hint: str = ""
 
 
-_AGAIN: Final = Meaning.TRANSIENT
-_LATER: Final = Meaning.TRANSIENT | Meaning.BUSY
-_DOWN: Final = Meaning.TRANSIENT | Meaning.UNREACHABLE
+_AGAIN: Final = Says.TRANSIENT
+_LATER: Final = Says.TRANSIENT | Says.BUSY
+_DOWN: Final = Says.TRANSIENT | Says.UNREACHABLE
 
 
 def _refusals(name: str, make: Callable[[Fault], Make], pattern: str) -> dict[str, Condition]:
@@ -232,10 +232,10 @@ def _refusals(name: str, make: Callable[[Fault], Make], pattern: str) -> dict[st
     return {
         f"{name} {status}": Condition(make(_refused(status, pattern)), means, hint)
         for status, means, hint in (
-            (401, Meaning.FINAL, "authfile"),
-            (403, Meaning.FINAL, ""),
+            (401, Says.FINAL, "authfile"),
+            (403, Says.FINAL, ""),
             (408, _AGAIN, ""),
-            (418, Meaning.FINAL, ""),
+            (418, Says.FINAL, ""),
             (429, _LATER, ""),
             (500, _AGAIN, "a full disk"),
             (503, _LATER, ""),
@@ -245,21 +245,21 @@ def _refusals(name: str, make: Callable[[Fault], Make], pattern: str) -> dict[st
 
 _DENIED: Final = "requested access to the resource is denied"
 CONDITIONS: Final[dict[str, Condition]] = {
-    "absent tag": Condition(_asked("a/one", "none"), Meaning.ABSENT),
-    "absent repository": Condition(_asked("no/such", "1"), Meaning.ABSENT),
-    "absent digest": Condition(_asked("a/one", Digest("0" * 64)), Meaning.ABSENT),
+    "absent tag": Condition(_asked("a/one", "none"), Says.ABSENT),
+    "absent repository": Condition(_asked("no/such", "1"), Says.ABSENT),
+    "absent digest": Condition(_asked("a/one", Digest("0" * 64)), Says.ABSENT),
     "absent name": Condition(
-        _manifest_with(_says(404, _MANIFEST, "NAME_UNKNOWN", "repository name not known to registry")), Meaning.ABSENT
+        _manifest_with(_says(404, _MANIFEST, "NAME_UNKNOWN", "repository name not known to registry")), Says.ABSENT
     ),
-    "tags of an absent repository": Condition(_tags(repository="no/such"), Meaning.ABSENT),
-    "tags 404": Condition(_tags(_refused(404, "tags/list")), Meaning.ABSENT),
+    "tags of an absent repository": Condition(_tags(repository="no/such"), Says.ABSENT),
+    "tags 404": Condition(_tags(_refused(404, "tags/list")), Says.ABSENT),
     "manifest 404": Condition(_manifest_with(_refused(404, _MANIFEST))),
     "blob 404": Condition(_fetch_with(_refused(404, _BLOBS))),
     "no registry": Condition(_manifest_with(_refused(404, _PING)), hint="no registry"),
     "nobody there": Condition(_nobody_there, _DOWN),
     "no network": Condition(_in_trouble("no_network", f"{NOWHERE}:5000"), _DOWN),
     "no route": Condition(_in_trouble("no_route", f"{NOWHERE}:5000"), _DOWN),
-    "no such name": Condition(_in_trouble("no_such_name", _NAMELESS), Meaning.UNREACHABLE, "registry's name"),
+    "no such name": Condition(_in_trouble("no_such_name", _NAMELESS), Says.UNREACHABLE, "registry's name"),
     "broken names": Condition(_in_trouble("broken_names", _NAMELESS), _DOWN),
     "broken names for the C library": Condition(_in_trouble("broken_names_for_libc", _NAMELESS), _DOWN),
     "hung up": Condition(_hung_up, _AGAIN),

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Final
 
-from regwrap.core import answers
+from regwrap.core.answers import Meaning
 
 
-class Meaning(Flag):
+class Says(Flag):
     """What words say beyond that something failed. ABSENT: the image, or its repository, is what is missing."""
 
     FINAL = 0
@@ -31,13 +31,13 @@ class Words:
 
     pattern: str
     seen: tuple[str, ...]
-    means: Meaning = Meaning.FINAL
+    means: Says = Says.FINAL
     hint: str = ""
 
 
-LOGIN_PAGE_HINT: Final = answers.Meaning.LOGIN_PAGE.hint
+LOGIN_PAGE_HINT: Final = Meaning.LOGIN_PAGE.hint
 _NAME_HINT: Final = "check the registry's name, in the list and in the configuration"
-_ACCOUNT_HINT: Final = answers.Meaning.UNAUTHORIZED.hint
+_ACCOUNT_HINT: Final = Meaning.UNAUTHORIZED.hint
 _OTHER_BYTES_HINT: Final = "the registry, or a proxy in between, gives other bytes than were asked for"
 _OUR_DISK_HINT: Final = "the disk is full: free space, then run it again"
 
@@ -49,10 +49,10 @@ _PING: Final = "pinging container registry "  # a 404 to it means that no regist
 
 # the first hint counts, and all meanings
 SKOPEO: Final = (
-    Words("manifest unknown", _BOTH, Meaning.ABSENT),
-    Words("name unknown", _BOTH, Meaning.ABSENT),
-    Words("repository name not known to registry", (_D13,), Meaning.ABSENT),
-    Words("fetching tags list: (StatusCode:|invalid status code from registry) 404", _BOTH, Meaning.ABSENT),
+    Words("manifest unknown", _BOTH, Says.ABSENT),
+    Words("name unknown", _BOTH, Says.ABSENT),
+    Words("repository name not known to registry", (_D13,), Says.ABSENT),
+    Words("fetching tags list: (StatusCode:|invalid status code from registry) 404", _BOTH, Says.ABSENT),
     Words(
         rf"{_PING}.*(StatusCode:|from registry) 404\b",
         _BOTH,
@@ -61,13 +61,13 @@ SKOPEO: Final = (
     Words(
         r"project .*not found",
         _BOTH,
-        hint=answers.Meaning.NO_PROJECT.hint,
+        hint=Meaning.NO_PROJECT.hint,
     ),
     Words("unauthorized", _BOTH, hint=_ACCOUNT_HINT),
     Words("authentication required", _BOTH, hint=_ACCOUNT_HINT),
     Words("invalid username/password", _BOTH, hint=_ACCOUNT_HINT),
-    Words(r"(: |^)(requested access to the resource is )?denied\b", _BOTH, hint=answers.Meaning.DENIED.hint),
-    Words("no such host", _BOTH, Meaning.UNREACHABLE, _NAME_HINT),
+    Words(r"(: |^)(requested access to the resource is )?denied\b", _BOTH, hint=Meaning.DENIED.hint),
+    Words("no such host", _BOTH, Says.UNREACHABLE, _NAME_HINT),
     Words(
         "server gave HTTP response to HTTPS client",
         _BOTH,
@@ -78,39 +78,39 @@ SKOPEO: Final = (
     Words("disk quota exceeded", (), hint=_OUR_DISK_HINT),
     Words("is blocked in", _BOTH, hint="the machine's /etc/containers/registries.conf blocks that registry"),
     Words("invalid character '<'", _BOTH, hint=LOGIN_PAGE_HINT),
-    Words("corrupted blob", _BOTH, Meaning.TRANSIENT, _OTHER_BYTES_HINT),
-    Words("Digest did not match", _BOTH, Meaning.TRANSIENT, _OTHER_BYTES_HINT),
+    Words("corrupted blob", _BOTH, Says.TRANSIENT, _OTHER_BYTES_HINT),
+    Words("Digest did not match", _BOTH, Says.TRANSIENT, _OTHER_BYTES_HINT),
     Words(
         "(status|StatusCode|from registry|destination repository [^ ]+):? 500",
         _BOTH,
-        hint=answers.Meaning.FULL_DISK.hint,
+        hint=Meaning.FULL_DISK.hint,
     ),
-    Words("toomanyrequests", _BOTH, Meaning.TRANSIENT | Meaning.BUSY),
-    Words("too many requests to registry", (_D12,), Meaning.TRANSIENT | Meaning.BUSY),
-    Words(rf"{_STATUS}(5\d\d|408|429)", _BOTH, Meaning.TRANSIENT),
-    Words(r"\b(429|503)\b", _BOTH, Meaning.BUSY),
-    Words("failed to read from destination repository", (_D12,), Meaning.TRANSIENT),
-    Words("connection refused", _BOTH, Meaning.TRANSIENT),
-    Words("connect: connection refused", _BOTH, Meaning.UNREACHABLE),
-    Words("connection reset by peer", _BOTH, Meaning.TRANSIENT),
-    Words("unexpected EOF", _BOTH, Meaning.TRANSIENT),
-    Words(": EOF", _BOTH, Meaning.TRANSIENT),
-    Words("broken pipe", (), Meaning.TRANSIENT),
-    Words("use of closed network connection", (), Meaning.TRANSIENT),
-    Words("context deadline exceeded", _BOTH, Meaning.TRANSIENT),
-    Words("TLS handshake timeout", _BOTH, Meaning.TRANSIENT),
-    Words("i/o timeout", (), Meaning.TRANSIENT),
-    Words("dial tcp [^ ]*: i/o timeout", (), Meaning.UNREACHABLE),
-    Words("no route to host", _BOTH, Meaning.TRANSIENT | Meaning.UNREACHABLE),
-    Words("network is unreachable", _BOTH, Meaning.TRANSIENT | Meaning.UNREACHABLE),
-    Words("server misbehaving", _BOTH, Meaning.TRANSIENT | Meaning.UNREACHABLE),
-    Words("(?i)temporary failure in name resolution", _BOTH, Meaning.TRANSIENT | Meaning.UNREACHABLE),
-    Words(r"expected \d+ bytes in blob", _BOTH, Meaning.TRANSIENT),
-    Words("digest invalid", _BOTH, Meaning.TRANSIENT),
-    Words("manifest blob unknown", _BOTH, Meaning.TRANSIENT),
-    Words("blob upload (unknown|invalid)", _BOTH, Meaning.TRANSIENT),
+    Words("toomanyrequests", _BOTH, Says.TRANSIENT | Says.BUSY),
+    Words("too many requests to registry", (_D12,), Says.TRANSIENT | Says.BUSY),
+    Words(rf"{_STATUS}(5\d\d|408|429)", _BOTH, Says.TRANSIENT),
+    Words(r"\b(429|503)\b", _BOTH, Says.BUSY),
+    Words("failed to read from destination repository", (_D12,), Says.TRANSIENT),
+    Words("connection refused", _BOTH, Says.TRANSIENT),
+    Words("connect: connection refused", _BOTH, Says.UNREACHABLE),
+    Words("connection reset by peer", _BOTH, Says.TRANSIENT),
+    Words("unexpected EOF", _BOTH, Says.TRANSIENT),
+    Words(": EOF", _BOTH, Says.TRANSIENT),
+    Words("broken pipe", (), Says.TRANSIENT),
+    Words("use of closed network connection", (), Says.TRANSIENT),
+    Words("context deadline exceeded", _BOTH, Says.TRANSIENT),
+    Words("TLS handshake timeout", _BOTH, Says.TRANSIENT),
+    Words("i/o timeout", (), Says.TRANSIENT),
+    Words("dial tcp [^ ]*: i/o timeout", (), Says.UNREACHABLE),
+    Words("no route to host", _BOTH, Says.TRANSIENT | Says.UNREACHABLE),
+    Words("network is unreachable", _BOTH, Says.TRANSIENT | Says.UNREACHABLE),
+    Words("server misbehaving", _BOTH, Says.TRANSIENT | Says.UNREACHABLE),
+    Words("(?i)temporary failure in name resolution", _BOTH, Says.TRANSIENT | Says.UNREACHABLE),
+    Words(r"expected \d+ bytes in blob", _BOTH, Says.TRANSIENT),
+    Words("digest invalid", _BOTH, Says.TRANSIENT),
+    Words("manifest blob unknown", _BOTH, Says.TRANSIENT),
+    Words("blob upload (unknown|invalid)", _BOTH, Says.TRANSIENT),
     # what is left of a refusal, by a registry that others write to
-    Words("Manifest list must be converted", _BOTH, Meaning.TRANSIENT),
+    Words("Manifest list must be converted", _BOTH, Says.TRANSIENT),
 )
 
 # of skopeo, where its image proxy is not known; GNU tar 1.34 and 1.35: all that it says of a disk that became full
@@ -121,13 +121,13 @@ REGISTRY_LISTENS: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 REGISTRY_ERROR: Final = "level=error"
 
 
-def meaning(said: str) -> Meaning:
+def meaning(said: str) -> Says:
     """All that skopeo's words mean."""
-    found = Meaning.FINAL
+    found = Says.FINAL
     for words in SKOPEO:
         if re.search(words.pattern, said):
             found |= words.means
-    return found & ~Meaning.ABSENT if _PING in said else found
+    return found & ~Says.ABSENT if _PING in said else found
 
 
 def hint(said: str) -> str:

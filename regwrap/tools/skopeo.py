@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Digest, Platform
 from regwrap.tools import answers
-from regwrap.tools.answers import Meaning
+from regwrap.tools.answers import Says
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
 
@@ -140,9 +140,7 @@ class Skopeo:
         result = self._run((), ("copy", "--quiet", *kept, "--", archive, tree), inherit=())
         if result.exit_code != 0:
             said = fatal_text(result.stderr)
-            hint = next(
-                (hint for pattern, hint in _HINTS if re.search(pattern, said)), "is it such an archive, and whole?"
-            )
+            hint = answers.hint(said) or "is it such an archive, and whole?"
             raise ToolError(f"could not read {archive}", detail=said, hint=hint)
 
     def _run(
@@ -229,9 +227,9 @@ class Skopeo:
             return
         limiter = self.limiters.of(blamed(said, remotes))
         means = answers.meaning(said)
-        if Meaning.BUSY in means:
+        if Says.BUSY in means:
             limiter.pushed_back(started, "")
-        elif Meaning.UNREACHABLE in means:
+        elif Says.UNREACHABLE in means:
             limiter.unreachable()
 
     def _private_environment(self) -> tuple[tuple[str, str], ...]:
@@ -247,7 +245,7 @@ class Skopeo:
 
 def failure(what: str, said: str, remotes: tuple[Remote, ...]) -> ToolError:
     """The ToolError for what skopeo `said` when it failed."""
-    transient = Meaning.TRANSIENT in answers.meaning(said)
+    transient = Says.TRANSIENT in answers.meaning(said)
     return ToolError(what, detail=said, hint=answers.hint(said), transient=transient, host=blamed(said, remotes).host)
 
 
@@ -259,7 +257,7 @@ def blamed(said: str, remotes: tuple[Remote, ...]) -> Registry:
 
 def is_absent(stderr: str) -> bool:
     """Whether the image is what is missing."""
-    return Meaning.ABSENT in answers.meaning(stderr)
+    return Says.ABSENT in answers.meaning(stderr)
 
 
 def fatal_text(stderr: str) -> str:

@@ -20,10 +20,10 @@ def test_its_words_mean_what_they_are_taken_for(tmp_path: Path, condition: str) 
     said = fatal_text(answer.stderr)
     assert answers.meaning(said) == expected.means, answer
     assert expected.hint in answers.hint(said)
-    if answers.Meaning.ABSENT in expected.means:
+    if answers.Says.ABSENT in expected.means:
         assert error is None
     else:
         assert error is not None
-        assert error.transient == (answers.Meaning.TRANSIENT in expected.means)
+        assert error.transient == (answers.Says.TRANSIENT in expected.means)
     if installed_version() in recorded_versions():
         assert matched(said) == matched(fatal_text(read_transcript(installed_version())[condition].stderr))

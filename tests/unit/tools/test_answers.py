@@ -3,7 +3,7 @@
 import pytest
 
 from regwrap.tools import answers
-from regwrap.tools.answers import Meaning, Words
+from regwrap.tools.answers import Says, Words
 from regwrap.tools.skopeo import fatal_text, is_absent
 from tests.answers import matched, read_transcript, recorded_versions
 from tests.conditions import CONDITIONS
@@ -29,7 +29,7 @@ def test_the_versions_that_say_it_are_those_that_were_recorded(words: Words) -> 
 def test_each_version_means_the_same(version: str, condition: str) -> None:
     answer, expected = read_transcript(version)[condition], CONDITIONS[condition]
     said = fatal_text(answer.stderr)
-    assert is_absent(answer.stderr) == (expected.means == Meaning.ABSENT)
+    assert is_absent(answer.stderr) == (expected.means == Says.ABSENT)
     assert answers.meaning(said) == expected.means
     assert expected.hint in answers.hint(said)
     assert bool(expected.hint) == bool(answers.hint(said))
