@@ -70,7 +70,7 @@ def _mapped(key: str, value: yaml_nodes.Mapping, above: Fields) -> Iterator[Ment
         return
     parts = parts_of(fields, names=(*NAMES, "name"))
     if not parts.name:
-        if parts.has_tag_key:
+        if parts.has_tag_key and parts.used:  # where all is empty, nothing is named: others fill it in, or nobody
             why = _UNCLEAR if fields.scalar(*REPOSITORIES) else _NOTHING
             yield Mention(key=key, node=value, text="", used=(value, *parts.used), why=why, is_sure=True)
         return
