@@ -22,13 +22,13 @@ _DIGITS: Final = re.compile(r"[0-9]+")
 _NO_TAGS: Final = {"NoSchedule", "NoExecute", "PreferNoSchedule", "ro", "rw", "z", "Z"}
 _LABELS: Final = re.compile(r"(?:.+\.)?(?:kubernetes\.io|k8s\.io)")
 _REGISTRY: Final = "registry.k8s.io"
-_MAX_TEXT: Final = 4096
+MAX_TEXT: Final = 4096  # a reference has no more than 600
 
 
 def references_in(text: str, *, key: str = "", says_image: bool = False) -> tuple[str, ...]:
     """The references that a text consists of: alone, or several, or behind a flag. With a key that `says_image` one
     needs no slash."""
-    if len(text) > _MAX_TEXT or (":" not in text and "@" not in text):
+    if len(text) > MAX_TEXT or (":" not in text and "@" not in text):
         return ()
     flagged = _FLAGGED.fullmatch(text.strip())
     if flagged is None:

@@ -10,7 +10,7 @@ from regwrap.lists import yaml_nodes
 from regwrap.lists.manifests.forms import FORMS
 from regwrap.lists.manifests.lists_of_images import is_unwanted
 from regwrap.lists.manifests.mapping import Fields, Mention, Place, fields_of, plain
-from regwrap.lists.manifests.reference import references_in
+from regwrap.lists.manifests.reference import MAX_TEXT, references_in
 from regwrap.lists.yaml_nodes import Node, Scalar, Sequence
 from regwrap.lists.yaml_read import read_documents
 
@@ -24,7 +24,7 @@ _NEVER: Final = {"kubectl.kubernetes.io/last-applied-configuration", "managedFie
 _SCHEMA: Final = "CustomResourceDefinition"
 _MAX_EMBEDDED: Final = 3
 _EMBEDDED: Final = re.compile(r"[\[{]|[^\n]*\n\s*\S")
-_WORTH_READING: Final = re.compile(r"image|@sha256:|/[^\s\"']*:\w", re.IGNORECASE)
+_WORTH_READING: Final = re.compile(r"image|@sha256:|/[^\s\"'/]*:\w", re.IGNORECASE)
 _KEYED: Final = re.compile(r"""\s*-?\s*["']?([\w./-]+)["']?\s*:\s+(.+?),?\s*""")
 
 
@@ -81,6 +81,8 @@ class Walk:
 
 def _in_lines(node: Scalar, text: str, place: Place) -> Iterator[Mention]:
     for number, line in enumerate(text.split("\n"), start=node.line + 1):
+        if len(line) > MAX_TEXT:
+            continue
         keyed = _KEYED.fullmatch(line)
         key, value = (keyed[1], keyed[2]) if keyed else (place.key, line)
         beside = Place(key=key, above=place.above)

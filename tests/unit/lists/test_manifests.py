@@ -263,6 +263,16 @@ def test_what_aliases_unfold_to_is_bounded_and_told() -> None:
     assert "aliases unfold to more than 10 times the file" in result.problems[0]
 
 
+@pytest.mark.parametrize(
+    "line", ["a/" * 200_000, "a: " + " " * 400_000 + "b", "x=" * 200_000, '"' * 400_000, "{{" * 200_000]
+)
+def test_long_lines_cost_little(line: str) -> None:
+    started = time.process_time()
+    found(json.dumps({"data": {"x": f"first: 1\nimage {line}\n", "y": line}, "image": "a.io/a:1"}))
+    found(f"image: a.io/a:1\nb: {line}\n")
+    assert time.process_time() - started < 5
+
+
 def test_aliases_and_merged_mappings_are_followed() -> None:
     text = "base: &base {repository: a.io/a, tag: v1}\nweb: {image: {<<: *base, tag: v2}}\nother: *base\n"
     assert names(text) == ["a.io/a:v1", "a.io/a:v2"]
