@@ -8,9 +8,8 @@ import typer
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
 from regwrap.cli.output import show
 from regwrap.cli.session import images_of, load, opened_session, wanted_of
-from regwrap.commands.gc import GcOptions, collect_garbage
+from regwrap.commands.gc import GcOptions, collect_garbage, keep_of
 from regwrap.report import text as report
-from regwrap.storage.gc import Keep
 from regwrap.storage.sweep import RealDisk
 
 
@@ -18,7 +17,9 @@ def gc(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Root directory of the storage.")],
     keep: Annotated[
         list[str] | None,
-        typer.Option("--keep", metavar="IMAGES.LIST", help="Keep these images; may be repeated."),
+        typer.Option(
+            "--keep", metavar="IMAGES.LIST", help="Keep these images, by digest where it has digests; may be repeated."
+        ),
     ] = None,
     keep_last: Annotated[
         int | None, typer.Option("--keep-last", metavar="N", min=1, help="Keep the N newest tags of each repository.")
@@ -38,13 +39,13 @@ def gc(
     with opened_session(quiet=quiet) as session:
         progress = session.progress
         lists = None if keep is None else [images_of(wanted_of(path, settings, progress), progress) for path in keep]
-        names = None if lists is None else frozenset(str(entry.dest) for images in lists for entry in images.entries)
+        kept = keep_of(None if lists is None else [entry for images in lists for entry in images.entries], keep_last)
         options = GcOptions(
             dry_run=dry_run,
             offline=offline,
             lock_timeout=settings.timeouts.lock,
         )
-        result = collect_garbage(directory, Keep(names=names, last=keep_last), options, progress, RealDisk())
+        result = collect_garbage(directory, kept, options, progress, RealDisk())
         for note in result.notes:
             progress.say(f"note: {note}")
         if result.blobs and not dry_run:

@@ -12,9 +12,11 @@ from regwrap.storage.store import need_storage
 from regwrap.storage.sweep import Disk, remove_garbage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from regwrap.core.listener import Listener
+    from regwrap.lists.imagelist import ImageEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +42,30 @@ class RepositoryReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcReport:
-    """What went, or with `dry_run` would go. `bytes` counts each blob once, and the leftovers of uploads."""
+    """What went, or with `dry_run` would go. `bytes` counts each blob once, and the leftovers of uploads.
+    `kept` are tags, `pinned` images that are kept by their digest alone."""
 
     dry_run: bool
     kept: int
+    pinned: int
     images: tuple[DroppedImage, ...]
     repositories: tuple[RepositoryReport, ...]
     blobs: int
     bytes: int
     notes: tuple[str, ...]
+
+
+def keep_of(images: Iterable[ImageEntry] | None, last: int | None) -> Keep:
+    """What the lists and --keep-last keep; None: no list was given. Where a line has a digest, that image is kept, and
+    the tag too, whatever it is by now: whoever listed it did not ask to lose it."""
+    if images is None:
+        return Keep(names=None, last=last)
+    dests = [(entry.dest, entry.source.digest) for entry in images]
+    return Keep(
+        names=frozenset(f"{dest}" for dest, _digest in dests),
+        last=last,
+        digests=frozenset((dest.repository, digest) for dest, digest in dests if digest is not None),
+    )
 
 
 def collect_garbage(root: Path, keep: Keep, options: GcOptions, listener: Listener, disk: Disk) -> GcReport:
@@ -76,6 +93,7 @@ def _report(garbage: Garbage, left: tuple[str, ...], *, dry_run: bool) -> GcRepo
     return GcReport(
         dry_run=dry_run,
         kept=garbage.kept,
+        pinned=garbage.pinned,
         images=garbage.images,
         repositories=tuple(_repository_report(r) for r in garbage.repositories if not _is_bare(r)),
         blobs=len(garbage.blobs),

@@ -167,10 +167,11 @@ def bake_text(report: BakeReport) -> str:
 def gc_text(report: GcReport, root: Path) -> str:
     """With `dry_run` an image and its reason a line, then the repositories with their bytes; and the total."""
     manifests, layers = sum(r.manifests for r in report.repositories), sum(r.layers for r in report.repositories)
+    pinned = f" and {report.pinned} images without a tag" if report.pinned else ""
+    would = "would be " if report.dry_run else ""
     total = (
-        f"{root}: {report.kept} tags {'would be kept' if report.dry_run else 'kept'}, {len(report.images)} images"
-        f" {'would be deleted' if report.dry_run else 'deleted'}: {report.blobs} blobs ({human_bytes(report.bytes)}),"
-        f" links to {manifests} manifests and {layers} layers"
+        f"{root}: {report.kept} tags{pinned} {would}kept, {len(report.images)} images {would}deleted:"
+        f" {report.blobs} blobs ({human_bytes(report.bytes)}), links to {manifests} manifests and {layers} layers"
     )
     if not report.dry_run:
         return total

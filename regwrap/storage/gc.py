@@ -28,14 +28,22 @@ _OTHER: Final = -1  # in a blob's place, and no regular file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """`names` (REPOSITORY:TAG) and the `last` newest tags of each repository are kept. Both None: all tags."""
+    """`names` (REPOSITORY:TAG) and the `last` newest tags of each repository are kept. Both None: all tags.
+    `digests`, each in its repository, are kept whether a tag points to them or not."""
 
     names: frozenset[str] | None
     last: int | None
+    digests: frozenset[tuple[str, Digest]] = frozenset()
 
     @property
     def all_tags(self) -> bool:
         return self.names is None and self.last is None
+
+    def digests_by_repository(self) -> dict[str, list[Digest]]:
+        found: dict[str, list[Digest]] = {}
+        for repository, digest in sorted(self.digests):
+            found.setdefault(repository, []).append(digest)
+        return found
 
     @property
     def refusal(self) -> str:
@@ -72,10 +80,12 @@ class RepositoryGarbage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Garbage:
-    """`blobs` with their sizes (0: an empty directory); `prefixes` are directories of blobs in which none stays."""
+    """`blobs` with their sizes (0: an empty directory); `prefixes` are directories of blobs in which none stays.
+    `kept` tags, and `pinned` images that are kept by their digest alone."""
 
     images: tuple[DroppedImage, ...]
     kept: int
+    pinned: int
     repositories: tuple[RepositoryGarbage, ...]
     blobs: tuple[tuple[Digest, int], ...]
     prefixes: tuple[str, ...]
@@ -91,7 +101,9 @@ def find_garbage(storage: Storage, keep: Keep) -> Garbage:
     the disk fails: what it hides for a moment, a signature for one, must not be taken for garbage."""
     survey = survey_storage(storage.root)
     marks = [_Marks(storage, tree) for tree in survey.repositories]
+    pins = keep.digests_by_repository()
     for mark in marks:
+        mark.keep_digests(pins.get(mark.tree.name, ()))
         mark.keep_tags(keep)
     _keep_attached(marks)
     if not any(mark.stays for mark in marks) and (survey.blobs or any(mark.tree.tags for mark in marks)):
@@ -120,12 +132,21 @@ class _Marks:
         self.tags: set[str] = set()
         self.manifests: set[Digest] = set()
         self.layers: set[Digest] = set()
+        self.pinned: set[Digest] = set()
         self.doubt = ""
         self._untagged: dict[Digest, _Untagged] = {}
 
     @property
     def stays(self) -> bool:
-        return bool(self.tags or self.doubt)
+        return bool(self.tags or self.manifests or self.doubt)
+
+    def keep_digests(self, digests: Iterable[Digest]) -> None:
+        """Images that a lock or a release names by digest: a tag may have moved away from them since."""
+        name = self.tree.name
+        for digest in digests:
+            if os.path.lexists(self.storage.root / layout.revision_link(name, digest)):
+                self.pinned.add(digest)
+                self._keep_image(digest, f"{name}@{digest.short}")
 
     def keep_tags(self, keep: Keep) -> None:
         if self.tree.doubtful:
@@ -133,6 +154,11 @@ class _Marks:
         named = (tag for tag in self.tree.tags if keep.all_tags or f"{self.tree.name}:{tag}" in (keep.names or ()))
         for tag in (*named, *self._newest(keep.last or 0)):
             self._keep_tag(tag)
+
+    @property
+    def tagged(self) -> set[Digest | None]:
+        """What the kept tags point to."""
+        return {self.tree.tags[tag].digest for tag in self.tags}
 
     def keep_attached(self, kept: set[Digest]) -> bool:
         """Keep tags and untagged manifests that are about something kept; whether there was a new one."""
@@ -264,6 +290,7 @@ class _Decision:
         return Garbage(
             images=tuple(image for mark in self.marks for image in self._images(mark)),
             kept=sum(len(mark.tags) for mark in self.marks),
+            pinned=sum(len(mark.pinned - mark.tagged) for mark in self.marks),
             repositories=repositories,
             blobs=blobs,
             prefixes=tuple(sorted(set(self.survey.prefixes) - {d.hex[:2] for d in self.survey.blobs & needed})),
@@ -337,7 +364,9 @@ class _Decision:
 
     def _note_names(self) -> list[str]:
         there = {f"{mark.tree.name}:{tag}" for mark in self.marks for tag in mark.tree.tags}
-        return [f"{name} is to be kept and is not there" for name in sorted((self.keep.names or frozenset()) - there)]
+        there |= {f"{mark.tree.name}@{digest}" for mark in self.marks for digest in mark.pinned}
+        wanted = {*(self.keep.names or ()), *(f"{name}@{digest}" for name, digest in self.keep.digests)}
+        return [f"{name} is to be kept and is not there" for name in sorted(wanted - there)]
 
     def _note_doubts(self) -> list[str]:
         root = self.storage.root

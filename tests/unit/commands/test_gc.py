@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.commands.gc import GcOptions, GcReport, collect_garbage
+from regwrap.commands.gc import GcOptions, GcReport, collect_garbage, keep_of
 from regwrap.core.errors import UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest, Manifest, parse_manifest
+from regwrap.lists.imagelist import parse_images
 from regwrap.storage import layout
 from regwrap.storage.gc import Keep
 from regwrap.storage.lock import mark_own
@@ -124,7 +125,7 @@ def test_a_clean_storage_loses_nothing(root: Path) -> None:
     before = state(root)
     report = gc(root)
     assert state(root) == before
-    assert report == GcReport(dry_run=False, kept=3, images=(), repositories=(), blobs=0, bytes=0, notes=())
+    assert report == GcReport(dry_run=False, kept=3, pinned=0, images=(), repositories=(), blobs=0, bytes=0, notes=())
 
 
 def test_untagged_images_go_and_the_blobs_they_share_stay(root: Path, tmp_path: Path) -> None:
@@ -184,6 +185,53 @@ def test_an_old_digest_of_a_tag_goes_with_its_history(root: Path, tmp_path: Path
     make_storage(root, {"a:1": ONE})
     gc(root)
     assert same_as(root, {"a:1": ONE}, tmp_path / "expected")
+
+
+def lock_of(text: str) -> Keep:
+    return keep_of(parse_images(text.encode(), "images.lock").entries, last=None)
+
+
+def test_an_image_that_a_lock_pins_stays_when_its_tag_has_moved(root: Path) -> None:
+    make_storage(root, {"a:1": MULTI, f"a:{cosign_tag(MULTI.top)}": THREE, "b:1": ONE})
+    make_storage(root, {"a:1": TWO})  # the tag moves
+    add_untagged(root, "a", signature_of(MULTI.top, "field", field=True))
+    before = state(root)
+    keep = lock_of(f"r.example/a:1@{MULTI.top} => a:1\nr.example/b:1@{ONE.top} => b:1\n")
+    report = gc(root, keep)
+    assert state(root) == before, "neither the pinned image, nor its signatures, nor what the tag is now"
+    assert (report.kept, report.pinned, report.images, report.notes) == (3, 1, (), ())
+    shutil.rmtree(root / layout.tag_path("a", "1"))
+    assert gc(root, keep).notes == ("a:1 is to be kept and is not there",)
+    assert has(root, *digests(MULTI), *digests(signature_of(MULTI.top, "field", field=True)))
+    assert not has(root, TWO.top)
+
+
+def test_a_repository_stays_for_a_digest_alone(root: Path) -> None:
+    make_storage(root, {"b:1": ONE})
+    add_untagged(root, "a", THREE)
+    gc(root, lock_of(f"r.example/a:1@{THREE.top} => a:1\n"))
+    assert has(root, *digests(THREE))
+    assert not has(root, ONE.top)
+    assert Storage(root).has_revision("a", THREE.top)
+
+
+def test_a_pinned_image_that_is_not_there_is_named_and_casts_no_doubt(root: Path) -> None:
+    make_storage(root, {"a:1": ONE})
+    add_untagged(root, "a", TWO)
+    report = gc(root, lock_of(f"r.example/a:1@{THREE.top} => a:1\n"))
+    assert report.notes == (f"a@{THREE.top} is to be kept and is not there",)
+    assert not has(root, TWO.top)
+
+
+def test_a_pinned_image_with_damage_keeps_its_repository(root: Path) -> None:
+    make_storage(root, {"a:1": ONE})
+    add_untagged(root, "a", MULTI)
+    add_untagged(root, "a", TWO)
+    flip(root / layout.blob_path(MULTI.top))
+    before = state(root)
+    report = gc(root, lock_of(f"r.example/a:1@{MULTI.top} => a:1\n"))
+    assert state(root) == before
+    assert [note.partition(" because ")[0] for note in report.notes] == ["a is kept as it is"]
 
 
 def test_children_of_an_index_stay_and_a_partial_index_is_whole(root: Path) -> None:

@@ -330,6 +330,7 @@ def test_gc_text() -> None:
     report = GcReport(
         dry_run=True,
         kept=2,
+        pinned=0,
         images=(DroppedImage(image="a:1", digest=None, reason="not in the list"),),
         repositories=(RepositoryReport(name="a", tags=1, manifests=3, layers=4, bytes=2500, gone=True),),
         blobs=7,
