@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.read import HASH_THREADS, Bundle, hash_problems, opened_bundle, structure_problems
 from regwrap.core.closure import Closure, shipped_platforms
-from regwrap.core.errors import RegwrapError
+from regwrap.core.errors import ImagesFailedError, RegwrapError
 from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.storage import layout
@@ -28,13 +28,16 @@ OnBytes = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """`problems`: a line each, all of them. `notes` are no problems (an index shipped without some platforms)."""
+    """`problems` are damage, `differences` what is not as the list says: a line each, all of them. `notes` are neither
+    (an index shipped without some platforms). `others` of the images are not in the list, and may be there."""
 
     path: Path
     images: int
     blobs: int
     bytes: int
     problems: tuple[str, ...]
+    differences: tuple[str, ...] = ()
+    others: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -42,17 +45,19 @@ def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: 
     """Check a bundle without unpacking it. Raises IntegrityError where not even its structure can be read."""
     with opened_bundle(path) as bundle:
         problems = [*structure_problems(bundle), *hash_problems(bundle, on_bytes)]
-        contents = bundle.contents
+        contents, differences = bundle.contents, list[str]()
         if entries is not None:
             found = {image.name: (image.digest, tuple(map(str, image.platforms))) for image in contents.images}
             known = {repository.name: repository.manifests for repository in contents.repositories}
-            problems += [*_list_problems(found, entries, known), *_left_out(contents, entries)]
+            others = _unlisted(_others(found, entries, known))
+            differences = [*_missing(found, entries), *others, *_left_out(contents, entries)]
         return VerifyReport(
             path=path,
             images=len(contents.images),
             blobs=len(contents.blobs),
             bytes=contents.blob_bytes,
             problems=tuple(problems),
+            differences=tuple(differences),
         )
 
 
@@ -70,16 +75,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _list_problems(
-    found: dict[str, tuple[Digest, tuple[str, ...]]],
-    entries: tuple[ImageEntry, ...],
-    known: Mapping[str, Collection[Digest]],
-) -> Iterator[str]:
-    """`known`: the manifests of each repository. What is about one of them, a signature say, belongs to it."""
-    listed = {str(entry.dest): entry for entry in entries}
-    for name, entry in listed.items():
+_Found = Mapping[str, tuple[Digest, tuple[str, ...]]]
+
+
+def _missing(found: _Found, entries: tuple[ImageEntry, ...]) -> Iterator[str]:
+    """What of the list is not here, or is another image, or for other platforms."""
+    for name, entry in {str(entry.dest): entry for entry in entries}.items():
         if name not in found:
-            yield f"{name}: is in the list (line {entry.line}) and not here"
+            yield f"{name}: is in the list{f' (line {entry.line})' if entry.line else ''} and not here"
             continue
         digest, platforms = found[name]
         if entry.source.digest not in {None, digest}:
@@ -87,23 +90,37 @@ def _list_problems(
         absent = [str(p) for p in entry.platforms if not any(t == str(p) or t.startswith(f"{p}/") for t in platforms)]
         if absent:
             yield f"{name}: the list wants {', '.join(absent)}, here is {', '.join(platforms) or 'no platform'}"
-    for name in sorted(set(found) - set(listed)):
-        repository, _, tag = name.rpartition(":")
-        if subject_of_tag(tag) not in known.get(repository, ()):
-            yield f"{name}: is here and not in the list"
 
 
-def verify_storage(root: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes) -> VerifyReport:
-    """Check a storage: every link, every manifest and its children, every blob's size and sha256."""
-    return _StorageCheck(need_storage(root), entries).run(on_bytes)
+def _others(found: _Found, entries: tuple[ImageEntry, ...], known: Mapping[str, Collection[Digest]]) -> list[str]:
+    """Images that the list does not name. `known`: the manifests of each repository. What is about one of them, a
+    signature say, belongs to it."""
+    names = sorted(set(found) - {str(entry.dest) for entry in entries})
+    parts = ((name, *name.rsplit(":", 1)) for name in names)
+    return [name for name, repository, tag in parts if subject_of_tag(tag) not in known.get(repository, ())]
+
+
+def _unlisted(names: list[str]) -> Iterator[str]:
+    for name in names:
+        yield f"{name}: is here and not in the list"
+
+
+def verify_storage(
+    root: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes, *, exact: bool = False
+) -> VerifyReport:
+    """Check a storage: every link, every manifest and its children, every blob's size and sha256. It has to have the
+    images of the list; with `exact` no others."""
+    return _StorageCheck(need_storage(root), entries, exact=exact).run(on_bytes)
 
 
 class _StorageCheck:
-    def __init__(self, storage: Storage, entries: tuple[ImageEntry, ...] | None) -> None:
+    def __init__(self, storage: Storage, entries: tuple[ImageEntry, ...] | None, *, exact: bool) -> None:
         self.storage = storage
         self.entries = entries
+        self.exact = exact
         self.wanted = {str(entry.dest): entry.platforms for entry in entries or ()}
         self.problems: list[str] = []
+        self.differences: list[str] = []
         self.notes: list[str] = []
         self.sizes: dict[Digest, tuple[int, str]] = {}
         self.found: dict[str, tuple[Digest, tuple[str, ...]]] = {}
@@ -114,17 +131,27 @@ class _StorageCheck:
                 self._check_tag(repository, tag)
             self._check_links(repository)
         self._check_blobs(on_bytes)
-        if self.entries is not None:
-            known = {name: self.storage.revisions(name) for name in self.storage.repositories()}
-            self.problems += _list_problems(self.found, self.entries, known)
+        others = self._compare()
         return VerifyReport(
             path=self.storage.root,
             images=len(self.found),
             blobs=len(self.sizes),
             bytes=sum(size for size, _user in self.sizes.values()),
             problems=tuple(dict.fromkeys(self.problems)),
+            differences=tuple(dict.fromkeys(self.differences)),
+            others=len(others),
             notes=tuple(self.notes),
         )
+
+    def _compare(self) -> list[str]:
+        """What is not as the list says; returns the images that it does not name."""
+        if self.entries is None:
+            return []
+        known = {name: self.storage.revisions(name) for name in self.storage.repositories()}
+        others = _others(self.found, self.entries, known)
+        self.differences += _missing(self.found, self.entries)
+        self.differences += _unlisted(others if self.exact else [])
+        return others
 
     def _check_tag(self, repository: str, tag: str) -> None:
         name = f"{repository}:{tag}"
@@ -135,6 +162,9 @@ class _StorageCheck:
         self.found[name] = (top, ())
         try:
             closure = self.storage.closure(repository, top, self.wanted.get(name, ()))
+        except ImagesFailedError as error:  # a platform of the list that the image never had
+            self.differences.append(f"{name}: {error}")
+            return
         except RegwrapError as error:
             self.problems.append(f"{name}: {error}")
             return
@@ -160,11 +190,13 @@ class _StorageCheck:
 
     def _check_missing(self, name: str, repository: str, closure: Closure) -> None:
         """A child may be left out on purpose if others are there, and the list does not want it."""
-        whole = [m for m in closure.manifests if not isinstance(m, Index)]
+        omitted = (c.digest for c in closure.omitted if self.storage.has_revision(repository, c.digest))
+        whole = [*(m.digest for m in closure.manifests if not isinstance(m, Index)), *omitted]
         for child in closure.missing:
             what = f"{name}: {child.platform or 'a manifest'} of its index ({child.digest}) is not here"
-            lost = self.storage.has_lost(repository, child.digest) or not whole or name in self.wanted
-            (self.problems if lost else self.notes).append(what)
+            lost = self.storage.has_lost(repository, child.digest) or not whole
+            unlisted = self.differences if name in self.wanted else self.notes
+            (self.problems if lost else unlisted).append(what)
 
     def _check_links(self, repository: str) -> None:
         root, storage = self.storage.root, self.storage

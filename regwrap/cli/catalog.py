@@ -237,13 +237,14 @@ COMMANDS: Final = (
         group=_CHECK,
         function="bundles.verify",
         summary="Check a bundle or storage for missing or damaged data.",
-        more="Reads every link and manifest, and the size and sha256 of every blob.",
+        more="Reads every link and manifest, and the size and sha256 of every blob. Exit code 4 for damage, 1 if it is"
+        " undamaged and not what the list says.",
         examples=(
             (
                 "a bundle, and that it holds exactly the listed images",
                 "regwrap verify release-v1.1.tar --list images.list",
             ),
-            ("a storage directory", "regwrap verify ./site"),
+            ("a storage that has these images, and maybe others", "regwrap verify ./site --list images.list"),
         ),
     ),
     Entry(

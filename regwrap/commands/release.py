@@ -61,8 +61,9 @@ def release_images(
     with ThreadPoolExecutor(1) as pool:
         sha256 = pool.submit(file_sha256, output)
         verify = verify_bundle(output, images.entries, job.listener.on_bytes)
-    if verify.problems:
-        raise IntegrityError(f"{output} did not pass its verification", problems=verify.problems)
+    if verify.problems or verify.differences:
+        problems = (*verify.problems, *verify.differences)
+        raise IntegrityError(f"{output} did not pass its verification", problems=problems)
     write_beside(checksum_path(output), f"{sha256.result()}  {output.name}\n")
     _write_facts(output, package, sha256.result(), tools)
     return ReleaseReport(sync=sync, package=package, verify=verify, sha256=sha256.result())

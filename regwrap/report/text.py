@@ -192,9 +192,10 @@ def gc_text(report: GcReport, root: Path) -> str:
 
 
 def verify_text(report: VerifyReport) -> str:
-    if report.problems:
-        return "\n".join(report.problems)
-    return f"{report.path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.bytes)}: valid"
+    if report.problems or report.differences:
+        return "\n".join([*report.problems, *report.differences])
+    total = f"{report.path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.bytes)}: valid"
+    return total + (f"; {report.others} of the images are not in the list" if report.others else "")
 
 
 def inspect_text(inspection: Inspection) -> str:

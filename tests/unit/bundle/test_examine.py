@@ -66,14 +66,16 @@ def root(tmp_path: Path) -> Path:
 
 def storage_lines(root: Path, entries: tuple[ImageEntry, ...] | None = None) -> tuple[str, ...]:
     before = snapshot(root)
-    report = verify_storage(root, entries, lambda _bytes: None)
+    report = verify_storage(root, entries, lambda _bytes: None, exact=True)
     assert snapshot(root) == before
-    assert list(report.problems) == list(dict.fromkeys(report.problems))
-    return report.problems
+    lines = (*report.problems, *report.differences)
+    assert list(lines) == list(dict.fromkeys(lines))
+    return lines
 
 
 def bundle_lines(path: Path, *entries: ImageEntry) -> tuple[str, ...]:
-    return verify_bundle(path, entries, lambda _bytes: None).problems
+    report = verify_bundle(path, entries, lambda _bytes: None)
+    return (*report.problems, *report.differences)
 
 
 # --- a storage
@@ -230,6 +232,38 @@ def test_what_is_missing_and_what_is_not_listed_is_named(both: Both) -> None:
     lines = ("absent:1: is in the list (line 7) and not here", "z:1: is here and not in the list")
     assert both(listed("absent:1", line=7), *ALL[:2]) == [lines] * 2
     assert both() == [tuple(f"{name}: is here and not in the list" for name in IMAGES)] * 2
+
+
+def test_a_storage_may_have_images_of_other_releases(root: Path) -> None:
+    report = verify_storage(root, ALL[:1], lambda _bytes: None)
+    assert (report.images, report.others, report.problems, report.differences) == (3, 2, (), ())
+    exact = verify_storage(root, ALL[:1], lambda _bytes: None, exact=True)
+    assert exact.others == 2
+    assert exact.differences == tuple(f"{name}: is here and not in the list" for name in ("a/b:2", "z:1"))
+
+
+def test_a_signature_is_no_image_of_another_release(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "signed", {"a:1": SINGLE, f"a:sha256-{SINGLE.top.hex}.sig": DOCKER})
+    assert verify_storage(root, (listed("a:1"),), lambda _bytes: None).others == 0
+
+
+def test_damage_and_what_differs_from_the_list_are_told_apart(root: Path, tmp_path: Path) -> None:
+    flip(root / layout.blob_path(LAYER))
+    entries = (*ALL[:2], listed("absent:1"), listed("z:1", digest=f"{SINGLE.top}"))
+    report = verify_storage(root, entries, lambda _bytes: None)
+    assert [line.partition(":")[0] for line in report.problems] == ["a/b"]
+    assert [line.partition(":")[0] for line in report.differences] == ["absent", "z"]
+    bundle = verify_bundle(make_bundle(tmp_path / "release", IMAGES), ALL[:2], lambda _bytes: None)
+    assert (bundle.problems, bundle.differences) == ((), ("z:1: is here and not in the list",))
+
+
+def test_a_platform_that_was_left_out_is_no_damage(root: Path) -> None:
+    remove(root / layout.revision_link("a/b", CHILD))
+    remove(root / layout.blob_path(CHILD))
+    for entry in (ALL[0], listed("a/b:1", "linux/arm64"), listed("a/b:1", "linux/s390x")):
+        report = verify_storage(root, (entry,), lambda _bytes: None)
+        assert report.problems == (), entry
+        assert report.differences, entry
 
 
 def test_another_digest_is_named(both: Both) -> None:
