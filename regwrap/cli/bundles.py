@@ -22,7 +22,9 @@ def verify(
     ],
     images_list: Annotated[
         str | None,
-        typer.Option("--list", metavar="IMAGES.LIST", help="A bundle holds exactly these images, a storage at least."),
+        typer.Option(
+            "--list", metavar="LIST|BUNDLE.TAR", help="A bundle holds exactly these images, a storage at least."
+        ),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="With --list: the storage holds no other images.")] = False,
     config: ConfigOption = None,
@@ -30,7 +32,7 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     if exact and images_list is None:
-        raise UsageError("--exact compares with a list", hint="give --list IMAGES.LIST too")
+        raise UsageError("--exact compares with a list", hint="give --list too")
     with told(quiet=quiet) as progress:
         entries = None
         if images_list is not None:  # lists and their configuration are a third of the start, and most checks have none

@@ -244,7 +244,10 @@ COMMANDS: Final = (
                 "a bundle, and that it holds exactly the listed images",
                 "regwrap verify release-v1.1.tar --list images.list",
             ),
-            ("a storage that has these images, and maybe others", "regwrap verify ./site --list images.list"),
+            (
+                "that a site has all of a release, and maybe others",
+                "regwrap verify ./site --list release-v1.1.tar",
+            ),
         ),
     ),
     Entry(

@@ -18,7 +18,9 @@ def gc(
     keep: Annotated[
         list[str] | None,
         typer.Option(
-            "--keep", metavar="IMAGES.LIST", help="Keep these images, by digest where it has digests; may be repeated."
+            "--keep",
+            metavar="LIST|BUNDLE.TAR",
+            help="Keep these images, by digest where it has digests; may be repeated.",
         ),
     ] = None,
     keep_last: Annotated[

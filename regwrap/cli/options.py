@@ -7,7 +7,9 @@ import typer
 
 from regwrap.core.place import Engine
 
-ListArgument = Annotated[str, typer.Argument(metavar="IMAGES.LIST", help="The list of images; - reads standard input.")]
+ListArgument = Annotated[
+    str, typer.Argument(metavar="IMAGES.LIST", help="The list of images, a lock, or a bundle; - reads standard input.")
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(

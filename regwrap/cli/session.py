@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from regwrap.bundle.as_list import read_listing
 from regwrap.bundle.contents import parse_name
 from regwrap.cli.output import told
 from regwrap.config.load import Config, Flags, load_config
@@ -18,7 +19,7 @@ from regwrap.core.errors import UsageError
 from regwrap.core.model import ParseError
 from regwrap.core.place import Place
 from regwrap.lists.lock import lock_path
-from regwrap.lists.wanted import Wanted, read_wanted
+from regwrap.lists.wanted import Wanted
 from regwrap.tools.retry import Retry
 from regwrap.tools.runner import Runner, ShExecutor
 from regwrap.tools.scratch import scratch_directory
@@ -77,8 +78,9 @@ def opened_session(*, quiet: bool, verbose: bool = False) -> Iterator[Session]:
 
 
 def wanted_of(images_list: str, settings: Config, progress: Progress) -> Wanted:
-    """The list and its rules; what is to be said of the list is told."""
-    wanted = read_wanted(images_list, sys.stdin.buffer, rules=settings.rules, rewrite=settings.rewrite)
+    """The list, or the release that stands for one, and the rules; what is to be said of the list is told."""
+    images = read_listing(images_list, sys.stdin.buffer, settings.rewrite)
+    wanted = Wanted(images=images, rules=settings.rules, rewrite=settings.rewrite)
     for note in wanted.images.notes:
         progress.say(f"note: {note}")
     if not wanted.images.entries:

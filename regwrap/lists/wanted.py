@@ -1,4 +1,4 @@
-"""What a run is asked for. The one place that puts a list, its lock and the rules of the configuration together."""
+"""What a run is asked for. Puts a list, its lock and the rules of the configuration together."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import UsageError
-from regwrap.lists.imagelist import read_images
 from regwrap.lists.lock import locked_list, read_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import BinaryIO
 
     from regwrap.lists.imagelist import ImageEntry, ImageList, Rewrite
     from regwrap.lists.rules import ImageRule
@@ -37,11 +35,6 @@ class Wanted:
             _refuse_rules(self)
             return self.images
         return locked_list(self.images, read_lock(lock), lambda image: any(rule.fits(image) for rule in self.rules))
-
-
-def read_wanted(path: str, stdin: BinaryIO, *, rules: tuple[ImageRule, ...], rewrite: Rewrite) -> Wanted:
-    """The list in the file `path`, or on standard input for `-`, with what the configuration says of lists."""
-    return Wanted(images=read_images(path, stdin, rewrite), rules=rules, rewrite=rewrite)
 
 
 def _refuse_rules(wanted: Wanted) -> None:

@@ -1,0 +1,68 @@
+"""A release is a list as well: its images with their digests, from a bundle or from its bundle.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from regwrap.bundle.contents import BUNDLE_JSON, MAX_BUNDLE_JSON_BYTES, BundleContents, BundleImage, parse_contents
+from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.write import MAGIC
+from regwrap.core.errors import IntegrityError
+from regwrap.core.model import Destination, ImageRef
+from regwrap.lists.imagelist import HOST_IS_DROPPED, ImageEntry, ImageList, Rewrite, read_images
+from regwrap.lists.lock import LockedImage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HEAD_BYTES: Final = 512
+_JSON_HEAD: Final = b'{\n "blobs": ['  # its form is canonical
+
+
+def read_listing(path: str, stdin: BinaryIO, rewrite: Rewrite = HOST_IS_DROPPED) -> ImageList:
+    """The images that the file `path` names: a list, a lock, a bundle or its bundle.json; `-` is a list on standard
+    input. `rewrite` does not concern a release, whose names are what they are. Raises UsageError, IntegrityError."""
+    contents = None if path == "-" else _release_reader(path)
+    return read_images(path, stdin, rewrite) if contents is None else listing_of(contents(Path(path)), path)
+
+
+def listing_of(contents: BundleContents, name: str) -> ImageList:
+    return ImageList(name=name, entries=tuple(map(_entry, contents.images)), notes=())
+
+
+def _release_reader(path: str) -> Callable[[Path], BundleContents] | None:
+    """What reads the file; None where it is no release, or can't be opened, which the reader of lists says better."""
+    try:
+        if not Path(path).is_file():  # a list may come through a pipe, of which nothing must be taken away
+            return None
+        with Path(path).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except (OSError, ValueError):
+        return None
+    if head.startswith(f"{BUNDLE_JSON}\0".encode()) and head[257:265] == MAGIC:
+        return _of_bundle
+    return _of_json if head.startswith(_JSON_HEAD) else None
+
+
+def _of_bundle(path: Path) -> BundleContents:
+    with opened_bundle(path) as bundle:
+        return bundle.contents
+
+
+def _of_json(path: Path) -> BundleContents:
+    with path.open("rb") as file:
+        data = file.read(MAX_BUNDLE_JSON_BYTES + 1)
+    try:
+        return parse_contents(data)
+    except IntegrityError as error:
+        hint = error.hint or "take bundle.json out of the bundle again, or give the bundle itself"
+        raise IntegrityError(f"{path}: {error.message}", detail=error.detail, hint=hint) from error
+
+
+def _entry(image: BundleImage) -> ImageEntry:
+    source = ImageRef(registry=None, repository=image.repository, tag=image.tag, digest=image.digest)
+    dest = Destination(image.repository, image.tag)
+    platforms = image.platforms if image.omitted else ()
+    line = LockedImage(source=source, dest=dest, chosen=platforms, platforms=platforms, size=None).line
+    return ImageEntry(source=source, dest=dest, platforms=platforms, line=0, text=line, locked=True)
