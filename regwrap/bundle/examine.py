@@ -49,8 +49,8 @@ def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: 
         if entries is not None:
             found = {image.name: (image.digest, tuple(map(str, image.platforms))) for image in contents.images}
             known = {repository.name: repository.manifests for repository in contents.repositories}
-            others = _unlisted(_others(found, entries, known))
-            differences = [*_missing(found, entries), *others, *_left_out(contents, entries)]
+            others = _other_problems(_others(found, entries, known))
+            differences = [*_list_problems(found, entries), *others, *_left_out(contents, entries)]
         return VerifyReport(
             path=path,
             images=len(contents.images),
@@ -78,7 +78,7 @@ def file_sha256(path: Path) -> str:
 _Found = Mapping[str, tuple[Digest, tuple[str, ...]]]
 
 
-def _missing(found: _Found, entries: tuple[ImageEntry, ...]) -> Iterator[str]:
+def _list_problems(found: _Found, entries: tuple[ImageEntry, ...]) -> Iterator[str]:
     """What of the list is not here, or is another image, or for other platforms."""
     for name, entry in {str(entry.dest): entry for entry in entries}.items():
         if name not in found:
@@ -100,7 +100,7 @@ def _others(found: _Found, entries: tuple[ImageEntry, ...], known: Mapping[str, 
     return [name for name, repository, tag in parts if subject_of_tag(tag) not in known.get(repository, ())]
 
 
-def _unlisted(names: list[str]) -> Iterator[str]:
+def _other_problems(names: list[str]) -> Iterator[str]:
     for name in names:
         yield f"{name}: is here and not in the list"
 
@@ -149,8 +149,8 @@ class _StorageCheck:
             return []
         known = {name: self.storage.revisions(name) for name in self.storage.repositories()}
         others = _others(self.found, self.entries, known)
-        self.differences += _missing(self.found, self.entries)
-        self.differences += _unlisted(others if self.exact else [])
+        self.differences += _list_problems(self.found, self.entries)
+        self.differences += _other_problems(others if self.exact else [])
         return others
 
     def _check_tag(self, repository: str, tag: str) -> None:
