@@ -132,14 +132,14 @@ def parse_contents(raw: bytes) -> BundleContents:
             raise IntegrityError(
                 f"the bundle's format is {shown(document.get('format'))}, this regwrap reads formats {PLAIN_FORMAT}"
                 f" and {NAMED_FORMAT}",
-                hint="use the regwrap that is as new as the bundle",
+                hint="use a regwrap as new as the bundle",
             )
         contents = _contents_of(document)
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"bundle.json is not what it should be: {error}") from error
+        raise IntegrityError(f"bundle.json is invalid: {error}") from error
     _check_names(contents)
     if contents.to_json() != raw:
-        raise IntegrityError("bundle.json is not in its canonical form: it was not written by regwrap, or was altered")
+        raise IntegrityError("bundle.json is not in canonical form: regwrap did not write it, or it was altered")
     return contents
 
 
@@ -156,7 +156,7 @@ def parse_name(text: str) -> str:
     """The name of a release: what can stand in a file's name everywhere. Raises ParseError."""
     if not _NAME.fullmatch(text):
         raise ParseError(
-            f"{shown(text)} is no name for a release: up to 128 letters, digits and . _ + -, a letter or digit first"
+            f"{shown(text)} is not a release name: use up to 128 letters, digits and . _ + -, a letter or digit first"
         )
     return text
 
@@ -190,10 +190,12 @@ def _blob(value: object) -> tuple[Digest, int]:
 def _check_names(contents: BundleContents) -> None:
     for image in contents.images:
         if not is_repository(image.repository) or not is_tag(image.tag):
-            raise IntegrityError(f"bundle.json names an image {image.name!r} that no registry can have")
+            raise IntegrityError(f"bundle.json names an image {image.name!r}, which is not valid in a registry")
     for repository in contents.repositories:
         if not is_repository(repository.name):
-            raise IntegrityError(f"bundle.json names a repository {repository.name!r} that no registry can have")
+            raise IntegrityError(
+                f"bundle.json names a repository {repository.name!r}, which is not valid in a registry"
+            )
     ordered = (
         [image.name for image in contents.images],
         [repository.name for repository in contents.repositories],

@@ -66,7 +66,7 @@ def _left_out(contents: BundleContents, entries: tuple[ImageEntry, ...]) -> Iter
     for image in contents.images:
         if image.omitted and image.name in wanted_whole:
             count = len(image.omitted)
-            yield f"{image.name}: the list wants all platforms, {count} manifests of its index are left out"
+            yield f"{image.name}: the list has all platforms, but {count} manifests of the index are missing"
 
 
 def file_sha256(path: Path) -> str:
@@ -82,14 +82,14 @@ def _list_problems(found: _Found, entries: tuple[ImageEntry, ...]) -> Iterator[s
     """What of the list is not here, or is another image, or for other platforms."""
     for name, entry in {str(entry.dest): entry for entry in entries}.items():
         if name not in found:
-            yield f"{name}: is in the list{f' (line {entry.line})' if entry.line else ''} and not here"
+            yield f"{name}: is listed{f' (line {entry.line})' if entry.line else ''} but missing here"
             continue
         digest, platforms = found[name]
         if entry.source.digest not in {None, digest}:
             yield f"{name}: is {digest}, the list says {entry.source.digest}"
         absent = [str(p) for p in entry.platforms if not any(t == str(p) or t.startswith(f"{p}/") for t in platforms)]
         if absent:
-            yield f"{name}: the list wants {', '.join(absent)}, here is {', '.join(platforms) or 'no platform'}"
+            yield f"{name}: the list has {', '.join(absent)}, found {', '.join(platforms) or 'no platform'}"
 
 
 def _others(found: _Found, entries: tuple[ImageEntry, ...], known: Mapping[str, Collection[Digest]]) -> list[str]:
@@ -102,7 +102,7 @@ def _others(found: _Found, entries: tuple[ImageEntry, ...], known: Mapping[str, 
 
 def _other_problems(names: list[str]) -> Iterator[str]:
     for name in names:
-        yield f"{name}: is here and not in the list"
+        yield f"{name}: is not in the list"
 
 
 def verify_storage(
@@ -169,7 +169,7 @@ class _StorageCheck:
             self.problems.append(f"{name}: {error}")
             return
         if closure is None:
-            self.problems.append(f"{name}: points to {top}, which is not there or not linked")
+            self.problems.append(f"{name}: points to {top}, which is missing or not linked")
             return
         self.found[name] = (top, tuple(map(str, shipped_platforms(closure, self.storage.read_config))))
         self._check_closure(name, repository, closure)
@@ -186,7 +186,7 @@ class _StorageCheck:
                 self.problems.append(f"{name}: {repository} has no link to blob {blob.digest}")
             known = self.sizes.setdefault(blob.digest, (blob.size, name))
             if known[0] != blob.size:
-                self.problems.append(f"{name}: blob {blob.digest} is said to have {blob.size} and {known[0]} bytes")
+                self.problems.append(f"{name}: blob {blob.digest} has two sizes: {blob.size} and {known[0]} bytes")
 
     def _check_missing(self, name: str, repository: str, closure: Closure) -> None:
         """A child may be left out on purpose if others are there, and the list does not want it."""
@@ -211,7 +211,7 @@ class _StorageCheck:
                 if read_link(root / path) != digest:
                     self.problems.append(f"{repository}: a {kind}'s link is damaged ({path})")
                 elif storage.blob_size(digest) is None:
-                    self.problems.append(f"{repository}: a {kind}'s link points to {digest}, which is not there")
+                    self.problems.append(f"{repository}: a {kind}'s link points to {digest}, which is missing")
 
     def _check_blobs(self, on_bytes: OnBytes) -> None:
         """Every blob, those that no tag needs included: one that is damaged would spoil a later push."""

@@ -42,7 +42,7 @@ def storage_stock(storage: Storage) -> Stock:
                 closure = None if top is None else storage.closure(repository, top)
                 for child in closure.missing if closure else ():
                     if storage.has_lost(repository, child.digest):
-                        raise IntegrityError(f"manifest {child.digest} of its index was lost")
+                        raise IntegrityError(f"manifest {child.digest} of its index is missing")
                 image.add(closure, storage.blob_path)
     return found.stock()
 
@@ -128,7 +128,7 @@ def full_name(name: str | None, named: str | None) -> str:
     if is_repository(head) and is_tag(tail):
         return f"{head}:{tail}"
     raise UsageError(
-        f"{text!r} names no image: REPOSITORY:TAG is needed" if text else "the image has no name",
+        f"{text!r} is not an image name: expected REPOSITORY:TAG" if text else "the image has no name",
         hint="--name REPOSITORY:TAG names a single image, --name REPOSITORY images that have only a tag",
     )
 
@@ -176,9 +176,9 @@ class _Image:
     def add(self, closure: Closure | None, path_of: Callable[[Digest], Path]) -> None:
         """Raises IntegrityError where something is absent, or of another size."""
         if closure is None:
-            raise IntegrityError("its manifest is not there")
+            raise IntegrityError("its manifest is missing")
         if closure.missing and not closure.leaves:
-            raise IntegrityError(f"of its index {closure.top.digest} no image is there")
+            raise IntegrityError(f"its index {closure.top.digest} has none of its images")
         for blob in closure.blobs:
             size = regular_size(path_of(blob.digest))
             if size != blob.size:
@@ -202,5 +202,5 @@ def _read(path: Path) -> bytes | None:
 
 
 def _fail(error: OSError) -> None:
-    """os.walk would go on without the images of a directory that can't be read."""
+    """os.walk would go on without the images of a directory that cannot be read."""
     raise error

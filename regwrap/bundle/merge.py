@@ -126,7 +126,7 @@ def refuse_moves(moved: Sequence[tuple[str, Digest, Digest]], place: str, origin
     if moved:
         lines = "\n".join(f"{name}: is {there}, {origin} has {new}" for name, there, new in moved)
         raise UsageError(
-            f"{len(moved)} tags are in {place} already and point to other images; nothing was changed",
+            f"{len(moved)} tags in {place} point to other images; nothing was changed",
             detail=lines,
             hint=f"--replace-tags moves them to the images of {origin}",
         )
@@ -137,26 +137,26 @@ def check_place(root: Path) -> None:
     inside = ("registry/v2", "v2", "blobs/sha256", "repositories")  # of docker, of docker/registry, of v2
     if not (root / layout.V2).is_dir() and any((root / part).is_dir() for part in inside):
         raise UsageError(
-            f"{root} looks like a part of a storage",
-            hint="give the registry's root directory, the one that has docker/registry/v2 in it",
+            f"{root} seems to be a directory inside a storage",
+            hint="give the registry's root directory, which contains docker/registry/v2",
         )
 
 
 def _prepare_root(root: Path) -> None:
-    """Makes the directory. Raises UsageError where it can't be a storage's root."""
+    """Makes the directory. Raises UsageError where it cannot be a storage's root."""
     try:
         root.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise UsageError(f"{root} is not a directory") from None
     except OSError as error:
-        raise UsageError(f"{root} can't be made: {error.strerror}") from error
+        raise UsageError(f"{root} cannot be created: {error.strerror}") from error
     device = root.stat().st_dev
     for part in (layout.V2, f"{layout.V2}/blobs", layout.REPOSITORIES):
         path = root / part
         if path.exists() and path.stat().st_dev != device:
             raise UsageError(
-                f"{path} lies on another file system than {root}",
-                hint="files are put in place by rename, so all of a storage has to lie on one file system",
+                f"{path} is on another file system than {root}",
+                hint="keep the whole storage on one file system: files are moved into place by rename",
             )
 
 

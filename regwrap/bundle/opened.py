@@ -67,4 +67,4 @@ def opened_contents(path: Path, *, hashed: bool, listener: Listener) -> Iterator
 
 def _check(path: Path, problems: tuple[str, ...]) -> None:
     if problems:
-        raise IntegrityError(f"{path} is damaged", problems=problems, hint="copy the bundle or make it again")
+        raise IntegrityError(f"{path} is damaged", problems=problems, hint="copy or build the bundle again")

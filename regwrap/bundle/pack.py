@@ -89,12 +89,12 @@ def _part_file(output: Path, expected: int) -> Iterator[Path]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another regwrap is writing {output} at this moment") from None
+            raise UsageError(f"another regwrap is writing {output} now") from None
         except OSError:  # where locks fail no other run has one either
             part.unlink(missing_ok=True)
             raise
         if not _is_at(descriptor, part):  # it was renamed to `output` between open and flock: that one is complete
-            raise UsageError(f"another regwrap has written {output} at this moment")
+            raise UsageError(f"another regwrap has just written {output}")
         try:
             os.ftruncate(descriptor, 0)
             os.fchmod(descriptor, 0o644)
@@ -115,9 +115,9 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def _check_target(output: Path, expected: int) -> None:
     if output.is_dir():
-        raise UsageError(f"{output} is a directory; -o names the bundle's file")
+        raise UsageError(f"{output} is a directory; give a file with -o")
     if output.exists() and not output.is_file():  # /dev/null would be replaced by the bundle
-        raise UsageError(f"{output} is not a regular file; -o names the bundle's file")
+        raise UsageError(f"{output} is not a regular file; give a file with -o")
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is not a directory")
     need_space(output.parent, expected, hint="free space there, or write the bundle to another disk with -o")
@@ -234,7 +234,7 @@ def _broken(suspects: set[Digest], selection: Selection, *, hashed: bool) -> Bro
     return BrokenBlobError(
         f"the archive {selection.storage.root} is damaged; no bundle was written",
         problems=problems,
-        hint="regwrap sync --hash with the same list sends what is damaged again",
+        hint="repair it: regwrap sync --hash with the same list",
     )
 
 

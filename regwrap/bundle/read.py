@@ -93,7 +93,7 @@ def opened_bundle(path: Path) -> Iterator[Bundle]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     try:
         if not path.is_file():
             raise UsageError(f"{path} is not a file")
@@ -106,7 +106,7 @@ def _named(path: Path, descriptor: int) -> Bundle:
     try:
         return _checked(path, descriptor)
     except IntegrityError as error:
-        hint = error.hint or "the bundle is damaged or was altered: copy it or make it again"
+        hint = error.hint or "copy or build the bundle again: it is damaged or was altered"
         raise IntegrityError(f"{path}: {error.message}", detail=error.detail, hint=hint) from error
 
 
@@ -116,7 +116,7 @@ def _checked(path: Path, descriptor: int) -> Bundle:
         raise IntegrityError("the file is empty")
     name, offset, length = _next_header(_headers(descriptor, size), BUNDLE_JSON)
     if name != BUNDLE_JSON:
-        raise IntegrityError(f"no bundle of regwrap: the first member is {name!r}, not {BUNDLE_JSON}")
+        raise IntegrityError(f"not a regwrap bundle: the first member is {name!r}, not {BUNDLE_JSON}")
     if length > MAX_BUNDLE_JSON_BYTES:
         raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
     contents = parse_contents(os.pread(descriptor, length, offset))
@@ -196,14 +196,14 @@ def _check_form(descriptor: int, name: str, start: int, offset: int, length: int
 
 
 def _wrong_form(name: str, start: int) -> IntegrityError:
-    return IntegrityError(f"the header or the padding of {name} is not as regwrap writes it (byte {start})")
+    return IntegrityError(f"the header or the padding of {name} differs from what regwrap writes (byte {start})")
 
 
 def _next_header(headers: Iterator[tuple[str, int, int]], expected: str) -> tuple[str, int, int]:
     try:
         return next(headers)
     except StopIteration:
-        raise IntegrityError(f"the tar ends before {expected}: it was cut off") from None
+        raise IntegrityError(f"the tar is cut off before {expected}") from None
 
 
 def _headers(descriptor: int, size: int, position: int = 0) -> Iterator[tuple[str, int, int]]:
@@ -232,10 +232,10 @@ def _parse_header(header: bytes, position: int) -> tuple[bytes, str, int]:
     # POSIX ustar header block as GNU tar writes it; the sum is taken with the sum's own field as blanks
     actual = sum(header) - sum(header[148:156]) + 8 * ord(" ")
     if header[148:156] != b"%06o\0 " % actual or header[257:265] != MAGIC:
-        raise IntegrityError(f"the header at byte {position} is damaged, or not of GNU tar's format")
+        raise IntegrityError(f"the header at byte {position} is damaged or not in GNU tar's format")
     kind, length = header[156:157], _octal(header[124:136])
     if kind not in {b"0", b"L"} or length is None:
-        raise IntegrityError(f"the member at byte {position} is no plain file (type {kind!r})")
+        raise IntegrityError(f"the member at byte {position} is not a regular file (type {kind!r})")
     return kind, header[:100].rstrip(b"\0").decode(errors="backslashreplace"), length
 
 
@@ -248,7 +248,7 @@ def _octal(field: bytes) -> int | None:
 
 def _long_name(data: bytes, header_name: str, length: int) -> str:
     if header_name.encode() != _LONG_NAME or not SHORT_NAME + 1 < length <= _MAX_NAME or not data.endswith(b"\0"):
-        raise IntegrityError("a long name in the tar is not as GNU tar writes it")
+        raise IntegrityError("a long name in the tar is not in GNU tar's format")
     return data[:-1].decode(errors="backslashreplace")
 
 
@@ -256,14 +256,14 @@ def _check_end(descriptor: int, end: int, size: int) -> None:
     expected = -(-(end + 2 * BLOCK) // RECORD) * RECORD
     tail = os.pread(descriptor, RECORD + 2 * BLOCK, end)
     if tail.strip(b"\0"):
-        raise IntegrityError(f"something follows the last member, at byte {end}")
+        raise IntegrityError(f"there is data after the last member, at byte {end}")
     if size != expected:
         what = "is cut off" if size < expected else "has something behind its end"
         raise IntegrityError(f"the file {what}: {size} bytes instead of {expected}")
 
 
 def structure_problems(bundle: Bundle) -> list[str]:
-    """What does not fit together: links that say something else, and each image's index, manifests, configs and layers
+    """What is inconsistent: links that say something else, and each image's index, manifests, configs and layers
     against what the bundle lists."""
     problems = [f"{link.path}: the bytes do not have the digest {link.digest}" for link in bundle.strange]
     manifests: dict[str, set[Digest]] = {}
@@ -290,11 +290,11 @@ def _closure_problems(bundle: Bundle, image: BundleImage, closure: Closure | Non
         if child.digest not in omitted:
             yield f"manifest {child.digest} ({child.platform or 'no platform'}) is not in the bundle"
     if omitted != {child.digest for child in closure.missing}:
-        yield "bundle.json names other omitted manifests than its index has"
+        yield "bundle.json and the index disagree about omitted manifests"
     if image.media_type != closure.top.media_type:
         yield f"bundle.json says {image.media_type!r}, it is {closure.top.media_type}"
     if _names_others(bundle, image, closure):
-        yield "bundle.json names other platforms than it has"
+        yield "bundle.json and the image disagree about platforms"
     for blob in closure.blobs:
         located = bundle.blobs.get(blob.digest)
         if located is None:
@@ -318,9 +318,9 @@ def _list_problems(
     problems = []
     for repository in contents.repositories:
         if set(repository.manifests) != manifests.pop(repository.name, set()):
-            problems.append(f"{repository.name}: bundle.json lists other manifests than its images have")
+            problems.append(f"{repository.name}: bundle.json and the images disagree about manifests")
         if set(repository.layers) != layers.get(repository.name, set()):
-            problems.append(f"{repository.name}: bundle.json lists other layers than its images have")
+            problems.append(f"{repository.name}: bundle.json and the images disagree about layers")
     problems += [f"{name}: bundle.json does not list the repository" for name in sorted(manifests)]
     needed = {d for r in contents.repositories for d in (*r.manifests, *r.layers)}
     problems += [f"blob {d} belongs to no image" for d, _size in contents.blobs if d not in needed]

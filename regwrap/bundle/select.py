@@ -43,13 +43,13 @@ def select_images(storage: Storage, entries: tuple[ImageEntry, ...]) -> Selectio
         raise BrokenBlobError(
             f"the archive {storage.root} is damaged",
             problems=tuple(found.broken),
-            hint="regwrap sync --hash with the same list sends what is damaged again",
+            hint="repair it: regwrap sync --hash with the same list",
         )
     if found.absent:
         raise ImagesFailedError(
-            f"{len(found.absent)} of {len(entries)} listed images can't be packed from {storage.root}",
+            f"{len(found.absent)} of {len(entries)} listed images cannot be packed from {storage.root}",
             detail="\n".join(found.absent),
-            hint="regwrap sync with the same list brings them into the archive",
+            hint="copy them into the archive: regwrap sync with the same list",
         )
     return Selection(storage=storage, contents=found.gathering.contents(), users=found.gathering.users)
 
@@ -73,15 +73,15 @@ class _Found:
         repository, tag = entry.dest.repository, entry.dest.tag
         top = self.storage.resolve(repository, tag)
         if top is None:
-            raise ImagesFailedError("is not in the archive")
+            raise ImagesFailedError("is missing in the archive")
         if entry.source.digest is not None and top != entry.source.digest:
-            raise ImagesFailedError(f"is {top} in the archive, the list says {entry.source.digest}")
+            raise ImagesFailedError(f"the archive has {top}, the list says {entry.source.digest}")
         closure = self.storage.closure(repository, top, entry.platforms)
         if closure is None:
-            raise IntegrityError(f"its manifest {top} is absent")
+            raise IntegrityError(f"its manifest {top} is missing")
         if closure.missing:
             absent = ", ".join(str(child.platform or child.digest.short) for child in closure.missing)
-            raise ImagesFailedError(f"the archive lacks {absent} of its index (choose with platform=…, or sync again)")
+            raise ImagesFailedError(f"the archive has no {absent} of its index (select with platform=…, or sync again)")
         check_platform(closure, entry.platforms, self.storage.read_config)
         self._check_blobs(closure)
         read_config = self.storage.read_config

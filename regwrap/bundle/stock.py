@@ -88,14 +88,14 @@ class Stock:
 
 @contextmanager
 def bundle_stock(path: Path) -> Iterator[Stock]:
-    """Raises UsageError and IntegrityError, also where the bundle does not fit together."""
+    """Raises UsageError and IntegrityError, also where the bundle is inconsistent."""
     with opened_bundle(path) as bundle:
         problems = structure_problems(bundle)
         if problems:
             raise IntegrityError(
-                f"{path} does not fit together",
+                f"{path} is inconsistent",
                 problems=tuple(problems),
-                hint="copy the bundle again and compare it with its .sha256",
+                hint="copy the bundle again and check it against its .sha256",
             )
 
         yield stock_of(bundle)
@@ -127,11 +127,11 @@ def opened_file(path: Path, size: int, digest: Digest) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise IntegrityError(f"blob {digest} can't be read ({path}: {error.strerror})") from error
+        raise IntegrityError(f"blob {digest} cannot be read ({path}: {error.strerror})") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-            raise IntegrityError(f"blob {digest} is no file with {size} bytes ({path})")
+            raise IntegrityError(f"blob {digest} is not a file of {size} bytes ({path})")
         yield descriptor
     finally:
         os.close(descriptor)
@@ -141,5 +141,5 @@ def damaged(stock: Stock, wrong: tuple[Digest, ...]) -> IntegrityError:
     return IntegrityError(
         f"{stock.name} is damaged; nothing was changed",
         problems=tuple(f"blob {digest}: the bytes have another digest" for digest in wrong),
-        hint="copy it or make it again; regwrap verify looks at a bundle or a storage as a whole",
+        hint="copy or build it again; regwrap verify lists all damage",
     )

@@ -42,5 +42,5 @@ def show_plan(plan: Plan, *, json: bool) -> typer.Exit:
 def write_page(file: Path, origin: Path, page: str) -> None:
     """Beside what it shows, never over it."""
     if file.absolute() == origin.absolute():
-        raise UsageError(f"{file} is the input and would be overwritten", hint="give the page another name")
+        raise UsageError(f"{file} is the input and would be overwritten", hint="choose another name for the page")
     write_beside(file, page)

@@ -38,7 +38,7 @@ def main() -> None:
 
 def _leave(code: int) -> NoReturn:
     """End the process. What Python would free piece by piece the kernel frees at once, which saves a short run a
-    twentieth of its time. Where a thread is still at work, or a stream can't be written, Python ends it."""
+    tenth of its time. Where a thread is still at work, or a stream cannot be written, Python ends it."""
     if threading.active_count() == 1:
         with suppress(OSError, ValueError):
             for stream in filter(None, (sys.stdout, sys.stderr)):
@@ -98,7 +98,7 @@ def _told(error: BaseException) -> int:
 
 
 def _say(text: str) -> None:
-    """The last word; where it can't be written the exit code still is the right one."""
+    """The last word; where it cannot be written the exit code still is the right one."""
     with suppress(OSError):
         typer.echo(text, err=True)
 

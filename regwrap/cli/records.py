@@ -40,7 +40,7 @@ class RecordFiles:
     def now(
         cls, command: str, images: str, shard: Shard | None, report_file: Path | None, junit: Path | None
     ) -> RecordFiles:
-        """`images` is the file that says which: a list, or a bundle. Raises UsageError for what can't be written."""
+        """`images` is the file that says which: a list, or a bundle. Raises UsageError for what cannot be written."""
         for path in (report_file, junit):
             if path and not path.absolute().parent.is_dir():  # said before anything long begins
                 raise UsageError(f"{path} cannot be written: its directory does not exist")

@@ -76,9 +76,11 @@ class BakeReport:
 def bake_image(job: Job, source: Path, dest: LayoutRef, options: BakeOptions) -> BakeReport:
     """Raises UsageError (the tag is there with another image, no registry in the base), IntegrityError, ToolError."""
     if dest.name is None:
-        raise UsageError(f"{dest} names no tag", hint="--to oci:DIR:TAG")
+        raise UsageError(f"{dest} has no tag", hint="--to oci:DIR:TAG")
     if not _ROOT.fullmatch(options.root):
-        raise UsageError(f"{options.root!r} is no path for the storage in the image", hint="for example /srv/registry")
+        raise UsageError(
+            f"{options.root!r} is not a path for the storage in the image", hint="for example /srv/registry"
+        )
     directory = Path(dest.directory).absolute()
     ocilayout.is_published(directory, dest.name, None)
     opened = opened_history if options.history else opened_stock
@@ -195,7 +197,7 @@ class _Building:
             or not environment <= {*(config.get("Env") or ())}
             or run.port not in (config.get("ExposedPorts") or {})
         ):
-            raise ToolError("umoci ended without an error, and did not configure the image")
+            raise ToolError("umoci exited with 0 but did not configure the image")
 
     def _remove_others(self, digest: Digest) -> None:
         # what umoci gc is for, which reads and hashes every layer again: half of a bake's time
@@ -212,7 +214,7 @@ class _Building:
         with (self.base.layout / path).open("rb") as source, (self.layout / path).open("wb") as out:
             copied = hashed(pieces_of(source), out.write)
         if copied != layer.digest:
-            raise IntegrityError(f"the base image is damaged: layer {layer.digest} has other bytes")
+            raise IntegrityError(f"the base image is damaged: layer {layer.digest} does not match its digest")
 
 
 def registry_config(root: str) -> bytes:

@@ -93,7 +93,7 @@ def _is_there(target: Path, files: tuple[TreeFile, ...]) -> bool:
     other += [file.path for file in files if not other and not _is_same(target, file)]
     if other or not found:
         raise UsageError(
-            f"{target} holds other content already; nothing was changed",
+            f"{target} has other content; nothing was changed",
             detail="\n".join(other[:10]),
             hint="export into a new directory",
         )
@@ -134,8 +134,8 @@ def export_stock(job: Job, source: Path, target: Path, *, form: Form, dry_run: b
         old = [i.name for i in stock.contents.images if i.media_type in {DOCKER_MANIFEST, DOCKER_LIST}]
         if form is Form.OCI and old:
             job.listener.say(
-                f"note: {len(old)} images have docker's manifests, {old[0]} for one: they are kept as they are."
-                " skopeo does not read such out of an OCI layout; regwrap import does, --format dir has no such limit"
+                f"note: {len(old)} images have docker manifests, such as {old[0]}; they are copied unchanged."
+                " skopeo cannot read them from an OCI layout; regwrap import can, and --format dir has no such limit"
             )
         options = ExportOptions(form=form, dry_run=dry_run, scratch=job.scratch)
         return export_images(stock, target.absolute(), options, job.listener)

@@ -77,8 +77,8 @@ def collect_garbage(root: Path, keep: Keep, options: GcOptions, listener: Listen
     storage = need_storage(root)
     if not options.dry_run and not options.offline and not is_own(root):
         raise UsageError(
-            f"{root} is not regwrap's own: an image that is pushed while gc runs could be lost",
-            hint="stop the registry that serves it or switch it to read-only, then give --offline",
+            f"{root} is not regwrap's own: an image pushed during gc could be lost",
+            hint="stop its registry or make it read-only, then give --offline",
         )
     with locked_storage(root, exclusive=not options.dry_run, timeout=options.lock_timeout, on_wait=listener.say):
         garbage = find_garbage(storage, keep)

@@ -67,7 +67,7 @@ def _refuse_strange(root: Path) -> None:
     if root.is_dir() and not (root / layout.V2).is_dir() and any(p.name not in own for p in root.iterdir()):
         raise UsageError(
             f"{root} is neither empty nor a storage: it has no {layout.V2}",
-            hint="give the registry's root directory, the one that has docker/registry/v2 in it",
+            hint="give the registry's root directory, which contains docker/registry/v2",
         )
 
 

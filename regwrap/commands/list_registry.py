@@ -41,7 +41,7 @@ def list_place(job: Job, place: Place, prefix: str) -> Listing:
     legal = {(name, tag) for name, tag in pairs if is_repository(name) and is_tag(tag)}
     if not legal:
         where = f"{place.name}/{prefix}" if prefix else place.name
-        raise ImagesFailedError(f"{where} has no tagged images", hint="is it the right registry, directory, prefix?")
+        raise ImagesFailedError(f"{where} has no tagged images", hint="check the registry, directory and prefix")
     host = _nameable_host(place)
     images = (ImageRef(registry=host, repository=name, tag=tag, digest=None) for name, tag in legal)
     odd = [

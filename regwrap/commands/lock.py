@@ -114,7 +114,7 @@ class _Locking:
         for rule in wanted.rules:
             meant = self._lines(rule)
             if not meant:
-                self.job.listener.say(f"note: no image fits the rule {rule.match.text}")
+                self.job.listener.say(f"note: no image matches the rule {rule.match.text}")
             lines += meant
         return parse_images("\n".join(lines).encode(), "images: in the configuration", wanted.rewrite)
 

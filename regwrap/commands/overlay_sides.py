@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from regwrap.tools.runner import Runner
 
 _SKELETON: Final = ("", "docker", "docker/registry", layout.V2, f"{layout.V2}/blobs", layout.BLOBS, layout.REPOSITORIES)
-_WAY_OUT: Final = "mount the storage as a whole in one place, or use --strategy select"
+_WAY_OUT: Final = "mount the whole storage in one place, or use --strategy select"
 _REMOVE: Final = 'rm -rf "$1" && mkdir -p "$1"'
 _PREFIXES: Final = tuple(f"{layout.BLOBS}/{number:02x}" for number in range(256))
 
@@ -38,7 +38,7 @@ def check_history(root: Path) -> None:
         path = root / name
         with suppress(FileNotFoundError):
             if path.is_symlink():
-                raise UsageError(f"{path} is a symbolic link: an overlay would lead away from it", hint=_WAY_OUT)
+                raise UsageError(f"{path} is a symbolic link: an overlay cannot follow it", hint=_WAY_OUT)
             if path.lstat().st_dev != device:
                 raise UsageError(f"{path} is another file system: an overlay would show it empty", hint=_WAY_OUT)
 
@@ -46,7 +46,7 @@ def check_history(root: Path) -> None:
 def check_place(history: Path, place: Path) -> None:
     """Raises UsageError where one would lie in the other."""
     if place.is_relative_to(history) or history.is_relative_to(place / "upper"):
-        raise UsageError(f"{place} lies in the history {history}, which is never written to", hint="give --upper DIR")
+        raise UsageError(f"{place} is inside the history {history}, which is read-only", hint="give --upper DIR")
 
 
 def prepare_sides(runner: Runner, overlay: Overlay, links: Path) -> None:
@@ -90,5 +90,5 @@ def check_merged(merged: Path, expected: set[str]) -> None:
     if wrong:
         what = "still shows" if wrong[0] in shown else "does not show"
         raise IntegrityError(
-            f"the overlay {what} {wrong[0]} ({len(wrong)} repositories are wrong)", hint="use --strategy select"
+            f"the overlay {what} {wrong[0]} ({len(wrong)} repositories are invalid)", hint="use --strategy select"
         )

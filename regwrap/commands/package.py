@@ -80,7 +80,7 @@ def _package_images(job: Job, images: ImageList, output: Path, options: PackageO
     if job.archive.storage is None:
         raise UsageError(
             f"the archive {job.archive.name} is a registry without a storage directory",
-            hint="set storage: for it in the configuration, or sync into a directory with --archive DIR",
+            hint="set its storage: in the configuration, or sync into a directory with --archive DIR",
         )
     packing = _Packing(job=job, images=images, output=output, options=options, started=time.monotonic())
     if options.strategy is Strategy.SELECT:
@@ -119,7 +119,7 @@ class _Packing:
 
     def by_selection(self, root: Path) -> PackageReport:
         if self.images.entries and not root.is_dir():
-            raise UsageError(f"the archive {root} does not exist", hint="regwrap sync with the same list makes it")
+            raise UsageError(f"the archive {root} does not exist", hint="create it: regwrap sync with the same list")
         root.mkdir(parents=True, exist_ok=True)
         with self.job.locked(root, exclusive=False):
             storage, images = Storage(real_root(root)), self.images
@@ -138,7 +138,7 @@ class _Packing:
         except BrokenBlobError as error:
             for problem in error.problems:
                 self.job.listener.say(f"damaged in the history: {problem}")
-            self.job.listener.say("what is damaged is brought again; the history stays as it is")
+            self.job.listener.say("repairing damaged blobs; the history is not changed")
             return self._by_overlay(hashed=True)
 
     def _by_overlay(self, *, hashed: bool) -> PackageReport:

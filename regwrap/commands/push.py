@@ -63,7 +63,7 @@ def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) ->
         ends = Endpoints(job=job, stack=stack)
         end = ends.of(Place(name=dest.host, registry=dest))
         if not isinstance(end, RegistryEnd):
-            raise UsageError(f"{dest.host} is no registry")
+            raise UsageError(f"{dest.host} is not a registry")
         entries = renamed(_entries(contents), options.naming)
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
         pushing = _Pushing(job=job, ends=ends, contents=contents, dest=end)
@@ -138,12 +138,12 @@ def _prepare_projects(
         return frozenset()
     if not is_there:
         if options.create_projects:
-            job.listener.say(f"note: {dest.name} is no Harbor: it needs no projects, none is created")
+            job.listener.say(f"note: {dest.name} is not Harbor; no projects are created")
         return frozenset()
     bare = [str(entry.dest) for entry in entries if "/" not in entry.dest.repository]
     if bare:
         raise UsageError(
-            f"Harbor {dest.name} takes names below a project only, and {len(bare)} have none",
+            f"Harbor {dest.name} accepts names inside a project only; {len(bare)} names have no project",
             detail="\n".join(bare[:10]),
             hint="give DEST/PROJECT",
         )
@@ -156,7 +156,7 @@ def _prepare_projects(
         )
     for name in absent:
         if options.dry_run:
-            job.listener.say(f"project {name} is not there" + "; it would be created" * options.create_projects)
+            job.listener.say(f"project {name} does not exist" + "; it would be created" * options.create_projects)
         else:
             harbor.create_project(name)
             job.listener.say(f"project {name} created, private")

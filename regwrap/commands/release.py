@@ -54,7 +54,7 @@ def release_images(
     except BrokenBlobError as error:
         for problem in error.problems:
             job.listener.say(f"damaged in the archive: {problem}")
-        job.listener.say("what is damaged is sent again")
+        job.listener.say("repairing damaged blobs")
         sync = _synced(job, images, on_sync, SyncOptions(hashed=True, referrers=options.referrers))
         package = package_images(job, images, output, options)
     job.listener.expect("verify", package.blob_bytes)
@@ -72,9 +72,9 @@ def release_images(
 def _check_output(output: Path) -> None:
     # said before anything long begins
     if output.is_dir() or not output.parent.is_dir():
-        raise UsageError(f"{output} can't be written: its directory is missing, or it is a directory itself")
+        raise UsageError(f"{output} cannot be written: its directory does not exist, or it is a directory")
     if any(character in output.name for character in "\n\r\\"):
-        raise UsageError(f"{output.name!r} is no name for a bundle: sha256sum could not read its checksum file")
+        raise UsageError(f"{output.name!r} is not a usable bundle name: sha256sum cannot read its checksum file")
 
 
 def _synced(job: Job, images: ImageList, on_sync: Callable[[SyncReport], None], options: SyncOptions) -> SyncReport:
@@ -86,7 +86,7 @@ def _synced(job: Job, images: ImageList, on_sync: Callable[[SyncReport], None], 
         raise ImagesFailedError(
             f"{len(failed)} of {len(images.entries)} images could not be synced; no bundle was written",
             detail="\n".join(f"{f.entry.dest} (line {f.entry.line}): {f.error}" for f in failed),
-            hint="run it again: what is there already is not sent twice",
+            hint="rerun: images already in the archive are skipped",
         )
     return report
 

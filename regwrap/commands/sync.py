@@ -115,7 +115,7 @@ def _lock_dest(job: Job, dest: RegistryEnd | StorageSource, stack: ExitStack) ->
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"the archive {root} can't be made: {error.strerror}") from error
+        raise UsageError(f"the archive {root} cannot be created: {error.strerror}") from error
     descriptor = stack.enter_context(job.locked(root, exclusive=True))
     if job.archive.registry is None and not os.path.lexists(root / "docker"):
         mark_own(root)

@@ -198,7 +198,7 @@ def _place(job: Job, history: Path, places: tuple[Path, ...], stack: ExitStack) 
     if len(errors) == 1:
         raise errors[0]
     detail = "\n".join(f"{error}" for error in errors)
-    raise ToolError("overlay works in none of the places for the upper layer", detail=detail, hint=errors[0].hint)
+    raise ToolError("no directory for the upper layer works with overlay", detail=detail, hint=errors[0].hint)
 
 
 def _links(job: Job, way: Way, lines: int, stack: ExitStack) -> Path | None:
@@ -233,7 +233,7 @@ def _bring(job: Job, ends: Endpoints, listed: Storage, upper: Path, images: Imag
     if report is None or report.failed:
         failed = report.failed if report else ()
         raise ImagesFailedError(
-            f"{len(failed)} of {len(images.entries)} images could not be brought; nothing was written",
+            f"{len(failed)} of {len(images.entries)} images could not be copied; nothing was written",
             detail="\n".join(f"{f.entry.dest} (line {f.entry.line}): {f.error}" for f in failed),
             hint=failed[0].hint if failed else "",
         )
@@ -253,9 +253,9 @@ def checked(job: Job, served: ServedOverlay, staged: _Staged) -> Iterator[Callab
             found = probe.digest(repository, tag)
         except (UnsureError, ToolError) as error:
             detail = f"{error}\n{why_it_does_not_answer(served.server)}"
-            raise ToolError(f"the registry on the overlay does not answer for {entry.dest}", detail=detail) from error
+            raise ToolError(f"the overlay's registry does not have {entry.dest}", detail=detail) from error
         if found != wanted:
-            raise IntegrityError(f"the registry on the overlay gives {found} for {entry.dest} instead of {wanted}")
+            raise IntegrityError(f"the overlay's registry serves {found} for {entry.dest} instead of {wanted}")
 
     with ThreadPoolExecutor(job.jobs, thread_name_prefix="check") as pool:
         answers = [pool.submit(check, entry) for entry in staged.images.entries]

@@ -29,7 +29,7 @@ def read_file(path: Path) -> dict[object, object]:
         with path.open("rb") as file:
             data = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{path}: can't be read: {error.strerror}") from error
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     if len(data) > MAX_CONFIG_BYTES:
         raise UsageError(f"{path}: larger than {MAX_CONFIG_BYTES // 1024} KiB; is this the configuration?")
     try:
@@ -69,7 +69,7 @@ class Section:
             if path is not None and is_right and not is_right(path):
                 self.problems.append(f"{self.where}{key}: the {kind} {path} does not exist")
         except OSError as error:
-            self.problems.append(f"{self.where}{key}: the {kind} {path} can't be looked at: {error.strerror}")
+            self.problems.append(f"{self.where}{key}: the {kind} {path} cannot be checked: {error.strerror}")
         return path
 
 
@@ -93,7 +93,7 @@ def seconds_from(low: int) -> Callable[[object], float]:
 
 def parsed_path(text: str, base: Path, home: Path) -> Path:
     if re.match(r"~[^/]", text):
-        raise UsageError(f"only ~ and ~/ stand for a home directory, got {shown(text)}")
+        raise UsageError(f"expected ~ or ~/ for a home directory, got {shown(text)}")
     if not text or "\0" in text or re.search(r"[\ud800-\udc7f\udd00-\udfff]", text):  # what os.fsencode refuses
         raise UsageError(f"expected a path, got {shown(text)}")
     return home / text[1:].lstrip("/") if text.startswith("~") else base / text

@@ -171,7 +171,7 @@ def _find_file(flags: Flags, environ: Mapping[str, str], cwd: Path, home: Path) 
         try:
             there = path.exists()
         except OSError as error:
-            raise UsageError(f"{origin}: the configuration {path} can't be looked at: {error.strerror}") from error
+            raise UsageError(f"{origin}: the configuration {path} cannot be checked: {error.strerror}") from error
         if not there:
             raise UsageError(f"{origin}: the configuration {path} does not exist")
         return path
@@ -200,7 +200,7 @@ def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
     if nothing and not any(line.startswith(f"{section.where[:-1]}: ") for line in section.problems):
         section.problems.append(f"{section.where[:-1]}: needs a url or a storage")
     if scheme == "http" and tls_verify:
-        section.problems.append(f"{section.where}tls_verify: true does not go with an http:// url")
+        section.problems.append(f"{section.where}tls_verify: true cannot be combined with an http:// url")
     registry = replace(
         registry_of(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir),
         max_connections=section.get("max_connections", a_whole(1, 1000), None),
@@ -253,7 +253,7 @@ def _read_rule(root: Section, where: str, item: object) -> ImageRule | None:
     newest = section.get("newest", a_whole(1, 100_000), None)
     platforms = section.get("platform", _platforms, ())
     if not match and len(root.problems) == known:
-        root.problems.append(f"{where}.match: is missing; it is [HOST/]REPOSITORY[:TAG] with * in it")
+        root.problems.append(f"{where}.match: missing; expected [HOST/]REPOSITORY[:TAG] with *")
     if len(root.problems) > known:
         return None
     try:

@@ -67,14 +67,14 @@ def _credentials(authfile: Path | None, home: Path) -> Iterator[Finding]:
                 what=f"credential helpers in {authfile}",
                 counts=True,
                 means=f"skopeo asks them for {', '.join(sorted(helpers)) or 'every registry'}; regwrap's own requests"
-                " can't, so each image takes a start of skopeo more",
+                " do not, so skopeo starts once more per image",
             )
     for other in (home / ".config/containers/auth.json", home / ".docker/config.json"):
         if _is_file(other) and other != authfile:
             yield Finding(
                 what=f"{other}",
                 counts=False,
-                means=f"only the first file counts, {authfile}" if authfile else "can't be read",
+                means=f"only the first file counts, {authfile}" if authfile else "cannot be read",
                 instead="regwrap.yaml: authfile of the registry",
             )
 
@@ -90,7 +90,7 @@ def _registries_in(file: Path, *, machine: bool) -> Iterator[Finding]:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        yield Finding(what=f"{file}", counts=False, means="can't be read; regwrap does not need it")
+        yield Finding(what=f"{file}", counts=False, means="cannot be read; regwrap does not need it")
         return
     entries = document.get("registry", [])
     for entry in (entry for entry in entries if isinstance(entry, dict)) if isinstance(entries, list) else ():

@@ -61,7 +61,9 @@ def push_place(text: str, config: Config) -> tuple[Registry, str]:
     else:
         place = named[name]
     if place.registry is None:
-        raise UsageError(f"{name} is a storage directory without a registry", hint="regwrap deploy merges into one")
+        raise UsageError(
+            f"{name} is a storage directory without a registry", hint="use regwrap deploy for a storage directory"
+        )
     return place.registry, prefix
 
 
@@ -80,7 +82,7 @@ def listed_place(text: str, config: Config, *, base: Path, home: Path) -> tuple[
 def _checked_prefix(text: str) -> str:
     prefix = text.rstrip("/")
     if prefix and not is_repository(prefix):
-        raise UsageError(f"{shown(prefix)} can't stand in front of a repository's name: lower case, parts with /")
+        raise UsageError(f"{shown(prefix)} cannot prefix a repository's name: lower case, parts with /")
     return prefix
 
 
@@ -106,11 +108,11 @@ def parse_url(value: object) -> tuple[str, str]:
     """`[http://|https://|docker://]HOST[:PORT]` as scheme (empty where TLS is left open) and host."""
     url = a_text(value)
     if "@" in url:  # and the url is not shown: errors end up in logs
-        raise UsageError("credentials do not belong here; put them in an authfile (skopeo login)")
+        raise UsageError("credentials are not allowed here; put them in an authfile (skopeo login)")
     scheme, separator, rest = url.rpartition("://")
     host, slash, path = rest.partition("/")
     if separator and scheme.lower() not in {"http", "https", "docker"}:
-        raise UsageError(f"expected https:// or http:// or neither, got {shown(url)}")
+        raise UsageError(f"expected https://, http:// or no scheme, got {shown(url)}")
     if slash and path:
         raise UsageError(f"expected HOST[:PORT] without a path, got {shown(url)}")
     if not is_host(host):

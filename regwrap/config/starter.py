@@ -76,5 +76,5 @@ def _registry(name: str, place: str) -> str:
 def is_directory(place: str) -> bool:
     """Whether it is a path and not a host: it begins like one, or has a slash where a host has none."""
     if place.startswith("oci:"):
-        raise UsageError(f"{place}: an image can be a history, but neither source nor archive")
+        raise UsageError(f"{place}: an image can be a history, not a source or archive")
     return place.startswith((".", "/", "~")) or ("://" not in place and "/" in place)

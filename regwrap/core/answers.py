@@ -40,13 +40,13 @@ class Meaning(Enum):
 
 
 _HINTS: Final = {
-    Meaning.DENIED: "the account may not do this there",
-    Meaning.FIXED_TAG: "the registry forbids to move this tag",
+    Meaning.DENIED: "the account has no permission for this: check its rights in the registry",
+    Meaning.FIXED_TAG: "the tag is immutable in the registry: use another tag",
     Meaning.FULL_DISK: FULL_DISK_HINT,
-    Meaning.LOGIN_PAGE: "a proxy or login page answered instead of the registry",
-    Meaning.NO_PROJECT: "in Harbor a name begins with a project: create it there, or push with --create-projects",
-    Meaning.READ_ONLY: "the registry is read-only",
-    Meaning.TOO_LARGE: "a proxy in front of the registry takes no bodies of this size",
+    Meaning.LOGIN_PAGE: "check the address: check the address: a proxy or login page answered instead of the registry",
+    Meaning.NO_PROJECT: "create the project in Harbor (a name starts with one), or push with --create-projects",
+    Meaning.READ_ONLY: "the registry is read-only: make it writable",
+    Meaning.TOO_LARGE: "raise the body limit of the proxy in front of the registry",
     Meaning.UNAUTHORIZED: "check the registry's authfile (skopeo login)",
 }
 _TRANSIENT: Final = {

@@ -32,7 +32,7 @@ class ArchiveRef(ImageRef):
         transport, _, rest = bare.partition(":")
         path, _, reference = (rest, "", "") if transport == "dir" else rest.partition(":")
         if not _TRANSPORT.match(text) or not path:
-            raise ParseError(f"expected {transport}:PATH, and no path stands there", len(transport) + 1)
+            raise ParseError(f"expected {transport}:PATH, the path is missing", len(transport) + 1)
         return cls(
             registry=None,
             repository=_REPOSITORY,

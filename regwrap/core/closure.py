@@ -53,7 +53,7 @@ def closure_of(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...] = ()) 
 def parsed(digest: Digest, raw: bytes) -> Manifest | Index:
     """The manifest behind `digest`. Raises IntegrityError where the bytes are others."""
     if Digest.of(raw) != digest:
-        raise IntegrityError(f"manifest {digest.short} has other bytes: their digest is {Digest.of(raw).short}")
+        raise IntegrityError(f"manifest {digest.short} does not match its digest: it is {Digest.of(raw).short}")
     return parse_manifest(raw)
 
 
@@ -67,7 +67,7 @@ class _Walk:
 
     def visit(self, manifest: Manifest | Index, depth: int) -> None:
         if depth > MAX_INDEX_DEPTH:
-            raise IntegrityError(f"index {manifest.digest.short} nests deeper than {MAX_INDEX_DEPTH} levels")
+            raise IntegrityError(f"index {manifest.digest.short} is nested deeper than {MAX_INDEX_DEPTH} levels")
         if isinstance(manifest, Index):
             wanted = self._wanted(manifest, depth)
             self._visit_children(manifest, wanted, depth)
@@ -104,7 +104,7 @@ class _Walk:
             for blob in manifest.blobs if isinstance(manifest, Manifest) else ():
                 known = blobs.setdefault(blob.digest, blob)
                 if known.size != blob.size:
-                    raise IntegrityError(f"blob {blob.digest.short} is said to have {known.size} and {blob.size} bytes")
+                    raise IntegrityError(f"blob {blob.digest.short} has two sizes: {known.size} and {blob.size} bytes")
         return Closure(
             top=list(self.manifests.values())[-1],
             manifests=tuple(self.manifests.values()),
@@ -158,4 +158,4 @@ def check_platform(closure: Closure, wanted: tuple[Platform, ...], config: Calla
     missing = [p for p in wanted if not any(p.matches(other) for other in has)]
     if missing:
         asked, there = ", ".join(map(str, missing)), ", ".join(map(str, has)) or "no platform"
-        raise ImagesFailedError(f"the image is not for {asked}; it is for {there}")
+        raise ImagesFailedError(f"the image is for {there}, not for {asked}")

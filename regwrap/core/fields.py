@@ -27,7 +27,7 @@ def of_kind(what: str, *kinds: type[T], fits: Callable[[T], bool] = lambda _: Tr
     return parse
 
 
-a_text: Final = of_kind("a text", str)
+a_text: Final = of_kind("a string", str)
 a_switch: Final = of_kind("true or false", bool)
 a_list: Final[Callable[[object], list[object]]] = of_kind("a list", list)
 an_object: Final[Callable[[object], dict[str, object]]] = of_kind("an object", dict)

@@ -1,7 +1,7 @@
 """Signals as exceptions in the main thread, and the moments at which they have to wait.
 
 Python runs a handler between any two instructions of the main thread. Most code can stand an exception there; starting
-a program can't: a process that nobody knows yet would be left, and what is raised in a hook around a fork is only
+a program cannot: a process that nobody knows yet would be left, and what is raised in a hook around a fork is only
 printed.
 """
 

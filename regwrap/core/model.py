@@ -241,7 +241,7 @@ class Descriptor:
 
     @property
     def is_foreign(self) -> bool:
-        """A layer that no registry has to hold (Windows base layers); skopeo can't push images with one."""
+        """A layer that no registry has to hold (Windows base layers); skopeo cannot push images with one."""
         return bool(self.urls) or "foreign" in self.media_type or "nondistributable" in self.media_type
 
 
@@ -275,7 +275,7 @@ def parse_manifest(raw: bytes) -> Manifest | Index:
     digest = Digest.of(raw)
     if len(raw) > MAX_MANIFEST_BYTES:
         raise IntegrityError(
-            f"manifest {digest.short} has {len(raw)} bytes; registries take at most {MAX_MANIFEST_BYTES}"
+            f"manifest {digest.short} has {len(raw)} bytes; registries accept at most {MAX_MANIFEST_BYTES}"
         )
     try:
         # Decoded here, because json.loads(bytes) guesses: it takes UTF-16, a BOM and lone surrogates, Go does not.

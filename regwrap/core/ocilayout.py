@@ -51,7 +51,7 @@ def read_entries(directory: Path) -> tuple[LayoutEntry, ...]:
         with (directory / INDEX).open("rb") as file:
             raw = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{directory} is no OCI layout: {INDEX}: {error.strerror}") from error
+        raise UsageError(f"{directory} is not an OCI layout: {INDEX}: {error.strerror}") from error
     try:
         # Go writes null for a list without items; absent is damage
         return field(an_object(json.loads(raw)), "manifests", or_none(list_of(_entry)), absent={}) or ()
@@ -89,7 +89,7 @@ def named_entry(directory: Path, name: str | None) -> LayoutEntry:
     if len(found) != 1:
         names = ", ".join(sorted(entry.name or "(no name)" for entry in entries)) or "nothing"
         what = f"no image {name}" if name else f"{len(entries)} images, and none is chosen"
-        raise UsageError(f"{directory} has {what}; it has {names}", hint="oci:DIR:TAG chooses one")
+        raise UsageError(f"{directory} has {what}; it has {names}", hint="select one with oci:DIR:TAG")
     return found[0]
 
 
@@ -102,7 +102,7 @@ def read_blob(directory: Path, digest: Digest, limit: int = MAX_MANIFEST_BYTES) 
     except OSError as error:
         raise IntegrityError(f"{path}: {error.strerror}") from error
     if Digest.of(raw) != digest:
-        raise IntegrityError(f"{path} has other bytes than its name says")
+        raise IntegrityError(f"{path} does not match the digest in its name")
     return raw
 
 
@@ -122,12 +122,12 @@ def is_published(directory: Path, name: str, digest: Digest | None) -> bool:
     if not os.path.lexists(directory) or (directory.is_dir() and not any(directory.iterdir())):
         return False
     if not is_layout(directory):
-        raise UsageError(f"{directory} is no OCI layout and not empty; nothing was changed")
+        raise UsageError(f"{directory} is neither empty nor an OCI layout; nothing was changed")
     found = [entry for entry in read_entries(directory) if entry.name == name]
     if any(digest is not None and entry.digest != digest for entry in found):
         raise UsageError(
             f"{directory} has another image {name} already: {found[0].digest}; nothing was changed",
-            hint=f"choose another tag, or remove that one: umoci rm --image {directory}:{name}",
+            hint=f"choose another tag, or remove this one: umoci rm --image {directory}:{name}",
         )
     return bool(found)
 

@@ -40,16 +40,18 @@ def read_base(layout: Path, name: str | None, platform: Platform) -> BaseImage:
     if isinstance(manifest, Index):
         fitting = [c for c in manifest.manifests if c.platform is not None and platform.matches(c.platform)]
         if not fitting:
-            raise UsageError(f"the base image has no {platform}", hint="--platform OS/ARCHITECTURE chooses another one")
+            raise UsageError(
+                f"the base image has no {platform}", hint="select another one with --platform OS/ARCHITECTURE"
+            )
         manifest = parse_manifest(ocilayout.read_blob(layout, fitting[0].digest))
     if not isinstance(manifest, Manifest):
-        raise UsageError("the base image is an index in an index")
+        raise UsageError("the base image is a nested index")
     check_base(manifest)
     config = parse_config(ocilayout.read_blob(layout, manifest.config.digest))
     for layer in manifest.layers:
         path = layout / ocilayout.blob_path(layer.digest)
         if regular_size(path) != layer.size:
-            raise UsageError(f"the base image is not whole: layer {layer.digest} is not in {layout}")
+            raise UsageError(f"the base image is incomplete: layer {layer.digest} is not in {layout}")
     return BaseImage(layout=layout, config=config, layers=manifest.layers)
 
 
@@ -61,9 +63,9 @@ def registry_program(base: BaseImage) -> str:
     found = next((name for name in _PROGRAMS if name in names), None)
     if found is None:
         raise UsageError(
-            "no registry is found in the base image",
+            "the base image has no registry",
             detail=f"looked for {', '.join(_PROGRAMS)}",
-            hint="give its path with --registry /path/in/the/image, or a base that has one (registry:2 for example)",
+            hint="give the registry's path with --registry /path/in/the/image, or use a base such as registry:2",
         )
     return f"/{found}"
 

@@ -47,17 +47,17 @@ def parse_config(raw: bytes) -> dict[str, object]:
         document = json.loads(raw)
         whole = isinstance(document, dict) and isinstance(document["rootfs"]["diff_ids"], list)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise IntegrityError(f"the base image's config can't be understood: {error}") from error
+        raise IntegrityError(f"the base image's config cannot be parsed: {error}") from error
     if not whole:
-        raise IntegrityError("the base image's config can't be understood: it has no rootfs")
+        raise IntegrityError("the base image's config cannot be parsed: it has no rootfs")
     return cast("dict[str, object]", document)
 
 
 def check_base(manifest: Manifest) -> None:
-    """Raises UsageError for an image that umoci can't work with."""
+    """Raises UsageError for an image that umoci cannot work with."""
     if manifest.media_type != OCI_MANIFEST or manifest.config.media_type != CONFIG_TYPE:
         raise UsageError(
-            f"the base image is no OCI image ({manifest.media_type}, config {manifest.config.media_type})",
+            f"the base image is not an OCI image ({manifest.media_type}, config {manifest.config.media_type})",
             hint="skopeo copy … oci:DIR:TAG converts one; a base that is named by its registry is converted so",
         )
 
@@ -73,7 +73,7 @@ def image_with(layer: Layer, config: dict[str, object], below: tuple[Descriptor,
     """`config` of the layers `below`, with one more."""
     rootfs, history = config["rootfs"], config.get("history") or []
     if not isinstance(rootfs, dict) or not isinstance(history, list):
-        raise IntegrityError("the base image's config can't be understood")
+        raise IntegrityError("the base image's config cannot be parsed")
     raw = _dumped(
         {
             **config,

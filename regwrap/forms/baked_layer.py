@@ -1,6 +1,6 @@
 """The layer with the storage: a tar written once, from where the blobs lie, without any compression on the way.
 
-umoci can't write it: `raw add-layer` compresses always, and `insert` leaves out tar's padding and end, which GNU tar
+umoci cannot write it: `raw add-layer` compresses always, and `insert` leaves out tar's padding and end, which GNU tar
 refuses. What is hashed, the layer and each blob in it, is read back from the file.
 """
 
@@ -100,7 +100,7 @@ def _write_member(stock: Stock, out: IO[bytes], member: Member, name: str, on_by
 
 
 def copy_bytes(source: int, offset: int, size: int, dest: int) -> None:
-    """In the kernel; file systems that can't share or copy with each other get sendfile. Raises OSError."""
+    """In the kernel; file systems that cannot share or copy with each other get sendfile. Raises OSError."""
     end, by_range = offset + size, True
     while offset < end:
         try:
@@ -115,7 +115,7 @@ def copy_bytes(source: int, offset: int, size: int, dest: int) -> None:
             by_range = False
             continue
         if count == 0:
-            raise OSError(errno.EIO, "the file became shorter while it was read")
+            raise OSError(errno.EIO, "the file was truncated while it was read")
         offset += count
 
 

@@ -48,17 +48,17 @@ def unpack_history(
                 for member in archive:
                     found.take(archive, member)
         except (tarfile.TarError, EOFError) as error:
-            raise IntegrityError(f"layer {layer.digest} of the history can't be read: {error}") from error
+            raise IntegrityError(f"layer {layer.digest} of the history cannot be read: {error}") from error
         on_bytes(layer.size)
     if not found.sizes:
-        raise UsageError(f"oci:{directory} has no registry's storage inside", hint="regwrap bake --history makes one")
+        raise UsageError(f"oci:{directory} contains no registry storage", hint="create one with regwrap bake --history")
     links = found.write_links()
     return Unpacked(blobs=len(found.sizes), bytes=sum(found.sizes.values()), links=links)
 
 
 def _check_layer(directory: Path, layer: Descriptor) -> None:
     if hash_file(directory / ocilayout.blob_path(layer.digest)) != layer.digest:
-        raise IntegrityError(f"layer {layer.digest} of the history has other bytes (oci:{directory})")
+        raise IntegrityError(f"layer {layer.digest} of the history does not match its digest (oci:{directory})")
 
 
 class _Unpacking:
@@ -84,7 +84,7 @@ class _Unpacking:
         with path.open("wb") as out:
             copied = hashed(pieces_of(file), out.write)
         if copied != digest:
-            raise IntegrityError(f"blob {digest} in the history has other bytes")
+            raise IntegrityError(f"blob {digest} in the history does not match its digest")
         self.sizes[digest] = size
 
     def write_links(self) -> int:

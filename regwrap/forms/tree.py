@@ -61,7 +61,7 @@ def _closure(image: BundleImage, fetch: Fetch) -> Closure:
     left_out = set(image.omitted)
     closure = closure_of(image.digest, lambda digest: None if digest in left_out else fetch(digest))
     if closure is None:
-        raise IntegrityError(f"{image.name}: its manifest {image.digest} is not there")
+        raise IntegrityError(f"{image.name}: its manifest {image.digest} is missing")
     return closure
 
 

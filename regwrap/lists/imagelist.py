@@ -265,7 +265,7 @@ def _placed_archive(source: ArchiveRef, written: ImageRef | None, rewrite: Rewri
         return Destination(rewritten(ImageRef.parse(source.reference), rewrite), name.tag)
     tag = written.tag if written and written.tag else source.own_tag
     if written is None or tag is None:
-        raise ParseError(f"{source.url} does not say what its image is called: write => REPOSITORY:TAG behind it")
+        raise ParseError(f"{source.url} does not name its image: write => REPOSITORY:TAG after it")
     return Destination(written.repository, tag)
 
 
@@ -277,7 +277,7 @@ def rewritten(source: ImageRef, rewrite: Rewrite) -> str:
     host = f"{source.registry.lower().replace(':', '_')}/" if rewrite.keep_host and source.registry else ""
     repository = f"{rewrite.prefix}{host}{source.repository}"
     if not is_repository(repository):
-        raise ParseError(f"rewrite: makes it {_shown(repository)}, which is no repository's name: write a destination")
+        raise ParseError(f"rewrite: gives {_shown(repository)}, which is not a repository's name: write a destination")
     return repository
 
 

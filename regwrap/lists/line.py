@@ -76,7 +76,7 @@ def parse_line(raw: bytes) -> ParsedLine | None:
     source = _source(source_word)
     dest = _reference(dest_word) if dest_word else None
     if dest_word and dest and dest.digest:
-        raise dest_word.error("a destination has no digest; it goes to the source", dest_word.text.index("@"))
+        raise dest_word.error("a destination has no digest; put it at the source", dest_word.text.index("@"))
     return ParsedLine(
         source=source,
         dest=dest,
@@ -101,7 +101,7 @@ def _without_platform(words: list[_Word]) -> tuple[list[_Word], list[_Word]]:
         return words, []
     rest = words[1:] if equals else words[2:]
     if not rest:
-        raise words[0].error("the image is missing behind --platform")
+        raise words[0].error("the image is missing after --platform")
     found = value if equals else words[1].text
     return rest, [_Word(f"platform={found}", words[0].offset + 2)]
 
@@ -113,7 +113,7 @@ def _decoded(raw: bytes) -> str:
         offset = len(raw[: error.start].decode())
         raise ParseError(f"the byte 0x{raw[error.start]:02x} is not UTF-8", offset) from error
     if len(text) > MAX_LINE:
-        raise ParseError(f"the line has {len(text)} characters; at most {MAX_LINE} are read", MAX_LINE)
+        raise ParseError(f"the line has {len(text)} characters; the limit is {MAX_LINE}", MAX_LINE)
     return text
 
 
@@ -153,7 +153,7 @@ def _split(words: list[_Word], body: str) -> tuple[_Word, _Word | None, list[_Wo
 
 def _refuse_version(source: _Word, dest: _Word) -> None:
     if _VERSION.fullmatch(dest.text) and not re.search("[:@]", source.text.rpartition("/")[2]):
-        raise dest.error(f"a tag stands behind a colon: write {_shown(f'{source.text}:{dest.text}')}")
+        raise dest.error(f"a tag follows a colon: write {_shown(f'{source.text}:{dest.text}')}")
 
 
 def _after_arrow(words: list[_Word]) -> tuple[_Word, list[_Word]]:
@@ -185,10 +185,10 @@ def _source(word: _Word) -> ImageRef:
 def _reference(word: _Word) -> ImageRef:
     text = word.text
     if text.startswith("-"):
-        raise word.error(f"{_shown(text)} is not an image; a list holds references, no options")
+        raise word.error(f"{_shown(text)} is not an image; a list has references, not options")
     if scheme := _SCHEME.match(text):
         raise word.error(
-            f"only docker references are read here, not {_shown(scheme[0])}: write [docker://]HOST/PATH:TAG"
+            f"only docker references are supported here, not {_shown(scheme[0])}: write [docker://]HOST/PATH:TAG"
         )
     if "=" in text:
         raise word.error(f"a reference has no '=': {_shown(text)}", text.index("="))
@@ -198,7 +198,7 @@ def _reference(word: _Word) -> ImageRef:
         message = f"{_shown(text)} is a pattern; it goes under images: in the configuration, for regwrap lock"
         raise word.error(message, pattern.start())
     if text.endswith(":"):
-        raise word.error("the tag is missing behind the colon", len(text) - 1)
+        raise word.error("the tag is missing after the colon", len(text) - 1)
     try:
         return ImageRef.parse(text)
     except ParseError as error:
@@ -213,7 +213,7 @@ def _platforms(options: list[_Word]) -> tuple[Platform, ...]:
         key, equals, value = word.text.partition("=")
         _check_option(word, key, equals)
         if key in seen or not value:
-            raise word.error(f"{key}= stands twice" if key in seen else f"{key}= needs a value")
+            raise word.error(f"{key}= is given twice" if key in seen else f"{key}= needs a value")
         seen.add(key)
         if key == "platform" and value != "all":
             platforms.update(_parse_platforms(_Word(value, word.offset + len(key) + 1)))

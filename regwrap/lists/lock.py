@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _HEADER: Final = "# Written by regwrap lock; a list of images as well. What is shipped is what the digests say.\n"
 _FACTS: Final = re.compile(r"#\s+(\S+)\s+([0-9]{1,18}) bytes\s*$")
-_HINT: Final = "regwrap lock with the same list and configuration writes it anew"
+_HINT: Final = "update the lock: regwrap lock with the same list and configuration"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Change:
 def lock_path(images_list: str, given: Path | None) -> Path:
     """Where the lock of a list is: beside it, with `.lock` at its end. Raises UsageError."""
     if given is None and images_list == "-":
-        raise UsageError("a list on standard input has no lock beside it", hint="name the lock with --lock-file FILE")
+        raise UsageError("a list on standard input has no lock of its own", hint="give the lock with --lock-file FILE")
     return given or Path(images_list).with_suffix(".lock")
 
 
@@ -100,9 +100,11 @@ def read_lock(path: Path) -> Lock:
     try:
         return parse_lock(path.read_bytes(), f"{path}")
     except FileNotFoundError as error:
-        raise UsageError(f"the lock {path} does not exist", hint="regwrap lock with the same list writes it") from error
+        raise UsageError(
+            f"the lock {path} does not exist", hint="create it: regwrap lock with the same list"
+        ) from error
     except OSError as error:
-        raise UsageError(f"the lock {path} can't be read: {error.strerror}") from error
+        raise UsageError(f"the lock {path} cannot be read: {error.strerror}") from error
 
 
 def locked_list(images: ImageList, lock: Lock, is_by_rule: Callable[[ImageRef], bool]) -> ImageList:

@@ -26,7 +26,7 @@ class Rename:
         """Of OLD=NEW. Raises ParseError."""
         old, equals, new = (part.strip("/") for part in text.partition("="))
         if not equals or not is_repository(old) or not is_repository(new):
-            raise ParseError(f"{text!r} is not OLD=NEW with the names of repositories, or their first parts")
+            raise ParseError(f"{text!r} is not OLD=NEW with repository names or prefixes")
         return cls(old, new)
 
     def of(self, repository: str) -> str | None:
@@ -58,8 +58,8 @@ def renamed(entries: Iterable[ImageEntry], naming: Naming) -> tuple[ImageEntry, 
     for rename in naming.renames:
         if not any(rename.of(entry.dest.repository) for entry in entries):
             raise UsageError(
-                f"--rename {rename.old}={rename.new}: no image is called {rename.old}, or {rename.old}/…",
-                hint="regwrap inspect shows the names",
+                f"--rename {rename.old}={rename.new}: no image is named {rename.old} or {rename.old}/…",
+                hint="list the names with regwrap inspect",
             )
     result = tuple(
         replace(entry, dest=replace(entry.dest, repository=naming.of(entry.dest.repository))) for entry in entries
@@ -69,7 +69,7 @@ def renamed(entries: Iterable[ImageEntry], naming: Naming) -> tuple[ImageEntry, 
     problems += [f"{e.dest}: no registry takes such a name" for e in result if not is_repository(e.dest.repository)]
     if problems:
         raise UsageError(
-            "the images can't have these names", detail="\n".join(problems), hint="choose another prefix, or --rename"
+            "the images cannot have these names", detail="\n".join(problems), hint="choose another prefix, or --rename"
         )
     return result
 

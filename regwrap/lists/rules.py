@@ -36,9 +36,9 @@ class Match:
             raise ParseError(f"not a host: {first[:60]!r}")
         repository = rest if is_named else name
         if not _REPOSITORY_PATTERN.fullmatch(repository):
-            raise ParseError(f"expected [HOST/]REPOSITORY[:TAG] with *, ? or ** in it, got {text[:60]!r}")
+            raise ParseError(f"expected [HOST/]REPOSITORY[:TAG] with *, ? or **, got {text[:60]!r}")
         if not _TAG_PATTERN.fullmatch(tag):
-            raise ParseError(f"{tag[:60]!r} is no pattern of tags")
+            raise ParseError(f"{tag[:60]!r} is not a tag pattern")
         if is_named and first == "docker.io" and "/" not in repository:
             repository = f"library/{repository}"
         return cls(text=text, registry=first if is_named else None, repository=repository, tag=tag)

@@ -17,7 +17,7 @@ _PARTS: Final = rf"{_NUMBER}(?:\.{_NUMBER}(?:\.{_NUMBER})?)?"
 _VERSION: Final = re.compile(rf"v?{_PARTS}(?:-([0-9A-Za-z.-]+))?")
 _COMPARATOR: Final = re.compile(rf"(>=|<=|>|<|=|\^|~)?(v?{_PARTS}(?:-[0-9A-Za-z.-]+)?|\*)")
 _OPERATOR_BLANKS: Final = re.compile(r"(>=|<=|>|<|=|\^|~)\s+")
-_HINT: Final = "a range is such as >=1.2 <2 or ^1.4 || ~2.0"
+_HINT: Final = "a range looks like >=1.2 <2 or ^1.4 || ~2.0"
 
 Numbers = tuple[int, int, int]
 _Identifier = tuple[int, int, str]
@@ -87,7 +87,7 @@ def _holds(way: tuple[_Bounds, ...], version: Version) -> bool:
 def _bounds(word: str, text: str) -> _Bounds:
     match = _COMPARATOR.fullmatch(word)
     if match is None:
-        raise ParseError(f"{word[:60]!r} is no version, in the range {text[:60]!r}; {_HINT}")
+        raise ParseError(f"{word[:60]!r} is not a version, in the range {text[:60]!r}; {_HINT}")
     operator, version = match[1] or "=", parse_version(match[2])
     if version is None:
         return _Bounds(None, None, None)  # `*`

@@ -19,7 +19,7 @@ _NO_TAG: Final = re.compile(rb"""[^\s"']*/[^\s:"']*:""")
 
 
 def is_document(data: bytes) -> bool:
-    """Whether the first line that says something can't be a plain list's, but is YAML's or JSON's."""
+    """Whether the first line that says something cannot be a plain list's, but is YAML's or JSON's."""
     lines = _telling_lines(data)
     first, second = next(lines, b""), next(lines, b"")
     if _NO_TAG.fullmatch(first.strip()) and not second.startswith((b" ", b"\t", b"-")):

@@ -44,6 +44,6 @@ def _refuse_rules(wanted: Wanted) -> None:
     if wanted.rules and not is_lock:
         texts = ", ".join(rule.match.text for rule in wanted.rules[:5])
         raise UsageError(
-            f"the configuration has rules under images: ({texts}), which mean other images from day to day",
-            hint="regwrap lock writes down what they mean now; then use --locked, or the lock as the list",
+            f"the configuration has rules under images: ({texts}), whose images change over time",
+            hint="pin them with regwrap lock, then use --locked or the lock as the list",
         )

@@ -1,6 +1,6 @@
 """YAML, and JSON as a part of it, as plain values or as nodes that know their lines. The only importer of yaml.
 
-Files come from people and from other programs, so only what can't hurt is taken: no objects, and aliases up to a bound
+Files come from people and from other programs, so only what cannot hurt is taken: no objects, and aliases up to a bound
 on what they unfold to. libyaml reads where PyYAML has it: it is several times faster, with the same lines.
 """
 
@@ -36,7 +36,7 @@ _BLANKS: Final = re.compile(r"\s*")
 
 
 class NotReadError(Exception):
-    """A document can't be read; `line` and `column` count from 1."""
+    """A document cannot be read; `line` and `column` count from 1."""
 
     def __init__(self, line: int, column: int, message: str) -> None:
         super().__init__(message)
@@ -62,8 +62,8 @@ def parse_value(text: str, name: str) -> object:
     except yaml.MarkedYAMLError as error:
         failed = _not_read(error, 0)
         raise UsageError(f"{name}:{failed.line}:{failed.column}: {failed}") from error
-    except (ValueError, OverflowError) as error:  # a date or a number that Python can't hold
-        raise UsageError(f"{name}: a value can't be read: {error}"[:200]) from error
+    except (ValueError, OverflowError) as error:  # a date or a number that Python cannot hold
+        raise UsageError(f"{name}: a value cannot be read: {error}"[:200]) from error
 
 
 def parse_documents(text: str, name: str) -> tuple[Node, ...]:
@@ -241,7 +241,7 @@ class _Builder:
         lines: dict[str, int] = {}
         for key, value in zip(nodes[::2], nodes[1::2], strict=True):
             if not isinstance(key, Scalar) or (not key.text and self.odd is None):
-                raise NotReadError(key.line, key.column, "a key has to be a text")
+                raise NotReadError(key.line, key.column, "a key must be a string")
             text = key.text or ""
             if text == "<<":
                 merged += value.items if isinstance(value, Sequence) else (value,)

@@ -31,7 +31,7 @@ def answered_address(base: str, text: str) -> SplitResult:
             return address
     except ValueError:
         pass  # as for `http://[` and ports that are none
-    raise UnsureError(f"{urlsplit(base).netloc} answered an address that can't be asked: {text[:200]!r}")
+    raise UnsureError(f"{urlsplit(base).netloc} answered an address that cannot be asked: {text[:200]!r}")
 
 
 def is_same_server(address: SplitResult, host: str) -> bool:

@@ -87,7 +87,7 @@ class Authorizer:
         return f"Basic {basic}" if basic else ""
 
     def after(self, challenges: str, access: Access) -> str | None:
-        """The Authorization header that a refusal's WWW-Authenticate asks for; None where we can't answer it."""
+        """The Authorization header that a refusal's WWW-Authenticate asks for; None where we cannot answer it."""
         for challenge in parse_challenges(challenges):
             if challenge.kind == "basic" and (header := self.credentials()):
                 with self._lock:

@@ -190,7 +190,7 @@ class Client:
         return ToolError(
             f"{host} could not be reached",
             detail=_reason(error),
-            hint="check the registry's name, in the list and in the configuration" if unknown else "",
+            hint="check the registry's name in the list and in the configuration" if unknown else "",
             transient=True,
             host=host,
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class UnsureError(RegwrapError):
-    """The probe can't tell; skopeo shall. Caught in `observe` and `carry`."""
+    """The probe cannot tell; skopeo shall. Caught in `observe` and `carry`."""
 
 
 def basic_credentials(registry: Registry) -> str | None:
@@ -45,7 +45,7 @@ def _read_json(path: Path) -> dict[str, object]:
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UnsureError(f"{path} can't be read: {error}") from error
+        raise UnsureError(f"{path} cannot be read: {error}") from error
     return document if isinstance(document, dict) else {}
 
 

@@ -82,9 +82,9 @@ class RegistryEnd:
 
     def _no_catalog(self, unsure: UnsureError) -> NoReturn:
         raise ToolError(
-            f"{self.name} does not say which repositories it has",
+            f"{self.name} does not list its repositories",
             detail=str(unsure),
-            hint="write each repository's name out in images: of the configuration, without * or ?",
+            hint="write full repository names in images: of the configuration, without * or ?",
         ) from unsure
 
 

@@ -45,7 +45,7 @@ class Harbor:
             return
         host = self.probe.registry.host
         raise ToolError(
-            f"Harbor {host} did not create the project {name} ({answer.status})",
+            f"Harbor {host} refused to create the project {name} ({answer.status})",
             detail=reason_of(answer.body),
-            hint="log in as a user who may create projects (skopeo login), or have an administrator create it",
+            hint="log in as a user with the right to create projects (skopeo login), or ask an administrator",
         )

@@ -140,7 +140,7 @@ class Probe:
 
     def _cancel_upload(self, begun: Request, answer: Response) -> None:
         """A registry keeps what was sent of an upload for a week; told so, it forgets it."""
-        with suppress(UnsureError):  # an address that can't be asked is no upload's
+        with suppress(UnsureError):  # an address that cannot be asked is no upload's
             address = self._client.address(begun.target, answer.headers.get("Location", "/"))
             if is_same_server(address, self.registry.host) and address.path.startswith("/v2/"):
                 self._client.request(Request("DELETE", target_of(address), begun.access))

@@ -1,7 +1,7 @@
 """A small read-only registry: HTTP/1.1, a thread a connection up to a bound, blobs by sendfile out of the tar.
 
 It answers what clients need to pull (distribution's docs/spec/api.md) and refuses all else with the API's errors. What
-it can't give whole it does not pretend to: a connection whose file became shorter is closed.
+it cannot give whole it does not pretend to: a connection whose file became shorter is closed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Served:
 
 @contextmanager
 def served_contents(contents: LocalSource, options: ServeOptions) -> Iterator[Served]:
-    """Serve for the length of the block, from threads of its own. Raises UsageError where it can't listen there."""
+    """Serve for the length of the block, from threads of its own. Raises UsageError where it cannot listen there."""
     server = _listen(contents, options)
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="serve", daemon=True)
     thread.start()
@@ -85,7 +85,7 @@ def served_contents(contents: LocalSource, options: ServeOptions) -> Iterator[Se
 
 
 def check_listening(contents: LocalSource, options: ServeOptions) -> None:
-    """Raises UsageError where it can't listen there; nobody is answered."""
+    """Raises UsageError where it cannot listen there; nobody is answered."""
     _listen(contents, options).server_close()
 
 
@@ -97,8 +97,8 @@ def _listen(contents: LocalSource, options: ServeOptions) -> _Server:
         return _Server(_Shared(contents=contents, options=options), family, address)
     except OSError as error:
         raise UsageError(
-            f"can't listen on {options.host}:{options.port}: {error.strerror or error}",
-            hint="choose another --addr; port 0 takes a free one",
+            f"cannot listen on {options.host}:{options.port}: {error.strerror or error}",
+            hint="choose another --addr; port 0 selects a free port",
         ) from error
 
 

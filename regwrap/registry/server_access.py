@@ -41,8 +41,8 @@ def check_exposure(host: str, *, tls: bool, login: bool) -> None:
     lacking = [*([] if tls else ["--tls-cert and --tls-key"]), *([] if login else ["--htpasswd"])]
     if lacking and not is_loopback(host):
         raise UsageError(
-            f"{host} can be reached from other machines: give {' and '.join(lacking)}",
-            hint="or --insecure, where everybody in that network may pull, in the clear",
+            f"{host} is reachable from other machines: give {' and '.join(lacking)}",
+            hint="or give --insecure: everybody in that network may pull, unencrypted",
         )
 
 
@@ -56,7 +56,7 @@ def read_certificate(cert: Path | None, key: Path | None) -> ssl.SSLContext | No
     try:
         context.load_cert_chain(cert, key, password=lambda: b"")
     except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"{cert} and {key} are no certificate and its key", detail=f"{error}") from error
+        raise UsageError(f"{cert} and {key} are not a certificate and its key", detail=f"{error}") from error
     return context
 
 
@@ -66,14 +66,16 @@ def read_htpasswd(path: Path) -> Login:
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--htpasswd: {path} can't be read", detail=f"{error}") from error
+        raise UsageError(f"--htpasswd: {path} cannot be read", detail=f"{error}") from error
     users: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         user, colon, hashed = line.strip().partition(":")
         if not user or not colon or not _BCRYPT.fullmatch(hashed):
-            raise UsageError(f"{path}:{number}: expected USER:HASH with a bcrypt hash", hint="htpasswd -B makes them")
+            raise UsageError(
+                f"{path}:{number}: expected USER:HASH with a bcrypt hash", hint="create them with htpasswd -B"
+            )
         users[user] = hashed
     if not users:
         raise UsageError(f"--htpasswd: {path} has no users")

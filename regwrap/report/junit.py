@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from regwrap.report.record import ImageRecord, Outcome, RunRecord
 
-# What XML 1.0 can't hold, escaped or not: a program's words may have it.
+# What XML 1.0 cannot hold, escaped or not: a program's words may have it.
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

@@ -21,7 +21,7 @@ _TICKS: Final = 5
 _STYLES: Final = {Outcome.COPIED: "copied", Outcome.REPLACED: "moved", Outcome.FAILED: "failed"}
 _KEYS: Final = (
     (Outcome.COPIED, "copied"),
-    (Outcome.REPLACED, "moved: the archive's tag pointed to another image"),
+    (Outcome.REPLACED, "replaced: the archive's tag pointed to another image"),
     (Outcome.FAILED, "failed"),
 )
 

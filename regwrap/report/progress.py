@@ -103,7 +103,7 @@ class Progress:
             self.running.pop(dest, None)
             self.done += outcome.sent
         brought = f"copied {human_bytes(outcome.sent)} in {outcome.seconds:.1f} s"
-        self.say(f"{dest}: {brought if outcome.sent else 'linked, all its blobs were there'}")
+        self.say(f"{dest}: {brought if outcome.sent else 'linked, all blobs were already there'}")
 
     def failed(self, outcome: Failed) -> None:
         with self._lock:

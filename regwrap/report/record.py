@@ -281,10 +281,12 @@ def parse_record(data: bytes, name: str) -> RunRecord:
     try:
         document = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name} is no report: {error}") from error
+        raise UsageError(f"{name} is not a report: {error}") from error
     version = document.get("version") if isinstance(document, dict) else None
     if not isinstance(document, dict) or version != VERSION:
-        raise UsageError(f"{name} is no report of version {VERSION}", hint="regwrap sync --report FILE writes one")
+        raise UsageError(
+            f"{name} is not a report of version {VERSION}", hint="create one with regwrap sync --report FILE"
+        )
     try:
         return _made(RunRecord, _RUN_FIELDS, document)
     except ValueError as error:

@@ -1,7 +1,7 @@
 """What of a storage nothing needs: a pure value, with a reason for each image. Nothing is changed here.
 
 Tags keep their manifests, children of indexes, configs and layers; what is kept keeps its referrers and signatures.
-A repository in which something that is to be kept can't be read is kept as it is: what it needs can't be told.
+A repository in which something that is to be kept cannot be read is kept as it is: what it needs cannot be told.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def find_garbage(storage: Storage, keep: Keep) -> Garbage:
     _keep_attached(marks)
     if not any(mark.stays for mark in marks) and (survey.blobs or any(mark.tree.tags for mark in marks)):
         raise UsageError(
-            f"nothing would be left in {storage.root}: no tag is kept",
-            hint="is it the right directory, and the right list? One that shall be empty can be deleted as a whole",
+            f"nothing would remain in {storage.root}: no tag is kept",
+            hint="check the directory and the list; to empty a storage, delete its directory",
         )
     return _Decision(storage, survey, keep, marks).garbage()
 
@@ -183,9 +183,9 @@ class _Marks:
         try:
             raw = self.storage.read_blob(digest)
         except IntegrityError as error:
-            return _Untagged(reason=f"it can't be read: {error}")
+            return _Untagged(reason=f"it cannot be read: {error}")
         if raw is None:
-            return _Untagged(reason="its manifest is not there")
+            return _Untagged(reason="its manifest is missing")
         subject = subject_of(raw)
         reason = "no tag points to it" if subject is None else f"its subject {subject.short} is not kept"
         return _Untagged(subject=subject, children=_children(raw), reason=reason)
@@ -214,7 +214,7 @@ class _Marks:
         try:
             closure = self.storage.closure(self.tree.name, top)
         except IntegrityError as error:
-            self._keep_all(f"{name} can't be read: {error}")
+            self._keep_all(f"{name} cannot be read: {error}")
             return
         if closure is None:
             self._keep_all(f"the manifest {top.short} of {name} is not there or not linked")
@@ -286,7 +286,7 @@ class _Decision:
         needed = {digest for mark in self.marks for digest in (*mark.manifests, *mark.layers)}
         blobs = tuple(self._blobs(self.survey.blobs - needed))
         repositories = tuple(self._repositories(dict(blobs)))
-        self.notes += (f"{path} is not known, or not what it should be; left alone" for path in self.survey.unknown)
+        self.notes += (f"{path} is unknown or malformed; not changed" for path in self.survey.unknown)
         return Garbage(
             images=tuple(image for mark in self.marks for image in self._images(mark)),
             kept=sum(len(mark.tags) for mark in self.marks),

@@ -40,7 +40,7 @@ def pieces_at(descriptor: int, offset: int, size: int) -> Iterator[memoryview]:
     while position < end:
         count = os.preadv(descriptor, [buffer[: end - position]], position)
         if count == 0:
-            raise IntegrityError("the file became shorter while it was read")
+            raise IntegrityError("the file was truncated while it was read")
         position += count
         yield buffer[:count]
 

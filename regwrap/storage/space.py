@@ -40,5 +40,5 @@ def need_space(path: Path, needed: int, *, files: int = 0, hint: str = "free spa
     if not free.has(0, files):
         raise ToolError(
             f"not enough inodes in {path}: {files:,} are needed, {free.files:,} are free",
-            hint="remove files there, or use a file system made with more inodes; nothing was changed",
+            hint="remove files there, or use a file system with more inodes; nothing was changed",
         )

@@ -20,7 +20,7 @@ def sync_stage(root: Path) -> Path:
 
 
 def remove_stage(stage: Path) -> None:
-    """Also a killed run's, with the storage's lock. What can't be removed stays for the next run. Signals wait."""
+    """Also a killed run's, with the storage's lock. What cannot be removed stays for the next run. Signals wait."""
     with uninterrupted():
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -175,7 +175,7 @@ class SoundBlobs:
 def need_storage(root: Path, hint: str = _ROOT_HINT) -> Storage:
     """The storage at `root`. Raises UsageError where there is none."""
     if not (root / layout.V2).is_dir():
-        raise UsageError(f"{root} is no registry's storage: it has no {layout.V2}", hint=hint)
+        raise UsageError(f"{root} is not a registry storage: it has no {layout.V2}", hint=hint)
     return Storage(root)
 
 
@@ -190,7 +190,7 @@ def real_root(root: Path) -> Path:
 def read_link(path: str | Path) -> Digest | None:
     """The digest in a link file, or None where it is absent or not exactly one digest in a regular file.
 
-    Raises OSError where that can't be seen: a disk that fails, a file that may not be read.
+    Raises OSError where that cannot be seen: a disk that fails, a file that may not be read.
     """
     try:
         # O_NOFOLLOW and O_NONBLOCK: a fifo or a symbolic link in a link's place must neither hang nor lead away

@@ -73,8 +73,8 @@ def _check_top(root: Path) -> None:
     for path in (root / part for part in _TOP):
         if path.is_symlink() or (path.exists() and path.stat().st_dev != device):
             raise UsageError(
-                f"{path} is a symbolic link, or lies on another file system than {root}",
-                hint="what is removed has to be on disk step by step, so a storage must lie on one file system",
+                f"{path} is a symbolic link, or is on another file system than {root}",
+                hint="keep the whole storage on one file system: each step of a removal must reach the disk",
             )
 
 
@@ -125,8 +125,8 @@ class _Walk:
         inside = (self.root / layout.REPOSITORIES).resolve()
         if not (self.root / link).resolve().is_relative_to(inside):
             raise UsageError(
-                f"{self.root / link} is a symbolic link that leads out of the storage",
-                hint="a registry may serve images there that need the blobs here; remove it, or move them here",
+                f"{self.root / link} is a symbolic link out of the storage",
+                hint="remove the link, or move its target here: images there may use the blobs here",
             )
 
     def _repository(self, path: str, name: str, parts: set[str], links: tuple[str, ...]) -> RepositoryTree:

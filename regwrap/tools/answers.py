@@ -38,8 +38,8 @@ class Words:
 LOGIN_PAGE_HINT: Final = Meaning.LOGIN_PAGE.hint
 _NAME_HINT: Final = "check the registry's name, in the list and in the configuration"
 _ACCOUNT_HINT: Final = Meaning.UNAUTHORIZED.hint
-_OTHER_BYTES_HINT: Final = "the registry, or a proxy in between, gives other bytes than were asked for"
-_OUR_DISK_HINT: Final = "the disk is full: free space, then run it again"
+_OTHER_BYTES_HINT: Final = "check the registry and proxies in between: the bytes do not match the digest"
+_OUR_DISK_HINT: Final = "the disk is full: free space and rerun"
 
 _D12: Final = "1.9.3"
 _D13: Final = "1.18.0"
@@ -56,7 +56,7 @@ SKOPEO: Final = (
     Words(
         rf"{_PING}.*(StatusCode:|from registry) 404\b",
         _BOTH,
-        hint="something answers there, but it is no registry: check host and port",
+        hint="check host and port: the server there is not a registry",
     ),
     Words(
         r"project .*not found",
@@ -71,12 +71,12 @@ SKOPEO: Final = (
     Words(
         "server gave HTTP response to HTTPS client",
         _BOTH,
-        hint="the registry speaks plain HTTP: url http://… or tls_verify: false",
+        hint="set url: http://… or tls_verify: false: the registry speaks plain HTTP",
     ),
     Words("x509:", _BOTH, hint="give the registry's CA with cert_dir (a directory with ca.crt), or tls_verify: false"),
     Words("no space left on device", _BOTH, hint=_OUR_DISK_HINT),
     Words("disk quota exceeded", (), hint=_OUR_DISK_HINT),
-    Words("is blocked in", _BOTH, hint="the machine's /etc/containers/registries.conf blocks that registry"),
+    Words("is blocked in", _BOTH, hint="unblock the registry in the machine's /etc/containers/registries.conf"),
     Words("invalid character '<'", _BOTH, hint=LOGIN_PAGE_HINT),
     Words("corrupted blob", _BOTH, Says.TRANSIENT, _OTHER_BYTES_HINT),
     Words("Digest did not match", _BOTH, Says.TRANSIENT, _OTHER_BYTES_HINT),

@@ -37,7 +37,7 @@ _PIPE_BYTES: Final = 1024 * 1024
 _PIECE_BYTES: Final = 256 * 1024
 _LOOK_SECONDS: Final = 0.2
 _END_SECONDS: Final = 2.0
-_OTHER_WAY: Final = "regwrap sync --engine copy does without it"
+_OTHER_WAY: Final = "use --engine copy, which does not need it"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,17 +156,17 @@ class ImageProxy:
 
     def _go_on(self) -> None:
         if self.skopeo.runner.stopping.is_set():
-            raise ToolError("skopeo was ended: regwrap is being stopped")
+            raise ToolError("skopeo was stopped: regwrap is stopping")
 
     def _late(self, what: str) -> ToolError:
-        return ToolError(f"skopeo {what} and was ended", transient=True, host=self.registry.host)
+        return ToolError(f"skopeo {what} and was stopped", transient=True, host=self.registry.host)
 
     def _ended(self) -> ToolError:
         how = self.server.ending(_END_SECONDS) or "it closed its socket"
         said = self.server.log.read_text(encoding="utf-8", errors="replace")
         unknown = SKOPEO_HAS_NO_PROXY in said
         return ToolError(
-            f"skopeo's image proxy gives no answer: {how}",
+            f"skopeo's image proxy does not answer: {how}",
             detail=fatal_text(said) or last_lines(said),
             hint=_OTHER_WAY if unknown else "",
             transient=not unknown,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from regwrap.core.place import Registry
 
-SELECT_HINT: Final = "do without mounts: sync the list into an archive, then package with --strategy select"
+SELECT_HINT: Final = "work without mounts: sync the list into an archive, then package with --strategy select"
 _RIGHTS_HINT: Final = (
     "in a container: run it as root with the capability SYS_ADMIN (docker run --cap-add SYS_ADMIN; Kubernetes:"
     " securityContext.capabilities.add), where AppArmor confines it with its profile unconfined too; or"
@@ -158,11 +158,11 @@ def opaque_mark(way: Way) -> str:
 
 
 def check_mountable(path: Path, name: str) -> None:
-    """Raises UsageError for a path that mount(8) can't be given."""
+    """Raises UsageError for a path that mount(8) cannot be given."""
     odd = _ODD.search(f"{path}")
     if odd:
         raise UsageError(
-            f"{name} {f'{path}'!r} has {odd[0]!r} in its path, which overlay mounts can't take",
+            f"{name} {f'{path}'!r} has {odd[0]!r} in its path, which overlay mounts do not accept",
             hint='use a path without , : \\ " and control characters (a bind mount, for one), or --strategy select',
         )
 
@@ -173,7 +173,7 @@ def try_overlay(runner: Runner, *, lower: Path, place: Path) -> Way:
     `place` is an empty directory of this run, made in the directory that is tried.
 
     Returns the first way that takes marks, else the first that can do without them. Raises ToolError with what forbids
-    each, UsageError for paths that can't be mounted.
+    each, UsageError for paths that cannot be mounted.
     """
     refusals, slow = dict[str, list[str]](), list[Way]()
     for way in _WAYS if os.geteuid() == 0 else _WAYS[2:]:
@@ -189,7 +189,9 @@ def try_overlay(runner: Runner, *, lower: Path, place: Path) -> Way:
     detail = "\n".join(f"{', '.join(ways)}: {reason}" for reason, ways in refusals.items())
     forbidden = all(reason.startswith(_FORBIDDEN) for reason in refusals)
     raise ToolError(
-        "overlay mounts are forbidden here" if forbidden else f"no overlay can have its upper side in {place.parent}",
+        "overlay mounts are forbidden here"
+        if forbidden
+        else f"no overlay works with its upper layer in {place.parent}",
         detail=detail,
         hint=f"{_RIGHTS_HINT if forbidden else _PLACE_HINT} {SELECT_HINT}",
     )

@@ -81,7 +81,7 @@ class RateLimit:
         self._unreachable = True
 
     def gave_up(self) -> None:
-        """An image was tried to the end and failed by this host. One that can't be reached is down then; one that
+        """An image was tried to the end and failed by this host. One that cannot be reached is down then; one that
         fails in other ways only after several images in a row without a good answer: one image may be broken there."""
         self._given_up += 1
         self.down = self.down or self._unreachable or self._given_up >= _GIVEN_UP
@@ -130,7 +130,7 @@ class HostLimiter:
         if self.rate.down:
             raise self._error()
         if self.stopping.is_set():
-            raise ToolError(f"{self.host} was not asked: regwrap is being stopped")
+            raise ToolError(f"{self.host} was not asked: regwrap is stopping")
         return self.rate.delay(self.clock(), weight)
 
     def answered(self) -> None:
@@ -162,7 +162,7 @@ class HostLimiter:
         return HostDownError(
             f"{self.host} is down",
             detail=self._last,
-            hint="when it answers again, run the same command: what has arrived is not sent again",
+            hint="rerun the command when it answers again; finished work is not repeated",
             host=self.host,
         )
 

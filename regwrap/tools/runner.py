@@ -1,7 +1,7 @@
 """The one place that starts programs: what may be started, environment, time limits, logging, redaction.
 
 `Runner` holds the policy; the `Executor` below it only starts a process and says how it ended. Tests replace
-the executor. A program that is not in `Tool` can't be started.
+the executor. A program that is not in `Tool` cannot be started.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _ends_within(pid: int, timeout: float | None) -> bool:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
-    poll = select.poll()  # select(2) can't wait for descriptors above 1023
+    poll = select.poll()  # select(2) cannot wait for descriptors above 1023
     poll.register(descriptor, select.POLLIN)
     try:
         return bool(poll.poll(None if timeout is None else timeout * 1000))
@@ -218,14 +218,14 @@ class Server:
         code = self.process.wait(seconds)
         if code is None:
             return ""
-        return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
+        return f"it was terminated by signal {-code}" if code < 0 else f"it ended with exit code {code}"
 
     def wait(self) -> None:
         """Return only by an interruption. Raises ToolError when the program ends by itself."""
         while self.process.wait(_POLL_SECONDS) is None:
             pass
         said = last_lines(self.log.read_text(encoding="utf-8", errors="replace"))
-        raise ToolError("the server ended by itself", detail=said)
+        raise ToolError("the server exited", detail=said)
 
 
 @dataclass(slots=True)
@@ -324,7 +324,7 @@ class Runner:
         env = {"PATH": self._path(), "LC_ALL": "C", **dict(command.env)}
         self.log(command.shown)
         if self.stopping.is_set():
-            raise ToolError(f"{command.tool} was not started: regwrap is being stopped")
+            raise ToolError(f"{command.tool} was not started: regwrap is stopping")
         try:
             return self.executor.start(argv, env=env, output=output, inherit=command.inherit)
         except OSError as error:
@@ -334,9 +334,7 @@ class Runner:
         """The path of the program. Raises UsageError where it is not installed."""
         path = self.which(tool)
         if path is None:
-            raise UsageError(
-                f"{tool} is not installed", hint="regwrap doctor says what to install, and for which command"
-            )
+            raise UsageError(f"{tool} is not installed", hint="run regwrap doctor to see what to install")
         return path
 
     def _wait(self, process: Process, command: Command, started: float) -> tuple[int, str]:
@@ -352,7 +350,7 @@ class Runner:
                 return _end(process), f"made no progress for {command.stall:g} s"
             if self.stopping.is_set():
                 _end(process)
-                raise ToolError(f"{command.tool} was ended: regwrap is being stopped")
+                raise ToolError(f"{command.tool} was stopped: regwrap is stopping")
             if command.timeout is not None and now - started >= command.timeout:
                 return _end(process), f"was not done after {command.timeout:g} s"
 
@@ -401,8 +399,8 @@ def last_lines(stderr: str) -> str:
 def _raise_unless_ok(result: RunResult) -> None:
     tool, said = result.command.tool, last_lines(result.stderr)
     if result.stopped:
-        raise ToolError(f"{tool} {result.stopped} and was ended", detail=said, transient=True)
+        raise ToolError(f"{tool} {result.stopped} and was stopped", detail=said, transient=True)
     if result.exit_code < 0:
-        raise ToolError(f"{tool} was ended by signal {-result.exit_code}", detail=said, transient=True)
+        raise ToolError(f"{tool} was terminated by signal {-result.exit_code}", detail=said, transient=True)
     if result.exit_code not in result.command.ok_codes:
         raise ToolError(f"{tool} failed with exit code {result.exit_code}", detail=said or result.command.shown)

@@ -56,7 +56,7 @@ def temporary_place() -> Path:
 def overlay_directory(place: Path, scratch: Path) -> Iterator[Path]:
     """A private directory for an overlay's sides in `place`, which is made if absent. Its path has no symbolic links.
 
-    Raises UsageError where it can't be made.
+    Raises UsageError where it cannot be created.
     """
     made = _make(place)
     try:
@@ -80,9 +80,11 @@ def _make(place: Path) -> bool:
     try:
         place.mkdir(parents=True)
     except FileExistsError:
-        raise UsageError(f"{place} is not a directory", hint="--upper names a directory, made if absent") from None
+        raise UsageError(
+            f"{place} is not a directory", hint="give a directory with --upper; it is created if missing"
+        ) from None
     except OSError as error:
-        raise UsageError(f"{place} can't be made: {error.strerror}") from error
+        raise UsageError(f"{place} cannot be created: {error.strerror}") from error
     return True
 
 
@@ -162,7 +164,7 @@ def _remove_if_abandoned(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a run's directory, its lock at last: what can't be removed now stays known as a run's. Raises OSError.
+    """Remove a run's directory, its lock at last: what cannot be removed now stays known as a run's. Raises OSError.
 
     A thread that is told to stop may be making something in it for a moment yet.
     """

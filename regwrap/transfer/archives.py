@@ -48,7 +48,7 @@ class Archives:
         path = Path(ref.path)
         if not path.exists():
             raise ImagesFailedError(
-                f"{ref.path} does not exist", hint="paths in a list are relative to where regwrap is called"
+                f"{ref.path} does not exist", hint="paths in a list are relative to the directory where regwrap starts"
             )
         self.directory.mkdir(exist_ok=True)
         need_space(self.directory, path.stat().st_size, hint="set TMPDIR to a directory with more space")

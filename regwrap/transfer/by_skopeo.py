@@ -151,15 +151,15 @@ def prove(dest: RegistryEnd, copy: Copy) -> None:
     raw = dest.tagged_manifest(repository, tag)
     found = None if raw is None else Digest.of(raw)
     if found != copy.digest:
-        raise IntegrityError(f"{name} is {found or 'absent'} after the copy, and should be {copy.digest}")
+        raise IntegrityError(f"{name} is {found or 'absent'} after the copy, expected {copy.digest}")
     try:
         broken = dest.lacking(repository, copy.closure.blobs)
     except UnsureError:
         return  # that registry does not say; pulling everything back would double the work
     if broken:
         raise IntegrityError(
-            f"{name}: the registry keeps blob {broken[0].digest.short} damaged, and a push does not mend it",
-            hint="remove that blob's file in the registry's storage, or give the storage in the configuration",
+            f"{name}: blob {broken[0].digest.short} is damaged in the registry, and a push does not repair it",
+            hint="delete the blob's file in the registry's storage, or set storage: in the configuration",
         )
 
 
@@ -169,6 +169,6 @@ def _refuse_what_skopeo_cannot_push(copy: Copy) -> None:
     if nested or copy.closure.omitted:
         what = "an index inside an index" if nested else "a part of an index (platform=…)"
         raise ImagesFailedError(
-            f"{what} can't be pushed into a registry by skopeo",
+            f"{what} cannot be pushed to a registry by skopeo",
             hint="sync into a storage directory instead (the embedded archive, or a registry with storage: set)",
         )

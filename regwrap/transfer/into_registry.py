@@ -54,7 +54,7 @@ class Origin(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class PushCarrier:
-    """Straight from `origin`: no program is started for an image, and what skopeo can't push goes as all else does.
+    """Straight from `origin`: no program is started for an image, and what skopeo cannot push goes as all else does.
 
     `proof` asks for what was pushed, and raises where it is not what it should be. `fallback` copies an image where the
     probe is unsure (credential helpers). Once `stopping` is set no more is sent.
@@ -100,7 +100,7 @@ class PushCarrier:
 
         def on_bytes(count: int) -> None:
             if self.stopping.is_set():
-                raise ToolError("the upload was ended: regwrap is being stopped")
+                raise ToolError("the upload was stopped: regwrap is stopping")
             self._under_way[copy.entry.dest] = before + count
 
         with self.origin.opened(copy, blob) as bytes_of:
@@ -126,9 +126,9 @@ class PushCarrier:
             return
         if answer.status == 400 and copy.closure.omitted and isinstance(manifest, Index):
             raise ImagesFailedError(
-                f"{dest.name} takes no part of an index, and {name} has some platforms only",
+                f"{dest.name} does not accept partial indexes, and {name} has some platforms only",
                 detail=reason_of(answer.body),
-                hint="put all platforms into the bundle, deploy it into the registry's storage, or allow it there"
+                hint="pack all platforms, deploy into the registry's storage, or allow partial indexes there"
                 " (distribution 3: validation.manifests.indexes)",
             )
         raise refusal(dest.name, f"the manifest {manifest.digest.short} of {name}", answer)
@@ -218,7 +218,7 @@ class _StreamBytes:
 def damaged(copy: Copy, blob: Descriptor) -> IntegrityError:
     return IntegrityError(
         f"{copy.entry.dest}: blob {blob.digest} is damaged at the source",
-        hint="regwrap verify names all that is damaged; copy the bundle again",
+        hint="copy the bundle again; regwrap verify lists all damage",
     )
 
 

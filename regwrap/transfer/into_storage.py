@@ -50,7 +50,9 @@ class StorageCarrier:
             self._commit(copy)
         except FileNotFoundError as error:
             # another copy that found the same damage has moved the blob in meanwhile
-            raise ToolError(f"{copy.entry.dest}: a staged file is gone", detail=str(error), transient=True) from error
+            raise ToolError(
+                f"{copy.entry.dest}: a staged file disappeared", detail=str(error), transient=True
+            ) from error
         if self.storage.resolve(copy.entry.dest.repository, copy.entry.dest.tag) != copy.digest:
             raise IntegrityError(f"{copy.entry.dest} does not point to {copy.digest} after the copy")
         return brought

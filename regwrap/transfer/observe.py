@@ -62,7 +62,7 @@ class Observer:
         return Lacking(entry=entry, digest=digest, there=there, closure=closure, missing=missing, moved=moved)
 
     def _closure(self, source: ImageSource, entry: ImageEntry, digest: Digest) -> Closure:
-        """All of the image at its source. Raises ImagesFailedError where it can't be had, or can't be copied."""
+        """All of the image at its source. Raises ImagesFailedError where it cannot be had, or cannot be copied."""
         repository = entry.source.repository
         closure = whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:
@@ -74,7 +74,7 @@ class Observer:
     def _whole(self, entry: ImageEntry, digest: Digest) -> Whole | None:
         """The image, if all of it is there; with its blobs where they can be seen."""
         if isinstance(self.dest, RegistryEnd) or self.sound is None:
-            # its storage can't be looked into; each copy is proved when it is made
+            # its storage cannot be looked into; each copy is proved when it is made
             return Whole(entry=entry, digest=digest)
         storage, repository, sound = self.dest.storage, entry.dest.repository, self.sound
         try:
@@ -117,13 +117,13 @@ def source_digest(source: ImageSource, entry: ImageEntry) -> Digest:
     if image.digest is not None and digest != image.digest:
         raise ImagesFailedError(
             f"{source.name}: {image.repository}:{image.tag} is {digest} now, the list says {image.digest}",
-            hint="the tag was moved; put the new digest into the list, or ask who moved it",
+            hint="update the digest in the list, or ask who moved the tag",
         )
     return digest
 
 
 def drift_of(source: ImageSource, entry: ImageEntry, digest: Digest) -> Drifted | None:
-    """Whether the entry's tag points elsewhere now. None also where that can't be told: it is only worth a note."""
+    """Whether the entry's tag points elsewhere now. None also where that cannot be told: it is only worth a note."""
     if entry.source.tag is None:
         return None
     try:
@@ -139,8 +139,8 @@ def whole_closure(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...]) ->
     if closure is not None and closure.missing:
         absent = ", ".join(f"{child.platform or 'a manifest'} ({child.digest.short})" for child in closure.missing)
         raise ImagesFailedError(
-            f"index {top.short} names manifests that are not there: {absent}",
-            hint="push the image again, or choose with platform=… the platforms that are there",
+            f"index {top.short} has missing manifests: {absent}",
+            hint="push the image again, or select the existing platforms with platform=…",
         )
     return closure
 
@@ -149,6 +149,6 @@ def _refuse_foreign_layers(closure: Closure) -> None:
     foreign = [blob for blob in closure.blobs if blob.is_foreign]
     if foreign:
         raise ImagesFailedError(
-            f"layer {foreign[0].digest.short} is kept outside of registries (a Windows base layer)",
-            hint="such an image can't be pulled without internet; push it with its layers included, or drop it",
+            f"layer {foreign[0].digest.short} is stored outside registries (a Windows base layer)",
+            hint="push the image with all its layers, or drop it: it cannot be pulled without internet",
         )

@@ -38,11 +38,11 @@ class EngineChoice:
 
 def choose_engine(wanted: Engine, storage: str | None) -> EngineChoice:
     """What is measured to be the fastest for such a destination (docs/benchmarks.md), unless the user wants another.
-    `storage` is its name, if it is one. Raises UsageError where the engine can't copy into it."""
+    `storage` is its name, if it is one. Raises UsageError where the engine cannot copy into it."""
     if wanted is Engine.SYNC and storage is not None:
         raise UsageError(
             f"the engine sync goes from registry to registry, and {storage} is a storage",
-            hint="--engine auto, or copy",
+            hint="use --engine auto or copy",
         )
     if wanted is not Engine.AUTO:
         return EngineChoice(engine=wanted, why="as asked for")

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 def with_referrers(job: Job, ends: Endpoints, images: ImageList) -> ImageList:
-    """The list, and what is about its images at their sources. An image that can't be looked at brings nothing here;
-    that it can't be had is said when it is to be copied."""
+    """The list, and what is about its images at their sources. An image that cannot be checked brings nothing here;
+    that it cannot be had is said when it is to be copied."""
     finder = _Finder()
 
     def find(entry: ImageEntry) -> tuple[ImageEntry, ...]:

@@ -153,7 +153,7 @@ def test_a_base_without_a_registry_is_refused_unless_its_program_is_named(scene:
     umoci("new", "--image", f"{scene.directory}/plain:v1")
     done = scene.cli("bake", scene.ci_root, "--to", "oci:out:v1", "--base", "oci:plain:v1")
     assert done.returncode == 2
-    assert "no registry is found in the base image" in done.stderr
+    assert "the base image has no registry" in done.stderr
     assert not (scene.directory / "out").exists()
     named = scene.cli("bake", scene.ci_root, "--to", "oci:out:v1", "--base", "oci:plain:v1", "--registry", "/my/reg")
     assert named.returncode == 0, named.stderr
@@ -222,12 +222,12 @@ def test_a_damaged_or_wrong_history_is_refused(scene: Scene) -> None:
     flags = ("--source", scene.host, "-o", "r.tar")
     damaged = cli("package", "images.list", "--history", "oci:hist:v1", *flags)
     assert damaged.returncode == 4
-    assert "has other bytes" in damaged.stderr
+    assert "does not match its digest" in damaged.stderr
     umoci("init", "--layout", scene.directory / "plain")
     umoci("new", "--image", f"{scene.directory}/plain:v1")
     empty = cli("package", "images.list", "--history", "oci:plain:v1", *flags)
     assert empty.returncode == 2
-    assert "no registry's storage inside" in empty.stderr
+    assert "contains no registry storage" in empty.stderr
     absent = cli("package", "images.list", "--history", "oci:hist:v9", *flags)
     assert absent.returncode == 2
     assert "it has v1" in absent.stderr

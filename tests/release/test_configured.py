@@ -186,5 +186,5 @@ def test_a_registry_that_is_down_is_one_message_with_the_number_of_images(cli: C
     told = [line for line in done.stderr.splitlines() if line.startswith(said)]
     assert len(told) == 1
     assert "refused" in told[0]
-    assert "when it answers again, run the same command" in done.stderr
+    assert "rerun the command when it answers again" in done.stderr
     assert len((cli.directory / "failed.list").read_text().splitlines()) >= 100

@@ -79,7 +79,7 @@ def test_overlay_and_selection_give_the_same_bytes_and_history_is_not_touched(sc
     assert filecmp.cmp(selected(scene), scene.directory / "overlay.tar", shallow=False)
     assert state(history) == before
     assert "from history" in done.stdout
-    assert "app:v1: linked, all its blobs were there" in done.stderr
+    assert "app:v1: linked, all blobs were already there" in done.stderr
     assert "app:v2: copied" in done.stderr
     assert_nothing_left(scene.cli)
 
@@ -157,7 +157,7 @@ def test_auto_takes_selection_where_all_is_there_else_overlay_and_says_why(scene
 
     helped = scene.cli(*args, "--source", scene.host)
     assert helped.returncode == 0, helped.stderr
-    assert f"overlay, not selection: 3 of 8 listed images can't be packed from {history}" in helped.stderr
+    assert f"overlay, not selection: 3 of 8 listed images cannot be packed from {history}" in helped.stderr
     assert "fetched" in helped.stdout
 
     (scene.directory / "images.list").write_text("app:v1\n")
@@ -202,7 +202,7 @@ def test_a_registry_on_the_overlay_that_gives_other_images_ends_it_all(scene: Sc
     command = ("package", "images.list", "--source", scene.host, "--history", f"{history}", "--strategy", "overlay")
     done = scene.cli(*command, "-o", "r.tar", env={"PATH": f"{wrong.parent}:{os.environ['PATH']}"})
     assert done.returncode == 4
-    assert "the registry on the overlay gives" in done.stderr
+    assert "the overlay's registry serves" in done.stderr
     assert not list(scene.directory.glob("r.tar*"))
     assert_nothing_left(scene.cli)
 
@@ -271,7 +271,7 @@ def test_places_that_can_not_be_upper_are_named_with_what_to_use(
     with mounted("-t", "overlay", "-o", options, "overlay", on_overlay):
         done = package(scene, history, "r.tar", "--upper", f"{on_overlay}")
         assert done.returncode == 3
-        assert f"no overlay can have its upper side in {on_overlay}" in done.stderr
+        assert f"no overlay works with its upper layer in {on_overlay}" in done.stderr
         assert "is on overlay, which the kernel refuses" in done.stderr
         assert "ext4, xfs, btrfs or tmpfs with --upper" in done.stderr
     with mounted("-o", "loop", plain, sides[4]):
@@ -284,7 +284,7 @@ def test_places_that_can_not_be_upper_are_named_with_what_to_use(
         assert "Read-only file system" in done.stderr
     inside = package(scene, history, "r.tar", "--upper", f"{history}/docker")
     assert inside.returncode == 2
-    assert "lies in the history" in inside.stderr
+    assert "is inside the history" in inside.stderr
     assert_nothing_left(scene.cli, on_overlay, sides[4])
 
 
@@ -305,7 +305,7 @@ def test_a_history_that_an_overlay_would_show_wrongly_is_refused(
     assert f"{blobs}/sha256 is another file system" in submount.stderr
     assert f"{blobs} is a symbolic link" in link.stderr
     assert "has ',' in its path" in comma.stderr
-    assert "is no registry's storage" in empty.stderr
+    assert "is not a registry storage" in empty.stderr
 
 
 def test_images_of_history_alone_need_no_source(scene: Scene, history: Path) -> None:

@@ -151,8 +151,8 @@ def test_a_port_in_use_a_damaged_bundle_and_no_bundle_are_said_so(cli: Cli, bund
     with serving(cli, bundle, "--addr", "127.0.0.1:0") as server:
         done = cli("serve", bundle, "--addr", server.host)
         assert done.returncode == 2
-        assert f"can't listen on {server.host}: Address already in use" in done.stderr
-        assert "port 0 takes a free one" in done.stderr
+        assert f"cannot listen on {server.host}: Address already in use" in done.stderr
+        assert "port 0 selects a free port" in done.stderr
     assert cli("serve", tmp_path / "none.tar").returncode == 2
     assert cli("serve", cli.directory).returncode == 2
     bundle.write_bytes(bundle.read_bytes()[:-65536])

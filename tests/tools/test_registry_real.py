@@ -129,7 +129,7 @@ def test_one_that_was_killed_is_said_to_have_been(real_runner: Runner, storage: 
     with started as (_registry, server):
         assert why_it_does_not_answer(server) == ""
         os.kill(server.process.pid, signal.SIGKILL)
-        assert why_it_does_not_answer(server) == "it was ended by signal 9"
+        assert why_it_does_not_answer(server) == "it was terminated by signal 9"
 
 
 def test_what_it_logged_says_why_it_answers_500(real_runner: Runner, storage: Path, scratch: Path) -> None:

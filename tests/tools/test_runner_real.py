@@ -154,7 +154,7 @@ def test_secrets_reach_neither_errors_nor_the_log(real_runner: Runner, tmp_path:
 
 def test_a_silent_server_ends_by_the_stall_limit(real_runner: Runner, silent_port: int) -> None:
     started = time.monotonic()
-    with pytest.raises(ToolError, match=r"skopeo made no progress for 1 s and was ended") as raised:
+    with pytest.raises(ToolError, match=r"skopeo made no progress for 1 s and was stopped") as raised:
         real_runner.run(silent_inspect(silent_port, stall=1))
     assert raised.value.transient
     assert time.monotonic() - started < 5
@@ -163,7 +163,7 @@ def test_a_silent_server_ends_by_the_stall_limit(real_runner: Runner, silent_por
 
 def test_a_hanging_program_ends_by_the_timeout(real_runner: Runner, silent_port: int) -> None:
     started = time.monotonic()
-    with pytest.raises(ToolError, match=r"skopeo was not done after 0.5 s and was ended") as raised:
+    with pytest.raises(ToolError, match=r"skopeo was not done after 0.5 s and was stopped") as raised:
         real_runner.run(silent_inspect(silent_port, timeout=0.5))
     assert raised.value.transient
     assert time.monotonic() - started < 5
@@ -198,7 +198,7 @@ def test_death_by_signal_is_transient(real_runner: Runner, silent_port: int) -> 
         os.kill(own_child(), signal.SIGKILL)
         error = outcome()
     assert isinstance(error, ToolError)
-    assert error.message == "skopeo was ended by signal 9"
+    assert error.message == "skopeo was terminated by signal 9"
     assert error.transient
 
 
@@ -219,7 +219,7 @@ def test_stopping_ends_what_runs_and_starts_no_more(real_runner: Runner, silent_
         error = outcome()
         assert is_gone(child)
     assert isinstance(error, ToolError)
-    assert error.message == "skopeo was ended: regwrap is being stopped"
+    assert error.message == "skopeo was stopped: regwrap is stopping"
     assert not error.transient
     with pytest.raises(ToolError, match="was not started"):
         real_runner.run(Command(tool=Tool.TAR, args=("--version",)))

@@ -99,7 +99,7 @@ def _lies(ended: Ended, expected: Expected) -> Iterator[str]:
     if ended.code is None:
         yield "it hangs"
     elif ended.code < 0 and not expected.killed:
-        yield f"ended by signal {-ended.code}"
+        yield f"terminated by signal {-ended.code}"
     elif ended.code > 0 and expected.mute:
         return
     elif ended.code > 0 and expected.cause and not re.search(expected.cause, ended.said, re.IGNORECASE):

@@ -64,9 +64,9 @@ def test_known_errors_are_found_where_they_are() -> None:
     found = {(message.module, message.text) for message in messages.all_messages()}
     assert found >= {
         ("regwrap.transfer.observe", "{name} has no {repository}:{tag}"),
-        ("regwrap.lists.line", "the tag is missing behind the colon"),
-        ("regwrap.lists.line", "a destination has no digest; it goes to the source"),
-        ("regwrap.bundle.examine", "{name}: is here and not in the list"),
+        ("regwrap.lists.line", "the tag is missing after the colon"),
+        ("regwrap.lists.line", "a destination has no digest; put it at the source"),
+        ("regwrap.bundle.examine", "{name}: is not in the list"),
         ("regwrap.bundle.read", "the file is empty"),
         ("regwrap.storage.lock", "{parent} is in use by another regwrap: {holder}"),
     }

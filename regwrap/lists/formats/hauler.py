@@ -41,7 +41,7 @@ _HAULER_COMMON: Final = {
 _HAULER_IMAGE: Final = {
     **dict.fromkeys(("name", "rewrite"), READ),
     **_HAULER_COMMON,
-    "local": Rule(Verdict.REFUSED, "takes the image from a Docker daemon: push it to a registry first"),
+    "local": Rule(Verdict.REFUSED, "reads the image from a Docker daemon: push it to a registry first"),
 }
 
 
@@ -53,7 +53,10 @@ _HAULER_ANNOTATIONS: Final = {
         **dict.fromkeys(("store", "retries"), OWN),
         **dict.fromkeys(
             ("rewrite", "prefix"),
-            Rule(Verdict.REFUSED, "changes where images go: put rewrite: in the configuration, and take the key out"),
+            Rule(
+                Verdict.REFUSED,
+                "changes the images' destination: set rewrite: in the configuration, and remove the key",
+            ),
         ),
     }.items()
 }
@@ -90,7 +93,7 @@ def _read_hauler_image(found: Found, node: Node, common: dict[str, Node], regist
     fields = found.fields(node, "spec.images", _HAULER_IMAGE)
     name = needed(fields, "name", node, "spec.images")
     if all(says_nothing(of["exclude-extras"]) for of in (fields, common) if "exclude-extras" in of):
-        found.note(name, "signatures and SBOMs, which hauler takes along, are not: only what is listed")
+        found.note(name, "signatures and SBOMs, which hauler copies too, are not copied: only listed images are")
     rewrite = fields.get("rewrite")
     found.add(
         name,
@@ -104,7 +107,7 @@ def _pass_over(found: Found, root: Node, kind: Scalar) -> None:
     found.note(kind, f"documents of the kind {kind.text} are not read, only images are")
     added = (key for key, value in _keys_below(root) if key.text == "add-images" and not says_nothing(value))
     if key := next(added, None):
-        raise BadValueError(key, "`add-images` asks for the images of a chart: list them (helm template shows them)")
+        raise BadValueError(key, "`add-images` requests the images of a chart: list them (helm template shows them)")
 
 
 def _keys_below(node: Node) -> Iterator[tuple[Scalar, Node]]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _ELSEWHERE: Final = Rule(
     Verdict.REFUSED,
-    "means images that only oc-mirror can tell: oc-mirror --dry-run writes them into mapping.txt, list those",
+    "selects images that only oc-mirror can resolve: list those in mapping.txt of oc-mirror --dry-run",
 )
 _ROOT: Final = {
     **dict.fromkeys(("apiVersion", "kind", "mirror"), READ),
@@ -22,7 +22,7 @@ _ROOT: Final = {
 _MIRROR: Final = {
     "additionalImages": READ,
     **dict.fromkeys(("platform", "operators", "helm", "samples"), _ELSEWHERE),
-    "blockedImages": Rule(Verdict.NOTED, "it leaves out what operators bring, and none are read"),
+    "blockedImages": Rule(Verdict.NOTED, "it excludes images of operators, which regwrap does not read"),
 }
 
 

@@ -20,7 +20,7 @@ from regwrap.lists.sniff import UTF8_BOM
 from regwrap.lists.yaml_nodes import Node, Scalar
 from regwrap.lists.yaml_read import parse_documents
 
-_HINT: Final = "docs/images-list.md says what is read of each format; in a plain list each line is an image"
+_HINT: Final = "see docs/images-list.md for which formats regwrap reads; in a plain list each line is an image"
 _KNOWN: Final = (
     "sequences of references, and the lists of skopeo sync, image-syncer, regsync, hauler (Images), imgpkg"
     " (ImagesLock), zarf (ZarfPackageConfig) and oc-mirror (ImageSetConfiguration)"
@@ -93,8 +93,8 @@ def _recognised(roots: tuple[Node, ...], name: str) -> tuple[str, _Read]:
             return tool, read
     line = roots[0].line if roots else 1
     raise UsageError(
-        f"{name}:{line}:1: YAML or JSON, but no list of images; known are {_KNOWN}",
-        hint="regwrap list from-manifests finds the images of manifests and of a chart's values",
+        f"{name}:{line}:1: YAML or JSON, but not a list of images; supported are {_KNOWN}",
+        hint="use regwrap list from-manifests for manifests and a chart's values",
     )
 
 
@@ -106,5 +106,5 @@ def _by_kind(roots: tuple[Node, ...], kinds: list[Scalar | None], name: str) -> 
             where = f"{name}:{(kind or root).line}:{(kind or root).column}"
             what = f"the kind {shown(kind.text or '')}" if kind else "a document without a kind"
             advice = f"known are {_KNOWN}; regwrap list from-manifests finds the images of other resources"
-            raise UsageError(f"{where}: {what} is no list of images; {advice}", hint=_HINT)
+            raise UsageError(f"{where}: {what} is not a list of images; {advice}", hint=_HINT)
     return "hauler", read_hauler

@@ -40,5 +40,5 @@ def _text(item: Node) -> str:
         return text_of(item, "images")
     parts = parts_of(fields_of(item, Place(key="images")), names=(*NAMES, "name"))
     if not parts.name:
-        raise BadValueError(item, "no image: a text is expected, or a mapping with image: and tag:")
+        raise BadValueError(item, "not an image: expected a string, or a mapping with image: and tag:")
     return parts.text

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _REGSYNC: Final = {
     **dict.fromkeys(("version", "creds", "defaults", "sync"), READ),
-    "x-": Rule(Verdict.NOTED, "it is an extension of yours"),
+    "x-": Rule(Verdict.NOTED, "it is a custom extension"),
 }
 
 
@@ -45,7 +45,7 @@ _REGSYNC_COMMON: Final = {
     **dict.fromkeys(("interval", "schedule", "ratelimit", "backup", "hooks", "fastCopy", "forceRecursive"), OWN),
     **dict.fromkeys(("referrerFilters", "referrerSource", "referrerTarget"), OWN),
     **dict.fromkeys(("referrers", "digestTags"), EXTRAS),
-    "mediaTypes": Rule(Verdict.REFUSED, "leaves images of other types out: leave them out of the list"),
+    "mediaTypes": Rule(Verdict.REFUSED, "excludes images of other types: remove them from the list"),
     "x-": _REGSYNC["x-"],
 }
 
@@ -75,7 +75,7 @@ def is_regsync(root: Node) -> bool:
 def read_regsync(found: Found, root: Node) -> None:
     fields = found.fields(root, "", _REGSYNC)
     if "version" in fields and text_of(fields["version"], "version") != "1":
-        raise BadValueError(fields["version"], "`version`: only 1 is known")
+        raise BadValueError(fields["version"], "`version`: only 1 is supported")
     with found.collected():
         for node in items_of(fields["creds"], "creds") if "creds" in fields else ():
             found.fields(node, "creds", _REGSYNC_CREDS)
@@ -99,7 +99,7 @@ def _read_regsync_entry(found: Found, node: Node) -> None:
         )
     dest = found.dest(target, text_of(target, "sync.target"))
     if not dest.tag and not dest.digest:
-        found.note(target, "a target without a tag is latest, as regsync has it")
+        found.note(target, "a target without a tag becomes latest, as in regsync")
         dest = replace(dest, tag="latest")
     platforms = platforms_of(fields.get("platform"), "sync.platform")
     found.add(source, reference_of(source, text_of(source, "sync.source")), dest=dest, platforms=platforms)

@@ -104,7 +104,7 @@ class Found:
         if len(self.images) >= MAX_IMAGES:
             raise UsageError(f"{self.name}:{node.line}: more than {MAX_IMAGES} images", hint="split the list")
         if dest and dest.digest:
-            raise BadValueError(node, "a destination has no digest; it goes to the source")
+            raise BadValueError(node, "a destination has no digest; put it at the source")
         if source.digest and not source.tag and not tag and not (dest and dest.tag):
             tag = untagged_tag(source.digest)
             self.note(node, "a digest without a tag is kept under the tag sha256-….untagged")
@@ -157,7 +157,7 @@ def items_of(node: Node, path: str) -> tuple[Node, ...]:
 def text_of(node: Node, path: str) -> str:
     if isinstance(node, Scalar) and node.text:
         return node.text
-    raise BadValueError(node, f"{quoted(path)}: expected a text, got {_kind(node)}")
+    raise BadValueError(node, f"{quoted(path)}: expected a string, got {_kind(node)}")
 
 
 def needed(fields: Mapping[str, Node], key: str, node: Node, path: str) -> Node:

@@ -11,20 +11,16 @@ from regwrap.lists.formats.values import (
 
 READ: Final = Rule(Verdict.READ)
 CREDENTIALS: Final = Rule(Verdict.NOTED, "credentials are read from an authfile (skopeo login)")
-TLS: Final = Rule(Verdict.NOTED, "registries: in the configuration says how a registry is reached")
-OWN: Final = Rule(Verdict.NOTED, "regwrap runs once when it is called, in its own way")
+TLS: Final = Rule(Verdict.NOTED, "set the registry's connection in registries: of the configuration")
+OWN: Final = Rule(Verdict.NOTED, "regwrap runs once per call and has its own settings")
 PATTERN: Final = Rule(
     Verdict.REFUSED,
-    "chooses tags by a pattern, which may mean others tomorrow: list the tags themselves (skopeo list-tags has them),"
+    "selects tags by a pattern, whose tags change over time: list the tags (see skopeo list-tags),"
     " or put the pattern under images: in the configuration, for regwrap lock",
 )
-EXTRAS: Final = Rule(
-    Verdict.REFUSED, "asks for images that are not listed (signatures, SBOMs): list each, or take the key out"
-)
+EXTRAS: Final = Rule(Verdict.REFUSED, "requests unlisted images (signatures, SBOMs): list each, or remove the key")
 SIGNATURES: Final = Rule(
     Verdict.REFUSED,
-    "lets only signed images in, which is not checked here: check them (cosign), then take the key out",
+    "requires signed images, which regwrap does not check: check them (cosign), then remove the key",
 )
-ELSEWHERE: Final = Rule(
-    Verdict.REFUSED, "changes where images come from: write their names as they are there, and take the key out"
-)
+ELSEWHERE: Final = Rule(Verdict.REFUSED, "changes the images' source: write the names used there, and remove the key")

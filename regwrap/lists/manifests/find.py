@@ -21,7 +21,7 @@ MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
 _MAX_NOTES: Final = 100
 # $(params.NAME) of Tekton, {{inputs.parameters.NAME}} of Argo: filled in by a parameter of the same document
 _PARAMETER: Final = re.compile(r"(?:\$\(|\{\{ *)[\w.]*params?(?:eters)?(?:\.|\[[\"'])([\w-]+)(?:[\"']\])?(?:\)| *\}\})")
-_IS_LATEST: Final = "no tag: whoever runs it takes latest, and so does this list"
+_IS_LATEST: Final = "no tag: it runs as latest, so latest is listed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def find_images(files: Iterable[tuple[str, bytes]], *, is_sure: bool = False) ->
 
 def _documents(name: str, data: bytes, problems: list[str]) -> list[Node]:
     if len(data) > MAX_MANIFEST_BYTES:
-        problems.append(f"{name}: larger than {MAX_MANIFEST_BYTES // 1024**2} MiB; give it in parts")
+        problems.append(f"{name}: larger than {MAX_MANIFEST_BYTES // 1024**2} MiB; split it")
         return []
     try:
         text = data.decode("utf-8-sig")
@@ -80,7 +80,7 @@ def _documents(name: str, data: bytes, problems: list[str]) -> list[Node]:
     odd.sort(key=lambda oddity: (oddity.line, oddity.column))
     problems += [f"{name}:{oddity.line}:{oddity.column}: {oddity.text}" for oddity in odd[:_MAX_NOTES]]
     if len(odd) > _MAX_NOTES:
-        problems.append(f"{name}: {len(odd) - _MAX_NOTES} problems more")
+        problems.append(f"{name}: {len(odd) - _MAX_NOTES} more problems")
     return documents
 
 
@@ -121,7 +121,7 @@ class _Found:
         images = kept & self.images
         elsewhere = {} if is_sure else {image: self.elsewhere[image] for image in sorted(kept - images)}
         shown = [*self.notes, *_shared_dests(kept)]
-        more = [f"{len(shown) - _MAX_NOTES} notes more"] if len(shown) > _MAX_NOTES else []
+        more = [f"{len(shown) - _MAX_NOTES} more notes"] if len(shown) > _MAX_NOTES else []
         return FoundImages(
             images=tuple(sorted(images)),
             elsewhere=tuple(Elsewhere(image, where) for image, where in elsewhere.items()),
@@ -148,7 +148,7 @@ def _without_vaguer(images: set[ImageRef]) -> set[ImageRef]:
 
 
 def _shared_dests(images: set[ImageRef]) -> Iterator[str]:
-    """Lines that a list can't have together, since the host is dropped: told here, an error where it is read."""
+    """Lines that a list cannot have together, since the host is dropped: told here, an error where it is read."""
     by_dest: dict[ImageRef, list[ImageRef]] = {}
     for image in sorted(images):
         if image.tag:
@@ -156,4 +156,4 @@ def _shared_dests(images: set[ImageRef]) -> Iterator[str]:
     for dest, sources in by_dest.items():
         if len(sources) > 1:
             names = " and ".join(map(str, sources))
-            yield f"{names} would all go to {dest}: choose one, or set rewrite: {{keep_host: true}}"
+            yield f"{names} have the same destination {dest}: keep one, or set rewrite: {{keep_host: true}}"

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from regwrap.lists.yaml_nodes import Node
 
 _KEYS: Final = (*NAMES, "imagerepository", "imagerepo")
-_EMPTY: Final = "its tag is empty: what fills it in (helm template) has to come first"
-_NOTHING: Final = "says no whole image; what fills it in (helm template) has to come first"
-_UNCLEAR: Final = "repository and name could be one name or two: write the image into the list"
-_INJECTED: Final = "stands for what Istio's injector puts in: write that image into the list"
+_EMPTY: Final = "its tag is empty: render it first (helm template)"
+_NOTHING: Final = "is not a complete image: render it first (helm template)"
+_UNCLEAR: Final = "repository and name could be one name or two: add the image to the list yourself"
+_INJECTED: Final = "is a placeholder for Istio's injector: add the injected image to the list"
 
 
 def image_key(fields: Fields) -> Iterator[Mention]:

@@ -11,7 +11,7 @@ from regwrap.lists.manifests.parts import parts_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_OF_THE_BASE: Final = "its tag is that of the manifests it is set in: read what kustomize build writes"
+_OF_THE_BASE: Final = "its tag comes from the manifests it changes: give the output of kustomize build"
 
 
 def kustomize(fields: Fields) -> Iterator[Mention]:

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 _CONTAINERS: Final = {
     "containers", "initcontainers", "ephemeralcontainers", "steps", "steptemplate", "sidecars", "container", "script",
 }  # fmt: skip
-NO_TAG: Final = (
-    "no tag stands beside it; hub and tag may stand elsewhere, which image is meant can't be known here: write it into"
-    " the list"
-)
+NO_TAG: Final = "it has no tag beside it, and hub or tag may be elsewhere: add the image to the list yourself"
 
 
 @dataclass(slots=True)

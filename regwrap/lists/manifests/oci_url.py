@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _OCI: Final = "oci://"
 _RANGE: Final = re.compile(r".*[*^~<>=|, ].*|(?:.*\.)?[xX](?:\..*)?")
-_NO_VERSION: Final = "no tag or whole version stands beside it: it may be a directory of charts; write the artifact out"
+_NO_VERSION: Final = "it has no tag or full version: it may be a directory of charts; list the artifact yourself"
 
 
 def oci_url(fields: Fields) -> Iterator[Mention]:

@@ -10,7 +10,7 @@ from regwrap.lists.manifests.parts import DIGESTS, NAMES, REGISTRIES, REPOSITORI
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_EMPTY: Final = "its tag is empty: what fills it in (helm template) has to come first"
+_EMPTY: Final = "its tag is empty: render it first (helm template)"
 
 
 def repository_key(fields: Fields) -> Iterator[Mention]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from regwrap.core.model import ImageRef
     from regwrap.lists.manifests.find import FoundImages
 
-_ELSEWHERE: Final = "in variables, arguments, ConfigMaps and the like: look at the places; --sure leaves them out"
+_ELSEWHERE: Final = "in variables, arguments, ConfigMaps and the like: check each; --sure excludes them"
 _ABSENT: Final = "# not there: "
 
 

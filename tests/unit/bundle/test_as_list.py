@@ -54,7 +54,7 @@ def test_a_bundle_holds_what_it_says_and_a_site_is_compared_with_it(bundle: Path
     differences = verify_storage(site, entries, lambda _bytes: None).differences
     assert differences == (f"a/b:1: is {make_image('another').top}, the list says {IMAGES['a/b:1'].top}",)
     lines = verify_storage(make_storage(tmp_path / "none", {}), entries, lambda _bytes: None).differences
-    assert lines[0] == "a/b:1: is in the list and not here"
+    assert lines[0] == "a/b:1: is listed but missing here"
 
 
 def test_platforms_that_a_bundle_leaves_out_are_not_asked_for(tmp_path: Path) -> None:

@@ -91,14 +91,14 @@ def test_a_sound_storage(root: Path) -> None:
 
 
 def test_what_is_no_storage_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no registry's storage"):
+    with pytest.raises(UsageError, match="is not a registry storage"):
         verify_storage(tmp_path, None, lambda _bytes: None)
 
 
 def test_an_empty_storage_is_sound_and_lacks_what_is_listed(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {})
     assert storage_lines(root) == ()
-    assert storage_lines(root, (listed("a:1", line=4),)) == ("a:1: is in the list (line 4) and not here",)
+    assert storage_lines(root, (listed("a:1", line=4),)) == ("a:1: is listed (line 4) but missing here",)
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, empty, remove, replace_by_fifo, replace_by_directory])
@@ -132,7 +132,7 @@ def test_a_damaged_link_is_named(root: Path, damage: Damage, link: str) -> None:
     ("link", "line"),
     [
         (layout.layer_link("a/b", LAYER), f"a/b:2: a/b has no link to blob {LAYER}"),
-        (layout.revision_link("a/b", SINGLE.top), f"a/b:2: points to {SINGLE.top}, which is not there or not linked"),
+        (layout.revision_link("a/b", SINGLE.top), f"a/b:2: points to {SINGLE.top}, which is missing or not linked"),
         (
             layout.tag_index_link("a/b", "2", SINGLE.top),
             f"a/b:2: the tag's index link is absent or damaged ({layout.tag_index_link('a/b', '2', SINGLE.top)})",
@@ -151,9 +151,9 @@ def test_a_link_to_nothing_is_named(root: Path) -> None:
     put(root / layout.revision_link("z", lost), f"{lost}".encode())
     put(root / layout.tag_link("z", "lost"), f"{lost}".encode())
     assert storage_lines(root) == (
-        f"z:lost: points to {lost}, which is not there or not linked",
-        f"z: a layer's link points to {lost}, which is not there",
-        f"z: a manifest's link points to {lost}, which is not there",
+        f"z:lost: points to {lost}, which is missing or not linked",
+        f"z: a layer's link points to {lost}, which is missing",
+        f"z: a manifest's link points to {lost}, which is missing",
     )
 
 
@@ -172,7 +172,7 @@ def test_several_damages_have_several_lines(root: Path) -> None:
     empty(root / layout.tag_link("a/b", "1"))
     remove(root / layout.layer_link("z", Digest.of(DOCKER.blobs[0])))
     lines = storage_lines(root, (listed("absent:1"), *ALL))
-    for start in ("a/b:1: the tag", "a/b:2: blob", "z:1: blob", "z:1: z has no link", "absent:1: is in"):
+    for start in ("a/b:1: the tag", "a/b:2: blob", "z:1: blob", "z:1: z has no link", "absent:1: is listed"):
         assert sum(line.startswith(start) for line in lines) == 1, lines
 
 
@@ -229,9 +229,9 @@ def test_exactly_the_list(both: Both) -> None:
 
 
 def test_what_is_missing_and_what_is_not_listed_is_named(both: Both) -> None:
-    lines = ("absent:1: is in the list (line 7) and not here", "z:1: is here and not in the list")
+    lines = ("absent:1: is listed (line 7) but missing here", "z:1: is not in the list")
     assert both(listed("absent:1", line=7), *ALL[:2]) == [lines] * 2
-    assert both() == [tuple(f"{name}: is here and not in the list" for name in IMAGES)] * 2
+    assert both() == [tuple(f"{name}: is not in the list" for name in IMAGES)] * 2
 
 
 def test_a_storage_may_have_images_of_other_releases(root: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_storage_may_have_images_of_other_releases(root: Path) -> None:
     assert (report.images, report.others, report.problems, report.differences) == (3, 2, (), ())
     exact = verify_storage(root, ALL[:1], lambda _bytes: None, exact=True)
     assert exact.others == 2
-    assert exact.differences == tuple(f"{name}: is here and not in the list" for name in ("a/b:2", "z:1"))
+    assert exact.differences == tuple(f"{name}: is not in the list" for name in ("a/b:2", "z:1"))
 
 
 def test_a_signature_is_no_image_of_another_release(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_damage_and_what_differs_from_the_list_are_told_apart(root: Path, tmp_pa
     assert [line.partition(":")[0] for line in report.problems] == ["a/b"]
     assert [line.partition(":")[0] for line in report.differences] == ["absent", "z"]
     bundle = verify_bundle(make_bundle(tmp_path / "release", IMAGES), ALL[:2], lambda _bytes: None)
-    assert (bundle.problems, bundle.differences) == ((), ("z:1: is here and not in the list",))
+    assert (bundle.problems, bundle.differences) == ((), ("z:1: is not in the list",))
 
 
 def test_a_platform_that_was_left_out_is_no_damage(root: Path) -> None:
@@ -273,7 +273,7 @@ def test_another_digest_is_named(both: Both) -> None:
 
 def test_a_platform_that_is_not_there_is_named(both: Both) -> None:
     found = both(*ALL[:2], listed("z:1", "linux/arm64"))
-    assert found == [("z:1: the list wants linux/arm64, here is linux/amd64",)] * 2
+    assert found == [("z:1: the list has linux/arm64, found linux/amd64",)] * 2
     for lines in both(listed("a/b:1", "linux/s390x", "linux/amd64"), *ALL[1:]):
         assert lines
         assert all("linux/s390x" in line for line in lines)
@@ -293,7 +293,7 @@ def test_a_bundle_that_leaves_out_what_the_list_wants_is_named(root: Path, tmp_p
     path.write_bytes(packed(parts_of(contents_of(root, listed("a/b:1", "linux/amd64")), root)))
     assert bundle_lines(path, listed("a/b:1", "linux/amd64")) == ()
     assert bundle_lines(path, listed("a/b:1")) == (
-        "a/b:1: the list wants all platforms, 1 manifests of its index are left out",
+        "a/b:1: the list has all platforms, but 1 manifests of the index are missing",
     )
 
 

@@ -135,11 +135,11 @@ def test_all_that_is_missing_is_named_at_once(root: Path) -> None:
     )
     with pytest.raises(ImagesFailedError) as caught:
         select_images(Storage(root), entries)
-    assert caught.value.message.startswith("6 of 7 listed images can't be packed")
+    assert caught.value.message.startswith("6 of 7 listed images cannot be packed")
     lines = caught.value.detail.splitlines()
     assert [line.partition(")")[0] for line in lines] == [f"{e.dest} (line {e.line}" for e in entries[:6]]
-    assert f"is {SINGLE.top} in the archive, the list says {other}" in lines[2]
-    assert "lacks linux/amd64 of its index" in lines[3]
+    assert f"the archive has {SINGLE.top}, the list says {other}" in lines[2]
+    assert "has no linux/amd64 of its index" in lines[3]
     assert "linux/s390x" in lines[4]
     assert "linux/arm64" in lines[5]
 

@@ -33,7 +33,7 @@ def test_what_a_distribution_may_have_switched_on_is_switched_off() -> None:
 
 @pytest.mark.parametrize("name", ["a,b", "a:b", "a\\b", 'a"b', "a\nb", "a\x7fb"])
 def test_paths_that_mount_misreads_are_refused_with_the_character(name: str) -> None:
-    with pytest.raises(UsageError, match="can't take") as caught:
+    with pytest.raises(UsageError, match="do not accept") as caught:
         check_mountable(Path("/srv", name), "the history")
     assert repr(name[1]) in caught.value.message
 
@@ -157,7 +157,7 @@ def test_a_history_with_links_in_its_skeleton_is_refused(tmp_path: Path) -> None
 
 
 def test_the_increment_never_lies_in_the_history(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="never written to"):
+    with pytest.raises(UsageError, match="read-only"):
         check_place(tmp_path, tmp_path / "inside")
     check_place(tmp_path / "history", tmp_path)
 

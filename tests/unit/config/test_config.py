@@ -66,7 +66,7 @@ images:
     assert [problem.partition(": expected")[0].partition(";")[0] for problem in problems(tmp_path, text)] == [
         ": images[1]",
         ': images[2]: unknown key "mach"',
-        ": images[3]: 'nonsense' is no version, in the range 'nonsense'",
+        ": images[3]: 'nonsense' is not a version, in the range 'nonsense'",
         ": images[4]",
         ": images[5].newest",
         ": images[6].platform",
@@ -102,9 +102,9 @@ def test_a_named_file_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
 
 def test_a_file_that_can_t_be_looked_at_is_not_said_to_be_absent(tmp_path: Path) -> None:
     name = "x" * 300
-    with pytest.raises(UsageError, match=r"--config: .* can't be looked at: File name too long"):
+    with pytest.raises(UsageError, match=r"--config: .* cannot be checked: File name too long"):
         load(tmp_path, flags=Flags(config=Path(name)))
-    with pytest.raises(UsageError, match=r"authfile: the file .* can't be looked at: File name too long"):
+    with pytest.raises(UsageError, match=r"authfile: the file .* cannot be checked: File name too long"):
         load(tmp_path, f"registries: {{a: {{url: a.example.com, authfile: {name}}}}}\n")
 
 
@@ -302,7 +302,7 @@ def test_a_number_of_jobs_in_the_environment_is_checked(tmp_path: Path) -> None:
 def test_a_password_in_a_url_is_refused_and_not_repeated(tmp_path: Path) -> None:
     lines = problems(tmp_path, "registries: {r: {url: 'https://user:s3cret@h.example'}}\n")
     assert "s3cret" not in "".join(lines)
-    assert "credentials do not belong here" in lines[0]
+    assert "credentials are not allowed here" in lines[0]
 
 
 def test_an_explicit_scheme_on_the_command_line_counts(tmp_path: Path) -> None:

@@ -11,17 +11,17 @@ from regwrap.core.fields import a_list, a_switch, a_text, a_whole, an_object, fi
 @pytest.mark.parametrize(
     ("parse", "value", "message"),
     [
-        (a_text, 5, "expected a text, got 5"),
-        (a_text, None, "expected a text, got nothing"),
-        (a_text, {}, "expected a text, got a mapping"),
+        (a_text, 5, "expected a string, got 5"),
+        (a_text, None, "expected a string, got nothing"),
+        (a_text, {}, "expected a string, got a mapping"),
         (a_switch, 1, "expected true or false, got 1"),
         (a_list, "ab", 'expected a list, got "ab"'),
         (an_object, [], "expected an object, got a list"),
         (a_whole(1, 9), True, "expected a whole number from 1 to 9, got true"),
         (a_whole(1, 9), 10, "expected a whole number from 1 to 9, got 10"),
         (a_whole(1, 9), 5.0, "expected a whole number from 1 to 9, got 5.0"),
-        (list_of(a_text), ["a", 1], "expected a text, got 1"),
-        (or_none(a_text), 1, "expected a text, got 1"),
+        (list_of(a_text), ["a", 1], "expected a string, got 1"),
+        (or_none(a_text), 1, "expected a string, got 1"),
         (a_whole(1, 9), 10**30, "got a very large number"),
         (a_whole(1, 9), "x" * 100, f'got "{"x" * 60}..."'),
         (a_whole(1, 9), "a\x1b[2Jü", r'got "a\u001b[2J\u00fc"'),
@@ -44,5 +44,5 @@ def test_values_of_their_kind_are_given_as_they_are() -> None:
 
 
 def test_message_leads_to_the_key() -> None:
-    with pytest.raises(ValueError, match=r"^outer: inner: expected a text, got 1$"):
+    with pytest.raises(ValueError, match=r"^outer: inner: expected a string, got 1$"):
         field({"outer": {"inner": 1}}, "outer", lambda value: field(an_object(value), "inner", a_text))

@@ -60,7 +60,7 @@ def test_a_tag_that_another_took_meanwhile_is_not_replaced(tmp_path: Path) -> No
 
 def test_a_directory_with_other_things_is_no_place_for_an_image(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="no OCI layout and not empty"):
+    with pytest.raises(UsageError, match="neither empty nor an OCI layout"):
         ocilayout.is_published(tmp_path, "v1", None)
 
 
@@ -76,7 +76,7 @@ def test_a_manifest_with_other_bytes_is_refused(tmp_path: Path) -> None:
     layout = make_layout(tmp_path / "l", "v1")
     entry = ocilayout.named_entry(layout, None)
     flip(layout / ocilayout.blob_path(entry.digest))
-    with pytest.raises(IntegrityError, match="other bytes"):
+    with pytest.raises(IntegrityError, match="does not match"):
         ocilayout.read_blob(layout, entry.digest)
 
 

@@ -133,8 +133,8 @@ def test_lines_are_counted_through_bom_and_crlf() -> None:
     images = parsed("\ufeffr.io/a:1\r\n\r\n# x\r\nr.io/b:1\r\n")
     assert [(entry.line, entry.text) for entry in images.entries] == [(1, "r.io/a:1"), (4, "r.io/b:1")]
     assert refused("\ufeff-a\r\n\r\n  -b\r\n") == [
-        "images.list:1:1: '-a' is not an image; a list holds references, no options",
-        "images.list:3:3: '-b' is not an image; a list holds references, no options",
+        "images.list:1:1: '-a' is not an image; a list has references, not options",
+        "images.list:3:3: '-b' is not an image; a list has references, not options",
     ]
 
 
@@ -142,9 +142,9 @@ def test_entries_keep_the_order_of_the_list() -> None:
     assert [str(entry.dest) for entry in parsed("c:1\na:1\nb:1\n").entries] == ["c:1", "a:1", "b:1"]
 
 
-NOT_AN_IMAGE = "is not an image; a list holds references, no options"
+NOT_AN_IMAGE = "is not an image; a list has references, not options"
 BLANKS = "is not allowed here; only space and tab are blanks"
-DOCKER_ONLY = "only docker references are read here, not"
+DOCKER_ONLY = "only docker references are supported here, not"
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ DOCKER_ONLY = "only docker references are read here, not"
         ("  --src-creds=a:b", 3, f"'--src-creds' {NOT_AN_IMAGE}"),
         ("a:1 --dest-tls-verify", 5, f"'--dest-tls-verify' {NOT_AN_IMAGE}"),
         ("a:1=-b", 5, f"'-b' {NOT_AN_IMAGE}"),
-        ("oci:/dir", 1, "oci:/dir does not say what its image is called: write => REPOSITORY:TAG behind it"),
-        ("oci-archive:x.tar", 1, "oci-archive:x.tar does not say what its image is called"),
-        ("dir:x", 1, "dir:x does not say what its image is called"),
-        ("dir:x third-party/db", 7, "dir:x does not say what its image is called"),
-        ("dir:=x:1", 5, "expected dir:PATH, and no path stands there"),
+        ("oci:/dir", 1, "oci:/dir does not name its image: write => REPOSITORY:TAG after it"),
+        ("oci-archive:x.tar", 1, "oci-archive:x.tar does not name its image"),
+        ("dir:x", 1, "dir:x does not name its image"),
+        ("dir:x third-party/db", 7, "dir:x does not name its image"),
+        ("dir:=x:1", 5, "expected dir:PATH, the path is missing"),
         ("docker-daemon:a:1 b:1", 1, f"{DOCKER_ONLY} 'docker-daemon:'"),
         ("file://x", 1, f"{DOCKER_ONLY} 'file://'"),
         ("https://r.io/a:1", 1, f"{DOCKER_ONLY} 'https://'"),
@@ -171,7 +171,7 @@ DOCKER_ONLY = "only docker references are read here, not"
         ("r.io/A:1", 6, "upper case is not allowed in a repository's name: 'A'"),
         ("docker://r.io/a/B:1", 17, "upper case is not allowed in a repository's name: 'a/B'"),
         ("a:1 b//c", 6, "not a repository's name: 'b//c'"),
-        ("a:1 b:", 6, "the tag is missing behind the colon"),
+        ("a:1 b:", 6, "the tag is missing after the colon"),
         ("a:1#x", 3, "not a tag: '1#x'"),
         ("a@sha256:12", 3, "expected sha256: and 64 hex digits, got 'sha256:12'"),
         ("a:1=docker://-.io/b", 14, "not a host: '-.io'"),
@@ -218,15 +218,15 @@ DOCKER_ONLY = "only docker references are read here, not"
         ("a:1 b=c", 5, "unknown option 'b'; known are platform, name, group"),
         ("a:1 platform=", 5, "platform= needs a value"),
         ("a:1 name= x", 5, "name= needs a value"),
-        ("a:1 platform=all platform=all", 18, "platform= stands twice"),
-        ("a:1 name=x group=y name=z", 20, "name= stands twice"),
+        ("a:1 platform=all platform=all", 18, "platform= is given twice"),
+        ("a:1 name=x group=y name=z", 20, "name= is given twice"),
         ("a:1 platform=linux", 14, "expected a platform such as linux/amd64, got 'linux'"),
         ("a:1 platform=linux/amd64,Linux/arm64", 26, "expected a platform such as linux/amd64, got 'Linux/arm64'"),
         ("a:1 platform=linux/amd64,", 26, "expected a platform such as linux/amd64, got ''"),
         ("a:1 platform=all,linux/amd64", 14, "expected a platform such as linux/amd64, got 'all'"),
         # tags and digests
-        (f"a:1 b:1{AT}", 8, "a destination has no digest; it goes to the source"),
-        (f"a:1=docker://r.io/b{AT}", 20, "a destination has no digest; it goes to the source"),
+        (f"a:1 b:1{AT}", 8, "a destination has no digest; put it at the source"),
+        (f"a:1=docker://r.io/b{AT}", 20, "a destination has no digest; put it at the source"),
         # characters
         ("a:1\u00a0b", 4, f"U+00A0 (NO-BREAK SPACE) {BLANKS}"),
         ("\u00a0# x", 1, f"U+00A0 (NO-BREAK SPACE) {BLANKS}"),
@@ -271,7 +271,7 @@ def test_utf16_is_refused_by_its_name(encoding: str) -> None:
 def test_line_may_have_4096_characters_and_no_more() -> None:
     assert only("a:1 #" + "é" * (MAX_LINE - 5) + "\r\n").text == "a:1"
     (problem,) = refused("\na:1 #" + "é" * (MAX_LINE - 4))
-    assert problem == "images.list:2:4097: the line has 4097 characters; at most 4096 are read"
+    assert problem == "images.list:2:4097: the line has 4097 characters; the limit is 4096"
 
 
 def test_list_may_have_64_mebibytes_and_no_byte_more() -> None:
@@ -439,7 +439,7 @@ def test_collision_after_a_rewrite_names_both_lines(rewrite: Rewrite, first: str
 @pytest.mark.parametrize("line", ["[::1]:5000/a:1", "a..b/c:1", f"r.io/{'a' * 251}:1"])
 def test_rewrite_that_makes_no_repository_is_an_error_of_its_line(line: str) -> None:
     assert parsed(line).entries
-    with pytest.raises(UsageError, match=r"^images\.list:2:2: rewrite: makes it '.*write a destination$"):
+    with pytest.raises(UsageError, match=r"^images\.list:2:2: rewrite: gives '.*write a destination$"):
         parse_images(f"ok:1\n {line}\n".encode(), "images.list", KEEP)
 
 
@@ -622,13 +622,13 @@ def test_the_platform_may_stand_in_front_as_docker_has_it(option: str) -> None:
 @pytest.mark.parametrize(
     ("text", "column", "said"),
     [
-        ("--platform=linux/amd64", 1, "the image is missing behind --platform"),
+        ("--platform=linux/amd64", 1, "the image is missing after --platform"),
         ("--platform=linux a:1", 12, "expected a platform such as linux/amd64, got 'linux'"),
-        ("--platform=linux/amd64 a:1 platform=all", 28, "platform= stands twice"),
-        ("--all a:1", 1, "'--all' is not an image; a list holds references, no options"),
-        ("acme/api v1.0.0", 10, "a tag stands behind a colon: write 'acme/api:v1.0.0'"),
-        ("r.io:5000/api 16-alpine platform=all", 15, "a tag stands behind a colon: write 'r.io:5000/api:16-alpine'"),
-        ("acme/api:", 9, "the tag is missing behind the colon"),
+        ("--platform=linux/amd64 a:1 platform=all", 28, "platform= is given twice"),
+        ("--all a:1", 1, "'--all' is not an image; a list has references, not options"),
+        ("acme/api v1.0.0", 10, "a tag follows a colon: write 'acme/api:v1.0.0'"),
+        ("r.io:5000/api 16-alpine platform=all", 15, "a tag follows a colon: write 'r.io:5000/api:16-alpine'"),
+        ("acme/api:", 9, "the tag is missing after the colon"),
         ("r.io/tool:{{ .Values.tool.version }}", 11, "a template ({{) is not expanded: render the list first"),
         ("{{ .Values.image }}", 1, "a template ({{) is not expanded"),
         ("r.io/tool:${VERSION}", 11, "a variable (${) is not expanded"),
@@ -651,7 +651,7 @@ def test_a_name_alone_is_still_a_name() -> None:
 @pytest.mark.parametrize("first", ["team/app:", "r.io:5000/team/app:"])
 def test_a_first_line_whose_tag_is_missing_is_no_yaml(first: str) -> None:
     (problem,) = refused(f"{first}\nr.io/b:1\n")
-    assert problem == f"images.list:1:{len(first)}: the tag is missing behind the colon"
+    assert problem == f"images.list:1:{len(first)}: the tag is missing after the colon"
     assert [entry.line for entry in parsed(f"{first}\n  - x.io/app:1\n".replace("app:\n", "app:1:\n")).entries] == [2]
 
 

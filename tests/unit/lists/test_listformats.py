@@ -21,8 +21,8 @@ UNTAGGED = f"sha256-{HEX}.untagged"
 SAMPLES = Path(__file__).parents[2] / "samples/lists"
 NO_MEANING = "has no meaning here:"
 CREDENTIALS = f"{NO_MEANING} credentials are read from an authfile (skopeo login)"
-TLS = f"{NO_MEANING} registries: in the configuration says how a registry is reached"
-OWN = f"{NO_MEANING} regwrap runs once when it is called, in its own way"
+TLS = f"{NO_MEANING} set the registry's connection in registries: of the configuration"
+OWN = f"{NO_MEANING} regwrap runs once per call and has its own settings"
 
 
 def parsed(text: str | bytes, rewrite: Rewrite = HOST_IS_DROPPED) -> ImageList:
@@ -100,12 +100,12 @@ def test_regsync_lists_images_with_targets() -> None:
         f"5: regsync's `creds.user` {CREDENTIALS}",
         f"6: regsync's `creds.pass` {CREDENTIALS}",
         f"8: regsync's `creds.tls` {TLS}",
-        f"9: regsync's `x-owner` {NO_MEANING} it is an extension of yours",
+        f"9: regsync's `x-owner` {NO_MEANING} it is a custom extension",
         f"11: regsync's `defaults.interval` {OWN}",
         f"12: regsync's `defaults.parallel` {OWN}",
         f"19: regsync's `sync.schedule` {OWN}",
         f"20: regsync's `sync.backup` {OWN}",
-        "25: a target without a tag is latest, as regsync has it",
+        "25: a target without a tag becomes latest, as in regsync",
         "15: registry.example.org is left out: the destination's registry comes from --dest or the archive",
     ]
 
@@ -121,7 +121,7 @@ def test_hauler_lists_images_with_annotations_for_all() -> None:
     ]
     assert notes_of(images) == [
         "2: read as a list of hauler, with 5 images",
-        "12: signatures and SBOMs, which hauler takes along, are not: only what is listed",
+        "12: signatures and SBOMs, which hauler copies too, are not copied: only listed images are",
         "15: a digest without a tag is kept under the tag sha256-….untagged",
         "29: documents of the kind Charts are not read, only images are",
     ]
@@ -161,7 +161,7 @@ def test_what_a_format_leaves_open_is_rewritten_and_what_it_says_is_not() -> Non
 
 
 def test_rewrite_that_makes_no_repository_is_an_error_of_its_place() -> None:
-    with pytest.raises(UsageError, match=r"^f:3:5: rewrite: makes it '.*write a destination$"):
+    with pytest.raises(UsageError, match=r"^f:3:5: rewrite: gives '.*write a destination$"):
         parsed("'[::1]:80':\n  images: {a:\n  [ '1' ]}", Rewrite(keep_host=True))
 
 
@@ -197,23 +197,23 @@ def test_json_may_be_indented_with_tabs(before: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: 1\n", "1:1: YAML or JSON, but no list of images; known are sequences of references, and the"),
-        ("{}", "1:1: YAML or JSON, but no list"),
-        ('"a:1"', "1:1: YAML or JSON, but no list"),
-        ("images:\n  exporter: team/exporter@sha256:0\n", "1:1: YAML or JSON, but no list of images"),
-        ("---\n", "1:1: YAML or JSON, but no list"),
-        ("# x\n---\na:1\nb:1\n", "3:1: YAML or JSON, but no list"),
-        ("quay.io:\n  username: a\n  password: s3cret\n", "1:1: YAML or JSON, but no list"),
-        ("kind: Deployment\n", "1:7: the kind 'Deployment' is no list of images"),
-        ("kind: Images\n---\nkind: Deployment\n", "3:7: the kind 'Deployment' is no list of images"),
-        ("kind: ImagesLock\n---\nkind: ImagesLock\n", "1:7: the kind 'ImagesLock' is no list of images"),
-        ("kind: Images\n---\na: b\n", "3:1: a document without a kind is no list of images"),
+        ("a: 1\n", "1:1: YAML or JSON, but not a list of images; supported are sequences of references, and the"),
+        ("{}", "1:1: YAML or JSON, but not a list"),
+        ('"a:1"', "1:1: YAML or JSON, but not a list"),
+        ("images:\n  exporter: team/exporter@sha256:0\n", "1:1: YAML or JSON, but not a list of images"),
+        ("---\n", "1:1: YAML or JSON, but not a list"),
+        ("# x\n---\na:1\nb:1\n", "3:1: YAML or JSON, but not a list"),
+        ("quay.io:\n  username: a\n  password: s3cret\n", "1:1: YAML or JSON, but not a list"),
+        ("kind: Deployment\n", "1:7: the kind 'Deployment' is not a list of images"),
+        ("kind: Images\n---\nkind: Deployment\n", "3:7: the kind 'Deployment' is not a list of images"),
+        ("kind: ImagesLock\n---\nkind: ImagesLock\n", "1:7: the kind 'ImagesLock' is not a list of images"),
+        ("kind: Images\n---\na: b\n", "3:1: a document without a kind is not a list of images"),
         ("r.io/a:1: b\n---\nr.io/c:1: d\n", "3:1: a second document; only hauler's lists have more than one"),
         ("kind: Images\nspec: {}\n", "1:1: `apiVersion`: expected content.hauler.cattle.io/v1"),
         ("kind: Images\napiVersion: v1\n", "2:13: `apiVersion`: expected content.hauler.cattle.io/v1"),
         ("kind: ImagesLock\napiVersion: v0\n", "2:13: `apiVersion`: expected imgpkg.carvel.dev/v1alpha1"),
         ("kind: ImagesLock\n", "1:1: `ImagesLock.apiVersion` is missing"),
-        ("version: 2\nsync: []\n", "1:10: `version`: only 1 is known"),
+        ("version: 2\nsync: []\n", "1:10: `version`: only 1 is supported"),
     ],
 )  # fmt: skip
 def test_what_is_no_known_list_is_refused_by_name(text: str, problem: str) -> None:
@@ -235,7 +235,7 @@ def test_list_without_images_is_empty() -> None:
 HAULER = "apiVersion: content.hauler.cattle.io/v1\nkind: Images\n"
 LOCK = "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\n"
 PATTERN = (
-    "chooses tags by a pattern, which may mean others tomorrow: list the tags themselves (skopeo list-tags has them),"
+    "selects tags by a pattern, whose tags change over time: list the tags (see skopeo list-tags),"
     " or put the pattern under images: in the configuration, for regwrap lock"
 )
 ALL_TAGS = "list them (skopeo list-tags)"
@@ -287,8 +287,8 @@ def lock(image: str) -> str:
         ("r.io/a:1: x.io/b:1,2\n", "1:11: the source has 1 tags, the destination 2"),
         ("r.io/a:1,: x.io/b\n", "1:1: not a tag: ''"),
         (f"r.io/a@{DIGEST},2: x.io/b\n", "1:1: not a tag: '2'"),
-        (f"r.io/a@{DIGEST}: x.io/b@{DIGEST}\n", "1:81: a destination has no digest; it goes to the source"),
-        ("r.io/a:1: ''\n", "1:11: `r.io/a:1`: expected a text, got nothing"),
+        (f"r.io/a@{DIGEST}: x.io/b@{DIGEST}\n", "1:81: a destination has no digest; put it at the source"),
+        ("r.io/a:1: ''\n", "1:11: `r.io/a:1`: expected a string, got nothing"),
         ("r.io/a:1: []\n", "1:11: `r.io/a:1`: the destination is missing"),
         # regsync
         (regsync("source: a, target: b, type: repository"), f"2:3: an entry of type repository without tags {PATTERN}"),
@@ -301,20 +301,23 @@ def lock(image: str) -> str:
         (regsync("source: 'r.io/{{env}}:1', target: b:1, type: image"), f"2:12: {VARIABLES} {{{{ is not allowed"),
         (regsync("source: 'ocidir://a', target: b:1, type: image"), "2:12: not a host: 'ocidir:'"),
         (regsync("source: a, target: b, type: image, platform: amd64"), "2:49: expected a platform such as"),
-        (regsync("source: a, target: b, type: image, referrers: true"), "2:39: `sync.referrers` asks for images that"),
-        ("sync: []\ndefaults:\n  digestTags: true\n", "3:3: `defaults.digestTags` asks for images that are not listed"),
-        ("sync: []\ndefaults:\n  mediaTypes: [a]\n", "3:3: `defaults.mediaTypes` leaves images of other types out"),
-        ("sync: []\ncreds:\n- registry: r.io\n  pathPrefix: x\n", "4:3: `creds.pathPrefix` changes where images come"),
+        (
+            regsync("source: a, target: b, type: image, referrers: true"),
+            "2:39: `sync.referrers` requests unlisted images",
+        ),
+        ("sync: []\ndefaults:\n  digestTags: true\n", "3:3: `defaults.digestTags` requests unlisted images"),
+        ("sync: []\ndefaults:\n  mediaTypes: [a]\n", "3:3: `defaults.mediaTypes` excludes images of other types"),
+        ("sync: []\ncreds:\n- registry: r.io\n  pathPrefix: x\n", "4:3: `creds.pathPrefix` changes the images' source"),
         ("sync: []\nsnyc: []\n", "2:1: unknown key `snyc`; did you mean sync?"),
         # hauler
-        (hauler("name: a, key: k.pub"), "3:27: `spec.images.key` lets only signed images in"),
-        (hauler("name: a, local: true"), "3:27: `spec.images.local` takes the image from a Docker daemon"),
+        (hauler("name: a, key: k.pub"), "3:27: `spec.images.key` requires signed images"),
+        (hauler("name: a, local: true"), "3:27: `spec.images.local` reads the image from a Docker daemon"),
         (hauler("platform: linux/amd64"), "3:17: `spec.images.name` is missing"),
-        (hauler("name: a, add-images: true", "Charts"), "3:27: `add-images` asks for the images of a chart"),
-        (annotated("key: k"), "3:26: `hauler.dev/key` lets only signed images in"),
+        (hauler("name: a, add-images: true", "Charts"), "3:27: `add-images` requests the images of a chart"),
+        (annotated("key: k"), "3:26: `hauler.dev/key` requires signed images"),
         (
             annotated("rewrite: k"),
-            "3:26: `hauler.dev/rewrite` changes where images go: put rewrite: in the configuration",
+            "3:26: `hauler.dev/rewrite` changes the images' destination: set rewrite: in the configuration",
         ),
         (annotated("x: k"), "3:26: unknown key `hauler.dev/x`; "),
         (annotated("registry: foo"), "4:24: not a host: 'foo'"),
@@ -459,11 +462,11 @@ BOMB = "a: &a [x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*
         ("r.io:\n  images: {a: [x], a: [y]}\n", '2:20: the key "a" stands twice, first in line 2'),
         ("r.io/a:1: !!python/object/apply:os.system [x]\n", "1:11: the tag "),
         ("r.io/a:1: !x b\n", '1:11: the tag "!x" is not supported'),
-        ("r.io: {? [a] : b}\n", "1:10: a key has to be a text"),
-        ("r.io/a:1: b\n? ~\n: c\n", "2:3: a key has to be a text"),
+        ("r.io: {? [a] : b}\n", "1:10: a key must be a string"),
+        ("r.io/a:1: b\n? ~\n: c\n", "2:3: a key must be a string"),
         ("r.io:\n  images: [\n", "3:1: while parsing a flow"),
         ("r.io:\n\timages: x\n", "2:1: while scanning for the next token"),
-        ("r.io/a:\nr.io/b:1\n", "1:7: the tag is missing behind the colon"),
+        ("r.io/a:\nr.io/b:1\n", "1:7: the tag is missing after the colon"),
         ("r.io/a:1: b\nr.io/b:1: '\x07'\n", "2:12: a control character, which YAML does not allow"),
         ("r.io/a:1: " + "[" * 2000, "1:"),
         ("r.io/a:1: " + "{a: " * 2000, "1:"),
@@ -562,7 +565,7 @@ def test_a_sequence_of_references_is_a_list(text: str, lines: list[str]) -> None
 
 def test_a_sequence_of_something_else_is_one_error_for_each_kind() -> None:
     problems = refused("- {pod: a}\n" * 30)
-    assert problems[0] == "1:3: no image: a text is expected, or a mapping with image: and tag:"
+    assert problems[0] == "1:3: not an image: expected a string, or a mapping with image: and tag:"
     assert len(problems) == 11
 
 
@@ -576,7 +579,7 @@ def test_zarf_and_oc_mirror_are_read_as_far_as_they_list_images() -> None:
     mirror = "kind: ImageSetConfiguration\nmirror:\n  additionalImages: [{name: r.io/ubi:9}]\n"
     assert lines_of(parsed(mirror)) == [(3, "r.io/ubi:9 => ubi:9")]
     (problem,) = refused(f"{mirror}  operators: [{{catalog: r.io/catalog:1}}]\n")
-    assert problem.startswith("4:3: `mirror.operators` means images that only oc-mirror can tell: oc-mirror --dry-run")
+    assert problem.startswith("4:3: `mirror.operators` selects images that only oc-mirror can resolve")
 
 
 def test_tags_of_a_repository_that_are_no_patterns_are_those_tags() -> None:

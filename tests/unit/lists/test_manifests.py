@@ -106,7 +106,7 @@ spec:
         "quay.io/thanos/thanos:v0.34",
     ]
     (note,) = result.notes
-    assert note.startswith("x.yaml:6: `baseImage`: quay.io/thanos/thanos: no tag stands beside it")
+    assert note.startswith("x.yaml:6: `baseImage`: quay.io/thanos/thanos: it has no tag beside it")
 
 
 def test_values_of_a_chart() -> None:
@@ -134,10 +134,7 @@ def test_names_are_written_out() -> None:
 
 def test_latest_is_taken_only_where_whoever_runs_it_takes_it() -> None:
     (note,) = found("{kind: Pod, apiVersion: v1, spec: {containers: [{image: nginx}]}}").notes
-    assert (
-        note
-        == "x.yaml:1: `image`: docker.io/library/nginx: no tag: whoever runs it takes latest, and so does this list"
-    )
+    assert note == "x.yaml:1: `image`: docker.io/library/nginx: no tag: it runs as latest, so latest is listed"
     assert found("{web: {image: nginx}}").all == ()
     (note,) = found("{kind: Pod, apiVersion: v1, spec: {containers: [{image: auto}]}}").notes
     assert "Istio's injector" in note
@@ -196,7 +193,7 @@ f: {image: "ok.io/f:1"}
     result = found(text)
     assert [str(image) for image in result.images] == ["ok.io/f:1"]
     assert [note.split(": ")[0] for note in result.notes] == [f"x.yaml:{line}" for line in (2, 3, 4, 5, 6)]
-    assert "x.yaml:3: `image`: says no whole image; what fills it in (helm template) has to come first" in result.notes
+    assert "x.yaml:3: `image`: is not a complete image: render it first (helm template)" in result.notes
 
 
 def test_images_that_a_list_would_confuse_are_told() -> None:
@@ -204,8 +201,8 @@ def test_images_that_a_list_would_confuse_are_told() -> None:
         f"[{{image: 'a.io/x:1'}}, {{image: 'b.io/x:1'}}, {{image: 'a.io/y:1@{DIGEST}'}}, {{image: 'a.io/y:1@{OTHER}'}}]"
     )
     first, second = found(text).notes
-    assert first.startswith("a.io/x:1 and b.io/x:1 would all go to x:1")
-    assert second.startswith(f"a.io/y:1@{DIGEST} and a.io/y:1@{OTHER} would all go to y:1")
+    assert first.startswith("a.io/x:1 and b.io/x:1 have the same destination x:1")
+    assert second.startswith(f"a.io/y:1@{DIGEST} and a.io/y:1@{OTHER} have the same destination y:1")
 
 
 def test_what_was_found_reads_back_as_a_list() -> None:
@@ -287,7 +284,7 @@ def test_json_documents_may_follow_one_another_with_tabs_and_all() -> None:
 def test_notes_have_an_end() -> None:
     result = found("[" + ", ".join(f"{{image: 'Bad{number}'}}" for number in range(300)) + "]")
     assert len(result.notes) == 101
-    assert result.notes[-1] == "200 notes more"
+    assert result.notes[-1] == "200 more notes"
 
 
 _KEYS = (
@@ -316,6 +313,6 @@ def any_document(random: Random, depth: int) -> object:
 def test_any_document_is_read_and_what_was_found_is_a_list() -> None:
     for seed in range(400):
         result = found(json.dumps(any_document(Random(seed), 6)))
-        shared = any("would all go to" in note for note in result.notes)
+        shared = any("have the same destination" in note for note in result.notes)
         if not shared:
             assert len(parse_images(manifests_text(result).encode(), "l").entries) <= len(result.all)

@@ -31,7 +31,7 @@ def test_flat_keeps_the_last_part_and_two_images_of_one_name_are_an_error() -> N
 
 
 def test_a_name_that_gets_too_long_is_an_error() -> None:
-    with pytest.raises(UsageError, match="can't have these names"):
+    with pytest.raises(UsageError, match="cannot have these names"):
         renamed(entries(f"{'a' * 200}:v1"), Naming(prefix="b" * 60))
 
 
@@ -51,5 +51,5 @@ def test_what_is_no_rename_is_said_so(text: str) -> None:
 
 
 def test_a_rename_that_concerns_no_image_is_an_error() -> None:
-    with pytest.raises(UsageError, match="no image is called tem, or tem/"):
+    with pytest.raises(UsageError, match="no image is named tem or tem/"):
         renamed(entries("team/app:v1"), Naming(renames=(Rename("tem", "x"),)))

@@ -59,5 +59,5 @@ def test_the_order_of_semver_org() -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "1 ||", ">=", "1.x", "1 - 2", "!=1", ">=1.2.3.4", "a"])
 def test_what_is_no_range(text: str) -> None:
-    with pytest.raises(ParseError, match="a range is such as"):
+    with pytest.raises(ParseError, match="a range looks like"):
         parse_range(text)

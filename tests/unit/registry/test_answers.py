@@ -39,7 +39,7 @@ def test_the_reason_of_a_refusal(body: bytes, reason: str) -> None:
         (404, b"project team not found", Meaning.NO_PROJECT, False, "--create-projects"),
         (405, b"", Meaning.READ_ONLY, False, "read-only"),
         (408, b"", Meaning.BUSY, True, ""),
-        (412, b"", Meaning.FIXED_TAG, False, "move this tag"),
+        (412, b"", Meaning.FIXED_TAG, False, "tag is immutable"),
         (413, b"<html>", Meaning.TOO_LARGE, False, "proxy"),
         (418, b"", Meaning.OTHER, False, ""),
         (429, b"project team not found", Meaning.BUSY, True, ""),

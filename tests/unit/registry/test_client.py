@@ -163,7 +163,7 @@ def test_a_token_server_that_answers_nonsense_makes_us_unsure(body: bytes) -> No
 
 @pytest.mark.parametrize(
     ("realm", "message"),
-    [("", "names no token server"), ("ftp://x/", "can't be asked"), ("http://[", "can't be asked"),
+    [("", "names no token server"), ("ftp://x/", "cannot be asked"), ("http://[", "cannot be asked"),
      ("http://127.0.0.1:1/token", "the token server of .* failed")],
 )  # fmt: skip
 def test_a_realm_that_cannot_be_asked_makes_us_unsure(realm: str, message: str) -> None:
@@ -213,7 +213,7 @@ def test_redirects_without_an_end_make_us_unsure() -> None:
 )
 def test_a_redirect_to_no_address_makes_us_unsure(location: str) -> None:
     with answering(lambda _asked: Answer(302, {"Location": location})) as server:
-        with pytest.raises(UnsureError, match="answered an address that can't be asked"):
+        with pytest.raises(UnsureError, match="answered an address that cannot be asked"):
             get(client_of(server.host), redirect=True)
         assert len(server.asked) == 1
 

@@ -232,7 +232,7 @@ def test_harbor_is_known_by_its_ping_and_its_projects() -> None:
         assert [harbor.has_project("p q") for _ in range(3)] == [True, False, None]
         harbor.create_project("p")
         harbor.create_project("p")
-        with pytest.raises(ToolError, match=r"did not create the project p \(403\): forbidden"):
+        with pytest.raises(ToolError, match=r"refused to create the project p \(403\): forbidden"):
             harbor.create_project("p")
         assert server.lines[3] == "HEAD /api/v2.0/projects?project_name=p+q"
         assert json.loads(server.asked[6].body) == {"metadata": {"public": "false"}, "project_name": "p"}
@@ -259,7 +259,7 @@ def test_skopeo_is_asked_where_the_probe_is_unsure(scripted: Scripted, tmp_path:
         assert end.tags("a/b") == ("a", "b")
         assert end.referrers("a/b", DIGEST) is None
         assert end.mounted("a/b", DIGEST, "c/d") is False
-        with pytest.raises(ToolError, match=r"does not say which repositories it has: .*answered 200") as raised:
+        with pytest.raises(ToolError, match=r"does not list its repositories: .*answered 200") as raised:
             end.repositories()
         assert "images: of the configuration" in raised.value.hint
 
@@ -327,7 +327,7 @@ def test_an_authfile_without_an_entry_has_no_credentials(tmp_path: Path, documen
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ("{", "can't be read"),
+        ("{", "cannot be read"),
         ({"credsStore": "pass"}, "credential helper"),
         ({"credHelpers": {"r.example": "pass"}}, "credential helper for r.example"),
         ({"auths": {"r.example": {"auth": "eDp5", "identitytoken": "t"}}}, "identity token for r.example"),

@@ -303,5 +303,5 @@ def test_a_port_in_use_is_said_so(contents: LocalSource) -> None:
     with served_contents(contents, ServeOptions()) as served:
         port = int(served.host.rpartition(":")[2])
         again = served_contents(contents, ServeOptions(port=port))
-        with pytest.raises(UsageError, match=f"can't listen on 127.0.0.1:{port}: Address already in use"), again:
+        with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"), again:
             pass

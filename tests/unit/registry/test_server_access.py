@@ -82,7 +82,7 @@ def test_a_hash_of_an_impossible_cost_is_refused_with_its_line(tmp_path: Path, c
 
 
 def test_a_file_that_cannot_be_read_or_has_no_users_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="absent can't be read"):
+    with pytest.raises(UsageError, match="absent cannot be read"):
         read_htpasswd(tmp_path / "absent")
     (tmp_path / "empty").write_text("# nobody\n")
     with pytest.raises(UsageError, match="empty has no users"):

@@ -109,16 +109,16 @@ def test_a_later_key_is_ignored_and_a_later_version_refused() -> None:
         del image_["worker"], image_["bytes_mounted"], image_["blobs"]
     older = parse_record(json.dumps(document).encode(), "r")
     assert [(i.worker, i.bytes_mounted, i.blobs) for i in older.images] == [(None, 0, {})] * 4
-    with pytest.raises(UsageError, match="no report of version 1"):
+    with pytest.raises(UsageError, match="not a report of version 1"):
         parse_record(json.dumps(document | {"version": 2}).encode(), "r")
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (b"no json", "is no report"),
-        (b"\xff", "is no report"),
-        (b"[]", "no report of version 1"),
+        (b"no json", "is not a report"),
+        (b"\xff", "is not a report"),
+        (b"[]", "not a report of version 1"),
         ({"seconds": "1"}, "seconds: expected a number"),
         ({"seconds": float("inf")}, "seconds: expected a number"),
         ({"seconds": float("nan")}, "seconds: expected a number"),
@@ -130,7 +130,7 @@ def test_a_later_key_is_ignored_and_a_later_version_refused() -> None:
             {"images": [{"outcome": "odd"}]},
             'images: outcome: expected one of copied, moved, already there, failed, got "odd"',
         ),
-        ({"images": [{"outcome": "copied"}]}, "image: expected a text"),
+        ({"images": [{"outcome": "copied"}]}, "image: expected a string"),
     ],
 )
 def test_what_is_no_record(change: bytes | dict[str, object], problem: str) -> None:

@@ -142,7 +142,7 @@ def test_a_host_that_is_down_gives_no_slots_and_says_why() -> None:
     with pytest.raises(HostDownError, match=r"r\.example is down: refused") as raised, limiter.slot():
         pass
     assert not raised.value.transient
-    assert "run the same command" in raised.value.hint
+    assert "rerun the command" in raised.value.hint
 
 
 def test_a_slot_that_fails_is_given_back() -> None:
@@ -176,7 +176,7 @@ def test_stopping_ends_the_wait_for_a_slot() -> None:
     with limiter.slot():
         pass
     stopping.set()
-    with pytest.raises(ToolError, match="being stopped"), limiter.slot():
+    with pytest.raises(ToolError, match="is stopping"), limiter.slot():
         pass
 
 

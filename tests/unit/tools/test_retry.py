@@ -1,4 +1,4 @@
-"""Retries: how often, for which errors, and that nobody waits for a run that is being stopped."""
+"""Retries: how often, for which errors, and that nobody waits for a run that is stopping."""
 
 import threading
 import time

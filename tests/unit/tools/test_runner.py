@@ -64,7 +64,7 @@ def test_other_exit_codes_may_be_right(scripted: Scripted) -> None:
 
 def test_death_by_signal_is_transient(scripted: Scripted) -> None:
     scripted.executor.answers.append(Answer(when=("skopeo",), exit_code=-signal.SIGSEGV, stderr=b"boom"))
-    with pytest.raises(ToolError, match="skopeo was ended by signal 11: boom") as raised:
+    with pytest.raises(ToolError, match="skopeo was terminated by signal 11: boom") as raised:
         scripted.runner.run(Command(tool=Tool.SKOPEO, args=()))
     assert raised.value.transient
 
@@ -72,8 +72,8 @@ def test_death_by_signal_is_transient(scripted: Scripted) -> None:
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        (Command(tool=Tool.SKOPEO, args=(), timeout=0.03), "skopeo was not done after 0.03 s and was ended"),
-        (Command(tool=Tool.SKOPEO, args=(), stall=0.03), "skopeo made no progress for 0.03 s and was ended"),
+        (Command(tool=Tool.SKOPEO, args=(), timeout=0.03), "skopeo was not done after 0.03 s and was stopped"),
+        (Command(tool=Tool.SKOPEO, args=(), stall=0.03), "skopeo made no progress for 0.03 s and was stopped"),
     ],
 )
 def test_a_limit_ends_the_program_and_is_transient(scripted: Scripted, command: Command, text: str) -> None:
@@ -85,7 +85,7 @@ def test_a_limit_ends_the_program_and_is_transient(scripted: Scripted, command: 
 
 def test_nothing_starts_once_the_run_is_being_stopped(scripted: Scripted) -> None:
     scripted.runner.stopping.set()
-    with pytest.raises(ToolError, match="being stopped") as raised:
+    with pytest.raises(ToolError, match="is stopping") as raised:
         scripted.runner.run(Command(tool=Tool.TAR, args=()))
     assert not raised.value.transient
     assert scripted.executor.started == []
@@ -96,7 +96,7 @@ def test_what_runs_is_ended_once_the_run_is_being_stopped(scripted: Scripted) ->
         scripted.runner.stopping.set()
 
     scripted.executor.answers.append(Answer(when=("tar",), hangs=True, exit_code=-15, effect=stop))
-    with pytest.raises(ToolError, match="was ended: regwrap is being stopped") as raised:
+    with pytest.raises(ToolError, match="was stopped: regwrap is stopping") as raised:
         scripted.runner.run(Command(tool=Tool.TAR, args=()))
     assert not raised.value.transient
 

@@ -181,7 +181,7 @@ FINAL = [
     ("x509: certificate signed by unknown authority", "cert_dir"),
     ("x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs", "cert_dir"),
     ("write /tmp/x: no space left on device", "disk is full"),
-    ("registry r is blocked in /etc/containers/registries.conf", "blocks"),
+    ("registry r is blocked in /etc/containers/registries.conf", "unblock"),
     ("invalid character '<' looking for beginning of value", "login page"),
     ("Manifest does not match provided manifest digest sha256:aa", ""),
     ("Unexpectedly received a manifest list instead of a manifest for a single image", ""),

@@ -169,19 +169,20 @@ def test_a_registry_that_keeps_another_manifest_is_found_out(pushing: Pushing) -
     other = make_image("other")
     pushing.registry.fails = lambda request: 201 if request == "PUT /v2/a/b/manifests/1" else None
     pushing.registry.manifests["a/b", "1"] = ("application/vnd.oci.image.manifest.v1+json", other.raw)
-    with pytest.raises(IntegrityError, match=f"is {other.top} after the copy, and should be {IMAGE.top}"):
+    with pytest.raises(IntegrityError, match=f"is {other.top} after the copy, expected {IMAGE.top}"):
         pushing.carrier.carry(copy_to("a/b:1"))
 
 
 def test_nothing_more_is_sent_once_the_run_is_being_stopped(pushing: Pushing) -> None:
     pushing.carrier.stopping.set()
-    with pytest.raises(ToolError, match="regwrap is being stopped"):
+    with pytest.raises(ToolError, match="regwrap is stopping"):
         pushing.carrier.carry(copy_to("a/b:1"))
     assert pushing.registry.blobs == {}
 
 
 @pytest.mark.parametrize(
-    ("status", "hint"), [(403, "may not do this"), (405, "is read-only"), (412, "forbids to move"), (413, "bodies of")]
+    ("status", "hint"),
+    [(403, "no permission for this"), (405, "is read-only"), (412, "tag is immutable"), (413, "body limit")],
 )
 def test_a_refusal_says_what_to_do(pushing: Pushing, status: int, hint: str) -> None:
     pushing.registry.fails = lambda request: status if request.startswith("PUT") else None
