@@ -255,7 +255,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "tags 404": Condition(_tags(_refused(404, "tags/list")), Says.ABSENT),
     "manifest 404": Condition(_manifest_with(_refused(404, _MANIFEST))),
     "blob 404": Condition(_fetch_with(_refused(404, _BLOBS))),
-    "no registry": Condition(_manifest_with(_refused(404, _PING)), hint="no registry"),
+    "no registry": Condition(_manifest_with(_refused(404, _PING)), hint="not a registry"),
     "nobody there": Condition(_nobody_there, _DOWN),
     "no network": Condition(_in_trouble("no_network", f"{NOWHERE}:5000"), _DOWN),
     "no route": Condition(_in_trouble("no_route", f"{NOWHERE}:5000"), _DOWN),
@@ -266,7 +266,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "reset": Condition(_resetting, _AGAIN),
     "no handshake": Condition(_no_handshake, _AGAIN),
     "late": Condition(_late, _AGAIN),
-    "blocked": Condition(_in_trouble("blocked"), hint="blocks"),
+    "blocked": Condition(_in_trouble("blocked"), hint="unblock"),
     "full disk": Condition(_in_trouble("full_disk"), hint="disk is full"),
     # a 401 there is a challenge, and all goes on
     **{name: it for name, it in _refusals("ping", _manifest_with, _PING).items() if name != "ping 401"},
