@@ -153,7 +153,7 @@ def test_one_blob_of_two_sizes_is_refused() -> None:
     one, other = make_manifest(b"{}", [layer]), make_manifest(b"{ }", [layer])
     other = other.replace(f'"size": {len(layer)}'.encode(), b'"size": 7')
     image = Image(manifests=(one, other, make_index([one, other])), blobs=())
-    with pytest.raises(IntegrityError, match=rf"has two sizes {len(layer)} and 7 bytes"):
+    with pytest.raises(IntegrityError, match=rf"has two sizes: {len(layer)} and 7 bytes"):
         closure_of(image.top, Source(image).fetch)
 
 
