@@ -43,7 +43,7 @@ _HINTS: Final = {
     Meaning.DENIED: "the account has no permission for this: check its rights in the registry",
     Meaning.FIXED_TAG: "the tag is immutable in the registry: use another tag",
     Meaning.FULL_DISK: FULL_DISK_HINT,
-    Meaning.LOGIN_PAGE: "check the address: check the address: a proxy or login page answered instead of the registry",
+    Meaning.LOGIN_PAGE: "check the address: a proxy or login page answered instead of the registry",
     Meaning.NO_PROJECT: "create the project in Harbor (a name starts with one), or push with --create-projects",
     Meaning.READ_ONLY: "the registry is read-only: make it writable",
     Meaning.TOO_LARGE: "raise the body limit of the proxy in front of the registry",

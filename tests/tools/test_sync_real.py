@@ -477,7 +477,7 @@ def test_a_login_page_instead_of_the_registry_fails_with_a_hint(serve: Serve) ->
     with faulty_proxy(served.host, [Fault("html", "/manifests/")]) as proxy:
         (failed,) = through(served, proxy).report("a/b:1").failed
     assert "this is a web page, not a manifest" in failed.error
-    assert failed.hint == "check the address: check the address: a proxy or login page answered instead of the registry"
+    assert failed.hint == "check the address: a proxy or login page answered instead of the registry"
 
 
 def test_a_wrong_digest_header_is_not_believed(serve: Serve) -> None:
