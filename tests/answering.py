@@ -1,10 +1,13 @@
 """A server in the test's own process that answers what a test says, and keeps what it was asked."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseServer
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ Behaviour = Callable[[Asked], Answer]
 class Answering:
     """`host` is 127.0.0.1:PORT."""
 
-    host: str
+    host: str = ""
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
 
@@ -49,10 +52,10 @@ class Answering:
 @contextmanager
 def answering(behaviour: Behaviour) -> Iterator[Answering]:
     """Serve on loopback for the block."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    shown = Answering()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, behaviour, shown))
     server.daemon_threads, server.block_on_close = True, False
-    shown = Answering(f"127.0.0.1:{server.server_address[1]}")
-    server.behaviour, server.shown = behaviour, shown  # type: ignore[attr-defined]
+    shown.host = f"127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -66,16 +69,19 @@ def answering(behaviour: Behaviour) -> Iterator[Answering]:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def setup(self) -> None:
-        super().setup()
-        self.server.shown.connections += 1  # type: ignore[attr-defined]
+    def __init__(
+        self, behaviour: Behaviour, shown: Answering, request: socket.socket, address: object, server: BaseServer
+    ) -> None:
+        self.behaviour, self.shown = behaviour, shown
+        shown.connections += 1
+        super().__init__(request, address, server)  # which answers all of the connection's requests
 
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
         asked = Asked(f"{self.command} {self.path}", headers, body)
-        self.server.shown.asked.append(asked)  # type: ignore[attr-defined]
-        answer = self.server.behaviour(asked)  # type: ignore[attr-defined]
+        self.shown.asked.append(asked)
+        answer = self.behaviour(asked)
         self.send_response(answer.status)
         for name, value in ({"Content-Length": f"{len(answer.body)}"} | answer.headers).items():
             if value:

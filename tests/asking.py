@@ -73,9 +73,18 @@ class Place:
     directory: Path
     executor: ListeningExecutor
 
-    def remote(self, host: str, repository: str = "a/one", reference: str | Digest = "1", **changes: object) -> Remote:
-        options: dict[str, object] = {"tls_verify": False, "plain_http": True} | changes
-        return Remote(registry=Registry(host=host, **options), repository=repository, reference=reference)  # type: ignore[arg-type]
+    def remote(
+        self,
+        host: str,
+        repository: str = "a/one",
+        reference: str | Digest = "1",
+        *,
+        tls_verify: bool = False,
+        plain_http: bool = True,
+        authfile: Path | None = None,
+    ) -> Remote:
+        registry = Registry(host=host, tls_verify=tls_verify, plain_http=plain_http, authfile=authfile)
+        return Remote(registry=registry, repository=repository, reference=reference)
 
     def to_layout(self, source: Remote, layout: str = "layout") -> None:
         shared = self.directory / layout / "shared"

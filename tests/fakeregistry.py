@@ -57,7 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     @property
     def registry(self) -> FakeRegistry:
-        return self.registries[self.server.server_address[1]]  # type: ignore[index]
+        address = self.server.server_address
+        assert isinstance(address, tuple)
+        return self.registries[int(address[1])]
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0) or 0))

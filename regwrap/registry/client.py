@@ -218,16 +218,15 @@ class Client:
 
     def _new_manager(self, scheme: str, proxy: Proxy | None) -> urllib3.PoolManager:
         # One client asks one server; redirects to a blob store may go elsewhere, so a few pools are kept.
-        options: dict[str, object] = {"num_pools": 4, "maxsize": self.connections}
+        pools, size, tls = 4, self.connections, self._tls
         if "https" in {scheme, proxy.scheme if proxy else ""}:  # to read all CAs takes as long as twenty requests
-            self._tls = self._tls or _tls_context(self.registry, dict(self.environment))
-            options["ssl_context"] = self._tls
+            tls = self._tls = tls or _tls_context(self.registry, dict(self.environment))
         if proxy is None:
-            return urllib3.PoolManager(**options)  # type: ignore[arg-type]  # a dict of mixed options
+            return urllib3.PoolManager(pools, maxsize=size, ssl_context=tls)
         if proxy.scheme not in {"http", "https"}:
             raise UnsureError(f"{proxy.url} is a proxy that only skopeo can use")
         login = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
-        return urllib3.ProxyManager(proxy.url, proxy_headers=login, **options)  # type: ignore[arg-type]
+        return urllib3.ProxyManager(proxy.url, pools, proxy_headers=login, maxsize=size, ssl_context=tls)
 
 
 @dataclass(frozen=True, slots=True)

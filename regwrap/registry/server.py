@@ -117,6 +117,9 @@ class _Shared:
         return not free
 
 
+_Request = socket.socket | tuple[bytes, socket.socket]  # of TCP and UDP, as socketserver has it
+
+
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     daemon_threads = True
@@ -128,17 +131,17 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.shared = shared
         super().__init__(address, functools.partial(_Connection, shared))  # type: ignore[arg-type]  # IPv6: four parts
 
-    def process_request(self, request: object, client_address: object) -> None:
+    def process_request(self, request: _Request, client_address: object) -> None:
         self.shared.places.acquire()  # beyond the bound, clients wait in the kernel's queue
         try:
-            super().process_request(request, client_address)  # type: ignore[arg-type]
+            super().process_request(request, client_address)
         except BaseException:
             self.shared.places.release()
             raise
 
-    def process_request_thread(self, request: object, client_address: object) -> None:
+    def process_request_thread(self, request: _Request, client_address: object) -> None:
         try:
-            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+            super().process_request_thread(request, client_address)
         finally:
             self.shared.places.release()
 
