@@ -1,7 +1,7 @@
 # What a person types. `make help` lists the targets; .ci/run calls the same ones.
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-format check-lint check-types check-imports test test-unit test-tools test-release test-torture
-.PHONY: test-image test-debian torture image man docs bench bench-quick bench-report fmt clean
+.PHONY: test-image test-debian torture mutants image man docs bench bench-quick bench-report fmt clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -84,6 +84,11 @@ test-torture: $(BIN)/regwrap .packages .test-packages ## a fixed slice of the fa
 SECONDS := 600
 torture: $(BIN)/regwrap .packages .test-packages ## the fault campaign; its table is in docs/reliability.md
 	$(BIN)/python -m tests.torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
+
+# make mutants MODULES="storage bundle/read" COUNT=1000 SEED=7, or MUTANT=name for one alone
+mutants: $(BIN)/regwrap ## what the unit tests do not notice: the code changed at random places, in memory
+	TMPDIR=$(MEMORY) $(BIN)/python -m tests.mutants $(if $(MODULES),--modules "$(MODULES)") $(if $(COUNT),--count $(COUNT)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS)) $(MUTANT:%=--mutant %)
 
 bench: $(BIN)/regwrap .packages .test-packages ## side by side with the peers, under 20 min; ONLY="sync gc": some groups
 	$(BIN)/python bench/bench.py $(ONLY:%=--only %)

@@ -106,6 +106,6 @@ def _step_of(kind: str, path: str) -> str:
 @contextmanager
 def directory_in_memory() -> Iterator[Path]:
     """In memory where there is such a place: crash tests make thousands of files and remove them again."""
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    place = "/dev/shm" if "TMPDIR" not in os.environ and os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=place, prefix="test-regwrap-") as directory:
         yield Path(directory)

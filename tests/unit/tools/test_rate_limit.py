@@ -214,3 +214,19 @@ def test_an_error_of_no_known_host_stays_what_it_is() -> None:
 )
 def test_retry_after(text: str, seconds: float) -> None:
     assert pause_of(text, now=1795521600.0) == seconds
+
+
+def test_a_thread_that_has_a_slot_does_not_wait_for_itself() -> None:
+    limiter, done = HostLimiter(host="h", rate=RateLimit(most=1)), threading.Event()
+
+    def work() -> None:
+        with limiter.slot(), limiter.slot():
+            done.set()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    ended = done.wait(5)
+    limiter.stopping.set()
+    thread.join(5)
+    assert ended
+    assert limiter.rate.running == 0

@@ -97,3 +97,12 @@ def test_pauses_grow_up_to_the_longest() -> None:
     policy = RetryPolicy(wait=1, max_wait=5)
     longest = [max(policy.pause(attempt) for _ in range(200)) for attempt in (1, 2, 3, 9)]
     assert all(half < found <= most for half, found, most in zip((0.5, 1, 2, 2.5), longest, (1, 2, 4, 5), strict=True))
+
+
+def test_a_final_error_after_a_transient_one_ends_it() -> None:
+    """A 401 after a 503 is no reason to ask again."""
+    work = Work(transient("busy"), ToolError("denied"))
+    with pytest.raises(ToolError, match="denied"):
+        retry().call(work, on_retry=work.on_retry)
+    assert work.calls == 2
+    assert work.retries == [(1, "busy")]

@@ -1,0 +1,81 @@
+"""Bundles at the limits: many links, empty blobs, a bundle.json that is too large, one that does not fit together."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, parse_contents
+from regwrap.bundle.merge import ImportOptions, import_stock
+from regwrap.bundle.read import hash_problems, opened_bundle, structure_problems
+from regwrap.bundle.stock import bundle_stock
+from regwrap.bundle.write import header_of
+from regwrap.core.errors import IntegrityError
+from regwrap.core.listener import Silent
+from regwrap.core.model import Digest
+from regwrap.storage.commit import RealFiles
+from tests.builders import make_image, make_storage
+from tests.bundles import contents_of, make_bundle, packed, parts_of
+
+ONE = make_image("one")
+
+
+def lacking_a_layer(place: Path) -> Path:
+    """Read by itself each member is as it should be; the manifest names a layer that nothing else speaks of."""
+    archive = make_storage(place / "archive", {"a:1": ONE})
+    contents, gone = contents_of(archive, "a:1"), Digest.of(ONE.blobs[-1])
+    lacking = replace(
+        contents,
+        blobs=tuple(pair for pair in contents.blobs if pair[0] != gone),
+        repositories=tuple(replace(r, layers=tuple(d for d in r.layers if d != gone)) for r in contents.repositories),
+    )
+    path = place / "bundle.tar"
+    path.write_bytes(packed(parts_of(lacking, archive)))
+    return path
+
+
+def test_a_bundle_that_does_not_fit_together_is_not_deployed(tmp_path: Path) -> None:
+    """Else its tag would be listed, and a pull of it fail for want of a layer."""
+    bundle, root = lacking_a_layer(tmp_path), tmp_path / "root"
+    with (
+        pytest.raises(IntegrityError, match="does not fit together") as raised,
+        bundle_stock(bundle) as stock,
+    ):
+        import_stock(
+            stock, root, "deploy", ImportOptions(replace_tags=False, dry_run=False, lock_timeout=0), Silent(), RealFiles
+        )
+    assert raised.value.problems == (f"a:1: blob {Digest.of(ONE.blobs[-1])} is not in the bundle",)
+    assert not root.exists()
+
+
+def test_more_links_than_are_compared_at_once_are_read_and_each_is_looked_at(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, {f"a:{number}": ONE for number in range(260)})
+    with opened_bundle(bundle) as opened:
+        assert len(opened.contents.members) - len(opened.contents.blobs) > 512
+        assert structure_problems(opened) == hash_problems(opened, lambda _bytes: None) == []
+    data = bytearray(bundle.read_bytes())
+    last = data.rindex(str(ONE.top).encode())
+    data[last + 10] ^= 1
+    bundle.write_bytes(data)
+    with opened_bundle(bundle) as opened:
+        assert any("/_manifests/tags/" in problem for problem in structure_problems(opened))
+
+
+def test_an_empty_blob_has_its_place(tmp_path: Path) -> None:
+    with opened_bundle(make_bundle(tmp_path, {"a:1": ONE})) as opened:
+        contents: BundleContents = opened.contents
+    empty = replace(contents, blobs=tuple((digest, 0) for digest, _size in contents.blobs))
+    assert parse_contents(empty.to_json()) == empty
+
+
+def test_a_bundle_json_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.tar"
+    for size, text in (
+        (MAX_BUNDLE_JSON_BYTES + 1, "more than 67108864"),
+        (MAX_BUNDLE_JSON_BYTES, "not what it should"),
+    ):
+        with path.open("wb") as file:
+            file.write(header_of("bundle.json", size))
+            file.truncate(size + 64 * 1024)
+        with pytest.raises(IntegrityError, match=text), opened_bundle(path):
+            pytest.fail("it was read")

@@ -1,0 +1,101 @@
+"""What is said to be on the disk is there: syncs that fail, syncs that a killed run left out, additions in a crowd."""
+
+import ctypes
+import errno
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regwrap.storage import commit as commit_module
+from regwrap.storage import layout
+from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, sync_file_system
+from tests.builders import make_image, make_storage
+from tests.crashing import DyingFiles
+
+ONE = make_image("one")
+
+
+def test_nothing_to_add_is_synced_because_a_killed_run_may_not_have(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    files = DyingFiles(RealFiles(Owner.of(root)), left=10)
+    there = Additions(revisions=(("a", ONE.top),), tags=(("a", "1", ONE.top),))
+    for additions in (Additions(), there):
+        files.done.clear()
+        commit(root, additions, stage=tmp_path / "stage", files=files)
+        assert files.done == ["sync"]
+
+
+def test_a_write_back_that_failed_is_an_error_and_names_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_descriptor: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(commit_module._LIBC, "syncfs", failing)
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        sync_file_system(tmp_path)
+    assert (raised.value.errno, raised.value.filename) == (errno.EIO, f"{tmp_path}")
+
+
+def test_a_sync_leaves_no_descriptor_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    sync_file_system(tmp_path)
+    monkeypatch.setattr(commit_module._LIBC, "syncfs", lambda _descriptor: -1)
+    for _ in range(3):
+        with pytest.raises(OSError):  # noqa: PT011  the number is the kernel's
+            sync_file_system(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_directory_with_something_in_it_keeps_its_mode_and_an_empty_one_gets_the_roots(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    root.chmod(0o755)
+    files = RealFiles(Owner.of(root))
+    used, empty = root / layout.repository_path("a") / "_manifests/tags", root / "empty"
+    used.chmod(0o751)
+    empty.mkdir(mode=0o700)
+    for directory in (used, empty):
+        files.make_directory(directory)
+    assert stat.S_IMODE(used.stat().st_mode) == 0o751
+    assert stat.S_IMODE(empty.stat().st_mode) == 0o755
+
+
+class _Slow(list[Any]):
+    """The second who waits here takes until `begun`, or a moment when nobody begins."""
+
+    def __init__(self, begun: threading.Event) -> None:
+        super().__init__()
+        self.begun, self.inside = begun, threading.Event()
+
+    def append(self, ticket: object) -> None:
+        if self:
+            self.inside.set()
+            self.begun.wait(0.1)
+        super().append(ticket)
+
+
+def test_who_comes_while_a_batch_is_taken_is_in_it_or_in_the_next() -> None:
+    """An addition that is in neither would be reported as durable and not be written."""
+    written: set[str] = set()
+    begun = threading.Event()
+
+    def write(additions: Additions) -> None:
+        begun.set()
+        written.update(tag for _repository, tag, _digest in additions.tags)
+
+    waiting, writing = _Slow(begun), threading.Lock()
+    group = GroupCommit(write, _waiting=waiting, _writing=writing)
+    threads = [threading.Thread(target=group.add, args=(Additions(tags=(("a", tag, ONE.top),)),)) for tag in ("1", "2")]
+    with writing:
+        threads[0].start()
+        while not waiting:
+            assert threads[0].is_alive()
+        threads[1].start()
+        assert waiting.inside.wait(10)
+    for thread in threads:
+        thread.join(10)
+    assert written == {"1", "2"}

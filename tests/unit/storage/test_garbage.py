@@ -1,0 +1,101 @@
+"""What of a damaged storage is taken for garbage, and what stays because nobody can tell."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from regwrap.core.errors import UsageError
+from regwrap.core.model import Digest
+from regwrap.storage import layout
+from regwrap.storage.gc import Garbage, Keep, find_garbage
+from regwrap.storage.store import Storage
+from regwrap.storage.sweep import RealDisk, remove_garbage
+from tests.builders import Image, add_untagged, make_image, make_storage, put
+
+ONE, TWO, THREE = make_image("one"), make_image("two"), make_image("three")
+ALL = Keep(names=None, last=None)
+
+
+def collect(root: Path, keep: Keep = ALL) -> Garbage:
+    garbage = find_garbage(Storage(root), keep)
+    remove_garbage(root, garbage, RealDisk(), lambda _bytes: None)
+    return garbage
+
+
+def has(root: Path, digest: Digest) -> bool:
+    return Storage(root).blob_size(digest) is not None
+
+
+def test_a_tag_whose_revision_is_not_linked_keeps_its_manifest(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE, "b:1": TWO})
+    shutil.rmtree((root / layout.revision_link("a", ONE.top)).parent)
+    collect(root)
+    assert has(root, ONE.top)
+    assert all(has(root, Digest.of(blob)) for blob in ONE.blobs)
+
+
+@pytest.mark.parametrize("raw", [b'{"schemaVersion": 1}', b" " * (4 * 1024 * 1024 + 1)], ids=["no manifest", "large"])
+def test_an_untagged_revision_that_can_not_be_read_goes(tmp_path: Path, raw: bytes) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    odd = Image(manifests=(raw,), blobs=())
+    add_untagged(root, "a", odd)
+    assert [image.digest for image in collect(root).images] == [odd.top]
+    assert not has(root, odd.top)
+    assert has(root, ONE.top)
+
+
+@pytest.mark.parametrize("as_file", [False, True], ids=["absent", "a file"])
+def test_a_tag_without_its_link_counts_as_the_newest(tmp_path: Path, *, as_file: bool) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE, "a:2": TWO, "a:3": THREE})
+    current = (root / layout.tag_link("a", "2")).parent
+    shutil.rmtree(current)
+    if as_file:
+        put(current, b"")
+    assert collect(root, Keep(names=None, last=1)).kept == 3  # a repository with damage is kept as it is
+    assert all(has(root, image.top) for image in (ONE, TWO, THREE))
+
+
+def test_tags_whose_blobs_are_all_lost_are_not_dropped_in_silence(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    shutil.rmtree(root / layout.BLOBS)
+    (root / layout.BLOBS).mkdir()
+    with pytest.raises(UsageError, match="nothing would be left"):
+        collect(root, Keep(names=frozenset({"b:1"}), last=None))
+
+
+def test_a_file_in_the_place_of_a_directory_of_blobs_is_no_blob(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    prefix = (root / layout.blob_path(Digest.of(ONE.blobs[-1]))).parent.parent
+    shutil.rmtree(prefix)
+    put(prefix, b"precious")
+    garbage = collect(root)
+    assert prefix.read_bytes() == b"precious"
+    assert any("its blob is not there" in note for note in garbage.notes)
+
+
+def test_a_file_in_the_place_of_a_blobs_own_directory_is_no_blob(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    directory = (root / layout.blob_path(Digest.of(ONE.blobs[-1]))).parent
+    shutil.rmtree(directory)
+    put(directory, b"precious")
+    garbage = collect(root)
+    assert directory.read_bytes() == b"precious"
+    assert any("its blob is not there" in note for note in garbage.notes)
+
+
+@pytest.mark.parametrize("name", ["abc", "ab" + "z" * 62, "ab" + "0" * 61, "ab.tmp"])
+def test_a_directory_that_is_no_blobs_stays_with_what_is_in_it(tmp_path: Path, name: str) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    junk = put(root / layout.BLOBS / "ab" / name / "data", b"precious")
+    garbage = collect(root)
+    assert junk.read_bytes() == b"precious"
+    assert any(name in note for note in garbage.notes)
+
+
+@pytest.mark.parametrize("prefix", ["a", "abc", "ag", "AB"])
+def test_a_directory_that_is_no_prefix_stays_with_what_is_in_it(tmp_path: Path, prefix: str) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    junk = put(root / layout.BLOBS / prefix / ((prefix * 64)[:64]) / "data", b"precious")
+    collect(root)
+    assert junk.read_bytes() == b"precious"

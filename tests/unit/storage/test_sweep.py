@@ -1,0 +1,77 @@
+"""The file operations of a removal, and what becomes of a disk that fails in the middle of one."""
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from regwrap.core.model import Digest
+from regwrap.storage import layout
+from regwrap.storage.gc import Keep, find_garbage
+from regwrap.storage.store import Storage
+from regwrap.storage.sweep import RealDisk, remove_garbage
+from tests.builders import add_untagged, make_image, make_storage, put
+
+ONE, TWO = make_image("one"), make_image("two")
+
+
+@dataclass(frozen=True)
+class FailingDisk(RealDisk):
+    """Blobs can't be removed, and nothing needs a sync to be seen."""
+
+    number: int
+
+    def remove_file(self, path: str) -> None:
+        if "/blobs/" in path:
+            raise OSError(self.number, "gone for a moment", path)
+        super().remove_file(path)
+
+
+def test_the_real_disk_syncs_the_file_system_that_it_is_given(tmp_path: Path) -> None:
+    RealDisk().sync(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        RealDisk().sync(tmp_path / "absent")
+
+
+def test_what_is_gone_already_is_gone(tmp_path: Path) -> None:
+    disk = RealDisk()
+    disk.remove_file(f"{tmp_path}/absent")
+    assert disk.remove_directory(f"{tmp_path}/absent")
+    assert disk.remove_directory(f"{(tmp_path / 'file').parent}/absent/deeper")
+
+
+def test_a_directory_goes_only_when_it_is_empty_and_is_one(tmp_path: Path) -> None:
+    disk, file = RealDisk(), put(tmp_path / "full/file", b"precious")
+    assert not disk.remove_directory(f"{file.parent}")
+    assert not disk.remove_directory(f"{file}")
+    disk.remove_file(f"{file.parent}")  # no file: it is left alone
+    assert file.read_bytes() == b"precious"
+    disk.remove_file(f"{file}")
+    assert disk.remove_directory(f"{file.parent}")
+    assert not file.parent.exists()
+
+
+def test_an_error_of_the_disk_ends_the_removal_and_the_next_one_is_complete(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    add_untagged(root, "a", TWO)
+    keep = Keep(names=None, last=None)
+    garbage = find_garbage(Storage(root), keep)
+    with pytest.raises(OSError, match="gone for a moment"):
+        remove_garbage(root, garbage, FailingDisk(errno.EIO), lambda _bytes: None)
+    assert Storage(root).blob_size(TWO.top) is not None
+    remove_garbage(root, find_garbage(Storage(root), keep), RealDisk(), lambda _bytes: None)
+    assert Storage(root).blob_size(TWO.top) is None
+    assert Storage(root).blob_size(ONE.top) is not None
+
+
+def test_every_byte_that_goes_is_counted_and_unknown_files_are_named(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    add_untagged(root, "a", TWO)
+    strange = put((root / layout.blob_path(Digest.of(TWO.blobs[0]))).parent / "strange", b"precious")
+    counted: list[int] = []
+    garbage = find_garbage(Storage(root), Keep(names=None, last=None))
+    left = remove_garbage(root, garbage, RealDisk(), counted.append)
+    assert left == (f"{strange.parent}",)
+    assert strange.read_bytes() == b"precious"
+    assert sum(counted) == garbage.blob_bytes == sum(map(len, (*TWO.blobs, *TWO.manifests)))

@@ -1,0 +1,156 @@
+"""The tool behind `make mutants`: which changes it makes, what it says of those that nobody notices, and its list."""
+
+import ast
+import textwrap
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.changes import Mutant, changed_tree, mutants_of
+from tests.mutants.choice import all_mutants, drawn, trial_of
+from tests.mutants.equivalent import outdated, read_equivalents
+from tests.mutants.suite import Ground, suite_of
+from tests.mutants.table import Results
+from tests.mutants.trial import Outcome, Trial, try_all
+
+HERE = Path(__file__).parents[2]
+
+
+def changes_of(tmp_path: Path, source: str) -> set[str]:
+    """Each change of the module as `was => becomes`."""
+    (tmp_path / "module.py").write_text(textwrap.dedent(source), encoding="utf-8")
+    return {f"{m.was} => {m.becomes}" for m in mutants_of(tmp_path, "module.py")}
+
+
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [
+        ("a < b", {"a < b => a <= b", "a < b => pass"}),
+        ("x = a in b", {"a in b => a not in b"}),
+        ("x = a and b", {"a and b => a or b"}),
+        ("x = a + b", {"a + b => a - b"}),
+        ("x = root / name", {"root / name => root"}),
+        ("x = not a", {"not a => a"}),
+        ("x = 5, True, None, 'text'", {"5 => 6", "True => False"}),
+        ("x = sorted(a)", {"sorted(a) => list(a)"}),
+        ("x = [b for b in a if b]", {"for b in a if b => for b in a"}),
+        ("a.b = c", {"a.b = c => pass"}),
+        ("a = b", set()),
+        ("if a:\n    b = c", {"if a: … => if not a: …"}),
+        ("with a:\n    b = c", {"with a: … => if True: …"}),
+        ("with a as d:\n    b = c", set()),
+        ("raise a", {"raise a => pass"}),
+        ("for a in b:\n    continue", {"continue => break"}),
+        ("def f():\n    return a", {"return a => return None"}),
+        (
+            "try:\n    a = b\nexcept (C, D):\n    a = c",
+            {"except (C, D): => except (D,):", "except (C, D): => except (C,):"},
+        ),
+        ("try:\n    a = b\nfinally:\n    a.c = b", {"try … finally => if True: …", "a.c = b => pass"}),
+        ("'''For readers.'''", set()),
+        ("if TYPE_CHECKING:\n    x = 1", set()),
+        ("x: int = 1", {"1 => 2"}),
+        ("raise E(f'{a + 1}')", {"raise E(f'{a + 1}') => pass"}),
+    ],
+)
+def test_each_place_has_its_changes(tmp_path: Path, source: str, changes: set[str]) -> None:
+    assert changes_of(tmp_path, source) == changes
+
+
+def test_a_changed_module_differs_in_one_place_and_keeps_its_lines(tmp_path: Path) -> None:
+    source = b"def f(a):\n    if a < 1:\n        return 2\n    return a\n"
+    (tmp_path / "module.py").write_bytes(source)
+    for mutant in mutants_of(tmp_path, "module.py"):
+        tree = changed_tree(source, mutant.number)
+        assert ast.unparse(tree) != ast.unparse(ast.parse(source))
+        assert ast.unparse(tree).count("\n") == source.decode().count("\n") - 1
+        assert mutant.outer == ("f", 1)
+
+
+MODULE = """
+LIMIT = 3
+
+def is_many(count: int) -> bool:
+    return count > LIMIT
+
+def last(items: list[int]) -> int:
+    while len(items) > 1:
+        items = items[1:]
+    return items[0]
+
+def nobody() -> int:
+    return 1
+"""
+TESTS = """
+from tiny.module import is_many, last
+
+def test_many() -> None:
+    assert is_many(4)
+    assert not is_many(2)
+
+def test_last() -> None:
+    assert last([1, 2, 3]) == 3
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
+    """A package with tests that notice some of its changes."""
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tiny/module.py").write_text(MODULE, encoding="utf-8")
+    (tmp_path / "tests/test_tiny.py").write_text(TESTS, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return Ground(tmp_path, "tiny", "tests", examples=False)
+
+
+def test_mutants_are_killed_or_survive_as_the_tests_are(tiny: Ground) -> None:
+    ended: dict[str, Outcome] = {}
+
+    def told(trial: Trial, outcome: Outcome, _seconds: float) -> None:
+        ended[f"{trial.mutant.line}: {trial.mutant.was} => {trial.mutant.becomes}"] = outcome
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        suite = suite_of(tiny, workers=1, say=lambda _text: None)
+        trials = [trial_of(mutant, tiny, suite, most=10) for mutant in all_mutants(tiny, ["tiny/module.py"])]
+        tried = [trial for trial in trials if trial.tests]
+        try_all(tiny, tried, workers=2, deadline=time.monotonic() + 60, told=told)
+    lived = {change for change, outcome in ended.items() if outcome is Outcome.SURVIVED}
+    assert lived == {"5: count > LIMIT => count >= LIMIT", "9: 1 => 2"}
+    assert set(ended) - lived == {
+        "2: 3 => 4",
+        "5: return count > LIMIT => return None",
+        "8: while len(items) > 1: … => while not len(items) > 1: …",
+        "8: len(items) > 1 => len(items) >= 1",
+        "8: 1 => 2",
+        "10: return items[0] => return None",
+        "10: 0 => 1",
+    }
+    assert [trial.mutant.function for trial in trials if not trial.tests] == ["nobody", "nobody"]
+    assert (tiny.root / "tiny/module.py").read_text(encoding="utf-8") == MODULE
+
+
+def test_a_seed_draws_the_same_mutants_again() -> None:
+    mutants = mutants_of(HERE, "regwrap/storage/layout.py") + mutants_of(HERE, "regwrap/storage/stage.py")
+    assert drawn(mutants, count=5, seed=3) == drawn(mutants, count=5, seed=3)
+    assert drawn(mutants, count=10**6, seed=3) == mutants
+
+
+def test_the_table_counts_what_changes_anything() -> None:
+    results = Results("make mutants SEED=1")
+    mutant = Mutant("regwrap/storage/gc.py", 0, 1, (1,), "f", None, (), "a < b", "a <= b")
+    for outcome in (Outcome.KILLED, Outcome.KILLED, Outcome.TIMEOUT, Outcome.SURVIVED):
+        results.add(Trial(mutant, ()), outcome, 1.0)
+    results.add_equivalent(mutant)
+    assert "| storage | 5 | 1 | 2 | 1 | 1 | 75.0 % |\n" in results.markdown()
+
+
+def test_every_change_that_is_said_to_change_nothing_is_one_of_the_code() -> None:
+    entries = read_equivalents()
+    mutants = [m for module in {entry.module for entry in entries} for m in mutants_of(HERE, module)]
+    assert [f"{e.module} {e.function}: {e.was}" for e in outdated(entries, mutants)] == []
+    assert [entry.key for entry in entries if not entry.why] == []
+    assert len({entry.key for entry in entries}) == len(entries)
