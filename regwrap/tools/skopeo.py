@@ -72,7 +72,7 @@ class Skopeo:
         args = ("inspect", "--raw", "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
         result = self._run((remote,), args, inherit=(), connections=1)
         if result.exit_code == 0 and result.stdout.lstrip().startswith(b"<"):
-            raise ToolError(f"{remote.shown}: that is a web page, no manifest", hint=answers.LOGIN_PAGE_HINT)
+            raise ToolError(f"{remote.shown}: this is a web page, not a manifest", hint=answers.LOGIN_PAGE_HINT)
         if result.exit_code == 0:
             return result.stdout
         if is_absent(result.stderr):

@@ -41,7 +41,7 @@ def choose_engine(wanted: Engine, storage: str | None) -> EngineChoice:
     `storage` is its name, if it is one. Raises UsageError where the engine cannot copy into it."""
     if wanted is Engine.SYNC and storage is not None:
         raise UsageError(
-            f"the engine sync goes from registry to registry, and {storage} is a storage",
+            f"the engine sync copies between registries, and {storage} is a storage directory",
             hint="use --engine auto or copy",
         )
     if wanted is not Engine.AUTO:

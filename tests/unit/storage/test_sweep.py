@@ -12,6 +12,7 @@ from regwrap.storage.gc import Keep, find_garbage
 from regwrap.storage.store import Storage
 from regwrap.storage.sweep import RealDisk, remove_garbage
 from tests.builders import add_untagged, make_image, make_storage, put
+from tests.crashing import DyingDisk
 
 ONE, TWO = make_image("one"), make_image("two")
 
@@ -75,3 +76,19 @@ def test_every_byte_that_goes_is_counted_and_unknown_files_are_named(tmp_path: P
     assert left == (f"{strange.parent}",)
     assert strange.read_bytes() == b"precious"
     assert sum(counted) == garbage.blob_bytes == sum(map(len, (*TWO.blobs, *TWO.manifests)))
+
+
+@pytest.mark.parametrize("leftover", [f"{layout.repository_path('a')}/_uploads/1/data", f"{layout.BLOBS}/zz"])
+def test_that_leftovers_are_gone_is_on_the_disk_before_it_is_said(tmp_path: Path, leftover: str) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    free = next(f"{n:02x}" for n in range(256) if not (root / layout.BLOBS / f"{n:02x}").exists())
+    path = root / leftover.replace("zz", free)
+    if path.name == "data":
+        put(path, b"half a layer")
+    else:
+        path.mkdir()
+    disk = DyingDisk(RealDisk(), left=10**9)
+    remove_garbage(root, find_garbage(Storage(root), Keep(names=None, last=None)), disk, lambda _bytes: None)
+    assert not path.exists()
+    assert disk.done[-1] == "sync"
+    assert len(disk.done) > 1
