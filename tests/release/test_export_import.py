@@ -156,7 +156,7 @@ def test_what_is_absent_from_a_tree_is_named(released: Scene) -> None:
     done = released.cli("import", "tree", "back")
     assert done.returncode == 4
     assert f"library/tool:1.0: blob sha256:{config.name} is absent" in done.stderr
-    assert "multi/docker:v1: of its index" in done.stderr
+    assert "multi/docker:v1: its index" in done.stderr
     assert not (released.directory / "back").exists()
 
 

@@ -153,7 +153,7 @@ def test_auto_takes_selection_where_all_is_there_else_overlay_and_says_why(scene
 
     alone = scene.cli(*args)
     assert alone.returncode == 1
-    assert "app:v2 (line 2): is not in the archive" in alone.stderr
+    assert "app:v2 (line 2): is missing in the archive" in alone.stderr
 
     helped = scene.cli(*args, "--source", scene.host)
     assert helped.returncode == 0, helped.stderr

@@ -384,7 +384,7 @@ def test_a_project_that_is_not_there_is_named_before_anything_is_sent(cli: Cli, 
     assert "--create-projects" in done.stderr
     told = cli("push", "bundle.tar", "harbor/product", "--dry-run", "--create-projects")
     assert told.returncode == 0, told.stderr
-    assert "project product is not there; it would be created" in told.stderr
+    assert "project product does not exist; it would be created" in told.stderr
     assert harbor.created == []
 
 
