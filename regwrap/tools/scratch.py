@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _PREFIX: Final = "regwrap-"
 _LOCK: Final = ".regwrap-run"
 _BESIDE: Final = "beside"
+SKOPEO_HOME: Final = ".regwrap-skopeo"  # a name that no user has
 _ATTEMPTS: Final = 8
 _PAUSE_SECONDS: Final = 0.02
 _UNCLAIMED: Final = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")  # mkdtemp(3)
@@ -154,13 +155,22 @@ def _remove_if_abandoned(path: Path) -> None:
             return
         if not os.path.lexists(path / _LOCK):
             if _UNCLAIMED.fullmatch(path.name):
-                path.rmdir()  # a run was killed, or is, between making and locking it: there is nothing in it
+                _remove_unmarked(path)
             return
         with (path / _LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for line in _beside(path):
                 _remove_if_abandoned(Path(line))
             _remove(path)
+
+
+def _remove_unmarked(path: Path) -> None:
+    """A run was killed, or is, between making and locking it: there is nothing in it. After a power cut there may be
+    skopeo's cache without the mark: skopeo syncs it, and btrfs then writes down that file and the directories above it,
+    but not what else is in them (btrfs(5), log tree). Raises OSError where there is anything else."""
+    if [child.name for child in path.iterdir()] == [SKOPEO_HOME]:
+        remove_tree(path / SKOPEO_HOME)
+    path.rmdir()
 
 
 def _remove(path: Path) -> None:

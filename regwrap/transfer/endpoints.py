@@ -15,6 +15,7 @@ from regwrap.registry.end import RegistryEnd
 from regwrap.registry.probe import Probe
 from regwrap.storage.store import Storage, real_root
 from regwrap.tools.rate_limit import HostLimiters
+from regwrap.tools.scratch import SKOPEO_HOME
 from regwrap.tools.skopeo import Skopeo
 from regwrap.transfer.archives import Archives
 
@@ -113,7 +114,7 @@ class Endpoints:
 
     def skopeo(self) -> Skopeo:
         if self._skopeo is None:
-            home = self.job.scratch / "skopeo"
+            home = self.job.scratch / SKOPEO_HOME
             home.mkdir(exist_ok=True)
             job = self.job
             self._skopeo = Skopeo(

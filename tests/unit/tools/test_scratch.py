@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.tools.scratch import overlay_directory, scratch_directory
+from regwrap.tools.scratch import SKOPEO_HOME, overlay_directory, scratch_directory
 from tests.builders import put
 
 
@@ -24,6 +24,17 @@ def test_what_a_run_made_before_its_lock_is_removed(place: Path) -> None:
     with scratch_directory():
         pass
     assert list(place.iterdir()) == []
+
+
+def test_what_a_power_cut_leaves_of_a_run_is_removed(place: Path) -> None:
+    """btrfs keeps skopeo's cache, which is synced, and not the mark that was made before it."""
+    put(place / f"regwrap-a1_b2c3d/{SKOPEO_HOME}/cache/db", b"")
+    put(place / f"regwrap-notes_1/{SKOPEO_HOME}/cache/db", b"")
+    put(place / "regwrap-notes_1/own", b"")
+    with scratch_directory():
+        pass
+    assert {path.name for path in place.iterdir()} == {"regwrap-notes_1"}
+    assert (place / f"regwrap-notes_1/{SKOPEO_HOME}/cache/db").exists()
 
 
 def test_what_is_of_no_run_stays(place: Path) -> None:
