@@ -38,7 +38,7 @@ def test_a_bundle_that_does_not_fit_together_is_not_deployed(tmp_path: Path) -> 
     """Else its tag would be listed, and a pull of it fail for want of a layer."""
     bundle, root = lacking_a_layer(tmp_path), tmp_path / "root"
     with (
-        pytest.raises(IntegrityError, match="does not fit together") as raised,
+        pytest.raises(IntegrityError, match="is inconsistent") as raised,
         bundle_stock(bundle) as stock,
     ):
         import_stock(
@@ -72,7 +72,7 @@ def test_a_bundle_json_that_would_fill_the_memory_is_not_read(tmp_path: Path) ->
     path = tmp_path / "bundle.tar"
     for size, text in (
         (MAX_BUNDLE_JSON_BYTES + 1, "more than 67108864"),
-        (MAX_BUNDLE_JSON_BYTES, "not what it should"),
+        (MAX_BUNDLE_JSON_BYTES, "bundle.json is invalid"),
     ):
         with path.open("wb") as file:
             file.write(header_of("bundle.json", size))

@@ -90,5 +90,5 @@ def test_a_part_on_another_file_system_is_refused(
         return os.stat_result((*status[:2], status.st_dev + 1, *status[3:10]))
 
     monkeypatch.setattr(Path, "stat", stat)
-    with pytest.raises(UsageError, match="repositories lies on another file system"):
+    with pytest.raises(UsageError, match="repositories is on another file system"):
         deploy(stock, root)

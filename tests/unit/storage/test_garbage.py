@@ -60,7 +60,7 @@ def test_tags_whose_blobs_are_all_lost_are_not_dropped_in_silence(tmp_path: Path
     root = make_storage(tmp_path / "root", {"a:1": ONE})
     shutil.rmtree(root / layout.BLOBS)
     (root / layout.BLOBS).mkdir()
-    with pytest.raises(UsageError, match="nothing would be left"):
+    with pytest.raises(UsageError, match="nothing would remain"):
         collect(root, Keep(names=frozenset({"b:1"}), last=None))
 
 
