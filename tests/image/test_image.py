@@ -54,7 +54,7 @@ _TOUR = """
     regwrap workspace images.list --history history -- \\
       sh -ec 'skopeo list-tags --tls-verify=false docker://$REGWRAP_REGISTRY/app >tags.json'
     regwrap bake release.tar --to oci:baked:v1
-    chmod -R a+rX .
+    chmod -R --silent a+rX . || :  # what is not ours can be read already
 """
 
 
@@ -273,7 +273,7 @@ def test_with_the_capability_an_overlay_finds_the_volume_by_itself_and_packs_the
     """
     done = container(_PRIVILEGED, "sh", "-ec", script)
     assert done.returncode == 0, done.stderr
-    assert "the increment in /scratch" in done.stderr
+    assert "the upper layer in /scratch" in done.stderr
 
 
 @pytest.mark.parametrize("rights", [_ROOT, _PLAIN], ids=["root", "plain"])
