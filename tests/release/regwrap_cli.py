@@ -89,7 +89,7 @@ def typed(command: list[str], keys: str, expected: str, *, cwd: Path, env: Mappi
     shown = b""
     try:
         os.write(terminal, keys.encode())
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while expected.encode() not in shown and time.monotonic() < deadline:
             if select.select([terminal], [], [], 1)[0]:
                 shown += os.read(terminal, 65536).replace(b"\r", b"")

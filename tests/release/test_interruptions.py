@@ -121,7 +121,7 @@ def test_kill_9_during_gc_leaves_a_sound_storage_and_the_next_run_is_done(cli: C
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_one_line_and_its_exit_code(big: Scene, signum: signal.Signals, code: int) -> None:
     process = big.cli.start("release", "images.list", "--source", big.host, "-o", "r.tar", "--quiet")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not processes_with(f"{big.directory}/scratch/"):  # a skopeo of this run
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -139,7 +139,7 @@ def test_a_signal_ends_it_with_one_line_and_its_exit_code(big: Scene, signum: si
 
 def test_a_second_run_on_the_same_archive_waits_and_says_for_whom(big: Scene) -> None:
     first = big.cli.start("sync", "images.list", "--source", big.host)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (big.archive / ".regwrap/sync").exists():
         assert time.monotonic() < deadline
         time.sleep(0.005)
