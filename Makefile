@@ -20,6 +20,8 @@ TEST_PACKAGES += $(DOCKER_COMMAND)
 endif
 WORKERS ?= 2
 RESULTS ?= results/bench.json
+# compiled modules are kept: without them each start of regwrap in a test compiles it anew
+unexport PYTHONDONTWRITEBYTECODE
 # unit tests copy small trees again and again; in memory that takes half the time
 MEMORY := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
 

@@ -7,8 +7,8 @@ import json
 import os
 import stat
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -190,61 +190,89 @@ def replace_by_symlink(path: Path) -> None:
 
 def snapshot(root: Path) -> dict[str, tuple[str, int, int, str]]:
     """Each path below `root`: mode, owner, group, and the bytes' digest. Equal trees have equal snapshots."""
-    return {f"{path.relative_to(root)}": _state(path) for path in sorted(root.rglob("*"))}
+    return dict(sorted((path[len(f"{root}/") :], _state(path)) for path in _paths(f"{root}")))
+
+
+def _paths(directory: str) -> Iterator[str]:
+    """Each path below, by scandir: crash tests look at thousands of trees."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            yield entry.path
+            if entry.is_dir(follow_symlinks=False):
+                yield from _paths(entry.path)
 
 
 def storage_problems(root: Path) -> set[str]:
     """Links that dangle or are not links, and tags that point to less than a whole image, each with its path."""
+    look = _Look(f"{root}/")
     problems: set[str] = set()
-    for path in (root / layout.REPOSITORIES).rglob("link"):
-        name = f"{path.relative_to(root)}"
-        digest = _linked(path)
-        if digest is None:
-            problems.add(f"{name}: not a link")
-        elif not _is_sound(root, digest, None):
-            problems.add(f"{name}: dangles")
-        elif path.parent.name == "current":
-            repository = name.removeprefix(f"{layout.REPOSITORIES}/").partition("/_manifests/")[0]
-            problems |= {f"{name}: {lack}" for lack in _lacks(root, repository, digest)}
-    for tag in (root / layout.REPOSITORIES).rglob("_manifests/tags/*"):
-        if not (tag / "current/link").exists():  # a registry lists it
-            problems.add(f"{tag.relative_to(root)}: a tag without a link")
+    repositories = f"{root}/{layout.REPOSITORIES}"
+    for path in _paths(repositories) if Path(repositories).is_dir() else ():
+        name = path[len(look.root) :]
+        if name.endswith("/link"):
+            problems |= {f"{name}: {lack}" for lack in look.problems_of_link(name)}
+        elif name.rpartition("/")[0].endswith("/_manifests/tags") and not Path(path, "current/link").exists():
+            problems.add(f"{name}: a tag without a link")  # a registry lists it
     return problems
 
 
-def _lacks(root: Path, repository: str, digest: Digest) -> set[str]:
-    if _linked(root / layout.revision_link(repository, digest)) != digest or not _is_sound(root, digest, None):
-        return {f"no manifest {digest.short}"}
-    manifest = parse_manifest((root / layout.blob_path(digest)).read_bytes())
-    if not isinstance(manifest, Manifest):
-        return {lack for child in manifest.manifests for lack in _lacks(root, repository, child.digest)}
-    return {
-        f"no blob {blob.digest.short}"
-        for blob in manifest.blobs
-        if _linked(root / layout.layer_link(repository, blob.digest)) != blob.digest
-        or not _is_sound(root, blob.digest, blob.size)
-    }
+@dataclass
+class _Look:
+    """One look at a storage: each blob is hashed once. `root` ends with a slash, other paths are below it."""
+
+    root: str
+    sizes: dict[Digest, int | None] = field(default_factory=dict)
+
+    def problems_of_link(self, name: str) -> set[str]:
+        digest = self._linked(name)
+        if digest is None:
+            return {"not a link"}
+        if not self._is_sound(digest, None):
+            return {"dangles"}
+        if not name.endswith("/current/link"):
+            return set()
+        return self._lacks(name.removeprefix(f"{layout.REPOSITORIES}/").partition("/_manifests/")[0], digest)
+
+    def _lacks(self, repository: str, digest: Digest) -> set[str]:
+        if self._linked(layout.revision_link(repository, digest)) != digest or not self._is_sound(digest, None):
+            return {f"no manifest {digest.short}"}
+        manifest = parse_manifest(Path(self.root, layout.blob_path(digest)).read_bytes())
+        if not isinstance(manifest, Manifest):
+            return {lack for child in manifest.manifests for lack in self._lacks(repository, child.digest)}
+        return {
+            f"no blob {blob.digest.short}"
+            for blob in manifest.blobs
+            if self._linked(layout.layer_link(repository, blob.digest)) != blob.digest
+            or not self._is_sound(blob.digest, blob.size)
+        }
+
+    def _linked(self, name: str) -> Digest | None:
+        text = (_bytes_of(f"{self.root}{name}") or b"").decode("ascii", errors="replace")
+        prefix, _, digits = text.partition(":")
+        return Digest(digits) if prefix == "sha256" and len(text) == layout.LINK_BYTES else None
+
+    def _is_sound(self, digest: Digest, size: int | None) -> bool:
+        if digest not in self.sizes:
+            data = _bytes_of(f"{self.root}{layout.blob_path(digest)}")
+            self.sizes[digest] = None if data is None or Digest.of(data) != digest else len(data)
+        found = self.sizes[digest]
+        return found is not None and size in {None, found}
 
 
-def _linked(path: Path) -> Digest | None:
-    if path.is_symlink() or not path.is_file():
+def _bytes_of(path: str) -> bytes | None:
+    """None where it is no regular file."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    text = path.read_bytes().decode("ascii", errors="replace")
-    prefix, _, digits = text.partition(":")
-    return Digest(digits) if prefix == "sha256" and len(text) == layout.LINK_BYTES else None
 
 
-def _is_sound(root: Path, digest: Digest, size: int | None) -> bool:
-    path = root / layout.blob_path(digest)
-    if path.is_symlink() or not path.is_file():
-        return False
-    data = path.read_bytes()
-    return Digest.of(data) == digest and size in {None, len(data)}
-
-
-def _state(path: Path) -> tuple[str, int, int, str]:
-    status = path.lstat()
-    data = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
+def _state(path: str) -> tuple[str, int, int, str]:
+    status = os.lstat(path)
+    data = (_bytes_of(path) or b"") if stat.S_ISREG(status.st_mode) else b""
     return stat.filemode(status.st_mode), status.st_uid, status.st_gid, hashlib.sha256(data).hexdigest()[:12]
 
 

@@ -21,7 +21,7 @@ from tests.registry import LoopbackRegistry, served_loopback
 StartRegistry = Callable[..., LoopbackRegistry]
 
 # a machine that does something else at the same time is slow, and nothing is wrong with the test
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 

@@ -1,6 +1,7 @@
 """What the site says is what the program does: every key of the configuration, every error text, every variable."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import configuration
@@ -17,6 +18,14 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
 
 
+@cache
+def whole_app() -> TyperGroup:
+    app = typer.main.get_command(make_app(every_word()))
+    assert isinstance(app, TyperGroup)
+    return app
+
+
+@cache
 def page(name: str) -> str:
     filled: str = hooks.filled((ROOT / "docs" / name).read_text(encoding="utf-8"))
     return filled
@@ -74,11 +83,12 @@ def test_known_errors_are_found_where_they_are() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_command_in_the_docs_has_its_options(path: Path) -> None:
-    app = typer.main.get_command(make_app(every_word()))
+    app = whole_app()
     for block in re.findall(r"^```\w*\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
         for line in re.findall(r"(?:^|&& )(regwrap [^\n#&]*)", block, re.MULTILINE):
             words = line.partition(" -- ")[0].split()[1:]
-            known, command = {"--version", "--install-completion", "--help"}, app
+            known: set[str] = {"--version", "--install-completion", "--help"}
+            command: object = app
             while words and isinstance(command, TyperGroup) and words[0] in command.commands:
                 command = command.commands[words.pop(0)]
                 known |= {option for parameter in command.params for option in parameter.opts}

@@ -8,7 +8,9 @@ from regwrap.core.model import ParseError
 from regwrap.lists.imagelist import ImageList, parse_images
 from regwrap.lists.shards import Shard, shard_images
 
-NAMES = st.lists(st.from_regex(r"[a-z]{1,3}(/[a-z]{1,4}){0,2}:[a-z0-9]{1,3}", fullmatch=True), unique=True, max_size=40)
+NAMES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 9)), unique=True, max_size=40).map(
+    lambda drawn: [f"team-{team}/app-{app}:v{tag}" for team, app, tag in drawn]
+)
 
 
 def listed(names: list[str]) -> ImageList:
