@@ -1,6 +1,7 @@
 """A server in the test's own process that answers what a test says, and keeps what it was asked."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -50,12 +51,14 @@ class Answering:
 
 
 @contextmanager
-def answering(behaviour: Behaviour) -> Iterator[Answering]:
-    """Serve on loopback for the block."""
+def answering(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[Answering]:
+    """Serve on loopback for the block; with `tls` over HTTPS."""
     shown = Answering()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, behaviour, shown))
-    server.daemon_threads, server.block_on_close = True, False
+    server = _Server(("127.0.0.1", 0), partial(_Handler, behaviour, shown))
     shown.host = f"127.0.0.1:{server.server_address[1]}"
+    if tls:
+        # the handshake is the handler's, so that who does not begin one disturbs nobody
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -64,6 +67,14 @@ def answering(behaviour: Behaviour) -> Iterator[Answering]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that does not speak our protocol, or hangs up, is no story."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -79,20 +90,27 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
+        if headers.get("transfer-encoding") == "chunked":
+            body = b"".join(iter(self._chunk, b""))
         asked = Asked(f"{self.command} {self.path}", headers, body)
         self.shown.asked.append(asked)
         answer = self.behaviour(asked)
         self.send_response(answer.status)
         for name, value in ({"Content-Length": f"{len(answer.body)}"} | answer.headers).items():
-            if value:
-                self.send_header(name, value)
+            for line in value.splitlines():  # a header may stand there several times
+                self.send_header(name, line)
         self.end_headers()
         with suppress(OSError):
             if self.command != "HEAD":
                 self.wfile.write(answer.body[: answer.cut])
         self.close_connection = self.close_connection or answer.cut is not None
 
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_CONNECT = do_GET
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_CONNECT = do_GET
+
+    def _chunk(self) -> bytes:
+        data = self.rfile.read(int(self.rfile.readline(), 16))
+        self.rfile.readline()
+        return data
 
     def log_message(self, *_args: object) -> None:
         """Silent."""

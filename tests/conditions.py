@@ -232,7 +232,7 @@ def _refusals(name: str, make: Callable[[Fault], Make], pattern: str) -> dict[st
     return {
         f"{name} {status}": Condition(make(_refused(status, pattern)), means, hint)
         for status, means, hint in (
-            (401, Says.FINAL, "authfile"),
+            (401, Says.REFUSED, "authfile"),
             (403, Says.FINAL, ""),
             (408, _AGAIN, ""),
             (418, Says.FINAL, ""),
@@ -279,7 +279,9 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "denied": Condition(_manifest_with(_says(403, _MANIFEST, "DENIED", _DENIED)), hint="account"),
     "denied push": Condition(_copy_with(_says(403, "POST", "DENIED", _DENIED)), hint="account"),
     "no project": Condition(
-        _copy_with(_says(401, "POST", "UNAUTHORIZED", "project a not found: project a not found")), hint="Harbor"
+        _copy_with(_says(401, "POST", "UNAUTHORIZED", "project a not found: project a not found")),
+        Says.REFUSED,
+        "Harbor",
     ),
     "web page": Condition(_fetch_with(Fault("html", _MANIFEST)), hint="login page"),
     "web page for tags": Condition(_tags(Fault("html", "tags/list")), hint="login page"),
@@ -288,9 +290,9 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "flipped manifest": Condition(_fetch_with(Fault("flip", "GET .*/manifests/"))),
     "flipped blob by the proxy": Condition(_through_proxy(0, Fault("flip", _BLOBS)), _AGAIN, "do not match the digest"),
     "short blob by the proxy": Condition(_through_proxy(1), _AGAIN),
-    "without login": Condition(_without_login, hint="authfile"),
-    "wrong login": Condition(_with_wrong_login, hint="authfile"),
-    "wrong login for a token": Condition(_with_wrong_login_for_a_token, hint="authfile"),
+    "without login": Condition(_without_login, Says.REFUSED, "authfile"),
+    "wrong login": Condition(_with_wrong_login, Says.REFUSED, "authfile"),
+    "wrong login for a token": Condition(_with_wrong_login_for_a_token, Says.REFUSED, "authfile"),
     "plain HTTP": Condition(_plain_http, hint="plain HTTP"),
     "unknown CA": Condition(_unknown_ca, hint="cert_dir"),
     "destination 500": Condition(_copy_with(_refused(500, "HEAD .*/blobs/")), _AGAIN, "a full disk"),

@@ -36,8 +36,8 @@ class ImageSource(Protocol):
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
         """A manifest of the repository, not verified."""
 
-    def config(self, repository: str, blob: Descriptor) -> bytes:
-        """A config's bytes, verified; empty where it is not there."""
+    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
+        """The bytes of a manifest's config, verified; empty where it is not there."""
 
 
 class LocalSource(ImageSource, Protocol):
@@ -84,7 +84,8 @@ class StorageSource:
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
         return self.storage.read_blob(digest) if self.storage.has_revision(repository, digest) else None
 
-    def config(self, repository: str, blob: Descriptor) -> bytes:
+    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
+        del manifest
         return self.storage.read_config(blob) if self.storage.has_layer(repository, blob.digest) else b""
 
     def blob(self, repository: str, digest: Digest) -> Piece | None:

@@ -70,7 +70,8 @@ class Stock:
         links = self._links.get(repository)
         return self.read(digest) if links is not None and digest in links.manifests else None
 
-    def config(self, repository: str, blob: Descriptor) -> bytes:
+    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
+        del manifest
         links = self._links.get(repository)
         raw = self.read(blob.digest) if links is not None and blob.digest in links.layers else b""
         return raw if Digest.of(raw) == blob.digest else b""

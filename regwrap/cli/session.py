@@ -51,6 +51,7 @@ class Session:
             retry=Retry(config.retry, self.runner.stopping),
             timeouts=config.timeouts,
             environment=config.environment,
+            helper_environment=config.helper_environment,
             listener=self.progress,
             engine=config.engine,
         )

@@ -173,8 +173,8 @@ class _Locking:
         closure = whole_closure(digest, lambda d: self._kept(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:
             raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
-        check_platform(closure, entry.platforms, lambda blob: source.config(repository, blob))
-        platforms = shipped_platforms(closure, lambda blob: source.config(repository, blob))
+        check_platform(closure, entry.platforms, lambda blob: source.config(repository, closure.top.digest, blob))
+        platforms = shipped_platforms(closure, lambda blob: source.config(repository, closure.top.digest, blob))
         return tuple(platform for platform in platforms if platform.is_nameable), closure.size
 
     def _kept(self, digest: Digest) -> bytes | None:

@@ -37,13 +37,16 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _an_engine: Final = of_kind(f"one of {', '.join(Engine)}", str, fits=lambda text: text in set(Engine))
 _number_of_jobs: Final = a_whole(1, 64)
+_FOR_HELPERS: Final = re.compile(
+    "HOME|PATH|USER|LOGNAME|DBUS_SESSION_BUS_ADDRESS|GPG_TTY|GNUPGHOME|(XDG|AWS|GOOGLE|CLOUDSDK|AZURE|DOCKER|PASSWORD_STORE)_.*"
+)
 _BUDGET: Final = ("max_connections", "requests_per_second")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What a run works with. `environment` is for skopeo and HTTP; `registries` are in the file's order; `scratch` is
-    where large temporary files go."""
+    """What a run works with. `environment` is for skopeo and HTTP, `helper_environment` for credential helpers;
+    `registries` are in the file's order; `scratch` is where large temporary files go."""
 
     path: Path | None
     registries: tuple[Place, ...]
@@ -58,6 +61,7 @@ class Config:
     rules: tuple[ImageRule, ...]
     default_authfile: Path | None
     environment: tuple[tuple[str, str], ...]
+    helper_environment: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +133,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
         rules=_read_rules(root),
         default_authfile=authfile,
         environment=_outside_environment(environ),
+        helper_environment=_helper_environment(environ),
         **_defaults(embedded),
     )
     chosen: dict[str, Any] = {
@@ -307,3 +312,8 @@ def _outside_environment(environ: Mapping[str, str]) -> tuple[tuple[str, str], .
         found["NO_PROXY"] = ",".join(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
     found |= {key: environ.get(key, "") for key in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
     return tuple((key, value) for key, value in found.items() if value)
+
+
+def _helper_environment(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What credential helpers look for: the user's home, the clouds' variables, the keyrings'."""
+    return tuple(sorted((key, value) for key, value in environ.items() if _FOR_HELPERS.fullmatch(key)))

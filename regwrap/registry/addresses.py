@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
 
+from regwrap.core.hosts import HUB_NAMES
 from regwrap.registry.credentials import UnsureError
 
 if TYPE_CHECKING:
@@ -15,12 +16,11 @@ if TYPE_CHECKING:
 
 _DOCKER_HUB: Final = "registry-1.docker.io"
 _MAX_HEADER: Final = 16 * 1024
-_HUB_NAMES: Final = {"docker.io", "index.docker.io", _DOCKER_HUB}
 
 
 def server_of(host: str) -> str:
     """The HOST[:PORT] that answers for a registry's name: Docker Hub's is another one."""
-    return _DOCKER_HUB if host in _HUB_NAMES else host
+    return _DOCKER_HUB if host in HUB_NAMES else host
 
 
 def answered_address(base: str, text: str) -> SplitResult:

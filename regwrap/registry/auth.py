@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlencode
 
 from regwrap.core.errors import ToolError
 from regwrap.registry.addresses import answered_address
-from regwrap.registry.credentials import UnsureError, basic_credentials
+from regwrap.registry.credentials import UnsureError, usable_login
+from regwrap.tools.authfile import login_advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from regwrap.core.place import Registry
     from regwrap.registry.client import Response
+    from regwrap.tools.login_gate import LoginGate, Trial
 
 _MAX_HEADER: Final = 16 * 1024
 
@@ -59,69 +62,126 @@ class FetchToken(Protocol):
     def __call__(self, url: str, authorization: str) -> Response: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """A header's value. `entry`: the authfile's key whose password is in it; empty for tokens, and for none."""
+
+    header: str = ""
+    entry: str = ""
+
+
+NOBODY: Final = Authorization()
+
+
 @dataclass(slots=True)
 class Authorizer:
-    """What to say to one registry; safe to use from several threads."""
+    """What to say to one registry; safe to use from several threads. A login is tried through `gate`."""
 
     registry: Registry
     fetch: FetchToken
-    _known: dict[Access, str] = field(default_factory=dict)
-    _basic: str = ""
+    gate: LoginGate
+    _known: dict[Access, Authorization] = field(default_factory=dict)
+    _takes_basic: bool = False
     _bearer: Challenge | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def before(self, access: Access, *, reads: bool) -> str:
-        """The Authorization header of a first request; empty for none. It saves each repository a refused request once
-        the registry has taken credentials, or given a token for another repository to read from."""
+    def before(self, access: Access, *, reads: bool) -> Authorization:
+        """What to say with a first request. It saves each repository a refused request once the registry has taken
+        credentials, or given a token for another repository to read from."""
         with self._lock:
-            known, basic, bearer = self._known.get(access), self._basic, self._bearer
+            known, takes_basic, bearer = self._known.get(access), self._takes_basic, self._bearer
         if known is not None:
             return known
         if reads and access.repository and bearer is not None:
-            return self._keep(access, self._token(bearer, access.pull_scope, ()))
-        return basic
+            return self.keep(access, self._token(bearer, access, access.pull_scope))
+        return self.credentials(access) if takes_basic else NOBODY
 
-    def credentials(self) -> str:
-        """The authfile's credentials as a header; empty where it has none."""
-        basic = basic_credentials(self.registry)
-        return f"Basic {basic}" if basic else ""
+    def credentials(self, access: Access) -> Authorization:
+        """The login that the authfile has for the repository."""
+        login = usable_login(self.registry, access.repository)
+        return Authorization(f"Basic {login.basic}", login.entry) if login else NOBODY
 
-    def after(self, challenges: str, access: Access) -> str | None:
-        """The Authorization header that a refusal's WWW-Authenticate asks for; None where we cannot answer it."""
+    def after(self, challenges: str, access: Access) -> Iterator[Authorization]:
+        """What a refusal's WWW-Authenticate asks for, one after the other. Raises UnsureError where we can answer none
+        of them as they should be."""
+        unsure: UnsureError | None = None
+        answers = 0
         for challenge in parse_challenges(challenges):
-            if challenge.kind == "basic" and (header := self.credentials()):
-                with self._lock:
-                    self._basic = header
-                return self._keep(access, header)
-            if challenge.kind == "bearer":
-                scope = challenge.parameters.get("scope", "")
-                header = self._keep(access, self._token(challenge, scope, access.more_scopes))
-                if scope == access.pull_scope:
-                    with self._lock:
-                        self._bearer = challenge
-                return header
-        return None
+            try:
+                found = self._answer(challenge, access)
+            except UnsureError as error:
+                unsure = error
+                continue
+            if found is not None:
+                answers += 1
+                yield found
+        if unsure is not None and not answers:
+            raise unsure
 
-    def _keep(self, access: Access, header: str) -> str:
+    @contextmanager
+    def trial(self, said: Authorization, access: Access) -> Iterator[Trial]:
+        """The turn of one request that says `said`. Raises ToolError once its password was refused too often."""
+        with self.gate.trial(said.entry, lambda: login_advice(self.registry, access.repository)) as trial:
+            yield trial
+
+    def keep(self, access: Access, authorization: Authorization) -> Authorization:
+        """It was taken: the next request of that kind begins with it."""
         with self._lock:
-            self._known[access] = header
-        return header
+            self._takes_basic = self._takes_basic or bool(authorization.entry)
+            self._known[access] = authorization
+        return authorization
 
-    def _token(self, challenge: Challenge, scope: str, more: tuple[str, ...]) -> str:
+    def _answer(self, challenge: Challenge, access: Access) -> Authorization | None:
+        if challenge.kind == "basic":
+            login = self.credentials(access)
+            return login if login.header else None
+        if challenge.kind != "bearer":
+            return None
+        scope = challenge.parameters.get("scope", "")
+        found = self._token(challenge, access, scope)
+        if scope == access.pull_scope:
+            with self._lock:
+                self._bearer = challenge
+        return found
+
+    def _token(self, challenge: Challenge, access: Access, scope: str) -> Authorization:
         host, parameters = self.registry.host, challenge.parameters
         if not parameters.get("realm"):
             raise UnsureError(f"{host} names no token server")
         realm = answered_address(f"https://{host}", parameters["realm"])
-        asked = [("service", parameters.get("service", "")), ("scope", scope), *(("scope", other) for other in more)]
+        more = (("scope", other) for other in access.more_scopes)
+        asked = [("service", parameters.get("service", "")), ("scope", scope), *more]
         query = "&".join(part for part in (realm.query, urlencode([pair for pair in asked if pair[1]])) if part)
-        try:
-            answer = self.fetch(realm._replace(query=query).geturl(), self.credentials())
-        except ToolError as error:
-            raise UnsureError(f"the token server of {host} failed: {error}") from error
+        answer = self._fetched(realm._replace(query=query).geturl(), access)
         token = _token_in(answer) if answer.status == 200 else None
         if token is None:
             raise UnsureError(f"the token server of {host} answered {answer.status}, and no token")
-        return f"Bearer {token}"
+        return Authorization(f"Bearer {token}")
+
+    def _fetched(self, url: str, access: Access) -> Response:
+        login = self.credentials(access)
+        try:
+            with self.trial(login, access) as trial:
+                answer = self.fetch(url, login.header)
+                trial.was_accepted = {200: True, 401: False}.get(answer.status)
+        except ToolError as error:
+            if not error.transient:
+                raise
+            raise UnsureError(f"the token server of {self.registry.host} failed: {error}") from error
+        if answer.status == 401 and login.entry:
+            raise login_refused(self.registry, access)
+        return answer
+
+
+def login_refused(registry: Registry, access: Access) -> ToolError:
+    """The registry wants to know who we are, and has heard all that the authfile has: skopeo could say no more."""
+    what = f"{registry.host}/{access.repository}".removesuffix("/")
+    return ToolError(f"{registry.host} answered 401 for {what}", hint=login_advice(registry, access.repository))
+
+
+def is_understood(challenges: str) -> bool:
+    """Whether a refusal asks for what we and skopeo can say."""
+    return any(challenge.kind in {"basic", "bearer"} for challenge in parse_challenges(challenges))
 
 
 def _token_in(answer: Response) -> str | None:

@@ -19,7 +19,15 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionErr
 from regwrap.core.errors import ToolError
 from regwrap.core.model import MANIFEST_TYPES, MAX_MANIFEST_BYTES
 from regwrap.registry.addresses import answered_address, is_same_server, server_of, target_of
-from regwrap.registry.auth import WHOLE_REGISTRY, Access, Authorizer
+from regwrap.registry.auth import (
+    NOBODY,
+    WHOLE_REGISTRY,
+    Access,
+    Authorization,
+    Authorizer,
+    is_understood,
+    login_refused,
+)
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.proxies import Proxy, proxy_for
 
@@ -33,9 +41,11 @@ if TYPE_CHECKING:
 _ACCEPT: Final = ", ".join(MANIFEST_TYPES)
 _NO_HTTPS: Final = (SSLError, NewConnectionError)
 _NO_CONNECTION: Final = (NewConnectionError, ConnectTimeoutError)
+_DISGUISES: Final = {403, 404}
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS: Final = 5
 _NO_RETRIES: Final = urllib3.Retry(total=False)  # and errors are not wrapped
+_LED_HINT: Final = "check the address that the registry gives for itself, its storage and its token server"
 _STORE_FACTOR: Final = 10
 
 
@@ -56,7 +66,8 @@ class Body:
 @dataclass(frozen=True, slots=True)
 class Request:
     """`target` is a path of the registry, with its query. `redirect`: follow one, as blobs are often elsewhere.
-    `eager`: send the authfile's credentials at once, to what does not ask for them."""
+    `eager`: send the authfile's credentials at once, to what does not ask for them. `first_byte`: no more of the body
+    is wanted, nor read."""
 
     method: str
     target: str
@@ -64,6 +75,11 @@ class Request:
     body: Body | None = None
     redirect: bool = False
     eager: bool = False
+    first_byte: bool = False
+
+    @property
+    def reads(self) -> bool:
+        return self.method in {"GET", "HEAD"}
 
     @property
     def shown(self) -> str:
@@ -104,21 +120,55 @@ class Client:
 
     def __post_init__(self) -> None:
         self._server = server_of(self.registry.host)
-        self._auth = Authorizer(self.registry, self._fetch_token)
+        self._auth = Authorizer(self.registry, self._fetch_token, self.limiter.logins)
         self._soon = urllib3.Timeout(connect=self.timeout, read=self.timeout)
         # a registry may take a while to store a large blob once it has all of it
         self._patience = urllib3.Timeout(connect=self.timeout, read=_STORE_FACTOR * self.timeout)
 
     def request(self, request: Request) -> Response:
-        """Send, and once more after the registry's challenge. Raises ToolError and UnsureError."""
+        """Send, and again after the registry's challenge. Raises ToolError and UnsureError."""
         auth, access = self._auth, request.access
-        header = auth.credentials() if request.eager else auth.before(access, reads=request.method in {"GET", "HEAD"})
-        response = self._send(request, header)
+        said = auth.credentials(access) if request.eager else auth.before(access, reads=request.reads)
+        response = self._said(request, said)
         if response.status == 401:
-            answer = auth.after(response.headers.get("WWW-Authenticate", ""), access)
-            if answer is not None:
-                response = self._send(request, answer)
+            response = self._introduced(request, response, said, _challenges(response))
+        elif response.status in _DISGUISES and not (said.header or request.eager):
+            response = self._undisguised(request, response)
         return self._followed(request, response) if request.redirect else response
+
+    def refused(self, request: Request, response: Response) -> ToolError | UnsureError:
+        """What to raise for a 401 that remained: skopeo says what we have said, unless it is asked in another way."""
+        if is_understood(_challenges(response)):
+            return login_refused(self.registry, request.access)
+        return UnsureError(f"{self.registry.host} answered 401 to {request.shown}")
+
+    def _said(self, request: Request, said: Authorization) -> Response:
+        with self._auth.trial(said, request.access) as trial:
+            response = self._send(request, said.header)
+            trial.was_accepted = {401: False, 403: None}.get(response.status, response.status < 500 or None)
+        return response
+
+    def _introduced(self, request: Request, response: Response, said: Authorization, challenges: str) -> Response:
+        """Sent again with each answer to the challenges, until one is taken."""
+        for answer in self._auth.after(challenges, request.access):
+            if answer != said:
+                response = self._said(request, answer)
+                if response.status != 401:
+                    self._auth.keep(request.access, answer)
+                    break
+        return response
+
+    def _undisguised(self, request: Request, response: Response) -> Response:
+        """Some say 404 or 403 to who may not see a thing, and ask nobody who he is: a login that is there is tried."""
+        login = self._auth.credentials(request.access)
+        if not login.header:
+            return response
+        greeting = self._send(Request("GET", "/v2/"), "")
+        challenges = _challenges(greeting) if greeting.status == 401 else "Basic"
+        again = self._introduced(request, response, NOBODY, challenges)
+        if again is response:  # or each request would be sent twice
+            self._auth.keep(request.access, login)
+        return again
 
     def address(self, target: str, text: str) -> SplitResult:
         """An address that the registry answered to a request of `target`. Raises UnsureError."""
@@ -126,10 +176,13 @@ class Client:
 
     def elsewhere(self, method: str, url: str, body: Body | None = None, authorization: str = "") -> Response:
         """Ask an address that is not the registry's own (a blob store, a token server). Raises ToolError."""
-        scheme, server = urlsplit(url)[:2]
+        return self._elsewhere(Request(method, url, body=body), authorization)
+
+    def _elsewhere(self, request: Request, authorization: str) -> Response:
+        scheme, server = urlsplit(request.target)[:2]
         sender = _Sender(self._manager(scheme, server), "", server)
         try:
-            return sender.send(method, url, authorization, body, self._patience if body else self._soon)
+            return sender.send(request, authorization, self._patience if request.body else self._soon)
         except HTTPError as error:
             raise self._failure(error, server) from error
 
@@ -147,7 +200,7 @@ class Client:
             try:
                 with self.limiter.slot() as started:
                     sender = self._senders.get(scheme) or self._own_sender(scheme)
-                    response = sender.send(request.method, request.target, authorization, request.body, timeout)
+                    response = sender.send(request, authorization, timeout)
             except HTTPError as error:
                 if scheme != schemes[-1] and isinstance(error, _NO_HTTPS):
                     continue
@@ -174,9 +227,9 @@ class Client:
             address = answered_address(address.geturl(), location)
             if is_same_server(address, self._server):
                 again = replace(request, target=target_of(address))
-                response = self._send(again, self._auth.before(request.access, reads=True))
+                response = self._said(again, self._auth.before(request.access, reads=True))
             else:
-                response = self.elsewhere(request.method, address.geturl())
+                response = self._elsewhere(replace(request, target=address.geturl()), "")
         raise UnsureError(f"{self.registry.host} leads from one address to the next without an end")
 
     def _fetch_token(self, url: str, authorization: str) -> Response:
@@ -186,11 +239,12 @@ class Client:
         """What to raise for a request to `host` that got no answer."""
         if isinstance(error, SSLError):
             return UnsureError(f"{host}: {error}")
-        unknown = isinstance(error, NameResolutionError)
+        is_ours, unknown = host == self.registry.host, isinstance(error, NameResolutionError)
+        name_hint = "check the registry's name in the list and in the configuration" if unknown else ""
         return ToolError(
-            f"{host} could not be reached",
+            f"{host} could not be reached" + ("" if is_ours else f", where an answer of {self.registry.host} leads"),
             detail=_reason(error),
-            hint="check the registry's name in the list and in the configuration" if unknown else "",
+            hint=name_hint if is_ours else _LED_HINT,
             transient=True,
             host=host,
         )
@@ -237,17 +291,18 @@ class _Sender:
     prefix: str
     host: str
 
-    def send(
-        self, method: str, target: str, authorization: str, body: Body | None, timeout: urllib3.Timeout
-    ) -> Response:
+    def send(self, request: Request, authorization: str, timeout: urllib3.Timeout) -> Response:
         """Raises urllib3's HTTPError where no answer comes, ToolError where it is cut off, UnsureError where it is
         endless."""
+        body = request.body
         headers = {"Accept": _ACCEPT, **(body.headers if body else {})}
+        if request.first_byte:
+            headers["Range"] = "bytes=0-0"
         if authorization:
             headers["Authorization"] = authorization
         answer = self.connections.urlopen(
-            method,
-            self.prefix + target,
+            request.method,
+            self.prefix + request.target,
             headers=headers,
             body=body.data if body else None,  # type: ignore[arg-type]  # any buffer can be sent
             timeout=timeout,
@@ -255,6 +310,9 @@ class _Sender:
             retries=_NO_RETRIES,
             preload_content=False,
         )
+        if request.first_byte and answer.status == 200:  # it knows no ranges, and would send all of it
+            answer.close()
+            return Response(answer.status, answer.headers, b"")
         return Response(answer.status, answer.headers, self._read(answer))
 
     def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
@@ -275,6 +333,10 @@ class _Sender:
         if is_good:
             raise UnsureError(f"{self.host} sent more than {MAX_MANIFEST_BYTES} bytes")
         return data
+
+
+def _challenges(response: Response) -> str:
+    return response.headers.get("WWW-Authenticate", "")
 
 
 def _reason(error: HTTPError) -> str:

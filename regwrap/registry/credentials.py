@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import RegwrapError
+from regwrap.tools.authfile import AuthfileError, Login, login_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,40 +18,27 @@ class UnsureError(RegwrapError):
     """The probe cannot tell; skopeo shall. Caught in `observe` and `carry`."""
 
 
-def basic_credentials(registry: Registry) -> str | None:
-    """`user:password` in base64 from the authfile (containers-auth.json(5)); None where it has no entry."""
-    if registry.authfile is None:
-        return None
-    document = _read_json(registry.authfile)
-    helpers = document.get("credHelpers")
-    if document.get("credsStore") or (isinstance(helpers, dict) and registry.host in helpers):
-        raise UnsureError(f"{registry.authfile} names a credential helper for {registry.host}")
-    auths = document.get("auths")
-    for key in _auth_keys(registry.host):
-        entry = auths.get(key) if isinstance(auths, dict) else None
-        if isinstance(entry, dict) and isinstance(entry.get("auth"), str):
-            if entry.get("identitytoken"):
-                raise UnsureError(f"{registry.authfile} has an identity token for {registry.host}")
-            return _checked_base64(entry["auth"], registry.authfile)
-    return None
+def usable_login(registry: Registry, repository: str = "") -> Login | None:
+    """The login that counts for the repository, if our own requests can use it; None where the authfile has none.
 
-
-def _auth_keys(host: str) -> tuple[str, ...]:
-    hub = ("https://index.docker.io/v1/", "index.docker.io") if host == "docker.io" else ()
-    return (host, f"https://{host}", f"http://{host}", f"https://{host}/v1/", f"https://{host}/v2/", *hub)
-
-
-def _read_json(path: Path) -> dict[str, object]:
+    Raises UnsureError for what only skopeo can use.
+    """
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UnsureError(f"{path} cannot be read: {error}") from error
-    return document if isinstance(document, dict) else {}
+        login = login_of(registry, repository)
+    except AuthfileError as error:
+        raise UnsureError(f"{error}") from error
+    if login is None or registry.authfile is None:
+        return None
+    if login.helper:
+        raise UnsureError(f"{registry.authfile} names a credential helper for {registry.host}")
+    if login.has_token:
+        raise UnsureError(f"{registry.authfile} has an identity token for {login.entry}")
+    _check_base64(login.basic, registry.authfile)
+    return login
 
 
-def _checked_base64(text: str, path: Path) -> str:
+def _check_base64(text: str, path: Path) -> None:
     try:
         base64.b64decode(text, validate=True)
     except ValueError as error:
         raise UnsureError(f"{path}: an auth entry is not base64") from error
-    return text

@@ -63,8 +63,11 @@ class RegistryEnd:
     def repositories(self) -> tuple[str, ...]:
         return tuple(sorted(_asked(self.probe.catalog, self._no_catalog)))
 
-    def config(self, repository: str, blob: Descriptor) -> bytes:
-        raw = self.probe.small_blob(repository, blob.digest)
+    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
+        def by_skopeo(_unsure: UnsureError) -> bytes | None:
+            return self.skopeo.config(Remote(registry=self.registry, repository=repository, reference=manifest))
+
+        raw = _asked(lambda: self.probe.small_blob(repository, blob.digest), by_skopeo)
         return raw if raw is not None and Digest.of(raw) == blob.digest else b""
 
     def mounted(self, repository: str, digest: Digest, source: str) -> bool:

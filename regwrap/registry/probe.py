@@ -77,10 +77,18 @@ class Probe:
         answer = self._ask("HEAD", f"/v2/{repository}/blobs/{digest}", repository, redirect=True)
         if answer is None:
             return None
-        length = answer.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()):
+        size = _number(answer.headers.get("Content-Length", ""))
+        return size or self._size_by_range(repository, digest)  # some say 0 for what they do not know
+
+    def _size_by_range(self, repository: str, digest: Digest) -> int | None:
+        """The size that stands in an answer's Content-Range, or that of the whole blob, which is not read."""
+        target = f"/v2/{repository}/blobs/{digest}"
+        answer = self._client.request(Request("GET", target, Access(repository), redirect=True, first_byte=True))
+        ranges = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        said = {200: answer.headers.get("Content-Length", ""), 206: ranges, 416: ranges}.get(answer.status, "")
+        if (size := _number(said)) is None:
             raise UnsureError(f"{self.registry.host} named no size for {digest.short}")
-        return int(length)
+        return size
 
     def tags(self, repository: str) -> tuple[str, ...] | None:
         """All tags of a repository, page by page; None where the registry has no such repository."""
@@ -115,12 +123,12 @@ class Probe:
 
     def put_manifest(self, repository: str, reference: str | Digest, body: Body) -> Response:
         """Put a manifest's bytes; what the registry says. Raises ToolError where it wants to be asked later."""
-        return self._told(Request("PUT", f"/v2/{repository}/manifests/{reference}", Access(repository), body))
+        return self._sent(Request("PUT", f"/v2/{repository}/manifests/{reference}", Access(repository), body))
 
     def upload(self, repository: str, digest: Digest, body: Body) -> Response:
         """Send a blob in one piece, which the registry hashes; what it says, 201: it is there. Raises ToolError."""
         begun = Request("POST", f"/v2/{repository}/blobs/uploads/", Access(repository), Body())
-        answer = self._told(begun)
+        answer = self._sent(begun)
         if answer.status != 202 or not answer.headers.get("Location"):
             return answer
         try:
@@ -135,8 +143,11 @@ class Probe:
         query = f"{address.query}&{urlencode({'digest': f'{digest}'})}".removeprefix("&")
         address = address._replace(query=query)
         if is_same_server(address, self.registry.host):
-            return self._told(Request("PUT", target_of(address), begun.access, body))
-        return self._client.elsewhere("PUT", address.geturl(), body)
+            return self._sent(Request("PUT", target_of(address), begun.access, body))
+        answer = self._client.elsewhere("PUT", address.geturl(), body)
+        if answer.status in {401, 403}:  # perhaps another name of the registry; skopeo gives that one the login as well
+            raise UnsureError(f"{address.netloc} answered {answer.status} to the upload that {begun.shown} led to")
+        return answer
 
     def _cancel_upload(self, begun: Request, answer: Response) -> None:
         """A registry keeps what was sent of an upload for a week; told so, it forgets it."""
@@ -153,6 +164,12 @@ class Probe:
         """Close the connections that are kept alive."""
         self._client.close()
 
+    def _sent(self, request: Request) -> Response:
+        answer = self._told(request)
+        if answer.status == 401:
+            raise self._client.refused(request, answer)
+        return answer
+
     def _told(self, request: Request) -> Response:
         answer = self._client.request(request)
         raise_if_later(self.registry.host, request.shown, answer)
@@ -167,6 +184,8 @@ class Probe:
         if is_absent(answer):
             return None
         raise_if_later(self.registry.host, request.shown, answer)
+        if answer.status == 401:
+            raise self._client.refused(request, answer)
         raise UnsureError(f"{self.registry.host} answered {answer.status} to {method} {target}")
 
     def _listed(self, first: str, repository: str, key: str, kind: type[T]) -> list[T] | None:
@@ -184,6 +203,10 @@ class Probe:
                 return found
             target = following
         raise UnsureError(f"{self.registry.host} gives more than {_MAX_PAGES} pages for {first}")
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _items(body: bytes, key: str, kind: type[T], host: str) -> list[T]:

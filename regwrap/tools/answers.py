@@ -16,13 +16,15 @@ from regwrap.core.answers import Meaning
 
 
 class Says(Flag):
-    """What words say beyond that something failed. ABSENT: the image, or its repository, is what is missing."""
+    """What words say beyond that something failed. ABSENT: the image, or its repository, is what is missing.
+    REFUSED: the login is, or that there is none."""
 
     FINAL = 0
     ABSENT = auto()
     TRANSIENT = auto()
     BUSY = auto()
     UNREACHABLE = auto()
+    REFUSED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Words:
 
 LOGIN_PAGE_HINT: Final = Meaning.LOGIN_PAGE.hint
 _NAME_HINT: Final = "check the registry's name, in the list and in the configuration"
-_ACCOUNT_HINT: Final = Meaning.UNAUTHORIZED.hint
+ACCOUNT_HINT: Final = Meaning.UNAUTHORIZED.hint
 _OTHER_BYTES_HINT: Final = "check the registry and proxies in between: the bytes do not match the digest"
 _OUR_DISK_HINT: Final = "the disk is full: free space and rerun"
 
@@ -63,9 +65,9 @@ SKOPEO: Final = (
         _BOTH,
         hint=Meaning.NO_PROJECT.hint,
     ),
-    Words("unauthorized", _BOTH, hint=_ACCOUNT_HINT),
-    Words("authentication required", _BOTH, hint=_ACCOUNT_HINT),
-    Words("invalid username/password", _BOTH, hint=_ACCOUNT_HINT),
+    Words("unauthorized", _BOTH, Says.REFUSED, ACCOUNT_HINT),
+    Words("authentication required", _BOTH, Says.REFUSED, ACCOUNT_HINT),
+    Words("invalid username/password", _BOTH, Says.REFUSED, ACCOUNT_HINT),
     Words(r"(: |^)(requested access to the resource is )?denied\b", _BOTH, hint=Meaning.DENIED.hint),
     Words("no such host", _BOTH, Says.UNREACHABLE, _NAME_HINT),
     Words(

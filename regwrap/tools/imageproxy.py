@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.errors import ToolError
 from regwrap.tools.answers import SKOPEO_HAS_NO_PROXY
 from regwrap.tools.runner import Server, last_lines
-from regwrap.tools.skopeo import Remote, Skopeo, failure, fatal_text
+from regwrap.tools.skopeo import Remote, Skopeo, failure, fatal_text, tell_trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -197,17 +197,20 @@ class ImageProxies:
     def turn(self, source: Remote, weight: int) -> Iterator[ImageProxy]:
         """A proxy for the block, which asks `source`'s host for up to `weight` blobs at the same time. What the block
         raises is what the host's limiter hears."""
-        with self.skopeo.limiters.slots((source.registry,), min(weight, AT_ONCE)) as started:
+        limiters, asked = self.skopeo.limiters, ((source.registry, source.repository),)
+        with limiters.trials(asked) as trials, limiters.slots((source.registry,), min(weight, AT_ONCE)) as started:
             proxy, stack = self._taken(source.registry)
             try:
                 yield proxy
             except ToolError as error:
                 stack.close()
+                tell_trials(trials, error.detail or error.message)
                 self.skopeo.tell((source,), error.detail or error.message, started)
                 raise
             except BaseException:
                 stack.close()
                 raise
+            tell_trials(trials, "")
             self.skopeo.tell((source,), "", started)
             with self._lock:
                 self._idle.setdefault(source.registry.host, []).append((proxy, stack))

@@ -11,11 +11,13 @@ import email.utils
 import math
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import HostDownError, ToolError
+from regwrap.tools.authfile import known_login, login_advice
+from regwrap.tools.login_gate import LoginGate, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -95,9 +97,13 @@ class HostLimiter:
     rate: RateLimit = field(default_factory=RateLimit)
     stopping: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
+    logins: LoginGate = field(init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _last: str = ""
     _mine: threading.local = field(default_factory=threading.local)
+
+    def __post_init__(self) -> None:
+        self.logins = LoginGate(self.host, self.stopping)
 
     @contextmanager
     def slot(self, weight: int = 1) -> Iterator[float]:
@@ -194,6 +200,17 @@ class HostLimiters:
             for _host, registry in sorted({registry.host: registry for registry in registries}.items()):
                 started = stack.enter_context(self.of(registry).slot(weight))
             yield started
+
+    @contextmanager
+    def trials(self, asked: Iterable[tuple[Registry, str]]) -> Iterator[tuple[Trial, ...]]:
+        """The turn to try the login that counts for each repository of a registry."""
+        with ExitStack() as stack:
+            yield tuple(stack.enter_context(self._trial(registry, name)) for registry, name in asked)
+
+    def _trial(self, registry: Registry, repository: str) -> AbstractContextManager[Trial]:
+        login = known_login(registry, repository)
+        entry = login.shown if login else ""
+        return self.of(registry).logins.trial(entry, lambda: login_advice(registry, repository))
 
     def gave_up(self, error: ToolError) -> ToolError:
         """What to say of an image that was tried to the end; see `HostLimiter.gave_up`."""

@@ -23,6 +23,8 @@ from regwrap.core.errors import ToolError
 from regwrap.core.model import Digest, Platform
 from regwrap.tools import answers
 from regwrap.tools.answers import Says
+from regwrap.tools.authfile import known_login, login_advice
+from regwrap.tools.helpers import wrapped_helpers
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from regwrap.core.place import Registry, Timeouts
+    from regwrap.tools.login_gate import Trial
 
 _ANY_ENDING: Final = tuple(range(256))
 _CONNECTIONS: Final = 6  # that many layers skopeo 1.9 copies at the same time
@@ -57,19 +60,27 @@ class Remote:
 class Skopeo:
     """Starts skopeo. `home` is a private directory of this run; all its skopeos share one blob-info cache there.
 
-    `environment` is what outside registries need (proxies), read from the user's by the caller on purpose. Each start
-    takes a slot of the limiter of each registry that it asks.
+    `environment` is what outside registries need (proxies), read from the user's by the caller on purpose, and
+    `helper_environment` what credential helpers do. Each start takes a slot of the limiter of each registry it asks.
     """
 
     runner: Runner
     home: Path
     timeouts: Timeouts
     environment: tuple[tuple[str, str], ...] = ()
+    helper_environment: tuple[tuple[str, str], ...] = ()
     limiters: HostLimiters = field(default_factory=HostLimiters)
 
     def manifest(self, remote: Remote) -> bytes | None:
         """The raw manifest; None where the registry has no such image. Raises ToolError."""
-        args = ("inspect", "--raw", "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
+        return self._inspected(remote, ())
+
+    def config(self, remote: Remote) -> bytes | None:
+        """The config of the image that a manifest describes, as it is; None where it is not there. Raises ToolError."""
+        return self._inspected(remote, ("--config",))
+
+    def _inspected(self, remote: Remote, what: tuple[str, ...]) -> bytes | None:
+        args = ("inspect", "--raw", *what, "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
         result = self._run((remote,), args, inherit=(), connections=1)
         if result.exit_code == 0 and result.stdout.lstrip().startswith(b"<"):
             raise ToolError(f"{remote.shown}: this is a web page, not a manifest", hint=answers.LOGIN_PAGE_HINT)
@@ -154,10 +165,14 @@ class Skopeo:
         limit = ("--command-timeout", f"{self.timeouts.copy:.0f}s")
         command = self._command(remotes, (*limit, *args), inherit)
         command = replace(command, timeout=self.timeouts.copy, stall=self.timeouts.stall, ok_codes=_ANY_ENDING)
-        with self.limiters.slots((remote.registry for remote in remotes), connections) as started:
+        asked = dict.fromkeys((remote.registry, remote.repository) for remote in remotes)
+        registries = (registry for registry, _name in asked)
+        with self.limiters.trials(asked) as trials, self.limiters.slots(registries, connections) as began:
             result = self.runner.run(command)
-        good = result.exit_code == 0 or is_absent(result.stderr)
-        self.tell(remotes, "" if good else fatal_text(result.stderr), started)
+            good = result.exit_code == 0 or is_absent(result.stderr)
+            said = "" if good else fatal_text(result.stderr)
+            tell_trials(trials, said)
+        self.tell(remotes, said, began)
         return result
 
     def sync(self, source: Registry, images: Mapping[str, Sequence[str]], dest: Registry, prefix: str) -> None:
@@ -215,9 +230,14 @@ class Skopeo:
                 "--tmpdir", f"{own}",
                 *args,
             ),
-            env=(*self.environment, *self._private_environment()),
+            env=(*self.environment, *self._private_environment(), *self._for_helpers(remotes)),
             inherit=inherit,
         )  # fmt: skip
+
+    def _for_helpers(self, remotes: tuple[Remote, ...]) -> tuple[tuple[str, str], ...]:
+        logins = (known_login(remote.registry, remote.repository) for remote in remotes)
+        names = sorted({login.helper for login in logins if login and login.helper})
+        return wrapped_helpers(names, dict(self.helper_environment), self.home / "helpers") if names else ()
 
     def tell(self, remotes: tuple[Remote, ...], said: str, started: float) -> None:
         """Tell the hosts' limiters how they answered to what began at `started`: `said` is the failure, or empty."""
@@ -225,7 +245,7 @@ class Skopeo:
             for remote in remotes:
                 self.limiters.of(remote.registry).answered()
             return
-        limiter = self.limiters.of(blamed(said, remotes))
+        limiter = self.limiters.of(blamed(said, remotes).registry)
         means = answers.meaning(said)
         if Says.BUSY in means:
             limiter.pushed_back(started, "")
@@ -243,16 +263,27 @@ class Skopeo:
         )
 
 
+def tell_trials(trials: tuple[Trial, ...], said: str) -> None:
+    """Whether the logins were taken: `said` is the failure, or empty. Of several nobody knows which was refused."""
+    refused = Says.REFUSED in answers.meaning(said)
+    for trial in trials:
+        trial.was_accepted = True if not said else (False if refused and len(trials) == 1 else None)
+
+
 def failure(what: str, said: str, remotes: tuple[Remote, ...]) -> ToolError:
     """The ToolError for what skopeo `said` when it failed."""
-    transient = Says.TRANSIENT in answers.meaning(said)
-    return ToolError(what, detail=said, hint=answers.hint(said), transient=transient, host=blamed(said, remotes).host)
+    means, remote = answers.meaning(said), blamed(said, remotes)
+    registry = remote.registry
+    hint = answers.hint(said)
+    if hint == answers.ACCOUNT_HINT:  # what to do is known better here
+        hint = login_advice(registry, remote.repository)
+    return ToolError(what, detail=said, hint=hint, transient=Says.TRANSIENT in means, host=registry.host)
 
 
-def blamed(said: str, remotes: tuple[Remote, ...]) -> Registry:
+def blamed(said: str, remotes: tuple[Remote, ...]) -> Remote:
     """Which registry a failure is about: the last that the text names, else the source, whose blobs skopeo reads
     without naming it."""
-    return max((remote.registry for remote in remotes), key=lambda registry: said.rfind(registry.host))
+    return max(remotes, key=lambda remote: said.rfind(remote.registry.host))
 
 
 def is_absent(stderr: str) -> bool:

@@ -118,7 +118,12 @@ class Endpoints:
             home.mkdir(exist_ok=True)
             job = self.job
             self._skopeo = Skopeo(
-                runner=job.runner, home=home, timeouts=job.timeouts, environment=job.environment, limiters=self.limiters
+                runner=job.runner,
+                home=home,
+                timeouts=job.timeouts,
+                environment=job.environment,
+                helper_environment=job.helper_environment,
+                limiters=self.limiters,
             )
         return self._skopeo
 

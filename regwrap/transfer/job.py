@@ -49,6 +49,7 @@ class Job:
     timeouts: Timeouts
     environment: tuple[tuple[str, str], ...]
     listener: TransferListener
+    helper_environment: tuple[tuple[str, str], ...] = ()
     engine: Engine = Engine.AUTO
 
     @contextmanager

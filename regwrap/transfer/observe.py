@@ -67,7 +67,7 @@ class Observer:
         closure = whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:
             raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
-        check_platform(closure, entry.platforms, lambda blob: source.config(repository, blob))
+        check_platform(closure, entry.platforms, lambda blob: source.config(repository, closure.top.digest, blob))
         _refuse_foreign_layers(closure)
         return closure
 

@@ -88,7 +88,7 @@ def test_a_wrong_password_is_said_with_what_to_do_and_not_shown(closed: Closed) 
     closed.configure(password=WRONG)
     done = closed.cli("sync", "images.list", "--verbose", "--json")
     assert done.returncode == 1
-    assert "check the registry's authfile (skopeo login)" in done.stderr
+    assert "auth.json was refused, check user, password and rights: skopeo login --authfile" in done.stderr
     said = done.stdout + done.stderr
     assert WRONG not in said
     assert base64.b64encode(f"test:{WRONG}".encode()).decode() not in said

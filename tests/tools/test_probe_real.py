@@ -135,13 +135,13 @@ def test_basic_authentication(tmp_path: Path, closed_host: str) -> None:
     assert probe.digest("a/b", "2") is None
 
 
-def test_without_or_with_wrong_credentials_the_probe_is_unsure(tmp_path: Path, closed_host: str) -> None:
-    with pytest.raises(UnsureError, match="401"):
+def test_without_or_with_wrong_credentials_the_refusal_is_sure(tmp_path: Path, closed_host: str) -> None:
+    with pytest.raises(ToolError, match="401"):
         probe_of(closed_host).digest("a/b", "1")
     wrong = authfile(tmp_path / "auth.json", closed_host, "test:wrong")
-    with pytest.raises(UnsureError, match="401") as raised:
+    with pytest.raises(ToolError, match="401") as raised:
         probe_of(closed_host, authfile=wrong).digest("a/b", "1")
-    assert "wrong" not in str(raised.value)
+    assert "wrong" not in str(raised.value) + raised.value.hint
 
 
 def test_token_authentication(tmp_path: Path, host: str) -> None:

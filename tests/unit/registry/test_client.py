@@ -225,7 +225,9 @@ def test_a_redirect_that_leads_nowhere_is_the_answer() -> None:
 
 def test_an_address_elsewhere_that_nobody_answers_is_named() -> None:
     with answering(script(Answer(302, {"Location": "http://127.0.0.1:1/x"}))) as server:
-        with pytest.raises(ToolError, match=r"127.0.0.1:1 could not be reached: .*refused") as raised:
+        with pytest.raises(
+            ToolError, match=rf"127.0.0.1:1 could not be reached, where an answer of {server.host} leads: .*refused"
+        ) as raised:
             get(client_of(server.host), redirect=True)
         assert raised.value.transient
 

@@ -1,5 +1,6 @@
 """The probe's questions and uploads, against a server that answers what a test says; who is asked if it is unsure."""
 
+import base64
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from regwrap.core.errors import ToolError
 from regwrap.core.model import Descriptor, Digest
 from regwrap.core.place import Registry, Timeouts
 from regwrap.registry.client import Body
-from regwrap.registry.credentials import UnsureError, basic_credentials
+from regwrap.registry.credentials import UnsureError, usable_login
 from regwrap.registry.end import RegistryEnd
 from regwrap.registry.harbor import Harbor
 from regwrap.registry.probe import Probe
@@ -61,7 +62,7 @@ def test_bytes_and_sizes() -> None:
 
 @pytest.mark.parametrize("length", ["", "abc"])
 def test_a_size_that_is_none_is_unsure(length: str) -> None:
-    behaviour = script(Answer(headers={"Content-Length": length}))
+    behaviour = script(Answer(headers={"Content-Length": length}), Answer(206, {"Content-Range": "bytes 0-0/*"}))
     with answering(behaviour) as server, pytest.raises(UnsureError, match="named no size"):
         probe_of(server.host).blob_size("a/b", DIGEST)
 
@@ -79,6 +80,21 @@ def test_a_registry_that_is_busy_may_answer_later() -> None:
     with answering(behaviour) as server, pytest.raises(ToolError, match=message) as raised:
         probe_of(server.host).manifest("a/b", "1")
     assert (raised.value.transient, raised.value.host) == (True, server.host)
+
+
+@pytest.mark.parametrize("said", ["", "0"])
+@pytest.mark.parametrize(
+    ("answer", "size"),
+    [
+        (Answer(206, {"Content-Range": "bytes 0-0/123"}, b"x"), 123),
+        (Answer(200, {"Content-Length": "1000000"}, cut=0), 1_000_000),
+        (Answer(416, {"Content-Range": "bytes */0"}), 0),
+    ],
+)
+def test_a_size_that_head_does_not_tell_is_asked_for_otherwise(said: str, answer: Answer, size: int) -> None:
+    with answering(script(Answer(headers={"Content-Length": said}), answer)) as server:
+        assert probe_of(server.host).blob_size("a/b", DIGEST) == size
+        assert server.asked[1].headers["range"] == "bytes=0-0"
 
 
 # --- lists
@@ -186,9 +202,9 @@ def test_a_blob_store_gets_the_blob_without_our_credentials(tmp_path: Path) -> N
 
 
 def test_an_upload_that_is_not_begun_is_the_answer() -> None:
-    with answering(script(Answer(401, body=b"who?"), Answer(202))) as server:
+    with answering(script(Answer(405, body=b"no"), Answer(202))) as server:
         probe = probe_of(server.host)
-        assert [probe.upload("a/b", DIGEST, Body()).status for _ in range(2)] == [401, 202]
+        assert [probe.upload("a/b", DIGEST, Body()).status for _ in range(2)] == [405, 202]
         assert len(server.asked) == 2
 
 
@@ -278,8 +294,8 @@ def test_skopeo_is_not_asked_where_the_probe_knows(scripted: Scripted, tmp_path:
         assert (end.tags("a/b"), end.repositories()) == (("a", "b"), ("a", "b"))
         right, wrong = (Descriptor(media_type="application/json", digest=DIGEST, size=size) for size in (2, 3))
         assert end.lacking("a/b", (right, wrong)) == (wrong,)
-        assert end.config("a/b", right) == b"{}"
-        assert end.config("a/b", replace(right, digest=Digest.of(b"other"))) == b""
+        assert end.config("a/b", DIGEST, right) == b"{}"
+        assert end.config("a/b", DIGEST, replace(right, digest=Digest.of(b"other"))) == b""
 
 
 def test_manifests_that_were_made_here_are_not_asked_for(scripted: Scripted, tmp_path: Path) -> None:
@@ -298,10 +314,11 @@ def test_a_host_that_is_busy_mounts_nothing(scripted: Scripted, tmp_path: Path) 
 # --- the authfile
 
 
-def credentials(tmp_path: Path, document: object, host: str = "r.example") -> str | None:
+def credentials(tmp_path: Path, document: object, host: str = "r.example", repository: str = "") -> str | None:
     path = tmp_path / "auth.json"
     path.write_text(document if isinstance(document, str) else json.dumps(document))
-    return basic_credentials(Registry(host=host, tls_verify=True, authfile=path))
+    login = usable_login(Registry(host=host, tls_verify=True, authfile=path), repository)
+    return login.basic if login else None
 
 
 @pytest.mark.parametrize(
@@ -310,7 +327,22 @@ def credentials(tmp_path: Path, document: object, host: str = "r.example") -> st
 )
 def test_an_authfile_names_a_registry_in_several_ways(tmp_path: Path, key: str) -> None:
     assert credentials(tmp_path, {"auths": {key: {"auth": "eDp5"}}}) == "eDp5"
-    assert credentials(tmp_path, {"auths": {f"{key}x": {"auth": "eDp5"}}}) is None
+    assert credentials(tmp_path, {"auths": {key: {"auth": "eDp5"}}}, "s.example") is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "counts"),
+    [
+        (["r.example", "r.example/a", "r.example/a/b"], "r.example/a/b"),
+        (["r.example/a/b/c", "r.example/a", "r.example"], "r.example/a"),
+        (["r.example/aa", "https://r.example/v1/"], "https://r.example/v1/"),
+        (["r.example/aa", "s.example/a/b"], None),
+    ],
+)
+def test_the_longest_path_that_fits_counts(tmp_path: Path, keys: list[str], counts: str | None) -> None:
+    auths = {key: {"auth": base64.b64encode(key.encode()).decode()} for key in keys}
+    found = credentials(tmp_path, {"auths": auths}, repository="a/b")
+    assert (None if found is None else base64.b64decode(found).decode()) == counts
 
 
 @pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "https://index.docker.io/v1/"])
@@ -321,7 +353,7 @@ def test_docker_hub_has_names_of_its_own(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize("document", [{}, [], {"auths": []}, {"auths": {"r.example": 1}}, {"auths": {"r.example": {}}}])
 def test_an_authfile_without_an_entry_has_no_credentials(tmp_path: Path, document: object) -> None:
     assert credentials(tmp_path, document) is None
-    assert basic_credentials(Registry(host="r.example", tls_verify=True)) is None
+    assert usable_login(Registry(host="r.example", tls_verify=True)) is None
 
 
 @pytest.mark.parametrize(

@@ -256,4 +256,4 @@ def test_which_registry_a_failure_is_about(said: str, host: str) -> None:
         Remote(registry=Registry(host=name, tls_verify=True), repository="a", reference="1")
         for name in ("a.example", "b.example")
     )
-    assert blamed(said, remotes).host == host
+    assert blamed(said, remotes).registry.host == host
