@@ -94,8 +94,9 @@ mutants: $(BIN)/regwrap ## what the unit tests do not notice: the code changed a
 	TMPDIR=$(MEMORY) $(BIN)/python -m tests.mutants $(if $(MODULES),--modules "$(MODULES)") $(if $(COUNT),--count $(COUNT)) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS)) $(MUTANT:%=--mutant %)
 
+# make bench ONLY="start package" BEFORE=../other-checkout/.venv/bin/regwrap: beside another state of the code
 bench: $(BIN)/regwrap .packages .test-packages ## side by side with the peers, under 20 min; ONLY="sync gc": some groups
-	$(BIN)/python bench/bench.py $(ONLY:%=--only %)
+	$(BIN)/python bench/bench.py $(ONLY:%=--only %) $(BEFORE:%=--before %)
 
 bench-quick: $(BIN)/regwrap .packages .test-packages ## the same on a twentieth of the corpus, under 3 min
 	$(BIN)/python bench/bench.py --scale 0.05 --rounds 2 --minutes 2 --json results/bench-quick.json $(ONLY:%=--only %)

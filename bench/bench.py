@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from before import with_before
 from cases_gc import gc_cases
 from cases_overlay import overlay_cases
 from cases_package import growth_cases, package_cases
@@ -86,7 +87,7 @@ def _measure_group(scene: Scene, group: str, deadline: float, memory: FullMemory
 
     # Closed here, also after Ctrl-C: the cases of sync keep registries running while they last.
     with contextlib.closing(_GROUPS[group](scene)) as cases:
-        return [measure(case, scene.shell.servers, deadline, settle, _say) for case in cases]
+        return [measure(with_before(scene, case), scene.shell.servers, deadline, settle, _say) for case in cases]
 
 
 def _make_scene(given: argparse.Namespace, work: Path, scratch: Path) -> Scene:
@@ -99,6 +100,7 @@ def _make_scene(given: argparse.Namespace, work: Path, scratch: Path) -> Scene:
         work=work,
         scratch=scratch,
         regwrap=find_regwrap(),
+        before=(f"{given.before.absolute()}",) if given.before else (),
         rounds=given.rounds,
         scale=given.scale,
         whole=bool(given.only),
@@ -160,6 +162,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="at most; a case also ends when its time is over")
     parser.add_argument("--minutes", type=float, default=14, help="afterwards every case that is left gets one round")
     parser.add_argument("--only", action="append", choices=_GROUPS, help="one group of cases; may be repeated")
+    parser.add_argument("--before", type=Path, metavar="FILE",
+                        help="the regwrap of another checkout, measured beside this one in each round")  # fmt: skip
     parser.add_argument("--work", type=Path, metavar="DIR", default=_work_place(), help="kept, with the corpora")
     parser.add_argument("--own-disk", action=argparse.BooleanOptionalAction, default=True,
                         help="work on a file system in a file that was written before, kept too")  # fmt: skip

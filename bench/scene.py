@@ -23,7 +23,8 @@ _SEED: Final = 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """One run of the benchmark on one corpus; `scale` of 1.0 is the full size, for what is not made of the corpus.
-    `whole`: only some groups run, so that there is time for the whole corpus where else a part of it does."""
+    `whole`: only some groups run, so that there is time for the whole corpus where else a part of it does.
+    `before`: the regwrap of another checkout, measured beside `regwrap` where there is one."""
 
     shell: Shell
     corpus: Corpus
@@ -33,6 +34,7 @@ class Scene:
     rounds: int
     scale: float
     whole: bool = False
+    before: tuple[str, ...] = ()
 
     def missing(self, *programs: str) -> str:
         """Why a contender that needs these programs cannot run; empty if it can."""

@@ -29,6 +29,16 @@ class Shell:
 
     home: Path
     servers: set[int] = field(default_factory=set)
+    _instead: dict[str, str] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def instead(self, program: str, other: str) -> Iterator[None]:
+        """In the block `run` starts the other program in the place of this one."""
+        self._instead[program] = other
+        try:
+            yield
+        finally:
+            del self._instead[program]
 
     def run(
         self,
@@ -43,7 +53,7 @@ class Shell:
             said = stack.enter_context((self.home / "last-output").open("w+b"))
             given = stack.enter_context((stdin or Path(os.devnull)).open("rb"))
             done = subprocess.run(
-                argv,
+                [self._instead.get(argv[0], argv[0]), *argv[1:]],
                 check=False,
                 cwd=cwd,
                 env=self._environment(),
