@@ -1,8 +1,8 @@
 """Import images into a storage, from a bundle or any other stock: all is checked first, blobs go in first, tags last.
 
 The names, the tags that are there already, and the space are checked before a byte is written; each blob is hashed
-while it is copied into a stage on the storage's own file system; then `storage.commit` moves all in by rename. Other
-images stay. Twice is once; killed at any moment, run again is done.
+while it is copied into a stage on the storage's own file system; then `storage.commit` moves all in by rename, and the
+release is remembered. Other images stay. Twice is once; killed at any moment, run again is done.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.read import hash_all
+from regwrap.bundle.releases import release_now, write_release
 from regwrap.bundle.stock import Stock, damaged
 from regwrap.core.errors import UsageError
 from regwrap.storage import layout
@@ -34,11 +35,12 @@ _INODES_PER_BLOB: Final = 3  # directory of the digest, data, now and then a pre
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """`lock_timeout` in seconds."""
+    """`lock_timeout` in seconds. `checksum` of the bundle's file, where that is known, is remembered."""
 
     replace_tags: bool
     dry_run: bool
     lock_timeout: float
+    checksum: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,9 @@ def import_stock(
             if wrong:
                 raise damaged(stock, wrong)
             imported = _imported(stock, storage, staging.added, staging.mended)
-            commit(root, staging.additions(), stage=stage, files=files_for(Owner.of(root)))
+            files = files_for(Owner.of(root))
+            commit(root, staging.additions(), stage=stage, files=files)
+            write_release(root, release_now(contents, options.checksum), stage=stage, files=files)
     return imported
 
 

@@ -251,6 +251,18 @@ COMMANDS: Final = (
         ),
     ),
     Entry(
+        name="releases",
+        group=_CHECK,
+        function="releases.releases",
+        summary="Show which releases a storage has, and what is left of each.",
+        more="deploy and import note what they bring. A release is current if all its tags are what it says, partly"
+        " replaced if some are other images now, incomplete if something of it was deleted.",
+        examples=(
+            ("what is here, since when", "regwrap releases ./site"),
+            ("note one that came by tar x or push", "regwrap releases ./site --adopt release-v1.1.tar"),
+        ),
+    ),
+    Entry(
         name="inspect",
         group=_CHECK,
         function="bundles.inspect",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.merge import ImportOptions, import_stock
+from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.stock import bundle_stock
 from regwrap.storage.commit import Files, Owner, RealFiles
 
@@ -38,6 +39,7 @@ def deploy_bundle(
     """Import the bundle's images into the storage at `root`, made if absent. Raises what `import_stock` does."""
     if options.dry_run:  # it reports the tags that would move, and refuses none
         options = replace(options, replace_tags=True)
+    options = replace(options, checksum=known_checksum(bundle))
     with bundle_stock(bundle) as stock:
         imported = import_stock(stock, root, "deploy", options, listener, files_for)
         return DeployReport(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from regwrap.commands.lock import LockCheck, LockReport
     from regwrap.commands.package import PackageReport
     from regwrap.commands.release import ReleaseReport
+    from regwrap.commands.releases import ReleasesReport
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.lists.lock import Change
     from regwrap.transfer.plan import Drifted, Plan, Unseen
@@ -196,6 +197,20 @@ def verify_text(report: VerifyReport) -> str:
         return "\n".join([*report.problems, *report.differences])
     total = f"{report.path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.bytes)}: valid"
     return total + (f"; {report.others} of the images are not in the list" if report.others else "")
+
+
+def releases_text(report: ReleasesReport) -> str:
+    """A line for each release, with what is not as it says."""
+    if not report.releases:
+        return f"{report.path}: no release is noted here"
+    rows = [("NAME", "ID", "DEPLOYED", "IMAGES", "SIZE", "STATE")]
+    for item in report.releases:
+        facts = (item.name or "-", item.id.removeprefix("sha256:")[:12], item.deployed, str(item.images))
+        names = item.missing or item.replaced
+        more = f" and {len(names) - SHOWN_IMAGES} more" if len(names) > SHOWN_IMAGES else ""
+        which = f": {', '.join(names[:SHOWN_IMAGES])}{more}" if names else ""
+        rows.append((*facts, human_bytes(item.bytes), f"{item.state}{which}"))
+    return "\n".join(table(rows))
 
 
 def inspect_text(inspection: Inspection) -> str:

@@ -164,6 +164,14 @@ def test_a_site_with_two_releases_is_verified_against_each_of_them(scene: Scene)
     assert exact.returncode == 1
     assert "app:v1: is not in the list" in exact.stdout
     assert cli("verify", "site", "--exact").returncode == 2
+    assert cli("verify", "site", "--list", "v1.1.tar").returncode == 0
+    remembered = json.loads(cli("releases", "site", "--json").stdout)["releases"]
+    assert sorted(item["images"] for item in remembered) == [1, 2]
+    for item in remembered:
+        assert item["state"] == "current"
+        assert item["sha256"] in {
+            (scene.directory / f"v1.{number}.tar.sha256").read_text().split()[0] for number in (1, 2)
+        }
 
 
 def test_a_rotten_archive_never_ships_and_release_mends_it(scene: Scene) -> None:

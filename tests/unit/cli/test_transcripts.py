@@ -184,6 +184,7 @@ def test_doctor_asks_for_versions_and_tries_an_overlay(desk: Desk) -> None:
         "export bundle.tar exported",
         "import oci:layout ./imported",
         "gc ./archive --keep images.list --offline",
+        "releases ./archive --adopt bundle.tar",
         "report show report.json --html report.html",
         "report merge report.json report.json -o all.json --junit all.xml",
     ],

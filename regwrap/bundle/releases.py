@@ -1,0 +1,148 @@
+"""What a site remembers of the releases that were brought to it: `.regwrap/releases/ID.json` and `ID.note`.
+
+ID.json is the bundle.json of the release, byte for byte; ID.note says when it came. The note comes last, so a release
+is remembered as a whole or not at all; to write it again is harmless.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, BundleImage, parse_contents
+from regwrap.core.errors import IntegrityError
+from regwrap.core.fields import a_text, an_object, field
+from regwrap.storage.lock import OWN_DIR
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.storage.commit import Files
+    from regwrap.storage.store import Storage
+
+_NOTE: Final = re.compile(r"([0-9a-f]{64})\.note")
+_PART: Final = re.compile(r"[0-9a-f]{64}\.json")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}(?=\s|$)")
+_MAX_NOTE_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteRelease:
+    """`deployed` is a time in UTC (ISO 8601), `checksum` the sha256 of the bundle's file; empty where nobody knew."""
+
+    contents: BundleContents
+    deployed: str
+    checksum: str
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.contents.name or self.contents.id.hex[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteReleases:
+    """`releases` in the order in which they came. `notes`: what lies among them and can't be read."""
+
+    releases: tuple[SiteRelease, ...]
+    notes: tuple[str, ...]
+
+
+def release_now(contents: BundleContents, checksum: str) -> SiteRelease:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return SiteRelease(contents=contents, deployed=now, checksum=checksum)
+
+
+def known_checksum(bundle: Path) -> str:
+    """What `BUNDLE.sha256` beside the bundle says; empty where there is none."""
+    try:
+        found = _SHA256.match(bundle.with_name(f"{bundle.name}.sha256").read_text("ascii"))
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return found[0] if found else ""
+
+
+def write_release(root: Path, release: SiteRelease, *, stage: Path, files: Files) -> None:
+    """Remember the release since it first came, under the storage's lock. `stage` is a private directory on the same
+    file system."""
+    place, name = root / OWN_DIR / "releases", release.contents.id.hex
+    if _is_noted(place, name):
+        return
+    note = {"deployed": release.deployed, "sha256": release.checksum}
+    for path, data in (
+        (place / f"{name}.json", release.contents.to_json()),
+        (place / f"{name}.note", json.dumps(note, sort_keys=True).encode("ascii") + b"\n"),
+    ):
+        staged = stage / path.name
+        files.make_directory(place)
+        files.write(staged, data)
+        files.sync(stage)
+        files.rename(staged, path)
+        files.sync(root)
+
+
+def _is_noted(place: Path, name: str) -> bool:
+    try:
+        return _read(place, name).contents.id.hex == name
+    except (OSError, ValueError, RecursionError, IntegrityError):
+        return False
+
+
+def read_releases(root: Path) -> SiteReleases:
+    """What the site remembers. A file that is none of ours, or damaged, is a note and hides nothing else."""
+    place = root / OWN_DIR / "releases"
+    names = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    found, notes = list[SiteRelease](), list[str]()
+    for name in names:
+        match = _NOTE.fullmatch(name)
+        try:
+            if match:
+                found.append(_read(place, match[1]))
+            elif not _PART.fullmatch(name):  # one without its note is of a run that was killed
+                notes.append(f"{place / name} is no release; left alone")
+        except (OSError, ValueError, RecursionError, IntegrityError) as error:
+            notes.append(f"{place / name} can't be read ({error}); deploy of that release writes it anew")
+    return SiteReleases(tuple(sorted(found, key=lambda r: (r.deployed, r.contents.id.hex))), tuple(notes))
+
+
+def _read(place: Path, name: str) -> SiteRelease:
+    note = an_object(json.loads(_bytes_of(place / f"{name}.note", _MAX_NOTE_BYTES)))
+    contents = parse_contents(_bytes_of(place / f"{name}.json", MAX_BUNDLE_JSON_BYTES))
+    if contents.id.hex != name:
+        raise IntegrityError(f"{name}.json is another release")
+    return SiteRelease(
+        contents=contents, deployed=field(note, "deployed", a_text), checksum=field(note, "sha256", a_text)
+    )
+
+
+def _bytes_of(path: Path, limit: int) -> bytes:
+    if path.is_symlink() or not path.is_file():
+        raise IntegrityError("it is no regular file")
+    with path.open("rb") as file:
+        return file.read(limit + 1)
+
+
+def lack_of(storage: Storage, image: BundleImage) -> str:
+    """What the storage lacks of a release's image, whatever its tag is now; empty where all of it is there. Manifests
+    are hashed, of blobs the size is compared."""
+    try:
+        closure = storage.closure(image.repository, image.digest)
+    except IntegrityError as error:
+        return str(error)
+    if closure is None:
+        return f"manifest {image.digest.short} is not there"
+    for child in closure.missing:
+        if child.digest not in image.omitted:
+            return f"manifest {child.digest.short} is not there"
+    for blob in closure.blobs:
+        if storage.blob_size(blob.digest) != blob.size or not storage.has_layer(image.repository, blob.digest):
+            return f"blob {blob.digest.short} is not there"
+    return ""
+
+
+def moves_to(storage: Storage, contents: BundleContents) -> tuple[BundleImage, ...]:
+    """The images whose tags are something else in the storage, or are not there."""
+    return tuple(image for image in contents.images if storage.resolve(image.repository, image.tag) != image.digest)

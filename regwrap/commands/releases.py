@@ -1,0 +1,111 @@
+"""The releases that a site remembers, and what is left of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.releases import (
+    SiteRelease,
+    known_checksum,
+    lack_of,
+    moves_to,
+    read_releases,
+    release_now,
+    write_release,
+)
+from regwrap.core.errors import ImagesFailedError
+from regwrap.storage.commit import Files, Owner, RealFiles
+from regwrap.storage.lock import OWN_DIR, locked_storage
+from regwrap.storage.stage import remove_stage, temporary_stage
+from regwrap.storage.store import Storage, need_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.core.listener import Listener
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseState:
+    """`replaced` are tags that are another image now, or gone; `missing` images with what is not there of each."""
+
+    name: str
+    id: str
+    deployed: str
+    sha256: str
+    images: int
+    bytes: int
+    state: str
+    replaced: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasesReport:
+    """In the order in which they came."""
+
+    path: Path
+    releases: tuple[ReleaseState, ...]
+    notes: tuple[str, ...]
+
+
+def list_releases(root: Path, *, lock_timeout: float, listener: Listener) -> ReleasesReport:
+    """Raises UsageError where `root` is no storage."""
+    storage = need_storage(root)
+    with locked_storage(root, exclusive=False, timeout=lock_timeout, on_wait=listener.say, untouched=True):
+        found = read_releases(root)
+        states = tuple(_state(storage, release) for release in found.releases)
+    return ReleasesReport(path=root, releases=states, notes=found.notes)
+
+
+def adopt_release(
+    bundle: Path,
+    root: Path,
+    *,
+    lock_timeout: float,
+    listener: Listener,
+    files_for: Callable[[Owner], Files] = RealFiles,
+) -> None:
+    """Remember the release of a bundle that came another way. Raises ImagesFailedError where not all of it is there."""
+    storage = need_storage(root)
+    with opened_bundle(bundle) as opened:
+        contents = opened.contents
+    with locked_storage(root, exclusive=True, timeout=lock_timeout, on_wait=listener.say):
+        missing = missing_images(storage, contents)
+        if missing:
+            raise ImagesFailedError(
+                f"{root} lacks {len(missing)} of the {len(contents.images)} images of {bundle}; nothing was noted",
+                detail="\n".join(missing),
+                hint="deploy the bundle: it brings what is missing, and is remembered",
+            )
+        stage = root / OWN_DIR / "adopt"
+        remove_stage(stage)
+        with temporary_stage(stage):
+            release = release_now(contents, known_checksum(bundle))
+            write_release(root, release, stage=stage, files=files_for(Owner.of(root)))
+
+
+def missing_images(storage: Storage, contents: BundleContents) -> tuple[str, ...]:
+    lacks = ((image.name, lack_of(storage, image)) for image in contents.images)
+    return tuple(f"{name}: {lack}" for name, lack in lacks if lack)
+
+
+def _state(storage: Storage, release: SiteRelease) -> ReleaseState:
+    contents = release.contents
+    missing = missing_images(storage, contents)
+    replaced = tuple(image.name for image in moves_to(storage, contents))
+    return ReleaseState(
+        name=contents.name,
+        id=str(contents.id),
+        deployed=release.deployed,
+        sha256=release.checksum,
+        images=len(contents.images),
+        bytes=contents.blob_bytes,
+        state="incomplete" if missing else "partly replaced" if replaced else "current",
+        replaced=replaced,
+        missing=missing,
+    )
