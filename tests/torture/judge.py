@@ -172,7 +172,7 @@ def left(scenario: Scenario, place: Place, *, gone: bool) -> Iterator[str]:
                 yield f"file {name}/{path.name}"
     for name in scenario.storages:
         for path in (place.root / name / ".regwrap").glob("*"):
-            if path.name not in {"lock", "archive"}:
+            if path.name not in {"lock", "archive", "releases"}:
                 yield f"file {name}/.regwrap/{path.name}"
 
 
