@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from regwrap.cli.catalog import COMMANDS
 from tests.conftest import StartRegistry
 from tests.release.conftest import Scene
 from tests.release.regwrap_cli import Cli, raw_digest
@@ -268,26 +269,7 @@ def test_gc_of_a_storage_that_a_registry_serves_needs_a_word(scene: Scene) -> No
 def test_the_page_of_all_commands_has_each_and_only_options_that_exist(cli: Cli) -> None:
     page = (Path(__file__).parents[2] / "docs/commands.md").read_text()
     tour = re.findall(r"^regwrap ([a-z]+)((?: (?:show|from-[a-z]+))?[^#\n]*)#", page, flags=re.MULTILINE)
-    assert {verb for verb, _rest in tour} == {
-        "sync",
-        "lock",
-        "report",
-        "package",
-        "release",
-        "deploy",
-        "push",
-        "serve",
-        "verify",
-        "inspect",
-        "bake",
-        "export",
-        "import",
-        "gc",
-        "workspace",
-        "doctor",
-        "init",
-        "list",
-    }
+    assert {verb for verb, _rest in tour} == {entry.words[0] for entry in COMMANDS}
     for verb, rest in tour:
         below = re.match(r" (show|from-[a-z]+)", rest)
         usage = cli(verb, *(below.groups() if below else ()), "--help").stdout
