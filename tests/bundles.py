@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regwrap.bundle.contents import BundleContents
@@ -92,9 +92,9 @@ def filled(data: bytes, unit: int) -> bytes:
     return data + bytes(-len(data) % unit)
 
 
-def make_bundle(place: Path, images: Mapping[str, Image]) -> Path:
-    """`bundle.tar` in `place` with `images` by `REPOSITORY:TAG`; the storage they come from is `place/archive`."""
+def make_bundle(place: Path, images: Mapping[str, Image], name: str = "") -> Path:
+    """`bundle.tar` in `place`, the release `name`, with `images` by `REPOSITORY:TAG` out of a storage, `place/archive`."""
     root = make_storage(place / "archive", images)
     path = place / "bundle.tar"
-    path.write_bytes(packed(parts_of(contents_of(root, *images), root)))
+    path.write_bytes(packed(parts_of(replace(contents_of(root, *images), name=name), root)))
     return path

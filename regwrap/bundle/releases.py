@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, BundleImage, parse_contents
-from regwrap.core.errors import IntegrityError
+from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field
+from regwrap.core.moves import TagMove
 from regwrap.storage.lock import OWN_DIR
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _NOTE: Final = re.compile(r"([0-9a-f]{64})\.note")
 _PART: Final = re.compile(r"[0-9a-f]{64}\.json")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}(?=\s|$)")
+_SHORT_ID: Final = 6
 _MAX_NOTE_BYTES: Final = 64 * 1024
 
 
@@ -108,6 +110,23 @@ def read_releases(root: Path) -> SiteReleases:
     return SiteReleases(tuple(sorted(found, key=lambda r: (r.deployed, r.contents.id.hex))), tuple(notes))
 
 
+def chosen_release(found: SiteReleases, wanted: str, root: Path) -> SiteRelease:
+    """The release with that name, or whose id begins so. Raises UsageError, with those that there are."""
+    start = wanted.removeprefix("sha256:")
+    named = [release for release in found.releases if release.contents.name == wanted]
+    same = named or [r for r in found.releases if len(start) >= _SHORT_ID and r.contents.id.hex.startswith(start)]
+    if len(same) == 1:
+        return same[0]
+    known = "\n".join(f"{r.label}, deployed {r.deployed}, id {r.contents.id}" for r in same or found.releases)
+    if same:
+        raise UsageError(f"{root} has {len(same)} releases {wanted}", detail=known, hint="give the id of the one")
+    raise UsageError(
+        f"{root} remembers no release {wanted}",
+        detail=known or "no release is noted there",
+        hint="deploy its bundle; or, if it came another way: regwrap releases DIR --adopt BUNDLE",
+    )
+
+
 def _read(place: Path, name: str) -> SiteRelease:
     note = an_object(json.loads(_bytes_of(place / f"{name}.note", _MAX_NOTE_BYTES)))
     contents = parse_contents(_bytes_of(place / f"{name}.json", MAX_BUNDLE_JSON_BYTES))
@@ -143,6 +162,15 @@ def lack_of(storage: Storage, image: BundleImage) -> str:
     return ""
 
 
-def moves_to(storage: Storage, contents: BundleContents) -> tuple[BundleImage, ...]:
-    """The images whose tags are something else in the storage, or are not there."""
-    return tuple(image for image in contents.images if storage.resolve(image.repository, image.tag) != image.digest)
+def missing_images(storage: Storage, contents: BundleContents) -> tuple[str, ...]:
+    """The images that the storage lacks something of, each with what that is."""
+    lacks = ((image.name, lack_of(storage, image)) for image in contents.images)
+    return tuple(f"{name}: {lack}" for name, lack in lacks if lack)
+
+
+def moves_to(storage: Storage, contents: BundleContents) -> tuple[TagMove, ...]:
+    """The tags that are something else in the storage, or are not there."""
+    there = ((image, storage.resolve(image.repository, image.tag)) for image in contents.images)
+    return tuple(
+        TagMove(image=image.name, old=digest, new=image.digest) for image, digest in there if digest != image.digest
+    )

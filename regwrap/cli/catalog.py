@@ -163,7 +163,7 @@ COMMANDS: Final = (
         summary="Sync, package and verify.",
         more="Writes FILE, its checksum FILE.sha256 and a report beside it.",
         examples=(
-            ("all three steps", "regwrap release images.list --source cicd -o release-v1.2.tar"),
+            ("all three steps", "regwrap release images.list --source cicd --name acme-1.2 -o release-v1.2.tar"),
             (
                 "the digests of images.lock, even if tags have moved",
                 "regwrap release images.list --source cicd --locked -o release-v1.3.tar",
@@ -199,7 +199,19 @@ COMMANDS: Final = (
         more="Checks the whole bundle first; writes blobs first, tags last.",
         examples=(
             ("check the bundle, change nothing", "regwrap deploy release-v1.1.tar ./site --dry-run"),
-            ("into a storage directory, new or existing", "regwrap deploy release-v1.1.tar ./site"),
+            ("into a storage directory, new or existing", "regwrap deploy release-v1.2.tar ./site"),
+        ),
+    ),
+    Entry(
+        name="rollback",
+        group=_INSTALL,
+        function="rollback.roll_back",
+        summary="Go back to a release that a storage has, or forward again.",
+        more="Looks at every image of the release first, then moves the tags. If anything of it is missing, nothing is"
+        " changed. Tags of other releases stay.",
+        examples=(
+            ("which tags would move, from what to what", "regwrap rollback ./site acme-1.2 --dry-run"),
+            ("a release that deploy has noted, by name or id", "regwrap rollback ./site acme-1.2"),
         ),
     ),
     Entry(
@@ -342,14 +354,16 @@ COMMANDS: Final = (
         group=_TIDY,
         function="gc.gc",
         summary="Delete everything that no kept image uses.",
-        more="Keeps every tag unless --keep or --keep-last is given.",
+        more="Keeps every tag unless told what to keep: releases that deploy and import have noted, lists, bundles, the"
+        " newest tags. Of releases and of what has digests, images without a tag stay too. The release in use is kept"
+        " in any case, unless --drop-current says otherwise.",
         examples=(
             (
-                "what would be deleted if only the listed images stay, and why",
-                "regwrap gc ./site --keep images.list --dry-run --offline",
+                "what would be deleted if only the last two releases stay, and what each alone holds",
+                "regwrap gc ./site --keep-releases 2 --dry-run",
             ),
             (
-                "keep those and the three newest tags of each repository",
+                "keep a list and the three newest tags of each repository",
                 "regwrap gc ./site --keep images.list --keep-last 3 --offline",
             ),
         ),

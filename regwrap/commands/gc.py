@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regwrap.bundle.releases import read_releases
+from regwrap.commands.gc_releases import NO_RELEASES, GcReleaseReport, KeptReleases, choose_releases, release_reports
 from regwrap.core.errors import UsageError
 from regwrap.storage.gc import DroppedImage, Garbage, Keep, RepositoryGarbage, find_garbage
 from regwrap.storage.lock import is_own, locked_storage
@@ -12,7 +14,7 @@ from regwrap.storage.store import need_storage
 from regwrap.storage.sweep import Disk, remove_garbage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from regwrap.core.listener import Listener
@@ -21,11 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcOptions:
-    """`offline`: the user says that nothing else writes. `lock_timeout` in seconds."""
+    """`offline`: the user says that nothing else writes. `lock_timeout` in seconds. `releases` are kept too."""
 
     dry_run: bool
     offline: bool
     lock_timeout: float
+    releases: KeptReleases = NO_RELEASES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class GcReport:
     blobs: int
     bytes: int
     notes: tuple[str, ...]
+    releases: tuple[GcReleaseReport, ...] = ()
 
 
 def keep_of(images: Iterable[ImageEntry] | None, last: int | None) -> Keep:
@@ -81,15 +85,25 @@ def collect_garbage(root: Path, keep: Keep, options: GcOptions, listener: Listen
             hint="stop its registry or make it read-only, then give --offline",
         )
     with locked_storage(root, exclusive=not options.dry_run, timeout=options.lock_timeout, on_wait=listener.say):
-        garbage = find_garbage(storage, keep)
+        found = read_releases(root)
+        choice = choose_releases(storage, found, options.releases, keep)
+        garbage = find_garbage(storage, choice.keep)
         left: tuple[str, ...] = ()
         if not options.dry_run:
             listener.expect("gc", garbage.blob_bytes)
             left = remove_garbage(root, garbage, disk, listener.on_bytes)
-    return _report(garbage, left, dry_run=options.dry_run)
+    notes = (*found.notes, *filter(None, (choice.note,)), *garbage.notes, *_left_notes(left))
+    return _report(garbage, notes, release_reports(found, choice.kept, garbage), dry_run=options.dry_run)
 
 
-def _report(garbage: Garbage, left: tuple[str, ...], *, dry_run: bool) -> GcReport:
+def _left_notes(left: tuple[str, ...]) -> Iterator[str]:
+    for path in left:
+        yield f"{path} has something unknown in it; left alone"
+
+
+def _report(
+    garbage: Garbage, notes: tuple[str, ...], releases: tuple[GcReleaseReport, ...], *, dry_run: bool
+) -> GcReport:
     return GcReport(
         dry_run=dry_run,
         kept=garbage.kept,
@@ -98,7 +112,8 @@ def _report(garbage: Garbage, left: tuple[str, ...], *, dry_run: bool) -> GcRepo
         repositories=tuple(_repository_report(r) for r in garbage.repositories if not _is_bare(r)),
         blobs=len(garbage.blobs),
         bytes=garbage.blob_bytes + sum(r.uploads or 0 for r in garbage.repositories),
-        notes=(*garbage.notes, *(f"{path} has something unknown in it; left alone" for path in left)),
+        notes=notes,
+        releases=releases,
     )
 
 

@@ -9,7 +9,7 @@ from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import (
     SiteRelease,
     known_checksum,
-    lack_of,
+    missing_images,
     moves_to,
     read_releases,
     release_now,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from regwrap.bundle.contents import BundleContents
     from regwrap.core.listener import Listener
 
 
@@ -89,15 +88,10 @@ def adopt_release(
             write_release(root, release, stage=stage, files=files_for(Owner.of(root)))
 
 
-def missing_images(storage: Storage, contents: BundleContents) -> tuple[str, ...]:
-    lacks = ((image.name, lack_of(storage, image)) for image in contents.images)
-    return tuple(f"{name}: {lack}" for name, lack in lacks if lack)
-
-
 def _state(storage: Storage, release: SiteRelease) -> ReleaseState:
     contents = release.contents
     missing = missing_images(storage, contents)
-    replaced = tuple(image.name for image in moves_to(storage, contents))
+    replaced = tuple(move.image for move in moves_to(storage, contents))
     return ReleaseState(
         name=contents.name,
         id=str(contents.id),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from regwrap.commands.package import PackageReport
     from regwrap.commands.release import ReleaseReport
     from regwrap.commands.releases import ReleasesReport
+    from regwrap.commands.rollback import RollbackReport
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.lists.lock import Change
     from regwrap.transfer.plan import Drifted, Plan, Unseen
@@ -174,8 +175,9 @@ def gc_text(report: GcReport, root: Path) -> str:
         f"{root}: {report.kept} tags{pinned} {would}kept, {len(report.images)} images {would}deleted:"
         f" {report.blobs} blobs ({human_bytes(report.bytes)}), links to {manifests} manifests and {layers} layers"
     )
+    releases = _gc_releases(report)
     if not report.dry_run:
-        return total
+        return "\n".join([*releases, total])
     images = [(image.image, image.reason) for image in report.images]
     rows = [("REPOSITORY", "TAGS", "MANIFESTS", "LAYERS", "SIZE", "")]
     rows += [
@@ -189,7 +191,19 @@ def gc_text(report: GcReport, root: Path) -> str:
         )
         for r in report.repositories
     ]
-    return "\n".join([*table(images), *(table(rows) if report.repositories else ()), total])
+    return "\n".join([*table(images), *(table(rows) if report.repositories else ()), *releases, total])
+
+
+def _gc_releases(report: GcReport) -> list[str]:
+    """Each release: whether it is kept, and what it alone holds. Without `dry_run` those that have lost images."""
+    rows = [("RELEASE", "ID", "DEPLOYED", "IMAGES", "ALONE", "")]
+    for item in report.releases:
+        if not (report.dry_run or item.lost):
+            continue
+        fate = f"{'loses' if report.dry_run else 'has lost'} {item.lost} images" if item.lost else "stays whole"
+        facts = (item.name or "-", item.id.removeprefix("sha256:")[:12], item.deployed, str(item.images))
+        rows.append((*facts, human_bytes(item.alone_bytes), "kept" if item.kept and not item.lost else fate))
+    return table(rows) if len(rows) > 1 else []
 
 
 def verify_text(report: VerifyReport) -> str:
@@ -211,6 +225,16 @@ def releases_text(report: ReleasesReport) -> str:
         which = f": {', '.join(names[:SHOWN_IMAGES])}{more}" if names else ""
         rows.append((*facts, human_bytes(item.bytes), f"{item.state}{which}"))
     return "\n".join(table(rows))
+
+
+def rollback_text(report: RollbackReport) -> str:
+    """A line for each tag that moves, from what to what; and the total."""
+    rows = [(move.image, f"{move.old or 'no such tag'} -> {move.new}") for move in report.moved]
+    name, moved = report.name or report.id.removeprefix("sha256:")[:12], len(report.moved)
+    right = report.images - moved
+    total = f"{report.path}: {name} is current: {moved} tags moved, {right} were right"
+    would = f"{report.path}: {name} would be current: {moved} tags would move, {right} are right"
+    return "\n".join([*table(rows), would if report.dry_run else total])
 
 
 def inspect_text(inspection: Inspection) -> str:

@@ -29,11 +29,13 @@ _OTHER: Final = -1  # in a blob's place, and no regular file
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
     """`names` (REPOSITORY:TAG) and the `last` newest tags of each repository are kept. Both None: all tags.
-    `digests`, each in its repository, are kept whether a tag points to them or not."""
+    `digests`, each in its repository, are kept whether a tag points to them or not.
+    `releases`: some of that are of releases."""
 
     names: frozenset[str] | None
     last: int | None
     digests: frozenset[tuple[str, Digest]] = frozenset()
+    releases: bool = False
 
     @property
     def all_tags(self) -> bool:
@@ -51,6 +53,8 @@ class Keep:
         newest = f"among the {self.last} newest of its repository"
         if self.names is None:
             return f"not {newest}"
+        if self.releases:
+            return "in no kept release or list" + ("" if self.last is None else f", nor {newest}")
         return "not in the list" if self.last is None else f"neither in the list nor {newest}"
 
 

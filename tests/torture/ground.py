@@ -44,7 +44,7 @@ class Scenario:
     """Work that faults are put into. `needs` are templates; `storages` show images before and after, `results` are
     compared with those of an undisturbed run, `kept` files are old or new at any time. With `dest` a registry stands on
     the storage `dest`. `adds`: files that the work may leave beside what was there.
-    `once`: it refuses to do again what is done."""
+    `drops`: tags that it deletes. `once`: it refuses to do again what is done."""
 
     name: str
     args: "Callable[[Place], list[str]]"
@@ -55,6 +55,7 @@ class Scenario:
     dest: bool = False
     adds: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
+    drops: tuple[str, ...] = ()
     once: bool = False
 
 
@@ -125,7 +126,14 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     ),
     Scenario(
         "gc", lambda _place: ["gc", "full", "--offline", "--keep", "kept.list"], ("full", "kept.list"), ("full",),
-        ("full",),
+        ("full",), drops=("app:v1", "keep/one:1", "multi/web:1"),
+    ),
+    Scenario(
+        "gc-releases", lambda _place: ["gc", "series", "--offline", "--keep-release", "older"], ("series",),
+        ("series",), ("series",), drops=("app:v2", "lib/tool:1", "multi/web:1"),
+    ),
+    Scenario(
+        "rollback", lambda _place: ["rollback", "series", "newer"], ("series",), ("series",), ("series",),
     ),
     Scenario(
         "push", lambda place: ["push", _BUNDLE, place.dest, "--replace-tags"], (_BUNDLE, "dest"), ("dest",), ("dest",),
@@ -254,13 +262,18 @@ def made_ground(base: Path, zygote: Zygote, *, private_memory: bool) -> Iterator
             for argv in (
                 ("package", _LIST, "-o", "bundle.tar", "--history", "./full"),
                 ("package", f"{templates}/old.list", "-o", "old.tar", "--history", "./archive"),
+                ("package", _LIST, "-o", "newer.tar", "--history", "./full", "--name", "newer"),
+                ("package", f"{templates}/old.list", "-o", "older.tar", "--history", "./archive", "--name", "older"),
+                ("deploy", "newer.tar", "series"),
+                ("deploy", "older.tar", "series", "--replace-tags"),
                 ("export", "bundle.tar", "tree"),
             ):
                 ended = place.run(*argv)
                 assert ended.code == 0, ended
             shutil.copy2(place.root / "bundle.tar", templates / _BUNDLE)
             shutil.copy2(place.root / "old.tar", templates / "out/release.tar")
-            shutil.copytree(place.root / "tree", templates / "tree")
+            for name in ("tree", "series"):
+                shutil.copytree(place.root / name, templates / name)
         yield ground
 
 

@@ -126,10 +126,9 @@ def lost(ground: Ground, scenario: Scenario, place: Place, expected: Expected | 
 def _tags_lost(ground: Ground, scenario: Scenario, place: Place, name: str) -> Iterator[str]:
     old, new = tags_of(ground.templates / name), {**OLD, **NEW}
     now = tags_of(place.root / name)
-    going = scenario.name == "gc"
     for tag, digest in old.items():
-        allowed = {digest} if going else {digest, f"{new[tag].top}"}
-        if tag not in now and not (going and tag not in {"app:v2", "keep/multi:1", "lib/tool:1"}):
+        allowed = {digest} if scenario.drops else {digest, f"{new[tag].top}"}
+        if tag not in now and tag not in scenario.drops:
             yield f"{tag} is gone"
         elif tag in now and now[tag] not in allowed:
             yield f"{tag} is {now[tag]!r}"
@@ -155,7 +154,7 @@ def left(scenario: Scenario, place: Place, *, gone: bool) -> Iterator[str]:
     """Processes, mounts, locks and files that are left. `gone`: files may be; the next run has to remove them."""
     yield from (f"process {line}" for line in settled(place.root, place.spared))
     yield from (f"mount {line}" for line in mounts_in(place.root))
-    for name in ("archive", "full", "site"):
+    for name in ("archive", "full", "series", "site"):
         if is_locked(place.root / name / ".regwrap/lock"):
             yield f"{name} is locked"
     if gone:

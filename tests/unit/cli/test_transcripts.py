@@ -185,6 +185,7 @@ def test_doctor_asks_for_versions_and_tries_an_overlay(desk: Desk) -> None:
         "import oci:layout ./imported",
         "gc ./archive --keep images.list --offline",
         "releases ./archive --adopt bundle.tar",
+        "rollback ./archive ID",
         "report show report.json --html report.html",
         "report merge report.json report.json -o all.json --junit all.xml",
     ],
@@ -193,6 +194,9 @@ def test_what_installs_checks_converts_and_tidies_up_starts_nothing(desk: Desk, 
     (desk.directory / "rendered.yaml").write_text("kind: Pod\nspec: {containers: [{image: r.example/app:v1}]}\n")
     if "report.json" in line:
         desk.typed("sync images.list --source ./archive --archive ./other --report report.json")
+    if "ID" in line:
+        desk.typed("releases ./archive --adopt bundle.tar")
+        line = line.replace("ID", next((desk.directory / "archive/.regwrap/releases").glob("*.note")).stem)
     if "oci:layout" in line:
         desk.typed("export bundle.tar layout --format oci")
     assert desk.typed(line) == []

@@ -1,0 +1,90 @@
+"""Go back to a release that the site remembers, or forward again: look at every image, then move the tags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.releases import chosen_release, missing_images, moves_to, read_releases
+from regwrap.core.errors import ImagesFailedError
+from regwrap.storage.commit import Additions, Files, Owner, RealFiles, commit
+from regwrap.storage.lock import OWN_DIR, locked_storage
+from regwrap.storage.stage import remove_stage, temporary_stage
+from regwrap.storage.store import need_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regwrap.core.listener import Listener
+    from regwrap.core.moves import TagMove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackOptions:
+    """`lock_timeout` in seconds."""
+
+    dry_run: bool
+    lock_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackReport:
+    """`moved`: the tags that were another image, or none; with `dry_run` those that would move."""
+
+    path: Path
+    name: str
+    id: str
+    images: int
+    moved: tuple[TagMove, ...]
+    dry_run: bool
+    notes: tuple[str, ...]
+
+
+def rollback(
+    root: Path,
+    wanted: str,
+    options: RollbackOptions,
+    listener: Listener,
+    files_for: Callable[[Owner], Files] = RealFiles,
+) -> RollbackReport:
+    """Make the tags of the release `wanted`, a name or an id, what it says. Tags of other releases stay.
+
+    Raises UsageError where the site does not remember it, and ImagesFailedError where something of it is missing:
+    nothing was changed then. `files_for` is the seam at which tests let file operations fail.
+    """
+    storage, dry_run = need_storage(root), options.dry_run
+    with locked_storage(
+        root, exclusive=not dry_run, timeout=options.lock_timeout, on_wait=listener.say, untouched=dry_run
+    ):
+        found = read_releases(root)
+        release = chosen_release(found, wanted, root)
+        contents = release.contents
+        missing = missing_images(storage, contents)
+        if missing:
+            raise ImagesFailedError(
+                f"{root} lacks {len(missing)} of the {len(contents.images)} images of {release.label};"
+                " nothing was changed",
+                detail="\n".join(missing),
+                hint="deploy the bundle of that release: it brings what is missing and moves the tags",
+            )
+        moved = moves_to(storage, contents)
+        if not dry_run:
+            tags = tuple((image.repository, image.tag, image.digest) for image in contents.images)
+            _commit_tags(root, Additions(tags=tags), files_for(Owner.of(root)))
+    return RollbackReport(
+        path=root,
+        name=contents.name,
+        id=str(contents.id),
+        images=len(contents.images),
+        moved=moved,
+        dry_run=dry_run,
+        notes=found.notes,
+    )
+
+
+def _commit_tags(root: Path, tags: Additions, files: Files) -> None:
+    stage = root / OWN_DIR / "rollback"
+    remove_stage(stage)
+    with temporary_stage(stage):
+        commit(root, tags, stage=stage, files=files)

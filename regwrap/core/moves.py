@@ -1,0 +1,18 @@
+"""A tag that is another image than it was, or shall be one: what every command says of it in the same words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from regwrap.core.model import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagMove:
+    """`image` is REPOSITORY:TAG; `old` is None where there was no such tag."""
+
+    image: str
+    old: Digest | None
+    new: Digest
