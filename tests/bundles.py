@@ -93,7 +93,7 @@ def filled(data: bytes, unit: int) -> bytes:
 
 
 def make_bundle(place: Path, images: Mapping[str, Image], name: str = "") -> Path:
-    """`bundle.tar` in `place`, the release `name`, with `images` by `REPOSITORY:TAG` out of a storage, `place/archive`."""
+    """`place/bundle.tar`, the release `name` with `images` by `REPOSITORY:TAG`, out of the storage `place/archive`."""
     root = make_storage(place / "archive", images)
     path = place / "bundle.tar"
     path.write_bytes(packed(parts_of(replace(contents_of(root, *images), name=name), root)))
