@@ -15,6 +15,8 @@ from regwrap.core.model import Descriptor, Digest
 from regwrap.storage.hashing import hash_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from regwrap.storage.store import Storage
 
 
@@ -43,6 +45,12 @@ class ImageSource(Protocol):
 class LocalSource(ImageSource, Protocol):
     """Images whose blobs lie in files of this machine."""
 
+    def repositories_after(self, last: str) -> Iterator[str]:
+        """Those whose names are behind `last`, sorted, found one by one: a page costs what it shows."""
+
+    def tags_after(self, repository: str, last: str) -> Iterator[str]:
+        """The same for the tags of a repository."""
+
     def blob(self, repository: str, digest: Digest) -> Piece | None: ...
 
 
@@ -68,10 +76,17 @@ class StorageSource:
     storage: Storage
 
     def repositories(self) -> tuple[str, ...]:
-        return tuple(name for name in self.storage.repositories() if self.tags(name))
+        return tuple(self.repositories_after(""))
 
     def tags(self, repository: str) -> tuple[str, ...]:
-        return tuple(tag for tag in self.storage.tags(repository) if self._has_manifest(repository, tag))
+        return tuple(self.tags_after(repository, ""))
+
+    def repositories_after(self, last: str) -> Iterator[str]:
+        names = (name for name in self.storage.repositories() if name > last)
+        return (name for name in names if any(self.tags_after(name, "")))
+
+    def tags_after(self, repository: str, last: str) -> Iterator[str]:
+        return (tag for tag in self.storage.tags(repository, last) if self._has_manifest(repository, tag))
 
     def _has_manifest(self, repository: str, tag: str) -> bool:
         digest = self.resolve(repository, tag)

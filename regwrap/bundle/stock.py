@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from bisect import bisect_right
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from regwrap.bundle.contents import BundleContents, BundleRepository
+    from regwrap.bundle.contents import BundleContents
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
@@ -54,31 +55,42 @@ class Stock:
         return tags
 
     @cached_property
-    def _links(self) -> dict[str, BundleRepository]:
-        return {repository.name: repository for repository in self.contents.repositories}
+    def _manifests(self) -> dict[str, frozenset[Digest]]:
+        return {repository.name: frozenset(repository.manifests) for repository in self.contents.repositories}
+
+    @cached_property
+    def _layers(self) -> dict[str, frozenset[Digest]]:
+        return {repository.name: frozenset(repository.layers) for repository in self.contents.repositories}
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._tags))
 
     def repositories(self) -> tuple[str, ...]:
-        return tuple(sorted(self._tags))
+        return self._names
 
     def tags(self, repository: str) -> tuple[str, ...]:
         return tuple(sorted(self._tags.get(repository, ())))
+
+    def repositories_after(self, last: str) -> Iterator[str]:
+        return iter(self._names[bisect_right(self._names, last) :])
+
+    def tags_after(self, repository: str, last: str) -> Iterator[str]:
+        return (tag for tag in self.tags(repository) if tag > last)
 
     def resolve(self, repository: str, tag: str) -> Digest | None:
         return self._tags.get(repository, {}).get(tag)
 
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
-        links = self._links.get(repository)
-        return self.read(digest) if links is not None and digest in links.manifests else None
+        return self.read(digest) if digest in self._manifests.get(repository, ()) else None
 
     def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
         del manifest
-        links = self._links.get(repository)
-        raw = self.read(blob.digest) if links is not None and blob.digest in links.layers else b""
+        raw = self.read(blob.digest) if blob.digest in self._layers.get(repository, ()) else b""
         return raw if Digest.of(raw) == blob.digest else b""
 
     def blob(self, repository: str, digest: Digest) -> Piece | None:
-        links = self._links.get(repository)
-        if links is None or digest not in links.layers:
+        if digest not in self._layers.get(repository, ()):
             return None
         with self.opened(digest) as (opened, located):
             # the very file that was checked, also when another one has its name meanwhile

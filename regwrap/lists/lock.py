@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -50,14 +51,14 @@ class LockedImage:
         return f"{self.source} => {host}{self.dest}{options}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
 class Lock:
     """`images` by destination, sorted."""
 
     name: str
     images: tuple[LockedImage, ...]
 
-    @property
+    @cached_property
     def by_dest(self) -> dict[Destination, LockedImage]:
         return {image.dest: image for image in self.images}
 

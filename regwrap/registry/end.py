@@ -23,12 +23,14 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryEnd:
     """A registry: asked by the probe, and by skopeo where the probe is unsure. `made` are manifests that it does not
-    have itself (indexes of its referrers), and that are as good as if it had them."""
+    have itself (indexes of its referrers), and that are as good as if it had them. `there` are the sizes of blobs that
+    repositories were seen to have."""
 
     registry: Registry
     probe: Probe
     skopeo: Skopeo
     made: dict[Digest, bytes] = field(default_factory=dict, compare=False)
+    there: dict[tuple[str, Digest], int] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -78,7 +80,16 @@ class RegistryEnd:
 
     def lacking(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
         """Those of `blobs` that are absent or of another size there."""
-        return tuple(b for b in blobs if self.probe.blob_size(repository, b.digest) != b.size)
+        return tuple(blob for blob in blobs if not self._has(repository, blob))
+
+    def _has(self, repository: str, blob: Descriptor) -> bool:
+        """A repository's tags share most of their layers: what is there is asked for once a run."""
+        key = (repository, blob.digest)
+        if self.there.get(key) != blob.size:
+            size = self.probe.blob_size(*key)
+            if size is not None:
+                self.there[key] = size
+        return self.there.get(key) == blob.size
 
     def _manifest_by_skopeo(self, repository: str, reference: str | Digest) -> bytes | None:
         return self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=reference))

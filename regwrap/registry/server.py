@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Final, assert_never
 
 from regwrap import __version__
@@ -203,12 +204,13 @@ class _Connection(BaseHTTPRequestHandler):
             case Ping():
                 self._send(200, "application/json", b"{}")
             case Catalog(page):
-                self._list("repositories", contents.repositories(), page, {})
+                self._list("repositories", contents.repositories_after(page.last), page, {})
             case Tags(repository, page):
-                tags = contents.tags(repository)
-                if not tags:
+                tags = contents.tags_after(repository, page.last)
+                first = next(tags, None) or next(contents.tags_after(repository, ""), None)
+                if first is None:
                     raise RefusedError(404, "NAME_UNKNOWN", "repository name not known to registry")
-                self._list("tags", tags, page, {"name": repository})
+                self._list("tags", chain((first,) if first > page.last else (), tags), page, {"name": repository})
             case ManifestOf(repository, reference):
                 self._manifest(repository, reference)
             case BlobOf(repository, digest):
@@ -216,7 +218,7 @@ class _Connection(BaseHTTPRequestHandler):
             case _:
                 assert_never(asked)
 
-    def _list(self, key: str, names: tuple[str, ...], page: Page, also: dict[str, object]) -> None:
+    def _list(self, key: str, names: Iterator[str], page: Page, also: dict[str, object]) -> None:
         shown, query = page.of(names)
         path = self.path.partition("?")[0]
         link = {"Link": f'<{path}?{query}>; rel="next"'} if query else {}

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from regwrap.core.model import Digest, ParseError, is_repository, is_tag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 MAX_PAGE: Final = 1000
@@ -36,11 +40,11 @@ class Page:
     count: int | None = None
     last: str = ""
 
-    def of(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-        """The names of this page, and the query that asks for the next one (empty where there is none)."""
-        rest = tuple(name for name in names if name > self.last)
-        shown = rest if self.count is None else rest[: self.count]
-        more = len(shown) < len(rest) and shown
+    def of(self, names: Iterator[str]) -> tuple[tuple[str, ...], str]:
+        """The names of this page, of those behind `last`, and the query that asks for the next one (empty where there
+        is none). No more of them are looked for than the page shows, and one."""
+        shown = tuple(names if self.count is None else islice(names, self.count))
+        more = self.count is not None and shown and next(names, None) is not None
         return shown, urlencode({"n": self.count, "last": shown[-1]}) if more else ""
 
 

@@ -58,10 +58,10 @@ class Storage:
             if not child.startswith("_") and is_repository(inner := f"{name}/{child}" if name else child):
                 yield from self._repositories(f"{path}/{child}", inner)
 
-    def tags(self, repository: str) -> tuple[str, ...]:
-        """The tags that are directories with a legal name, sorted; what they point to may be absent."""
-        path = self.root / layout.repository_path(repository) / "_manifests/tags"
-        return tuple(sorted(e.name for e in _scan(path) if e.is_dir(follow_symlinks=False) and is_tag(e.name)))
+    def tags(self, repository: str, after: str = "") -> tuple[str, ...]:
+        """The tags behind `after` that are directories with a legal name, sorted; what they point to may be absent."""
+        found = (e for e in _scan(self.root / layout.repository_path(repository) / "_manifests/tags") if e.name > after)
+        return tuple(sorted(e.name for e in found if e.is_dir(follow_symlinks=False) and is_tag(e.name)))
 
     def revisions(self, repository: str) -> tuple[Digest, ...]:
         return tuple(_hex_names(self.root / layout.repository_path(repository) / "_manifests/revisions/sha256"))
@@ -160,6 +160,16 @@ class SoundBlobs:
     storage: Storage
     hashed: bool
     _known: dict[Digest, bool] = field(default_factory=dict)
+    _linked: set[tuple[str, Digest]] = field(default_factory=set)
+
+    def has_in(self, repository: str, blob: Descriptor) -> bool:
+        """The same for a repository, which has to link to it; its tags share most of their layers."""
+        if not self.has(blob):
+            return False
+        key = (repository, blob.digest)
+        if key not in self._linked and self.storage.has_layer(*key):
+            self._linked.add(key)
+        return key in self._linked
 
     def has(self, blob: Descriptor) -> bool:
         known = self._known.get(blob.digest)

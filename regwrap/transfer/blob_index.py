@@ -27,15 +27,13 @@ def index_of(copies: Iterable[Copy]) -> BlobIndex:
 class BlobIndex:
     """As far as this run knows; safe from several threads."""
 
-    _known: dict[Digest, list[str]] = field(default_factory=dict)
+    _known: dict[Digest, dict[str, None]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def add(self, repository: str, digests: Iterable[Digest]) -> None:
         with self._lock:
             for digest in digests:
-                names = self._known.setdefault(digest, [])
-                if repository not in names:
-                    names.append(repository)
+                self._known.setdefault(digest, {})[repository] = None
 
     def knows(self, digest: Digest) -> bool:
         """Whether any repository has the blob."""

@@ -83,7 +83,7 @@ class Observer:
             return None
         if closure is None or closure.missing or not storage.has_tag(repository, entry.dest.tag, digest):
             return None
-        if not all(sound.has(blob) and storage.has_layer(repository, blob.digest) for blob in closure.blobs):
+        if not all(sound.has_in(repository, blob) for blob in closure.blobs):
             return None
         return Whole(entry=entry, digest=digest, size=closure.size, blobs=closure.blobs)
 

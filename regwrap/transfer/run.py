@@ -7,6 +7,8 @@ are no barriers: what can start, starts, in the plan's order.
 from __future__ import annotations
 
 import time
+from bisect import insort
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Sequence
 
     from regwrap.core.model import Digest
     from regwrap.lists.imagelist import ImageEntry
@@ -80,9 +82,7 @@ def run_plan(
     whether a host is down, when an image was tried to the end."""
     started = time.monotonic()
     work = _Work(carrier=carrier, retry=retry, events=events, gave_up=gave_up, began=started)
-    outcomes = _run_ready(
-        _Queue(list(plan.copies), by_repository=carrier.exclusive_repositories), work.copy, jobs, retry
-    )
+    outcomes = _run_ready(_Queue.of(plan.copies, by_repository=carrier.exclusive_repositories), work.copy, jobs, retry)
     failed = sorted([*(o for o in outcomes if isinstance(o, Failed)), *_unseen(plan)], key=lambda f: f.entry.line)
     return SyncReport(
         copied=tuple(o for o in outcomes if isinstance(o, Copied)),
@@ -140,29 +140,54 @@ class _Work:
 
 @dataclass(slots=True)
 class _Queue:
-    """The copies that wait, and what those under way have claimed: blobs, and repositories where that matters."""
+    """The copies that wait, and the blobs that those under way have claimed.
 
-    waiting: list[Copy]
+    They wait in lines, of which the first may start: a repository is a line where two copies into one may not run at
+    once, else each copy is one of its own. `heads` are the lines that may go on, in the plan's order.
+    """
+
+    lines: dict[Hashable, deque[tuple[int, Copy]]]
     by_repository: bool
+    heads: list[tuple[int, Hashable]]
     brought: set[Digest] = field(default_factory=set)
     claimed: set[Digest] = field(default_factory=set)
-    repositories: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, copies: Sequence[Copy], *, by_repository: bool) -> _Queue:
+        lines: dict[Hashable, deque[tuple[int, Copy]]] = {}
+        for place, copy in enumerate(copies):
+            lines.setdefault(_line_of(copy, by_repository=by_repository), deque()).append((place, copy))
+        heads = [(line[0][0], key) for key, line in lines.items()]
+        return cls(lines=lines, by_repository=by_repository, heads=heads)
 
     def take(self) -> Copy | None:
         """The first copy that nothing under way disturbs."""
-        for position, copy in enumerate(self.waiting):
-            free = self.claimed.isdisjoint(copy.claims - self.brought)
-            if free and not (self.by_repository and copy.entry.dest.repository in self.repositories):
-                self.claimed |= copy.claims - self.brought
-                self.repositories.add(copy.entry.dest.repository)
-                return self.waiting.pop(position)
+        for at, (_place, key) in enumerate(self.heads):
+            copy = self.lines[key][0][1]
+            missing = copy.claims - self.brought
+            if self.claimed.isdisjoint(missing):
+                self.claimed |= missing
+                del self.heads[at]
+                self.lines[key].popleft()
+                return copy
         return None
 
     def give_back(self, copy: Copy, *, done: bool) -> None:
         self.claimed -= copy.claims
-        self.repositories.discard(copy.entry.dest.repository)
         if done:
             self.brought |= copy.claims
+        key = _line_of(copy, by_repository=self.by_repository)
+        if line := self.lines[key]:
+            insort(self.heads, (line[0][0], key), key=lambda head: head[0])
+        else:
+            del self.lines[key]
+
+    def is_empty(self) -> bool:
+        return not self.lines
+
+
+def _line_of(copy: Copy, *, by_repository: bool) -> Hashable:
+    return copy.entry.dest.repository if by_repository else copy.entry.dest
 
 
 def _run_ready(
@@ -173,7 +198,7 @@ def _run_ready(
     idle = set(range(jobs))
     with ThreadPoolExecutor(jobs, thread_name_prefix="copy") as pool:
         try:
-            while queue.waiting or running:
+            while not queue.is_empty():
                 while len(running) < jobs and (copy := queue.take()) is not None:
                     worker = min(idle)
                     idle.remove(worker)

@@ -264,6 +264,20 @@ def end_of(host: str, scripted: Scripted, tmp_path: Path) -> RegistryEnd:
     return RegistryEnd(registry=probe.registry, probe=probe, skopeo=skopeo)
 
 
+def test_a_blob_that_a_repository_has_is_asked_for_once_a_run(scripted: Scripted, tmp_path: Path) -> None:
+    blobs = tuple(Descriptor(media_type="", digest=Digest.of(name), size=3) for name in (b"a", b"b"))
+    sized = Answer(headers={"Content-Length": "3"})
+    with answering(script(sized, ABSENT, sized, sized)) as server:
+        end = end_of(server.host, scripted, tmp_path)
+        assert end.lacking("a/b", blobs) == blobs[1:]
+        assert end.lacking("a/b", blobs) == ()  # it has come meanwhile
+        assert end.lacking("a/b", blobs) == ()
+        assert end.lacking("c/d", blobs[:1]) == ()
+        asked = [(line.split("/")[2], line[-4:]) for line in server.lines]
+    first, second = (f"{blob.digest}"[-4:] for blob in blobs)
+    assert asked == [("a", first), ("a", second), ("a", second), ("c", first)]
+
+
 def test_skopeo_is_asked_where_the_probe_is_unsure(scripted: Scripted, tmp_path: Path) -> None:
     inspect = Told(when=lambda argv: "inspect" in argv, stdout=b"{}", repeats=True)
     tags = Told(when=lambda argv: "list-tags" in argv, stdout=b'{"Tags": ["b", "a"]}')

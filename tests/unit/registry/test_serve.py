@@ -92,6 +92,12 @@ def name_of(image: str) -> tuple[str, str, Image]:
     return repository, tag, IMAGES[image]
 
 
+def test_a_page_looks_for_no_more_names_than_it_shows_and_one() -> None:
+    names = iter("abcdef")
+    assert Page(2, "").of(names) == (("a", "b"), "n=2&last=b")
+    assert list(names) == ["d", "e", "f"]
+
+
 @pytest.mark.parametrize(
     ("target", "asked"),
     [

@@ -177,6 +177,17 @@ def test_a_blob_is_looked_at_once_a_run(tmp_path: Path) -> None:
     assert not SoundBlobs(storage=storage, hashed=True).has(layer())
 
 
+def test_a_link_of_a_repository_is_looked_for_until_it_is_there(tmp_path: Path) -> None:
+    storage = storage_with(tmp_path, "a:1")
+    sound = SoundBlobs(storage=storage, hashed=False)
+    assert sound.has_in("a", layer())
+    assert not sound.has_in("b", layer())
+    storage_with(tmp_path, "b:1")
+    assert sound.has_in("b", layer())
+    (storage.root / layout.layer_link("b", LAYER)).unlink()
+    assert sound.has_in("b", layer())  # seen once a run
+
+
 def test_a_blob_that_was_just_written_is_sound(tmp_path: Path) -> None:
     sound = SoundBlobs(storage=Storage(tmp_path), hashed=False)
     assert not sound.has(layer())

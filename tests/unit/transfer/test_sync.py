@@ -198,6 +198,14 @@ def test_repositories_are_exclusive_where_the_carrier_says_so(exclusive: bool) -
     assert frozenset({"a/b:1", "c/d:1"}) in carrier.together
 
 
+def test_exclusive_repositories_keep_the_plans_order_among_each_other() -> None:
+    images: dict[str, Sequence[Descriptor]] = {f"{name}:{n}": [] for n in range(3) for name in ("a/b", "c/d", "e")}
+    plan, carrier = plan_of(images), ListeningCarrier(exclusive_repositories=True, seconds=0)
+    report = run(plan, carrier, jobs=1)
+    assert carrier.order == [str(copy.entry.dest) for copy in plan.copies]
+    assert len(report.copied) == len(images)
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_jobs_limit_how_many_run(jobs: int) -> None:
     images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [] for n in range(9)}
