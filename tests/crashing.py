@@ -9,6 +9,7 @@ from pathlib import Path
 
 from regwrap.storage.commit import RealFiles
 from regwrap.storage.sweep import RealDisk
+from regwrap.storage.tree import Tree
 from tests.builders import put
 
 
@@ -25,28 +26,29 @@ class DyingFiles:
     half: bool = False
     done: list[str] = field(default_factory=list)
 
-    def make_directory(self, path: Path) -> None:
+    def make_directory(self, tree: Tree, name: str) -> None:
         def half() -> None:
+            path = tree.root / name
             missing = [p for p in (path, *path.parents) if not p.exists()]
             if missing:
                 missing[-1].mkdir(mode=0o700)
 
-        self._step("make_directory", lambda: self.real.make_directory(path), half)
+        self._step("make_directory", lambda: self.real.make_directory(tree, name), half)
 
-    def write(self, path: Path, data: bytes) -> None:
+    def write(self, tree: Tree, name: str, data: bytes) -> None:
         def half() -> None:
-            put(path, data[: len(data) // 2])
+            put(tree.root / name, data[: len(data) // 2])
 
-        self._step("write", lambda: self.real.write(path, data), half)
+        self._step("write", lambda: self.real.write(tree, name, data), half)
 
-    def adopt(self, path: Path) -> None:
-        self._step("adopt", lambda: self.real.adopt(path))
+    def adopt(self, tree: Tree, name: str) -> None:
+        self._step("adopt", lambda: self.real.adopt(tree, name))
 
-    def rename(self, old: Path, new: Path) -> None:
-        self._step("rename", lambda: self.real.rename(old, new))
+    def rename(self, stage: Tree, old: str, tree: Tree, new: str) -> None:
+        self._step("rename", lambda: self.real.rename(stage, old, tree, new))
 
-    def sync(self, path: Path) -> None:
-        self._step("sync", path.stat)
+    def sync(self, tree: Tree) -> None:
+        self._step("sync", lambda: tree.descriptor)
 
     def _step(self, kind: str, whole: Callable[[], object], half: Callable[[], object] = lambda: None) -> None:
         if self.left <= 0:
@@ -69,24 +71,24 @@ class DyingDisk:
     done: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
-    def rename(self, old: Path, new: Path) -> None:
-        self._step("rename", f"{old}")
-        self.real.rename(old, new)
+    def rename(self, tree: Tree, old: str, trash: Tree, new: str) -> None:
+        self._step("rename", tree.shown(old))
+        self.real.rename(tree, old, trash, new)
 
-    def remove_file(self, path: str) -> None:
-        self._step("remove_file", path)
-        self.real.remove_file(path)
+    def remove_file(self, tree: Tree, name: str) -> None:
+        self._step("remove_file", tree.shown(name))
+        self.real.remove_file(tree, name)
 
-    def remove_directory(self, path: str) -> bool:
-        self._step("remove_directory", path)
-        return self.real.remove_directory(path)
+    def remove_directory(self, tree: Tree, name: str) -> bool:
+        self._step("remove_directory", tree.shown(name))
+        return self.real.remove_directory(tree, name)
 
-    def remove_tree(self, path: Path) -> None:
-        self._step("remove_tree", f"{path}")
-        self.real.remove_tree(path)
+    def remove_tree(self, tree: Tree, name: str) -> None:
+        self._step("remove_tree", tree.shown(name))
+        self.real.remove_tree(tree, name)
 
-    def sync(self, path: Path) -> None:
-        self._step("sync", f"{path}")
+    def sync(self, tree: Tree) -> None:
+        self._step("sync", f"{tree.root}")
 
     def _step(self, kind: str, path: str) -> None:
         if self.left <= 0:

@@ -107,9 +107,7 @@ class StorageSource:
         if not self.storage.has_layer(repository, digest):
             return None
         try:
-            # a fifo or a symbolic link in a blob's place must neither hang nor lead away
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(self.storage.blob_path(digest), flags)
+            descriptor = self.storage.open_blob(digest)
         except OSError:
             return None
         file, status = os.fdopen(descriptor, "rb", buffering=0), os.fstat(descriptor)

@@ -16,6 +16,8 @@ from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, need_storage, read_link
+from regwrap.storage.survey import linked_directories
+from regwrap.storage.tree import LinkedDirectoryError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +112,11 @@ def verify_storage(
 ) -> VerifyReport:
     """Check a storage: every link, every manifest and its children, every blob's size and sha256. It has to have the
     images of the list; with `exact` no others."""
-    return _StorageCheck(need_storage(root), entries, exact=exact).run(on_bytes)
+    try:
+        storage = need_storage(root)
+    except LinkedDirectoryError:
+        storage = Storage(root)  # the check names it
+    return _StorageCheck(storage, entries, exact=exact).run(on_bytes)
 
 
 class _StorageCheck:
@@ -127,13 +133,19 @@ class _StorageCheck:
         self.linked: dict[Digest, bool] = {}  # of the repository that is looked at
 
     def run(self, on_bytes: OnBytes) -> VerifyReport:
+        links = linked_directories(self.storage)
+        if links:  # what is behind them is not this storage's, and without it nothing can be said of the images
+            self.problems += (f"{link} is a symbolic link; a storage has directories of its own" for link in links)
+            return self._report(others=0)
         for repository in self.storage.repositories():
             self.linked = {}
             for tag in self.storage.tags(repository):
                 self._check_tag(repository, tag)
             self._check_links(repository)
         self._check_blobs(on_bytes)
-        others = self._compare()
+        return self._report(others=len(self._compare()))
+
+    def _report(self, *, others: int) -> VerifyReport:
         return VerifyReport(
             path=self.storage.root,
             images=len(self.found),
@@ -141,7 +153,7 @@ class _StorageCheck:
             bytes=sum(size for size, _user in self.sizes.values()),
             problems=tuple(dict.fromkeys(self.problems)),
             differences=tuple(dict.fromkeys(self.differences)),
-            others=len(others),
+            others=others,
             notes=tuple(self.notes),
         )
 
@@ -208,7 +220,7 @@ class _StorageCheck:
             (self.problems if lost else unlisted).append(what)
 
     def _check_links(self, repository: str) -> None:
-        root, storage = self.storage.root, self.storage
+        storage = self.storage
         for kind, path_of, digests in (
             ("layer", layout.layer_link, storage.layers(repository)),
             ("manifest", layout.revision_link, storage.revisions(repository)),
@@ -216,9 +228,9 @@ class _StorageCheck:
             for digest in digests:
                 seen = kind == "layer" and self.linked.get(digest, False)
                 path = path_of(repository, digest)
-                if not seen and not os.path.lexists(root / path):
+                if not seen and storage.tree.stat(path) is None:
                     continue  # the registry deletes a link and leaves its directory; a tag that needs it says so
-                if not seen and read_link(root / path) != digest:
+                if not seen and read_link(storage.tree, path) != digest:
                     self.problems.append(f"{repository}: a {kind}'s link is damaged ({path})")
                 elif storage.blob_size(digest) is None:
                     self.problems.append(f"{repository}: a {kind}'s link points to {digest}, which is missing")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from regwrap.bundle.contents import BundleContents, BundleRepository
 from regwrap.bundle.gather import Gathering
-from regwrap.bundle.stock import Stock, file_stock
+from regwrap.bundle.stock import BlobFiles, PlainFiles, Stock, file_stock
 from regwrap.core import ocilayout
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError, RegwrapError, UsageError
@@ -20,7 +20,7 @@ from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest, Index, La
 from regwrap.storage.store import Storage, regular_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 VERSION: Final = "version"
 VERSION_BYTES: Final = b"Directory Transport Version: 1.1\n"  # containers/image, directory/directory_dest.go
@@ -43,7 +43,7 @@ def storage_stock(storage: Storage) -> Stock:
                 for child in closure.missing if closure else ():
                     if storage.has_lost(repository, child.digest):
                         raise IntegrityError(f"manifest {child.digest} of its index is missing")
-                image.add(closure, storage.blob_path)
+                image.add(closure, storage)
     return found.stock()
 
 
@@ -59,7 +59,7 @@ def history_stock(storage: Storage) -> Stock:
         if layers:
             repositories.append(BundleRepository(name=name, manifests=(), layers=layers))
     contents = BundleContents(images=(), repositories=tuple(repositories), blobs=tuple(sorted(sizes.items())))
-    return file_stock(f"{storage.root}", contents, storage.blob_path)
+    return file_stock(f"{storage.root}", contents, lambda _digest: storage)
 
 
 def tree_stock(place: str, *, named: str | None) -> Stock:
@@ -85,7 +85,7 @@ def _layout_stock(directory: Path, chosen: str | None, named: str | None) -> Sto
 
     for entry in entries:
         with found.collected(full_name(entry.name, named)) as image:
-            image.add(closure_of(entry.digest, lambda digest: _read(path_of(digest))), path_of)
+            image.add(closure_of(entry.digest, lambda digest: _read(path_of(digest))), PlainFiles(path_of))
     return found.stock()
 
 
@@ -107,7 +107,7 @@ def _add_dir(image: _Image, path: Path) -> None:
 
     closure = closure_of(top, lambda digest: _read(manifest_path(digest)))
     manifests = {manifest.digest for manifest in closure.manifests} if closure else set()
-    image.add(closure, lambda digest: manifest_path(digest) if digest in manifests else path / digest.hex)
+    image.add(closure, PlainFiles(lambda digest: manifest_path(digest) if digest in manifests else path / digest.hex))
 
 
 def _image_directories(directory: Path) -> Iterator[Path]:
@@ -139,7 +139,7 @@ class _Found:
 
     name: str
     gathering: Gathering = field(default_factory=Gathering)
-    paths: dict[Digest, Path] = field(default_factory=dict)
+    files: dict[Digest, BlobFiles] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
@@ -154,7 +154,7 @@ class _Found:
             raise IntegrityError(f"{self.name} is damaged; nothing was written", problems=tuple(self.problems))
         if not self.names:
             raise UsageError(f"{self.name} has no images")
-        return file_stock(self.name, self.gathering.contents(), self.paths.__getitem__)
+        return file_stock(self.name, self.gathering.contents(), self.files.__getitem__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,26 +173,26 @@ class _Image:
             return True
         return False
 
-    def add(self, closure: Closure | None, path_of: Callable[[Digest], Path]) -> None:
+    def add(self, closure: Closure | None, files: BlobFiles) -> None:
         """Raises IntegrityError where something is absent, or of another size."""
         if closure is None:
             raise IntegrityError("its manifest is missing")
         if closure.missing and not closure.leaves:
             raise IntegrityError(f"its index {closure.top.digest} has none of its images")
         for blob in closure.blobs:
-            size = regular_size(path_of(blob.digest))
+            size = files.blob_size(blob.digest)
             if size != blob.size:
                 what = "is absent" if size is None else f"has {size} bytes instead of {blob.size}"
                 raise IntegrityError(f"blob {blob.digest} {what}")
 
         def read_config(blob: Descriptor) -> bytes:
-            return _read(path_of(blob.digest)) or b""
+            return files.read_blob(blob.digest) or b""
 
         omitted = closure.missing if isinstance(closure.top, Index) else ()
         repository, _, tag = self.name.rpartition(":")
         self.found.gathering.add(repository, tag, closure, omitted=omitted, read_config=read_config)
         for digest in (*(m.digest for m in closure.manifests), *(b.digest for b in closure.blobs)):
-            self.found.paths.setdefault(digest, path_of(digest))
+            self.found.files.setdefault(digest, files)
 
 
 def _read(path: Path) -> bytes | None:

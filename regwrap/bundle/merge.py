@@ -7,6 +7,7 @@ release is remembered. Other images stay. Twice is once; killed at any moment, r
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,9 @@ from regwrap.bundle.stock import Stock, damaged
 from regwrap.core.errors import UsageError
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, Files, Owner, commit
-from regwrap.storage.hashing import hash_file, write_all
-from regwrap.storage.lock import OWN_DIR, locked_storage
+from regwrap.storage.hashing import write_all
+from regwrap.storage.lock import locked_storage
+from regwrap.storage.own import own_tree
 from regwrap.storage.space import need_space
 from regwrap.storage.stage import remove_stage, temporary_stage
 from regwrap.storage.store import Storage
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.contents import BundleContents
     from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
+    from regwrap.storage.tree import Tree
 
 _INODES_PER_BLOB: Final = 3  # directory of the digest, data, now and then a prefix; a link costs two
 
@@ -52,41 +55,48 @@ class Imported:
     mended: tuple[tuple[Digest, int], ...]
 
 
+def target_storage(root: Path, options: ImportOptions) -> Storage:
+    """The storage that images are brought into; its directory is made. Raises UsageError where there can be none."""
+    check_place(root)
+    storage = Storage(root)
+    if not options.dry_run:
+        _prepare_root(storage)
+    return storage
+
+
 def import_stock(
     stock: Stock,
-    root: Path,
+    storage: Storage,
     step: str,
     options: ImportOptions,
     listener: Listener,
     files_for: Callable[[Owner], Files],
 ) -> Imported:
-    """Bring the images into the storage at `root`, made if absent. `step` is the command's name.
+    """Bring the images into a `target_storage`. `step` is the command's name.
 
     Raises UsageError (a tag is there and points elsewhere, no storage), IntegrityError, ToolError (no space).
     `files_for` is the seam at which tests let file operations fail.
     """
-    check_place(root)
-    storage, contents = Storage(root), stock.contents
+    contents = stock.contents
     if options.dry_run:
         _check_tags(stock, storage, options)
         lacking = {digest for digest, size in contents.blobs if storage.blob_size(digest) != size}
         return _imported(stock, storage, lacking, set())
-    _prepare_root(root)
-    with locked_storage(root, exclusive=True, timeout=options.lock_timeout, on_wait=listener.say):
+    with locked_storage(storage.tree, exclusive=True, timeout=options.lock_timeout, on_wait=listener.say):
         _check_tags(stock, storage, options)
-        stage = root / OWN_DIR / step
-        remove_stage(stage)
+        own = own_tree(storage.tree)
+        remove_stage(own, step)
         _check_space(contents, storage)
         listener.expect(step, contents.blob_bytes)
-        with temporary_stage(stage):
+        with temporary_stage(own, step) as stage:
             staging = _Staging(stock, storage, stage)
             wrong = hash_all(staging.stage_blob, contents.blobs, listener.on_bytes)
             if wrong:
                 raise damaged(stock, wrong)
             imported = _imported(stock, storage, staging.added, staging.mended)
-            files = files_for(Owner.of(root))
-            commit(root, staging.additions(), stage=stage, files=files)
-            write_release(root, release_now(contents, options.checksum), stage=stage, files=files)
+            files = files_for(Owner.of(storage.tree))
+            commit(storage.tree, staging.additions(), stage=stage, files=files)
+            write_release(storage.tree, release_now(contents, options.checksum), stage=stage, files=files)
     return imported
 
 
@@ -146,20 +156,21 @@ def check_place(root: Path) -> None:
         )
 
 
-def _prepare_root(root: Path) -> None:
+def _prepare_root(storage: Storage) -> None:
     """Makes the directory. Raises UsageError where it cannot be a storage's root."""
+    root, tree = storage.root, storage.tree
     try:
         root.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise UsageError(f"{root} is not a directory") from None
     except OSError as error:
         raise UsageError(f"{root} cannot be created: {error.strerror}") from error
-    device = root.stat().st_dev
+    device = os.fstat(tree.descriptor).st_dev
     for part in (layout.V2, f"{layout.V2}/blobs", layout.REPOSITORIES):
-        path = root / part
-        if path.exists() and path.stat().st_dev != device:
+        status = tree.stat(part)
+        if status is not None and status.st_dev != device:
             raise UsageError(
-                f"{path} is on another file system than {root}",
+                f"{tree.shown(part)} is on another file system than {root}",
                 hint="keep the whole storage on one file system: files are moved into place by rename",
             )
 
@@ -170,7 +181,8 @@ def _check_space(contents: BundleContents, storage: Storage) -> None:
     links = len(contents.members) - len(contents.blobs)
     need_space(
         storage.root,
-        sum(missing) * 105 // 100,
+        at=storage.tree.descriptor,
+        needed=sum(missing) * 105 // 100,
         files=_INODES_PER_BLOB * len(missing) + 2 * links if missing else 0,
         hint="free space there; nothing was changed",
     )
@@ -182,20 +194,17 @@ class _Staging:
 
     stock: Stock
     storage: Storage
-    stage: Path
+    stage: Tree
     added: set[Digest] = field(default_factory=set)
     mended: set[Digest] = field(default_factory=set)
-
-    def path(self, digest: Digest) -> Path:
-        return self.stage / digest.hex
 
     def stage_blob(self, digest: Digest) -> bool:
         """Hash the blob, whether it is needed or not; whether it is valid. Safe from several threads."""
         size = self.stock.contents.sizes[digest]
         there = self.storage.blob_size(digest)
-        if there == size and hash_file(self.storage.blob_path(digest)) == digest:
+        if there == size and self.storage.hash_blob(digest) == digest:
             return self.stock.copy(digest)
-        with self.path(digest).open("wb", buffering=0) as out:
+        with os.fdopen(self.stage.create(digest.hex), "wb", buffering=0) as out:
             valid = self.stock.copy(digest, lambda piece: write_all(out, piece))
         (self.added if there is None else self.mended).add(digest)
         return valid
@@ -204,7 +213,7 @@ class _Staging:
         """All links and tags of the images, and the blobs that are staged for them."""
         contents = self.stock.contents
         return Additions(
-            blobs=tuple((digest, self.path(digest)) for digest in sorted(self.added | self.mended)),
+            blobs=tuple((digest, digest.hex) for digest in sorted(self.added | self.mended)),
             layers=tuple((r.name, digest) for r in contents.repositories for digest in r.layers),
             revisions=tuple((r.name, digest) for r in contents.repositories for digest in r.manifests),
             tags=tuple((image.repository, image.tag, image.digest) for image in contents.images),

@@ -13,6 +13,8 @@ from regwrap.bundle.stock import Stock, bundle_stock
 from regwrap.core.errors import IntegrityError
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.store import Storage, need_storage, real_root
+from regwrap.storage.survey import linked_directories
+from regwrap.storage.tree import LinkedDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +46,7 @@ def opened_history(path: Path, *, lock_timeout: float, listener: Listener) -> It
 @contextmanager
 def _read(path: Path, lock_timeout: float, listener: Listener) -> Iterator[Storage]:
     storage = need_storage(real_root(path), hint=_HINT)
-    with locked_storage(storage.root, exclusive=False, timeout=lock_timeout, on_wait=listener.say, untouched=True):
+    with locked_storage(storage.tree, exclusive=False, timeout=lock_timeout, on_wait=listener.say, untouched=True):
         yield storage
 
 
@@ -53,6 +55,8 @@ def opened_contents(path: Path, *, hashed: bool, listener: Listener) -> Iterator
     """A bundle whose structure is valid, or a storage, for the block. Raises UsageError and IntegrityError."""
     if path.is_dir():
         storage = need_storage(real_root(path), hint=_HINT)
+        if links := linked_directories(storage):
+            raise LinkedDirectoryError(storage.tree.shown(links[0]))
         if hashed:
             _check(path, verify_storage(storage.root, None, listener.on_bytes).problems)
         yield StorageSource(name=f"{storage.root}", storage=storage)

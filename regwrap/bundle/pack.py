@@ -7,7 +7,6 @@ it, so a rotten archive and a tar that went wrong are found alike. The target ap
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from regwrap.bundle.aside import Part, part_file
 from regwrap.bundle.contents import BUNDLE_JSON, Member, blob_end, offsets_of, tar_bytes
 from regwrap.bundle.read import Located, opened_bundle
 from regwrap.bundle.write import link_bytes
@@ -59,14 +59,15 @@ def packed_bundle(
     Raises UsageError, ToolError (full disk), BrokenBlobError.
     """
     expected = tar_bytes(selection.contents)
-    with _part_file(output, expected) as part:
+    _check_target(output, expected)
+    with part_file(output) as part:
         _write(_Packing(runner, selection, part, options, listener))
         with ThreadPoolExecutor(1) as pool:
-            synced = pool.submit(_sync_file, part)
-            with opened_bundle(part):  # structure: every member there, in order, nothing else
+            synced = pool.submit(os.fsync, part.descriptor)
+            with opened_bundle(part.opened):  # structure: every member there, in order, nothing else
                 synced.result()
         yield expected
-        part.rename(output)
+        part.path.rename(output)
     _sync_file(output.parent)
 
 
@@ -74,43 +75,9 @@ def packed_bundle(
 class _Packing:
     runner: Runner
     selection: Selection
-    part: Path
+    part: Part
     options: PackOptions
     listener: Listener
-
-
-@contextmanager
-def _part_file(output: Path, expected: int) -> Iterator[Path]:
-    """A locked file beside the output, removed unless it was renamed. What a killed run left is taken over."""
-    part = output.with_name(output.name + ".part")
-    _check_target(output, expected)
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another regwrap is writing {output} now") from None
-        except OSError:  # where locks fail no other run has one either
-            part.unlink(missing_ok=True)
-            raise
-        if not _is_at(descriptor, part):  # it was renamed to `output` between open and flock: that one is complete
-            raise UsageError(f"another regwrap has just written {output}")
-        try:
-            os.ftruncate(descriptor, 0)
-            os.fchmod(descriptor, 0o644)
-            yield part
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def _check_target(output: Path, expected: int) -> None:
@@ -133,8 +100,10 @@ def _write(packing: _Packing) -> None:
     blobs = [m.path for m in members if m.link is None]
     parts = [(front, [BUNDLE_JSON]), (selection.storage.root, blobs)]
     with _followed(packing):
-        create_tar(packing.runner, part, [p for p in parts if p[1]], scratch=scratch, stall=packing.options.stall)
-    _append_links(part, [m for m in members if m.link is not None], blob_end(contents), tar_bytes(contents))
+        create_tar(
+            packing.runner, part.descriptor, [p for p in parts if p[1]], scratch=scratch, stall=packing.options.stall
+        )
+    _append_links(part.opened, [m for m in members if m.link is not None], blob_end(contents), tar_bytes(contents))
 
 
 def _append_links(part: Path, links: list[Member], start: int, end: int) -> None:
@@ -160,7 +129,7 @@ class _Follower:
 
     def follow(self) -> None:
         """One thread's work: take the next blob, wait until it is written, hash it."""
-        descriptor = os.open(self.packing.part, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self.packing.part.opened, os.O_RDONLY | os.O_CLOEXEC)
         try:
             while (blob := self._next()) is not None:
                 digest, located = blob

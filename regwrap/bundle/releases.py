@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -16,16 +17,19 @@ from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, Bundl
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field
 from regwrap.core.moves import TagMove
-from regwrap.storage.lock import OWN_DIR
+from regwrap.storage.own import OWN_DIR
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.storage.commit import Files
     from regwrap.storage.store import Storage
+    from regwrap.storage.tree import Tree
 
+_PLACE: Final = f"{OWN_DIR}/releases"
 _NOTE: Final = re.compile(r"([0-9a-f]{64})\.note")
 _PART: Final = re.compile(r"[0-9a-f]{64}\.json")
+_SHA256_BYTES: Final = 64
 _SHA256: Final = re.compile(r"[0-9a-f]{64}(?=\s|$)")
 _SHORT_ID: Final = 6
 _MAX_NOTE_BYTES: Final = 64 * 1024
@@ -61,52 +65,51 @@ def release_now(contents: BundleContents, checksum: str) -> SiteRelease:
 def known_checksum(bundle: Path) -> str:
     """What `BUNDLE.sha256` beside the bundle says; empty where there is none."""
     try:
-        found = _SHA256.match(bundle.with_name(f"{bundle.name}.sha256").read_text("ascii"))
+        with bundle.with_name(f"{bundle.name}.sha256").open("rb") as file:
+            found = _SHA256.match(file.read(_SHA256_BYTES + 1).decode("ascii"))
     except (OSError, UnicodeDecodeError):
         return ""
     return found[0] if found else ""
 
 
-def write_release(root: Path, release: SiteRelease, *, stage: Path, files: Files) -> None:
+def write_release(tree: Tree, release: SiteRelease, *, stage: Tree, files: Files) -> None:
     """Remember the release since it first came, under the storage's lock. `stage` is a private directory on the same
     file system."""
-    place, name = root / OWN_DIR / "releases", release.contents.id.hex
-    if _is_noted(place, name):
+    name = release.contents.id.hex
+    if _is_noted(tree, name):
         return
     note = {"deployed": release.deployed, "sha256": release.checksum}
-    for path, data in (
-        (place / f"{name}.json", release.contents.to_json()),
-        (place / f"{name}.note", json.dumps(note, sort_keys=True).encode("ascii") + b"\n"),
+    for file, data in (
+        (f"{name}.json", release.contents.to_json()),
+        (f"{name}.note", json.dumps(note, sort_keys=True).encode("ascii") + b"\n"),
     ):
-        staged = stage / path.name
-        files.make_directory(place)
-        files.write(staged, data)
+        files.make_directory(tree, _PLACE)
+        files.write(stage, file, data)
         files.sync(stage)
-        files.rename(staged, path)
-        files.sync(root)
+        files.rename(stage, file, tree, f"{_PLACE}/{file}")
+        files.sync(tree)
 
 
-def _is_noted(place: Path, name: str) -> bool:
+def _is_noted(tree: Tree, name: str) -> bool:
     try:
-        return _read(place, name).contents.id.hex == name
+        return _read(tree, name).contents.id.hex == name
     except (OSError, ValueError, RecursionError, IntegrityError):
         return False
 
 
-def read_releases(root: Path) -> SiteReleases:
+def read_releases(tree: Tree) -> SiteReleases:
     """What the site remembers. A file that is none of ours, or damaged, is a note and hides nothing else."""
-    place = root / OWN_DIR / "releases"
-    names = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    names = sorted(entry.name for entry in tree.entries(_PLACE))
     found, notes = list[SiteRelease](), list[str]()
     for name in names:
         match = _NOTE.fullmatch(name)
         try:
             if match:
-                found.append(_read(place, match[1]))
+                found.append(_read(tree, match[1]))
             elif not _PART.fullmatch(name):  # one without its note is of a run that was killed
-                notes.append(f"{place / name} is no release; left alone")
+                notes.append(f"{tree.shown(_PLACE)}/{name} is no release; left alone")
         except (OSError, ValueError, RecursionError, IntegrityError) as error:
-            notes.append(f"{place / name} can't be read ({error}); deploy of that release writes it anew")
+            notes.append(f"{tree.shown(_PLACE)}/{name} can't be read ({error}); deploy of that release writes it anew")
     return SiteReleases(tuple(sorted(found, key=lambda r: (r.deployed, r.contents.id.hex))), tuple(notes))
 
 
@@ -127,9 +130,9 @@ def chosen_release(found: SiteReleases, wanted: str, root: Path) -> SiteRelease:
     )
 
 
-def _read(place: Path, name: str) -> SiteRelease:
-    note = an_object(json.loads(_bytes_of(place / f"{name}.note", _MAX_NOTE_BYTES)))
-    contents = parse_contents(_bytes_of(place / f"{name}.json", MAX_BUNDLE_JSON_BYTES))
+def _read(tree: Tree, name: str) -> SiteRelease:
+    note = an_object(json.loads(_bytes_of(tree, f"{name}.note", _MAX_NOTE_BYTES)))
+    contents = parse_contents(_bytes_of(tree, f"{name}.json", MAX_BUNDLE_JSON_BYTES))
     if contents.id.hex != name:
         raise IntegrityError(f"{name}.json is another release")
     return SiteRelease(
@@ -137,11 +140,11 @@ def _read(place: Path, name: str) -> SiteRelease:
     )
 
 
-def _bytes_of(path: Path, limit: int) -> bytes:
-    if path.is_symlink() or not path.is_file():
+def _bytes_of(tree: Tree, file: str, limit: int) -> bytes:
+    if tree.size(f"{_PLACE}/{file}") is None:
         raise IntegrityError("it is no regular file")
-    with path.open("rb") as file:
-        return file.read(limit + 1)
+    with os.fdopen(tree.open(f"{_PLACE}/{file}"), "rb") as opened:
+        return opened.read(limit + 1)
 
 
 def lack_of(storage: Storage, image: BundleImage) -> str:

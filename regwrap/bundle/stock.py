@@ -12,13 +12,14 @@ from bisect import bisect_right
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from regwrap.bundle.by_repository import Piece
 from regwrap.bundle.read import Bundle, Located, opened_bundle, structure_problems
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
 from regwrap.storage.hashing import hashed, pieces_at
+from regwrap.storage.store import regular_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,29 +123,59 @@ def stock_of(bundle: Bundle) -> Stock:
     )
 
 
-def file_stock(name: str, contents: BundleContents, path_of: Callable[[Digest], Path]) -> Stock:
+class BlobFiles(Protocol):
+    """Where each blob is a file of its own: in a storage, in a directory of skopeo's, in a layout."""
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Bytes of a regular file; None for anything else."""
+
+    def open_blob(self, digest: Digest) -> int:
+        """A descriptor, which the caller closes. Raises OSError."""
+
+    def read_blob(self, digest: Digest) -> bytes | None:
+        """A small one, not verified. Raises IntegrityError where it is too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainFiles:
+    """At paths of the user's."""
+
+    path_of: Callable[[Digest], Path]
+
+    def blob_size(self, digest: Digest) -> int | None:
+        return regular_size(self.path_of(digest))
+
+    def open_blob(self, digest: Digest) -> int:
+        return os.open(self.path_of(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def read_blob(self, digest: Digest) -> bytes | None:
+        size = self.blob_size(digest)
+        return self.path_of(digest).read_bytes() if size is not None and size <= MAX_MANIFEST_BYTES else None
+
+
+def file_stock(name: str, contents: BundleContents, files_of: Callable[[Digest], BlobFiles]) -> Stock:
     """A stock in which each blob is a file of its own."""
 
     @contextmanager
     def opened(digest: Digest) -> Iterator[tuple[int, Located]]:
         size = contents.sizes[digest]
-        with opened_file(path_of(digest), size, digest) as descriptor:
+        with opened_file(files_of(digest), size, digest) as descriptor:
             yield descriptor, Located(0, size)
 
     return Stock(name=name, contents=contents, opened=opened)
 
 
 @contextmanager
-def opened_file(path: Path, size: int, digest: Digest) -> Iterator[int]:
+def opened_file(files: BlobFiles, size: int, digest: Digest) -> Iterator[int]:
     """Raises IntegrityError where there is no regular file of that size."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = files.open_blob(digest)
     except OSError as error:
-        raise IntegrityError(f"blob {digest} cannot be read ({path}: {error.strerror})") from error
+        raise IntegrityError(f"blob {digest} cannot be read: {error}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-            raise IntegrityError(f"blob {digest} is not a file of {size} bytes ({path})")
+            raise IntegrityError(f"blob {digest} is not a file of {size} bytes")
         yield descriptor
     finally:
         os.close(descriptor)

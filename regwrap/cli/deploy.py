@@ -27,7 +27,7 @@ def deploy(
     settings = load(config)
     with told(quiet=quiet) as progress:
         options = ImportOptions(replace_tags=replace_tags, dry_run=dry_run, lock_timeout=settings.timeouts.lock)
-        result = deploy_bundle(bundle, directory, options, progress)
+        result = deploy_bundle(bundle, directory, options, progress, for_good=True)
         if not dry_run:
             progress.say(
                 "a registry running on this directory serves the new tags at once; restart it if it keeps an in-memory"

@@ -61,6 +61,7 @@ def gc(
             offline=offline,
             lock_timeout=settings.timeouts.lock,
             releases=releases,
+            for_good=True,
         )
         result = collect_garbage(directory, kept, options, progress, RealDisk())
         for note in result.notes:

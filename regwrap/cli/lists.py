@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from regwrap.bundle.aside import write_whole
 from regwrap.cli.options import ConfigOption, QuietOption
 from regwrap.cli.session import load, opened_session
-from regwrap.commands.beside import write_beside
 from regwrap.commands.check_images import CheckedImages, check_images
 from regwrap.commands.list_registry import list_place
 from regwrap.config.places import listed_place
@@ -119,5 +119,5 @@ def _give(text: str, output: Path | None, images: int) -> None:
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write_beside(output, text)
+        write_whole(output, text)
         typer.echo(f"{output}: {images} images", err=True)

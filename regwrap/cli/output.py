@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from regwrap.commands.beside import write_beside
+from regwrap.bundle.aside import write_whole
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.report import text as report
 from regwrap.report.progress import Progress
@@ -43,4 +43,4 @@ def write_page(file: Path, origin: Path, page: str) -> None:
     """Beside what it shows, never over it."""
     if file.absolute() == origin.absolute():
         raise UsageError(f"{file} is the input and would be overwritten", hint="choose another name for the page")
-    write_beside(file, page)
+    write_whole(file, page)

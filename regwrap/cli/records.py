@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from regwrap.commands.beside import write_beside
+from regwrap.bundle.aside import write_whole
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.lists.imagelist import failed_list
 from regwrap.report import text as report
@@ -71,11 +71,11 @@ def source_of(settings: Config) -> str | None:
 def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> None:
     """Into files, and to GitHub where that is what runs us."""
     if file:
-        write_beside(file, to_text(record))
+        write_whole(file, to_text(record))
     if junit:
         from regwrap.report.junit import to_junit  # brings a library for XML
 
-        write_beside(junit, to_junit(record))
+        write_whole(junit, to_junit(record))
     if os.environ.get("GITHUB_ACTIONS") == "true" and (told := workflow_commands(record)):
         typer.echo(told, err=True)
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.merge import ImportOptions, import_stock
+from regwrap.bundle.merge import ImportOptions, import_stock, target_storage
 from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.stock import bundle_stock
 from regwrap.storage.commit import Files, Owner, RealFiles
@@ -35,13 +35,21 @@ def deploy_bundle(
     options: ImportOptions,
     listener: Listener,
     files_for: Callable[[Owner], Files] = RealFiles,
+    *,
+    for_good: bool = False,
 ) -> DeployReport:
-    """Import the bundle's images into the storage at `root`, made if absent. Raises what `import_stock` does."""
+    """Import the bundle's images into the storage at `root`, made if absent. Raises what `import_stock` does.
+
+    `for_good`: root opens the bundle, which may be his alone, and is the storage's owner until the process ends.
+    """
     if options.dry_run:  # it reports the tags that would move, and refuses none
         options = replace(options, replace_tags=True)
     options = replace(options, checksum=known_checksum(bundle))
     with bundle_stock(bundle) as stock:
-        imported = import_stock(stock, root, "deploy", options, listener, files_for)
+        storage = target_storage(root, options)
+        if for_good and not options.dry_run:
+            storage.tree.become_owner()
+        imported = import_stock(stock, storage, "deploy", options, listener, files_for)
         return DeployReport(
             images=len(stock.contents.images),
             tags_added=imported.changes.added,

@@ -9,7 +9,8 @@ from regwrap.bundle.releases import read_releases
 from regwrap.commands.gc_releases import NO_RELEASES, GcReleaseReport, KeptReleases, choose_releases, release_reports
 from regwrap.core.errors import UsageError
 from regwrap.storage.gc import DroppedImage, Garbage, Keep, RepositoryGarbage, find_garbage
-from regwrap.storage.lock import is_own, locked_storage
+from regwrap.storage.lock import locked_storage
+from regwrap.storage.own import is_own
 from regwrap.storage.store import need_storage
 from regwrap.storage.sweep import Disk, remove_garbage
 
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcOptions:
-    """`offline`: the user says that nothing else writes. `lock_timeout` in seconds. `releases` are kept too."""
+    """`offline`: the user says that nothing else writes. `lock_timeout` in seconds. `releases` are kept too. `for_good`:
+    root is the storage's owner until the process ends."""
 
     dry_run: bool
     offline: bool
     lock_timeout: float
     releases: KeptReleases = NO_RELEASES
+    for_good: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,19 +82,22 @@ def collect_garbage(root: Path, keep: Keep, options: GcOptions, listener: Listen
     tests let file operations fail.
     """
     storage = need_storage(root)
-    if not options.dry_run and not options.offline and not is_own(root):
+    if not options.dry_run and not options.offline and not is_own(storage.tree):
         raise UsageError(
             f"{root} is not regwrap's own: an image pushed during gc could be lost",
             hint="stop its registry or make it read-only, then give --offline",
         )
-    with locked_storage(root, exclusive=not options.dry_run, timeout=options.lock_timeout, on_wait=listener.say):
-        found = read_releases(root)
+    if options.for_good and not options.dry_run:
+        storage.tree.become_owner()
+    exclusive = not options.dry_run
+    with locked_storage(storage.tree, exclusive=exclusive, timeout=options.lock_timeout, on_wait=listener.say):
+        found = read_releases(storage.tree)
         choice = choose_releases(storage, found, options.releases, keep)
         garbage = find_garbage(storage, choice.keep)
         left: tuple[str, ...] = ()
         if not options.dry_run:
             listener.expect("gc", garbage.blob_bytes)
-            left = remove_garbage(root, garbage, disk, listener.on_bytes)
+            left = remove_garbage(storage.tree, garbage, disk, listener.on_bytes)
     notes = (*found.notes, *filter(None, (choice.note,)), *garbage.notes, *_left_notes(left))
     return _report(garbage, notes, release_reports(found, choice.kept, garbage), dry_run=options.dry_run)
 

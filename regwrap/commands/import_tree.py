@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.found import tree_stock
-from regwrap.bundle.merge import ImportOptions, check_place, import_stock
+from regwrap.bundle.merge import ImportOptions, check_place, import_stock, target_storage
 from regwrap.core.errors import UsageError
 from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles
-from regwrap.storage.lock import OWN_DIR
+from regwrap.storage.own import OWN_DIR
 from regwrap.storage.store import real_root
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def import_images(
     """Raises what `import_stock` does, and UsageError for a directory that holds other things."""
     check_place(root)
     _refuse_strange(root)
-    imported, images = import_stock(stock, root, "import", options, listener, files_for), stock.contents.images
+    storage = target_storage(root, options)
+    imported, images = import_stock(stock, storage, "import", options, listener, files_for), stock.contents.images
     brought = (*imported.added, *imported.mended)
     return ImportReport(
         path=root,

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from regwrap.commands.beside import write_beside
+from regwrap.bundle.aside import write_whole
 from regwrap.core.closure import check_platform, shipped_platforms
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.model import Digest
@@ -65,7 +65,7 @@ def write_lock(job: Job, wanted: Wanted, path: Path) -> LockReport:
     images = tuple(item for item in found if isinstance(item, LockedImage))
     failed = tuple(item for item in found if isinstance(item, Unseen))
     if not failed:
-        write_beside(path, lock_text(images))
+        write_whole(path, lock_text(images))
     fresh = ((_entry_of(image), image.digest) for image in images)
     return LockReport(path=path, images=images, changes=() if failed else changes(old, fresh), failed=failed)
 
@@ -97,7 +97,7 @@ class _Locking:
         self.ends.check_sources(by_rule)
         for end in self.ends.storages():
             if end.storage.root.is_dir():
-                stack.enter_context(self.job.locked(end.storage.root, exclusive=False))
+                stack.enter_context(self.job.locked(end.storage.tree, exclusive=False))
         listed = {entry.dest: entry for entry in wanted.images.entries}
         for entry in by_rule.entries:
             if entry.dest in listed and replace(listed[entry.dest].source, digest=None) != entry.source:

@@ -121,8 +121,8 @@ class _Packing:
         if self.images.entries and not root.is_dir():
             raise UsageError(f"the archive {root} does not exist", hint="create it: regwrap sync with the same list")
         root.mkdir(parents=True, exist_ok=True)
-        with self.job.locked(root, exclusive=False):
-            storage, images = Storage(real_root(root)), self.images
+        storage, images = Storage(real_root(root)), self.images
+        with self.job.locked(storage.tree, exclusive=False):
             if self.options.referrers:
                 from regwrap.transfer.referrers import with_referrers_there  # knows registries too
 

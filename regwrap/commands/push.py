@@ -20,6 +20,7 @@ from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
 from regwrap.registry.harbor import Harbor
 from regwrap.storage.store import Storage, real_root
+from regwrap.storage.tree import Tree
 from regwrap.transfer.blob_index import BlobIndex, index_of
 from regwrap.transfer.by_skopeo import RegistryCarrier, prove
 from regwrap.transfer.endpoints import Endpoints
@@ -79,7 +80,7 @@ def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) ->
 
 def _opened(job: Job, source: Path, stack: ExitStack, *, hashed: bool) -> Stock | StorageSource:
     if source.is_dir():
-        stack.enter_context(job.locked(real_root(source), exclusive=False, untouched=True))
+        stack.enter_context(job.locked(Tree(real_root(source)), exclusive=False, untouched=True))
     return stack.enter_context(opened_contents(source, hashed=hashed, listener=job.listener))
 
 

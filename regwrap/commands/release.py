@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap import __version__
+from regwrap.bundle.aside import write_whole
 from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.examine import VerifyReport, file_sha256, verify_bundle
-from regwrap.commands.beside import write_beside
 from regwrap.commands.package import PackageOptions, PackageReport, checksum_path, facts_path, package_images
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
@@ -64,7 +64,7 @@ def release_images(
     if verify.problems or verify.differences:
         problems = (*verify.problems, *verify.differences)
         raise IntegrityError(f"{output} did not pass its verification", problems=problems)
-    write_beside(checksum_path(output), f"{sha256.result()}  {output.name}\n")
+    write_whole(checksum_path(output), f"{sha256.result()}  {output.name}\n")
     _write_facts(output, package, sha256.result(), tools)
     return ReleaseReport(sync=sync, package=package, verify=verify, sha256=sha256.result())
 
@@ -106,4 +106,4 @@ def _write_facts(output: Path, package: PackageReport, sha256: str, tools: dict[
         "tools": tools,
         "index": BUNDLE_JSON,
     }
-    write_beside(facts_path(output), json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    write_whole(facts_path(output), json.dumps(facts, indent=1, sort_keys=True) + "\n")

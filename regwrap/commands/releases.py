@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import (
@@ -17,7 +17,8 @@ from regwrap.bundle.releases import (
 )
 from regwrap.core.errors import ImagesFailedError
 from regwrap.storage.commit import Files, Owner, RealFiles
-from regwrap.storage.lock import OWN_DIR, locked_storage
+from regwrap.storage.lock import locked_storage
+from regwrap.storage.own import own_tree
 from regwrap.storage.stage import remove_stage, temporary_stage
 from regwrap.storage.store import Storage, need_storage
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.core.listener import Listener
+
+_STAGE: Final = "adopt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +58,8 @@ class ReleasesReport:
 def list_releases(root: Path, *, lock_timeout: float, listener: Listener) -> ReleasesReport:
     """Raises UsageError where `root` is no storage."""
     storage = need_storage(root)
-    with locked_storage(root, exclusive=False, timeout=lock_timeout, on_wait=listener.say, untouched=True):
-        found = read_releases(root)
+    with locked_storage(storage.tree, exclusive=False, timeout=lock_timeout, on_wait=listener.say, untouched=True):
+        found = read_releases(storage.tree)
         states = tuple(_state(storage, release) for release in found.releases)
     return ReleasesReport(path=root, releases=states, notes=found.notes)
 
@@ -73,7 +76,7 @@ def adopt_release(
     storage = need_storage(root)
     with opened_bundle(bundle) as opened:
         contents = opened.contents
-    with locked_storage(root, exclusive=True, timeout=lock_timeout, on_wait=listener.say):
+    with locked_storage(storage.tree, exclusive=True, timeout=lock_timeout, on_wait=listener.say):
         missing = missing_images(storage, contents)
         if missing:
             raise ImagesFailedError(
@@ -81,11 +84,11 @@ def adopt_release(
                 detail="\n".join(missing),
                 hint="deploy the bundle: it brings what is missing, and is remembered",
             )
-        stage = root / OWN_DIR / "adopt"
-        remove_stage(stage)
-        with temporary_stage(stage):
+        own = own_tree(storage.tree)
+        remove_stage(own, _STAGE)
+        with temporary_stage(own, _STAGE) as stage:
             release = release_now(contents, known_checksum(bundle))
-            write_release(root, release, stage=stage, files=files_for(Owner.of(root)))
+            write_release(storage.tree, release, stage=stage, files=files_for(Owner.of(storage.tree)))
 
 
 def _state(storage: Storage, release: SiteRelease) -> ReleaseState:

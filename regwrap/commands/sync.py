@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import UsageError
 from regwrap.core.pool import map_in_order
-from regwrap.storage.lock import mark_own
-from regwrap.storage.stage import remove_stage, sync_stage
+from regwrap.storage.own import mark_own, own_tree
+from regwrap.storage.stage import SYNC, remove_stage
 from regwrap.storage.store import SoundBlobs
 from regwrap.transfer.endpoints import Endpoints, Writing
 from regwrap.transfer.observe import Observer, drift_of
@@ -51,7 +50,7 @@ def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult
         writing = Writing(descriptor=None if options.dry_run else _lock_dest(job, dest, stack))
         for storage in ends.storages():
             if storage != dest:
-                stack.enter_context(job.locked(storage.storage.root, exclusive=False))
+                stack.enter_context(job.locked(storage.storage.tree, exclusive=False))
         images = with_referrers(job, ends, images) if options.referrers else images
         return copy_images(job, ends, dest, images, options=options, writing=writing)
 
@@ -85,7 +84,7 @@ def copy_images(
 def _carried(job: Job, ends: Endpoints, dest: RegistryEnd | StorageSource, plan: Plan, writing: Writing) -> SyncReport:
     if not plan.copies:
         if isinstance(dest, StorageSource) and writing.upper is None:
-            remove_stage(sync_stage(dest.storage.root))  # a killed run's
+            remove_stage(own_tree(dest.storage.tree), SYNC)  # a killed run's
         return nothing_copied(plan)
     from regwrap.transfer.carriers import make_carrier  # brings all that carries, and most runs copy nothing
 
@@ -116,7 +115,8 @@ def _lock_dest(job: Job, dest: RegistryEnd | StorageSource, stack: ExitStack) ->
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the archive {root} cannot be created: {error.strerror}") from error
-    descriptor = stack.enter_context(job.locked(root, exclusive=True))
-    if job.archive.registry is None and not os.path.lexists(root / "docker"):
-        mark_own(root)
+    tree = dest.storage.tree
+    descriptor = stack.enter_context(job.locked(tree, exclusive=True))
+    if job.archive.registry is None and tree.stat("docker") is None:
+        mark_own(tree)
     return descriptor

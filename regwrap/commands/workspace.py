@@ -23,7 +23,8 @@ from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError,
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.probe import Probe
 from regwrap.storage.space import free_space
-from regwrap.storage.store import Storage, real_root, regular_size
+from regwrap.storage.store import Storage, real_root
+from regwrap.storage.tree import Tree
 from regwrap.tools.docker_registry import why_it_does_not_answer
 from regwrap.tools.overlay import (
     Hiding,
@@ -82,7 +83,7 @@ class Workspace:
 
     def brought_bytes(self, blobs: Iterable[tuple[Digest, int]]) -> int:
         """How many bytes of `blobs` are not in the history."""
-        return sum(size for digest, size in blobs if regular_size(self.upper.blob_path(digest)) is not None)
+        return sum(size for digest, size in blobs if self.upper.blob_size(digest) is not None)
 
 
 @contextmanager
@@ -149,10 +150,10 @@ def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iter
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
         ends.check_sources(images)
-        stack.enter_context(job.locked(history, exclusive=False, untouched=True))
+        stack.enter_context(job.locked(Tree(history), exclusive=False, untouched=True))
         for end in ends.storages():
             if end.storage.root != history:
-                stack.enter_context(job.locked(end.storage.root, exclusive=False))
+                stack.enter_context(job.locked(end.storage.tree, exclusive=False))
         images = with_referrers(job, ends, images) if options.referrers else images
         run, way = _place(job, history, options.places, stack)
         overlay, links = _overlay(history, run, way, _links(job, way, len(images.entries), stack))

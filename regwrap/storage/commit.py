@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
+import stat
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from regwrap.core.errors import IntegrityError
 from regwrap.storage import layout
+from regwrap.storage.hashing import write_all
 from regwrap.storage.store import read_link
 
 if TYPE_CHECKING:
@@ -23,28 +25,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.core.model import Digest
+    from regwrap.storage.tree import Tree
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_LINKS: Final = "links"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Additions:
-    """What is to be added: verified blobs in a stage on the storage's file system, then links to them."""
+    """What is to be added: verified blobs, by their names in a stage of the storage, then links to them."""
 
-    blobs: tuple[tuple[Digest, Path], ...] = ()
+    blobs: tuple[tuple[Digest, str], ...] = ()
     layers: tuple[tuple[str, Digest], ...] = ()
     revisions: tuple[tuple[str, Digest], ...] = ()
     tags: tuple[tuple[str, str, Digest], ...] = ()
 
 
 class Files(Protocol):
-    """The file operations a commit is made of. Tests make each one fail in turn."""
+    """The file operations a commit is made of, each in a tree. Tests make each one fail in turn."""
 
-    def make_directory(self, path: Path) -> None: ...
-    def write(self, path: Path, data: bytes) -> None: ...
-    def adopt(self, path: Path) -> None: ...
-    def rename(self, old: Path, new: Path) -> None: ...
-    def sync(self, path: Path) -> None: ...
+    def make_directory(self, tree: Tree, name: str) -> None: ...
+    def write(self, tree: Tree, name: str, data: bytes) -> None: ...
+    def adopt(self, tree: Tree, name: str) -> None: ...
+    def rename(self, stage: Tree, old: str, tree: Tree, new: str) -> None: ...
+    def sync(self, tree: Tree) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,8 @@ class Owner:
     mode: int
 
     @classmethod
-    def of(cls, root: Path) -> Owner:
-        status = root.stat()
+    def of(cls, tree: Tree) -> Owner:
+        status = os.fstat(tree.descriptor)
         return cls(status.st_uid, status.st_gid, status.st_mode & 0o7777)
 
     @property
@@ -72,49 +76,53 @@ class RealFiles:
 
     owner: Owner
 
-    def make_directory(self, path: Path) -> None:
-        if path.is_dir():
-            self._mend(path)
+    def make_directory(self, tree: Tree, name: str) -> None:
+        status = tree.stat(name)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            self._mend(tree, name, status)
             return
-        self.make_directory(path.parent)
-        try:
-            path.mkdir()
-        except FileExistsError:
-            return
-        self._own(path, self.owner.mode)
+        if above := name.rpartition("/")[0]:
+            self.make_directory(tree, above)
+        with suppress(FileExistsError):  # what is no directory is named by what is done in it
+            tree.make_directory(name)
+            self._own(tree, name, self.owner.mode)
 
-    def _mend(self, path: Path) -> None:
+    def _mend(self, tree: Tree, name: str, status: os.stat_result) -> None:
         # a run that was killed right after its mkdir left an empty directory with the mode and owner of that run,
         # which the registry may not be able to read
-        if Owner.of(path) != self.owner and not any(path.iterdir()):
+        found = Owner(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+        if found != self.owner and not tree.entries(name):
             with suppress(PermissionError):
-                self._own(path, self.owner.mode)
+                self._own(tree, name, self.owner.mode)
 
-    def write(self, path: Path, data: bytes) -> None:
-        path.write_bytes(data)
-        self._own(path, self.owner.file_mode)
+    def write(self, tree: Tree, name: str, data: bytes) -> None:
+        with os.fdopen(tree.create(name), "wb", buffering=0) as file:
+            write_all(file, data)
+            tree.own(file.fileno(), self.owner.file_mode, self.owner.uid, self.owner.gid)
 
-    def adopt(self, path: Path) -> None:
+    def adopt(self, tree: Tree, name: str) -> None:
         """Give a staged file the storage's owner and mode."""
-        self._own(path, self.owner.file_mode)
+        self._own(tree, name, self.owner.file_mode)
 
-    def rename(self, old: Path, new: Path) -> None:
+    def rename(self, stage: Tree, old: str, tree: Tree, new: str) -> None:
         try:
-            old.rename(new)
+            stage.rename(old, tree, new)
         except IsADirectoryError:  # damage in a file's place; it goes if nothing is in it
-            try:
-                new.rmdir()
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, os.fspath(new)) from error
-            old.rename(new)
+            tree.remove_directory(new)
+            stage.rename(old, tree, new)
 
-    def sync(self, path: Path) -> None:
-        sync_file_system(path)
+    def sync(self, tree: Tree) -> None:
+        tree.sync()
 
-    def _own(self, path: Path, mode: int) -> None:
-        if os.geteuid() == 0:
-            os.chown(path, self.owner.uid, self.owner.gid)
-        path.chmod(mode)
+    def _own(self, tree: Tree, name: str, mode: int) -> None:
+        descriptor = tree.open(name)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:  # it has another name, and may be somebody's
+                raise IntegrityError(f"{tree.shown(name)} has another name, a hard link; it is not given away")
+            tree.own(descriptor, mode, self.owner.uid, self.owner.gid)
+        finally:
+            os.close(descriptor)
 
 
 def sync_file_system(path: Path) -> None:
@@ -128,58 +136,58 @@ def sync_file_system(path: Path) -> None:
         os.close(descriptor)
 
 
-def commit(root: Path, additions: Additions, *, stage: Path, files: Files) -> None:
-    """Add `additions` to the storage at `root`. `stage` is a private directory on the same file system.
+def commit(tree: Tree, additions: Additions, *, stage: Tree, files: Files) -> None:
+    """Add `additions` to the storage at `tree`. `stage` is a private directory on the same file system.
 
     Doing it again is harmless; killed at any point, the storage is what it was or has some whole images more.
     """
-    shutil.rmtree(
-        stage / "links", ignore_errors=True
-    )  # of a commit that failed: a tag's directory would keep its links
-    staging = _Staging(root, stage / "links", files)
+    with suppress(OSError):  # of a commit that failed: a tag's directory would keep its links
+        stage.remove_all(_LINKS)
+    staging = _Staging(tree, stage, files)
     inner = [(layout.layer_link(r, d), d) for r, d in additions.layers]
     inner += [(layout.revision_link(r, d), d) for r, d in additions.revisions]
     for name, digest in dict(inner).items():
         staging.link(name, digest)
     links, tags = staging.taken(), _staged_tags(staging, additions)
     if not (additions.blobs or links or tags):
-        files.sync(root)  # a run that was killed may have renamed all of it, and not have synced
+        files.sync(tree)  # a run that was killed may have renamed all of it, and not have synced
         return
     for _digest, staged in additions.blobs:
-        files.adopt(staged)
+        files.adopt(stage, staged)
     files.sync(stage)
-    blobs = [(staged, root / layout.blob_path(digest)) for digest, staged in additions.blobs]
+    blobs = [(staged, layout.blob_path(digest)) for digest, staged in additions.blobs]
     for step in (blobs, links, tags):
-        for staged, path in step:
-            files.make_directory(path.parent)
-            files.rename(staged, path)
+        for staged, name in step:
+            files.make_directory(tree, name.rpartition("/")[0])
+            files.rename(stage, staged, tree, name)
         if step:
-            files.sync(root)
+            files.sync(tree)
 
 
-def put_unordered(additions: Additions, *, blobs: Path, links: Path) -> None:
+def put_unordered(additions: Additions, *, stage: Tree, blobs: Tree, links: Tree) -> None:
     """Add blobs to one directory and links to another, in no particular order and without any sync: for storages that
     nobody reads before they are complete, and that a crash throws away. The blobs are renamed."""
     for digest, staged in additions.blobs:
-        path = blobs / layout.blob_path(digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staged.rename(path)
-    paths = [(layout.layer_link(r, d), d) for r, d in additions.layers]
-    paths += [(layout.revision_link(r, d), d) for r, d in additions.revisions]
+        name = layout.blob_path(digest)
+        blobs.make_directories(name.rpartition("/")[0], 0o777)
+        stage.rename(staged, blobs, name)
+    names = [(layout.layer_link(r, d), d) for r, d in additions.layers]
+    names += [(layout.revision_link(r, d), d) for r, d in additions.revisions]
     for repository, tag, digest in additions.tags:
-        paths.append((layout.tag_index_link(repository, tag, digest), digest))
-        paths.append((layout.tag_link(repository, tag), digest))
-    for name, digest in dict(paths).items():
-        path = links / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(str(digest).encode("ascii"))
+        names.append((layout.tag_index_link(repository, tag, digest), digest))
+        names.append((layout.tag_link(repository, tag), digest))
+    for link, digest in dict(names).items():
+        links.make_directories(link.rpartition("/")[0], 0o777)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(links.open(link, flags, 0o666), "wb") as file:
+            file.write(str(digest).encode("ascii"))
 
 
-def _staged_tags(staging: _Staging, additions: Additions) -> list[tuple[Path, Path]]:
+def _staged_tags(staging: _Staging, additions: Additions) -> list[tuple[str, str]]:
     """A new tag is staged as a whole directory, since a registry lists a tag whose links are not there yet; in one
     that is there the index link comes before the current one."""
     triples = dict.fromkeys(additions.tags)
-    there = {(r, t): os.path.lexists(staging.root / layout.tag_path(r, t)) for r, t, _digest in triples}
+    there = {(r, t): staging.tree.stat(layout.tag_path(r, t)) is not None for r, t, _digest in triples}
     for repository, tag, digest in triples:
         if there[repository, tag]:
             staging.link(layout.tag_index_link(repository, tag, digest), digest)
@@ -193,38 +201,39 @@ def _staged_tags(staging: _Staging, additions: Additions) -> list[tuple[Path, Pa
 
 @dataclass(slots=True)
 class _Staging:
-    """Writes what is missing under `links`, and remembers where each piece has to go."""
+    """Writes what is missing under `links` in the stage, and remembers where each piece has to go."""
 
-    root: Path
-    links: Path
+    tree: Tree
+    stage: Tree
     files: Files
-    _renames: list[tuple[Path, Path]] = field(default_factory=list)
+    _renames: list[tuple[str, str]] = field(default_factory=list)
     _number: int = 0
 
-    def link(self, path: str, digest: Digest) -> None:
+    def link(self, name: str, digest: Digest) -> None:
         """A link file; nothing where the storage has it."""
-        if read_link(self.root / path) != digest:
-            staged = self._next(path)
-            self.files.make_directory(self.links)
-            self.files.write(staged, str(digest).encode("ascii"))
+        if read_link(self.tree, name) != digest:
+            staged = self._next(name)
+            if self._number == 1:
+                self.files.make_directory(self.stage, _LINKS)
+            self.files.write(self.stage, staged, str(digest).encode("ascii"))
 
     def tag(self, repository: str, tag: str, digest: Digest) -> None:
         """A tag's directory with both its links."""
         directory = layout.tag_path(repository, tag)
         staged = self._next(directory)
-        for path in (layout.tag_index_link(repository, tag, digest), layout.tag_link(repository, tag)):
-            link = staged / path.removeprefix(f"{directory}/")
-            self.files.make_directory(link.parent)
-            self.files.write(link, str(digest).encode("ascii"))
+        for name in (layout.tag_index_link(repository, tag, digest), layout.tag_link(repository, tag)):
+            link = f"{staged}/{name.removeprefix(f'{directory}/')}"
+            self.files.make_directory(self.stage, link.rpartition("/")[0])
+            self.files.write(self.stage, link, str(digest).encode("ascii"))
 
-    def taken(self) -> list[tuple[Path, Path]]:
+    def taken(self) -> list[tuple[str, str]]:
         renames, self._renames = self._renames, []
         return renames
 
-    def _next(self, path: str) -> Path:
-        staged = self.links / str(self._number)
+    def _next(self, name: str) -> str:
+        staged = f"{_LINKS}/{self._number}"
         self._number += 1
-        self._renames.append((staged, self.root / path))
+        self._renames.append((staged, name))
         return staged
 
 

@@ -6,7 +6,6 @@ A repository in which something that is to be kept cannot be read is kept as it 
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from dataclasses import dataclass, field
@@ -103,7 +102,7 @@ class Garbage:
 def find_garbage(storage: Storage, keep: Keep) -> Garbage:
     """Decide what can go. Raises UsageError where nothing would be left, or where it is no storage, and OSError where
     the disk fails: what it hides for a moment, a signature for one, must not be taken for garbage."""
-    survey = survey_storage(storage.root)
+    survey = survey_storage(storage)
     marks = [_Marks(storage, tree) for tree in survey.repositories]
     pins = keep.digests_by_repository()
     for mark in marks:
@@ -148,13 +147,11 @@ class _Marks:
         """Images that a lock or a release names by digest: a tag may have moved away from them since."""
         name = self.tree.name
         for digest in digests:
-            if os.path.lexists(self.storage.root / layout.revision_link(name, digest)):
+            if self.storage.tree.stat(layout.revision_link(name, digest)) is not None:
                 self.pinned.add(digest)
                 self._keep_image(digest, f"{name}@{digest.short}")
 
     def keep_tags(self, keep: Keep) -> None:
-        if self.tree.doubtful:
-            self._keep_all(self.tree.doubtful)
         named = (tag for tag in self.tree.tags if keep.all_tags or f"{self.tree.name}:{tag}" in (keep.names or ()))
         for tag in (*named, *self._newest(keep.last or 0)):
             self._keep_tag(tag)
@@ -199,10 +196,8 @@ class _Marks:
         return sorted(plain, key=lambda tag: (self._time(tag), _version_key(tag)), reverse=True)[:count]
 
     def _time(self, tag: str) -> float:
-        try:
-            return os.lstat(self.storage.root / layout.tag_link(self.tree.name, tag)).st_mtime_ns
-        except (FileNotFoundError, NotADirectoryError):
-            return float("inf")  # a push that was cut off just now, for all one can tell
+        status = self.storage.tree.stat(layout.tag_link(self.tree.name, tag))
+        return float("inf") if status is None else status.st_mtime_ns  # a push that was cut off, for all one can tell
 
     def _keep_tag(self, tag: str) -> None:
         self.tags.add(tag)
@@ -311,7 +306,7 @@ class _Decision:
 
     def _size(self, digest: Digest) -> int | None:
         if digest not in self._sizes:
-            self._sizes[digest] = _size_of(f"{self.storage.root}/{layout.blob_path(digest)}")
+            self._sizes[digest] = _size_of(self.storage, layout.blob_path(digest))
         return self._sizes[digest]
 
     def _repositories(self, sizes: dict[Digest, int]) -> Iterator[RepositoryGarbage]:
@@ -345,10 +340,10 @@ class _Decision:
         return (set(mark.tree.layers) - mark.layers) | spoilt
 
     def _is_spoilt(self, repository: str, digest: Digest) -> bool:
-        path = self.storage.root / layout.layer_link(repository, digest)
-        if read_link(path) == digest:
+        name = layout.layer_link(repository, digest)
+        if read_link(self.storage.tree, name) == digest:
             return self._size(digest) is None
-        return _size_of(os.fspath(path)) not in {None, _OTHER}
+        return _size_of(self.storage, name) not in {None, _OTHER}
 
     def _images(self, mark: _Marks) -> Iterator[DroppedImage]:
         """Tags, and manifests that no tag and no other manifest that goes points to."""
@@ -386,9 +381,8 @@ def _history(mark: _Marks) -> Iterator[tuple[str, Digest]]:
         yield from ((tag, digest) for digest in mark.tree.tags[tag].history if digest not in mark.manifests)
 
 
-def _size_of(path: str) -> int | None:
-    try:
-        status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
+def _size_of(storage: Storage, name: str) -> int | None:
+    status = storage.tree.stat(name)
+    if status is None:
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else _OTHER

@@ -60,6 +60,12 @@ def hash_file(path: Path) -> Digest:
         return hashed(pieces_of(file))
 
 
+def hash_descriptor(descriptor: int) -> Digest:
+    """From where it stands to its end; then it is closed."""
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        return hashed(pieces_of(file))
+
+
 def hash_at(descriptor: int, offset: int, size: int) -> Digest:
     return hashed(pieces_at(descriptor, offset, size))
 

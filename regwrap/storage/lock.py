@@ -16,42 +16,32 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
+from regwrap.storage.own import LOCK, own_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-OWN_DIR: Final = ".regwrap"  # all that regwrap keeps for itself in a storage's root
-_OWN_MARK: Final = "archive"
+    from regwrap.storage.tree import Tree
+
 _POLL_SECONDS: Final = 0.1
-
-
-def mark_own(root: Path) -> None:
-    """Say that only regwrap writes into the storage at `root`: its lock then keeps all writers apart."""
-    (root / OWN_DIR / _OWN_MARK).touch(mode=0o600)
-
-
-def is_own(root: Path) -> bool:
-    return (root / OWN_DIR / _OWN_MARK).is_file()
 
 
 @contextmanager
 def locked_storage(
-    root: Path, *, exclusive: bool, timeout: float, on_wait: Callable[[str], None], untouched: bool = False
+    tree: Tree, *, exclusive: bool, timeout: float, on_wait: Callable[[str], None], untouched: bool = False
 ) -> Iterator[int | None]:
-    """Hold the lock of the storage at `root` for the block; yields its descriptor.
+    """Hold the lock of the storage at `tree` for the block; yields its descriptor.
 
     Waits up to `timeout` seconds while another run holds it and says so through `on_wait` once; then UsageError.
     A storage that only lies on read-only media, or belongs to somebody else, can be read without a lock: yields None.
     `untouched`: nothing is made or written there, so a storage that no regwrap has ever written to has no lock.
     """
-    path = root / OWN_DIR / "lock"
-    descriptor = _open_only(path) if untouched else _open(path, exclusive=exclusive)
+    descriptor = _open_only(tree) if untouched else _open(tree, exclusive=exclusive)
     if descriptor is None:
         yield None
         return
     try:
-        _acquire(descriptor, path, exclusive=exclusive, deadline=time.monotonic() + timeout, on_wait=on_wait)
+        _acquire(descriptor, tree, exclusive=exclusive, deadline=time.monotonic() + timeout, on_wait=on_wait)
         if not untouched:
             _sign(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n" if exclusive else "")
         yield descriptor
@@ -59,23 +49,22 @@ def locked_storage(
         os.close(descriptor)
 
 
-def _open_only(path: Path) -> int | None:
+def _open_only(tree: Tree) -> int | None:
     with suppress(OSError):
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return own_tree(tree, make=False).open(LOCK)
     return None
 
 
-def _open(path: Path, *, exclusive: bool) -> int | None:
+def _open(tree: Tree, *, exclusive: bool) -> int | None:
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return own_tree(tree).open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         if exclusive or (not isinstance(error, PermissionError) and error.errno != errno.EROFS):
             raise
         return None
 
 
-def _acquire(descriptor: int, path: Path, *, exclusive: bool, deadline: float, on_wait: Callable[[str], None]) -> None:
+def _acquire(descriptor: int, tree: Tree, *, exclusive: bool, deadline: float, on_wait: Callable[[str], None]) -> None:
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     told = False
     while True:
@@ -86,11 +75,11 @@ def _acquire(descriptor: int, path: Path, *, exclusive: bool, deadline: float, o
             holder = _holder(descriptor)
             if time.monotonic() >= deadline:
                 raise UsageError(
-                    f"{path.parent.parent} is in use by another regwrap: {holder}",
+                    f"{tree.root} is in use by another regwrap: {holder}",
                     hint="wait for it or stop it; the lock is released when its last process exits",
                 ) from None
             if not told:
-                on_wait(f"waiting for another regwrap that holds {path.parent.parent}: {holder}")
+                on_wait(f"waiting for another regwrap that holds {tree.root}: {holder}")
                 told = True
             time.sleep(_POLL_SECONDS)
 

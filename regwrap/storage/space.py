@@ -23,8 +23,9 @@ class Space:
         return (self.bytes is None or needed <= self.bytes) and (self.files is None or files <= self.files)
 
 
-def free_space(path: Path) -> Space:
-    """Some file systems say 0 of 0: btrfs of files (statvfs(3), f_files), others of blocks."""
+def free_space(path: Path | int) -> Space:
+    """Of the file system of a path, or of an open directory. Some say 0 of 0: btrfs of files (statvfs(3), f_files),
+    others of blocks."""
     status = os.statvfs(path)
     return Space(
         bytes=status.f_bavail * status.f_frsize if status.f_blocks else None,
@@ -32,9 +33,12 @@ def free_space(path: Path) -> Space:
     )
 
 
-def need_space(path: Path, needed: int, *, files: int = 0, hint: str = "free space there") -> None:
-    """Raises ToolError where so many bytes, or so many new files, have no room on the file system of `path`."""
-    free = free_space(path)
+def need_space(
+    path: Path, needed: int, *, files: int = 0, hint: str = "free space there", at: int | None = None
+) -> None:
+    """Raises ToolError where so many bytes, or so many new files, have no room on the file system of `path`, or of the
+    open directory `at` that it names."""
+    free = free_space(path if at is None else at)
     if not free.has(needed):
         raise ToolError(f"not enough space in {path}: {needed:,} bytes are needed, {free.bytes:,} are free", hint=hint)
     if not free.has(0, files):

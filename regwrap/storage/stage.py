@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
 from regwrap.core.interruption import uninterrupted
-from regwrap.storage.lock import OWN_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from regwrap.storage.tree import Tree
+
+SYNC: Final = "sync"  # where what is being synced into a storage lies until it is whole
 
 
-def sync_stage(root: Path) -> Path:
-    """Where what is being synced into a storage lies until it is whole."""
-    return root / OWN_DIR / "sync"
-
-
-def remove_stage(stage: Path) -> None:
+def remove_stage(own: Tree, name: str) -> None:
     """Also a killed run's, with the storage's lock. What cannot be removed stays for the next run. Signals wait."""
-    with uninterrupted():
-        shutil.rmtree(stage, ignore_errors=True)
+    with uninterrupted(), suppress(OSError):
+        own.remove_all(name)
 
 
 @contextmanager
-def temporary_stage(stage: Path) -> Iterator[Path]:
+def temporary_stage(own: Tree, name: str) -> Iterator[Tree]:
     """The directory, made for the block and removed however that ends."""
     try:
-        stage.mkdir(parents=True)
-        yield stage
+        own.make_directory(name)
+        yield own.inner(name)
     finally:
         try:
-            remove_stage(stage)
+            remove_stage(own, name)
         except BaseException:  # an interruption before its signals waited; there is only one
-            remove_stage(stage)
+            remove_stage(own, name)
             raise

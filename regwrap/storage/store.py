@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.closure import Closure, closure_of, parsed
@@ -26,10 +25,12 @@ from regwrap.core.model import (
     is_tag,
 )
 from regwrap.storage import layout
-from regwrap.storage.hashing import hash_file
+from regwrap.storage.hashing import hash_descriptor
+from regwrap.storage.tree import LinkedDirectoryError, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 # absent, below a file, a symbolic link, a socket
 _ROOT_HINT: Final = "give the registry's root directory (rootdirectory in its configuration)"
@@ -45,63 +46,96 @@ class Storage:
 
     root: Path
     below: tuple[Path, ...] = ()
+    tree: Tree = field(init=False, repr=False, compare=False)
+    _places: tuple[Tree, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tree", Tree(self.root))
+        object.__setattr__(self, "_places", (self.tree, *map(Tree, self.below)))
 
     def repositories(self) -> Iterator[str]:
-        """Names in sorted order. Symbolic links are not followed."""
+        """Names in sorted order. Raises LinkedDirectoryError for a symbolic link in a repository's place."""
         yield from sorted(self._repositories(layout.REPOSITORIES, ""))
 
     def _repositories(self, path: str, name: str) -> Iterator[str]:
-        children = [entry.name for entry in _scan(self.root / path) if entry.is_dir(follow_symlinks=False)]
+        parts = {"_manifests", "_layers"} if name else set()
+
+        def inner(child: str) -> str:
+            return f"{name}/{child}" if name else child
+
+        children = self._directories(path, lambda child: child in parts or is_repository(inner(child)))
         if name and ("_manifests" in children or "_layers" in children):
             yield name
         for child in children:
-            if not child.startswith("_") and is_repository(inner := f"{name}/{child}" if name else child):
-                yield from self._repositories(f"{path}/{child}", inner)
+            if child not in parts:
+                yield from self._repositories(f"{path}/{child}", inner(child))
 
     def tags(self, repository: str, after: str = "") -> tuple[str, ...]:
         """The tags behind `after` that are directories with a legal name, sorted; what they point to may be absent."""
-        found = (e for e in _scan(self.root / layout.repository_path(repository) / "_manifests/tags") if e.name > after)
-        return tuple(sorted(e.name for e in found if e.is_dir(follow_symlinks=False) and is_tag(e.name)))
+        path = f"{layout.repository_path(repository)}/_manifests/tags"
+        return tuple(sorted(self._directories(path, lambda name: name > after and is_tag(name))))
+
+    def _directories(self, path: str, known: Callable[[str], bool]) -> list[str]:
+        names = []
+        for entry in self.tree.entries(path):
+            if known(entry.name) and entry.is_dir(follow_symlinks=False):
+                names.append(entry.name)
+            elif known(entry.name) and entry.is_symlink():
+                raise LinkedDirectoryError(self.tree.shown(f"{path}/{entry.name}"))
+        return names
 
     def revisions(self, repository: str) -> tuple[Digest, ...]:
-        return tuple(_hex_names(self.root / layout.repository_path(repository) / "_manifests/revisions/sha256"))
+        return tuple(self._hex_names(f"{layout.repository_path(repository)}/_manifests/revisions/sha256"))
 
     def layers(self, repository: str) -> tuple[Digest, ...]:
-        return tuple(_hex_names(self.root / layout.repository_path(repository) / "_layers/sha256"))
+        return tuple(self._hex_names(f"{layout.repository_path(repository)}/_layers/sha256"))
 
     def blobs(self) -> Iterator[Digest]:
         """Every blob directory, sorted, whatever is in it."""
-        for prefix in sorted(entry.name for entry in _scan(self.root / layout.BLOBS)):
-            names = _hex_names(self.root / layout.BLOBS / prefix)
+        for prefix in sorted(entry.name for entry in self.tree.entries(layout.BLOBS)):
+            names = self._hex_names(f"{layout.BLOBS}/{prefix}")
             yield from (digest for digest in names if digest.hex[:2] == prefix)  # elsewhere no registry looks for it
+
+    def _hex_names(self, path: str) -> Iterator[Digest]:
+        for name in sorted(entry.name for entry in self.tree.entries(path)):
+            try:
+                yield Digest.parse(f"sha256:{name}")
+            except ParseError:
+                continue
 
     def resolve(self, repository: str, tag: str) -> Digest | None:
         """What the tag points to; None where it is absent or its link is damaged."""
-        return read_link(f"{self.root}/{layout.tag_link(repository, tag)}")
+        return read_link(self.tree, layout.tag_link(repository, tag))
 
     def has_tag(self, repository: str, tag: str, digest: Digest) -> bool:
         """Whether the tag points to `digest` with both its links; a registry follows one, its collector the other."""
-        index = read_link(f"{self.root}/{layout.tag_index_link(repository, tag, digest)}")
+        index = read_link(self.tree, layout.tag_index_link(repository, tag, digest))
         return index == digest == self.resolve(repository, tag)
 
     def has_layer(self, repository: str, digest: Digest) -> bool:
-        return read_link(f"{self.root}/{layout.layer_link(repository, digest)}") == digest
+        return read_link(self.tree, layout.layer_link(repository, digest)) == digest
 
     def has_revision(self, repository: str, digest: Digest) -> bool:
-        return read_link(f"{self.root}/{layout.revision_link(repository, digest)}") == digest
+        return read_link(self.tree, layout.revision_link(repository, digest)) == digest
 
     def blob_path(self, digest: Digest) -> Path:
-        return Path(self._blob(digest))
-
-    def _blob(self, digest: Digest) -> str:
-        """The path as text: making a Path costs more than asking the kernel, and there are thousands of blobs."""
+        """For messages and for programs; regwrap itself reads `open_blob`."""
         name = layout.blob_path(digest)
-        *above, last = (f"{place}/{name}" for place in (self.root, *self.below))
-        return next(filter(os.path.lexists, above), last)
+        return self._place(name).root / name
+
+    def _place(self, name: str) -> Tree:
+        *above, last = self._places
+        return next((tree for tree in above if tree.stat(name) is not None), last)
 
     def blob_size(self, digest: Digest) -> int | None:
         """Bytes of the blob's file; None where there is no regular file."""
-        return regular_size(self._blob(digest))
+        name = layout.blob_path(digest)
+        return self._place(name).size(name)
+
+    def open_blob(self, digest: Digest) -> int:
+        """A descriptor, which the caller closes. Raises OSError where there is nothing, or a link."""
+        name = layout.blob_path(digest)
+        return self._place(name).open(name)
 
     def read_blob(self, digest: Digest, limit: int = MAX_MANIFEST_BYTES) -> bytes | None:
         """The bytes of a small blob, not verified; None where it is absent. Raises IntegrityError above `limit`."""
@@ -110,7 +144,8 @@ class Storage:
             return None
         if size > limit:
             raise IntegrityError(f"{digest.short} has {size} bytes; a manifest or config has at most {limit}")
-        return self.blob_path(digest).read_bytes()
+        with os.fdopen(self.open_blob(digest), "rb") as file:
+            return file.read(size)
 
     def closure(self, repository: str, top: Digest, platforms: tuple[Platform, ...] = ()) -> Closure | None:
         """All of an image as `repository` knows it, manifests verified; None where the top is absent.
@@ -136,7 +171,8 @@ class Storage:
         except IntegrityError:
             return True  # nobody can tell
         if manifest is None:
-            return os.path.lexists(self.blob_path(child))
+            name = layout.blob_path(child)
+            return self._place(name).stat(name) is not None
         if isinstance(manifest, Index):
             return any(self.has_revision(repository, inner.digest) for inner in manifest.manifests)
         return all(self.has_layer(repository, blob.digest) for blob in manifest.blobs)
@@ -145,7 +181,10 @@ class Storage:
         """Whether the blob is there with the right size and, if asked for, the right bytes."""
         if self.blob_size(blob.digest) != blob.size:
             return False
-        return not hashed or hash_file(self.blob_path(blob.digest)) == blob.digest
+        return not hashed or self.hash_blob(blob.digest) == blob.digest
+
+    def hash_blob(self, digest: Digest) -> Digest:
+        return hash_descriptor(self.open_blob(digest))
 
     def read_config(self, blob: Descriptor) -> bytes:
         """A config's bytes, verified; empty where it is not there."""
@@ -184,9 +223,10 @@ class SoundBlobs:
 
 def need_storage(root: Path, hint: str = _ROOT_HINT) -> Storage:
     """The storage at `root`. Raises UsageError where there is none."""
-    if not (root / layout.V2).is_dir():
+    storage = Storage(root)
+    if not root.is_dir() or not storage.tree.is_directory(layout.V2):
         raise UsageError(f"{root} is not a registry storage: it has no {layout.V2}", hint=hint)
-    return Storage(root)
+    return storage
 
 
 def real_root(root: Path) -> Path:
@@ -197,14 +237,13 @@ def real_root(root: Path) -> Path:
     return real if same else root.absolute()
 
 
-def read_link(path: str | Path) -> Digest | None:
+def read_link(tree: Tree, name: str) -> Digest | None:
     """The digest in a link file, or None where it is absent or not exactly one digest in a regular file.
 
     Raises OSError where that cannot be seen: a disk that fails, a file that may not be read.
     """
     try:
-        # O_NOFOLLOW and O_NONBLOCK: a fifo or a symbolic link in a link's place must neither hang nor lead away
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = tree.open(name)  # a fifo or a symbolic link in a link's place neither hangs nor leads away
     except OSError as error:
         if error.errno in _NO_LINK:
             return None
@@ -228,19 +267,3 @@ def regular_size(path: str | Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def _scan(path: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(path) as entries:
-            return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _hex_names(path: Path) -> Iterator[Digest]:
-    for name in sorted(entry.name for entry in _scan(path)):
-        try:
-            yield Digest.parse(f"sha256:{name}")
-        except ParseError:
-            continue

@@ -1,26 +1,30 @@
 """What a storage's directories hold, in one pass: names only, no file is opened but the links of tags.
 
-Symbolic links are never followed, and what has no place in the layout is named as unknown. Where a symbolic link
-stands for a part of a repository, that repository is `doubtful`: a registry follows it, so more may be needed.
+What has no place in the layout is named as unknown. A symbolic link in a directory's place is refused: a registry
+follows it, so what is there may need more than can be seen.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
 from regwrap.core.model import Digest, is_repository, is_tag
 from regwrap.storage import layout
-from regwrap.storage.store import need_storage, read_link
+from regwrap.storage.own import OWN_DIR
+from regwrap.storage.store import read_link
+from regwrap.storage.tree import LinkedDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from regwrap.storage.store import Storage
+    from regwrap.storage.tree import Tree
 
 _TOP: Final = ("docker", "docker/registry", layout.V2, f"{layout.V2}/blobs", layout.BLOBS, layout.REPOSITORIES)
-_NOTHING: Final[tuple[tuple[()], tuple[()]]] = ((), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,6 @@ class RepositoryTree:
     layers: frozenset[Digest]
     uploads: int | None
     is_bare: bool
-    doubtful: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,48 +58,78 @@ class Survey:
     unknown: tuple[str, ...]
 
 
-def survey_storage(root: Path) -> Survey:
-    """Look at all of the storage at `root`. Raises UsageError where it is none, or does not lie in one piece."""
-    _check_top(root)
-    walk = _Walk(root)
+def survey_storage(storage: Storage) -> Survey:
+    """Look at all of a storage. Raises UsageError where it is none, or does not lie in one piece."""
+    _check_top(storage.tree)
+    walk = _Walk(storage.tree)
     for path, known in ((layout.V2, {"blobs", "repositories"}), (f"{layout.V2}/blobs", {"sha256"})):
         walk.directories(path, known.__contains__)
     repositories = tuple(walk.repositories(layout.REPOSITORIES, ""))
-    prefixes, _links = walk.directories(layout.BLOBS, _is_prefix)
+    prefixes = walk.directories(layout.BLOBS, _is_prefix)
     blobs = frozenset(digest for prefix in prefixes for digest in walk.blobs(prefix))
     return Survey(repositories=repositories, prefixes=prefixes, blobs=blobs, unknown=tuple(walk.unknown))
 
 
-def _check_top(root: Path) -> None:
-    need_storage(root)
-    device = root.stat().st_dev
-    for path in (root / part for part in _TOP):
-        if path.is_symlink() or (path.exists() and path.stat().st_dev != device):
+def linked_directories(storage: Storage) -> tuple[str, ...]:
+    """The symbolic links in directories' places."""
+    top = next((name for name in (OWN_DIR, *_TOP) if _is_link(storage.tree.stat(name))), None)
+    if top is not None:
+        return (top,)  # what is behind it can't be looked at
+    walk = _Walk(storage.tree, refuses=False)
+    for path in (layout.V2, f"{layout.V2}/blobs"):
+        walk.directories(path, {"blobs", "repositories", "sha256"}.__contains__)
+    for _repository in walk.repositories(layout.REPOSITORIES, ""):
+        pass
+    for prefix in walk.directories(layout.BLOBS, _is_prefix):
+        walk.directories(f"{layout.BLOBS}/{prefix}", _is_hex)
+    return tuple(walk.links)
+
+
+def _check_top(tree: Tree) -> None:
+    device = os.fstat(tree.descriptor).st_dev
+    for name in _TOP:
+        status = tree.stat(name)
+        if _is_link(status):
+            raise LinkedDirectoryError(tree.shown(name))
+        if status is not None and status.st_dev != device:
             raise UsageError(
-                f"{path} is a symbolic link, or is on another file system than {root}",
+                f"{tree.shown(name)} is on another file system than {tree.root}",
                 hint="keep the whole storage on one file system: each step of a removal must reach the disk",
             )
 
 
+def _is_link(status: os.stat_result | None) -> bool:
+    return status is not None and stat.S_ISLNK(status.st_mode)
+
+
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """`unknown` is only reported: no decision of the walk depends on it."""
+    """`unknown` is only reported: no decision of the walk depends on it. `refuses` links, or only notes them."""
 
-    root: Path
+    tree: Tree
+    refuses: bool = True
     unknown: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
-    def directories(self, path: str, known: Callable[[str], bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """(names, links) in `path`, sorted: the directories whose names are `known`, and the paths of symbolic links
-        with such names. All but the former is noted."""
-        names, links = [], []
-        for entry in self._entries(path):
-            if known(entry.name) and entry.is_dir(follow_symlinks=False):
+    def directories(self, path: str, known: Callable[[str], bool]) -> tuple[str, ...]:
+        """The directories in `path` whose names are `known`, sorted; all else is noted. Raises LinkedDirectoryError for
+        a symbolic link with such a name."""
+        names = []
+        for entry in sorted(self.tree.entries(path), key=lambda entry: entry.name):
+            if not known(entry.name):
+                self.unknown.append(f"{path}/{entry.name}")
+            elif entry.is_dir(follow_symlinks=False):
                 names.append(entry.name)
-                continue
-            self.unknown.append(f"{path}/{entry.name}")
-            if known(entry.name) and entry.is_symlink():
-                links.append(f"{path}/{entry.name}")
-        return tuple(names), tuple(links)
+            elif entry.is_symlink():
+                self._met(f"{path}/{entry.name}")
+            else:
+                self.unknown.append(f"{path}/{entry.name}")
+        return tuple(names)
+
+    def _met(self, link: str) -> None:
+        if self.refuses:
+            raise LinkedDirectoryError(self.tree.shown(link))
+        self.links.append(link)
 
     def repositories(self, path: str, name: str) -> Iterator[RepositoryTree]:
         """The repository in `path`, if that is one, and all below it."""
@@ -105,71 +138,49 @@ class _Walk:
         def is_child(child: str) -> bool:
             return is_repository(f"{name}/{child}" if name else child)
 
-        names, links = self.directories(path, lambda child: child in parts or is_child(child))
-        children = {link for link in links if is_child(link.rpartition("/")[2])}
-        for link in sorted(children):
-            self._refuse_outside(link)
+        names = self.directories(path, lambda child: child in parts or is_child(child))
         if name:
-            own = tuple(link for link in links if link not in children)
-            yield self._repository(path, name, parts.intersection(names), own)
+            yield self._repository(path, name, parts.intersection(names))
         for child in names:
             if child not in parts:
                 yield from self.repositories(f"{path}/{child}", f"{name}/{child}" if name else child)
 
     def blobs(self, prefix: str) -> Iterator[Digest]:
-        names, _links = self.directories(f"{layout.BLOBS}/{prefix}", lambda name: name[:2] == prefix and _is_hex(name))
-        return map(Digest, names)
+        return map(Digest, self.directories(f"{layout.BLOBS}/{prefix}", lambda n: n[:2] == prefix and _is_hex(n)))
 
-    def _refuse_outside(self, link: str) -> None:
-        """A registry serves what a link in a repository's place leads to. In here it is looked at anyway."""
-        inside = (self.root / layout.REPOSITORIES).resolve()
-        if not (self.root / link).resolve().is_relative_to(inside):
-            raise UsageError(
-                f"{self.root / link} is a symbolic link out of the storage",
-                hint="remove the link, or move its target here: images there may use the blobs here",
-            )
-
-    def _repository(self, path: str, name: str, parts: set[str], links: tuple[str, ...]) -> RepositoryTree:
+    def _repository(self, path: str, name: str, parts: set[str]) -> RepositoryTree:
         manifests = f"{path}/_manifests"
-        inner, inner_links = self.directories(manifests, {"revisions", "tags"}.__contains__)
-        names, tag_links = self.directories(f"{manifests}/tags", is_tag) if "tags" in inner else _NOTHING
-        tags = {tag: self._tag(path, name, tag) for tag in names}
-        revisions, revision_links = self._digests(f"{manifests}/revisions") if "revisions" in inner else _NOTHING
-        layers, layer_links = self._digests(f"{path}/_layers") if "_layers" in parts else _NOTHING
-        within = (link for _tree, found in tags.values() for link in found)
-        met = (*links, *inner_links, *tag_links, *within, *revision_links, *layer_links)
+        inner = self.directories(manifests, {"revisions", "tags"}.__contains__) if "_manifests" in parts else ()
+        tags = self.directories(f"{manifests}/tags", is_tag) if "tags" in inner else ()
         return RepositoryTree(
             name=name,
-            tags={tag: tree for tag, (tree, _links) in tags.items()},
-            revisions=frozenset(revisions),
-            layers=frozenset(layers),
-            uploads=_bytes_below(f"{self.root}/{path}/_uploads") if "_uploads" in parts else None,
+            tags={tag: self._tag(path, name, tag) for tag in tags},
+            revisions=frozenset(self._digests(f"{manifests}/revisions") if "revisions" in inner else ()),
+            layers=frozenset(self._digests(f"{path}/_layers") if "_layers" in parts else ()),
+            uploads=self._bytes_below(f"{path}/_uploads") if "_uploads" in parts else None,
             is_bare=not parts,
-            doubtful=f"{met[0]} is a symbolic link" if met else "",
         )
 
-    def _tag(self, path: str, name: str, tag: str) -> tuple[TagTree, tuple[str, ...]]:
+    def _tag(self, path: str, name: str, tag: str) -> TagTree:
         directory = f"{path}/_manifests/tags/{tag}"
-        inner, links = self.directories(directory, {"current", "index"}.__contains__)
-        history, more = self._digests(f"{directory}/index") if "index" in inner else _NOTHING
-        return TagTree(read_link(self.root / layout.tag_link(name, tag)), history), (*links, *more)
+        inner = self.directories(directory, {"current", "index"}.__contains__)
+        digest = read_link(self.tree, layout.tag_link(name, tag)) if "current" in inner else None
+        return TagTree(digest, self._digests(f"{directory}/index") if "index" in inner else ())
 
-    def _digests(self, path: str) -> tuple[tuple[Digest, ...], tuple[str, ...]]:
-        """(digests, links) that `path`, a directory of link files, has."""
-        inner, links = self.directories(path, {"sha256"}.__contains__)
-        names, more = self.directories(f"{path}/sha256", _is_hex) if inner else _NOTHING
-        return tuple(map(Digest, names)), (*links, *more)
+    def _digests(self, path: str) -> tuple[Digest, ...]:
+        """The digests that `path`, a directory of link files, has."""
+        inner = self.directories(path, {"sha256"}.__contains__)
+        return tuple(map(Digest, self.directories(f"{path}/sha256", _is_hex))) if inner else ()
 
-    def _entries(self, path: str) -> list[os.DirEntry[str]]:
-        try:
-            with os.scandir(f"{self.root}/{path}") as entries:
-                return sorted(entries, key=lambda entry: entry.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-
-
-def _bytes_below(path: str) -> int:
-    return sum(os.lstat(f"{top}/{name}").st_size for top, _, names in os.walk(path) for name in names)
+    def _bytes_below(self, path: str) -> int:
+        """All that is there is removed by and by, so a link in it is only a link."""
+        total = 0
+        for entry in self.tree.entries(path):
+            name = f"{path}/{entry.name}"
+            status = self.tree.stat(name)
+            is_directory = entry.is_dir(follow_symlinks=False)
+            total += self._bytes_below(name) if is_directory else status.st_size if status else 0
+        return total
 
 
 def _is_prefix(name: str) -> bool:

@@ -7,8 +7,6 @@ it, and what is left is found again by the next run.
 from __future__ import annotations
 
 import errno
-import os
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,47 +14,47 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.pool import map_in_order
 from regwrap.storage import layout
-from regwrap.storage.commit import sync_file_system
-from regwrap.storage.lock import OWN_DIR
+from regwrap.storage.own import own_tree
 from regwrap.storage.stage import remove_stage, temporary_stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from regwrap.storage.gc import Garbage
+    from regwrap.storage.tree import Tree
 
 _THREADS: Final = 8
+_TRASH: Final = "gc"
 # what a registry makes in a repository; children before parents
 _PARTS: Final = ("_manifests/revisions/sha256", "_manifests/revisions", "_manifests/tags", "_manifests",
           "_layers/sha256", "_layers", "")  # fmt: skip
 
 
 class Disk(Protocol):
-    """The file operations a removal is made of. Tests make each one fail in turn."""
+    """The file operations a removal is made of, each in a tree. Tests make each one fail in turn."""
 
-    def rename(self, old: Path, new: Path) -> None: ...
-    def remove_file(self, path: str) -> None: ...
-    def remove_directory(self, path: str) -> bool: ...
-    def remove_tree(self, path: Path) -> None: ...
-    def sync(self, path: Path) -> None: ...
+    def rename(self, tree: Tree, old: str, trash: Tree, new: str) -> None: ...
+    def remove_file(self, tree: Tree, name: str) -> None: ...
+    def remove_directory(self, tree: Tree, name: str) -> bool: ...
+    def remove_tree(self, tree: Tree, name: str) -> None: ...
+    def sync(self, tree: Tree) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class RealDisk:
     """What is gone already is fine: a run that was killed removed it."""
 
-    def rename(self, old: Path, new: Path) -> None:
-        old.rename(new)
+    def rename(self, tree: Tree, old: str, trash: Tree, new: str) -> None:
+        tree.rename(old, trash, new)
 
-    def remove_file(self, path: str) -> None:
+    def remove_file(self, tree: Tree, name: str) -> None:
         with suppress(FileNotFoundError, IsADirectoryError):
-            os.remove(path)
+            tree.remove_file(name)
 
-    def remove_directory(self, path: str) -> bool:
+    def remove_directory(self, tree: Tree, name: str) -> bool:
         """Whether it is gone; False where something is in it, or where it is none."""
         try:
-            os.rmdir(path)
+            tree.remove_directory(name)
         except FileNotFoundError:
             return True
         except OSError as error:
@@ -65,29 +63,29 @@ class RealDisk:
             raise
         return True
 
-    def remove_tree(self, path: Path) -> None:
-        shutil.rmtree(path)
+    def remove_tree(self, tree: Tree, name: str) -> None:
+        tree.remove_all(name)
 
-    def sync(self, path: Path) -> None:
-        sync_file_system(path)
+    def sync(self, tree: Tree) -> None:
+        tree.sync()
 
 
-def remove_garbage(root: Path, garbage: Garbage, disk: Disk, on_bytes: Callable[[int], None]) -> tuple[str, ...]:
+def remove_garbage(tree: Tree, garbage: Garbage, disk: Disk, on_bytes: Callable[[int], None]) -> tuple[str, ...]:
     """Carry `garbage` out, under the storage's lock. Returns the directories that had unknown things in them."""
-    trash = root / OWN_DIR / "gc"
-    remove_stage(trash)
-    with temporary_stage(trash):
-        return tuple(_Sweep(root, garbage, disk, on_bytes).run(trash))
+    own = own_tree(tree)
+    remove_stage(own, _TRASH)
+    with temporary_stage(own, _TRASH) as trash:
+        return tuple(_Sweep(tree, garbage, disk, on_bytes).run(trash))
 
 
 @dataclass(frozen=True, slots=True)
 class _Sweep:
-    root: Path
+    tree: Tree
     garbage: Garbage
     disk: Disk
     on_bytes: Callable[[int], None]
 
-    def run(self, trash: Path) -> Iterator[str]:
+    def run(self, trash: Tree) -> Iterator[str]:
         repositories = self.garbage.repositories
         self._remove_tags(trash)
         for links in (
@@ -100,14 +98,14 @@ class _Sweep:
         yield from self._remove_files([[(layout.blob_path(d), size) for d, size in blobs] for _, blobs in by_prefix])
         self._remove_leftovers()
 
-    def _remove_tags(self, trash: Path) -> None:
+    def _remove_tags(self, trash: Tree) -> None:
         """A registry lists a tag as long as its directory is there, whatever is in it: it goes as a whole."""
         names = [layout.tag_path(r.name, tag) for r in self.garbage.repositories for tag in r.tags]
         for number, name in enumerate(names):
-            self.disk.rename(self.root / name, trash / str(number))
+            self.disk.rename(self.tree, name, trash, str(number))
         self._sync(names)
         for number, _name in enumerate(names):
-            self.disk.remove_tree(trash / str(number))
+            self.disk.remove_tree(trash, str(number))
 
     def _remove_files(self, groups: list[list[tuple[str, int]]]) -> list[str]:
         """Names and bytes, grouped by the directory they lie in; the disk's waiting is what takes the time."""
@@ -117,15 +115,20 @@ class _Sweep:
         return [path for paths in left for path in paths]
 
     def _remove_group(self, group: list[tuple[str, int]]) -> list[str]:
-        """Each file and its directory. Names are texts: for 100,000 of them that takes half the time of paths."""
-        left = []
-        for name, size in group:
-            path = f"{self.root}/{name}"
-            directory = path.rpartition("/")[0]
-            self.disk.remove_file(path)
-            if not self.disk.remove_directory(directory):
-                left.append(directory)
-            self.on_bytes(size)
+        """Each file and its directory. The directory above is walked to once, and the names in it are texts: there may
+        be 100,000 of them."""
+        left: list[str] = []
+        for above, files in groupby(group, key=lambda file: file[0].rsplit("/", 2)[0]):
+            try:
+                directory = self.tree.inner(above)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            for path, size in files:
+                name = path[len(above) + 1 :]
+                self.disk.remove_file(directory, name)
+                if not self.disk.remove_directory(directory, name.rpartition("/")[0]):
+                    left.append(self.tree.shown(path.rpartition("/")[0]))
+                self.on_bytes(size)
         return left
 
     def _remove_leftovers(self) -> None:
@@ -133,14 +136,14 @@ class _Sweep:
         repositories = self.garbage.repositories
         for repository in repositories:
             if repository.uploads is not None:
-                self.disk.remove_tree(self.root / layout.repository_path(repository.name) / "_uploads")
+                self.disk.remove_tree(self.tree, f"{layout.repository_path(repository.name)}/_uploads")
         for repository in sorted((r for r in repositories if r.gone), key=lambda r: r.name, reverse=True):
             for part in _PARTS:
-                self.disk.remove_directory(f"{self.root}/{layout.repository_path(repository.name)}/{part}".rstrip("/"))
+                self.disk.remove_directory(self.tree, f"{layout.repository_path(repository.name)}/{part}".rstrip("/"))
         for prefix in self.garbage.prefixes:
-            self.disk.remove_directory(f"{self.root}/{layout.BLOBS}/{prefix}")
+            self.disk.remove_directory(self.tree, f"{layout.BLOBS}/{prefix}")
         self._sync(repositories or self.garbage.prefixes)
 
     def _sync(self, done: object) -> None:
         if done:
-            self.disk.sync(self.root)
+            self.disk.sync(self.tree)

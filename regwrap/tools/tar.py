@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
@@ -11,15 +12,14 @@ from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 RECORD_BLOCKS: Final = 128  # 64 KiB records write at the speed of cat; the padding makes them part of the format
 
 
 def create_tar(
-    runner: Runner, output: Path, parts: Sequence[tuple[Path, Sequence[str]]], *, scratch: Path, stall: float
+    runner: Runner, output: int, parts: Sequence[tuple[Path, Sequence[str]]], *, scratch: Path, stall: float
 ) -> None:
-    """Write the members `(directory, names below it)` to `output`, in exactly that order.
+    """Write the members `(directory, names below it)` to the open file `output`, in exactly that order.
 
     The bytes depend on names and contents alone. Raises ToolError; a warning (a file that changed while it was
     read) is a failure too, since GNU tar pads what shrank with zeros and exits with 1.
@@ -32,7 +32,7 @@ def create_tar(
     command = Command(
         tool=Tool.TAR,
         args=(
-            "--create", "--file", f"{output}",
+            "--create", "--file", f"/proc/self/fd/{output}",
             "--format=gnu",
             "--blocking-factor", f"{RECORD_BLOCKS}",
             "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0",
@@ -43,6 +43,7 @@ def create_tar(
             *places,
         ),
         stall=stall,
+        inherit=(output,),
     )  # fmt: skip
     try:
         runner.run(command)
@@ -50,4 +51,5 @@ def create_tar(
         if TAR_SHORT_WRITE not in error.detail:
             raise
         hint = "the disk is full (df, df -i, quota): free space, or write the bundle to another disk with -o"
-        raise ToolError(f"no space left on device for {output}", detail=error.detail, hint=hint) from error
+        path = Path(f"/proc/self/fd/{output}").readlink()
+        raise ToolError(f"no space left on device for {path}", detail=error.detail, hint=hint) from error

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from regwrap.core.errors import UsageError
 from regwrap.core.place import Engine
 from regwrap.registry.end import RegistryEnd
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_unordered
+from regwrap.storage.own import own_tree
 from regwrap.storage.space import need_space
-from regwrap.storage.stage import remove_stage, sync_stage
+from regwrap.storage.stage import SYNC, remove_stage
 from regwrap.storage.store import SoundBlobs
+from regwrap.storage.tree import Tree
 from regwrap.tools.imageproxy import ImageProxies
 from regwrap.transfer.blob_index import BlobIndex, index_of
 from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches, prove
-from regwrap.transfer.fetch import Fetcher, LayoutFetcher, Stage, StreamFetcher
+from regwrap.transfer.fetch import BLOBS, COPIES, LINKS, Fetcher, LayoutFetcher, Stage, StreamFetcher
 from regwrap.transfer.into_registry import EndsOrigin, PushCarrier
 from regwrap.transfer.into_storage import StorageCarrier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from regwrap.bundle.by_repository import StorageSource
     from regwrap.transfer.endpoints import Endpoints, Writing
@@ -77,17 +79,18 @@ def _index(dest: RegistryEnd, ends: Endpoints, plan: Plan) -> BlobIndex:
 
 
 def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: ExitStack, plan: Plan) -> Carrier:
-    links = dest.storage.root
-    root = writing.upper or links
-    stage = Stage(stack.enter_context(_stage(root)))
-    _check_space(root, plan)
-    files = RealFiles(Owner.of(root))
+    links = dest.storage.tree
+    tree = links if writing.upper is None else Tree(writing.upper)
+    _check_programs(plan, tree)
+    stage = Stage(stack.enter_context(_stage(own_tree(tree))))
+    _check_space(tree, plan)
+    files = RealFiles(Owner.of(tree))
 
     def write(additions: Additions) -> None:
         if writing.upper is None:
-            commit(root, additions, stage=stage.root, files=files)
+            commit(tree, additions, stage=stage.tree, files=files)
         else:
-            put_unordered(additions, blobs=root, links=links)
+            put_unordered(additions, stage=stage.tree, blobs=tree, links=links)
 
     sound = SoundBlobs(storage=dest.storage, hashed=writing.hashed)
     fetcher: Fetcher
@@ -119,19 +122,27 @@ def _proxies(ends: Endpoints, stack: ExitStack, plan: Plan) -> ImageProxies:
 
 
 @contextmanager
-def _stage(root: Path) -> Iterator[Path]:
+def _stage(own: Tree) -> Iterator[Tree]:
     """The archive's stage. Blobs that a killed run left in it are kept: they are hashed before they count."""
-    stage = sync_stage(root)
-    for name in ("copies", "links"):
-        shutil.rmtree(stage / name, ignore_errors=True)
+    for name in (COPIES, LINKS):
+        remove_stage(own, f"{SYNC}/{name}")
     try:
-        (stage / "blobs/sha256").mkdir(parents=True, exist_ok=True)
-        (stage / "copies").mkdir()
-        yield stage
+        own.make_directories(f"{SYNC}/{BLOBS}")
+        own.make_directory(f"{SYNC}/{COPIES}")
+        yield own.inner(SYNC)
     finally:
-        remove_stage(stage)
+        remove_stage(own, SYNC)
 
 
-def _check_space(root: Path, plan: Plan) -> None:
+def _check_programs(plan: Plan, tree: Tree) -> None:
+    """skopeo takes paths, and would follow what the storage's owner puts there."""
+    if _engine(plan) is Engine.COPY and tree.uid != os.geteuid():
+        raise UsageError(
+            f"--engine copy lets skopeo write into {tree.root} as root, and uid {tree.uid} owns it",
+            hint="use another engine, or run regwrap as the owner",
+        )
+
+
+def _check_space(tree: Tree, plan: Plan) -> None:
     hint = "free space there, or choose another archive (archive: in the configuration, or --archive)"
-    need_space(root, plan.bytes_missing, hint=hint)
+    need_space(tree.root, plan.bytes_missing, at=tree.descriptor, hint=hint)

@@ -6,57 +6,68 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import os
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from regwrap.core.errors import ToolError
-from regwrap.storage.hashing import hash_file
-from regwrap.storage.store import SoundBlobs, Storage, regular_size
+from regwrap.storage.hashing import hash_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from regwrap.core.model import Descriptor, Digest, Manifest
+    from regwrap.storage.store import SoundBlobs, Storage
+    from regwrap.storage.tree import Tree
     from regwrap.tools.imageproxy import ImageProxies
     from regwrap.tools.skopeo import Remote, Skopeo
+
+BLOBS: Final = "blobs/sha256"
+COPIES: Final = "copies"
+LINKS: Final = "links"
 
 
 @dataclass(slots=True)
 class Stage:
-    """A directory on the storage's file system that belongs to one run."""
+    """A directory on the storage's file system that belongs to one run. Names are in its tree."""
 
-    root: Path
+    tree: Tree
     _number: int = 0
     _lock: Lock = field(default_factory=Lock)
 
-    @property
-    def blobs(self) -> Path:
-        return self.root / "blobs"
+    def blob(self, digest: Digest) -> str:
+        return f"{BLOBS}/{digest.hex}"
 
-    def blob(self, digest: Digest) -> Path:
-        return self.blobs / "sha256" / digest.hex
+    def path(self, name: str) -> Path:
+        """For programs, which know nothing of descriptors."""
+        return self.tree.root / name
 
-    def new(self) -> Path:
-        """A path for what is under way, which nothing has yet."""
+    def new(self) -> str:
+        """A name for what is under way, which nothing has yet."""
         with self._lock:
             self._number += 1
-            return self.root / "copies" / str(self._number)
+            return f"{COPIES}/{self._number}"
+
+    def create(self, name: str) -> BinaryIO:
+        return os.fdopen(self.tree.create(name), "wb", buffering=0)
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self.tree.remove_file(name)
 
     def has(self, blob: Descriptor) -> bool:
         """Whether it is there and right; what is wrong is removed."""
-        path = self.blob(blob.digest)
-        if is_right(path, blob):
+        if self.is_right(blob):
             return True
-        path.unlink(missing_ok=True)
+        self.remove(self.blob(blob.digest))
         return False
 
-
-def is_right(path: Path, blob: Descriptor) -> bool:
-    return regular_size(path) == blob.size and hash_file(path) == blob.digest
+    def is_right(self, blob: Descriptor) -> bool:
+        name = self.blob(blob.digest)
+        return self.tree.size(name) == blob.size and hash_descriptor(self.tree.open(name)) == blob.digest
 
 
 def damaged_on_the_way(where: str, blob: Descriptor, size: int | None) -> ToolError:
@@ -79,7 +90,7 @@ class StreamFetcher:
 
     stage: Stage
     proxies: ImageProxies
-    _under_way: dict[Path, int] = field(default_factory=dict)
+    _under_way: dict[str, int] = field(default_factory=dict)
 
     def fetch(self, source: Remote, leaf: Manifest, absent: Sequence[Descriptor]) -> None:
         del leaf  # whose blobs they are does not matter here
@@ -87,16 +98,16 @@ class StreamFetcher:
             arriving = {blob.digest: self._arriving(stack, blob) for blob in absent}
             for blob, data in proxy.blobs(source, absent):
                 arriving[blob.digest].add(data)
-                self._under_way[arriving[blob.digest].path] = arriving[blob.digest].size
+                self._under_way[arriving[blob.digest].name] = arriving[blob.digest].size
             for one in arriving.values():
                 one.prove(source.shown)
-                one.path.replace(self.stage.blob(one.blob.digest))
+                self.stage.tree.rename(one.name, self.stage.tree, self.stage.blob(one.blob.digest))
 
     def _arriving(self, stack: ExitStack, blob: Descriptor) -> _Arriving:
-        path = self.stage.new()
-        stack.callback(path.unlink, missing_ok=True)
-        stack.callback(self._under_way.pop, path, None)
-        return _Arriving(blob=blob, path=path, file=stack.enter_context(path.open("wb", buffering=0)))
+        name = self.stage.new()
+        stack.callback(self.stage.remove, name)
+        stack.callback(self._under_way.pop, name, None)
+        return _Arriving(blob=blob, name=name, file=stack.enter_context(self.stage.create(name)))
 
     def bytes_under_way(self) -> int:
         return sum(list(self._under_way.values()))
@@ -105,7 +116,7 @@ class StreamFetcher:
 @dataclass(slots=True, kw_only=True)
 class _Arriving:
     blob: Descriptor
-    path: Path
+    name: str
     file: BinaryIO
     size: int = 0
     _state: hashlib._Hash = field(default_factory=hashlib.sha256)
@@ -137,24 +148,26 @@ class LayoutFetcher:
                 # skopeo fetches no blob whose file is there; a hard link would change the blob's own ctime, and tar
                 # takes that for a change of the file
                 with suppress(FileExistsError):
-                    self.stage.blob(blob.digest).symlink_to(self.storage.blob_path(blob.digest).absolute())
+                    self.stage.path(self.stage.blob(blob.digest)).symlink_to(
+                        self.storage.blob_path(blob.digest).absolute()
+                    )
         layout = self.stage.new()
-        layout.mkdir()
+        self.stage.tree.make_directory(layout)
         try:
-            self.skopeo.copy_to_layout(source, layout, self.stage.blobs, inherit=self.inherit)
+            self.skopeo.copy_to_layout(source, self.stage.path(layout), self.stage.path("blobs"), inherit=self.inherit)
         finally:
-            shutil.rmtree(layout, ignore_errors=True)
+            with suppress(OSError):
+                self.stage.tree.remove_all(layout)
         for blob in absent:
-            path = self.stage.blob(blob.digest)
-            if not is_right(path, blob):
-                size = regular_size(path)
-                path.unlink(missing_ok=True)
+            if not self.stage.is_right(blob):
+                size = self.stage.tree.size(self.stage.blob(blob.digest))
+                self.stage.remove(self.stage.blob(blob.digest))
                 raise damaged_on_the_way(source.shown, blob, size)
 
     def bytes_under_way(self) -> int:
         total = 0
         with suppress(OSError):
-            for layout in (self.stage.root / "copies").iterdir():
+            for layout in self.stage.path(COPIES).iterdir():
                 with suppress(OSError):
                     total += sum(f.stat().st_size for f in layout.iterdir() if f.name.startswith("oci-put"))
         return total

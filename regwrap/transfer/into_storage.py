@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.bundle.by_repository import ImageSource, StorageSource
 from regwrap.bundle.stock import Stock
@@ -17,15 +17,15 @@ from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Index, Manifest
 from regwrap.registry.end import RegistryEnd
 from regwrap.storage.commit import Additions, GroupCommit
-from regwrap.storage.store import SoundBlobs, Storage, regular_size
+from regwrap.storage.hashing import write_all
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.fetch import Fetcher, Stage, damaged_on_the_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from regwrap.lists.imagelist import ImageEntry
+    from regwrap.storage.store import SoundBlobs, Storage
     from regwrap.transfer.plan import Copy
 
 _CHUNK: Final = 64 * 1024 * 1024
@@ -78,27 +78,34 @@ class StorageCarrier:
         return sum(blob.size for blob in absent)
 
     def _copy_file(self, source: StorageSource, blob: Descriptor) -> None:
-        path = source.storage.blob_path(blob.digest)
-        if regular_size(path) != blob.size:
+        if source.storage.blob_size(blob.digest) != blob.size:
             raise IntegrityError(
                 f"blob {blob.digest.short} is absent or damaged in {source.name}", hint=f"regwrap verify {source.name}"
             )
-        copy_file(path, self.stage.blob(blob.digest))
+        with os.fdopen(source.storage.open_blob(blob.digest), "rb") as reader, self._new_file(blob) as writer:
+            while os.copy_file_range(reader.fileno(), writer.fileno(), _CHUNK):  # a reflink, on btrfs and xfs
+                pass
         if not self.stage.has(blob):
             raise damaged_on_the_way(source.name, blob, blob.size)
 
     def _copy_hashed(self, source: Stock, blob: Descriptor) -> None:
-        with self.stage.blob(blob.digest).open("wb") as file:
-            is_right = source.copy(blob.digest, file.write)
+        with self._new_file(blob) as file:
+            is_right = source.copy(blob.digest, lambda piece: write_all(file, piece))
         if not is_right:
             raise damaged_on_the_way(source.name, blob, blob.size)
+
+    def _new_file(self, blob: Descriptor) -> BinaryIO:
+        """In the place of what is there, which was looked at and is wrong."""
+        self.stage.remove(self.stage.blob(blob.digest))
+        return self.stage.create(self.stage.blob(blob.digest))
 
     def _commit(self, copy: Copy) -> None:
         repository, tag = copy.entry.dest.repository, copy.entry.dest.tag
         closure = copy.closure
         manifests = [m for m in closure.manifests if not self.sound.has(_descriptor(m))]
         for manifest in manifests:
-            self.stage.blob(manifest.digest).write_bytes(manifest.raw)
+            with self._new_file(_descriptor(manifest)) as file:
+                write_all(file, manifest.raw)
         fresh = [*(b.digest for b in closure.blobs if not self.sound.has(b)), *(m.digest for m in manifests)]
         self.commit.add(
             Additions(
@@ -114,10 +121,3 @@ class StorageCarrier:
 
 def _descriptor(manifest: Manifest | Index) -> Descriptor:
     return Descriptor(media_type=manifest.media_type, digest=manifest.digest, size=len(manifest.raw))
-
-
-def copy_file(source: Path, dest: Path) -> None:
-    """Copy bytes in the kernel; a reflink where the file system has them (btrfs, xfs do it by themselves)."""
-    with source.open("rb") as reader, dest.open("wb") as writer:
-        while os.copy_file_range(reader.fileno(), writer.fileno(), _CHUNK):
-            pass

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from regwrap.core.errors import ToolError
     from regwrap.core.place import Place, Timeouts
+    from regwrap.storage.tree import Tree
     from regwrap.tools.retry import Retry
     from regwrap.tools.runner import Runner
     from regwrap.transfer.plan import Copy
@@ -53,10 +54,10 @@ class Job:
     engine: Engine = Engine.AUTO
 
     @contextmanager
-    def locked(self, root: Path, *, exclusive: bool, untouched: bool = False) -> Iterator[int | None]:
+    def locked(self, tree: Tree, *, exclusive: bool, untouched: bool = False) -> Iterator[int | None]:
         """The lock of a storage, for the block; see `locked_storage`."""
         with locked_storage(
-            root,
+            tree,
             exclusive=exclusive,
             timeout=self.timeouts.lock,
             on_wait=self.listener.say,

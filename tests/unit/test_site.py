@@ -77,7 +77,7 @@ def test_known_errors_are_found_where_they_are() -> None:
         ("regwrap.lists.line", "a destination has no digest; put it at the source"),
         ("regwrap.bundle.examine", "{name}: is not in the list"),
         ("regwrap.bundle.read", "the file is empty"),
-        ("regwrap.storage.lock", "{parent} is in use by another regwrap: {holder}"),
+        ("regwrap.storage.lock", "{root} is in use by another regwrap: {holder}"),
     }
 
 

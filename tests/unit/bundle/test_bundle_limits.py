@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, parse_contents
-from regwrap.bundle.merge import ImportOptions, import_stock
+from regwrap.bundle.merge import ImportOptions, import_stock, target_storage
 from regwrap.bundle.read import hash_problems, opened_bundle, structure_problems
 from regwrap.bundle.stock import bundle_stock
 from regwrap.bundle.write import header_of
@@ -37,13 +37,12 @@ def lacking_a_layer(place: Path) -> Path:
 def test_a_bundle_that_does_not_fit_together_is_not_deployed(tmp_path: Path) -> None:
     """Else its tag would be listed, and a pull of it fail for want of a layer."""
     bundle, root = lacking_a_layer(tmp_path), tmp_path / "root"
+    options = ImportOptions(replace_tags=False, dry_run=False, lock_timeout=0)
     with (
         pytest.raises(IntegrityError, match="is inconsistent") as raised,
         bundle_stock(bundle) as stock,
     ):
-        import_stock(
-            stock, root, "deploy", ImportOptions(replace_tags=False, dry_run=False, lock_timeout=0), Silent(), RealFiles
-        )
+        import_stock(stock, target_storage(root, options), "deploy", options, Silent(), RealFiles)
     assert raised.value.problems == (f"a:1: blob {Digest.of(ONE.blobs[-1])} is not in the bundle",)
     assert not root.exists()
 

@@ -7,14 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from regwrap.bundle.merge import ImportOptions, import_stock
+from regwrap.bundle.merge import ImportOptions, import_stock, target_storage
 from regwrap.bundle.stock import Stock, bundle_stock
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.storage.commit import RealFiles
+from regwrap.storage.tree import Tree
 from tests.builders import make_image, make_storage
 from tests.bundles import make_bundle
 
+OPTIONS = ImportOptions(replace_tags=False, dry_run=False, lock_timeout=0)
 IMAGES = {"a:1": make_image("one"), "a:2": make_image("two")}
 
 
@@ -25,9 +27,7 @@ def stock(tmp_path: Path) -> Iterator[Stock]:
 
 
 def deploy(stock: Stock, root: Path) -> None:
-    import_stock(
-        stock, root, "deploy", ImportOptions(replace_tags=False, dry_run=False, lock_timeout=0), Silent(), RealFiles
-    )
+    import_stock(stock, target_storage(root, OPTIONS), "deploy", OPTIONS, Silent(), RealFiles)
 
 
 def disk_with(monkeypatch: pytest.MonkeyPatch, **values: int) -> None:
@@ -81,14 +81,14 @@ def test_a_part_on_another_file_system_is_refused(
 ) -> None:
     """Files are put in place by rename, which does not reach there."""
     root = make_storage(tmp_path / "root", IMAGES)
-    real = Path.stat
+    real = Tree.stat
 
-    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
-        status = real(path, follow_symlinks=follow_symlinks)
-        if path.name != "repositories":
+    def stat(tree: Tree, name: str) -> os.stat_result | None:
+        status = real(tree, name)
+        if status is None or not name.endswith("repositories"):
             return status
         return os.stat_result((*status[:2], status.st_dev + 1, *status[3:10]))
 
-    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(Tree, "stat", stat)
     with pytest.raises(UsageError, match="repositories is on another file system"):
         deploy(stock, root)

@@ -57,7 +57,7 @@ class Desk:
             (r"\S+/installed/programs/", ""),
             (r"(DIR|DIR/tmp|/dev/shm)/regwrap-\w+", "OWN"),
             (r"(?<=OWN/)(tmp\w{8}|registry-\w+)", "N"),
-            (r"(?<=regwrap-)\d+|(?<=--sockfd )\d+", "N"),
+            (r"(?<=regwrap-)\d+|(?<=--sockfd )\d+|(?<=/proc/self/fd/)\d+", "N"),
             (r"--insecure-policy .* --tmpdir \S+( --command-timeout \S+)?", "GLOBAL"),
         ):
             text = re.sub(pattern, name, text)
@@ -86,9 +86,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
         yield found
 
 
-def tar_of(bundle: str, storage: str) -> str:
+def tar_of(storage: str) -> str:
     return (
-        f"tar --create --file {bundle}.part --format=gnu --blocking-factor 128 --owner=0 --group=0 --numeric-owner"
+        "tar --create --file /proc/self/fd/N --format=gnu --blocking-factor 128 --owner=0 --group=0 --numeric-owner"
         " --mtime=@0 --mode=a-st,u=rw,go=r --hard-dereference --no-recursion --null --verbatim-files-from"
         f" -C OWN/N/front -T OWN/N/members-0 -C {storage} -T OWN/N/members-1"
     )
@@ -124,7 +124,7 @@ def test_lock_starts_nothing(desk: Desk) -> None:
 
 def test_package_starts_tar(desk: Desk) -> None:
     line = "package images.list --archive ./archive -o release.tar"
-    assert desk.typed(line, programs.tar()) == [tar_of("release.tar", "DIR/archive")]
+    assert desk.typed(line, programs.tar()) == [tar_of("DIR/archive")]
 
 
 def test_release_notes_versions_reads_the_registry_and_packs(desk: Desk) -> None:
@@ -133,7 +133,7 @@ def test_release_notes_versions_reads_the_registry_and_packs(desk: Desk) -> None
     assert desk.typed(line, *answers) == [
         *VERSIONS,
         "skopeo GLOBAL experimental-image-proxy --tls-verify=false --no-creds --sockfd N",
-        tar_of("release.tar", "DIR/new"),
+        tar_of("DIR/new"),
     ]
 
 

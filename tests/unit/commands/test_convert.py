@@ -17,6 +17,7 @@ from regwrap.forms.tree import Form
 from regwrap.storage import layout
 from regwrap.storage.commit import Owner, RealFiles
 from regwrap.storage.store import Storage
+from regwrap.storage.tree import Tree
 from tests.builders import make_image, make_multi_image, make_storage, remove, storage_problems
 from tests.crashing import Died, DyingFiles
 
@@ -89,11 +90,11 @@ def test_history_has_no_image_and_no_link_that_dangles(tmp_path: Path) -> None:
 def test_an_import_that_dies_at_any_step_leaves_no_half_image_and_is_done_by_the_next(tmp_path: Path) -> None:
     export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
     stock = tree_stock(f"{tmp_path}/tree", named=None)
-    count = DyingFiles(RealFiles(Owner.of(tmp_path)), left=10_000)
+    count = DyingFiles(RealFiles(Owner.of(Tree(tmp_path))), left=10_000)
     import_images(stock, tmp_path / "whole", taking(), Silent(), lambda _owner: count)
     for number in range(0, len(count.done), 5):
         root = tmp_path / f"back-{number}"
-        dying = DyingFiles(RealFiles(Owner.of(tmp_path)), left=number, half=True)
+        dying = DyingFiles(RealFiles(Owner.of(Tree(tmp_path))), left=number, half=True)
         with pytest.raises(Died):
             import_images(stock, root, taking(), Silent(), partial(_given, dying))
         assert not storage_problems(root)

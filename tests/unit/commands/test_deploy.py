@@ -17,6 +17,7 @@ from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles
 from regwrap.storage.store import Storage
+from regwrap.storage.tree import Tree
 from tests.builders import (
     add_newline,
     empty,
@@ -202,7 +203,7 @@ def test_a_crash_at_any_operation_is_mended_by_the_next_run(memory: Path) -> Non
         if half and counted[0].done[k] not in {"write", "make_directory"}:
             continue  # those are done or not
         root = shutil.copytree(template, memory / "crashed")
-        dying = DyingFiles(RealFiles(Owner.of(root)), left=k, half=half)
+        dying = DyingFiles(RealFiles(Owner.of(Tree(root))), left=k, half=half)
         with pytest.raises(Died):
             deploy(bundle, root, replace_tags=True, files_for=repeat_of(dying))
         put(root / STAGE / "half", b"what a killed run leaves")

@@ -16,9 +16,10 @@ from regwrap.core.model import Digest, Manifest, parse_manifest
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage import layout
 from regwrap.storage.gc import Keep
-from regwrap.storage.lock import mark_own
+from regwrap.storage.own import mark_own
 from regwrap.storage.store import Storage
 from regwrap.storage.sweep import Disk, RealDisk
+from regwrap.storage.tree import Tree
 from tests.builders import (
     Image,
     add_newline,
@@ -474,13 +475,13 @@ def test_junk_is_neither_followed_nor_removed_and_is_named(root: Path, tmp_path:
     ]
     os.mkfifo(blobs / "ab/fifo")
     (blobs / "ab/link").symlink_to(precious.parent)
-    (repositories / "inside").symlink_to("a")
+    (repositories / "LINK").symlink_to("a")
     with socket.socket(socket.AF_UNIX) as unix:
         os.chdir(blobs / "ab")
         unix.bind("socket")
         os.chdir(tmp_path)
     report = gc(root, keeping("a:1"))
-    odd = [*junk, blobs / "ab/fifo", blobs / "ab/link", blobs / "ab/socket", repositories / "inside"]
+    odd = [*junk, blobs / "ab/fifo", blobs / "ab/link", blobs / "ab/socket", repositories / "LINK"]
     assert all(os.path.lexists(path) for path in odd)
     assert {note.partition(" ")[0] for note in report.notes} == {f"{path.relative_to(root)}" for path in odd}
     assert precious.read_bytes() == b"x"
@@ -498,23 +499,22 @@ def test_unknown_files_beside_what_goes_stay(root: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["_manifests", "_manifests/tags", "_manifests/revisions/sha256", "_layers"])
-def test_a_symbolic_link_in_a_repository_keeps_what_can_be_told_of_it(root: Path, tmp_path: Path, part: str) -> None:
+def test_a_symbolic_link_in_a_directory_s_place_is_refused(root: Path, tmp_path: Path, part: str) -> None:
     make_storage(root, {"a:1": ONE, "b:1": TWO})
     moved = root / layout.repository_path("a") / part
     moved.rename(tmp_path / "moved")
     moved.symlink_to(tmp_path / "moved")
-    before = snapshot(tmp_path / "moved")
-    report = gc(root, keeping("b:1"))
-    assert "a is kept as it is because" in report.notes[0]
-    assert "is a symbolic link" in report.notes[0]
-    assert snapshot(tmp_path / "moved") == before
-    assert moved.is_symlink()
+    before = snapshot(tmp_path / "moved"), snapshot(root / "docker")
+    with pytest.raises(UsageError, match=f"{moved} is a symbolic link") as raised:
+        gc(root, keeping("b:1"))
+    assert raised.value.hint.startswith("replace the link")
+    assert (snapshot(tmp_path / "moved"), snapshot(root / "docker")) == before
 
 
 def test_a_repository_that_leads_out_of_the_storage_is_refused(root: Path, tmp_path: Path) -> None:
     make_storage(root, {"a:1": ONE})
     (root / layout.repository_path("b")).symlink_to(tmp_path)
-    with pytest.raises(UsageError, match="is a symbolic link out of the storage"):
+    with pytest.raises(UsageError, match="b is a symbolic link"):
         gc(root)
 
 
@@ -522,7 +522,7 @@ def test_blobs_in_another_place_are_refused(root: Path, tmp_path: Path) -> None:
     make_storage(root, {"a:1": ONE})
     (root / layout.BLOBS).rename(tmp_path / "blobs")
     (root / layout.BLOBS).symlink_to(tmp_path / "blobs")
-    with pytest.raises(UsageError, match="is a symbolic link, or is on another file system"):
+    with pytest.raises(UsageError, match="blobs/sha256 is a symbolic link"):
         gc(root)
 
 
@@ -597,7 +597,7 @@ def test_a_storage_that_others_write_to_needs_the_word_of_the_user(root: Path) -
     assert "--offline" in caught.value.hint
     assert snapshot(root) == before
     gc(root, dry_run=True, offline=False)
-    mark_own(root)
+    mark_own(Tree(root))
     assert gc(root, keeping("a:1"), offline=False).kept == 1
 
 

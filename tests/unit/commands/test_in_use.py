@@ -13,6 +13,7 @@ from regwrap.storage.gc import Keep
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.store import Storage
 from regwrap.storage.sweep import RealDisk
+from regwrap.storage.tree import Tree
 from tests.builders import add_untagged, make_image, make_storage
 from tests.bundles import make_bundle
 
@@ -35,7 +36,7 @@ def deploy(bundle: Path, root: Path) -> None:
 def test_gc_removes_nothing_while_somebody_reads(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})
     add_untagged(root, "a", TWO)
-    with locked_storage(root, exclusive=False, timeout=0, on_wait=ignore):
+    with locked_storage(Tree(root), exclusive=False, timeout=0, on_wait=ignore):
         gc(root, dry_run=True)
         with pytest.raises(UsageError, match="in use"):
             gc(root)
@@ -47,7 +48,7 @@ def test_gc_removes_nothing_while_somebody_reads(tmp_path: Path) -> None:
 def test_a_dry_run_of_gc_waits_for_who_writes(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})
     with (
-        locked_storage(root, exclusive=True, timeout=0, on_wait=ignore),
+        locked_storage(Tree(root), exclusive=True, timeout=0, on_wait=ignore),
         pytest.raises(UsageError, match="in use"),
     ):
         gc(root, dry_run=True)
@@ -58,7 +59,7 @@ def test_nothing_is_deployed_into_a_storage_that_is_in_use(tmp_path: Path, *, ex
     bundle = make_bundle(tmp_path / "release", {"a:1": TWO})
     root = make_storage(tmp_path / "root", {"b:1": ONE})
     with (
-        locked_storage(root, exclusive=exclusive, timeout=0, on_wait=ignore),
+        locked_storage(Tree(root), exclusive=exclusive, timeout=0, on_wait=ignore),
         pytest.raises(UsageError, match="in use"),
     ):
         deploy(bundle, root)

@@ -17,6 +17,7 @@ from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, Files, GroupCommit, Owner, RealFiles, commit
 from regwrap.storage.store import Storage
+from regwrap.storage.tree import Tree
 from tests.builders import (
     Image,
     add_newline,
@@ -51,23 +52,23 @@ class RecordingFiles:
     real: RealFiles
     steps: list[tuple[str, Path, Path]] = field(default_factory=list)
 
-    def make_directory(self, path: Path) -> None:
-        self.real.make_directory(path)
+    def make_directory(self, tree: Tree, name: str) -> None:
+        self.real.make_directory(tree, name)
 
-    def write(self, path: Path, data: bytes) -> None:
-        self.steps.append(("write", path, path))
-        self.real.write(path, data)
+    def write(self, tree: Tree, name: str, data: bytes) -> None:
+        self.steps.append(("write", tree.root / name, tree.root / name))
+        self.real.write(tree, name, data)
 
-    def adopt(self, path: Path) -> None:
-        self.steps.append(("adopt", path, path))
-        self.real.adopt(path)
+    def adopt(self, tree: Tree, name: str) -> None:
+        self.steps.append(("adopt", tree.root / name, tree.root / name))
+        self.real.adopt(tree, name)
 
-    def rename(self, old: Path, new: Path) -> None:
-        self.steps.append(("rename", old, new))
-        self.real.rename(old, new)
+    def rename(self, stage: Tree, old: str, tree: Tree, new: str) -> None:
+        self.steps.append(("rename", stage.root / old, tree.root / new))
+        self.real.rename(stage, old, tree, new)
 
-    def sync(self, path: Path) -> None:
-        self.steps.append(("sync", path, path))
+    def sync(self, tree: Tree) -> None:
+        self.steps.append(("sync", tree.root, tree.root))
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +99,12 @@ def staged(root: Path, stage: Path, images: dict[str, Image]) -> Additions:
     """What a run would add: only the blobs that are not sound in the storage, in a fresh stage."""
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(mode=0o700)
-    blobs: dict[Digest, Path] = {}
+    blobs: dict[Digest, str] = {}
     for data in (data for image in images.values() for data in (*image.blobs, *image.manifests)):
         digest = Digest.of(data)
         there = root / layout.blob_path(digest)
         if there.is_symlink() or not there.is_file() or there.read_bytes() != data:
-            blobs[digest] = put(stage / digest.hex, data)
+            blobs[digest] = put(stage / digest.hex, data).name
     named = [(*split(name), image) for name, image in images.items()]
     return Additions(
         blobs=tuple(blobs.items()),
@@ -120,11 +121,14 @@ def split(name: str) -> tuple[str, str]:
 
 def add(root: Path, images: dict[str, Image], files: Files | None = None) -> None:
     stage = root.parent / "stage"
-    commit(root, staged(root, stage, images), stage=stage, files=files or living(root))
+    additions = staged(root, stage, images)
+    for path in (stage, *stage.iterdir()):
+        os.chown(path, root.stat().st_uid, root.stat().st_gid)
+    commit(Tree(root), additions, stage=Tree(stage), files=files or living(root))
 
 
 def living(root: Path) -> DyingFiles:
-    return DyingFiles(RealFiles(Owner.of(root)), left=10**9)
+    return DyingFiles(RealFiles(Owner.of(Tree(root))), left=10**9)
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def test_a_crash_at_any_operation_leaves_images_whole_or_absent(
             continue  # those are done or not
         root = copied(template, memory / f"crash-{half}-{k}")
         with pytest.raises(Died):
-            add(root, WANTED, DyingFiles(RealFiles(Owner.of(root)), left=k, half=half))
+            add(root, WANTED, DyingFiles(RealFiles(Owner.of(Tree(root))), left=k, half=half))
         assert storage_problems(root) <= problems, f"after operation {k}"
         assert_old_is_unchanged(root, before)
         add(root, WANTED)
@@ -186,7 +190,7 @@ def assert_old_is_unchanged(root: Path, before: State) -> None:
 def test_doing_it_again_changes_nothing(memory: Path, template: Path) -> None:
     root = copied(template, memory / "again")
     add(root, WANTED)
-    before, files = snapshot(root), RecordingFiles(RealFiles(Owner.of(root)))
+    before, files = snapshot(root), RecordingFiles(RealFiles(Owner.of(Tree(root))))
     add(root, WANTED, files)
     assert snapshot(root) == before
     assert [step for step in files.steps if step[0] != "sync"] == []
@@ -202,7 +206,7 @@ def rank(path: Path, root: Path) -> int:
 
 def test_nothing_is_renamed_before_it_is_synced_and_tags_come_last(memory: Path, template: Path) -> None:
     root = copied(template, memory / "order")
-    files = RecordingFiles(RealFiles(Owner.of(root)))
+    files = RecordingFiles(RealFiles(Owner.of(Tree(root))))
     add(root, WANTED, files)
     unsynced: set[Path] = set()
     since_sync: set[int] = set()
@@ -229,7 +233,7 @@ def test_nothing_is_renamed_before_it_is_synced_and_tags_come_last(memory: Path,
 def test_a_power_cut_between_two_syncs_leaves_images_whole_or_absent(memory: Path, template: Path) -> None:
     """The kernel may write the renames since the last sync in any order, or only some of them."""
     recorded = copied(template, memory / "recorded")
-    files = RecordingFiles(RealFiles(Owner.of(recorded)))
+    files = RecordingFiles(RealFiles(Owner.of(Tree(recorded))))
     add(recorded, WANTED, files)
     problems = storage_problems(template)
     groups = rename_groups(files.steps, recorded)
@@ -348,16 +352,16 @@ def test_neither_a_symbolic_nor_a_hard_link_is_written_through(tmp_path: Path) -
 def test_nothing_to_add_writes_nothing(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": OLD})
     before, stage = snapshot(root), tmp_path / "stage"
-    commit(root, Additions(), stage=stage, files=RealFiles(Owner.of(root)))
+    commit(Tree(root), Additions(), stage=Tree(stage), files=RealFiles(Owner.of(Tree(root))))
     assert snapshot(root) == before
     assert not stage.exists()
 
 
 def test_the_real_sync_syncs_and_says_when_it_can_not(tmp_path: Path) -> None:
-    add(make_storage(tmp_path / "root", {}), {"a:1": OLD}, RealFiles(Owner.of(tmp_path)))
+    add(make_storage(tmp_path / "root", {}), {"a:1": OLD}, RealFiles(Owner.of(Tree(tmp_path))))
     assert storage_problems(tmp_path / "root") == set()
     with pytest.raises(FileNotFoundError):
-        RealFiles(Owner.of(tmp_path)).sync(tmp_path / "absent")
+        RealFiles(Owner.of(Tree(tmp_path))).sync(Tree(tmp_path / "absent"))
 
 
 # --- several workers, one commit
@@ -438,7 +442,7 @@ def test_add_returns_only_when_its_additions_are_written(tmp_path: Path) -> None
         add_untagged(root, "a", image)
     stage = tmp_path / "stage"
     stage.mkdir()
-    group = GroupCommit(lambda additions: commit(root, additions, stage=stage, files=living(root)))
+    group = GroupCommit(lambda additions: commit(Tree(root), additions, stage=Tree(stage), files=living(root)))
     lies: list[str] = []
 
     def work(number: int) -> None:
@@ -458,9 +462,9 @@ def test_add_returns_only_when_its_additions_are_written(tmp_path: Path) -> None
     assert storage_problems(root) == set()
 
 
-def test_a_blob_that_two_workers_bring_is_moved_once(tmp_path: Path) -> None:
+def test_a_blob_that_two_workers_bring_is_moved_once() -> None:
     merged: list[Additions] = []
-    workers_blob = ((OLD.top, tmp_path / "x"),)
+    workers_blob = ((OLD.top, "x"),)
     started, go = threading.Event(), threading.Event()
 
     def write(additions: Additions) -> None:
@@ -487,12 +491,12 @@ def test_what_a_commit_that_failed_had_staged_gets_into_no_other_tag(tmp_path: P
     stage.mkdir(parents=True)
     for repository, image in (("a", OLD), ("b", MOVED)):
         add_untagged(root, repository, image)
-    files = RealFiles(Owner.of(root))
+    files = RealFiles(Owner.of(Tree(root)))
     dying = DyingFiles(files, left=5)  # both links of the tag are staged, and not in place
     with pytest.raises(Died):
-        commit(root, Additions(tags=(("a", "1", OLD.top),)), stage=stage, files=dying)
+        commit(Tree(root), Additions(tags=(("a", "1", OLD.top),)), stage=Tree(stage), files=dying)
     assert list((stage / "links").rglob("link"))
-    commit(root, Additions(tags=(("b", "1", MOVED.top),)), stage=stage, files=files)
+    commit(Tree(root), Additions(tags=(("b", "1", MOVED.top),)), stage=Tree(stage), files=files)
     assert [path.name for path in (root / layout.tag_path("b", "1") / "index/sha256").iterdir()] == [MOVED.top.hex]
     assert storage_problems(root) == set()
 
@@ -505,10 +509,10 @@ def test_an_empty_directory_in_a_file_s_place_is_mended_and_a_full_one_is_named(
     again = Additions(revisions=(("old", OLD.top),))
     stage = root / ".regwrap/sync"
     stage.mkdir(parents=True)
-    commit(root, again, stage=stage, files=RealFiles(Owner.of(root)))
+    commit(Tree(root), again, stage=Tree(stage), files=RealFiles(Owner.of(Tree(root))))
     assert storage_problems(root) == set()
     remove(link)
     put(link / "file", b"")
     with pytest.raises(OSError, match="not empty") as caught:
-        commit(root, again, stage=stage, files=RealFiles(Owner.of(root)))
+        commit(Tree(root), again, stage=Tree(stage), files=RealFiles(Owner.of(Tree(root))))
     assert caught.value.filename == f"{link}"

@@ -12,6 +12,7 @@ import pytest
 from regwrap.storage import commit as commit_module
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, sync_file_system
+from regwrap.storage.tree import Tree
 from tests.builders import make_image, make_storage
 from tests.crashing import DyingFiles
 
@@ -20,11 +21,11 @@ ONE = make_image("one")
 
 def test_nothing_to_add_is_synced_because_a_killed_run_may_not_have(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})
-    files = DyingFiles(RealFiles(Owner.of(root)), left=10)
+    files = DyingFiles(RealFiles(Owner.of(Tree(root))), left=10)
     there = Additions(revisions=(("a", ONE.top),), tags=(("a", "1", ONE.top),))
     for additions in (Additions(), there):
         files.done.clear()
-        commit(root, additions, stage=tmp_path / "stage", files=files)
+        commit(Tree(root), additions, stage=Tree(tmp_path / "stage"), files=files)
         assert files.done == ["sync"]
 
 
@@ -54,12 +55,12 @@ def test_a_sync_leaves_no_descriptor_open(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_directory_with_something_in_it_keeps_its_mode_and_an_empty_one_gets_the_roots(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})
     root.chmod(0o755)
-    files = RealFiles(Owner.of(root))
+    files = RealFiles(Owner.of(Tree(root)))
     used, empty = root / layout.repository_path("a") / "_manifests/tags", root / "empty"
     used.chmod(0o751)
     empty.mkdir(mode=0o700)
     for directory in (used, empty):
-        files.make_directory(directory)
+        files.make_directory(Tree(root), f"{directory.relative_to(root)}")
     assert stat.S_IMODE(used.stat().st_mode) == 0o751
     assert stat.S_IMODE(empty.stat().st_mode) == 0o755
 

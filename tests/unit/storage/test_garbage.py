@@ -11,6 +11,7 @@ from regwrap.storage import layout
 from regwrap.storage.gc import Garbage, Keep, find_garbage
 from regwrap.storage.store import Storage
 from regwrap.storage.sweep import RealDisk, remove_garbage
+from regwrap.storage.tree import Tree
 from tests.builders import Image, add_untagged, make_image, make_storage, put
 
 ONE, TWO, THREE = make_image("one"), make_image("two"), make_image("three")
@@ -19,7 +20,7 @@ ALL = Keep(names=None, last=None)
 
 def collect(root: Path, keep: Keep = ALL) -> Garbage:
     garbage = find_garbage(Storage(root), keep)
-    remove_garbage(root, garbage, RealDisk(), lambda _bytes: None)
+    remove_garbage(Tree(root), garbage, RealDisk(), lambda _bytes: None)
     return garbage
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import UsageError
-from regwrap.storage.lock import OWN_DIR, locked_storage
+from regwrap.storage.lock import locked_storage
+from regwrap.storage.own import OWN_DIR
+from regwrap.storage.tree import Tree
 
 SHORT = 0.25
 
@@ -24,7 +26,7 @@ def ignore(_text: str) -> None:
 def lock(
     root: Path, *, exclusive: bool, timeout: float = 0, on_wait: Callable[[str], None] = ignore
 ) -> AbstractContextManager[int | None]:
-    return locked_storage(root, exclusive=exclusive, timeout=timeout, on_wait=on_wait)
+    return locked_storage(Tree(root), exclusive=exclusive, timeout=timeout, on_wait=on_wait)
 
 
 @pytest.mark.parametrize("second", [True, False])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.storage.lock import locked_storage
+from regwrap.storage.tree import Tree
 
 
 def ignore(_text: str) -> None:
@@ -15,14 +16,14 @@ def ignore(_text: str) -> None:
 
 def let_open_fail(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """The kernel's answer for the lock's file, which root gets on a read-only medium alone."""
-    real = os.open
+    real = Tree.open
 
-    def failing(path: str | Path, flags: int, mode: int = 0o777) -> int:
-        if Path(path).name == "lock":
-            raise OSError(number, os.strerror(number), os.fspath(path))
-        return real(path, flags, mode)
+    def failing(tree: Tree, name: str, flags: int = os.O_RDONLY, mode: int = 0) -> int:
+        if name == "lock":
+            raise OSError(number, os.strerror(number), tree.shown(name))
+        return real(tree, name, flags, mode)
 
-    monkeypatch.setattr(os, "open", failing)
+    monkeypatch.setattr(Tree, "open", failing)
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
@@ -30,7 +31,7 @@ def test_what_can_not_be_written_is_read_without_a_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     let_open_fail(monkeypatch, number)
-    with locked_storage(tmp_path, exclusive=False, timeout=0, on_wait=ignore) as descriptor:
+    with locked_storage(Tree(tmp_path), exclusive=False, timeout=0, on_wait=ignore) as descriptor:
         assert descriptor is None
 
 
@@ -44,6 +45,6 @@ def test_no_other_error_and_no_writer_goes_on_without_a_lock(
     let_open_fail(monkeypatch, number)
     with (
         pytest.raises(OSError, match=os.strerror(number)),
-        locked_storage(tmp_path, exclusive=exclusive, timeout=0, on_wait=ignore),
+        locked_storage(Tree(tmp_path), exclusive=exclusive, timeout=0, on_wait=ignore),
     ):
         pytest.fail("it went on")

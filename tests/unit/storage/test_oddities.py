@@ -6,6 +6,7 @@ from pathlib import Path
 from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, read_link
+from regwrap.storage.tree import Tree
 from tests.builders import add_untagged, make_image, make_storage, put
 
 ONE = make_image("one")
@@ -29,9 +30,11 @@ def test_a_repository_with_manifests_alone_is_one(tmp_path: Path) -> None:
 
 
 def test_reading_links_leaves_no_descriptor_open(tmp_path: Path) -> None:
-    link, fifo = put(tmp_path / "link", b"x"), tmp_path / "fifo"
-    os.mkfifo(fifo)
+    put(tmp_path / "link", b"x")
+    os.mkfifo(tmp_path / "fifo")
+    tree = Tree(tmp_path)
+    assert tree.descriptor
     before = len(os.listdir("/proc/self/fd"))
-    for path in (link, fifo, tmp_path / "absent"):
-        assert read_link(path) is None
+    for name in ("link", "fifo", "absent"):
+        assert read_link(tree, name) is None
     assert len(os.listdir("/proc/self/fd")) == before

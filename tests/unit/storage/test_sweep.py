@@ -11,6 +11,7 @@ from regwrap.storage import layout
 from regwrap.storage.gc import Keep, find_garbage
 from regwrap.storage.store import Storage
 from regwrap.storage.sweep import RealDisk, remove_garbage
+from regwrap.storage.tree import Tree
 from tests.builders import add_untagged, make_image, make_storage, put
 from tests.crashing import DyingDisk
 
@@ -23,33 +24,33 @@ class FailingDisk(RealDisk):
 
     number: int
 
-    def remove_file(self, path: str) -> None:
-        if "/blobs/" in path:
-            raise OSError(self.number, "gone for a moment", path)
-        super().remove_file(path)
+    def remove_file(self, tree: Tree, name: str) -> None:
+        if "/blobs/" in tree.shown(name):
+            raise OSError(self.number, "gone for a moment", tree.shown(name))
+        super().remove_file(tree, name)
 
 
 def test_the_real_disk_syncs_the_file_system_that_it_is_given(tmp_path: Path) -> None:
-    RealDisk().sync(tmp_path)
+    RealDisk().sync(Tree(tmp_path))
     with pytest.raises(FileNotFoundError):
-        RealDisk().sync(tmp_path / "absent")
+        RealDisk().sync(Tree(tmp_path / "absent"))
 
 
 def test_what_is_gone_already_is_gone(tmp_path: Path) -> None:
-    disk = RealDisk()
-    disk.remove_file(f"{tmp_path}/absent")
-    assert disk.remove_directory(f"{tmp_path}/absent")
-    assert disk.remove_directory(f"{(tmp_path / 'file').parent}/absent/deeper")
+    disk, tree = RealDisk(), Tree(tmp_path)
+    disk.remove_file(tree, "absent")
+    assert disk.remove_directory(tree, "absent")
+    assert disk.remove_directory(tree, "absent/deeper")
 
 
 def test_a_directory_goes_only_when_it_is_empty_and_is_one(tmp_path: Path) -> None:
-    disk, file = RealDisk(), put(tmp_path / "full/file", b"precious")
-    assert not disk.remove_directory(f"{file.parent}")
-    assert not disk.remove_directory(f"{file}")
-    disk.remove_file(f"{file.parent}")  # no file: it is left alone
+    disk, tree, file = RealDisk(), Tree(tmp_path), put(tmp_path / "full/file", b"precious")
+    assert not disk.remove_directory(tree, "full")
+    assert not disk.remove_directory(tree, "full/file")
+    disk.remove_file(tree, "full")  # no file: it is left alone
     assert file.read_bytes() == b"precious"
-    disk.remove_file(f"{file}")
-    assert disk.remove_directory(f"{file.parent}")
+    disk.remove_file(tree, "full/file")
+    assert disk.remove_directory(tree, "full")
     assert not file.parent.exists()
 
 
@@ -59,9 +60,9 @@ def test_an_error_of_the_disk_ends_the_removal_and_the_next_one_is_complete(tmp_
     keep = Keep(names=None, last=None)
     garbage = find_garbage(Storage(root), keep)
     with pytest.raises(OSError, match="gone for a moment"):
-        remove_garbage(root, garbage, FailingDisk(errno.EIO), lambda _bytes: None)
+        remove_garbage(Tree(root), garbage, FailingDisk(errno.EIO), lambda _bytes: None)
     assert Storage(root).blob_size(TWO.top) is not None
-    remove_garbage(root, find_garbage(Storage(root), keep), RealDisk(), lambda _bytes: None)
+    remove_garbage(Tree(root), find_garbage(Storage(root), keep), RealDisk(), lambda _bytes: None)
     assert Storage(root).blob_size(TWO.top) is None
     assert Storage(root).blob_size(ONE.top) is not None
 
@@ -72,7 +73,7 @@ def test_every_byte_that_goes_is_counted_and_unknown_files_are_named(tmp_path: P
     strange = put((root / layout.blob_path(Digest.of(TWO.blobs[0]))).parent / "strange", b"precious")
     counted: list[int] = []
     garbage = find_garbage(Storage(root), Keep(names=None, last=None))
-    left = remove_garbage(root, garbage, RealDisk(), counted.append)
+    left = remove_garbage(Tree(root), garbage, RealDisk(), counted.append)
     assert left == (f"{strange.parent}",)
     assert strange.read_bytes() == b"precious"
     assert sum(counted) == garbage.blob_bytes == sum(map(len, (*TWO.blobs, *TWO.manifests)))
@@ -88,7 +89,7 @@ def test_that_leftovers_are_gone_is_on_the_disk_before_it_is_said(tmp_path: Path
     else:
         path.mkdir()
     disk = DyingDisk(RealDisk(), left=10**9)
-    remove_garbage(root, find_garbage(Storage(root), Keep(names=None, last=None)), disk, lambda _bytes: None)
+    remove_garbage(Tree(root), find_garbage(Storage(root), Keep(names=None, last=None)), disk, lambda _bytes: None)
     assert not path.exists()
     assert disk.done[-1] == "sync"
     assert len(disk.done) > 1

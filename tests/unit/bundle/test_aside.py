@@ -1,0 +1,75 @@
+"""Files that appear whole or not at all, in a directory that somebody else may write to."""
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from regwrap.bundle.aside import part_file, write_whole
+from regwrap.core.errors import UsageError
+from tests.builders import put
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_what_stands_beside_a_bundle_has_its_mode_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_whole(tmp_path / "r.tar.sha256", "text\n")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "r.tar.sha256").stat().st_mode) == 0o644
+
+
+def test_a_planted_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    victim = put(tmp_path / "victim", b"precious")
+    for name in ("r.tar.sha256", "r.tar.sha256.part", "r.tar.sha256.regwrap-01234567.part"):
+        (tmp_path / name).symlink_to(victim)
+    write_whole(tmp_path / "r.tar.sha256", "text\n")
+    assert victim.read_bytes() == b"precious"
+    assert not (tmp_path / "r.tar.sha256").is_symlink()
+    assert (tmp_path / "r.tar.sha256").read_text() == "text\n"
+
+
+def test_no_two_names_are_the_same_and_none_is_left(tmp_path: Path) -> None:
+    names = set()
+    for _ in range(20):
+        with part_file(tmp_path / "out") as part:
+            names.add(part.path.name)
+    assert len(names) == 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_gets_the_name_meanwhile_is_not_what_is_written(tmp_path: Path) -> None:
+    victim = put(tmp_path / "victim", b"precious")
+    with part_file(tmp_path / "out") as part:
+        part.path.unlink()
+        part.path.symlink_to(victim)
+        part.opened.write_bytes(b"ours")
+    assert victim.read_bytes() == b"precious"
+
+
+def test_a_dead_run_s_file_goes_and_a_living_one_s_stays(tmp_path: Path) -> None:
+    dead = put(tmp_path / "out.regwrap-00000000.part", b"half")
+    other = put(tmp_path / "other.regwrap-00000000.part", b"half")
+    with part_file(tmp_path / "out"):
+        assert not dead.exists()
+        with pytest.raises(UsageError, match=r"another regwrap is writing .*out now"), part_file(tmp_path / "out"):
+            pass
+        assert len(list(tmp_path.glob("out*"))) == 1
+    assert other.exists()
+
+
+def test_a_file_that_another_user_planted_is_left_alone(tmp_path: Path) -> None:
+    """He can lock it, and keep nobody from working."""
+    planted = put(tmp_path / "out.regwrap-00000000.part", b"his")
+    if os.geteuid() == 0:
+        os.chown(planted, 65534, -1)
+    else:
+        planted.unlink()
+        planted.mkdir()  # what we can make that is not a file of ours
+    with planted.open("rb") if planted.is_file() else open(os.devnull, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        write_whole(tmp_path / "out", "text")
+    assert (tmp_path / "out").read_text() == "text"

@@ -1,0 +1,116 @@
+"""Names below a directory that somebody else may write to: whatever he puts there, nothing outside is reached."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from regwrap.storage.tree import LinkedDirectoryError, Tree
+from tests.builders import put, snapshot
+
+FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@pytest.fixture(params=[True, False], ids=["openat2", "by parts"])
+def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Tree:
+    """As the kernel walks, and as it is done where it can't."""
+    put(tmp_path / "outside/secret", b"root's")
+    put(tmp_path / "root/a/b/file", b"ours")
+    (tmp_path / "root/a/linked").symlink_to(tmp_path / "outside")
+    (tmp_path / "root/a/name").symlink_to(tmp_path / "outside/secret")
+    return Tree(tmp_path / "root", beneath=request.param)
+
+
+OPERATIONS: dict[str, Callable[[Tree], object]] = {
+    "open": lambda tree: tree.open("a/linked/secret", FLAGS),
+    "stat": lambda tree: tree.stat("a/linked/secret"),
+    "entries": lambda tree: tree.entries("a/linked"),
+    "inner": lambda tree: tree.inner("a/linked"),
+    "create": lambda tree: tree.create("a/linked/new"),
+    "mkdir": lambda tree: tree.make_directory("a/linked/new"),
+    "mkdirs": lambda tree: tree.make_directories("a/linked/new/deeper"),
+    "rename to": lambda tree: tree.rename("a/b/file", tree, "a/linked/file"),
+    "rename from": lambda tree: tree.rename("a/linked/secret", tree, "a/b/secret"),
+    "unlink": lambda tree: tree.remove_file("a/linked/secret"),
+    "rmdir": lambda tree: tree.remove_directory("a/linked/secret"),
+    "rm -r": lambda tree: tree.remove_all("a/linked/secret"),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_linked_directory_is_refused_by_name(tree: Tree, tmp_path: Path, operation: str) -> None:
+    before = snapshot(tmp_path / "outside")
+    with pytest.raises(LinkedDirectoryError, match="root/a/linked is a symbolic link") as raised:
+        OPERATIONS[operation](tree)
+    assert "replace the link" in raised.value.hint
+    assert snapshot(tmp_path / "outside") == before
+
+
+@pytest.mark.parametrize("name", ["..", "../outside/secret", "a/../../outside/secret"])
+def test_no_name_leads_above(tree: Tree, name: str) -> None:
+    with pytest.raises(OSError, match="link"):
+        tree.open(name, FLAGS)
+
+
+def test_a_link_in_a_file_s_place_is_seen_and_not_followed(tree: Tree, tmp_path: Path) -> None:
+    status = tree.stat("a/name")
+    assert status is not None
+    assert stat.S_ISLNK(status.st_mode)
+    assert tree.size("a/name") is None
+    with pytest.raises(OSError, match="symbolic links"):
+        tree.open("a/name", FLAGS)
+    with pytest.raises(FileExistsError):
+        tree.create("a/name")
+    tree.rename("a/b/file", tree, "a/name")
+    assert (tmp_path / "root/a/name").read_bytes() == b"ours"
+    assert (tmp_path / "outside/secret").read_bytes() == b"root's"
+
+
+def test_what_is_absent_is_absent_and_what_is_below_a_file_too(tree: Tree) -> None:
+    for name in ("absent", "absent/deeper", "a/b/file/below"):
+        assert tree.stat(name) is None
+        assert tree.entries(name) == []
+    assert not tree.is_directory("a/b/file")
+    tree.remove_all("absent")
+
+
+def test_a_tree_that_is_removed_takes_no_link_s_target_with_it(tree: Tree, tmp_path: Path) -> None:
+    tree.remove_all("a")
+    assert tree.entries(".") == []
+    assert (tmp_path / "outside/secret").read_bytes() == b"root's"
+
+
+def test_the_directory_stays_the_same_whatever_gets_its_name(tree: Tree, tmp_path: Path) -> None:
+    inner = tree.inner("a/b")
+    (tmp_path / "root/a/b").rename(tmp_path / "root/a/away")
+    (tmp_path / "root/a/b").symlink_to(tmp_path / "outside")
+    os.close(inner.create("new"))
+    assert (tmp_path / "root/a/away/new").exists()
+    assert not (tmp_path / "outside/new").exists()
+
+
+def test_an_error_names_the_whole_path(tree: Tree, tmp_path: Path) -> None:
+    for fails in (lambda: tree.remove_file("a/absent"), lambda: tree.open("a/absent", FLAGS)):
+        with pytest.raises(FileNotFoundError) as raised:
+            fails()
+        assert raised.value.filename == f"{tmp_path}/root/a/absent"
+
+
+def test_names_that_are_no_text_are_names(tree: Tree) -> None:
+    name = os.fsdecode(b"a/caf\xe9")
+    tree.make_directory(name)
+    assert tree.is_directory(name)
+
+
+def test_no_descriptor_is_left_open(tree: Tree) -> None:
+    tree.stat("a/b/file")
+    before = len(os.listdir("/proc/self/fd"))
+    for operation in OPERATIONS.values():
+        with pytest.raises(LinkedDirectoryError):
+            operation(tree)
+    inner = tree.inner("a/b")
+    inner.rename("file", tree, "a/moved")
+    del inner
+    assert len(os.listdir("/proc/self/fd")) == before
