@@ -17,6 +17,7 @@ from regwrap.core.model import Digest
 from regwrap.report.text import releases_text
 from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles
+from regwrap.storage.tree import Tree
 from tests.builders import flip, make_image, make_multi_image, make_storage, put, remove
 from tests.bundles import make_bundle
 from tests.crashing import Died, DyingFiles, directory_in_memory
@@ -110,12 +111,12 @@ def test_foreign_and_damaged_files_hide_nothing(root: Path, first: Path, second:
     flip(damaged.with_suffix(".json"))
     put(place / "README", b"hello")
     put(place / f"{'0' * 64}.note", json.dumps({"deployed": 5}).encode())
-    found = read_releases(root)
+    found = read_releases(Tree(root))
     assert len(found.releases) == 1
     assert len(found.notes) == 3
     deploy(first, root)  # mends it, if it is this one
     deploy(second, root)
-    assert len(read_releases(root).releases) == 2
+    assert len(read_releases(Tree(root)).releases) == 2
     for name in ("README is no release", f"{'0' * 64}.note can't be read", f"{damaged.name} can't be read"):
         assert any(name in note for note in found.notes), found.notes
 
@@ -138,15 +139,15 @@ def test_a_crash_at_any_moment_notes_nothing_that_is_not_there(first: Path, seco
         for left in range(1000):
             root = memory / "site"
             deploy(first, root)
-            files = DyingFiles(RealFiles(Owner.of(root)), left=left, half=half)
+            files = DyingFiles(RealFiles(Owner.of(Tree(root))), left=left, half=half)
             try:
                 deploy(second, root, lambda _owner, files=files: files)  # type: ignore[misc]
             except Died:
-                found = read_releases(root)
+                found = read_releases(Tree(root))
                 assert found.notes == ()
                 assert {state.id for state in states(root) if state.state == "current"} or len(found.releases) == 1
                 deploy(second, root)
-                assert [len(read_releases(root).releases), read_releases(root).notes] == [2, ()]
+                assert [len(read_releases(Tree(root)).releases), read_releases(Tree(root)).notes] == [2, ()]
                 shutil.rmtree(root)
                 continue
             assert left > 10
