@@ -24,7 +24,7 @@ def roll_back(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    options = RollbackOptions(dry_run=dry_run, lock_timeout=load(config).timeouts.lock)
+    options = RollbackOptions(dry_run=dry_run, lock_timeout=load(config).timeouts.lock, for_good=True)
     with told(quiet=quiet) as progress:
         result = rollback(directory, release, options, progress)
         for note in result.notes:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcOptions:
-    """`offline`: the user says that nothing else writes. `lock_timeout` in seconds. `releases` are kept too. `for_good`:
-    root is the storage's owner until the process ends."""
+    """`offline`: the user says that nothing else writes. `lock_timeout` in seconds. `releases` are kept too.
+    `for_good`: root is the storage's owner until the process ends."""
 
     dry_run: bool
     offline: bool

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.releases import chosen_release, missing_images, moves_to, read_releases
 from regwrap.core.errors import ImagesFailedError
 from regwrap.storage.commit import Additions, Files, Owner, RealFiles, commit
-from regwrap.storage.lock import OWN_DIR, locked_storage
+from regwrap.storage.lock import locked_storage
+from regwrap.storage.own import own_tree
 from regwrap.storage.stage import remove_stage, temporary_stage
 from regwrap.storage.store import need_storage
 
@@ -18,14 +19,18 @@ if TYPE_CHECKING:
 
     from regwrap.core.listener import Listener
     from regwrap.core.moves import TagMove
+    from regwrap.storage.tree import Tree
+
+_STAGE: Final = "rollback"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackOptions:
-    """`lock_timeout` in seconds."""
+    """`lock_timeout` in seconds. `for_good`: root is the storage's owner until the process ends."""
 
     dry_run: bool
     lock_timeout: float
+    for_good: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +59,12 @@ def rollback(
     nothing was changed then. `files_for` is the seam at which tests let file operations fail.
     """
     storage, dry_run = need_storage(root), options.dry_run
+    if options.for_good and not dry_run:
+        storage.tree.become_owner()
     with locked_storage(
-        root, exclusive=not dry_run, timeout=options.lock_timeout, on_wait=listener.say, untouched=dry_run
+        storage.tree, exclusive=not dry_run, timeout=options.lock_timeout, on_wait=listener.say, untouched=dry_run
     ):
-        found = read_releases(root)
+        found = read_releases(storage.tree)
         release = chosen_release(found, wanted, root)
         contents = release.contents
         missing = missing_images(storage, contents)
@@ -71,7 +78,7 @@ def rollback(
         moved = moves_to(storage, contents)
         if not dry_run:
             tags = tuple((image.repository, image.tag, image.digest) for image in contents.images)
-            _commit_tags(root, Additions(tags=tags), files_for(Owner.of(root)))
+            _commit_tags(storage.tree, Additions(tags=tags), files_for(Owner.of(storage.tree)))
     return RollbackReport(
         path=root,
         name=contents.name,
@@ -83,8 +90,8 @@ def rollback(
     )
 
 
-def _commit_tags(root: Path, tags: Additions, files: Files) -> None:
-    stage = root / OWN_DIR / "rollback"
-    remove_stage(stage)
-    with temporary_stage(stage):
-        commit(root, tags, stage=stage, files=files)
+def _commit_tags(tree: Tree, tags: Additions, files: Files) -> None:
+    own = own_tree(tree)
+    remove_stage(own, _STAGE)
+    with temporary_stage(own, _STAGE) as stage:
+        commit(tree, tags, stage=stage, files=files)

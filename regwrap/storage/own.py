@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OWN_DIR: Final = ".regwrap"
 LOCK: Final = "lock"
-STAGES: Final = ("adopt", "deploy", "gc", "import", "sync")
+STAGES: Final = ("adopt", "deploy", "gc", "import", "rollback", "sync")
 _MARK: Final = "archive"
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 

@@ -19,6 +19,7 @@ from regwrap.core.model import OCI_MANIFEST, Digest
 from regwrap.report.text import gc_text
 from regwrap.storage import layout
 from regwrap.storage.sweep import RealDisk
+from regwrap.storage.tree import Tree
 from tests.builders import Image, add_untagged, make_image, make_multi_image, put, snapshot, storage_problems
 from tests.bundles import listed, make_bundle
 
@@ -147,4 +148,4 @@ def test_a_release_that_is_not_noted_is_named_and_nothing_goes(site: Path, tmp_p
     plain = make_bundle(tmp_path / "plain", {"app:1": ONE}).with_name("archive")
     with pytest.raises(UsageError, match=r"remembers no release$"):
         gc(plain, last=2)
-    assert read_releases(plain).releases == ()
+    assert read_releases(Tree(plain)).releases == ()

@@ -17,6 +17,7 @@ from regwrap.core.moves import TagMove
 from regwrap.report.text import rollback_text
 from regwrap.storage import layout
 from regwrap.storage.commit import Owner, RealFiles
+from regwrap.storage.tree import Tree
 from tests.builders import make_image, make_multi_image, remove, snapshot, storage_problems
 from tests.bundles import make_bundle
 from tests.crashing import Died, DyingFiles, directory_in_memory
@@ -41,7 +42,7 @@ def site_in(place: Path) -> Path:
 
 def ids_of(root: Path) -> tuple[str, str]:
     """Of the first and of the second release."""
-    ids = {len(release.contents.images): str(release.contents.id) for release in read_releases(root).releases}
+    ids = {len(release.contents.images): str(release.contents.id) for release in read_releases(Tree(root)).releases}
     return ids[4], ids[3]
 
 
@@ -134,7 +135,7 @@ def test_a_crash_at_any_moment_is_mended_by_the_next_run(half: bool) -> None:
         for left in range(1000):
             root = memory / f"site-{left}"
             shutil.copytree(template, root)
-            files = DyingFiles(RealFiles(Owner.of(root)), left=left, half=half)
+            files = DyingFiles(RealFiles(Owner.of(Tree(root))), left=left, half=half)
             options = RollbackOptions(dry_run=False, lock_timeout=0)
             try:
                 rollback(root, first, options, Silent(), lambda _owner, files=files: files)  # type: ignore[misc]
