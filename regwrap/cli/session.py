@@ -14,7 +14,7 @@ from regwrap.bundle.as_list import read_listing
 from regwrap.bundle.contents import parse_name
 from regwrap.cli.output import told
 from regwrap.config.load import Config, Flags, load_config
-from regwrap.config.places import registry_for
+from regwrap.config.places import configured_place, registry_for
 from regwrap.core.errors import UsageError
 from regwrap.core.model import ParseError
 from regwrap.core.place import Place
@@ -58,8 +58,7 @@ class Session:
 
 
 def _place_of(config: Config, host: str) -> Place:
-    configured = (place for place in config.registries if place.registry and place.registry.host == host)
-    return next(configured, None) or Place(name=host, registry=registry_for(config, host))
+    return configured_place(config, host) or Place(name=host, registry=registry_for(config, host))
 
 
 @contextmanager

@@ -11,20 +11,31 @@ from typing import TYPE_CHECKING, Final
 from regwrap.config.file import advice, is_there, parsed_path
 from regwrap.core.errors import UsageError
 from regwrap.core.fields import a_text, shown
+from regwrap.core.hosts import normal_host
 from regwrap.core.model import LayoutRef, ParseError, is_host, is_repository
 from regwrap.core.place import Place, Registry
 
 if TYPE_CHECKING:
     from regwrap.config.load import Config
 
-# Docker's rule for registries that are insecure by nature.
 _LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
 
 
 def registry_for(config: Config, host: str) -> Registry:
     """How to reach `host`: as it is configured (the first entry counts), else with Docker's defaults."""
-    configured = (place.registry for place in config.registries if place.registry and place.registry.host == host)
-    return next(configured, None) or registry_of("", host, authfile=config.default_authfile)
+    place = configured_place(config, host)
+    known = place.registry if place else None
+    return known or registry_of("", normal_host(host), authfile=config.default_authfile)
+
+
+def configured_place(config: Config, host: str) -> Place | None:
+    """The first configured place with that registry."""
+    name = normal_host(host)
+
+    def is_named(registry: Registry) -> bool:
+        return name == registry.host or (registry.plain_http and name == f"{registry.host}:80")
+
+    return next((place for place in config.registries if place.registry and is_named(place.registry)), None)
 
 
 def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
@@ -97,10 +108,12 @@ def _layout(text: str, base: Path, home: Path) -> LayoutRef:
 def _place_of_url(url: str, config: Config) -> Place:
     """The place of a host; http:// or https:// in front of it counts more than what is configured."""
     scheme, host = parse_url(url)
-    registry, is_http = registry_for(config, host), scheme == "http"
-    place = next((p for p in config.registries if p.registry == registry), Place(name=host, registry=registry))
-    if scheme and registry.plain_http != is_http:
-        return replace(place, registry=replace(registry, plain_http=is_http, tls_verify=not is_http))
+    place = configured_place(config, host)
+    if place is None or place.registry is None:
+        return Place(name=host, registry=registry_of(scheme, host, authfile=config.default_authfile))
+    is_http = scheme == "http"
+    if scheme and place.registry.plain_http != is_http:
+        return replace(place, registry=replace(place.registry, plain_http=is_http, tls_verify=not is_http))
     return place
 
 
@@ -117,12 +130,15 @@ def parse_url(value: object) -> tuple[str, str]:
         raise UsageError(f"expected HOST[:PORT] without a path, got {shown(url)}")
     if not is_host(host):
         raise UsageError(f"expected HOST[:PORT], got {shown(url)}")
-    return scheme.lower().replace("docker", ""), host
+    scheme = scheme.lower().replace("docker", "")
+    return scheme, normal_host(host).removesuffix(":80" if scheme == "http" else "")
 
 
 def registry_of(
     scheme: str, host: str, *, authfile: Path | None, tls_verify: bool | None = None, cert_dir: Path | None = None
 ) -> Registry:
-    plain_http = scheme == "http" or (not scheme and not tls_verify and _LOOPBACK.fullmatch(host) is not None)
-    verify = not plain_http if tls_verify is None else tls_verify
+    """Loopback is insecure by nature, as docker has it: HTTPS with any certificate, and plain HTTP where that fails."""
+    plain_http = scheme == "http"
+    is_insecure = plain_http or (not scheme and _LOOPBACK.fullmatch(host) is not None)
+    verify = not is_insecure if tls_verify is None else tls_verify
     return Registry(host=host, tls_verify=verify, plain_http=plain_http, authfile=authfile, cert_dir=cert_dir)

@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from regwrap.core.errors import IntegrityError
 from regwrap.core.fields import a_text, a_whole, an_object, field, list_of
+from regwrap.core.hosts import DOCKER_HUB, normal_host
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -121,8 +122,8 @@ class ImageRef:
     def parse(cls, text: str) -> Self:
         """`[docker://][host[:port]/]path[:tag][@sha256:hex]`; nothing is implied. Raises ParseError.
 
-        The first component is a host only if it has a dot or a colon or is `localhost` (Docker's rule), and
-        `docker.io/name` is `docker.io/library/name` (Docker's rule as well).
+        The first component is a host only if it has a dot or a colon or is `localhost` (Docker's rule), a host has one
+        name only, and `docker.io/name` is `docker.io/library/name` (Docker's rule as well).
         """
         start = len("docker://") if text.startswith("docker://") else 0
         name, at, digest_text = text[start:].partition("@")
@@ -132,7 +133,7 @@ class ImageRef:
         if tag is not None and not _TAG.fullmatch(tag):
             raise ParseError(f"not a tag: {_shown(tag)}", start + len(name) + 1)
         digest = _parse_digest(digest_text, len(text) - len(digest_text)) if at else None
-        if registry == "docker.io" and "/" not in repository:
+        if registry == DOCKER_HUB and "/" not in repository:
             repository = f"library/{repository}"
         return cls(registry=registry, repository=repository, tag=tag, digest=digest)
 
@@ -198,7 +199,7 @@ def _split_registry(name: str, start: int) -> tuple[str | None, str, int]:
     if slash and ("." in first or ":" in first or first == "localhost"):
         if not is_host(first):
             raise ParseError(f"not a host: {_shown(first)}", start)
-        return first, rest, start + len(first) + 1
+        return normal_host(first), rest, start + len(first) + 1
     return None, name, start
 
 

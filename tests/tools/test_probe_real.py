@@ -141,7 +141,7 @@ def test_without_or_with_wrong_credentials_the_refusal_is_sure(tmp_path: Path, c
     wrong = authfile(tmp_path / "auth.json", closed_host, "test:wrong")
     with pytest.raises(ToolError, match="401") as raised:
         probe_of(closed_host, authfile=wrong).digest("a/b", "1")
-    assert "wrong" not in str(raised.value) + raised.value.hint
+    assert "wrong" not in str(raised.value)
 
 
 def test_token_authentication(tmp_path: Path, host: str) -> None:

@@ -209,9 +209,10 @@ def test_an_authfile_that_is_not_there_is_an_error_and_a_storage_is_not(tmp_path
         ("r.example", True, False),
         ("https://r.example:5000", True, False),
         ("http://r.example", False, True),
-        ("127.0.0.1:5000", False, True),
+        ("127.0.0.1:5000", False, False),
         ("https://127.0.0.1:5000", True, False),
-        ("localhost:5000", False, True),
+        ("localhost:5000", False, False),
+        ("http://localhost:5000", False, True),
         ("https://localhost:5000", True, False),
         ("127.evil.example", True, False),
     ],
@@ -246,7 +247,24 @@ def test_a_host_of_the_list_is_reached_as_configured_or_as_docker_would(tmp_path
     config = load(tmp_path, "registries: {r: {url: r.example, tls_verify: false}}\n")
     assert not registry_for(config, "r.example").tls_verify
     assert registry_for(config, "other.example").tls_verify
-    assert registry_for(config, "127.0.0.1:5000").plain_http
+    assert registry_for(config, "127.0.0.1:5000") == Registry(host="127.0.0.1:5000", tls_verify=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "names"),
+    [
+        ("r.example", ["R.Example", "r.example:443", "r.EXAMPLE:443"]),
+        ("https://r.example:443", ["r.example", "r.example:443"]),
+        ("http://r.example", ["r.example", "r.example:80"]),
+        ("http://R.example:80", ["r.example", "r.example:80"]),
+        ("https://index.docker.io", ["docker.io", "registry-1.docker.io", "index.docker.io:443"]),
+        ("'[FE80::1]:5000'", ["[fe80::1]:5000"]),
+    ],
+)
+def test_a_registry_has_one_name_however_it_is_written(tmp_path: Path, url: str, names: list[str]) -> None:
+    config = load(tmp_path, f"registries: {{r: {{url: {url}, requests_per_second: 7}}}}\n")
+    assert [registry_for(config, name).requests_per_second for name in names] == [7] * len(names)
+    assert registry_for(config, "r.example:8443").requests_per_second is None
 
 
 def test_name_directory_and_host_are_told_apart(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regwrap.core.errors import IntegrityError
+from regwrap.core.hosts import normal_host
 from regwrap.core.model import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -158,8 +159,23 @@ def test_bad_reference_says_what_and_where(text: str, offset: int, message: str)
 def test_reference_prints_what_it_parsed(text: str) -> None:
     reference = ImageRef.parse(text)
     assert ImageRef.parse(str(reference)) == reference
-    spelled = text.removeprefix("docker://")
+    host, slash, rest = text.removeprefix("docker://").partition("/")
+    spelled = f"{normal_host(host)}/{rest}" if slash and reference.registry else f"{host}{slash}{rest}"
     assert str(reference) in {spelled, spelled.replace("docker.io/", "docker.io/library/", 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("R.Example:443/app", "r.example/app"),
+        ("index.docker.io/app", "docker.io/library/app"),
+        ("Registry-1.docker.io:443/team/app", "docker.io/team/app"),
+        ("r.example:80/app", "r.example:80/app"),
+        ("[2001:DB8::1]:443/app", "[2001:db8::1]/app"),
+    ],
+)
+def test_a_host_has_one_name(text: str, name: str) -> None:
+    assert ImageRef.parse(text).name == name
 
 
 @FIXED

@@ -349,7 +349,7 @@ def test_key_that_says_nothing_is_neither_refused_nor_noted(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("r.io: {images: {a: ['1']}}\nR.io: {images: {a: ['1']}}\n", f"2:21: a:1 {ALREADY} 1, with another source"),
+        ("r.io: {images: {a: ['1']}}\nS.io: {images: {a: ['1']}}\n", f"2:21: a:1 {ALREADY} 1, with another source"),
         ("x.io/a:1: r.io/c\n\ny.io/b:1: r.io/c\n", f"3:11: c:1 {ALREADY} 1, with another source"),
         (
             regsync("source: a:1, target: r.io/c:1, type: image")
