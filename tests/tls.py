@@ -5,6 +5,7 @@ The CA has no key usage and the certificate names no authority key, as plain ope
 
 import base64
 import json
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,17 @@ x509_extensions = ca
 basicConstraints = critical, CA:TRUE
 subjectKeyIdentifier = hash
 [server]
-subjectAltName = IP:127.0.0.1, DNS:localhost
+subjectAltName = IP:127.0.0.1, DNS:localhost, DNS:registry-1.docker.io
 authorityKeyIdentifier = none
+[expired]
+database = {place}/index.txt
+serial = {place}/serial
+new_certs_dir = {place}
+default_md = sha256
+policy = any
+unique_subject = no
+[any]
+commonName = supplied
 """
 
 
@@ -39,7 +49,7 @@ def make_certificate(place: Path) -> Certificate:
     directory.mkdir(parents=True)
     ca, ca_key, cert, key = directory / "ca.crt", place / "ca.key", place / "server.crt", place / "server.key"
     settings = place / "openssl.cnf"
-    settings.write_text(_SETTINGS)
+    settings.write_text(_SETTINGS.format(place=place))
     new = ["openssl", "req", "-config", settings, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     request = place / "server.csr"
     for command in (
@@ -50,6 +60,30 @@ def make_certificate(place: Path) -> Certificate:
     ):  # fmt: skip
         subprocess.run([str(part) for part in command], check=True, capture_output=True)
     return Certificate(directory, cert, key)
+
+
+def make_expired(place: Path, certificate: Certificate) -> Path:
+    """A certificate of the same CA and key that expired on 2020-02-01."""
+    (place / "index.txt").touch()
+    expired, settings = place / "expired.crt", place / "openssl.cnf"
+    command = [
+        "openssl", "ca", "-batch", "-notext", "-config", settings, "-name", "expired", "-extensions", "server",
+        "-startdate", "20200101000000Z", "-enddate", "20200201000000Z", "-rand_serial",
+        "-cert", certificate.directory / "ca.crt", "-keyfile", place / "ca.key", "-in", place / "server.csr",
+        "-out", expired,
+    ]  # fmt: skip
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    return expired
+
+
+def served_by(certificate: Path, key: Path, clients: Path | None = None) -> ssl.SSLContext:
+    """A server's side of TLS; with `clients`, only for those that show a certificate of that CA."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    if clients:
+        context.load_verify_locations(clients)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def write_authfile(path: Path, host: str, login: str) -> Path:

@@ -7,7 +7,6 @@ Credentials are for the registry's own server; whatever else an answer leads to 
 from __future__ import annotations
 
 import re
-import ssl
 import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -28,11 +27,13 @@ from regwrap.registry.auth import (
     is_understood,
     login_refused,
 )
+from regwrap.registry.certificates import meaning_of_tls, trust_of
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.proxies import Proxy, proxy_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import ssl
+    from collections.abc import Callable, Iterable, Mapping
     from urllib.parse import SplitResult
 
     from regwrap.core.place import Registry
@@ -100,7 +101,7 @@ class Client:
     """Requests to one registry; safe to use from several threads. `timeout` in seconds between two bytes.
 
     `environment` holds the proxies' variables and SSL_CERT_*, where they are meant to count. Each request takes a slot
-    of `limiter`.
+    of `limiter`. `note` hears what is odd, and no failure.
     """
 
     registry: Registry
@@ -108,6 +109,7 @@ class Client:
     connections: int
     environment: tuple[tuple[str, str], ...]
     limiter: HostLimiter
+    note: Callable[[str], None] = lambda _text: None
     _auth: Authorizer = field(init=False)
     _server: str = field(init=False)
     _soon: urllib3.Timeout = field(init=False)
@@ -238,7 +240,7 @@ class Client:
     def _failure(self, error: HTTPError, host: str) -> ToolError | UnsureError:
         """What to raise for a request to `host` that got no answer."""
         if isinstance(error, SSLError):
-            return UnsureError(f"{host}: {error}")
+            return UnsureError(f"{host}: {error}", hint=meaning_of_tls(f"{error}").hint)
         is_ours, unknown = host == self.registry.host, isinstance(error, NameResolutionError)
         name_hint = "check the registry's name in the list and in the configuration" if unknown else ""
         return ToolError(
@@ -274,13 +276,22 @@ class Client:
         # One client asks one server; redirects to a blob store may go elsewhere, so a few pools are kept.
         pools, size, tls = 4, self.connections, self._tls
         if "https" in {scheme, proxy.scheme if proxy else ""}:  # to read all CAs takes as long as twenty requests
-            tls = self._tls = tls or _tls_context(self.registry, dict(self.environment))
+            tls = self._tls = tls or self._trusted()
         if proxy is None:
             return urllib3.PoolManager(pools, maxsize=size, ssl_context=tls)
         if proxy.scheme not in {"http", "https"}:
             raise UnsureError(f"{proxy.url} is a proxy that only skopeo can use")
         login = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
         return urllib3.ProxyManager(proxy.url, pools, proxy_headers=login, maxsize=size, ssl_context=tls)
+
+    def _trusted(self) -> ssl.SSLContext:
+        trust = trust_of(self.registry, dict(self.environment))
+        for text in trust.useless:
+            self.note(text)
+        if not self.registry.tls_verify:
+            # the user has said so; a warning of a library's on stderr would be none of his
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        return trust.context
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,22 +353,3 @@ def _challenges(response: Response) -> str:
 def _reason(error: HTTPError) -> str:
     """The innermost reason: urllib3 wraps what the kernel said into two sentences about itself."""
     return re.sub(r"^.*(Connection|Connect|Pool)[A-Za-z]*\(.*?\): ", "", str(error))
-
-
-def _tls_context(registry: Registry, variables: Mapping[str, str]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=variables.get("SSL_CERT_FILE"), capath=variables.get("SSL_CERT_DIR"))
-    # Python 3.13 refuses a CA without a key usage (RFC 5280, 4.2.1.3), as openssl makes it and companies have it; curl,
-    # docker and skopeo take it
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if not registry.tls_verify:
-        # the user has said so; a warning of a library's on stderr would be none of his
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if registry.cert_dir is not None:
-        # the same convention as docker and skopeo: *.crt are CAs, *.cert with *.key a client's certificate
-        for path in sorted(registry.cert_dir.glob("*.crt")):
-            context.load_verify_locations(cafile=path)
-        for path in sorted(registry.cert_dir.glob("*.cert")):
-            context.load_cert_chain(path, path.with_suffix(".key"))
-    return context

@@ -98,7 +98,7 @@ class RegistryEnd:
         raise ToolError(
             f"{self.name} does not list its repositories",
             detail=str(unsure),
-            hint="write full repository names in images: of the configuration, without * or ?",
+            hint=unsure.hint or "write full repository names in images: of the configuration, without * or ?",
         ) from unsure
 
 

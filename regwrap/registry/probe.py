@@ -23,6 +23,8 @@ from regwrap.registry.credentials import UnsureError
 from regwrap.tools.rate_limit import HostLimiter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from regwrap.core.place import Registry
 
 # docker-registry gives 100 names without `n`, and answers 400 where it is larger than this
@@ -41,6 +43,7 @@ class Probe:
     connections: int
     environment: tuple[tuple[str, str], ...] = ()
     limiter: HostLimiter = field(default_factory=lambda: HostLimiter(host=""))
+    note: Callable[[str], None] = lambda _text: None
     _client: Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,6 +53,7 @@ class Probe:
             connections=self.connections,
             environment=self.environment,
             limiter=self.limiter,
+            note=self.note,
         )
 
     def digest(self, repository: str, tag: str) -> Digest | None:

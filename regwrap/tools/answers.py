@@ -41,6 +41,8 @@ LOGIN_PAGE_HINT: Final = Meaning.LOGIN_PAGE.hint
 _NAME_HINT: Final = "check the registry's name, in the list and in the configuration"
 ACCOUNT_HINT: Final = Meaning.UNAUTHORIZED.hint
 _OTHER_BYTES_HINT: Final = "check the registry and proxies in between: the bytes do not match the digest"
+_NOT_ITS_ADDRESS: Final = "check the address that the registry gives for itself: its answer leads to https:// there"
+_PAIR_HINT: Final = "a client's certificate is NAME.cert with NAME.key; a CA is NAME.crt"
 _OUR_DISK_HINT: Final = "the disk is full: free space and rerun"
 
 _D12: Final = "1.9.3"
@@ -73,9 +75,14 @@ SKOPEO: Final = (
     Words(
         "server gave HTTP response to HTTPS client",
         _BOTH,
-        hint="set url: http://… or tls_verify: false: the registry speaks plain HTTP",
+        hint=Meaning.PLAIN_HTTP.hint,
     ),
-    Words("x509:", _BOTH, hint="give the registry's CA with cert_dir (a directory with ca.crt), or tls_verify: false"),
+    Words("certificate has expired or is not yet valid", (), hint=Meaning.EXPIRED.hint),
+    Words("x509: (certificate is|cannot validate|.*doesn't contain any IP SANs)", (), hint=Meaning.WRONG_NAME.hint),
+    Words("x509:", _BOTH, hint=Meaning.UNKNOWN_CA.hint),
+    Words("tls: (bad certificate|certificate required|handshake failure)", (), hint=Meaning.NO_CLIENT_CERTIFICATE.hint),
+    Words("first record does not look like a TLS handshake", (), hint=_NOT_ITS_ADDRESS),
+    Words("(missing key|missing client certificate) .* for", (), hint=_PAIR_HINT),
     Words("no space left on device", _BOTH, hint=_OUR_DISK_HINT),
     Words("disk quota exceeded", (), hint=_OUR_DISK_HINT),
     Words("is blocked in", _BOTH, hint="unblock the registry in the machine's /etc/containers/registries.conf"),

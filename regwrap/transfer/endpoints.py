@@ -52,6 +52,7 @@ class Endpoints:
     _known: dict[Place, RegistryEnd | StorageSource] = field(default_factory=dict)
     _archives: Archives = field(init=False)
     _served: dict[str, Registry] = field(default_factory=dict)
+    _noted: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
@@ -106,8 +107,16 @@ class Endpoints:
             connections=job.jobs,
             environment=job.environment,
             limiter=self.limiters.of(place.registry),
+            note=self._note,
         )
         return RegistryEnd(registry=place.registry, probe=probe, skopeo=self.skopeo())
+
+    def _note(self, text: str) -> None:
+        with self._lock:
+            is_new = text not in self._noted
+            self._noted.add(text)
+        if is_new:
+            self.job.listener.say(f"note: {text}")
 
     def storages(self) -> tuple[StorageSource, ...]:
         return tuple(end for end in self._known.values() if isinstance(end, StorageSource))

@@ -10,10 +10,13 @@ from tests.answering import Answer, Asked
 from tests.builders import make_image, make_multi_image, make_storage, put
 from tests.fieldregistry import FieldRegistry, field_registry, login, refusing, wanting
 from tests.release.regwrap_cli import Cli
+from tests.tls import make_certificate, served_by
+from tests.tunnel import tunnel_to
 
 pytestmark = pytest.mark.tools
 
 IMAGES = {"team/app:v1": make_image("app"), "team/multi:v1": make_multi_image("multi")}
+HUB = "https://index.docker.io/v1/"
 QUICK = "retry: {attempts: 2, wait: 0, max_wait: 1}\n"
 
 
@@ -156,3 +159,18 @@ def test_an_upload_goes_where_the_registry_says(cli: Cli, *, other_name: bool) -
         assert "1 copied" in done.stdout, done.stderr
         assert registry.tags["team/new:v1"] == f"{make_image('new').top}"
         assert f"team/new@{Digest.of(make_image('new').blobs[-1])}" in registry.blobs
+
+
+def test_a_push_to_docker_hub(cli: Cli, tmp_path: Path) -> None:
+    """It answers uploads with absolute addresses on registry-1.docker.io, which are its own."""
+    certificate = make_certificate(tmp_path / "tls")
+    make_storage(cli.directory / "storage", {"team/new:v1": make_image("new")})
+    put(cli.directory / "auth.json", json.dumps({"auths": {HUB: {"auth": login("ci:secret")}}}).encode())
+    tls = served_by(certificate.cert, certificate.key)
+    with field_registry({}, wanting("ci:secret"), tls) as registry, tunnel_to(registry.host) as (proxy, asked):
+        registry.location = lambda path: f"https://registry-1.docker.io{path}"
+        env = {"HTTPS_PROXY": proxy, "SSL_CERT_FILE": f"{certificate.directory}/ca.crt"}
+        done = cli("push", "storage", "docker.io", env={**env, "REGISTRY_AUTH_FILE": f"{cli.directory}/auth.json"})
+        assert "1 copied" in done.stdout, done.stderr
+        assert "team/new:v1" in registry.tags
+    assert set(asked) == {"registry-1.docker.io:443"}

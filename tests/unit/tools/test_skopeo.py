@@ -179,7 +179,7 @@ FINAL = [
     ("dial tcp: lookup nowhere.example on 10.0.0.1:53: no such host", "name"),
     ('Get "https://r/v2/": http: server gave HTTP response to HTTPS client', "plain HTTP"),
     ("x509: certificate signed by unknown authority", "cert_dir"),
-    ("x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs", "cert_dir"),
+    ("x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs", "a name that is in"),
     ("write /tmp/x: no space left on device", "disk is full"),
     ("registry r is blocked in /etc/containers/registries.conf", "unblock"),
     ("invalid character '<' looking for beginning of value", "login page"),

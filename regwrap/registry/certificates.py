@@ -1,0 +1,122 @@
+"""Which certificates our own requests trust and show: what skopeo does with the same files and variables.
+
+SSL_CERT_FILE stands for the machine's file of CAs, SSL_CERT_DIR for its directories (Go's crypto/x509, root_unix.go);
+a registry's cert_dir has more CAs as *.crt, and a client's certificate as *.cert with *.key (containers-certs.d(5)).
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.answers import Meaning
+from regwrap.core.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from regwrap.core.place import Registry
+
+_MACHINE: Final = (Path("/etc/ssl/certs"), Path("/etc/pki/tls/certs"))
+# what OpenSSL says of a certificate (x509_txt.c, ssl's own words for a name)
+_SAID: Final = (
+    ("certificate has expired", Meaning.EXPIRED),
+    ("not yet valid", Meaning.EXPIRED),
+    ("mismatch", Meaning.WRONG_NAME),
+    ("doesn't match", Meaning.WRONG_NAME),
+    ("not valid for", Meaning.WRONG_NAME),
+    ("CERTIFICATE_VERIFY_FAILED", Meaning.UNKNOWN_CA),
+    ("CERTIFICATE_REQUIRED", Meaning.NO_CLIENT_CERTIFICATE),
+    ("ALERT", Meaning.NO_CLIENT_CERTIFICATE),
+    ("WRONG_VERSION_NUMBER", Meaning.PLAIN_HTTP),
+    ("RECORD_LAYER_FAILURE", Meaning.PLAIN_HTTP),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """`context` is for connections; `useless` names files that have nothing to trust in them, and do not count."""
+
+    context: ssl.SSLContext
+    useless: tuple[str, ...]
+
+
+def trust_of(registry: Registry, variables: Mapping[str, str]) -> Trust:
+    """Raises ToolError for a client's certificate that cannot be used: without it nothing can be asked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Python 3.13 refuses a CA without a key usage (RFC 5280, 4.2.1.3), as openssl makes it and companies have it; curl,
+    # docker and skopeo take it
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    useless = tuple(_useless_files(context, registry, variables))
+    if registry.cert_dir is not None:
+        _show_client(context, registry.cert_dir)
+    return Trust(context, useless)
+
+
+def meaning_of_tls(said: str) -> Meaning:
+    """What a connection that TLS did not make failed of."""
+    return next((meaning for words, meaning in _SAID if words in said), Meaning.OTHER)
+
+
+def _useless_files(context: ssl.SSLContext, registry: Registry, variables: Mapping[str, str]) -> Iterator[str]:
+    """Trust all there is; yields what has nothing to trust."""
+    if not registry.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return
+    if not (file := variables.get("SSL_CERT_FILE")):
+        context.set_default_verify_paths()
+    elif not _is_taken(context, Path(file)):
+        yield f"SSL_CERT_FILE: {file} has no certificate in PEM form, and does not count"
+    _trust_directories(context, variables.get("SSL_CERT_DIR", ""))
+    for path in sorted(registry.cert_dir.glob("*.crt")) if registry.cert_dir else ():
+        if not _is_taken(context, path):
+            yield f"{path} has no certificate in PEM form, and does not count"
+
+
+def _trust_directories(context: ssl.SSLContext, names: str) -> None:
+    for path in (path for name in names.split(":") if name for path in _files(Path(name))):
+        _is_taken(context, path)
+    for directory in () if names else filter(Path.is_dir, _MACHINE):
+        # by the names that OpenSSL looks for: to read all of them takes as long as twenty requests
+        context.load_verify_locations(capath=directory)
+
+
+def _is_taken(context: ssl.SSLContext, path: Path) -> bool:
+    try:
+        context.load_verify_locations(cafile=path)
+    except OSError:  # ssl's errors are among them
+        return False
+    return True
+
+
+def _files(directory: Path) -> list[Path]:
+    with suppress(OSError):
+        return sorted(path for path in directory.iterdir() if path.is_file())
+    return []
+
+
+def _show_client(context: ssl.SSLContext, directory: Path) -> None:
+    for path in sorted((*directory.glob("*.cert"), *directory.glob("*.key"))):
+        other = path.with_suffix(".key" if path.suffix == ".cert" else ".cert")
+        if not other.exists():
+            raise ToolError(
+                f"{path} cannot be used: {other.name} is not beside it",
+                hint="a client's certificate is NAME.cert with NAME.key; a CA is NAME.crt",
+            )
+        if path.suffix == ".cert":
+            _load_pair(context, path, other)
+
+
+def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    try:
+        context.load_cert_chain(certificate, key, password="")  # or a terminal would be asked
+    except OSError as error:
+        raise ToolError(
+            f"{certificate} and {key.name} cannot be used as a client's certificate",
+            detail=f"{error}",
+            hint="give both in PEM form, the key without a password",
+        ) from error
