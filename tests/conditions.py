@@ -253,7 +253,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     ),
     "tags of an absent repository": Condition(_tags(repository="no/such"), Says.ABSENT),
     "tags 404": Condition(_tags(_refused(404, "tags/list")), Says.ABSENT),
-    "manifest 404": Condition(_manifest_with(_refused(404, _MANIFEST))),
+    "manifest 404": Condition(_manifest_with(_refused(404, _MANIFEST)), Says.ABSENT),
     "blob 404": Condition(_fetch_with(_refused(404, _BLOBS))),
     "no registry": Condition(_manifest_with(_refused(404, _PING)), hint="not a registry"),
     "nobody there": Condition(_nobody_there, _DOWN),

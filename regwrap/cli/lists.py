@@ -11,7 +11,7 @@ from regwrap.bundle.aside import write_whole
 from regwrap.cli.options import ConfigOption, QuietOption
 from regwrap.cli.session import load, opened_session
 from regwrap.commands.check_images import CheckedImages, check_images
-from regwrap.commands.list_registry import list_place
+from regwrap.commands.list_registry import Listing, list_place
 from regwrap.config.places import listed_place
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.lists.imagelist import list_text
@@ -59,9 +59,11 @@ def from_registry(
     config: ConfigOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    text, notes = list_of_registry(place, config)
-    _tell(notes, quiet=quiet)
+    text, listing = list_of_registry(place, config)
+    _tell((*listing.notes, *listing.unread), quiet=quiet)
     _give(text, output, text.count("\n") - 1)
+    if listing.unread:
+        raise typer.Exit(ExitCode.IMAGES_FAILED)
 
 
 def found_in_manifests(files: list[Path], *, sure: bool = False) -> FoundImages:
@@ -97,8 +99,8 @@ def _bytes_of(name: str) -> bytes:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def list_of_registry(place: str, config: Path | None) -> tuple[str, tuple[str, ...]]:
-    """A list's text, and notes."""
+def list_of_registry(place: str, config: Path | None) -> tuple[str, Listing]:
+    """A list's text, and what it was made from."""
     settings = load(config)
     home = Path(os.environ.get("HOME") or Path.home())
     where, prefix = listed_place(place, settings, base=Path.cwd(), home=home)
@@ -106,7 +108,7 @@ def list_of_registry(place: str, config: Path | None) -> tuple[str, tuple[str, .
         listing = list_place(session.job(settings), where, prefix)
     needs_source = "" if listing.images[0].registry else f"; read it with --source {place}"
     heading = f"{len(listing.images)} images, by regwrap list from-registry {place}{needs_source}"
-    return list_text(listing.images, heading), listing.notes
+    return list_text(listing.images, heading), listing
 
 
 def _tell(notes: tuple[str, ...], *, quiet: bool) -> None:

@@ -58,17 +58,23 @@ def lock(
         if not check:
             written = written_lock(session, settings, wanted, path)
             show(written, report.lock_text(written), json=json)
+            if written.unread:
+                raise typer.Exit(ExitCode.IMAGES_FAILED)
             return
         result = check_lock(session.job(settings), wanted, path)
     show(result, report.lock_check_text(result), json=json)
     if result.failed:
         typer.echo(report.unseen_text(result.failed), err=True)
-    if result.changes or result.failed:
+    for text in result.unread:
+        typer.echo(f"note: {text}", err=True)
+    if result.changes or result.failed or result.unread:
         raise typer.Exit(ExitCode.IMAGES_FAILED)
 
 
 def written_lock(session: Session, settings: Config, wanted: Wanted, path: Path) -> LockReport:
     result = write_lock(session.job(settings), wanted, path)
+    for text in result.unread:
+        session.progress.say(f"note: {text}")
     if result.failed:
         raise ImagesFailedError(
             f"{len(result.failed)} images cannot be locked; {path} was not written",

@@ -61,7 +61,8 @@ def init(
         found = found_in_manifests(manifests)
         text, notes = manifests_text(found), (*found.problems, *found.notes, found.summary)
     elif registry:
-        text, notes = list_of_registry(registry, None)
+        text, listing = list_of_registry(registry, None)
+        notes = (*listing.notes, *listing.unread)
     directory.mkdir(parents=True, exist_ok=True)
     wrote = [_written(directory / LIST, text, force=force)] if makes_list or not (directory / LIST).exists() else []
     wrote.append(_written(directory / CONFIGURATION, configuration_text(found_source, found_archive), force=force))

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.model import ImageRef, is_repository, is_tag
-from regwrap.core.pool import map_in_order
 from regwrap.transfer.endpoints import Endpoints
+from regwrap.transfer.listing import tags_of
 
 if TYPE_CHECKING:
-    from regwrap.bundle.by_repository import StorageSource
     from regwrap.core.place import Place
-    from regwrap.registry.end import RegistryEnd
     from regwrap.transfer.job import Job
 
 _MAX_NOTES: Final = 100
@@ -22,10 +20,12 @@ _MAX_NOTES: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """Sorted images. Without a registry where none can be named in a list: they are then read with --source."""
+    """Sorted images. Without a registry where none can be named in a list: they are then read with --source. `unread`
+    are repositories that could not be listed, each with why."""
 
     images: tuple[ImageRef, ...]
     notes: tuple[str, ...]
+    unread: tuple[str, ...] = ()
 
 
 def list_place(job: Job, place: Place, prefix: str) -> Listing:
@@ -37,7 +37,8 @@ def list_place(job: Job, place: Place, prefix: str) -> Listing:
     with ExitStack() as stack:
         end = Endpoints(job=job, stack=stack).of(place)
         names = [name for name in job.retry.call(end.repositories) if _is_below(name, prefix)]
-        pairs = _pairs(job, end, names)
+        found = tags_of(job, end, names)
+    pairs = [(name, tag) for name, tags in found.tags for tag in tags]
     legal = {(name, tag) for name, tag in pairs if is_repository(name) and is_tag(tag)}
     if not legal:
         where = f"{place.name}/{prefix}" if prefix else place.name
@@ -47,21 +48,11 @@ def list_place(job: Job, place: Place, prefix: str) -> Listing:
     odd = [
         f"{f'{name}:{tag}'[:200]!r} is no name that a list can have" for name, tag in pairs if (name, tag) not in legal
     ]
-    return Listing(images=tuple(sorted(images)), notes=tuple(odd[:_MAX_NOTES]))
+    return Listing(images=tuple(sorted(images)), notes=tuple(odd[:_MAX_NOTES]), unread=found.unread)
 
 
 def _is_below(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(f"{prefix}/")
-
-
-def _pairs(job: Job, end: RegistryEnd | StorageSource, names: list[str]) -> list[tuple[str, str]]:
-    """Repositories and tags. Several repositories are asked at the same time."""
-
-    def tags(name: str) -> tuple[str, ...]:
-        return job.retry.call(lambda: end.tags(name))
-
-    found = map_in_order(tags, names, workers=job.jobs, name="list", stopping=job.retry.stopping)
-    return [(name, tag) for name, tags in zip(names, found, strict=True) for tag in tags]
 
 
 def _nameable_host(place: Place) -> str | None:

@@ -6,7 +6,7 @@ The only place that asks a registry what a rule means: `sync` and `package` take
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from regwrap.bundle.aside import write_whole
@@ -20,11 +20,12 @@ from regwrap.lists.rules import ImageRule, rule_line
 from regwrap.registry.credentials import UnsureError
 from regwrap.storage.store import Storage
 from regwrap.transfer.endpoints import Endpoints
+from regwrap.transfer.listing import tags_of
 from regwrap.transfer.observe import source_digest, whole_closure
 from regwrap.transfer.plan import Unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from regwrap.bundle.by_repository import ImageSource, StorageSource
@@ -38,12 +39,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockReport:
-    """`changes` from the lock that was there. It is written only where nothing `failed`."""
+    """`changes` from the lock that was there. It is written only where nothing `failed`. `unread` are repositories that
+    rules may mean, and that could not be listed."""
 
     path: Path
     images: tuple[LockedImage, ...]
     changes: tuple[Change, ...]
     failed: tuple[Unseen, ...]
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class LockCheck:
     images: int
     changes: tuple[Change, ...]
     failed: tuple[Unseen, ...]
+    unread: tuple[str, ...] = ()
 
 
 def write_lock(job: Job, wanted: Wanted, path: Path) -> LockReport:
@@ -67,7 +71,8 @@ def write_lock(job: Job, wanted: Wanted, path: Path) -> LockReport:
     if not failed:
         write_whole(path, lock_text(images))
     fresh = ((_entry_of(image), image.digest) for image in images)
-    return LockReport(path=path, images=images, changes=() if failed else changes(old, fresh), failed=failed)
+    changed, unread = () if failed else changes(old, fresh), tuple(locking.unread)
+    return LockReport(path=path, images=images, changes=changed, failed=failed, unread=unread)
 
 
 def check_lock(job: Job, wanted: Wanted, path: Path) -> LockCheck:
@@ -81,7 +86,9 @@ def check_lock(job: Job, wanted: Wanted, path: Path) -> LockCheck:
     skipped = {item.entry.dest for item in failed}
     known = Lock(name=old.name, images=tuple(image for image in old.images if image.dest not in skipped))
     seen = [item for item in found if not isinstance(item, Unseen)]
-    return LockCheck(path=path, images=len(old.images), changes=changes(known, seen), failed=failed)
+    return LockCheck(
+        path=path, images=len(old.images), changes=changes(known, seen), failed=failed, unread=tuple(locking.unread)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +96,7 @@ class _Locking:
     job: Job
     ends: Endpoints
     old: Lock
+    unread: list[str] = field(default_factory=list)
 
     def entries(self, wanted: Wanted, stack: ExitStack) -> tuple[ImageEntry, ...]:
         """Those of the list, then those that the rules mean now and the list does not have."""
@@ -121,13 +129,12 @@ class _Locking:
     def _lines(self, rule: ImageRule) -> list[str]:
         end = self._end_of(rule)
         match = rule.match
-        names: Iterable[str] = (match.repository,)
-        if not match.is_one_repository:
-            names = filter(rule.fits_repository, self.job.retry.call(end.repositories))
-        return [rule_line(rule, name, tag) for name in names for tag in rule.chosen(self._tags(end, name))]
-
-    def _tags(self, end: RegistryEnd | StorageSource, repository: str) -> tuple[str, ...]:
-        return self.job.retry.call(lambda: end.tags(repository))
+        if match.is_one_repository:
+            tags = self.job.retry.call(lambda: end.tags(match.repository))
+            return [rule_line(rule, match.repository, tag) for tag in rule.chosen(tags)]
+        found = tags_of(self.job, end, filter(rule.fits_repository, self.job.retry.call(end.repositories)))
+        self.unread.extend(found.unread)
+        return [rule_line(rule, name, tag) for name, tags in found.tags for tag in rule.chosen(tags)]
 
     def _end_of(self, rule: ImageRule) -> RegistryEnd | StorageSource:
         if rule.match.registry is not None:

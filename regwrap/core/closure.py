@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from regwrap.core.errors import ImagesFailedError, IntegrityError
 from regwrap.core.model import MAX_INDEX_DEPTH, Descriptor, Digest, Index, Manifest, Platform, parse_manifest
 
+_BUILDKIT_CACHE: Final = "application/vnd.buildkit.cacheconfig.v0"
 Fetch = Callable[[Digest], bytes | None]
 
 
@@ -69,6 +71,7 @@ class _Walk:
         if depth > MAX_INDEX_DEPTH:
             raise IntegrityError(f"index {manifest.digest.short} is nested deeper than {MAX_INDEX_DEPTH} levels")
         if isinstance(manifest, Index):
+            _refuse_cache(manifest)
             wanted = self._wanted(manifest, depth)
             self._visit_children(manifest, wanted, depth)
         self.manifests[manifest.digest] = manifest
@@ -112,6 +115,14 @@ class _Walk:
             # another index may have brought what one of them left out
             omitted=tuple(child for child in self.omitted.values() if child.digest not in self.manifests),
             missing=tuple(self.missing.values()),
+        )
+
+
+def _refuse_cache(index: Index) -> None:
+    if any(child.media_type == _BUILDKIT_CACHE for child in index.manifests):
+        raise ImagesFailedError(
+            f"index {index.digest.short} is a build cache of BuildKit, not an image",
+            hint="leave it out; a cache exported with image-manifest=true can be copied",
         )
 
 

@@ -19,6 +19,7 @@ DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+_ARTIFACT_MANIFEST: Final = "application/vnd.oci.artifact.manifest.v1+json"
 MANIFEST_TYPES: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 
 # Bodies of manifests are limited to 4 MiB by distribution (registry/handlers/manifests.go) and by the OCI
@@ -61,6 +62,8 @@ class Digest:
     def parse(cls, text: str) -> Self:
         """The digest that `text` spells: `sha256:` and 64 lower-case hex digits, else ParseError."""
         match = _DIGEST.fullmatch(text)
+        if text.startswith("sha512:"):
+            raise ParseError(f"sha512 digests are not supported, got {_shown(text)}")
         if match is None:
             raise ParseError(f"expected sha256: and 64 hex digits, got {_shown(text)}")
         return cls(match[1])
@@ -103,7 +106,11 @@ class Platform:
     def matches(self, other: Self) -> bool:
         """Whether `other` (from an index) is what this one (from a user) asks for: no variant asks for any."""
         same = (self.os, self.architecture) == (other.os, other.architecture)
-        return same and self.variant in {"", other.variant}
+        return same and (self.variant == "" or self._exact_variant == other._exact_variant)
+
+    @property
+    def _exact_variant(self) -> str:
+        return self.variant or ("v8" if self.architecture == "arm64" else "")  # which has no other
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -281,6 +288,7 @@ def parse_manifest(raw: bytes) -> Manifest | Index:
     try:
         # Decoded here, because json.loads(bytes) guesses: it takes UTF-16, a BOM and lone surrogates, Go does not.
         document = json.loads(raw.decode(), object_pairs_hook=_strict_object, parse_constant=_no_constant)
+        _refuse_old_forms(document, digest)
         return _manifest_of(document, raw, digest)
     except (ValueError, RecursionError) as error:
         what = "too deeply nested" if isinstance(error, RecursionError) else str(error)
@@ -306,6 +314,22 @@ def _check_keys(document: dict[str, object]) -> None:
             raise ValueError(f"the key {_shown(key)} is ambiguous")
 
 
+def _refuse_old_forms(document: object, digest: Digest) -> None:
+    """What was a manifest once, by its name: nothing is damaged, and nobody has to search for it."""
+    if not isinstance(document, dict):
+        return
+    if document.get("schemaVersion") == 1:
+        raise IntegrityError(
+            f"manifest {digest.short} is of docker's schema 1, which is not supported",
+            hint="push the image again with a program of today: docker pull, docker push; or skopeo copy --format oci",
+        )
+    if document.get("mediaType") == _ARTIFACT_MANIFEST:
+        raise IntegrityError(
+            f"manifest {digest.short} is an OCI artifact manifest ({_ARTIFACT_MANIFEST}), which is not supported",
+            hint="push the artifact again as an image manifest, as oras 1.0 and newer do",
+        )
+
+
 def _manifest_of(document: object, raw: bytes, digest: Digest) -> Manifest | Index:
     version = document.get("schemaVersion") if isinstance(document, dict) else None
     if not isinstance(document, dict) or type(version) is not int or version != 2:
@@ -317,11 +341,11 @@ def _manifest_of(document: object, raw: bytes, digest: Digest) -> Manifest | Ind
         raise ValueError("expected either manifests, or config and layers")
     if is_index:
         _expect_type(media_type, (OCI_INDEX, DOCKER_LIST))
-        children = field(document, "manifests", list_of(_descriptor))
+        children = field(document, "manifests", _descriptors)
         return Index(raw=raw, digest=digest, media_type=media_type or OCI_INDEX, manifests=children)
     _expect_type(media_type, (OCI_MANIFEST, DOCKER_MANIFEST))
     config = field(document, "config", _descriptor)
-    layers = field(document, "layers", list_of(_descriptor))
+    layers = field(document, "layers", _descriptors)
     return Manifest(raw=raw, digest=digest, media_type=media_type or OCI_MANIFEST, config=config, layers=layers)
 
 
@@ -347,6 +371,11 @@ def _descriptor(value: object) -> Descriptor:
         platform=_platform(item.get("platform")),
         urls=field(item, "urls", lambda urls: list_of(a_text)(urls or [])),
     )
+
+
+def _descriptors(value: object) -> tuple[Descriptor, ...]:
+    """A list that is null or absent has nothing in it, as Go reads and writes it."""
+    return list_of(_descriptor)([] if value is None else value)
 
 
 def _platform(item: object) -> Platform | None:

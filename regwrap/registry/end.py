@@ -59,8 +59,12 @@ class RegistryEnd:
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """Sorted; none where the registry has no such repository."""
+        return self.known_tags(repository) or ()
+
+    def known_tags(self, repository: str) -> tuple[str, ...] | None:
+        """Sorted; None where the registry has no such repository."""
         found = _asked(lambda: self.probe.tags(repository), lambda _unsure: self.skopeo.tags(self.registry, repository))
-        return tuple(sorted(found or ()))
+        return None if found is None else tuple(sorted(found))
 
     def repositories(self) -> tuple[str, ...]:
         return tuple(sorted(_asked(self.probe.catalog, self._no_catalog)))

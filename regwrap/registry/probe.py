@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from regwrap.core.place import Registry
 
-# docker-registry gives 100 names without `n`, and answers 400 where it is larger than this
-_PAGE: Final = 1000
+_SIZE: Final = "?n=1000"  # docker-registry gives 100 names without it, and answers 400 where it is larger
 _MAX_PAGES: Final = 10_000
 
 T = TypeVar("T")
@@ -96,12 +95,12 @@ class Probe:
 
     def tags(self, repository: str) -> tuple[str, ...] | None:
         """All tags of a repository, page by page; None where the registry has no such repository."""
-        names = self._listed(f"/v2/{repository}/tags/list?n={_PAGE}", repository, "tags", str)
+        names = self._listed(f"/v2/{repository}/tags/list{_SIZE}", repository, "tags", str)
         return None if names is None else tuple(dict.fromkeys(names))
 
     def catalog(self) -> tuple[str, ...]:
         """All repositories of the registry. Few public ones tell: UnsureError."""
-        names = self._listed(f"/v2/_catalog?n={_PAGE}", "", "repositories", str)
+        names = self._listed(f"/v2/_catalog{_SIZE}", "", "repositories", str)
         if names is None:
             raise UnsureError(f"{self.registry.host} has no catalog")
         return tuple(dict.fromkeys(names))
@@ -182,7 +181,9 @@ class Probe:
     def _ask(self, method: str, target: str, repository: str, *, redirect: bool = False) -> Response | None:
         """A registry's good answer; None where what is asked for is absent."""
         request = Request(method, target, Access(repository), redirect=redirect)
-        answer = self._client.request(request)
+        return self._judged(request, self._client.request(request))
+
+    def _judged(self, request: Request, answer: Response) -> Response | None:
         if answer.status == 200 and not is_page(answer):
             return answer
         if is_absent(answer):
@@ -190,7 +191,14 @@ class Probe:
         raise_if_later(self.registry.host, request.shown, answer)
         if answer.status == 401:
             raise self._client.refused(request, answer)
-        raise UnsureError(f"{self.registry.host} answered {answer.status} to {method} {target}")
+        raise UnsureError(f"{self.registry.host} answered {answer.status} to {request.method} {request.target}")
+
+    def _page(self, target: str, repository: str) -> Response | None:
+        request = Request("GET", target, Access(repository), redirect=True)
+        answer = self._client.request(request)
+        if answer.status == 400 and target.endswith(_SIZE):  # larger than its catalog.maxentries: it takes its own
+            return self._page(target.removesuffix(_SIZE), repository)
+        return self._judged(request, answer)
 
     def _listed(self, first: str, repository: str, key: str, kind: type[T]) -> list[T] | None:
         """What a list has in all its pages; None where the registry does not have the list."""
@@ -198,7 +206,7 @@ class Probe:
         target, seen = first, set[str]()
         while len(seen) < _MAX_PAGES:
             seen.add(target)
-            answer = self._ask("GET", target, repository, redirect=True)
+            answer = self._page(target, repository)
             if answer is None:
                 return None
             found += _items(answer.body, key, kind, self.registry.host)

@@ -56,6 +56,7 @@ SKOPEO: Final = (
     Words("manifest unknown", _BOTH, Says.ABSENT),
     Words("name unknown", _BOTH, Says.ABSENT),
     Words("repository name not known to registry", (_D13,), Says.ABSENT),
+    Words("reading manifest .*StatusCode: 404", _BOTH, Says.ABSENT),
     Words("fetching tags list: (StatusCode:|invalid status code from registry) 404", _BOTH, Says.ABSENT),
     Words(
         rf"{_PING}.*(StatusCode:|from registry) 404\b",

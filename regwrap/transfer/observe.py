@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from regwrap.bundle.by_repository import StorageSource
+from regwrap.bundle.stock import Stock
 from regwrap.core.closure import Closure, Fetch, check_platform, closure_of
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.core.model import Descriptor, Digest, Platform
@@ -20,7 +22,7 @@ from regwrap.transfer.plan import Drifted, Lacking, Observation, Unseen, Whole
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regwrap.bundle.by_repository import ImageSource, StorageSource
+    from regwrap.bundle.by_repository import ImageSource
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import SoundBlobs
     from regwrap.tools.retry import Retry
@@ -68,7 +70,7 @@ class Observer:
         if closure is None:
             raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
         check_platform(closure, entry.platforms, lambda blob: source.config(repository, closure.top.digest, blob))
-        _refuse_foreign_layers(closure)
+        _refuse_absent_layers(source, repository, closure)
         return closure
 
     def _whole(self, entry: ImageEntry, digest: Digest) -> Whole | None:
@@ -145,10 +147,28 @@ def whole_closure(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...]) ->
     return closure
 
 
-def _refuse_foreign_layers(closure: Closure) -> None:
-    foreign = [blob for blob in closure.blobs if blob.is_foreign]
-    if foreign:
+def _refuse_absent_layers(source: ImageSource, repository: str, closure: Closure) -> None:
+    """Layers that no registry has to hold (Windows base layers) may be there all the same: the source is asked."""
+    foreign = tuple(blob for blob in closure.blobs if blob.is_foreign)
+    absent = _absent_of(source, repository, foreign) if foreign else ()
+    if absent:
         raise ImagesFailedError(
-            f"layer {foreign[0].digest.short} is stored outside registries (a Windows base layer)",
-            hint="push the image with all its layers, or drop it: it cannot be pulled without internet",
+            f"layer {absent[0].digest.short} is not in {source.name}: it is stored elsewhere (a Windows base layer)",
+            hint="select other platforms (platform=linux/amd64), push the image with all its layers, or drop it",
         )
+
+
+def _absent_of(source: ImageSource, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+    if isinstance(source, StorageSource | Stock):
+        return tuple(blob for blob in blobs if not _has(source, repository, blob))
+    with suppress(UnsureError):  # who fetches them will see
+        return source.lacking(repository, blobs) if isinstance(source, RegistryEnd) else ()
+    return ()
+
+
+def _has(source: StorageSource | Stock, repository: str, blob: Descriptor) -> bool:
+    piece = source.blob(repository, blob.digest)
+    if piece is None:
+        return False
+    with piece.file:
+        return piece.size == blob.size
