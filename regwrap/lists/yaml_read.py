@@ -240,6 +240,9 @@ class _Builder:
         merged: list[Node] = []
         lines: dict[str, int] = {}
         for key, value in zip(nodes[::2], nodes[1::2], strict=True):
+            if isinstance(key, Sequence) and self.odd is not None:
+                self._note(key, "a key must be a string; this one is left out")
+                continue
             if not isinstance(key, Scalar) or (not key.text and self.odd is None):
                 raise NotReadError(key.line, key.column, "a key must be a string")
             text = key.text or ""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 from regwrap.lists.manifests.image_key import image_key
 from regwrap.lists.manifests.kustomize import kustomize
 from regwrap.lists.manifests.lists_of_images import lists_of_images
-from regwrap.lists.manifests.named_value import named_value
+from regwrap.lists.manifests.named_value import named_parts, named_value
 from regwrap.lists.manifests.oci_url import oci_url, package
 from regwrap.lists.manifests.openshift import image_stream
 from regwrap.lists.manifests.other_keys import other_keys
-from regwrap.lists.manifests.repository_key import repository_key
+from regwrap.lists.manifests.repository_key import repository_key, repository_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +25,10 @@ FORMS: Final[tuple[Callable[[Fields], Iterator[Mention]], ...]] = (
     kustomize,
     image_stream,
     image_key,
+    repository_tags,
     repository_key,
     lists_of_images,
+    named_parts,
     named_value,
     oci_url,
     package,

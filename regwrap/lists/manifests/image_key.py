@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.lists import yaml_nodes
 from regwrap.lists.manifests.mapping import NO_TAG, Fields, Mention, Place, fields_of
-from regwrap.lists.manifests.parts import NAMES, REPOSITORIES, TAGS, Parts, parts_of
-from regwrap.lists.manifests.reference import is_picture
-from regwrap.lists.yaml_nodes import Scalar
+from regwrap.lists.manifests.parts import NAMES, REGISTRIES, REPOSITORIES, TAGS, Parts, parts_of
+from regwrap.lists.manifests.reference import has_host, is_picture
+from regwrap.lists.yaml_nodes import Scalar, Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,8 @@ _KEYS: Final = (*NAMES, "imagerepository", "imagerepo")
 _EMPTY: Final = "its tag is empty: render it first (helm template)"
 _NOTHING: Final = "is not a complete image: render it first (helm template)"
 _UNCLEAR: Final = "repository and name could be one name or two: add the image to the list yourself"
+_BUILT: Final = "is built where it runs (build:): push it to a registry, and add that to the list"
+_TRIGGERED: Final = "is filled in by an ImageStream of the cluster (triggers:): add the image to the list yourself"
 _INJECTED: Final = "is a placeholder for Istio's injector: add the injected image to the list"
 
 
@@ -41,7 +43,7 @@ def _text(key: str, value: Scalar, fields: Fields) -> Iterator[Mention]:
             yield Mention(key=key, node=value, text="", why=_NOTHING, is_sure=True)
         return
     if fields.place.is_container and said:
-        yield _of_container(key, value, said)
+        yield _of_container(key, value, said, fields)
         return
     parts = parts_of(fields)
     if key != "image" and not parts.tag and not parts.digest and "/" not in parts.name:
@@ -49,10 +51,25 @@ def _text(key: str, value: Scalar, fields: Fields) -> Iterator[Mention]:
     yield from _mentions(key, value, parts)
 
 
-def _of_container(key: str, value: Scalar, text: str) -> Mention:
-    if text == "auto":
-        return Mention(key=key, node=value, text="", why=_INJECTED, is_sure=True)
+def _of_container(key: str, value: Scalar, text: str, fields: Fields) -> Mention:
+    is_built = fields.place.is_service and fields.has(("build",)) and not has_host(text)
+    is_filled_in = not set(text) & set("/:@") and _is_triggered(fields)
+    why = _INJECTED if text == "auto" else _BUILT if is_built else _TRIGGERED if is_filled_in else ""
+    if why:
+        return Mention(key=key, node=value, text="", why=why, is_sure=True)
     return Mention(key=key, node=value, text=text, is_sure=True, is_latest=True)
+
+
+def _is_triggered(fields: Fields) -> bool:
+    """Whether it is a container of an OpenShift DeploymentConfig that waits for an image."""
+    above: Fields | None = fields
+    while above is not None:
+        triggers = above.values.get("triggers")
+        if isinstance(triggers, Sequence):
+            items = (item for item in triggers.items if isinstance(item, yaml_nodes.Mapping))
+            return any(key.text == "imageChangeParams" for item in items for key, _value in item.pairs)
+        above = above.place.above
+    return False
 
 
 def _mentions(key: str, node: Node, parts: Parts) -> Iterator[Mention]:
@@ -69,6 +86,9 @@ def _mapped(key: str, value: yaml_nodes.Mapping, above: Fields) -> Iterator[Ment
         yield Mention(key="image.reference", node=reference, text=f"{reference.text}", is_sure=True, is_latest=True)
         return
     parts = parts_of(fields, names=(*NAMES, "name"))
+    is_placed = not fields.has(("repository", "repo")) or fields.scalar(*REPOSITORIES, *REGISTRIES)
+    if not is_placed and "/" not in fields.text(*NAMES, "name"):
+        parts = replace(parts, name="")  # the chart fills in where the name belongs
     if not parts.name:
         if parts.has_tag_key and parts.used:  # where all is empty, nothing is named: others fill it in, or nobody
             why = _UNCLEAR if fields.scalar(*REPOSITORIES) else _NOTHING

@@ -22,6 +22,7 @@ def kustomize(fields: Fields) -> Iterator[Mention]:
     parts = parts_of(fields, names=names)
     tag = fields.scalar("newtag")
     used = (*parts.used, *(node for node in (tag, fields.scalar("name")) if node))
-    parts = replace(parts, tag=f"{tag.text}".strip() if tag else "")
+    name = parts.name.removesuffix(f":{parts.own_tag}") if tag else parts.name
+    parts = replace(parts, name=name, tag=f"{tag.text}".strip() if tag else "")
     if parts.name:
         yield Mention(key="images", node=used[0], text=parts.text, used=used, is_sure=True, why=_OF_THE_BASE)

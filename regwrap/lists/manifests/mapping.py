@@ -25,13 +25,14 @@ class Place:
     """Where a node stands. `key` leads to it, or to the list that it is in; `above` is the mapping with that key.
 
     `is_resource`: within a resource of Kubernetes; `is_service`: a service of a compose file; `is_free`: nothing but
-    whole references count here, as in annotations."""
+    whole references count here, as in annotations; `is_default`: a schema sets it where nothing is given."""
 
     key: str = ""
     above: Fields | None = None
     is_resource: bool = False
     is_service: bool = False
     is_free: bool = False
+    is_default: bool = False
 
     @property
     def says_image(self) -> bool:

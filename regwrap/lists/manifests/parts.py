@@ -14,12 +14,17 @@ if TYPE_CHECKING:
     from regwrap.lists.manifests.mapping import Fields
     from regwrap.lists.yaml_nodes import Node
 
-REGISTRIES: Final = ("registry", "imageregistry", "hub", "imagehub")
+REGISTRIES: Final = ("registry", "imageregistry", "hub", "imagehub", "imageprefix", "registryprefix")
 REPOSITORIES: Final = ("repository", "imagerepository", "repo", "imagerepo")
 NAMES: Final = ("image", "imagename")
 TAGS: Final = ("tag", "imagetag", "version", "imageversion")
 DIGESTS: Final = ("digest", "imagedigest", "sha", "sha256")
 _GLOBAL: Final = "global"
+# Of all images of a chart, wherever they stand below
+_SHARED: Final = ("imageregistry", "defaultimageregistry", "defaultregistry", "systemdefaultregistry", "imagehub")
+# Keys in other spellings (registryName, dockerRegistry, registryHost) say a registry where the value can be one
+_ODD_REGISTRY: Final = re.compile(r"(?!.*(?:secret|cred|user|pass|auth|cert|mirror|policy|type|proxy)).*registry.*")
+_PLACE: Final = re.compile(r"(?:https?://)?(?:[\w-]+(?:\.[\w-]+)+|localhost|[\w.-]+:[0-9]+)(?::[0-9]+)?(?:/[\w./-]*)?")
 _VERSIONS: Final = ("version", "imageversion")
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -73,7 +78,7 @@ def parts_of(fields: Fields, *, prefix: str = "", names: tuple[str, ...] = NAMES
         }.items()
     }
     text = {part: (scalar.text or "").strip() if scalar else "" for part, scalar in found.items()}
-    registry = text["registry"] or _shared_registry(fields)
+    registry = text["registry"] or _odd_registry(fields) or _shared_registry(fields)
     is_unclear = found["name"] is not None and found["name"] is fields.values.get("name") and not text["registry"]
     tag, digest = _tag_and_digest(text["tag"], text["digest"])
     return Parts(
@@ -93,10 +98,21 @@ def _tag_and_digest(tag: str, digest: str) -> tuple[str, str]:
     return tag, f"sha256:{digest}" if _HEX.fullmatch(digest) else digest
 
 
+def _odd_registry(fields: Fields) -> str:
+    found = (_text(value) for key, value in fields.values.items() if _ODD_REGISTRY.fullmatch(key))
+    return next((text for text in found if _PLACE.fullmatch(text)), "")
+
+
 def _shared_registry(fields: Fields) -> str:
-    """Of all images of a chart: `global: {hub: …}`, `global: {imageRegistry: …}`, `global: {image: {registry: …}}`."""
-    above: Fields | None = fields
+    """Beside a mapping `image:`, or of all images of a chart: `imageRegistry: …`, `global: {hub: …}`,
+    `global: {imageRegistry: …}`, `global: {image: {registry: …}}`."""
+    above: Fields | None = fields.place.above
+    if above is not None and plain(fields.place.key) in NAMES and (beside := above.text(*REGISTRIES)):
+        return beside
+    above = fields
     while above is not None:
+        if own := above.text(*_SHARED):
+            return own
         shared = _values(above.values.get(_GLOBAL))
         for values in (shared, _values(shared.get("image"))):
             if found := next((text for key in REGISTRIES if (text := _text(values.get(key)))), ""):

@@ -14,6 +14,7 @@ _SCHEMES: Final = ("oci://", "docker://", "docker-image://")
 _PICTURE: Final = re.compile(r"(?:https?|file|data):\S+|\S+\.(?:png|svg|jpe?g|gif|ico|webp|iso|qcow2|img|vmdk)")
 # `--flag=`, `-flag `, `NAME=`; what is behind it are one or more references
 _FLAGGED: Final = re.compile(r"""(--?[A-Za-z][\w.-]*(?:=|[ ]+)|[A-Za-z0-9_.-]+=)?["']?([^\s"'].*?)["']?""")
+_FLAGS: Final = re.compile(r"""(?<!\S)(--?[A-Za-z][\w.-]*)(?:=|[ ]+)["']?([^\s"'=,]+)["']?(?!\S)""")
 _BETWEEN: Final = re.compile(r"[,;\s]+")
 _NAMED: Final = re.compile(r"[\w.-]+=(.+)")
 _LETTER: Final = re.compile(r"[a-z]")
@@ -36,8 +37,19 @@ def references_in(text: str, *, key: str = "", says_image: bool = False) -> tupl
     words = [word for word in _BETWEEN.split(flagged[2]) if word]
     says_image = says_image or "image" in (flagged[1] or "").lower()
     found = tuple(_each(words, key=key, says_image=says_image))
-    # Words between references are prose; between commas anything may stand.
-    return found if len(found) == len(words) or not re.search(r"[^,;\s]\s+[^,;\s]", flagged[2]) else ()
+    # Words between references are prose, or a command; between commas anything may stand.
+    if len(found) == len(words) or not re.search(r"[^,;\s]\s+[^,;\s]", flagged[2]):
+        return found
+    return tuple(_in_command(text))
+
+
+def _in_command(text: str) -> Iterator[str]:
+    """Behind flags (`run --image=r.example/a:1 --port 80`): with a registry, or where the flag says image."""
+    for flag, value in _FLAGS.findall(text):
+        bare = without_scheme(value)
+        says_image = "image" in flag.lower()
+        if _is_reference(bare, key="", says_image=says_image) and (says_image or has_host(bare)):
+            yield bare
 
 
 def _each(words: list[str], *, key: str, says_image: bool) -> Iterator[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from regwrap.lists.manifests.mapping import NO_TAG, Fields, Mention
 from regwrap.lists.manifests.parts import DIGESTS, NAMES, REGISTRIES, REPOSITORIES, TAGS, parts_of
+from regwrap.lists.manifests.reference import has_host
+from regwrap.lists.yaml_nodes import Scalar, Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +29,24 @@ def repository_key(fields: Fields) -> Iterator[Mention]:
         yield Mention(key="repository", node=parts.used[0], text=parts.text, used=parts.used, is_sure=True, why=why)
 
 
+def repository_tags(fields: Fields) -> Iterator[Mention]:
+    """`{repository: r.example/a, tags: [v1, v2]}`; below a key that names images also `{name: a, tags: [v1]}`."""
+    tags = fields.values.get("tags")
+    name = fields.scalar(*REPOSITORIES, *((*NAMES, "name") if fields.place.says_image else ()))
+    if not isinstance(tags, Sequence) or name is None or fields.has(TAGS):
+        return
+    parts = parts_of(fields, names=(*NAMES, "name"))
+    if not (fields.place.says_image or has_host(parts.name)) or "://" in parts.name:
+        return
+    for tag in tags.items:
+        if isinstance(tag, Scalar) and tag.text:
+            text = replace(parts, tag=tag.text.strip()).text
+            yield Mention(key="tags", node=tag, text=text, used=parts.used, is_sure=True)
+
+
 def _is_chart(fields: Fields) -> bool:
     """What a chart depends on: its repository is one of charts."""
-    return (
-        fields.has(("name", "chart")) and not fields.has(("tag", "imagetag", *DIGESTS)) and not fields.place.says_image
-    )
+    repository = fields.text(*REPOSITORIES)
+    is_place = "/" not in repository or "://" in repository or repository.startswith("@")
+    is_named = fields.has(("chart",)) or (fields.has(("name",)) and is_place)
+    return is_named and not fields.has(("tag", "imagetag", *DIGESTS)) and not fields.place.says_image

@@ -23,7 +23,8 @@ _METADATA: Final = "metadata"
 _NEVER: Final = {"kubectl.kubernetes.io/last-applied-configuration", "managedFields", "description", "$schema"}
 _SCHEMA: Final = "CustomResourceDefinition"
 _MAX_EMBEDDED: Final = 3
-_EMBEDDED: Final = re.compile(r"[\[{]|[^\n]*\n\s*\S")
+# JSON, several lines, or one line with a key or a dash
+_EMBEDDED: Final = re.compile(r"[\[{]|[^\n]*\n\s*\S|\s*(?:- |[\w.-]+:\s)")
 _WORTH_READING: Final = re.compile(r"image|@sha256:|/[^\s\"'/]*:\w", re.IGNORECASE)
 _KEYED: Final = re.compile(r"""\s*-?\s*["']?([\w./-]+)["']?\s*:\s+(.+?),?\s*""")
 
@@ -56,7 +57,7 @@ class Walk:
             for mention in form(fields):
                 if id(mention.node) not in used:
                     used.update(map(id, (mention.node, *mention.used)))
-                    yield mention
+                    yield replace(mention, is_sure=False) if fields.place.is_default else mention
         self.used |= used
 
     def _in_text(self, node: Scalar, text: str, place: Place) -> Iterator[Mention]:
@@ -108,6 +109,7 @@ def _children(fields: Fields) -> Iterator[tuple[Node, Place]]:
             is_resource=is_resource or place.is_resource,
             is_service=place.key == "services" and place.is_service,
             is_free=place.is_free or (is_resource and text == _METADATA),
+            is_default=place.is_default,
         )
         child.is_service = child.is_service or (is_compose and text == "services")
         yield value, child
@@ -125,10 +127,21 @@ def _defaults(root: Node) -> Iterator[tuple[Node, Place]]:
         node, place = pending.pop()
         if isinstance(node, yaml_nodes.Mapping):
             fields = fields_of(node, place)
+            together = yaml_nodes.Mapping(tuple(_property_defaults(node)), node.line, node.column)
+            if place.key == "properties" and together.pairs:
+                yield together, Place(key=place.above.place.key if place.above else "", is_default=True)
             for key, value in node.pairs:
-                if key.text == "default":
-                    yield value, place
-                else:
+                if key.text != "default":
                     pending.append((value, Place(key=f"{key.text}", above=fields)))
+                elif not place.above or place.above.place.key != "properties":
+                    yield value, replace(place, is_default=True)
         elif isinstance(node, Sequence):
             pending += [(item, place) for item in node.items]
+
+
+def _property_defaults(node: yaml_nodes.Mapping) -> Iterator[tuple[Scalar, Node]]:
+    """What all properties are where none is given: a tag may be one, and its repository another."""
+    for name, schema in node.pairs:
+        for key, value in schema.pairs if isinstance(schema, yaml_nodes.Mapping) else ():
+            if key.text == "default":
+                yield name, value
