@@ -11,7 +11,7 @@ from regwrap.cli.lists import found_in_manifests, list_of_registry
 from regwrap.cli.options import QuietOption
 from regwrap.config.places import parse_url
 from regwrap.config.starter import CONFIGURATION, FIRST_LIST, LIST, configuration_text, is_directory
-from regwrap.core.errors import UsageError
+from regwrap.core.errors import ExitCode, UsageError
 from regwrap.lists.manifests.text import manifests_text
 
 _ASK_SOURCE = "Registry to copy images from, [http://]HOST[:PORT] or a storage DIR (empty: each line names its host)"
@@ -56,21 +56,30 @@ def init(
     asks = sys.stdin.isatty() and not yes
     found_source = _answer("--source", source, _ASK_SOURCE, asks=asks)
     found_archive = _answer("--archive", archive, _ASK_ARCHIVE, asks=asks)
-    text, notes = FIRST_LIST, tuple[str, ...]()
-    if manifests:
-        found = found_in_manifests(manifests)
-        text, notes = manifests_text(found), (*found.problems, *found.notes, found.summary)
-    elif registry:
-        text, listing = list_of_registry(registry, None)
-        notes = (*listing.notes, *listing.unread)
+    text, notes, problems = _first_list(manifests, registry)
     directory.mkdir(parents=True, exist_ok=True)
     wrote = [_written(directory / LIST, text, force=force)] if makes_list or not (directory / LIST).exists() else []
     wrote.append(_written(directory / CONFIGURATION, configuration_text(found_source, found_archive), force=force))
     typer.echo("\n".join(wrote))
+    for problem in problems:
+        typer.echo(f"regwrap: {problem}", err=True)
     if not quiet:
         place = "" if directory == Path() else f"cd {directory}, "
         next_ = f"next: {place}edit {LIST}, regwrap doctor, regwrap release {LIST} -o release-v1.0.tar"
         typer.echo("\n".join([*(f"note: {note}" for note in notes), next_]), err=True)
+    if problems:
+        raise typer.Exit(ExitCode.IMAGES_FAILED)
+
+
+def _first_list(manifests: list[Path] | None, registry: str | None) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """A list's text, notes, and what could not be read, as list from-manifests tells it."""
+    if manifests:
+        found = found_in_manifests(manifests)
+        return manifests_text(found), (*found.notes, found.summary), found.problems
+    if registry:
+        text, listing = list_of_registry(registry, None)
+        return text, listing.notes, listing.unread
+    return FIRST_LIST, (), ()
 
 
 def _refuse_overwriting(directory: Path, *, makes_list: bool) -> None:

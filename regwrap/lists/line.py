@@ -33,7 +33,7 @@ _PLATFORM_OPTION: Final = "--platform"
 _COMMENT: Final = re.compile(r"(?:^|(?<=[ \t]))#")
 _WORD: Final = re.compile(r"=>|->|(?:(?!=>|->)[^ \t])+")
 _SPACED_EQUALS: Final = re.compile(r"[ \t]*([^ \t=>]+)(?:[ \t]+=[ \t]*|=[ \t]+)([^ \t=>]+)")
-_VERSION: Final = re.compile(r"v?[0-9]+(?:[.-][A-Za-z0-9]+)*|latest")
+_VERSION: Final = re.compile(r"v?[0-9]+(?:[._+-][A-Za-z0-9]+)*|latest|stable|nightly|edge|main|master")
 _TEMPLATE: Final = re.compile(r"\{\{|\$[{(]|\$[A-Za-z_]")
 _PATTERN: Final = re.compile(r"[*?]")
 # Skopeo's transports need no slashes: `oci:dir` is one. An image of that name can be written `docker://oci:tag`.

@@ -14,8 +14,10 @@ UTF8_BOM: Final = b"\xef\xbb\xbf"
 # No image begins so: none has a colon at its end, a quote, a brace or a dash. `[` may be an IPv6 address, `{{` is a
 # template of somebody's.
 _START: Final = re.compile(rb"""\S+:(?:\s|$)|\{(?!\{)|["']|-(?:\s|$)|\[\s*(?:[\["'{\]]|$)|---(?:\s|$)|%YAML""")
-# `team/app:` is an image without its tag, unless something belongs to it below.
+# `team/app:` is an image without its tag, unless something belongs to it below; so is `app:` above another image.
 _NO_TAG: Final = re.compile(rb"""[^\s"']*/[^\s:"']*:""")
+_NO_TAG_ABOVE: Final = re.compile(rb"""[^\s:"']+:""")
+_IMAGE: Final = re.compile(rb"""[^\s:"'{\[-][^\s"'{\[]*:[^\s"'/]+(?:\s.*)?""")
 
 
 def is_document(data: bytes) -> bool:
@@ -23,6 +25,8 @@ def is_document(data: bytes) -> bool:
     lines = _telling_lines(data)
     first, second = next(lines, b""), next(lines, b"")
     if _NO_TAG.fullmatch(first.strip()) and not second.startswith((b" ", b"\t", b"-")):
+        return False
+    if _NO_TAG_ABOVE.fullmatch(first.strip()) and _IMAGE.fullmatch(second):
         return False
     return _START.match(first.strip()) is not None
 

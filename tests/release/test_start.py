@@ -150,6 +150,14 @@ def test_init_then_a_release_from_nothing_else(scene: Scene) -> None:
     assert "1 copied, 2 already there" in product("sync", "images.list").stdout
 
 
+def test_init_tells_what_it_could_not_read_by_its_exit_code(cli: Cli) -> None:
+    made = cli("init", "--from-manifests", "-", "--yes", stdin="a: [1\n---\nimage: a.io/a:1\n")
+    assert made.returncode == 1
+    assert made.stderr.startswith("regwrap: <stdin>:2:1: ")
+    assert "this document is left out" in made.stderr
+    assert lines((cli.directory / "images.list").read_text()) == ["a.io/a:1"]
+
+
 def test_init_takes_the_list_of_a_running_archive(scene: Scene) -> None:
     made = scene.cli("init", "p", "--source", scene.host, "--from-registry", f"{scene.host}/multi", "--yes")
     assert made.returncode == 0, made.stderr

@@ -628,6 +628,8 @@ def test_the_platform_may_stand_in_front_as_docker_has_it(option: str) -> None:
         ("--all a:1", 1, "'--all' is not an image; a list has references, not options"),
         ("acme/api v1.0.0", 10, "a tag follows a colon: write 'acme/api:v1.0.0'"),
         ("r.io:5000/api 16-alpine platform=all", 15, "a tag follows a colon: write 'r.io:5000/api:16-alpine'"),
+        ("acme/api stable", 10, "a tag follows a colon: write 'acme/api:stable'"),
+        ("acme/api 1.0_beta", 10, "a tag follows a colon: write 'acme/api:1.0_beta'"),
         ("acme/api:", 9, "the tag is missing after the colon"),
         ("r.io/tool:{{ .Values.tool.version }}", 11, "a template ({{) is not expanded: render the list first"),
         ("{{ .Values.image }}", 1, "a template ({{) is not expanded"),
@@ -648,7 +650,7 @@ def test_a_name_alone_is_still_a_name() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("first", ["team/app:", "r.io:5000/team/app:"])
+@pytest.mark.parametrize("first", ["team/app:", "r.io:5000/team/app:", "app:"])
 def test_a_first_line_whose_tag_is_missing_is_no_yaml(first: str) -> None:
     (problem,) = refused(f"{first}\nr.io/b:1\n")
     assert problem == f"images.list:1:{len(first)}: the tag is missing after the colon"

@@ -570,6 +570,20 @@ def test_a_sequence_of_something_else_is_one_error_for_each_kind() -> None:
     assert len(problems) == 11
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("- image: r.io/a:1\n  dest: x/a:1\n", "2:3: unknown key `images.dest`; known are image, tag and the like"),
+        ("- {name: r.io/a, tag: v1, platform: linux/arm64}\n", "1:27: unknown key `images.platform`"),
+        ("- r.io/a:1\n- docker-archive:v.tar\n", "2:3: `docker-archive:v.tar` is a file or directory: write it as"),
+        ("images:\n- oci:layout:v1\n", "2:3: `oci:layout:v1` is a file or directory"),
+    ],
+)
+def test_what_a_sequence_says_beyond_references_is_not_dropped(text: str, problem: str) -> None:
+    (told,) = refused(text)
+    assert told.startswith(problem)
+
+
 def test_zarf_and_oc_mirror_are_read_as_far_as_they_list_images() -> None:
     zarf = parsed((SAMPLES / "zarf.yaml").read_bytes())
     assert [line for _number, line in lines_of(zarf)] == [
