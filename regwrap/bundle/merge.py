@@ -8,13 +8,14 @@ release is remembered. Other images stay. Twice is once; killed at any moment, r
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.read import hash_all
-from regwrap.bundle.releases import release_now, write_release
+from regwrap.bundle.releases import moves_to, release_now, write_release
 from regwrap.bundle.stock import Stock, damaged
 from regwrap.core.errors import UsageError
+from regwrap.core.moves import Existing
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, Files, Owner, commit
 from regwrap.storage.hashing import write_all
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.contents import BundleContents
     from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
+    from regwrap.core.moves import TagMove
     from regwrap.storage.tree import Tree
 
 _INODES_PER_BLOB: Final = 3  # directory of the digest, data, now and then a prefix; a link costs two
@@ -38,9 +40,10 @@ _INODES_PER_BLOB: Final = 3  # directory of the digest, data, now and then a pre
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """`lock_timeout` in seconds. `checksum` of the bundle's file, where that is known, is remembered."""
+    """`existing`: what happens to a tag that is another image there. `lock_timeout` in seconds. `checksum` of the
+    bundle's file, where that is known, is remembered."""
 
-    replace_tags: bool
+    existing: Existing
     dry_run: bool
     lock_timeout: float
     checksum: str = ""
@@ -48,9 +51,11 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What came, or with a dry run would come: `added` were not there, `mended` were there with other bytes."""
+    """What came, or with a dry run would come: `added` were not there, `mended` were there with other bytes. Tags in
+    `kept` are other images there and stay."""
 
     changes: TagChanges
+    kept: tuple[TagMove, ...]
     added: tuple[tuple[Digest, int], ...]
     mended: tuple[tuple[Digest, int], ...]
 
@@ -81,7 +86,7 @@ def import_stock(
     if options.dry_run:
         _check_tags(stock, storage, options)
         lacking = {digest for digest, size in contents.blobs if storage.blob_size(digest) != size}
-        return _imported(stock, storage, lacking, set())
+        return _imported(stock, storage, lacking, set(), options.existing)
     with locked_storage(storage.tree, exclusive=True, timeout=options.lock_timeout, on_wait=listener.say):
         _check_tags(stock, storage, options)
         own = own_tree(storage.tree)
@@ -93,22 +98,24 @@ def import_stock(
             wrong = hash_all(staging.stage_blob, contents.blobs, listener.on_bytes)
             if wrong:
                 raise damaged(stock, wrong)
-            imported = _imported(stock, storage, staging.added, staging.mended)
+            imported = _imported(stock, storage, staging.added, staging.mended, options.existing)
             files = files_for(Owner.of(storage.tree))
-            commit(storage.tree, staging.additions(), stage=stage, files=files)
+            commit(storage.tree, staging.additions({move.image for move in imported.kept}), stage=stage, files=files)
             write_release(storage.tree, release_now(contents, options.checksum), stage=stage, files=files)
     return imported
 
 
 def _check_tags(stock: Stock, storage: Storage, options: ImportOptions) -> None:
-    if not options.replace_tags:
+    if options.existing is Existing.FAIL:
         refuse_moves(_tag_changes(stock.contents, storage).moved, f"{storage.root}", stock.name)
 
 
-def _imported(stock: Stock, storage: Storage, added: set[Digest], mended: set[Digest]) -> Imported:
-    blobs = stock.contents.blobs
+def _imported(stock: Stock, storage: Storage, added: set[Digest], mended: set[Digest], existing: Existing) -> Imported:
+    blobs, changes = stock.contents.blobs, _tag_changes(stock.contents, storage)
+    skipping = existing is Existing.SKIP
     return Imported(
-        changes=_tag_changes(stock.contents, storage),
+        changes=replace(changes, moved=()) if skipping else changes,
+        kept=changes.moved if skipping else (),
         added=tuple(blob for blob in blobs if blob[0] in added),
         mended=tuple(blob for blob in blobs if blob[0] in mended),
     )
@@ -116,33 +123,28 @@ def _imported(stock: Stock, storage: Storage, added: set[Digest], mended: set[Di
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagChanges:
-    """Tags as `repository:tag`: those that the storage lacks, and those that point to another image there."""
+    """Tags that the storage lacks, as `repository:tag`, and those that point to another image there."""
 
     added: tuple[str, ...]
-    moved: tuple[tuple[str, Digest, Digest], ...]
-
-    @property
-    def replaced(self) -> tuple[str, ...]:
-        return tuple(name for name, _there, _new in self.moved)
+    moved: tuple[TagMove, ...]
 
 
 def _tag_changes(contents: BundleContents, storage: Storage) -> TagChanges:
-    there = [(image, storage.resolve(image.repository, image.tag)) for image in contents.images]
+    moves = moves_to(storage, contents)
     return TagChanges(
-        added=tuple(image.name for image, digest in there if digest is None),
-        moved=tuple((i.name, digest, i.digest) for i, digest in there if digest is not None and digest != i.digest),
+        added=tuple(move.image for move in moves if move.old is None),
+        moved=tuple(move for move in moves if move.old is not None),
     )
 
 
-def refuse_moves(moved: Sequence[tuple[str, Digest, Digest]], place: str, origin: str) -> None:
-    """Raises UsageError where a tag would move: `repository:tag`, what it is in `place`, and what it is in `origin`,
-    where the images come from."""
+def refuse_moves(moved: Sequence[TagMove], place: str, origin: str) -> None:
+    """Raises UsageError where a tag of `place` would move to an image of `origin`, where the images come from."""
     if moved:
-        lines = "\n".join(f"{name}: is {there}, {origin} has {new}" for name, there, new in moved)
+        lines = "\n".join(f"{move.image}: is {move.old}, {origin} has {move.new}" for move in moved)
         raise UsageError(
             f"{len(moved)} tags in {place} point to other images; nothing was changed",
             detail=lines,
-            hint=f"--replace-tags moves them to the images of {origin}",
+            hint=f"--existing replace (or --replace-tags) moves them to those of {origin}; --existing skip leaves them",
         )
 
 
@@ -209,12 +211,12 @@ class _Staging:
         (self.added if there is None else self.mended).add(digest)
         return valid
 
-    def additions(self) -> Additions:
-        """All links and tags of the images, and the blobs that are staged for them."""
+    def additions(self, kept: set[str]) -> Additions:
+        """All links of the images, the blobs that are staged for them, and all tags but those that are kept."""
         contents = self.stock.contents
         return Additions(
             blobs=tuple((digest, digest.hex) for digest in sorted(self.added | self.mended)),
             layers=tuple((r.name, digest) for r in contents.repositories for digest in r.layers),
             revisions=tuple((r.name, digest) for r in contents.repositories for digest in r.manifests),
-            tags=tuple((image.repository, image.tag, image.digest) for image in contents.images),
+            tags=tuple((i.repository, i.tag, i.digest) for i in contents.images if i.name not in kept),
         )

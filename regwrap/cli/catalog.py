@@ -220,7 +220,7 @@ COMMANDS: Final = (
         function="push.push",
         summary="Push a bundle to any registry, straight from the tar.",
         more="Images already in the registry are skipped. A tag that points to another image is replaced only with"
-        " --replace-tags.",
+        " --existing replace.",
         examples=(
             ("what would be pushed", "regwrap push release-v1.1.tar harbor/product --dry-run"),
             (

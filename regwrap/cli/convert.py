@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, StockArgument
+from regwrap.cli.options import (
+    ConfigOption,
+    ExistingOption,
+    JsonOption,
+    QuietOption,
+    ReplaceTagsOption,
+    StockArgument,
+    existing_of,
+)
 from regwrap.cli.output import show
 from regwrap.cli.session import load, opened_session
 from regwrap.commands.export import export_stock
@@ -42,17 +50,14 @@ def import_(
         str | None,
         typer.Option("--name", metavar="REPOSITORY[:TAG]", help="Name for images without one, or with only a tag."),
     ] = None,
-    replace_tags: Annotated[
-        bool, typer.Option("--replace-tags", help="Replace existing tags that point to other images.")
-    ] = False,
+    existing: ExistingOption = None,
+    replace_tags: ReplaceTagsOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")] = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    settings = load(config)
+    settings, chosen = load(config), existing_of(existing, replace_tags=replace_tags)
     with opened_session(quiet=quiet) as session:
-        result = import_tree(
-            session.job(settings), source, directory, named=named, replace_tags=replace_tags, dry_run=dry_run
-        )
+        result = import_tree(session.job(settings), source, directory, named=named, existing=chosen, dry_run=dry_run)
     show(result, report.import_text(result), json=json)

@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from regwrap.bundle.merge import ImportOptions
-from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
+from regwrap.cli.options import (
+    ConfigOption,
+    ExistingOption,
+    JsonOption,
+    QuietOption,
+    ReplaceTagsOption,
+    existing_of,
+)
 from regwrap.cli.output import show, told
 from regwrap.cli.session import load
 from regwrap.commands.deploy import deploy_bundle
@@ -16,17 +23,19 @@ from regwrap.report import text as report
 def deploy(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Root directory of the storage, new or existing.")],
-    replace_tags: Annotated[
-        bool, typer.Option("--replace-tags", help="Replace existing tags that point to other images.")
+    existing: ExistingOption = None,
+    replace_tags: ReplaceTagsOption = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check the bundle's structure, name the tags that would move; change nothing."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the bundle's structure, change nothing.")] = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    settings = load(config)
+    settings, chosen = load(config), existing_of(existing, replace_tags=replace_tags)
     with told(quiet=quiet) as progress:
-        options = ImportOptions(replace_tags=replace_tags, dry_run=dry_run, lock_timeout=settings.timeouts.lock)
+        options = ImportOptions(existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock)
         result = deploy_bundle(bundle, directory, options, progress, for_good=True)
         if not dry_run:
             progress.say(

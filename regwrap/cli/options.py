@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from regwrap.core.errors import UsageError
+from regwrap.core.moves import Existing
 from regwrap.core.place import Engine
 
 ListArgument = Annotated[
@@ -63,6 +65,13 @@ NameOption = Annotated[
     str | None,
     typer.Option("--name", metavar="NAME", help="Name of the release, kept in the bundle (for example acme-2.4.1)."),
 ]
+ExistingOption = Annotated[
+    Existing | None,
+    typer.Option(
+        "--existing", help="What to do where a tag is another image already (default: fail, and change nothing)."
+    ),
+]
+ReplaceTagsOption = Annotated[bool, typer.Option("--replace-tags", help="The same as --existing replace.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each program as it is started (redacted).")]
 LockedOption = Annotated[
@@ -89,3 +98,10 @@ HtmlOption = Annotated[
 ]
 VerifyOption = Annotated[bool, typer.Option("--verify", help="Hash every blob first, not only the manifests.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+
+
+def existing_of(existing: Existing | None, *, replace_tags: bool) -> Existing:
+    """What the two options say together."""
+    if replace_tags and existing not in {None, Existing.REPLACE}:
+        raise UsageError(f"--replace-tags and --existing {existing} exclude each other", hint="give one of them")
+    return Existing.REPLACE if replace_tags else existing or Existing.FAIL

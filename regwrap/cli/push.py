@@ -6,17 +6,20 @@ import typer
 
 from regwrap.cli.options import (
     ConfigOption,
+    ExistingOption,
     JobsOption,
     JsonOption,
     JunitOption,
     QuietOption,
+    ReplaceTagsOption,
     ReportOption,
     StockArgument,
     VerboseOption,
     VerifyOption,
+    existing_of,
 )
 from regwrap.cli.output import show, show_plan
-from regwrap.cli.records import RecordFiles
+from regwrap.cli.records import RecordFiles, tell_moved
 from regwrap.cli.session import load, opened_session, parsed
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.config.places import push_place
@@ -40,9 +43,8 @@ def push(
             help="Push OLD and OLD/… as NEW; the first match counts; may be repeated.",
         ),
     ] = None,
-    replace_tags: Annotated[
-        bool, typer.Option("--replace-tags", help="Replace existing tags that point to other images.")
-    ] = False,
+    existing: ExistingOption = None,
+    replace_tags: ReplaceTagsOption = False,
     create_projects: Annotated[
         bool, typer.Option("--create-projects", help="Create missing Harbor projects, as private ones.")
     ] = False,
@@ -64,7 +66,11 @@ def push(
         prefix=prefix, flat=flat, renames=tuple(parsed("--rename", Rename.parse, text) for text in rename or ())
     )
     options = PushOptions(
-        naming=naming, replace_tags=replace_tags, create_projects=create_projects, hashed=verified, dry_run=dry_run
+        naming=naming,
+        existing=existing_of(existing, replace_tags=replace_tags),
+        create_projects=create_projects,
+        hashed=verified,
+        dry_run=dry_run,
     )
     files = RecordFiles.now("push", f"{source}", None, report_file, junit)
     with opened_session(quiet=quiet, verbose=verbose) as session:
@@ -78,6 +84,7 @@ def push(
 def _tell(result: SyncReport, record: RunRecord, *, quiet: bool, json: bool) -> None:
     if not quiet:
         typer.echo(hosts_text(record), err=True)
+    tell_moved(result, quiet=quiet)
     if result.failed:
         typer.echo(report.failures_text(result), err=True)
     show(result, report.sync_text(result), json=json)

@@ -84,6 +84,9 @@ def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> No
 
 
 def tell_moved(result: SyncReport, *, quiet: bool) -> None:
+    """Tags that are another image now, which quiet does not hide, and those that have drifted."""
+    if result.replaced:
+        typer.echo(report.replaced_text(result.replaced), err=True)
     if result.moved and not quiet:
         typer.echo(report.moved_text(result.moved), err=True)
 

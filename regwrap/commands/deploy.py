@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.core.listener import Listener
+    from regwrap.core.moves import TagMove
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployReport:
-    """`blobs_added` and `bytes_added` of what was not there; `mended` blobs were there with other bytes."""
+    """`blobs_added` and `bytes_added` of what was not there; `mended` blobs were there with other bytes. `tags_kept`
+    are other images there, and stay."""
 
     images: int
     tags_added: tuple[str, ...]
-    tags_replaced: tuple[str, ...]
+    tags_replaced: tuple[TagMove, ...]
+    tags_kept: tuple[TagMove, ...]
     blobs_added: int
     bytes_added: int
     mended: int
@@ -42,8 +45,6 @@ def deploy_bundle(
 
     `for_good`: root opens the bundle, which may be his alone, and is the storage's owner until the process ends.
     """
-    if options.dry_run:  # it reports the tags that would move, and refuses none
-        options = replace(options, replace_tags=True)
     options = replace(options, checksum=known_checksum(bundle))
     with bundle_stock(bundle) as stock:
         storage = target_storage(root, options)
@@ -53,7 +54,8 @@ def deploy_bundle(
         return DeployReport(
             images=len(stock.contents.images),
             tags_added=imported.changes.added,
-            tags_replaced=imported.changes.replaced,
+            tags_replaced=imported.changes.moved,
+            tags_kept=imported.kept,
             blobs_added=len(imported.added),
             bytes_added=sum(size for _digest, size in imported.added),
             mended=len(imported.mended),

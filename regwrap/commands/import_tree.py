@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.stock import Stock
     from regwrap.core.listener import Listener
+    from regwrap.core.moves import Existing, TagMove
     from regwrap.transfer.job import Job
 
 
@@ -29,7 +30,8 @@ class ImportReport:
     path: Path
     images: tuple[str, ...]
     tags_added: tuple[str, ...]
-    tags_replaced: tuple[str, ...]
+    tags_replaced: tuple[TagMove, ...]
+    tags_kept: tuple[TagMove, ...]
     omitted: int
     blobs_added: int
     bytes_added: int
@@ -53,7 +55,8 @@ def import_images(
         path=root,
         images=tuple(image.name for image in images),
         tags_added=imported.changes.added,
-        tags_replaced=imported.changes.replaced,
+        tags_replaced=imported.changes.moved,
+        tags_kept=imported.kept,
         omitted=sum(len(image.omitted) for image in images),
         blobs_added=len(brought),
         bytes_added=sum(size for _digest, size in brought),
@@ -73,8 +76,8 @@ def _refuse_strange(root: Path) -> None:
 
 
 def import_tree(
-    job: Job, place: str, root: Path, *, named: str | None, replace_tags: bool, dry_run: bool
+    job: Job, place: str, root: Path, *, named: str | None, existing: Existing, dry_run: bool
 ) -> ImportReport:
     """Bring what `DIR` or `oci:DIR[:NAME]` holds into the storage at `root`."""
-    options = ImportOptions(replace_tags=replace_tags, dry_run=dry_run, lock_timeout=job.timeouts.lock)
+    options = ImportOptions(existing=existing, dry_run=dry_run, lock_timeout=job.timeouts.lock)
     return import_images(tree_stock(place, named=named), real_root(root), options, job.listener)

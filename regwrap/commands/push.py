@@ -14,7 +14,7 @@ from regwrap.bundle.opened import opened_contents
 from regwrap.commands.sync import SyncResult
 from regwrap.core.closure import closure_of, shipped_platforms
 from regwrap.core.errors import RegwrapError, UsageError
-from regwrap.core.place import Place
+from regwrap.core.moves import Existing, TagMove
 from regwrap.lists.naming import Naming, entry_of, renamed
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.stock import Stock
     from regwrap.core.model import Digest, Platform
-    from regwrap.core.place import Registry
+    from regwrap.core.place import Place
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.job import Job
     from regwrap.transfer.plan import Observation, Plan, Skip
@@ -43,17 +43,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
-    """`create_projects`: in Harbor. `replace_tags`: move those that are there and point to other images. `hashed`: read
-    every blob of the source before anything else."""
+    """`create_projects`: in Harbor. `existing`: what happens to a tag that is another image there. `hashed`: read every
+    blob of the source before anything else."""
 
     naming: Naming
-    replace_tags: bool
+    existing: Existing
     create_projects: bool
     hashed: bool
     dry_run: bool
 
 
-def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) -> SyncResult:
+def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> SyncResult:
     """Push all images of `source`; with `dry_run` only say what would be done. Call from the main thread.
 
     Raises UsageError where names or projects do not fit, and where tags would move: nothing was sent then.
@@ -62,16 +62,16 @@ def push_images(job: Job, source: Path, dest: Registry, options: PushOptions) ->
     with ExitStack() as stack:
         contents = _opened(job, source, stack, hashed=options.hashed)
         ends = Endpoints(job=job, stack=stack)
-        end = ends.of(Place(name=dest.host, registry=dest))
+        end = ends.of(replace(place, storage=None))
         if not isinstance(end, RegistryEnd):
-            raise UsageError(f"{dest.host} is not a registry")
+            raise UsageError(f"{place.name} is not a registry")
         entries = renamed(_entries(contents), options.naming)
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
-        pushing = _Pushing(job=job, ends=ends, contents=contents, dest=end)
+        pushing = _Pushing(job=job, ends=ends, contents=contents, dest=end, place=place)
         observations = pushing.observe(entries, absent)
-        if not options.replace_tags:
-            refuse_moves(_moves(observations), dest.host, f"{source}")
-        plan = make_plan(observations)
+        if options.existing is Existing.FAIL:
+            refuse_moves(_moves(observations), end.name, f"{source}")
+        plan = make_plan(observations, keep_tags=options.existing is Existing.SKIP)
         if options.dry_run:
             return SyncResult(plan=plan, report=None)
         report = pushing.carry(plan)
@@ -84,9 +84,9 @@ def _opened(job: Job, source: Path, stack: ExitStack, *, hashed: bool) -> Stock 
     return stack.enter_context(opened_contents(source, hashed=hashed, listener=job.listener))
 
 
-def _moves(observations: tuple[Observation, ...]) -> list[tuple[str, Digest, Digest]]:
+def _moves(observations: tuple[Observation, ...]) -> list[TagMove]:
     return [
-        (str(item.entry.dest), item.there, item.digest)
+        TagMove(image=str(item.entry.dest), old=item.there, new=item.digest)
         for item in observations
         if isinstance(item, Lacking) and item.there is not None and item.there != item.digest
     ]
@@ -170,6 +170,7 @@ class _Pushing:
     ends: Endpoints
     contents: LocalSource
     dest: RegistryEnd
+    place: Place
 
     def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
@@ -185,6 +186,7 @@ class _Pushing:
             retry=self.job.retry,
             sound=None,
             gave_up=self.ends.limiters.gave_up,
+            is_immutable=self.place.is_immutable,
         )
         return observer.observe_images(entries, self.job.jobs)
 

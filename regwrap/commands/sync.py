@@ -68,7 +68,14 @@ def copy_images(
     started, storage = time.monotonic(), dest if isinstance(dest, StorageSource) else None
     sound = SoundBlobs(storage=storage.storage, hashed=options.hashed) if storage else None
     gave_up = ends.limiters.gave_up
-    observer = Observer(source_of=ends.source_of, dest=dest, retry=job.retry, sound=sound, gave_up=gave_up)
+    observer = Observer(
+        source_of=ends.source_of,
+        dest=dest,
+        retry=job.retry,
+        sound=sound,
+        gave_up=gave_up,
+        is_immutable=job.archive.is_immutable,
+    )
     way = choose_engine(job.engine, storage.name if storage else None)
     plan = replace(make_plan(observer.observe_images(images.entries, job.jobs)), way=way)
     if options.dry_run:

@@ -112,7 +112,15 @@ SETTINGS: Final = (
     Setting(key="jobs", flag="jobs", variable="REGWRAP_JOBS", parse=_jobs, default=8, is_number=True),
     Setting(key="engine", flag="engine", variable="REGWRAP_ENGINE", parse=_engine, default=Engine.AUTO),
 )
-KEYS: Final = ("registries", *(setting.key for setting in SETTINGS), "rewrite", "images", "retry", "timeouts")
+KEYS: Final = (
+    "registries",
+    *(setting.key for setting in SETTINGS),
+    "immutable",
+    "rewrite",
+    "images",
+    "retry",
+    "timeouts",
+)
 
 
 def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Config:
@@ -139,8 +147,10 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
     chosen: dict[str, Any] = {
         setting.key: _chosen(setting, plain, flags, root, environ=environ, cwd=cwd) for setting in SETTINGS
     }
+    immutable = root.get("immutable", _patterns, ())
     if root.problems:
         raise usage_error(f"{file or 'the configuration'}", root.problems)
+    chosen["archive"] = replace(chosen["archive"], immutable=(*chosen["archive"].immutable, *immutable))
     return replace(plain, **chosen)
 
 
@@ -195,7 +205,7 @@ def _read_registries(root: Section, authfile: Path | None) -> tuple[Place, ...]:
 
 
 def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
-    section.expect_keys(("url", "storage", "authfile", "tls_verify", "cert_dir", *_BUDGET))
+    section.expect_keys(("url", "storage", "authfile", "tls_verify", "cert_dir", "immutable", *_BUDGET))
     scheme, host = section.get("url", parse_url, ("", ""))
     storage = section.path("storage")
     tls_verify = section.get("tls_verify", a_switch, None)
@@ -211,7 +221,8 @@ def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
         max_connections=section.get("max_connections", a_whole(1, 1000), None),
         requests_per_second=section.get("requests_per_second", _pace, None),
     )
-    return Place(name=name, registry=registry if host else None, storage=storage)
+    immutable = section.get("immutable", _patterns, ())
+    return Place(name=name, registry=registry if host else None, storage=storage, immutable=immutable)
 
 
 def _read_retry(section: Section) -> RetryPolicy:
@@ -268,10 +279,19 @@ def _read_rule(root: Section, where: str, item: object) -> ImageRule | None:
         return None
 
 
+def _patterns(value: object) -> tuple[str, ...]:
+    return tuple(f"{item}" for item in _tag_patterns(value))
+
+
 def _platforms(value: object) -> tuple[Platform, ...]:
     return tuple(sorted({Platform.parse(part) for part in a_text(value).split(",")}))
 
 
+_tag_patterns: Final = of_kind(
+    "a list of patterns for tags, such as [v*]",
+    list,
+    fits=lambda items: all(isinstance(item, str) and item.strip() for item in items),
+)
 _list: Final = of_kind("a list (- match: …)", list)
 _prefix: Final = of_kind(
     "a path with a slash at its end, such as mirror/",

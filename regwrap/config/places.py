@@ -58,8 +58,8 @@ def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
     raise UsageError(f"{shown(text)} is neither a configured registry, nor a host, nor a directory{known}")
 
 
-def push_place(text: str, config: Config) -> tuple[Registry, str]:
-    """The registry and the prefix of `NAME[/PREFIX]` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
+def push_place(text: str, config: Config) -> tuple[Place, str]:
+    """The registry's place, and the prefix of `NAME[/PREFIX]` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
     scheme, separator, rest = text.rpartition("://")
     name, _, prefix = rest.partition("/")
     prefix = _checked_prefix(prefix)
@@ -75,7 +75,7 @@ def push_place(text: str, config: Config) -> tuple[Registry, str]:
         raise UsageError(
             f"{name} is a storage directory without a registry", hint="use regwrap deploy for a storage directory"
         )
-    return place.registry, prefix
+    return place, prefix
 
 
 def listed_place(text: str, config: Config, *, base: Path, home: Path) -> tuple[Place, str]:
@@ -85,8 +85,8 @@ def listed_place(text: str, config: Config, *, base: Path, home: Path) -> tuple[
     if place is None and (text.startswith((".", "/", "~")) or is_there(base / text, Path.is_dir)):
         return place_of(text, config, base=base, home=home), ""
     if place is None:
-        registry, prefix = push_place(text, config)
-        return Place(name=registry.host, registry=registry), prefix
+        place, prefix = push_place(text, config)
+        return replace(place, storage=None), prefix
     return place, _checked_prefix(prefix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,3 +17,11 @@ class TagMove:
     image: str
     old: Digest | None
     new: Digest
+
+
+class Existing(StrEnum):
+    """What happens to a tag that is there already and is another image."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+    REPLACE = "replace"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,13 +35,19 @@ class Place:
     """One end of a sync: a registry, the storage directory behind one, or both. At least one is set, or else `image`:
     a registry image with a storage inside, which can only be a history.
 
-    Where the directory is known it is read and written directly, and no server stands in the way.
+    Where the directory is known it is read and written directly, and no server stands in the way. Tags that fit one of
+    the `immutable` patterns never move there.
     """
 
     name: str
     registry: Registry | None = None
     storage: Path | None = None
     image: LayoutRef | None = None
+    immutable: tuple[str, ...] = ()
+
+    def is_immutable(self, repository: str, tag: str) -> bool:
+        """A pattern with a colon is about REPOSITORY:TAG, any other about the tag."""
+        return any(fnmatchcase(f"{repository}:{tag}" if ":" in p else tag, p) for p in self.immutable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,15 @@ _SHOWN: Final = 50
 
 
 def workflow_commands(record: RunRecord) -> str:
-    """A workflow command for each image that failed."""
-    return "\n".join(_annotation(image) for image in record.having(Outcome.FAILED))
+    """A workflow command for each image that failed, and for each tag that now means another image."""
+    replaced = (_replaced(image) for image in record.images if image.replaced)
+    return "\n".join([*map(_annotation, record.having(Outcome.FAILED)), *replaced])
+
+
+def _replaced(image: ImageRecord) -> str:
+    line = f",line={image.line}" if image.line else ""
+    message = f"{image.image} is another image now: {image.replaced} -> {image.digest}"
+    return f"::warning file={_property(image.list)}{line}::{_data(message)}"
 
 
 def _annotation(image: ImageRecord) -> str:
@@ -34,7 +41,7 @@ def _property(text: str) -> str:
 
 
 def summary(record: RunRecord) -> str:
-    """Totals, what failed, tags that moved, hosts."""
+    """Totals, what failed, tags that were replaced, tags that drifted, hosts."""
     return "\n".join(_lines(record)) + "\n"
 
 
@@ -51,6 +58,9 @@ def _lines(record: RunRecord) -> Iterator[str]:
     failed, moved = record.having(Outcome.FAILED), [image for image in record.images if image.tag_now]
     if failed:
         yield from _table(("Failed", "Line", "Why"), [(i.image, f"{i.line or ''}", i.error) for i in failed])
+    if replaced := [image for image in record.images if image.replaced]:
+        rows = [(i.image, i.replaced or "", i.digest or "") for i in replaced]
+        yield from _table(("Tag that is another image now", "Was", "Is"), rows)
     if moved:
         rows = [(i.image, i.digest or "", i.tag_now or "") for i in moved]
         yield from _table(("Tag drifted at the source", "Copied", "Now"), rows)

@@ -55,8 +55,9 @@ def _add_case(suite: Element, image: ImageRecord) -> None:
         failure = SubElement(case, "failure", message=_clean(image.error), type="sync")
         failure.text = _clean("\n".join(part for part in (image.error, image.hint) if part))
         return
+    was = f"; the tag was {image.replaced}" if image.replaced else ""
     now = f"; the source's tag is now {image.tag_now}" if image.tag_now else ""
-    SubElement(case, "system-out").text = _clean(f"{image.outcome}: {image.reason}; {image.digest}{now}")
+    SubElement(case, "system-out").text = _clean(f"{image.outcome}: {image.reason}; {image.digest}{was}{now}")
 
 
 def _clean(text: str) -> str:

@@ -47,6 +47,8 @@ def _body(record: RunRecord) -> Iterator[Markup]:
     yield Markup("<main>")
     if failed:
         yield _failures(failed)
+    if replaced := [image for image in record.images if image.replaced]:
+        yield _replaced(replaced)
     if moved:
         yield _moved(moved)
     yield _figures(record)
@@ -100,6 +102,15 @@ def _more(count: int) -> Markup:
     return tag("p", {"class": "quiet"}, f"and {count:,} more, in the JSON report")
 
 
+def _replaced(replaced: Sequence[ImageRecord]) -> Markup:
+    head = (Cell("Image"), Cell("Was"), Cell("Is"))
+    rows = [
+        (name_cell(image.image), digest_cell(image.replaced or ""), digest_cell(image.digest or ""))
+        for image in replaced[:_FAILURES]
+    ]
+    return _of_tags("Tags that are another image now", head, rows, len(replaced))
+
+
 def _moved(moved: Sequence[ImageRecord]) -> Markup:
     head = (Cell("Image"), Cell("Copied"), Cell("The source's tag is now"))
     rows = [
@@ -110,8 +121,11 @@ def _moved(moved: Sequence[ImageRecord]) -> Markup:
         )
         for image in moved[:_FAILURES]
     ]
-    title = "Tags that drifted at the source"
-    more = [_more(len(moved) - _FAILURES)] if len(moved) > _FAILURES else []
+    return _of_tags("Tags that drifted at the source", head, rows, len(moved))
+
+
+def _of_tags(title: str, head: Sequence[Cell], rows: Sequence[Sequence[Cell]], count: int) -> Markup:
+    more = [_more(count - _FAILURES)] if count > _FAILURES else []
     if len(rows) <= _ALIKE:
         return section(title, table(title, head, rows))
     return section(title, table(title, head, rows[:_ALIKE]), folded("more", table(title, head, rows[_ALIKE:]), *more))

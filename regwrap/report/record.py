@@ -56,6 +56,7 @@ class ImageRecord:
     outcome: Outcome
     reason: str
     digest: str | None = None
+    replaced: str | None = None  # what the destination's tag was before, where that is another image
     tag_now: str | None = None  # where the source's tag is not `digest` any more: a digest, or "gone"
     bytes_sent: int = 0
     bytes_skipped: int | None = None  # that did not travel; None: not known
@@ -173,6 +174,7 @@ def _copied(item: Copied, record: partial[ImageRecord]) -> ImageRecord:
         outcome=Outcome.REPLACED if item.copy.reason is Reason.REPLACED else Outcome.COPIED,
         reason=str(item.copy.reason),
         digest=str(item.copy.digest),
+        replaced=None if item.copy.replaced is None else str(item.copy.replaced),
         bytes_sent=item.sent,
         bytes_skipped=max(0, item.copy.closure.size - item.sent),
         bytes_mounted=max(0, item.copy.bytes_missing - item.sent),
@@ -322,6 +324,7 @@ _IMAGE_FIELDS: Final[Mapping[str, Parse]] = {
     **dict.fromkeys(("digest", "tag_now"), or_none(a_text)),
     **dict.fromkeys(("bytes_skipped", "worker"), or_none(_COUNT)),
     "bytes_mounted": lambda value: or_none(_COUNT)(value) or 0,  # this and what follows came later
+    "replaced": or_none(a_text),
     "blobs": _sizes,
 }
 _RUN_FIELDS: Final[Mapping[str, Parse]] = {

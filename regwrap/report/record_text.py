@@ -38,5 +38,6 @@ def record_text(record: RunRecord) -> str:
 def _row(image: ImageRecord) -> tuple[str, ...]:
     line = f"line {image.line}: " if image.line else ""
     why = f"{line}{image.error}" if image.outcome == Outcome.FAILED else image.reason
+    was = f": it was {image.replaced}, and is {image.digest}" if image.replaced else ""
     now = f"; the source's tag is now {image.tag_now}" if image.tag_now else ""
-    return (image.image, image.outcome, human_bytes(image.bytes_sent), f"{image.seconds:.1f}", why + now)
+    return (image.image, image.outcome, human_bytes(image.bytes_sent), f"{image.seconds:.1f}", why + was + now)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from regwrap.core.model import Destination, Digest, ImageRef, Platform
+from regwrap.core.moves import TagMove
 from regwrap.core.text import human_bytes, table
 from regwrap.report.progress import SHOWN_IMAGES, failure_text
 
@@ -41,6 +42,8 @@ def plan_text(plan: Plan) -> str:
     rows += [("skip", s.entry, "", f"{s.reason}{now.get(s.entry.dest, '')}") for s in plan.skips]
     rows += [("fail", u.entry, "", u.error) for u in plan.unseen]
     lines = table([(action, _arrow(entry), size, reason) for action, entry, size, reason in rows])
+    moves = (TagMove(image=f"{c.entry.dest}", old=c.replaced, new=c.digest) for c in plan.copies if c.replaced)
+    lines += _tag_lines(tuple(sorted(moves, key=lambda move: move.image)), (), dry_run=True)
     total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} already there"
     way = [f"engine: {plan.way.engine} ({plan.way.why})"] if plan.way and plan.copies else []
     return "\n".join([*lines, *way, total + (f", {len(plan.unseen)} cannot be read" if plan.unseen else "")])
@@ -56,7 +59,13 @@ def sync_text(report: SyncReport) -> str:
     retries = sum(item.attempts - 1 for item in report.copied)
     again = f", {retries} retries" if retries else ""
     moved = f", {len(report.moved)} tags drifted at the source" if report.moved else ""
-    return f"{counts}; {human_bytes(report.sent)} sent in {report.seconds:.1f} s{again}{moved}"
+    replaced = f", {len(report.replaced)} tags REPLACED" if report.replaced else ""
+    return f"{counts}; {human_bytes(report.sent)} sent in {report.seconds:.1f} s{again}{moved}{replaced}"
+
+
+def replaced_text(replaced: tuple[TagMove, ...]) -> str:
+    """A section for the tags that now mean another image; empty where there is none."""
+    return "\n".join(_tag_lines(replaced, (), dry_run=False))
 
 
 def moved_text(moved: tuple[Drifted, ...]) -> str:
@@ -123,16 +132,30 @@ def release_text(report: ReleaseReport) -> str:
 
 
 def deploy_text(report: DeployReport, root: Path, *, dry_run: bool) -> str:
+    moves = _tag_lines(report.tags_replaced, report.tags_kept, dry_run=dry_run)
     if dry_run:
         new, moved = len(report.tags_added), len(report.tags_replaced)
-        return f"would deploy {report.images} images to {root}: {new} new tags, {moved} replaced tags"
+        total = f"would deploy {report.images} images to {root}: {new} new tags, {moved} replaced tags"
+        return "\n".join([*moves, total])
     parts = [
         f"{report.images} images are in {root}: {len(report.tags_added)} new tags",
         f"{len(report.tags_replaced)} replaced",
         f"{report.blobs_added} blobs added ({human_bytes(report.bytes_added)})",
         *([f"{report.mended} damaged blobs repaired"] if report.mended else []),
     ]
-    return ", ".join(parts)
+    return "\n".join([*moves, ", ".join(parts)])
+
+
+def _tag_lines(replaced: tuple[TagMove, ...], kept: tuple[TagMove, ...], *, dry_run: bool) -> list[str]:
+    """Tags that now mean another image, and those that were left as they are, each with both digests."""
+    heading = f"{len(replaced)} tags {'would mean' if dry_run else 'now mean'} another image:"
+    lines = [
+        heading,
+        *(f"  {line}" for line in table([(move.image, f"{move.old} -> {move.new}") for move in replaced])),
+    ]
+    rows = [(move.image, f"stays {move.old}, not {move.new}") for move in kept]
+    others = [f"{len(kept)} tags are other images and stay:", *(f"  {line}" for line in table(rows))]
+    return [*(lines if replaced else ()), *(others if kept else ())]
 
 
 def export_text(report: ExportReport) -> str:
@@ -153,7 +176,8 @@ def import_text(report: ImportReport) -> str:
         f"{report.blobs_added} blobs ({human_bytes(report.bytes_added)})",
         *([f"{report.omitted} index entries were missing and not imported"] if report.omitted else []),
     )
-    return f"{report.path}: {', '.join(parts)}"
+    moves = _tag_lines(report.tags_replaced, report.tags_kept, dry_run=report.dry_run)
+    return "\n".join([*moves, f"{report.path}: {', '.join(parts)}"])
 
 
 def bake_text(report: BakeReport) -> str:

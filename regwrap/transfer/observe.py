@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observer:
     """`source_of` says where an entry comes from; `sound` what the destination's storage has, if it is one; `gave_up`
-    whether a host is down, when an image was tried to the end."""
+    whether a host is down, when an image was tried to the end; `is_immutable` which tags never move at the
+    destination."""
 
     source_of: Callable[[ImageEntry], ImageSource]
     dest: RegistryEnd | StorageSource
     retry: Retry
     sound: SoundBlobs | None
     gave_up: Callable[[ToolError], ToolError]
+    is_immutable: Callable[[str, str], bool] = lambda _repository, _tag: False
 
     def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int) -> tuple[Observation, ...]:
         """All of them, `jobs` at a time, in the list's order."""
@@ -53,9 +55,18 @@ class Observer:
 
     def _observe(self, entry: ImageEntry) -> Whole | Lacking:
         source, dest = self.source_of(entry), entry.dest
+        fixed = self.is_immutable(dest.repository, dest.tag)
+        there = self.dest.resolve(dest.repository, dest.tag) if fixed else None
+        if there is not None and entry.source.digest in {None, there} and (whole := self._whole(entry, there)):
+            return whole  # whatever its source has by now: it is not asked
         digest = source_digest(source, entry)
+        if there not in {None, digest}:
+            raise ImagesFailedError(
+                f"{dest} is immutable: it is {there} there, the source has {digest}",
+                hint="give the image another tag, or change immutable: in the configuration",
+            )
         moved = drift_of(source, entry, digest) if entry.locked else None
-        there = self.dest.resolve(dest.repository, dest.tag)
+        there = there if fixed else self.dest.resolve(dest.repository, dest.tag)
         whole = self._whole(entry, digest) if there == digest else None
         if whole is not None:
             return replace(whole, moved=moved)

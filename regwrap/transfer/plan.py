@@ -26,6 +26,7 @@ class Reason(StrEnum):
     REPLACED = "the tag points to another image there"
     DAMAGED = "there, but damaged or incomplete: it is copied again"
     SAME = "already there, same digest"
+    KEPT = "the tag is another image there, and stays"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +98,15 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """`missing` are the blobs that have to travel; two copies that miss the same blob never run at the same time."""
+    """`missing` are the blobs that have to travel; two copies that miss the same blob never run at the same time.
+    `replaced` is what the tag was before, where that is another image."""
 
     entry: ImageEntry
     digest: Digest
     reason: Reason
     closure: Closure
     missing: tuple[Descriptor, ...]
+    replaced: Digest | None = None
 
     @property
     def bytes_missing(self) -> int:
@@ -119,6 +122,7 @@ class Copy:
             "digest": self.digest,
             "reason": self.reason,
             "bytes_missing": self.bytes_missing,
+            "replaced": self.replaced,
         }
 
 
@@ -153,13 +157,16 @@ class Plan:
 Observation = Whole | Lacking | Unseen
 
 
-def make_plan(observations: tuple[Observation, ...]) -> Plan:
-    """What has to be done. Big shared blobs first: the images that wait for them then find them."""
+def make_plan(observations: tuple[Observation, ...], *, keep_tags: bool = False) -> Plan:
+    """What has to be done. Big shared blobs first: the images that wait for them then find them. With `keep_tags` an
+    image whose tag is another one there is left out."""
     copies, skips, unseen = list[Copy](), list[Skip](), list[Unseen]()
     for item in observations:
         match item:
             case Whole(entry=entry, digest=digest, size=size, blobs=blobs):
                 skips.append(Skip(entry=entry, digest=digest, reason=Reason.SAME, size=size, blobs=blobs))
+            case Lacking(entry=entry, there=there, digest=digest) if keep_tags and there not in {None, digest}:
+                skips.append(Skip(entry=entry, digest=digest, reason=Reason.KEPT))
             case Lacking():
                 copies.append(_copy(item))
             case Unseen():
@@ -173,7 +180,14 @@ def make_plan(observations: tuple[Observation, ...]) -> Plan:
 def _copy(item: Lacking) -> Copy:
     damaged = Reason.DAMAGED if item.there == item.digest else Reason.REPLACED
     reason = Reason.ABSENT if item.there is None else damaged
-    return Copy(entry=item.entry, digest=item.digest, reason=reason, closure=item.closure, missing=item.missing)
+    return Copy(
+        entry=item.entry,
+        digest=item.digest,
+        reason=reason,
+        closure=item.closure,
+        missing=item.missing,
+        replaced=item.there if reason is Reason.REPLACED else None,
+    )
 
 
 def _ordered(copies: list[Copy]) -> list[Copy]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, ToolError
+from regwrap.core.moves import TagMove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -62,6 +63,13 @@ class SyncReport:
     failed: tuple[Failed, ...]
     seconds: float
     moved: tuple[Drifted, ...] = ()
+
+    @property
+    def replaced(self) -> tuple[TagMove, ...]:
+        """Tags of the destination that were another image before."""
+        found = ((item.copy.entry.dest, item.copy) for item in self.copied)
+        moves = (TagMove(image=f"{dest}", old=copy.replaced, new=copy.digest) for dest, copy in found)
+        return tuple(sorted((move for move in moves if move.old is not None), key=lambda move: move.image))
 
     @property
     def sent(self) -> int:

@@ -142,3 +142,26 @@ def test_a_registry_that_is_down_is_one_message_with_the_number_of_images(cli: C
     assert "refused" in told[0]
     assert "rerun the command when it answers again" in done.stderr
     assert len((cli.directory / "failed.list").read_text().splitlines()) >= 100
+
+
+def test_an_immutable_tag_never_moves_and_is_not_asked_for_again(
+    cli: Cli, loopback_registry: StartRegistry, tmp_path: Path
+) -> None:
+    root = make_storage(tmp_path / "ci", {"app:v1": make_image("old"), "app:edge": make_image("old")})
+    registry = loopback_registry(root)
+    (cli.directory / "images.list").write_text("app:v1\napp:edge\n")
+    (cli.directory / "regwrap.yaml").write_text(f"source: http://{registry.host}\nimmutable: ['v*']\n")
+    assert cli("sync", "images.list").returncode == 0
+    old, new = make_image("old").top, make_image("new").top
+    make_storage(root, {"app:v1": make_image("new"), "app:edge": make_image("new")})
+    done = cli("sync", "images.list", "--report", "r.json")
+    assert done.returncode == 0, done.stderr
+    assert f"1 tags now mean another image:\n  app:edge  {old} -> {new}" in done.stderr
+    assert {i["image"]: i["replaced"] for i in json.loads((cli.directory / "r.json").read_text())["images"]} == {
+        "app:edge": f"{old}",
+        "app:v1": None,
+    }
+    (cli.directory / "pinned.list").write_text(f"app:v1@{new}\n")
+    refused = cli("sync", "pinned.list")
+    assert refused.returncode == 1
+    assert f"app:v1 is immutable: it is {old} there, the source has {new}" in refused.stderr

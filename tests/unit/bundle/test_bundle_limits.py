@@ -13,6 +13,7 @@ from regwrap.bundle.write import header_of
 from regwrap.core.errors import IntegrityError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
+from regwrap.core.moves import Existing
 from regwrap.storage.commit import RealFiles
 from tests.builders import make_image, make_storage
 from tests.bundles import contents_of, make_bundle, packed, parts_of
@@ -37,7 +38,7 @@ def lacking_a_layer(place: Path) -> Path:
 def test_a_bundle_that_does_not_fit_together_is_not_deployed(tmp_path: Path) -> None:
     """Else its tag would be listed, and a pull of it fail for want of a layer."""
     bundle, root = lacking_a_layer(tmp_path), tmp_path / "root"
-    options = ImportOptions(replace_tags=False, dry_run=False, lock_timeout=0)
+    options = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
     with (
         pytest.raises(IntegrityError, match="is inconsistent") as raised,
         bundle_stock(bundle) as stock,

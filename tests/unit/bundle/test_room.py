@@ -11,12 +11,13 @@ from regwrap.bundle.merge import ImportOptions, import_stock, target_storage
 from regwrap.bundle.stock import Stock, bundle_stock
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.listener import Silent
+from regwrap.core.moves import Existing
 from regwrap.storage.commit import RealFiles
 from regwrap.storage.tree import Tree
 from tests.builders import make_image, make_storage
 from tests.bundles import make_bundle
 
-OPTIONS = ImportOptions(replace_tags=False, dry_run=False, lock_timeout=0)
+OPTIONS = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
 IMAGES = {"a:1": make_image("one"), "a:2": make_image("two")}
 
 

@@ -13,6 +13,7 @@ from regwrap.commands.import_tree import import_images
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
+from regwrap.core.moves import Existing
 from regwrap.forms.tree import Form
 from regwrap.storage import layout
 from regwrap.storage.commit import Owner, RealFiles
@@ -24,8 +25,8 @@ from tests.crashing import Died, DyingFiles
 IMAGES = {"app:v1": make_image("app"), "team/multi:v1": make_multi_image("multi"), "app/v1:x": make_image("deep")}
 
 
-def taking(*, replace_tags: bool = False) -> ImportOptions:
-    return ImportOptions(replace_tags=replace_tags, dry_run=False, lock_timeout=0)
+def taking(*, existing: Existing = Existing.FAIL) -> ImportOptions:
+    return ImportOptions(existing=existing, dry_run=False, lock_timeout=0)
 
 
 def export(root: Path, target: Path, form: Form = Form.DIR) -> None:

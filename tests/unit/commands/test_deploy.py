@@ -14,6 +14,8 @@ from regwrap.commands.deploy import DeployReport, deploy_bundle
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
+from regwrap.core.moves import Existing, TagMove
+from regwrap.report.text import deploy_text
 from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles
 from regwrap.storage.store import Storage
@@ -41,6 +43,8 @@ OTHER, OLD, NEW = make_image("other"), make_image("old"), make_image("new")
 MULTI = make_multi_image("multi")
 IMAGES = {"app/web:1": MULTI, "app/web:latest": NEW}
 THERE = {"kept:1": OTHER, "app/web:0": OTHER}
+MOVE = TagMove(image="app/web:latest", old=OLD.top, new=NEW.top)
+NOTHING = DeployReport(images=0, tags_added=(), tags_replaced=(), tags_kept=(), blobs_added=0, bytes_added=0, mended=0)
 STAGE = ".regwrap/deploy"
 State = dict[str, tuple[str, int, int, str]]
 
@@ -49,11 +53,11 @@ def deploy(
     bundle: Path,
     root: Path,
     *,
-    replace_tags: bool = False,
+    existing: Existing = Existing.FAIL,
     dry_run: bool = False,
     files_for: Callable[[Owner], Files] | None = None,
 ) -> DeployReport:
-    options = ImportOptions(replace_tags=replace_tags, dry_run=dry_run, lock_timeout=0)
+    options = ImportOptions(existing=existing, dry_run=dry_run, lock_timeout=0)
     return deploy_bundle(bundle, root, options, Silent(), files_for or living)
 
 
@@ -105,7 +109,7 @@ def test_into_nothing_it_is_the_archive_again(bundle: Path, tmp_path: Path) -> N
     assert storage_problems(root) == set()
     blobs = {*MULTI.blobs, *MULTI.manifests, *NEW.blobs, *NEW.manifests}
     assert report == DeployReport(
-        images=2, tags_added=("app/web:1", "app/web:latest"), tags_replaced=(),
+        images=2, tags_added=("app/web:1", "app/web:latest"), tags_replaced=(), tags_kept=(),
         blobs_added=len(blobs), bytes_added=sum(map(len, blobs)), mended=0,
     )  # fmt: skip
     assert not (root / STAGE).exists()
@@ -126,7 +130,9 @@ def test_twice_is_once(bundle: Path, used: Path) -> None:
     report = deploy(bundle, used)
     assert snapshot(used) == before
     assert {path: path.lstat().st_ino for path in used.rglob("*")} == inodes
-    assert report == DeployReport(images=2, tags_added=(), tags_replaced=(), blobs_added=0, bytes_added=0, mended=0)
+    assert report == DeployReport(
+        images=2, tags_added=(), tags_replaced=(), tags_kept=(), blobs_added=0, bytes_added=0, mended=0
+    )
 
 
 def test_a_tag_that_is_another_image_is_refused_and_nothing_is_changed(bundle: Path, tmp_path: Path) -> None:
@@ -137,8 +143,8 @@ def test_a_tag_that_is_another_image_is_refused_and_nothing_is_changed(bundle: P
     assert caught.value.detail == f"app/web:latest: is {OLD.top}, {bundle} has {NEW.top}"
     assert registry_state(root) == before
     assert not (root / STAGE).exists()
-    report = deploy(bundle, root, replace_tags=True)
-    assert (report.tags_added, report.tags_replaced) == (("app/web:1",), ("app/web:latest",))
+    report = deploy(bundle, root, existing=Existing.REPLACE)
+    assert (report.tags_added, report.tags_replaced) == (("app/web:1",), (MOVE,))
     assert Storage(root).resolve("app/web", "latest") == NEW.top
     assert storage_problems(root) == set()
 
@@ -174,12 +180,27 @@ def test_broken_links_are_rewritten(bundle: Path, used: Path, damage: Callable[[
     assert {path: after[path] for path in before} == before
 
 
+def test_a_tag_that_is_another_image_may_stay_and_the_image_is_there_to_go_to(bundle: Path, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"app/web:latest": OLD})
+    report = deploy(bundle, root, existing=Existing.SKIP)
+    assert (report.tags_added, report.tags_replaced, report.tags_kept) == (("app/web:1",), (), (MOVE,))
+    assert Storage(root).resolve("app/web", "latest") == OLD.top
+    assert Storage(root).closure("app/web", NEW.top) is not None
+    assert f"  app/web:latest  stays {OLD.top}, not {NEW.top}" in deploy_text(report, root, dry_run=False)
+    assert storage_problems(root) == set()
+
+
 def test_a_dry_run_changes_nothing(bundle: Path, tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"app/web:latest": OLD})
     before = snapshot(root)
-    report = deploy(bundle, root, dry_run=True)
+    with pytest.raises(UsageError, match="1 tags in") as refused:  # as the real run would end
+        deploy(bundle, root, dry_run=True)
+    assert refused.value.detail == f"app/web:latest: is {OLD.top}, {bundle} has {NEW.top}"
+    report = deploy(bundle, root, existing=Existing.REPLACE, dry_run=True)
     assert snapshot(root) == before
-    assert (report.tags_added, report.tags_replaced) == (("app/web:1",), ("app/web:latest",))
+    assert (report.tags_added, report.tags_replaced) == (("app/web:1",), (MOVE,))
+    lines = deploy_text(report, root, dry_run=True).splitlines()
+    assert lines[:2] == ["1 tags would mean another image:", f"  app/web:latest  {OLD.top} -> {NEW.top}"]
     assert deploy(bundle, tmp_path / "absent", dry_run=True).tags_added == ("app/web:1", "app/web:latest")
     assert not (tmp_path / "absent").exists()
 
@@ -196,7 +217,7 @@ def test_a_crash_at_any_operation_is_mended_by_the_next_run(memory: Path) -> Non
         counted.append(living(owner))
         return counted[0]
 
-    deploy(bundle, whole, replace_tags=True, files_for=counting)
+    deploy(bundle, whole, existing=Existing.REPLACE, files_for=counting)
     expected = timeless(whole)
     assert len(counted[0].done) > 40
     for k, half in itertools.product(range(len(counted[0].done)), (False, True)):
@@ -205,7 +226,7 @@ def test_a_crash_at_any_operation_is_mended_by_the_next_run(memory: Path) -> Non
         root = shutil.copytree(template, memory / "crashed")
         dying = DyingFiles(RealFiles(Owner.of(Tree(root))), left=k, half=half)
         with pytest.raises(Died):
-            deploy(bundle, root, replace_tags=True, files_for=repeat_of(dying))
+            deploy(bundle, root, existing=Existing.REPLACE, files_for=repeat_of(dying))
         put(root / STAGE / "half", b"what a killed run leaves")
         assert storage_problems(root) == set(), f"after operation {k}"
         storage = Storage(root)
@@ -213,7 +234,7 @@ def test_a_crash_at_any_operation_is_mended_by_the_next_run(memory: Path) -> Non
         assert storage.resolve("app/web", "1") in {None, MULTI.top}
         after = snapshot(root)
         assert {path: after[path] for path in kept} == kept
-        deploy(bundle, root, replace_tags=True)
+        deploy(bundle, root, existing=Existing.REPLACE)
         assert timeless(root) == expected, f"after operation {k} and again"
         shutil.rmtree(root)
 
@@ -298,5 +319,7 @@ def test_a_root_that_is_a_file_is_the_users_mistake(bundle: Path, tmp_path: Path
 
 def test_an_empty_bundle_adds_nothing(tmp_path: Path) -> None:
     report = deploy(make_bundle(tmp_path / "release", {}), tmp_path / "root")
-    assert report == DeployReport(images=0, tags_added=(), tags_replaced=(), blobs_added=0, bytes_added=0, mended=0)
+    assert report == DeployReport(
+        images=0, tags_added=(), tags_replaced=(), tags_kept=(), blobs_added=0, bytes_added=0, mended=0
+    )
     assert not (tmp_path / "root/docker").exists()

@@ -16,6 +16,7 @@ from regwrap.commands.rollback import RollbackOptions, rollback
 from regwrap.core.errors import UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.model import OCI_MANIFEST, Digest
+from regwrap.core.moves import Existing
 from regwrap.report.text import gc_text
 from regwrap.storage import layout
 from regwrap.storage.sweep import RealDisk
@@ -39,7 +40,7 @@ def site(tmp_path: Path) -> Path:
     root = tmp_path / "site"
     for number, (name, images) in enumerate(RELEASES.items()):
         bundle = make_bundle(tmp_path / name, images, name=name)
-        deploy_bundle(bundle, root, ImportOptions(replace_tags=True, dry_run=False, lock_timeout=0), Silent())
+        deploy_bundle(bundle, root, ImportOptions(existing=Existing.REPLACE, dry_run=False, lock_timeout=0), Silent())
         (note,) = (p for p in (root / ".regwrap/releases").glob("*.note") if named(p) == name)
         put(note, json.dumps({"deployed": f"2026-01-0{number + 1}T00:00:00+00:00", "sha256": ""}).encode())
     return root

@@ -9,6 +9,7 @@ from regwrap.commands.deploy import deploy_bundle
 from regwrap.commands.gc import GcOptions, collect_garbage
 from regwrap.core.errors import UsageError
 from regwrap.core.listener import Silent
+from regwrap.core.moves import Existing
 from regwrap.storage.gc import Keep
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.store import Storage
@@ -30,7 +31,7 @@ def gc(root: Path, *, dry_run: bool = False) -> None:
 
 
 def deploy(bundle: Path, root: Path) -> None:
-    deploy_bundle(bundle, root, ImportOptions(replace_tags=False, dry_run=False, lock_timeout=0), Silent())
+    deploy_bundle(bundle, root, ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0), Silent())
 
 
 def test_gc_removes_nothing_while_somebody_reads(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.core.errors import Interrupted, UsageError
 from regwrap.core.listener import Silent
+from regwrap.core.moves import Existing, TagMove
 from regwrap.core.place import Place, Registry, Timeouts
 from regwrap.lists.naming import Naming
 from regwrap.tools.retry import Retry, RetryPolicy
@@ -38,12 +39,13 @@ class Site:
     job: Job
     source: Path
 
-    def push(self, *, replace_tags: bool = False, dry_run: bool = False) -> SyncReport | tuple[Copy, ...]:
+    def push(
+        self, *, existing: Existing = Existing.FAIL, dry_run: bool = False, immutable: tuple[str, ...] = ()
+    ) -> SyncReport | tuple[Copy, ...]:
         naming = Naming(prefix="site")
-        options = PushOptions(
-            naming=naming, replace_tags=replace_tags, create_projects=False, hashed=False, dry_run=dry_run
-        )
-        dest = Registry(host=self.registry.host, tls_verify=False, plain_http=True)
+        options = PushOptions(naming=naming, existing=existing, create_projects=False, hashed=False, dry_run=dry_run)
+        registry = Registry(host=self.registry.host, tls_verify=False, plain_http=True)
+        dest = Place(name="site", registry=registry, immutable=immutable)
         result = push_images(self.job, self.source, dest, options)
         return result.plan.copies if result.report is None else result.report
 
@@ -94,9 +96,24 @@ def test_a_tag_of_somebody_else_is_not_moved_and_nothing_is_sent(site: Site) -> 
     with pytest.raises(UsageError, match="site/team/app:v1"):
         site.push()
     assert site.registry.asked("^(PUT|POST)") == []
-    report = site.push(replace_tags=True)
+    kept = site.push(existing=Existing.SKIP, dry_run=True)
+    assert not isinstance(kept, SyncReport)
+    assert {str(copy.entry.dest) for copy in kept} == {f"site/{name}" for name in IMAGES} - {"site/team/app:v1"}
+    report = site.push(existing=Existing.REPLACE)
     assert isinstance(report, SyncReport)
     assert len(report.copied) == 3
+    assert report.replaced == (TagMove(image="site/team/app:v1", old=other.top, new=IMAGES["team/app:v1"].top),)
+
+
+def test_an_immutable_tag_of_somebody_else_fails_its_image_whatever_was_asked_for(site: Site) -> None:
+    other = make_image("other")
+    site.registry.manifests["site/team/app", "v1"] = ("application/vnd.oci.image.manifest.v1+json", other.raw)
+    report = site.push(existing=Existing.REPLACE, immutable=("v*",))
+    assert isinstance(report, SyncReport)
+    (failed,) = report.failed
+    assert f"site/team/app:v1 is immutable: it is {other.top} there" in failed.error
+    assert f"{IMAGES['team/app:v1'].top}" in failed.error
+    assert site.registry.asked("^PUT .*site/team/app/manifests/v1") == []
 
 
 @pytest.mark.usefixtures("handled_signals")

@@ -14,6 +14,7 @@ from regwrap.commands.releases import ReleaseState, adopt_release, list_releases
 from regwrap.core.errors import ImagesFailedError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
+from regwrap.core.moves import Existing
 from regwrap.report.text import releases_text
 from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles
@@ -32,7 +33,7 @@ def living(owner: Owner) -> DyingFiles:
 
 
 def deploy(bundle: Path, root: Path, files_for: Callable[[Owner], Files] = living, *, dry_run: bool = False) -> None:
-    options = ImportOptions(replace_tags=True, dry_run=dry_run, lock_timeout=0)
+    options = ImportOptions(existing=Existing.REPLACE, dry_run=dry_run, lock_timeout=0)
     deploy_bundle(bundle, root, options, Silent(), files_for)
 
 

@@ -13,7 +13,7 @@ from regwrap.commands.rollback import RollbackOptions, RollbackReport, rollback
 from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
-from regwrap.core.moves import TagMove
+from regwrap.core.moves import Existing, TagMove
 from regwrap.report.text import rollback_text
 from regwrap.storage import layout
 from regwrap.storage.commit import Owner, RealFiles
@@ -35,7 +35,7 @@ def site_in(place: Path) -> Path:
     """A site with both releases, the second one current."""
     for name, images in (("first", FIRST), ("second", SECOND)):
         bundle = make_bundle(place / name, images)
-        options = ImportOptions(replace_tags=True, dry_run=False, lock_timeout=0)
+        options = ImportOptions(existing=Existing.REPLACE, dry_run=False, lock_timeout=0)
         deploy_bundle(bundle, place / "site", options, Silent(), living)
     return place / "site"
 

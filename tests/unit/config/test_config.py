@@ -223,6 +223,18 @@ def test_a_url_says_how_a_registry_is_reached(tmp_path: Path, url: str, verify: 
     assert (registry.tls_verify, registry.plain_http) == (verify, plain)
 
 
+def test_immutable_tags_are_those_of_the_archive_and_of_a_registry(tmp_path: Path) -> None:
+    text = "archive: kept\nimmutable: ['v*']\nregistries: {kept: {storage: a, immutable: ['app:rc-?']}}"
+    archive = load(tmp_path, text).archive
+    assert [archive.is_immutable("app", tag) for tag in ("v1.0", "rc-1", "rc-10", "latest")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert not archive.is_immutable("web/app", "rc-1")
+    assert not load(tmp_path, "").archive.is_immutable("app", "v1")
+    with pytest.raises(UsageError, match=r"immutable: expected a list of patterns for tags"):
+        load(tmp_path, "immutable: v*")
+
+
 def test_rewrite_is_a_path_and_a_switch(tmp_path: Path) -> None:
     assert load(tmp_path, "rewrite: {prefix: a/b/, keep_host: true}\n").rewrite == Rewrite(
         prefix="a/b/", keep_host=True

@@ -10,8 +10,10 @@ from regwrap.core.errors import UsageError
 from regwrap.core.model import Digest
 from regwrap.report.github import summary, workflow_commands
 from regwrap.report.junit import to_junit
+from regwrap.report.page_run import run_page
 from regwrap.report.record import ImageRecord, RunFacts, RunRecord, merge, parse_record, record_of, to_text
 from regwrap.report.record_text import hosts_text, record_text
+from regwrap.report.text import replaced_text, sync_text
 from regwrap.transfer.plan import Drifted, Reason, Skip
 from regwrap.transfer.run import Copied, Failed, SyncReport
 from tests.unit.transfer.test_plan import CLOSURE, IMAGE, blob, copy, entry
@@ -58,6 +60,22 @@ def test_every_image_has_its_outcome() -> None:
     assert (new.worker, image("a/other:1").worker, image("a/bad:1").worker) == (1, 0, None)
     assert new.blobs == {str(blob.digest): blob.size for blob in CLOSURE.blobs}
     assert image("a/same:1").bytes_skipped == 5000
+
+
+def test_a_tag_that_is_another_image_now_is_loud_everywhere() -> None:
+    moved = replace(copy("a/app:1", Reason.REPLACED), replaced=OTHER)
+    report = SyncReport(copied=(Copied(copy=moved, sent=1, attempts=1, seconds=1),), skipped=(), failed=(), seconds=1)
+    record = record_of(report, FACTS)
+    both = f"{OTHER} -> {IMAGE.top}"
+    assert parse_record(to_text(record).encode(), "r.json").images[0].replaced == f"{OTHER}"
+    assert f"it was {OTHER}, and is {IMAGE.top}" in record_text(record)
+    assert f"::warning file=images.list,line=1::a/app:1 is another image now: {both}" in workflow_commands(record)
+    assert f"| a/app:1 | {OTHER} | {IMAGE.top} |" in summary(record)
+    assert f"the tag was {OTHER}" in to_junit(record)
+    assert "Tags that are another image now" in run_page(record)
+    assert "1 tags REPLACED" in sync_text(report)
+    assert replaced_text(report.replaced) == f"1 tags now mean another image:\n  a/app:1  {both}"
+    assert "another image now" not in run_page(RECORD)
 
 
 def test_what_another_image_has_brought_is_mounted() -> None:

@@ -120,6 +120,7 @@ def test_a_plan_as_json() -> None:
                 "digest": str(IMAGE.top),
                 "reason": "not there yet",
                 "bytes_missing": 1000,
+                "replaced": None,
             }
         ],
         "skips": [

@@ -27,7 +27,7 @@ from tests.builders import make_image, make_storage, put, snapshot
 from tests.bundles import make_bundle
 
 ONE, TWO = make_image("one"), make_image("two")
-OPTIONS = ImportOptions(replace_tags=True, dry_run=False, lock_timeout=0)
+OPTIONS = ImportOptions(existing=Existing.REPLACE, dry_run=False, lock_timeout=0)
 # what the owner puts a link in the place of
 PLACES = [
     "docker",

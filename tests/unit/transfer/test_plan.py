@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def test_each_copy_has_its_reason() -> None:
     )
     assert plan.copies == (
         copy("a/absent:1", Reason.ABSENT),
-        copy("a/moved:1", Reason.REPLACED),
+        replace(copy("a/moved:1", Reason.REPLACED), replaced=OTHER.top),
         copy("a/rotten:1", Reason.DAMAGED),
     )
 
