@@ -16,6 +16,7 @@ from regwrap.commands.deploy import deploy_bundle
 from regwrap.commands.gc import GcOptions, collect_garbage
 from regwrap.core.errors import RegwrapError, UsageError
 from regwrap.core.listener import Silent
+from regwrap.core.moves import Existing
 from regwrap.storage import layout
 from regwrap.storage.commit import Owner, RealFiles
 from regwrap.storage.gc import Keep
