@@ -1,5 +1,6 @@
 """A small registry in the test's own process, which keeps what it gets in memory and fails on demand."""
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -9,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from regwrap.core.model import Digest
+from regwrap.core.model import Digest, parse_manifest
+from tests.builders import Image
 
 _JSON = {"Content-Type": "application/json"}
 
@@ -17,13 +19,34 @@ _JSON = {"Content-Type": "application/json"}
 @dataclass
 class FakeRegistry:
     """`blobs` by repository and digest, `manifests` by repository and tag or digest; `requests` are `METHOD PATH` in
-    their order. `fails` gets each of them, and the status that it returns is answered; None: it is served."""
+    their order. `fails` gets each of them, and the status that it returns is answered; None: it is served. `referrers`
+    by digest: what the API lists of each; None: it has no such API."""
 
     host: str = ""
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
     manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     fails: Callable[[str], int | None] = lambda _request: None
+    referrers: dict[str, list[dict[str, object]]] | None = None
+    connections: int = 0
+
+    def hold(self, name: str, image: Image) -> None:
+        """Have the image `REPOSITORY:TAG`."""
+        repository, _, tag = name.rpartition(":")
+        self.blobs |= {(repository, f"{Digest.of(blob)}"): blob for blob in image.blobs}
+        kept = {f"{Digest.of(raw)}": (parse_manifest(raw).media_type, raw) for raw in image.manifests}
+        kept[tag] = kept[f"{image.top}"]
+        self.manifests |= {(repository, reference): manifest for reference, manifest in kept.items()}
+
+    def has(self, name: str, image: Image) -> bool:
+        """Whether it has all of the image, under that name."""
+        repository, _, tag = name.rpartition(":")
+        tops = [self.manifests.get((repository, reference)) for reference in (tag, f"{image.top}")]
+        return (
+            all(top is not None and top[1] == image.raw for top in tops)
+            and all((repository, f"{Digest.of(raw)}") in self.manifests for raw in image.manifests)
+            and all(self.blobs.get((repository, f"{Digest.of(blob)}")) == blob for blob in image.blobs)
+        )
 
     def asked(self, pattern: str) -> list[str]:
         return [request for request in self.requests if re.search(pattern, request)]
@@ -61,6 +84,10 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(address, tuple)
         return self.registries[int(address[1])]
 
+    def setup(self) -> None:
+        super().setup()
+        self.registry.connections += 1
+
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0) or 0))
         if self.headers.get("Transfer-Encoding") == "chunked":
@@ -82,9 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, body: bytes) -> None:
         parts = urlsplit(self.path)
-        found = re.fullmatch(r"/v2/(.+)/(manifests|blobs|blobs/uploads)/([^/]*)", parts.path)
+        found = re.fullmatch(r"/v2/(.+)/(manifests|blobs|blobs/uploads|tags|referrers)/([^/]*)", parts.path)
         if found is None:
             self._answer(200 if parts.path == "/v2/" else 404, b"{}", _JSON)
+        elif found[2] in {"tags", "referrers"}:
+            self._list(found[1], found[3])
         elif found[2] == "manifests":
             self._manifest(found[1], found[3], body)
         elif found[2] == "blobs":
@@ -104,6 +133,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, raw, {"Content-Type": media_type, "Docker-Content-Digest": f"{Digest.of(raw)}"})
         else:
             self._answer(404, b"{}", _JSON)
+
+    def _list(self, repository: str, what: str) -> None:
+        if what == "list":
+            tags = [tag for name, tag in self.registry.manifests if name == repository and ":" not in tag]
+            self._answer(200 if tags else 404, json.dumps({"tags": tags}).encode(), _JSON)
+        elif self.registry.referrers is None:
+            self._answer(404, b"{}", _JSON)
+        else:
+            self._answer(200, json.dumps({"manifests": self.registry.referrers.get(what, [])}).encode(), _JSON)
 
     def _upload(self, repository: str, query: dict[str, list[str]], body: bytes) -> None:
         blobs, (source,), (mount,) = self.registry.blobs, query.get("from", [""]), query.get("mount", [""])

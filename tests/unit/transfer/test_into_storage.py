@@ -1,0 +1,368 @@
+"""Into a directory: by skopeo, out of another storage, over what a killed run left; what came is hashed."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from regwrap.commands.sync import SyncOptions, copy_images
+from regwrap.core.errors import IntegrityError, ToolError
+from regwrap.core.model import OCI_MANIFEST, Digest, Manifest
+from regwrap.core.place import Engine, Place
+from regwrap.lists.imagelist import parse_images
+from regwrap.storage.commit import Additions, GroupCommit
+from regwrap.storage.stage import sync_stage
+from regwrap.storage.store import SoundBlobs, Storage
+from regwrap.tools.skopeo import Remote
+from regwrap.transfer.endpoints import Endpoints, Writing
+from regwrap.transfer.fetch import Stage
+from regwrap.transfer.into_storage import StorageCarrier
+from tests.builders import Image, flip, make_image, make_layer, make_multi_image, make_storage, put, snapshot, truncate
+from tests.builders import storage_problems as problems_in
+from tests.fakes import Answer, Argv, Scripted
+from tests.unit.cli.programs import image_proxy
+from tests.unit.transfer.between import Between, between
+
+BASE = make_layer("base")
+APP, TOOL = make_image("app", layers=[BASE, make_layer("app")]), make_image("tool", layers=[BASE, make_layer("tool")])
+MULTI, OTHER = make_multi_image("multi"), make_image("other")
+LAYER = Digest.of(APP.blobs[2])
+
+
+@pytest.fixture
+def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
+    with between(scripted, tmp_path / "root") as found:
+        for name, image in (("team/app:1", APP), ("team/tool:1", TOOL), ("multi:1", MULTI)):
+            found.source.hold(name, image)
+        yield found
+
+
+class Copying:
+    """skopeo copy into a layout that shares its blobs. `changes` are other bytes for a blob, or none at all, one a
+    start; `heard` is asked before anything is written."""
+
+    def __init__(self, *images: Image) -> None:
+        self.data = {Digest.of(part): part for image in images for part in (*image.manifests, *image.blobs)}
+        self.changes: list[dict[Digest, bytes | None]] = []
+        self.heard: list[tuple[Path, Path]] = []
+        self.during: Callable[[Path, Path], None] = lambda _layout, _shared: None
+
+    def answer(self) -> Answer:
+        return Answer(when=lambda argv: argv[0] == "skopeo" and "copy" in argv, effect=self, repeats=True)
+
+    def __call__(self, argv: Argv) -> None:
+        layout, shared = Path(argv[-1].split(":")[1]), Path(argv[argv.index("--dest-shared-blob-dir") + 1], "sha256")
+        self.heard.append((layout, shared))
+        self.during(layout, shared)
+        changes = self.changes.pop(0) if self.changes else {}
+        manifest = json.loads(self.data[Digest(argv[-2].rpartition(":")[2])])
+        for part in (manifest["config"], *manifest["layers"]):
+            digest = Digest.parse(part["digest"])
+            data = changes.get(digest, self.data[digest])
+            if data is not None and not (shared / digest.hex).exists():
+                (shared / digest.hex).write_bytes(data)
+
+
+# --- by skopeo copy
+
+
+def test_a_copy_comes_whole_and_its_stage_goes(two: Between) -> None:
+    copying = Copying(MULTI)
+    two.scripted.executor.answers.append(copying.answer())
+    report = two.sync(two.job(Engine.COPY, archive=two.directory), "multi:1")
+    assert report.sent == sum(map(len, MULTI.blobs))
+    assert not problems_in(two.root)
+    assert two.storage.resolve("multi", "1") == MULTI.top
+    assert not sync_stage(two.root).exists()
+    assert [layout.name for layout, _shared in copying.heard] == ["1", "2"]
+
+
+def test_the_storages_lock_is_held_as_long_as_a_skopeo_that_writes_into_it(two: Between) -> None:
+    """A killed regwrap leaves its skopeo behind for a moment: nobody else may write meanwhile."""
+    locks: list[str] = []
+    copying = Copying(APP)
+    two.scripted.executor.answers.append(copying.answer())
+
+    def look(_layout: Path, _shared: Path) -> None:
+        (descriptor,) = two.scripted.executor.started[-1].inherit
+        locks.append(f"{Path(f'/proc/self/fd/{descriptor}').readlink()}")
+
+    copying.during = look
+    two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert locks == [f"{two.root}/.regwrap/lock"]
+
+
+def test_skopeo_sees_the_blobs_that_are_there_and_leaves_them_alone(two: Between) -> None:
+    make_storage(two.root, {"old/tool:1": TOOL})
+    before = snapshot(two.root / "docker/registry/v2/blobs")
+    copying = Copying(APP)
+    two.scripted.executor.answers.append(copying.answer())
+    links: list[tuple[str, str]] = []
+    copying.during = lambda _layout, shared: links.extend(
+        (path.name, f"{path.readlink()}") for path in shared.iterdir()
+    )
+    report = two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    base = Digest.of(BASE)
+    assert links == [(base.hex, f"{two.storage.blob_path(base)}")]
+    assert report.sent == sum(map(len, APP.blobs)) - len(BASE)
+    after = snapshot(two.root / "docker/registry/v2/blobs")
+    assert {path: after[path] for path in before} == before
+    assert not problems_in(two.root)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            b"x" * len(APP.blobs[2]),
+            f"arrived damaged ({len(APP.blobs[2])} of {len(APP.blobs[2])} bytes, or other ones)",
+        ),
+        (b"short", f"arrived damaged (5 of {len(APP.blobs[2])} bytes, or other ones)"),
+        (None, "did not arrive"),
+    ],
+)
+def test_what_arrives_otherwise_is_fetched_again(two: Between, wrong: bytes | None, said: str) -> None:
+    copying = Copying(APP)
+    copying.changes = [{LAYER: wrong}]
+    two.scripted.executor.answers.append(copying.answer())
+    two.attempts = 2
+    (copied,) = two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1").copied
+    assert copied.attempts == 2
+    message = f"{two.source.host}/team/app@{APP.top}: blob {LAYER.short} {said}"
+    assert two.told.said[1] == f"retrying team/app:1 1 {message}"
+    assert not problems_in(two.root)
+
+
+def test_what_arrives_damaged_each_time_is_never_shown(two: Between) -> None:
+    copying = Copying(APP)
+    copying.changes = [{LAYER: b"short"}]
+    two.scripted.executor.answers.append(copying.answer())
+    assert "arrived damaged" in two.failure(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert two.storage.tags("team/app") == ()
+    assert two.storage.blob_size(LAYER) is None
+
+
+def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
+    seen: list[int] = []
+    copying = Copying(APP)
+    two.scripted.executor.answers.append(copying.answer())
+
+    def look(layout: Path, _shared: Path) -> None:
+        (layout / "oci-put-blob1").write_bytes(b"12345")
+        (layout / "oci-put-blob2").write_bytes(b"123")
+        (layout / "index.json").write_bytes(b"{}")
+        seen.append(two.told.under_way[-1]())
+
+    copying.during = look
+    two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert seen == [8]
+    assert two.told.under_way[-1]() == 0
+
+
+# --- what a killed run left
+
+
+def leave(root: Path, *blobs: tuple[Digest, bytes]) -> Path:
+    stage = sync_stage(root)
+    for digest, data in blobs:
+        put(stage / "blobs/sha256" / digest.hex, data)
+    put(stage / "copies/1/index.json", b"{}")
+    put(stage / "links/0", b"sha256:")
+    return stage
+
+
+def test_blobs_that_a_killed_run_left_are_hashed_and_need_not_travel_again(two: Between) -> None:
+    config, base, layer = APP.blobs
+    stage = leave(two.root, (Digest.of(config), config), (Digest.of(base), b"x" * len(base)), (LAYER, layer[:3]))
+    two.scripted.executor.answers.append(image_proxy(APP))
+    report = two.sync(two.job(archive=two.directory), "team/app:1")
+    assert report.sent == len(base) + len(layer)
+    assert not problems_in(two.root)
+    assert not stage.exists()
+
+
+def test_a_run_that_copies_nothing_removes_them_too(two: Between) -> None:
+    make_storage(two.root, {"team/app:1": APP})
+    stage = leave(two.root, (LAYER, APP.blobs[2]))
+    assert len(two.sync(two.job(archive=two.directory), "team/app:1").skipped) == 1
+    assert not stage.exists()
+
+
+def test_a_dry_run_leaves_everything_as_it_is(two: Between) -> None:
+    make_storage(two.root, {"team/tool:1": TOOL})
+    leave(two.root, (LAYER, APP.blobs[2]))
+    before = snapshot(two.root)
+    result = two.run(two.job(archive=two.directory), "team/app:1", options=SyncOptions(dry_run=True))
+    assert [f"{copy.entry.dest}" for copy in result.plan.copies] == ["team/app:1"]
+    assert snapshot(two.root) == before
+
+
+def test_a_disk_without_space_is_said_before_anything_starts(two: Between) -> None:
+    config = b'{"os": "linux", "architecture": "amd64"}'
+    raw = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": "x", "digest": f"{Digest.of(config)}", "size": len(config)},
+            "layers": [{"mediaType": "x", "digest": f"{LAYER}", "size": 2**60}],
+        }
+    ).encode()
+    two.source.hold("huge:1", Image((raw,), (config, APP.blobs[2])))
+    with pytest.raises(ToolError, match="space") as raised:
+        two.run(two.job(archive=two.directory), "huge:1")
+    assert "choose another archive" in raised.value.hint
+    assert two.scripted.executor.started == []
+
+
+# --- out of another storage
+
+
+def old(two: Between, **images: Image) -> tuple[Place, Storage]:
+    root = make_storage(two.root.with_name("old"), {f"{name}:1": image for name, image in images.items()})
+    return Place(name="old", storage=root), Storage(root)
+
+
+def test_a_storage_gives_what_is_absent_and_keeps_its_own(two: Between) -> None:
+    place, source = old(two, app=APP, multi=MULTI)
+    before = snapshot(source.root)
+    report = two.sync(two.job(archive=two.directory, source=place), "app:1", "multi:1")
+    assert report.sent == sum(map(len, {*APP.blobs, *MULTI.blobs}))
+    assert not problems_in(two.root)
+    assert {path: state for path, state in snapshot(source.root).items() if not path.startswith(".regwrap")} == before
+    assert two.scripted.executor.started == []
+
+
+def test_a_blob_that_is_cut_at_the_source_is_named_and_not_taken(two: Between) -> None:
+    place, source = old(two, app=APP)
+    truncate(source.blob_path(LAYER))
+    said = two.failure(two.job(archive=two.directory, source=place), "app:1")
+    assert f"blob {LAYER.short} is absent or damaged in {source.root} " in said
+    assert f"regwrap verify {source.root}" in said
+    assert two.storage.tags("app") == ()
+
+
+def test_a_blob_that_is_rotten_at_the_source_is_never_shown(two: Between) -> None:
+    place, source = old(two, app=APP)
+    flip(source.blob_path(LAYER))
+    said = two.failure(two.job(archive=two.directory, source=place), "app:1")
+    assert f"{source.root}: blob {LAYER.short} arrived damaged" in said
+    assert two.storage.tags("app") == ()
+    assert two.storage.blob_size(LAYER) is None
+
+
+@pytest.mark.parametrize("lost", ["layer", "index", "blob", "rot"])
+def test_an_image_that_is_there_in_part_is_mended(two: Between, lost: str) -> None:
+    place, _source = old(two, app=APP)
+    make_storage(two.root, {"app:1": APP})
+    repositories = two.root / "docker/registry/v2/repositories/app"
+    if lost == "layer":
+        (repositories / f"_layers/sha256/{LAYER.hex}/link").unlink()
+    elif lost == "index":
+        (repositories / f"_manifests/tags/1/index/sha256/{APP.top.hex}/link").unlink()
+    elif lost == "blob":
+        two.storage.blob_path(LAYER).unlink()
+    else:
+        flip(two.storage.blob_path(LAYER))
+    options = SyncOptions(hashed=lost == "rot")
+    (copied,) = two.sync(two.job(archive=two.directory, source=place), "app:1", options=options).copied
+    assert copied.copy.reason == "there, but damaged or incomplete: it is copied again"
+    assert not problems_in(two.root)
+    assert two.storage.has_tag("app", "1", APP.top)
+    assert len(two.sync(two.job(archive=two.directory, source=place), "app:1", options=options).skipped) == 1
+
+
+# --- above a storage that is only read
+
+
+def test_an_upper_gets_the_blobs_and_the_root_above_it_the_links(two: Between) -> None:
+    """For one run: history keeps its bytes, and what is new lies beside it."""
+    history = make_storage(two.root.with_name("history"), {"team/tool:1": TOOL})
+    before = snapshot(history)
+    upper = two.root.with_name("upper")
+    upper.mkdir()
+    two.root.mkdir()
+    two.scripted.executor.answers.append(image_proxy(APP))
+    dest_place = Place(name="root", storage=two.root)
+    job = two.job(archive=dest_place)
+    with ExitStack() as stack:
+        ends = Endpoints(job=job, stack=stack)
+        dest = ends.of(dest_place)
+        images = parse_images(b"team/app:1", "images.list")
+        options = SyncOptions()
+        copy_images(job, ends, dest, images, options=options, writing=Writing(upper=upper))
+    seen = Storage(two.root, below=(upper,))
+    assert seen.has_tag("team/app", "1", APP.top)
+    closure = seen.closure("team/app", APP.top)
+    assert closure is not None
+    assert all(seen.is_sound(blob, hashed=True) for blob in closure.blobs)
+    assert all(seen.has_layer("team/app", blob.digest) for blob in closure.blobs)
+    assert {path.name for path in (upper / "docker/registry/v2/blobs/sha256").glob("*/*")} == {
+        Digest.of(data).hex for data in (*APP.blobs, APP.raw)
+    }
+    assert not (two.root / "docker/registry/v2/blobs").exists()
+    assert snapshot(history) == before
+
+
+# --- what is made sure at the end
+
+
+class Nothing:
+    """A fetcher for blobs that are all in the stage."""
+
+    def fetch(self, source: Remote, leaf: Manifest, absent: object) -> None:
+        raise AssertionError(f"{source} {leaf} {absent}")
+
+    def bytes_under_way(self) -> int:
+        return 0
+
+
+def carrier(two: Between, commit: GroupCommit) -> StorageCarrier:
+    place, _source = old(two, app=APP)
+    (two.root / "stage/blobs/sha256").mkdir(parents=True)
+    job = two.job(archive=two.directory, source=place)
+    with ExitStack() as stack:
+        ends = Endpoints(job=job, stack=stack)
+    storage = two.storage
+    return StorageCarrier(
+        storage=storage,
+        stage=Stage(two.root / "stage"),
+        source_of=ends.source_of,
+        fetcher=Nothing(),
+        commit=commit,
+        sound=SoundBlobs(storage=storage, hashed=True),
+    )
+
+
+def test_a_tag_that_does_not_lead_to_the_image_afterwards_is_no_success(two: Between) -> None:
+    place, _source = old(two, app=APP)
+    copy = two.copy_of(two.job(archive=two.directory, source=place), "app:1")
+    with pytest.raises(IntegrityError, match=f"app:1 does not point to {APP.top} after the copy"):
+        carrier(two, GroupCommit(lambda _additions: None)).carry(copy)
+
+
+def test_a_staged_file_that_another_copy_has_moved_in_is_tried_again(two: Between) -> None:
+    def gone(_additions: Additions) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "blob")
+
+    place, _source = old(two, app=APP)
+    copy = two.copy_of(two.job(archive=two.directory, source=place), "app:1")
+    with pytest.raises(ToolError, match="app:1: a staged file disappeared") as raised:
+        carrier(two, GroupCommit(gone)).carry(copy)
+    assert raised.value.transient
+
+
+def test_what_is_committed_is_the_whole_image_and_nothing_twice(two: Between) -> None:
+    added: list[Additions] = []
+    place, _source = old(two, app=APP)
+    copy = two.copy_of(two.job(archive=two.directory, source=place), "app:1")
+    with pytest.raises(IntegrityError):
+        carrier(two, GroupCommit(added.append)).carry(copy)
+    (additions,) = added
+    digests = [digest for digest, _path in additions.blobs]
+    assert sorted(digests) == sorted(Digest.of(data) for data in (*APP.blobs, APP.raw))
+    assert all(path.read_bytes() and Digest.of(path.read_bytes()) == digest for digest, path in additions.blobs)
+    assert additions.layers == tuple(("app", Digest.of(blob)) for blob in APP.blobs)
+    assert additions.revisions == (("app", APP.top),)
+    assert additions.tags == (("app", "1", APP.top),)

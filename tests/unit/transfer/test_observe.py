@@ -1,0 +1,237 @@
+"""What is seen at both ends before anything is copied: what an image is, what of it is there, what cannot be had."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regwrap.commands.sync import SyncOptions, SyncResult, sync_images
+from regwrap.core.errors import UsageError
+from regwrap.core.model import OCI_MANIFEST, Digest, LayoutRef
+from regwrap.core.place import Place
+from regwrap.lists.imagelist import parse_images
+from regwrap.transfer.plan import Drifted
+from tests.builders import Image, add_untagged, make_config, make_image, make_layer, make_multi_image, make_storage
+from tests.fakes import Scripted
+from tests.unit.cli.programs import image_proxy
+from tests.unit.transfer.between import Between, between
+
+APP, MULTI, OTHER = make_image("app"), make_multi_image("multi"), make_image("other")
+DRY = SyncOptions(dry_run=True)
+
+
+@pytest.fixture
+def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
+    with between(scripted, tmp_path / "root") as found:
+        for name, image in (("team/app:1", APP), ("multi:1", MULTI)):
+            found.source.hold(name, image)
+        yield found
+
+
+def error(two: Between, line: str) -> str:
+    unseen = two.seen(two.job(archive=two.directory), line)
+    return f"{unseen.error} {unseen.hint}"
+
+
+def test_a_tag_that_is_not_there_is_named_with_its_registry(two: Between) -> None:
+    assert f"{two.source.host} has no team/app:2" in error(two, "team/app:2")
+
+
+def test_a_tag_that_is_another_image_than_the_list_says_is_refused(two: Between) -> None:
+    said = error(two, f"team/app:1@{OTHER.top}")
+    assert f"{two.source.host}: team/app:1 is {APP.top} now, the list says {OTHER.top}" in said
+    assert "ask who moved the tag" in said
+
+
+def test_a_digest_without_a_tag_needs_no_tag(two: Between) -> None:
+    copy = two.copy_of(two.job(archive=two.directory), f"team/app@{APP.top} => site/app:9")
+    assert copy.digest == APP.top
+    assert two.source.asked("HEAD .*manifests") == []
+
+
+def test_a_digest_that_is_not_there_is_named(two: Between) -> None:
+    said = error(two, f"team/app@{OTHER.top} => site/app:9")
+    assert f"{two.source.host} has no manifest {OTHER.top} of team/app" in said
+
+
+def test_an_index_that_has_lost_a_platform_is_not_brought_in_part(two: Between) -> None:
+    lost = Digest.of(MULTI.manifests[0])
+    del two.source.manifests["multi", f"{lost}"]
+    said = error(two, "multi:1")
+    assert f"index {MULTI.top.short} has missing manifests: linux/amd64 ({lost.short})" in said
+    assert "select the existing platforms" in said
+    assert two.copy_of(two.job(archive=two.directory), "multi:1 platform=linux/arm64").missing
+
+
+def test_a_single_image_of_another_platform_is_refused(two: Between) -> None:
+    assert "the image is for linux/amd64, not for linux/arm64" in error(two, "team/app:1 platform=linux/arm64")
+    assert two.copy_of(two.job(archive=two.directory), "team/app:1 platform=linux/amd64").digest == APP.top
+
+
+def test_a_layer_that_no_registry_holds_is_refused(two: Between) -> None:
+    config, layer = make_config([make_layer("windows")]), make_layer("windows")
+    described = {"mediaType": "x", "digest": f"{Digest.of(config)}", "size": len(config)}
+    foreign = {"mediaType": "x", "digest": f"{Digest.of(layer)}", "size": len(layer), "urls": ["https://e.example/x"]}
+    raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described, "layers": [foreign]}).encode()
+    two.source.hold("windows:1", Image((raw,), (config, layer)))
+    said = error(two, "windows:1")
+    assert f"layer {Digest.of(layer).short} is stored outside registries" in said
+    assert "cannot be pulled without internet" in said
+
+
+def test_manifests_that_are_there_already_are_not_asked_for(two: Between) -> None:
+    two.root.mkdir()
+    add_untagged(two.root, "elsewhere", MULTI)
+    copy = two.copy_of(two.job(archive=two.directory), "multi:1")
+    assert two.source.asked("GET .*/manifests/") == []
+    assert copy.missing == ()
+    assert copy.reason == "not there yet"
+
+
+def test_a_manifest_that_has_rotten_there_is_asked_for(two: Between) -> None:
+    make_storage(two.root, {"team/app:1": APP})
+    path = two.storage.blob_path(APP.top)
+    path.write_bytes(path.read_bytes()[::-1])
+    copy = two.copy_of(two.job(archive=two.directory), "team/app:1")
+    assert copy.reason == "there, but damaged or incomplete: it is copied again"
+    assert copy.missing == ()
+    path.write_bytes(bytes(5 * 1024 * 1024))  # more than any manifest has
+    assert two.copy_of(two.job(archive=two.directory), "team/app:1").digest == APP.top
+
+
+def test_what_is_missing_are_the_blobs_that_are_not_there(two: Between) -> None:
+    make_storage(two.root, {"other:1": APP})
+    (two.storage.blob_path(Digest.of(APP.blobs[0]))).unlink()
+    copy = two.copy_of(two.job(archive=two.directory), "team/app:1")
+    assert [blob.digest for blob in copy.missing] == [Digest.of(APP.blobs[0])]
+    assert copy.bytes_missing == len(APP.blobs[0])
+
+
+def test_a_registry_is_asked_which_blobs_an_interrupted_push_has_brought(two: Between) -> None:
+    two.dest.blobs["team/app", f"{Digest.of(APP.blobs[0])}"] = APP.blobs[0]
+    copy = two.copy_of(two.job(), "team/app:1")
+    assert [blob.digest for blob in copy.missing] == [Digest.of(APP.blobs[1])]
+
+
+def test_a_registry_that_does_not_say_lacks_everything(two: Between) -> None:
+    two.dest.fails = lambda request: 405 if "/blobs/" in request else None
+    copy = two.copy_of(two.job(), "team/app:1")
+    assert [blob.digest for blob in copy.missing] == [Digest.of(blob) for blob in APP.blobs]
+
+
+def test_what_is_whole_is_said_with_its_size(two: Between) -> None:
+    make_storage(two.root, {"multi:1": MULTI})
+    (skip,) = two.run(two.job(archive=two.directory), "multi:1", options=DRY).plan.skips
+    assert skip.size == sum(map(len, {*MULTI.manifests, *MULTI.blobs}))
+    assert {blob.digest for blob in skip.blobs} == {Digest.of(blob) for blob in MULTI.blobs}
+
+
+def test_a_host_that_is_down_is_named_as_the_reason(two: Between) -> None:
+    unseen = two.seen(two.job(archive=two.directory), "127.0.0.1:1/app:1 => app:1")
+    assert unseen.down == "127.0.0.1:1"
+    assert "127.0.0.1:1" in unseen.error
+
+
+# --- tags that a lock has fixed
+
+
+def locked(two: Between, line: str, options: SyncOptions = DRY) -> SyncResult:
+    images = parse_images(line.encode(), "images.lock")
+    images = replace(images, entries=tuple(replace(entry, locked=True) for entry in images.entries))
+    return sync_images(two.job(archive=two.directory), images, options)
+
+
+def moves(result: SyncResult) -> list[tuple[str, Digest, Digest | None]]:
+    return [(f"{item.entry.dest}", item.digest, item.now) for item in result.plan.moved]
+
+
+def test_a_locked_image_comes_as_it_was_and_its_tags_move_is_told(two: Between) -> None:
+    two.source.hold("team/app:1", OTHER)
+    result = locked(two, f"team/app:1@{APP.top}")
+    assert [copy.digest for copy in result.plan.copies] == [APP.top]
+    assert moves(result) == [("team/app:1", APP.top, OTHER.top)]
+
+
+def test_a_locked_image_that_is_there_is_told_of_as_well(two: Between) -> None:
+    make_storage(two.root, {"team/app:1": APP})
+    two.source.hold("team/app:1", OTHER)
+    result = locked(two, f"team/app:1@{APP.top}")
+    assert len(result.plan.skips) == 1
+    assert moves(result) == [("team/app:1", APP.top, OTHER.top)]
+
+
+def test_a_tag_that_is_gone_has_moved_to_nothing(two: Between) -> None:
+    del two.source.manifests["team/app", "1"]
+    assert moves(locked(two, f"team/app:1@{APP.top}")) == [("team/app:1", APP.top, None)]
+
+
+@pytest.mark.parametrize("status", [None, 500])
+def test_a_tag_that_is_the_same_or_cannot_be_asked_has_not_moved(two: Between, status: int | None) -> None:
+    two.source.fails = lambda request: status if request == "HEAD /v2/team/app/manifests/1" else None
+    assert moves(locked(two, f"team/app:1@{APP.top}")) == []
+
+
+def test_a_locked_digest_without_a_tag_cannot_move(two: Between) -> None:
+    assert moves(locked(two, f"team/app@{APP.top} => app:1")) == []
+
+
+def test_a_tag_that_moves_while_it_is_copied_is_told(two: Between) -> None:
+    two.scripted.executor.answers.append(image_proxy(APP, MULTI))
+    names = ("team/app:1", "multi:1")
+
+    def move(request: str) -> int | None:
+        if request.startswith("PUT") and "/manifests/1" in request:
+            for name in names:
+                two.source.hold(name, OTHER)
+        return None
+
+    two.dest.fails = move
+    report = two.sync(two.job(), *names)
+    assert [(f"{item.entry.dest}", item.now) for item in report.moved] == [
+        ("multi:1", OTHER.top),
+        ("team/app:1", OTHER.top),
+    ]
+    assert isinstance(report.moved[0], Drifted)
+
+
+# --- which end
+
+
+def test_lines_that_name_no_registry_need_a_source(two: Between) -> None:
+    job = replace(two.job(archive=two.directory), source=None)
+    lines = [f"app:{number}" for number in range(11)]
+    with pytest.raises(UsageError, match="11 lines name no registry, and no source is configured") as raised:
+        two.run(job, f"{two.source.host}/team/app:1 => x:1", *lines)
+    assert raised.value.detail.splitlines()[0] == "images.list:2: app:0"
+    assert len(raised.value.detail.splitlines()) == 10
+    assert "give --source" in raised.value.hint
+    assert two.source.requests == []
+
+
+def test_a_line_that_names_its_registry_needs_none(two: Between) -> None:
+    job = replace(two.job(archive=two.directory), source=None)
+    assert two.copy_of(job, f"{two.source.host}/team/app:1 => x:1").digest == APP.top
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (Place(name="odd"), "odd has neither a url nor a storage"),
+        (Place(name="odd", image=LayoutRef.parse("oci:x")), "odd can only be the history of package"),
+    ],
+)
+def test_a_place_that_can_be_no_end_is_refused(two: Between, place: Place, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        two.run(two.job(archive=place), "team/app:1")
+
+
+def test_images_of_one_registry_share_its_connections(two: Between) -> None:
+    """Each question over a connection of its own would cost more than the answer."""
+    names = [f"app-{number}:1" for number in range(4)]
+    for name in names:
+        two.source.hold(name, APP)
+    result = two.run(two.job(archive=two.directory), *names, options=DRY)
+    assert len(result.plan.copies) == 4
+    assert two.source.connections == 1
