@@ -110,8 +110,8 @@ class StorageSource:
             descriptor = self.storage.open_blob(digest)
         except OSError:
             return None
-        file, status = os.fdopen(descriptor, "rb", buffering=0), os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode):
-            return Piece(file=file, offset=0, size=status.st_size)
-        file.close()
-        return None
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            return None
+        return Piece(file=os.fdopen(descriptor, "rb", buffering=0), offset=0, size=status.st_size)

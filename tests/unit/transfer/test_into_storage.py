@@ -13,8 +13,8 @@ from regwrap.core.model import OCI_MANIFEST, Digest, Manifest
 from regwrap.core.place import Engine, Place
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.commit import Additions, GroupCommit
-from regwrap.storage.stage import sync_stage
 from regwrap.storage.store import SoundBlobs, Storage
+from regwrap.storage.tree import Tree
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.endpoints import Endpoints, Writing
 from regwrap.transfer.fetch import Stage
@@ -29,6 +29,10 @@ BASE = make_layer("base")
 APP, TOOL = make_image("app", layers=[BASE, make_layer("app")]), make_image("tool", layers=[BASE, make_layer("tool")])
 MULTI, OTHER = make_multi_image("multi"), make_image("other")
 LAYER = Digest.of(APP.blobs[2])
+
+
+def stage_of(root: Path) -> Path:
+    return root / ".regwrap/sync"
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def test_a_copy_comes_whole_and_its_stage_goes(two: Between) -> None:
     assert report.sent == sum(map(len, MULTI.blobs))
     assert not problems_in(two.root)
     assert two.storage.resolve("multi", "1") == MULTI.top
-    assert not sync_stage(two.root).exists()
+    assert not stage_of(two.root).exists()
     assert [layout.name for layout, _shared in copying.heard] == ["1", "2"]
 
 
@@ -165,7 +169,7 @@ def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
 
 
 def leave(root: Path, *blobs: tuple[Digest, bytes]) -> Path:
-    stage = sync_stage(root)
+    stage = stage_of(root)
     for digest, data in blobs:
         put(stage / "blobs/sha256" / digest.hex, data)
     put(stage / "copies/1/index.json", b"{}")
@@ -327,7 +331,7 @@ def carrier(two: Between, commit: GroupCommit) -> StorageCarrier:
     storage = two.storage
     return StorageCarrier(
         storage=storage,
-        stage=Stage(two.root / "stage"),
+        stage=Stage(Tree(two.root / "stage")),
         source_of=ends.source_of,
         fetcher=Nothing(),
         commit=commit,
@@ -360,9 +364,10 @@ def test_what_is_committed_is_the_whole_image_and_nothing_twice(two: Between) ->
     with pytest.raises(IntegrityError):
         carrier(two, GroupCommit(added.append)).carry(copy)
     (additions,) = added
-    digests = [digest for digest, _path in additions.blobs]
+    digests = [digest for digest, _name in additions.blobs]
     assert sorted(digests) == sorted(Digest.of(data) for data in (*APP.blobs, APP.raw))
-    assert all(path.read_bytes() and Digest.of(path.read_bytes()) == digest for digest, path in additions.blobs)
+    stage = two.root / "stage"
+    assert all(Digest.of((stage / name).read_bytes()) == digest for digest, name in additions.blobs)
     assert additions.layers == tuple(("app", Digest.of(blob)) for blob in APP.blobs)
     assert additions.revisions == (("app", APP.top),)
     assert additions.tags == (("app", "1", APP.top),)

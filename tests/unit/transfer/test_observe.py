@@ -70,15 +70,19 @@ def test_a_single_image_of_another_platform_is_refused(two: Between) -> None:
     assert two.copy_of(two.job(archive=two.directory), "team/app:1 platform=linux/amd64").digest == APP.top
 
 
-def test_a_layer_that_no_registry_holds_is_refused(two: Between) -> None:
+def test_a_layer_that_the_registry_need_not_hold_is_refused_where_it_does_not(two: Between) -> None:
     config, layer = make_config([make_layer("windows")]), make_layer("windows")
     described = {"mediaType": "x", "digest": f"{Digest.of(config)}", "size": len(config)}
     foreign = {"mediaType": "x", "digest": f"{Digest.of(layer)}", "size": len(layer), "urls": ["https://e.example/x"]}
     raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described, "layers": [foreign]}).encode()
     two.source.hold("windows:1", Image((raw,), (config, layer)))
+    assert two.copy_of(two.job(archive=two.directory), "windows:1").bytes_missing == len(config) + len(layer)
+    del two.source.blobs["windows", f"{Digest.of(layer)}"]
     said = error(two, "windows:1")
-    assert f"layer {Digest.of(layer).short} is stored outside registries" in said
-    assert "cannot be pulled without internet" in said
+    assert f"layer {Digest.of(layer).short} is not in {two.source.host}: it is stored elsewhere" in said
+    assert "drop it" in said
+    two.source.fails = lambda request: 403 if "/blobs/" in request else None
+    assert two.copy_of(two.job(archive=two.directory), "windows:1").digest == Digest.of(raw)
 
 
 def test_manifests_that_are_there_already_are_not_asked_for(two: Between) -> None:
