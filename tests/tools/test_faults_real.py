@@ -26,6 +26,8 @@ ONE_LAYER = f"GET .*{LAYER.hex}"
 
 
 PATIENT = Timeouts(stall=20, copy=60, request=10, lock=5)
+# for what stays silent: it is waited for that long, and a busy machine must not be taken for it
+QUICK = Timeouts(stall=3, copy=60, request=3, lock=5)
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ def ends(tmp_path: Path, loopback_registry: StartRegistry) -> Iterator[StartEnds
             into = loopback_registry(tmp_path / "dest")
             first = stack.enter_context(faulty_proxy(upstream, source))
             second = stack.enter_context(faulty_proxy(into.host, dest))
-            quick = Timeouts(stall=1, copy=60, request=1, lock=5)
-            bench = make_bench(tmp_path, at(first.host), at(second.host)).changed(timeouts=quick)
+            waits = any(fault.kind in {"silent", "stall"} for fault in (*source, *dest))
+            timeouts = QUICK if waits else PATIENT
+            bench = make_bench(tmp_path, at(first.host), at(second.host)).changed(timeouts=timeouts)
             return Ends(first, second, into.host, into.root, bench, bench.into(tmp_path / "archive"))
 
         yield start
@@ -112,12 +115,15 @@ def test_only_one_of_many_requests_fails(ends: StartEnds) -> None:
 def test_a_blob_that_breaks_off_is_ended_and_tried_again(ends: StartEnds, kind: Literal["cut", "stall"]) -> None:
     started = ends(source=(Fault(kind, ONE_LAYER, times=1, at=100_000),))
     report = started.bench.synced(*IMAGES)
-    assert sorted(copied.attempts for copied in report.copied) == [1, 2]
+    # skopeo 1.18 may ask for the rest of a blob by itself, 1.9 never does
+    assert sum(copied.attempts for copied in report.copied) in ({2, 3} if kind == "cut" else {3})
+    assert len(started.source.asked(ONE_LAYER)) == 2
     started.assert_all_arrived()
 
 
 def test_an_upload_whose_source_breaks_off_is_cancelled(ends: StartEnds) -> None:
-    started = ends(source=(Fault("cut", ONE_LAYER, at=100_000),))
+    """So soon that asking for the rest, as skopeo 1.18 does, never comes to the end."""
+    started = ends(source=(Fault("cut", ONE_LAYER, at=1_000),))
     few = started.bench.trying(2, 0.01, 0.02)
     assert [str(failed.entry.dest) for failed in few.report(*IMAGES).failed] == ["a/one:1"]
     assert len(started.dest.asked("DELETE .*a/one/blobs/uploads/")) == 2
@@ -195,7 +201,7 @@ def test_every_byte_is_sent_once_from_registry_to_registry(ends: StartEnds) -> N
     images = many(16, base)
     images |= {f"app/{n}:1": make_image(f"a{n}", layers=[base, middle, make_layer(f"app{n}")]) for n in range(16)}
     started = ends(images=images)
-    report = started.bench.changed(jobs=16, timeouts=PATIENT).synced(*images)
+    report = started.bench.changed(jobs=16).synced(*images)
     unique = unique_bytes(images)
     blobs = {p: n for p, n in started.source.sent.items() if "/blobs/" in p}
     received = sum(n for path, n in started.dest.received.items() if "/blobs/" in path)
