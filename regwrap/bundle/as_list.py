@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -14,10 +16,41 @@ from regwrap.lists.imagelist import HOST_IS_DROPPED, ImageEntry, ImageList, Rewr
 from regwrap.lists.lock import LockedImage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
+
+    from regwrap.bundle.read import Bundle
+    from regwrap.core.model import Digest
 
 _HEAD_BYTES: Final = 512
 _JSON_HEAD: Final = b'{\n "blobs": ['  # its form is canonical
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a file that says images says beyond them: `contents` of a release, its `bundle`, open as long as the block;
+    `blobs` with their sizes. None where it is no such file."""
+
+    images: ImageList
+    contents: BundleContents | None = None
+    bundle: Bundle | None = None
+    blobs: Mapping[Digest, int] | None = None
+
+
+@contextmanager
+def opened_listing(path: str, stdin: BinaryIO, rewrite: Rewrite = HOST_IS_DROPPED) -> Iterator[Listing]:
+    """All that the file says, for the block. Raises as `read_listing` does."""
+    reader = None if path == "-" else _release_reader(path)
+    if reader is None:
+        yield Listing(images=read_images(path, stdin, rewrite))
+    elif reader is _of_bundle:
+        with opened_bundle(Path(path)) as bundle:
+            yield _listing(path, bundle.contents, bundle)
+    else:
+        yield _listing(path, reader(Path(path)), None)
+
+
+def _listing(path: str, contents: BundleContents, bundle: Bundle | None) -> Listing:
+    return Listing(images=listing_of(contents, path), contents=contents, bundle=bundle, blobs=contents.sizes)
 
 
 def read_listing(path: str, stdin: BinaryIO, rewrite: Rewrite = HOST_IS_DROPPED) -> ImageList:

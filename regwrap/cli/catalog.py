@@ -286,6 +286,18 @@ COMMANDS: Final = (
         ),
     ),
     Entry(
+        name="diff",
+        group=_CHECK,
+        function="diff.diff",
+        summary="Show what differs between two lists, locks, bundles or receipts.",
+        more="Added, removed, renamed and changed images, the new bytes of each, and what is shared. Of bundles also"
+        " version, revision and creation time, from the configs' labels.",
+        examples=(
+            ("two releases, for a terminal", "regwrap diff release-v1.1.tar release-v1.2.tar"),
+            ("for the release notes", "regwrap diff release-v1.1.tar release-v1.2.tar --format markdown > notes.md"),
+        ),
+    ),
+    Entry(
         name="report show",
         group=_CHECK,
         function="reports.show_report",

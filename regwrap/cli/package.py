@@ -1,5 +1,6 @@
 """The command package."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,6 @@ from regwrap.cli.options import (
     LockedOption,
     LockFileOption,
     NameOption,
-    OutputOption,
     QuietOption,
     ReferrersOption,
     SourceOption,
@@ -21,14 +21,19 @@ from regwrap.cli.options import (
     VerboseOption,
 )
 from regwrap.cli.output import show
-from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
+from regwrap.cli.session import images_of, load, lock_of, opened_session, parsed, release_name, wanted_of
+from regwrap.cli.sizes import planned
 from regwrap.commands.package import PackageOptions, Strategy, package_images
+from regwrap.core.errors import UsageError
+from regwrap.core.text import parse_bytes
 from regwrap.report import text as report
 
 
 def package(
     images_list: ListArgument,
-    output: OutputOption,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Bundle to write; not with --dry-run.")
+    ] = None,
     name: NameOption = None,
     history: HistoryOption = None,
     strategy: Annotated[
@@ -40,6 +45,17 @@ def package(
     ] = Strategy.AUTO,
     source: SourceOption = None,
     upper: UpperOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the size of the bundle and of each image in it; write nothing.")
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="LIST|BUNDLE.TAR", help="Show what is new since then, with --dry-run."),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", metavar="SIZE", help="End with exit code 1 before writing anything larger (4.7GB)."),
+    ] = None,
     jobs: JobsOption = None,
     hashed: Annotated[bool, typer.Option("--hash/--no-hash", help="Hash every blob, or trust the archive.")] = True,
     locked: LockedOption = False,
@@ -50,7 +66,10 @@ def package(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
+    if output is None and not dry_run:
+        raise UsageError("package needs --output FILE", hint="give -o FILE, or --dry-run to see the sizes")
     settings = load(config, source, history, jobs, upper)
+    limit = None if max_size is None else parsed("--max-size", parse_bytes, max_size)
     options = PackageOptions(
         hashed=hashed,
         strategy=strategy,
@@ -61,5 +80,10 @@ def package(
     with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
         images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
-        result = package_images(session.job(settings), images, output, options)
+        job = session.job(settings)
+        if dry_run or limit is not None:
+            planned(job, images, options, since=since, limit=limit, json=json if dry_run else None)
+        if output is None or dry_run:
+            return
+        result = package_images(job, images, output, options)
     show(result, report.package_text(result), json=json)

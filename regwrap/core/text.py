@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.fields import shown
+from regwrap.core.model import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_UNITS: Final = {
+    **{unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb", "tb"))},
+    **{unit: 1024**power for power, unit in enumerate(("b", "kib", "mib", "gib", "tib"))},
+    "": 1,
+}
+
+
+def parse_bytes(text: str) -> int:
+    """4.7GB, 500 MB, 4GiB, or a number of bytes. Raises ParseError."""
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*", text)
+    unit = _UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise ParseError(f"expected a size such as 4.7GB or 500MB, got {shown(text)}")
+    return int(float(match[1]) * unit)
 
 
 def human_bytes(count: float) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.text import human_bytes
+from regwrap.report.markdown import cell, table_lines
 from regwrap.report.record import ImageRecord, Outcome, RunRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 _SHOWN: Final = 50
 
@@ -48,7 +49,7 @@ def summary(record: RunRecord) -> str:
 def _lines(record: RunRecord) -> Iterator[str]:
     totals = record.totals
     shards = f" (shard {', '.join(record.shards)})" if record.shards else ""
-    yield f"### regwrap {record.command}: {_cell(record.list)}{shards}"
+    yield f"### regwrap {record.command}: {cell(record.list)}{shards}"
     yield ""
     yield (
         f"{totals['images']} images: {totals['copied']} copied, {totals['moved']} moved,"
@@ -57,30 +58,14 @@ def _lines(record: RunRecord) -> Iterator[str]:
     )
     failed, moved = record.having(Outcome.FAILED), [image for image in record.images if image.tag_now]
     if failed:
-        yield from _table(("Failed", "Line", "Why"), [(i.image, f"{i.line or ''}", i.error) for i in failed])
+        yield from table_lines(
+            ("Failed", "Line", "Why"), [(i.image, f"{i.line or ''}", i.error) for i in failed], _SHOWN
+        )
     if replaced := [image for image in record.images if image.replaced]:
         rows = [(i.image, i.replaced or "", i.digest or "") for i in replaced]
-        yield from _table(("Tag that is another image now", "Was", "Is"), rows)
+        yield from table_lines(("Tag that is another image now", "Was", "Is"), rows, _SHOWN)
     if moved:
         rows = [(i.image, i.digest or "", i.tag_now or "") for i in moved]
-        yield from _table(("Tag drifted at the source", "Copied", "Now"), rows)
+        yield from table_lines(("Tag drifted at the source", "Copied", "Now"), rows, _SHOWN)
     hosts = [(h.host, f"{h.images}", human_bytes(h.bytes_sent), f"{h.retries}", f"{h.failures}") for h in record.hosts]
-    yield from _table(("Host", "Images", "Sent", "Retries", "Failed"), hosts)
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    yield ""
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    yield from (f"| {' | '.join(map(_cell, row))} |" for row in rows[:_SHOWN])
-    if len(rows) > _SHOWN:
-        yield ""
-        yield f"and {len(rows) - _SHOWN} more"
-
-
-def _cell(text: str) -> str:
-    """Names of a list and words of programs are text, never Markdown or HTML."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
-    for character in "|`*_[]":
-        escaped = escaped.replace(character, f"\\{character}")
-    return " ".join(escaped.split())
+    yield from table_lines(("Host", "Images", "Sent", "Retries", "Failed"), hosts, _SHOWN)

@@ -181,6 +181,7 @@ def test_doctor_asks_for_versions_and_tries_an_overlay(desk: Desk) -> None:
         "verify bundle.tar --list images.list",
         "verify ./archive",
         "inspect bundle.tar --html bundle.html",
+        "diff images.list bundle.tar --format markdown",
         "export bundle.tar exported",
         "import oci:layout ./imported",
         "gc ./archive --keep images.list --offline",

@@ -1,0 +1,205 @@
+"""What a bundle will have, before its first byte: images and bytes, what each alone adds, what is new since another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.contents import tar_bytes
+from regwrap.bundle.gather import Gathering
+from regwrap.bundle.select import select_images
+from regwrap.commands.package import PackageOptions, Strategy
+from regwrap.commands.sync import SyncOptions, sync_images
+from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
+from regwrap.core.model import Digest
+from regwrap.core.text import human_bytes
+from regwrap.lists.imagelist import need_source
+from regwrap.storage.store import Storage, real_root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regwrap.bundle.as_list import Listing
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.core.closure import Closure
+    from regwrap.core.model import Destination
+    from regwrap.lists.imagelist import ImageEntry, ImageList
+    from regwrap.transfer.job import Job
+
+_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedImage:
+    """`size` is all that the image needs, `alone` what only this image needs, `new` what the older release does not
+    have; None without one. Bytes."""
+
+    image: str
+    digest: Digest
+    size: int
+    alone: int
+    new: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundlePlan:
+    """`file_bytes` is the tar's size. `fetched_bytes` of the blobs are not in the archive yet. `new_bytes` are not in
+    `since`; None without it."""
+
+    name: str
+    images: tuple[PlannedImage, ...]
+    blobs: int
+    blob_bytes: int
+    file_bytes: int
+    fetched_bytes: int
+    since: str
+    new_bytes: int | None
+
+    def largest(self) -> tuple[PlannedImage, ...]:
+        """By what they add: to the older release, or else to the bundle."""
+        return tuple(sorted(self.images, key=lambda i: (-(i.alone if i.new is None else i.new), -i.size, i.image)))
+
+
+def plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Listing | None) -> BundlePlan:
+    """Look at the archive, and at the sources of what is missing there; nothing is copied or written.
+
+    Raises ImagesFailedError where an image cannot be had.
+    """
+    if job.archive.image is None:
+        return _plan_bundle(job, images, options, since)
+    from regwrap.commands.history import history_in_place  # images are seldom the history
+
+    with history_in_place(job, job.archive.image, options.upper) as placed:
+        return _plan_bundle(placed, images, options, since)
+
+
+def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Listing | None) -> BundlePlan:
+    if job.archive.storage is None:
+        raise UsageError(
+            f"the archive {job.archive.name} is a registry without a storage directory",
+            hint="set its storage: in the configuration, or give --archive DIR",
+        )
+    storage = Storage(real_root(job.archive.storage))
+    if options.referrers:
+        from regwrap.transfer.referrers import with_referrers_there  # knows registries too
+
+        images = with_referrers_there(storage, images)
+    closures = _closures(job, images, storage, ask=options.strategy is not Strategy.SELECT)
+    gathering = Gathering()
+    for entry, closure in closures:
+        repository, tag = entry.dest.repository, entry.dest.tag
+        gathering.add(repository, tag, closure, omitted=closure.omitted, read_config=storage.read_config)
+    contents = replace(gathering.contents(), name=options.name)
+    older = None if since is None else known_blobs(since, storage)
+    sizes = {f"{entry.dest}": sizes_of(closure) for entry, closure in closures}
+    return BundlePlan(
+        name=options.name,
+        images=_images(contents, sizes, older),
+        blobs=len(contents.blobs),
+        blob_bytes=contents.blob_bytes,
+        file_bytes=tar_bytes(contents),
+        fetched_bytes=sum(size for digest, size in contents.blobs if storage.blob_size(digest) is None),
+        since="" if since is None else since.images.name,
+        new_bytes=None if older is None else _new(contents.sizes, older),
+    )
+
+
+def _images(
+    contents: BundleContents, sizes: Mapping[str, Mapping[Digest, int]], older: set[Digest] | None
+) -> tuple[PlannedImage, ...]:
+    users = Counter(digest for found in sizes.values() for digest in found)
+    return tuple(
+        PlannedImage(
+            image=image.name,
+            digest=image.digest,
+            size=sum(sizes[image.name].values()),
+            alone=sum(size for digest, size in sizes[image.name].items() if users[digest] == 1),
+            new=None if older is None else _new(sizes[image.name], older),
+        )
+        for image in contents.images
+    )
+
+
+def refuse_larger(plan: BundlePlan, limit: int) -> None:
+    """Raises ImagesFailedError where the bundle would be larger, with the images that add most."""
+    if plan.file_bytes <= limit:
+        return
+    shown = plan.largest()[:_SHOWN]
+    rows = (f"{i.image}: {human_bytes(i.size)}, {human_bytes(i.alone)} of it alone{_since(i)}" for i in shown)
+    raise ImagesFailedError(
+        f"the bundle would have {human_bytes(plan.file_bytes)}, more than the {human_bytes(limit)} of --max-size;"
+        " nothing was written",
+        detail="\n".join(rows),
+        hint="drop images or platforms (platform=…), or raise the limit; regwrap package --dry-run shows all images",
+    )
+
+
+def _since(image: PlannedImage) -> str:
+    return "" if image.new is None else f", {human_bytes(image.new)} new"
+
+
+def _closures(job: Job, images: ImageList, storage: Storage, *, ask: bool) -> list[tuple[ImageEntry, Closure]]:
+    """All of each image: as the archive has it, or else as its source does."""
+    there = {entry.dest: closure for entry in images.entries if (closure := _closure_there(storage, entry))}
+    lacking = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in there))
+    if lacking.entries and not (ask and (job.source or not need_source(lacking))):
+        select_images(storage, images.entries)  # raises, and says of each why
+    if lacking.entries:
+        there |= _closures_at_source(job, lacking, storage)
+    return [(entry, there[entry.dest]) for entry in images.entries]
+
+
+def _closure_there(storage: Storage, entry: ImageEntry) -> Closure | None:
+    """All of the image, if the archive has it as it is listed."""
+    repository, digest = entry.dest.repository, storage.resolve(entry.dest.repository, entry.dest.tag)
+    if digest is None or entry.source.digest not in {None, digest}:
+        return None
+    with suppress(ImagesFailedError, IntegrityError):
+        closure = storage.closure(repository, digest, entry.platforms)
+        if closure and not closure.missing and all(storage.is_sound(blob, hashed=False) for blob in closure.blobs):
+            return closure
+    return None
+
+
+def _closures_at_source(job: Job, images: ImageList, storage: Storage) -> dict[Destination, Closure]:
+    plan = sync_images(job, images, SyncOptions(dry_run=True)).plan
+    found = {copy.entry.dest: copy.closure for copy in plan.copies}
+    failed = [f"{item.entry.dest}: {item.error}" for item in plan.unseen]
+    for skip in plan.skips:  # came meanwhile
+        closure = storage.closure(skip.entry.dest.repository, skip.digest, skip.entry.platforms)
+        if closure is not None:
+            found[skip.entry.dest] = closure
+    if failed:
+        raise ImagesFailedError(
+            f"{len(failed)} of {len(images.entries)} images cannot be had", detail="\n".join(failed)
+        )
+    return found
+
+
+def sizes_of(closure: Closure) -> dict[Digest, int]:
+    """Every manifest and blob with its bytes."""
+    manifests = {manifest.digest: len(manifest.raw) for manifest in closure.manifests}
+    return {**manifests, **{blob.digest: blob.size for blob in closure.blobs}}
+
+
+def known_blobs(since: Listing, storage: Storage) -> set[Digest]:
+    """What the older release holds: as it says, or as the archive has its images."""
+    if since.blobs is not None:
+        return set(since.blobs)
+    found = set[Digest]()
+    for entry in since.images.entries:
+        digest = entry.source.digest or storage.resolve(entry.dest.repository, entry.dest.tag)
+        closure = storage.closure(entry.dest.repository, digest, entry.platforms) if digest else None
+        if closure is None:
+            raise ImagesFailedError(
+                f"{since.images.name}: {entry.dest} is not in the archive, so its size is not known",
+                hint="give the older release's bundle, bundle.json or receipt",
+            )
+        found |= set(sizes_of(closure))
+    return found
+
+
+def _new(sizes: Mapping[Digest, int], older: set[Digest]) -> int:
+    return sum(size for digest, size in sizes.items() if digest not in older)
