@@ -25,10 +25,6 @@ class Documents:
     config: bytes
     manifest: bytes
 
-    @property
-    def digest(self) -> Digest:
-        return Digest.of(self.manifest)
-
 
 def empty_config(platform: Platform) -> dict[str, object]:
     return {

@@ -29,7 +29,7 @@ MAX_TEXT: Final = 4096  # a reference has no more than 600
 def references_in(text: str, *, key: str = "", says_image: bool = False) -> tuple[str, ...]:
     """The references that a text consists of: alone, or several, or behind a flag. With a key that `says_image` one
     needs no slash."""
-    if len(text) > MAX_TEXT or (":" not in text and "@" not in text):
+    if len(text) > MAX_TEXT or ":" not in text:  # a tag has one before it, a digest has one in it
         return ()
     flagged = _FLAGGED.fullmatch(text.strip())
     if flagged is None:

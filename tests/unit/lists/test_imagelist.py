@@ -694,3 +694,17 @@ def test_archives_of_one_name_in_a_list_are_two_sources() -> None:
     assert problems == ["images.list:2:25: db:9 is already the destination of line 1, with another source"]
     prefixed = parse_images(b"docker-archive:a.tar:r.io/acme/db:9", "f", Rewrite(prefix="mirror/", keep_host=True))
     assert str(prefixed.entries[0].dest) == "mirror/r.io/acme/db:9"
+
+
+def test_an_archive_without_its_path_is_an_error_of_its_line() -> None:
+    assert refused("a:1\noci-archive: => db:9\n") == [
+        "images.list:2:13: expected oci-archive:PATH, the path is missing"
+    ]
+
+
+def test_a_word_of_eighty_characters_is_shown_whole() -> None:
+    word = "-" + "x" * 79
+    (problem,) = refused(word)
+    assert f"'{word}' is not an image" in problem
+    (problem,) = refused(f"{word}x")
+    assert f"'{word}…' is not an image" in problem

@@ -625,3 +625,23 @@ def test_lines_that_repeat_others_are_one_note() -> None:
 def test_aliases_and_merged_mappings_are_followed() -> None:
     text = "x-a: &a {type: image, platform: linux/amd64}\nsync:\n- <<: *a\n  source: r.io/a:1\n  target: x.io/b:1\n"
     assert lines_of(parsed(text)) == [(4, "r.io/a:1 => b:1 platform=linux/amd64")]
+
+
+def test_a_lock_of_carvel_that_is_empty_or_has_several_faults() -> None:
+    head = "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\n"
+    assert parsed(f"{head}images:\n").entries == ()
+    problems = refused(f"{head}images:\n- {{image: team/app:1}}\n- {{image: team/web:1}}\n- {{}}\n")
+    assert [line.partition(" ")[0] for line in problems] == ["4:11:", "5:11:", "6:3:"]
+
+
+def test_a_configuration_of_oc_mirror_without_a_mirror_is_refused() -> None:
+    (problem,) = refused("kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v1alpha2\n")
+    assert problem == "1:1: `mirror` is missing"
+
+
+def test_a_regsync_repository_names_its_tags() -> None:
+    text = "version: 1\nsync:\n- {source: r.example/a, target: s.example/a, type: repository, tags: %s}\n"
+    assert [entry for _line, entry in lines_of(parsed(text % "{allow: [v1]}"))] == ["r.example/a:v1 => a:v1"]
+    for tags, said in (("{}", "`sync.tags` without tags"), ("{allow: ['v.*']}", "`sync.tags.allow`")):
+        (problem,) = refused(text % tags)
+        assert said in problem

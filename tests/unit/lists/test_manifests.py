@@ -316,3 +316,76 @@ def test_any_document_is_read_and_what_was_found_is_a_list() -> None:
         shared = any("have the same destination" in note for note in result.notes)
         if not shared:
             assert len(parse_images(manifests_text(result).encode(), "l").entries) <= len(result.all)
+
+
+# --- what is near to an image, and what stands around it
+
+
+def elsewhere(text: str) -> list[tuple[str, str]]:
+    return [(f"{other.image}".removeprefix("docker.io/"), other.where) for other in found(text).elsewhere]
+
+
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [
+        ("team/app:v1", ["team/app:v1"]),
+        ("team/app:v1 team/web:v2,", ["team/app:v1", "team/web:v2"]),
+        ("team/app:v1;team/web:v2", ["team/app:v1", "team/web:v2"]),
+        ("APP=team/app:v1,WEB=team/web:v2", ["team/app:v1", "team/web:v2"]),
+        ("--sidecar-image=busybox:1.36", ["library/busybox:1.36"]),
+        ("busybox:1.36", []),
+        ("see team/app:v1 for more", []),
+        ("team/app", []),
+        ("key=value:NoSchedule", []),
+        ("data/dir:ro", []),
+        ("node.kubernetes.io/x:y", []),
+        (f"team/app@{DIGEST}", [f"team/app@{DIGEST}"]),
+    ],
+)
+def test_arguments_name_images_by_how_they_are_written(text: str, images: list[str]) -> None:
+    assert [image for image, _where in elsewhere(f"args: [{json.dumps(text)}]")] == images
+
+
+def test_a_port_of_a_service_is_no_image() -> None:
+    assert elsewhere('tcp: {"8080": "team/app:9000"}') == []
+    assert elsewhere('tcp: {"8080": "r.example/team/app:9000"}') == [("r.example/team/app:9000", "x.yaml:1 8080")]
+    assert elsewhere('tcp: {name: "team/app:9000"}') == [("team/app:9000", "x.yaml:1 name")]
+
+
+def test_lines_of_a_script_are_looked_at_one_by_one_with_their_keys() -> None:
+    text = """
+kind: ConfigMap
+apiVersion: v1
+data:
+  run.sh: |
+    set -e
+    sidecarImage: busybox:1.36
+    other: busybox:1.37
+    docker run team/app:v1
+"""
+    assert elsewhere(text) == [("library/busybox:1.36", "x.yaml:7 run.sh")]
+
+
+def test_an_image_of_which_nothing_is_said_is_noted_once() -> None:
+    for text in ('image: ""', 'image: ""\ntag: v1\n'):
+        (note,) = found(text).notes
+        assert note == "x.yaml:1: `image`: is not a complete image: render it first (helm template)"
+        assert find_images([("x.yaml", text.encode())], is_sure=True).notes == (note,)
+    assert found("imageName: web").all == ()
+    assert found("imageName: web").notes == ()
+
+
+def test_a_variable_that_says_image_without_a_tag_is_noted_and_not_lost() -> None:
+    (note,) = found("env: [{name: SIDECAR_IMAGE, value: r.example/b}]").notes
+    assert note.startswith("x.yaml:1: `SIDECAR_IMAGE`: r.example/b: it has no tag beside it")
+
+
+def test_a_name_that_no_registry_takes_gets_no_host_twice() -> None:
+    for name in ("team/App", "team/${APP}"):
+        (note,) = found(f'registry: r.example\nimage: "{name}:v1"\n').notes
+        assert note.startswith("x.yaml:2: `image`: ")
+        assert "r.example/r.example" not in note
+
+
+def test_what_is_no_text_is_told_with_the_byte() -> None:
+    assert find_images([("x.yaml", b"image: a/b:1\n\xff")]).problems == ("x.yaml: not UTF-8 (byte 14)",)
