@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageList
     from regwrap.registry.end import RegistryEnd
     from regwrap.transfer.job import Job
+    from regwrap.transfer.plan import Unseen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +35,13 @@ class SyncResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncOptions:
     """`hashed` reads every blob of a local archive, so that rot is found and copied again. `dry_run` only says what
-    would be done. `referrers`: with the images' referrers, signatures and SBOMs."""
+    would be done. `referrers`: with the images' referrers, signatures and SBOMs; `lost` are images whose referrers cannot
+    be listed."""
 
     hashed: bool = False
     dry_run: bool = False
     referrers: bool = False
+    lost: tuple[Unseen, ...] = ()
 
 
 def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult:
@@ -51,8 +54,8 @@ def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult
         for storage in ends.storages():
             if storage != dest:
                 stack.enter_context(job.locked(storage.storage.tree, exclusive=False))
-        images = with_referrers(job, ends, images) if options.referrers else images
-        return copy_images(job, ends, dest, images, options=options, writing=writing)
+        images, lost = with_referrers(job, ends, images) if options.referrers else (images, ())
+        return copy_images(job, ends, dest, images, options=replace(options, lost=lost), writing=writing)
 
 
 def copy_images(
@@ -77,7 +80,8 @@ def copy_images(
         is_immutable=job.archive.is_immutable,
     )
     way = choose_engine(job.engine, storage.name if storage else None)
-    plan = replace(make_plan(observer.observe_images(images.entries, job.jobs)), way=way)
+    observed = (*observer.observe_images(images.entries, job.jobs), *options.lost)
+    plan = replace(make_plan(observed), way=way)
     if options.dry_run:
         return SyncResult(plan=plan, report=None)
     job.listener.expect("sync", plan.bytes_missing)

@@ -154,12 +154,13 @@ def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iter
         for end in ends.storages():
             if end.storage.root != history:
                 stack.enter_context(job.locked(end.storage.tree, exclusive=False))
-        images = with_referrers(job, ends, images) if options.referrers else images
+        images, lost = with_referrers(job, ends, images) if options.referrers else (images, ())
         run, way = _place(job, history, options.places, stack)
         overlay, links = _overlay(history, run, way, _links(job, way, len(images.entries), stack))
         prepare_sides(job.runner, overlay, links)
         listed = Storage(links, below=(overlay.upper, history))
-        report = _bring(job, ends, listed, overlay.upper, images, hashed=options.hashed)
+        bringing = SyncOptions(hashed=options.hashed, lost=lost)
+        report = _bring(job, ends, listed, overlay.upper, images, bringing)
         yield _Staged(images=images, history=history, overlay=overlay, listed=listed, sync=report)
 
 
@@ -228,9 +229,11 @@ def _overlay(history: Path, run: Path, way: Way, links: Path | None) -> tuple[Ov
     return overlay, overlay.upper if links is None else links
 
 
-def _bring(job: Job, ends: Endpoints, listed: Storage, upper: Path, images: ImageList, *, hashed: bool) -> SyncReport:
-    dest, writing = StorageSource(name="the upper layer", storage=listed), Writing(upper=upper, hashed=hashed)
-    report = copy_images(job, ends, dest, images, options=SyncOptions(hashed=hashed), writing=writing).report
+def _bring(
+    job: Job, ends: Endpoints, listed: Storage, upper: Path, images: ImageList, options: SyncOptions
+) -> SyncReport:
+    dest, writing = StorageSource(name="the upper layer", storage=listed), Writing(upper=upper, hashed=options.hashed)
+    report = copy_images(job, ends, dest, images, options=options, writing=writing).report
     if report is None or report.failed:
         failed = report.failed if report else ()
         raise ImagesFailedError(

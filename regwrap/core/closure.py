@@ -84,7 +84,8 @@ class _Walk:
             has = ", ".join(str(p) for p in platforms_of(index)) or "none"
             asked = ", ".join(str(p) for p in missing)
             raise ImagesFailedError(f"index {index.digest.short} has no {asked}; it has {has}")
-        return {c.digest for c in index.manifests if c.platform is None or any(_is_for(c, p) for p in self.platforms)}
+        kept = {c.digest for c in index.manifests if c.platform is None or any(_is_for(c, p) for p in self.platforms)}
+        return kept | {c.digest for c in index.manifests if c.about in kept}
 
     def _visit_children(self, index: Index, wanted: set[Digest], depth: int) -> None:
         for child in index.manifests:
@@ -96,7 +97,8 @@ class _Walk:
                 continue
             raw = self.fetch(child.digest)
             if raw is None:
-                self.missing[child.digest] = child
+                # what was made when attestations were left out does not lack them
+                (self.omitted if self.platforms and child.about else self.missing)[child.digest] = child
                 continue
             _check_size(child, raw)
             self.visit(parsed(child.digest, raw), depth + 1)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.fields import a_text, a_whole, an_object, field, list_of
+from regwrap.core.fields import a_text, a_whole, an_object, list_of
+from regwrap.core.fields import field as value_of
 from regwrap.core.hosts import DOCKER_HUB, normal_host
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
@@ -239,13 +240,15 @@ def _shown(text: str, limit: int = 80) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What a manifest says of a blob or of another manifest. `size` in bytes."""
+    """What a manifest says of a blob or of another manifest. `size` in bytes. `about`: BuildKit's attestations stand in
+    the index beside the image that they are about."""
 
     media_type: str
     digest: Digest
     size: int
     platform: Platform | None = None
     urls: tuple[str, ...] = ()
+    about: Digest | None = field(default=None, compare=False)
 
     @property
     def is_foreign(self) -> bool:
@@ -335,17 +338,17 @@ def _manifest_of(document: object, raw: bytes, digest: Digest) -> Manifest | Ind
     if not isinstance(document, dict) or type(version) is not int or version != 2:
         raise ValueError("schemaVersion is not 2")
     _check_keys(document)
-    media_type = field(document, "mediaType", a_text, "")
+    media_type = value_of(document, "mediaType", a_text, "")
     is_index = "manifests" in document
     if is_index == ("config" in document or "layers" in document):
         raise ValueError("expected either manifests, or config and layers")
     if is_index:
         _expect_type(media_type, (OCI_INDEX, DOCKER_LIST))
-        children = field(document, "manifests", _descriptors)
+        children = value_of(document, "manifests", _descriptors)
         return Index(raw=raw, digest=digest, media_type=media_type or OCI_INDEX, manifests=children)
     _expect_type(media_type, (OCI_MANIFEST, DOCKER_MANIFEST))
-    config = field(document, "config", _descriptor)
-    layers = field(document, "layers", _descriptors)
+    config = value_of(document, "config", _descriptor)
+    layers = value_of(document, "layers", _descriptors)
     return Manifest(raw=raw, digest=digest, media_type=media_type or OCI_MANIFEST, config=config, layers=layers)
 
 
@@ -365,12 +368,20 @@ def _descriptor(value: object) -> Descriptor:
     item = an_object(value)
     _check_keys(item)
     return Descriptor(
-        media_type=field(item, "mediaType", a_text, ""),
-        digest=field(item, "digest", a_digest),
-        size=field(item, "size", a_size),
+        media_type=value_of(item, "mediaType", a_text, ""),
+        digest=value_of(item, "digest", a_digest),
+        size=value_of(item, "size", a_size),
         platform=_platform(item.get("platform")),
-        urls=field(item, "urls", lambda urls: list_of(a_text)(urls or [])),
+        urls=value_of(item, "urls", lambda urls: list_of(a_text)(urls or [])),
+        about=_attested(item.get("annotations")),
     )
+
+
+def _attested(annotations: object) -> Digest | None:
+    """Free text to everybody else: what is no digest names nothing."""
+    said = annotations.get("vnd.docker.reference.digest") if isinstance(annotations, dict) else None
+    match = _DIGEST.fullmatch(said) if isinstance(said, str) else None
+    return Digest(match[1]) if match else None
 
 
 def _descriptors(value: object) -> tuple[Descriptor, ...]:
@@ -382,7 +393,9 @@ def _platform(item: object) -> Platform | None:
     if not isinstance(item, dict):
         return None
     _check_keys(item)
-    return Platform(*(field(item, key, lambda text: a_text(text or "")) for key in ("os", "architecture", "variant")))
+    return Platform(
+        *(value_of(item, key, lambda text: a_text(text or "")) for key in ("os", "architecture", "variant"))
+    )
 
 
 def subject_of(raw: bytes) -> Digest | None:

@@ -54,8 +54,15 @@ class RegistryEnd:
         )
 
     def referrers(self, repository: str, digest: Digest) -> tuple[dict[str, object], ...] | None:
-        """Descriptors of manifests that are about `digest`; None where the registry does not tell."""
-        return _asked(lambda: self.probe.referrers(repository, digest), lambda _unsure: None)
+        """Descriptors of manifests that are about `digest`; None where the registry has no API for them.
+
+        skopeo cannot ask that either, so where our own requests cannot it is told, and tags alone are looked at.
+        """
+
+        def told(unsure: UnsureError) -> None:
+            self.probe.note(f"{self.name}: referrers are looked for by their tags only, not by its API: {unsure}")
+
+        return _asked(lambda: self.probe.referrers(repository, digest), told)
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """Sorted; none where the registry has no such repository."""

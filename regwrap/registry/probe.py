@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Digest, ParseError
 from regwrap.registry.addresses import is_same_server, next_page, target_of
-from regwrap.registry.answers import is_absent, is_page, raise_if_later
+from regwrap.registry.answers import is_absent, is_page, raise_if_later, refusal
 from regwrap.registry.auth import Access
 from regwrap.registry.client import Body, Client, Request, Response
 from regwrap.registry.credentials import UnsureError
@@ -107,9 +107,18 @@ class Probe:
 
     def referrers(self, repository: str, digest: Digest) -> tuple[dict[str, object], ...] | None:
         """Descriptors of the manifests that are about `digest` (distribution-spec 1.1, "Listing Referrers"); None where
-        the registry says that it has no such API."""
-        found = self._listed(f"/v2/{repository}/referrers/{digest}", repository, "manifests", dict)
-        return None if found is None else tuple(found)
+        the registry has no such API, which is what 404 means there."""
+        target = f"/v2/{repository}/referrers/{digest}"
+        request = Request("GET", target, Access(repository), redirect=True)
+        answer = self._client.request(request)
+        if answer.status == 404:
+            return None
+        raise_if_later(self.registry.host, request.shown, answer)
+        if answer.status == 401:
+            raise self._client.refused(request, answer)
+        if answer.status != 200 or is_page(answer):
+            raise refusal(self.registry.host, request.shown, answer)
+        return tuple(self._listed(target, repository, "manifests", dict, answer) or ())
 
     def mount(self, repository: str, digest: Digest, source: str) -> bool:
         """Whether the registry now has in `repository` the blob that it has in `source`; no byte of it is sent.
@@ -200,13 +209,16 @@ class Probe:
             return self._page(target.removesuffix(_SIZE), repository)
         return self._judged(request, answer)
 
-    def _listed(self, first: str, repository: str, key: str, kind: type[T]) -> list[T] | None:
-        """What a list has in all its pages; None where the registry does not have the list."""
+    def _listed(
+        self, first: str, repository: str, key: str, kind: type[T], begun: Response | None = None
+    ) -> list[T] | None:
+        """What a list has in all its pages; None where the registry does not have the list. `begun` is its first page,
+        where that was asked for already."""
         found: list[T] = []
         target, seen = first, set[str]()
         while len(seen) < _MAX_PAGES:
             seen.add(target)
-            answer = self._page(target, repository)
+            answer, begun = begun or self._page(target, repository), None
             if answer is None:
                 return None
             found += _items(answer.body, key, kind, self.registry.host)

@@ -94,7 +94,12 @@ class Observer:
             closure = storage.closure(repository, digest, entry.platforms)
         except RegwrapError:
             return None
-        if closure is None or closure.missing or not storage.has_tag(repository, entry.dest.tag, digest):
+        if (
+            closure is None
+            or closure.missing
+            or _lacks_attestations(closure)
+            or not storage.has_tag(repository, entry.dest.tag, digest)
+        ):
             return None
         if not all(sound.has_in(repository, blob) for blob in closure.blobs):
             return None
@@ -117,6 +122,11 @@ class Observer:
         if self.sound is None:
             return closure.blobs
         return tuple(blob for blob in closure.blobs if not self.sound.has(blob))
+
+
+def _lacks_attestations(closure: Closure) -> bool:
+    """Whether it was copied when attestations of chosen platforms were left out."""
+    return any(child.about in {manifest.digest for manifest in closure.manifests} for child in closure.omitted)
 
 
 def source_digest(source: ImageSource, entry: ImageEntry) -> Digest:

@@ -19,6 +19,7 @@ from regwrap.core.model import OCI_INDEX, Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.registry.end import RegistryEnd
 from regwrap.transfer.observe import source_digest
+from regwrap.transfer.plan import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,21 +30,27 @@ if TYPE_CHECKING:
     from regwrap.transfer.job import Job
 
 
-def with_referrers(job: Job, ends: Endpoints, images: ImageList) -> ImageList:
-    """The list, and what is about its images at their sources. An image that cannot be checked brings nothing here;
-    that it cannot be had is said when it is to be copied."""
+def with_referrers(job: Job, ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
+    """The list, and what is about its images at their sources. An image whose referrers cannot be listed is not in it,
+    but among the others; that an image itself cannot be had is said when it is to be copied."""
     finder = _Finder()
 
-    def find(entry: ImageEntry) -> tuple[ImageEntry, ...]:
+    def find(entry: ImageEntry) -> tuple[ImageEntry, ...] | Unseen:
         try:
             source = ends.source_of(entry)
-            digest = source_digest(source, entry)
-            return tuple(finder.about(source, entry, entry.source.repository, digest))
+            digest = job.retry.call(lambda: source_digest(source, entry))
         except RegwrapError:
             return ()
+        try:
+            return job.retry.call(lambda: tuple(finder.about(source, entry, entry.source.repository, digest)))
+        except RegwrapError as error:
+            return Unseen(entry=entry, error=f"its referrers cannot be listed: {error}", hint=error.hint)
 
     found = map_in_order(find, images.entries, workers=job.jobs, name="referrers", stopping=job.retry.stopping)
-    return _joined(images, found)
+    failed = tuple(item for item in found if isinstance(item, Unseen))
+    lost = {item.entry.dest for item in failed}
+    whole = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in lost))
+    return _joined(whole, tuple(item for item in found if not isinstance(item, Unseen))), failed
 
 
 def with_referrers_there(storage: Storage, images: ImageList) -> ImageList:
@@ -83,13 +90,14 @@ class _Finder:
                 if subject in seen:
                     continue
                 seen.add(subject)
-                for tag in tags.get(subject, ()):
+                index = f"sha256-{subject.hex}"  # what stands for the API where there is none
+                has_api, made = self._made(end, repository, subject)
+                for tag in (tag for tag in tags.get(subject, ()) if not (has_api and tag == index)):
                     if (there := end.resolve(repository, tag)) is not None:
                         yield _entry(entry, tag, None)
                         pending.append(there)
-                tag = f"sha256-{subject.hex}"
-                if tag not in tags.get(subject, ()) and (made := self._made(end, repository, subject)):
-                    yield _entry(entry, tag, made)
+                if made is not None:
+                    yield _entry(entry, index, made)
                     pending.append(made)
 
     def _tags_of(self, end: ImageSource, repository: str) -> dict[Digest, list[str]]:
@@ -104,20 +112,20 @@ class _Finder:
                 self._tags[end.name, repository] = known
         return known
 
-    def _made(self, end: ImageSource, repository: str, subject: Digest) -> Digest | None:
-        """The digest of an index of the subject's referrers, made from what the registry's API lists."""
+    def _made(self, end: ImageSource, repository: str, subject: Digest) -> tuple[bool, Digest | None]:
+        """Whether the registry has an API for referrers; and an index of what it lists, made here."""
         if not isinstance(end, RegistryEnd) or end.name in self._without:
-            return None
+            return False, None
         listed = end.referrers(repository, subject)
         if listed is None:
             self._without.add(end.name)
         if not listed:
-            return None
+            return listed is not None, None
         manifests = sorted(listed, key=lambda descriptor: str(descriptor.get("digest")))
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
         raw = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
         end.made[Digest.of(raw)] = raw
-        return Digest.of(raw)
+        return True, Digest.of(raw)
 
 
 def _manifests(end: ImageSource, repository: str, top: Digest, chosen: ImageEntry | None) -> tuple[Digest, ...]:

@@ -287,7 +287,8 @@ def test_skopeo_is_asked_where_the_probe_is_unsure(scripted: Scripted, tmp_path:
         assert end.resolve("a/b", "1") == DIGEST
         assert end.manifest("a/b", DIGEST) == end.tagged_manifest("a/b", "1") == b"{}"
         assert end.tags("a/b") == ("a", "b")
-        assert end.referrers("a/b", DIGEST) is None
+        with pytest.raises(ToolError, match="answered 200 to GET /v2/a/b/referrers/"):
+            end.referrers("a/b", DIGEST)
         assert end.mounted("a/b", DIGEST, "c/d") is False
         with pytest.raises(ToolError, match=r"does not list its repositories: .*answered 200") as raised:
             end.repositories()
