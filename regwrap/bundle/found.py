@@ -6,6 +6,7 @@ An index may be partial, as everywhere: children that are not there count as lef
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -16,11 +17,23 @@ from regwrap.bundle.stock import BlobFiles, PlainFiles, Stock, file_stock
 from regwrap.core import ocilayout
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError, RegwrapError, UsageError
-from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest, Index, LayoutRef, is_repository, is_tag
+from regwrap.core.model import (  # fmt: skip
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    Digest,
+    ImageRef,
+    Index,
+    LayoutRef,
+    ParseError,
+    is_repository,
+    is_tag,
+)
 from regwrap.storage.store import Storage, regular_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from regwrap.core.ocilayout import LayoutEntry
 
 VERSION: Final = "version"
 VERSION_BYTES: Final = b"Directory Transport Version: 1.1\n"  # containers/image, directory/directory_dest.go
@@ -84,9 +97,19 @@ def _layout_stock(directory: Path, chosen: str | None, named: str | None) -> Sto
         return directory / ocilayout.blob_path(digest)
 
     for entry in entries:
-        with found.collected(full_name(entry.name, named)) as image:
+        with found.collected(full_name(entry.name if named else _own_name(entry), named)) as image:
             image.add(closure_of(entry.digest, lambda digest: _read(path_of(digest))), PlainFiles(path_of))
     return found.stock()
+
+
+def _own_name(entry: LayoutEntry) -> str | None:
+    """containerd writes the tag alone as a name, and the whole one beside it; its registry is dropped as in a list."""
+    if entry.containerd is None or not (entry.name is None or is_tag(entry.name)):
+        return entry.name
+    with suppress(ParseError):
+        image = ImageRef.parse(entry.containerd)
+        return f"{image.repository}:{image.tag}" if image.tag else entry.name
+    return entry.name
 
 
 def _dir_stock(directory: Path, named: str | None) -> Stock:

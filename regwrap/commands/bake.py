@@ -27,7 +27,7 @@ from regwrap.core.model import (  # fmt: skip
     parse_manifest,
 )
 from regwrap.forms.baked_base import BaseImage, empty_base, read_base, registry_program
-from regwrap.forms.baked_image import CREATED, image_with, volumes_over
+from regwrap.forms.baked_image import CREATED, image_beyond, image_with, volumes_over
 from regwrap.forms.baked_layer import Layer, compressed, write_layer
 from regwrap.storage.commit import sync_file_system
 from regwrap.storage.hashing import hashed, pieces_of
@@ -131,8 +131,9 @@ def _base(job: Job, options: BakeOptions, stack: ExitStack) -> BaseImage:
         raise UsageError(f"--base: {options.base} names no registry", hint="HOST/REPOSITORY:TAG, or oci:DIR:TAG")
     layout = job.scratch / "base"
     remote = Remote(registry=registry, repository=image.repository, reference=image.digest or image.tag or "latest")
-    Endpoints(job=job, stack=stack).skopeo().copy_one_platform(remote, layout, options.platform)
-    return read_base(layout, "image", options.platform)
+    skopeo = Endpoints(job=job, stack=stack).skopeo()
+    skopeo.copy_one_platform(remote, layout, options.platform)
+    return read_base(layout, "image", options.platform, skopeo.config(remote, options.platform))
 
 
 def _run_config(base: BaseImage, options: BakeOptions) -> RunConfig:
@@ -181,10 +182,24 @@ class _Building:
             self._copy_layer(below)
         ocilayout.write_image(self.layout, name, (documents.config, documents.manifest), OCI_MANIFEST)
         umoci.configure(self.layout, name, run, created=CREATED)
+        if self.base.beyond:
+            self._keep_beyond(name)
         digest = ocilayout.named_entry(self.layout, name).digest
         self._check_configured(digest, run)
         self._remove_others(digest)
         return digest
+
+    def _keep_beyond(self, name: str) -> None:
+        keys = ", ".join(self.base.beyond)
+        self.job.listener.say(
+            f"note: {keys} of the base are kept; docker reads them, OCI's specification has no such keys"
+        )
+        manifest = parse_manifest(ocilayout.read_blob(self.layout, ocilayout.named_entry(self.layout, name).digest))
+        if isinstance(manifest, Manifest):
+            documents = image_beyond(
+                ocilayout.read_blob(self.layout, manifest.config.digest), manifest, self.base.beyond
+            )
+            ocilayout.write_image(self.layout, name, (documents.config, documents.manifest), OCI_MANIFEST)
 
     def _check_configured(self, digest: Digest, run: RunConfig) -> None:
         """Exit code 0 proves nothing."""

@@ -35,8 +35,8 @@ class SyncResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncOptions:
     """`hashed` reads every blob of a local archive, so that rot is found and copied again. `dry_run` only says what
-    would be done. `referrers`: with the images' referrers, signatures and SBOMs; `lost` are images whose referrers cannot
-    be listed."""
+    would be done. `referrers`: with the images' referrers, signatures and SBOMs; `lost`: those whose referrers are
+    unknown."""
 
     hashed: bool = False
     dry_run: bool = False

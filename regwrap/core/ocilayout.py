@@ -25,16 +25,19 @@ INDEX: Final = "index.json"
 MARK: Final = "oci-layout"
 MARK_BYTES: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _NAME: Final = "org.opencontainers.image.ref.name"
+_CONTAINERD: Final = "io.containerd.image.name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutEntry:
-    """What index.json says of one image; `name` is None where it has none."""
+    """What index.json says of one image; `name` is None where it has none. `containerd`: the whole name, with a
+    registry, that containerd and docker give it beside that."""
 
     name: str | None
     media_type: str
     digest: Digest
     size: int
+    containerd: str | None = None
 
 
 def blob_path(digest: Digest) -> str:
@@ -61,8 +64,10 @@ def read_entries(directory: Path) -> tuple[LayoutEntry, ...]:
 
 def _entry(value: object) -> LayoutEntry:
     item = an_object(value)
+    annotations = an_object(item.get("annotations") or {})
     return LayoutEntry(
-        name=field(an_object(item.get("annotations") or {}), _NAME, or_none(a_text)),
+        name=field(annotations, _NAME, or_none(a_text)),
+        containerd=field(annotations, _CONTAINERD, or_none(a_text)),
         media_type=field(item, "mediaType", a_text, ""),
         digest=field(item, "digest", a_digest),
         size=field(item, "size", a_size),
@@ -75,17 +80,22 @@ def index_bytes(entries: tuple[LayoutEntry, ...]) -> bytes:
             "mediaType": entry.media_type,
             "digest": str(entry.digest),
             "size": entry.size,
-            **({"annotations": {_NAME: entry.name}} if entry.name is not None else {}),
+            **({"annotations": names} if (names := _annotations(entry)) else {}),
         }
         for entry in entries
     ]
     return json.dumps({"schemaVersion": 2, "manifests": manifests}, sort_keys=True).encode("ascii") + b"\n"
 
 
+def _annotations(entry: LayoutEntry) -> dict[str, str]:
+    names = {_NAME: entry.name, _CONTAINERD: entry.containerd}
+    return {key: name for key, name in names.items() if name is not None}
+
+
 def named_entry(directory: Path, name: str | None) -> LayoutEntry:
     """The image of that name, or the only one where no name is given. Raises UsageError."""
     entries = read_entries(directory)
-    found = [entry for entry in entries if name is None or entry.name == name]
+    found = [entry for entry in entries if name is None or name in {entry.name, entry.containerd}]
     if len(found) != 1:
         names = ", ".join(sorted(entry.name or "(no name)" for entry in entries)) or "nothing"
         what = f"no image {name}" if name else f"{len(entries)} images, and none is chosen"

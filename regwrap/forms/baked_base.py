@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tarfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core import ocilayout
 from regwrap.core.errors import UsageError
 from regwrap.core.model import Descriptor, Index, Manifest, Platform, parse_manifest
-from regwrap.forms.baked_image import check_base, empty_config, parse_config
+from regwrap.forms.baked_image import beyond_oci, check_base, empty_config, parse_config
 from regwrap.storage.store import regular_size
 
 if TYPE_CHECKING:
@@ -22,19 +22,21 @@ _PROGRAMS: Final = ("usr/bin/docker-registry", "bin/registry", "usr/bin/registry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseImage:
-    """`layout` is None for the empty base."""
+    """`layout` is None for the empty base. `beyond` is what its config says to docker, without a key in OCI's."""
 
     layout: Path | None
     config: dict[str, object]
     layers: tuple[Descriptor, ...]
+    beyond: dict[str, object] = field(default_factory=dict)
 
 
 def empty_base(platform: Platform) -> BaseImage:
     return BaseImage(layout=None, config=empty_config(platform), layers=())
 
 
-def read_base(layout: Path, name: str | None, platform: Platform) -> BaseImage:
-    """An image of an OCI layout; of an index the one for `platform`. Raises UsageError, IntegrityError."""
+def read_base(layout: Path, name: str | None, platform: Platform, original: bytes | None = None) -> BaseImage:
+    """An image of an OCI layout; of an index the one for `platform`. `original` is its config before skopeo converted
+    it. Raises UsageError, IntegrityError."""
     entry = ocilayout.named_entry(layout, name)
     manifest = parse_manifest(ocilayout.read_blob(layout, entry.digest))
     if isinstance(manifest, Index):
@@ -52,7 +54,8 @@ def read_base(layout: Path, name: str | None, platform: Platform) -> BaseImage:
         path = layout / ocilayout.blob_path(layer.digest)
         if regular_size(path) != layer.size:
             raise UsageError(f"the base image is incomplete: layer {layer.digest} is not in {layout}")
-    return BaseImage(layout=layout, config=config, layers=manifest.layers)
+    beyond = beyond_oci(config if original is None else parse_config(original))
+    return BaseImage(layout=layout, config=config, layers=manifest.layers, beyond=beyond)
 
 
 def registry_program(base: BaseImage) -> str:

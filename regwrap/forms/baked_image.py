@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
 CREATED: Final = "1970-01-01T00:00:00Z"
+_BEYOND: Final = ("Healthcheck", "OnBuild", "Shell", "StopTimeout")
 _SAID: Final = {"created": CREATED, "created_by": "regwrap bake"}
 
 
@@ -47,6 +48,21 @@ def parse_config(raw: bytes) -> dict[str, object]:
     if not whole:
         raise IntegrityError("the base image's config cannot be parsed: it has no rootfs")
     return cast("dict[str, object]", document)
+
+
+def beyond_oci(config: dict[str, object]) -> dict[str, object]:
+    """What docker reads of a config and OCI's specification has no key for; skopeo and umoci drop it."""
+    run = config.get("config")
+    return {key: run[key] for key in _BEYOND if run.get(key)} if isinstance(run, dict) else {}
+
+
+def image_beyond(raw_config: bytes, manifest: Manifest, beyond: dict[str, object]) -> Documents:
+    """The image with these keys in its config as well; its layers are the same."""
+    config = parse_config(raw_config)
+    run = config.get("config")
+    raw = _dumped({**config, "config": {**(run if isinstance(run, dict) else {}), **beyond}})
+    document = {**json.loads(manifest.raw), "config": _descriptor(CONFIG_TYPE, Digest.of(raw), len(raw))}
+    return Documents(config=raw, manifest=_dumped(document))
 
 
 def check_base(manifest: Manifest) -> None:

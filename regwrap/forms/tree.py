@@ -14,6 +14,7 @@ from regwrap.bundle.found import MANIFEST, VERSION, VERSION_BYTES, child_manifes
 from regwrap.core import ocilayout
 from regwrap.core.closure import Closure, Fetch, closure_of
 from regwrap.core.errors import IntegrityError
+from regwrap.core.hosts import DOCKER_HUB
 from regwrap.core.model import Digest
 from regwrap.core.ocilayout import LayoutEntry
 
@@ -68,13 +69,29 @@ def _closure(image: BundleImage, fetch: Fetch) -> Closure:
 def _layout_files(contents: BundleContents, _fetch: Fetch) -> Iterator[TreeFile]:
     sizes = dict(contents.blobs)
     entries = tuple(
-        LayoutEntry(name=image.name, media_type=image.media_type, digest=image.digest, size=sizes[image.digest])
+        LayoutEntry(
+            name=image.name,
+            media_type=image.media_type,
+            digest=image.digest,
+            size=sizes[image.digest],
+            containerd=containerd_name(image.name),
+        )
         for image in contents.images
     )
     yield _own(ocilayout.MARK, ocilayout.MARK_BYTES)
     yield _own(ocilayout.INDEX, ocilayout.index_bytes(entries))
     for digest, size in contents.blobs:
         yield TreeFile(path=ocilayout.blob_path(digest), digest=digest, size=size)
+
+
+def containerd_name(name: str) -> str:
+    """What containerd calls an image: with the registry that its name begins with, else Docker Hub, which is what a
+    reference without one means to it."""
+    first, slash, _rest = name.partition("/")
+    if slash and ("." in first or first == "localhost"):
+        host, _, port = first.partition("_")  # as keep_host writes a port
+        return f"{host}:{port}{name[len(first) :]}" if port.isdigit() else name
+    return f"{DOCKER_HUB}/{'' if slash else 'library/'}{name}"
 
 
 def _own(path: str, data: bytes) -> TreeFile:

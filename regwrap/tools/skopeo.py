@@ -75,12 +75,13 @@ class Skopeo:
         """The raw manifest; None where the registry has no such image. Raises ToolError."""
         return self._inspected(remote, ())
 
-    def config(self, remote: Remote) -> bytes | None:
-        """The config of the image that a manifest describes, as it is; None where it is not there. Raises ToolError."""
-        return self._inspected(remote, ("--config",))
+    def config(self, remote: Remote, platform: Platform | None = None) -> bytes | None:
+        """The config of the image that a manifest describes, of an index the one for `platform`, as it is; None where
+        it is not there. Raises ToolError."""
+        return self._inspected(remote, ("--config",), _chosen(platform) if platform else ())
 
-    def _inspected(self, remote: Remote, what: tuple[str, ...]) -> bytes | None:
-        args = ("inspect", "--raw", *what, "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
+    def _inspected(self, remote: Remote, what: tuple[str, ...], chosen: tuple[str, ...] = ()) -> bytes | None:
+        args = (*chosen, "inspect", "--raw", *what, "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
         result = self._run((remote,), args, inherit=(), connections=1)
         if result.exit_code == 0 and result.stdout.lstrip().startswith(b"<"):
             raise ToolError(f"{remote.shown}: this is a web page, not a manifest", hint=answers.LOGIN_PAGE_HINT)
@@ -119,9 +120,8 @@ class Skopeo:
 
     def copy_one_platform(self, source: Remote, layout: Path, platform: Platform) -> None:
         """Copy one platform's image into the new OCI layout `layout`, under the name `image`, converted to OCI."""
-        variant = ("--override-variant", platform.variant) if platform.variant else ()
         args = (
-            "--override-os", platform.os, "--override-arch", platform.architecture, *variant,
+            *_chosen(platform),
             "copy", "--quiet", "--retry-times", "0", "--format", "oci",
             *_side("src-", source.registry),
             "--", source.url, f"oci:{layout}:image",
@@ -306,6 +306,11 @@ def _is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _chosen(platform: Platform) -> tuple[str, ...]:
+    variant = ("--override-variant", platform.variant) if platform.variant else ()
+    return ("--override-os", platform.os, "--override-arch", platform.architecture, *variant)
 
 
 def _side(side: str, registry: Registry) -> tuple[str, ...]:

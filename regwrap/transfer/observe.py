@@ -94,12 +94,9 @@ class Observer:
             closure = storage.closure(repository, digest, entry.platforms)
         except RegwrapError:
             return None
-        if (
-            closure is None
-            or closure.missing
-            or _lacks_attestations(closure)
-            or not storage.has_tag(repository, entry.dest.tag, digest)
-        ):
+        if closure is None or closure.missing or _lacks_attestations(closure):
+            return None
+        if not storage.has_tag(repository, entry.dest.tag, digest):
             return None
         if not all(sound.has_in(repository, blob) for blob in closure.blobs):
             return None
