@@ -172,6 +172,7 @@ class _Builder:
         self.first = before + 1
         self.odd = odd
         self.unfolded = 0
+        self.is_bounded = False
         self.anchors: dict[str, tuple[Node | None, int]] = {}
 
     def documents(self) -> Iterator[Node]:
@@ -269,18 +270,17 @@ class _Builder:
     def _alias(self, event: _Event) -> Node:
         mark = event.start_mark
         node, size = self.anchors.get(f"{event.anchor}", (None, 0))
-        if node is not None and self.unfolded + size <= _MAX_UNFOLDED * len(self.text):
+        if node is not None and not self.is_bounded and self.unfolded + size <= _MAX_UNFOLDED * len(self.text):
             self.unfolded += size
             return node
         nothing = Scalar(None, self.first + mark.line, mark.column + 1)
         name = f"*{event.anchor}"
         if node is None:
             self._note(nothing, f"the alias {_shown(name)[1:-1]} has no anchor before it")
-        else:
-            self._note(
-                nothing,
-                f"aliases unfold to more than {_MAX_UNFOLDED} times the file: {name} and what follows is not unfolded",
-            )
+        elif not self.is_bounded:
+            self.is_bounded = True
+            why = f"aliases unfold to more than {_MAX_UNFOLDED} times the file: {name} and what follows is not unfolded"
+            self._note(nothing, why)
         return nothing
 
     def _expect(self, tag: str, known: set[str], event: _Event) -> None:
