@@ -21,6 +21,7 @@ _EMPTY: Final = "its tag is empty: render it first (helm template)"
 _NOTHING: Final = "is not a complete image: render it first (helm template)"
 _UNCLEAR: Final = "repository and name could be one name or two: add the image to the list yourself"
 _BUILT: Final = "is built where it runs (build:): push it to a registry, and add that to the list"
+_GO: Final = "is a path of Go sources that ko builds: add the image that it pushes to the list"
 _TRIGGERED: Final = "is filled in by an ImageStream of the cluster (triggers:): add the image to the list yourself"
 _INJECTED: Final = "is a placeholder for Istio's injector: add the injected image to the list"
 
@@ -54,7 +55,8 @@ def _text(key: str, value: Scalar, fields: Fields) -> Iterator[Mention]:
 def _of_container(key: str, value: Scalar, text: str, fields: Fields) -> Mention:
     is_built = fields.place.is_service and fields.has(("build",)) and not has_host(text)
     is_filled_in = not set(text) & set("/:@") and _is_triggered(fields)
-    why = _INJECTED if text == "auto" else _BUILT if is_built else _TRIGGERED if is_filled_in else ""
+    is_go = text.startswith(("github.com/", "ko://"))
+    why = _GO if is_go else _INJECTED if text == "auto" else _BUILT if is_built else _TRIGGERED if is_filled_in else ""
     if why:
         return Mention(key=key, node=value, text="", why=why, is_sure=True)
     return Mention(key=key, node=value, text=text, is_sure=True, is_latest=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from regwrap.lists.manifests.mapping import NO_TAG, Fields, Mention
+from regwrap.lists.manifests.mapping import NO_TAG, Fields, Mention, plain
 from regwrap.lists.manifests.parts import DIGESTS, NAMES, REGISTRIES, REPOSITORIES, TAGS, parts_of
 from regwrap.lists.manifests.reference import has_host
 from regwrap.lists.yaml_nodes import Scalar, Sequence
@@ -13,6 +14,9 @@ from regwrap.lists.yaml_nodes import Scalar, Sequence
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# On these registries the first part of a path is who owns it, never an image
+_ORGANISATION: Final = re.compile(r"(?:quay\.io|ghcr\.io|gcr\.io|nvcr\.io|xpkg\.upbound\.io)/[^/]+")
+_NO_IMAGE: Final = "is an organisation, and its images stand elsewhere: add them to the list yourself"
 _EMPTY: Final = "its tag is empty: render it first (helm template)"
 
 
@@ -23,8 +27,12 @@ def repository_key(fields: Fields) -> Iterator[Mention]:
     has_name = fields.scalar(*REPOSITORIES, *(names if says_image else ())) is not None
     if not has_name or fields.has(NAMES) or not fields.has((*TAGS, *DIGESTS, *REGISTRIES)) or _is_chart(fields):
         return
+    if plain(fields.place.key) == "global":
+        return  # where the images of a chart are, not one of them
     parts = parts_of(fields, names=names)
-    if "://" not in parts.name and not parts.name.startswith("git@"):
+    if _ORGANISATION.fullmatch(parts.name):
+        yield Mention(key="repository", node=parts.used[0], text="", used=parts.used, is_sure=True, why=_NO_IMAGE)
+    elif "://" not in parts.name and not parts.name.startswith("git@"):
         why = _EMPTY if parts.has_tag_key else NO_TAG
         yield Mention(key="repository", node=parts.used[0], text=parts.text, used=parts.used, is_sure=True, why=why)
 

@@ -25,7 +25,7 @@ _SCHEMA: Final = "CustomResourceDefinition"
 _MAX_EMBEDDED: Final = 3
 # JSON, several lines, or one line with a key or a dash
 _EMBEDDED: Final = re.compile(r"[\[{]|[^\n]*\n\s*\S|\s*(?:- |[\w.-]+:\s)")
-_WORTH_READING: Final = re.compile(r"image|@sha256:|/[^\s\"'/]*:\w", re.IGNORECASE)
+_WORTH_READING: Final = re.compile(r"image|repository|@sha256:|/[^\s\"'/]*:\w", re.IGNORECASE)
 _KEYED: Final = re.compile(r"""\s*-?\s*["']?([\w./-]+)["']?\s*:\s+(.+?),?\s*""")
 
 
