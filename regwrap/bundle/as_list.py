@@ -1,4 +1,4 @@
-"""A release is a list as well: its images with their digests, from a bundle or from its bundle.json."""
+"""A release is a list as well: its images with their digests, from a bundle, its bundle.json, or a receipt."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.bundle.contents import BUNDLE_JSON, MAX_BUNDLE_JSON_BYTES, BundleContents, BundleImage, parse_contents
 from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.receipt import MAX_RECEIPT_BYTES, RECEIPT_HEAD, parse_receipt
 from regwrap.bundle.write import MAGIC
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Destination, ImageRef
@@ -39,8 +40,12 @@ class Listing:
 @contextmanager
 def opened_listing(path: str, stdin: BinaryIO, rewrite: Rewrite = HOST_IS_DROPPED) -> Iterator[Listing]:
     """All that the file says, for the block. Raises as `read_listing` does."""
-    reader = None if path == "-" else _release_reader(path)
-    if reader is None:
+    head = b"" if path == "-" else _head_of(path)
+    reader = _release_reader(head)
+    if head.startswith(RECEIPT_HEAD):
+        images, blobs = _of_receipt(path)
+        yield Listing(images=images, blobs=blobs)
+    elif reader is None:
         yield Listing(images=read_images(path, stdin, rewrite))
     elif reader is _of_bundle:
         with opened_bundle(Path(path)) as bundle:
@@ -54,9 +59,13 @@ def _listing(path: str, contents: BundleContents, bundle: Bundle | None) -> List
 
 
 def read_listing(path: str, stdin: BinaryIO, rewrite: Rewrite = HOST_IS_DROPPED) -> ImageList:
-    """The images that the file `path` names: a list, a lock, a bundle or its bundle.json; `-` is a list on standard
-    input. `rewrite` does not concern a release, whose names are what they are. Raises UsageError, IntegrityError."""
-    contents = None if path == "-" else _release_reader(path)
+    """The images that the file `path` names: a list, a lock, a bundle, its bundle.json or a receipt; `-` is a list on
+    standard input. `rewrite` does not concern a release, whose names are what they are. Raises UsageError,
+    IntegrityError."""
+    head = b"" if path == "-" else _head_of(path)
+    if head.startswith(RECEIPT_HEAD):
+        return _of_receipt(path)[0]
+    contents = _release_reader(head)
     return read_images(path, stdin, rewrite) if contents is None else listing_of(contents(Path(path)), path)
 
 
@@ -64,18 +73,27 @@ def listing_of(contents: BundleContents, name: str) -> ImageList:
     return ImageList(name=name, entries=tuple(map(_entry, contents.images)), notes=())
 
 
-def _release_reader(path: str) -> Callable[[Path], BundleContents] | None:
-    """What reads the file; None where it is no release, or can't be opened, which the reader of lists says better."""
+def _head_of(path: str) -> bytes:
+    """How the file begins; empty where it can't be opened, which the reader of lists says better."""
     try:
         if not Path(path).is_file():  # a list may come through a pipe, of which nothing must be taken away
-            return None
+            return b""
         with Path(path).open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+            return file.read(_HEAD_BYTES)
     except (OSError, ValueError):
-        return None
+        return b""
+
+
+def _release_reader(head: bytes) -> Callable[[Path], BundleContents] | None:
+    """What reads a file that begins so; None where it is no release."""
     if head.startswith(f"{BUNDLE_JSON}\0".encode()) and head[257:265] == MAGIC:
         return _of_bundle
     return _of_json if head.startswith(_JSON_HEAD) else None
+
+
+def _of_receipt(path: str) -> tuple[ImageList, dict[Digest, int]]:
+    with Path(path).open("rb") as file:
+        return parse_receipt(file.read(MAX_RECEIPT_BYTES + 1), path)
 
 
 def _of_bundle(path: Path) -> BundleContents:

@@ -6,10 +6,12 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.read import HASH_THREADS, Bundle, hash_problems, opened_bundle, structure_problems
+from regwrap.bundle.inventory import NOTHING, FoundImage, Inventory
+from regwrap.bundle.read import HASH_THREADS, Bundle, hash_all, hash_problem, opened_bundle, structure_problems
 from regwrap.core.closure import Closure, shipped_platforms
 from regwrap.core.errors import ImagesFailedError, RegwrapError
 from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
@@ -20,7 +22,7 @@ from regwrap.storage.survey import linked_directories
 from regwrap.storage.tree import LinkedDirectoryError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pathlib import Path, PurePath
 
     from regwrap.bundle.contents import BundleContents
     from regwrap.lists.imagelist import ImageEntry
@@ -31,9 +33,10 @@ OnBytes = Callable[[int], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
     """`problems` are damage, `differences` what is not as the list says: a line each, all of them. `notes` are neither
-    (an index shipped without some platforms). `others` of the images are not in the list, and may be there."""
+    (an index shipped without some platforms). `others` of the images are not in the list, and may be there.
+    `inventory` is all that was found; a receipt tells it."""
 
-    path: Path
+    path: PurePath
     images: int
     blobs: int
     bytes: int
@@ -41,12 +44,17 @@ class VerifyReport:
     differences: tuple[str, ...] = ()
     others: int = 0
     notes: tuple[str, ...] = ()
+    inventory: Inventory = field(default=NOTHING, compare=False, repr=False)
+
+    def outline(self) -> dict[str, object]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "inventory"}
 
 
 def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes) -> VerifyReport:
     """Check a bundle without unpacking it. Raises IntegrityError where not even its structure can be read."""
     with opened_bundle(path) as bundle:
-        problems = [*structure_problems(bundle), *hash_problems(bundle, on_bytes)]
+        wrong = hash_all(bundle.copy, bundle.contents.blobs, on_bytes)
+        problems = [*structure_problems(bundle), *map(hash_problem, wrong)]
         contents, differences = bundle.contents, list[str]()
         if entries is not None:
             found = {image.name: (image.digest, tuple(map(str, image.platforms))) for image in contents.images}
@@ -60,7 +68,20 @@ def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: 
             bytes=contents.blob_bytes,
             problems=tuple(problems),
             differences=tuple(differences),
+            inventory=Inventory(images=tuple(_in_bundle(bundle)), blobs=contents.sizes, damaged=frozenset(wrong)),
         )
+
+
+def _in_bundle(bundle: Bundle) -> Iterator[FoundImage]:
+    for image in bundle.contents.images:
+        with suppress(RegwrapError):  # the structure's problems say so
+            yield FoundImage(
+                image=image.name,
+                digest=image.digest,
+                platforms=tuple(map(str, image.platforms)),
+                partial=bool(image.omitted),
+                blobs=frozenset(_needs(bundle, bundle.closure(image))),
+            )
 
 
 def _left_out(contents: BundleContents, entries: tuple[ImageEntry, ...]) -> Iterator[str]:
@@ -130,6 +151,9 @@ class _StorageCheck:
         self.notes: list[str] = []
         self.sizes: dict[Digest, tuple[int, str]] = {}
         self.found: dict[str, tuple[Digest, tuple[str, ...]]] = {}
+        self.images: dict[str, FoundImage] = {}
+        self.there: dict[Digest, int] = {}
+        self.damaged: set[Digest] = set()
         self.linked: dict[Digest, bool] = {}  # of the repository that is looked at
 
     def run(self, on_bytes: OnBytes) -> VerifyReport:
@@ -155,7 +179,16 @@ class _StorageCheck:
             differences=tuple(dict.fromkeys(self.differences)),
             others=others,
             notes=tuple(self.notes),
+            inventory=Inventory(images=tuple(self._images()), blobs=self.there, damaged=frozenset(self.damaged)),
         )
+
+    def _images(self) -> Iterator[FoundImage]:
+        """Those too of which no more than the tag can be read."""
+        for name, (digest, platforms) in self.found.items():
+            unread = FoundImage(
+                image=name, digest=digest, platforms=platforms, partial=False, blobs=frozenset((digest,))
+            )
+            yield self.images.get(name, unread)
 
     def _compare(self) -> list[str]:
         """What is not as the list says; returns the images that it does not name."""
@@ -185,7 +218,15 @@ class _StorageCheck:
         if closure is None:
             self.problems.append(f"{name}: points to {top}, which is missing or not linked")
             return
-        self.found[name] = (top, tuple(map(str, shipped_platforms(closure, self.storage.read_config))))
+        platforms = tuple(map(str, shipped_platforms(closure, self.storage.read_config)))
+        self.found[name] = (top, platforms)
+        self.images[name] = FoundImage(
+            image=name,
+            digest=top,
+            platforms=platforms,
+            partial=bool(closure.missing or closure.omitted),
+            blobs=frozenset((*(m.digest for m in closure.manifests), *(blob.digest for blob in closure.blobs))),
+        )
         self._check_closure(name, repository, closure)
         if not self.storage.has_tag(repository, tag, top):
             path = layout.tag_index_link(repository, tag, top)
@@ -241,19 +282,25 @@ class _StorageCheck:
     def _check_blobs(self, on_bytes: OnBytes) -> None:
         """Every blob, those that no tag needs included: one that is damaged would spoil a later push."""
 
-        def check(digest: Digest) -> str:
+        def check(digest: Digest) -> tuple[int | None, str]:
             size, user = self.sizes.get(digest, (None, "no tag needs it"))
             there = self.storage.blob_size(digest)
             if there is None:  # an empty directory that nobody needs is what the registry's collector leaves
-                return f"{user}: blob {digest} is absent" if size is not None else ""
+                return None, f"{user}: blob {digest} is absent" if size is not None else ""
             on_bytes(there)
             if size is not None and there != size:
-                return f"{user}: blob {digest} has {there} bytes instead of {size}"
+                return there, f"{user}: blob {digest} has {there} bytes instead of {size}"
             right = self.storage.is_sound(Descriptor(media_type="", digest=digest, size=there), hashed=True)
-            return "" if right else f"{user}: blob {digest} has other bytes ({layout.blob_path(digest)})"
+            return there, "" if right else f"{user}: blob {digest} has other bytes ({layout.blob_path(digest)})"
 
         digests = sorted({*self.sizes, *self.storage.blobs()})
-        self.problems += filter(None, map_in_order(check, digests, workers=HASH_THREADS, name="hash"))
+        checked = map_in_order(check, digests, workers=HASH_THREADS, name="hash")
+        for digest, (size, problem) in zip(digests, checked, strict=True):
+            if size is not None:
+                self.there[digest] = size
+            if problem:
+                self.problems.append(problem)
+                self.damaged.add(digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -329,8 +329,11 @@ def _list_problems(
 
 def hash_problems(bundle: Bundle, on_bytes: Callable[[int], None]) -> list[str]:
     """Hash every blob; a line for each whose bytes are wrong."""
-    wrong = hash_all(bundle.copy, bundle.contents.blobs, on_bytes)
-    return [f"{layout.blob_path(d)}: the bytes do not have the digest {d}" for d in wrong]
+    return list(map(hash_problem, hash_all(bundle.copy, bundle.contents.blobs, on_bytes)))
+
+
+def hash_problem(digest: Digest) -> str:
+    return f"{layout.blob_path(digest)}: the bytes do not have the digest {digest}"
 
 
 def hash_all(

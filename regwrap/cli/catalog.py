@@ -247,18 +247,19 @@ COMMANDS: Final = (
     Entry(
         name="verify",
         group=_CHECK,
-        function="bundles.verify",
-        summary="Check a bundle or storage for missing or damaged data.",
-        more="Reads every link and manifest, and the size and sha256 of every blob. Exit code 4 for damage, 1 if it is"
-        " undamaged and not what the list says.",
+        function="verify.verify",
+        summary="Check a bundle, a storage or a registry for missing or damaged data.",
+        more="Reads every link and manifest, and the size and sha256 of every blob; of a registry every manifest of the"
+        " list, and asks for each blob (--hash: fetches it). Exit code 4 for damage, 1 if it is undamaged and not what"
+        " the list says. --receipt, --html and --junit write down what was found.",
         examples=(
             (
                 "a bundle, and that it holds exactly the listed images",
                 "regwrap verify release-v1.1.tar --list images.list",
             ),
             (
-                "that a site has all of a release, and maybe others",
-                "regwrap verify ./site --list release-v1.1.tar",
+                "that a site has all of a release, and maybe others, with a receipt",
+                "regwrap verify ./site --list release-v1.1.tar --receipt receipt.json --html receipt.html",
             ),
         ),
     ),

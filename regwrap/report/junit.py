@@ -1,12 +1,16 @@
-"""A record as JUnit XML, as CI servers show it: one test case an image. Pure."""
+"""A record, or a receipt, as JUnit XML, as CI servers show it: one test case an image. Pure."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from regwrap.bundle.receipt import VALID
 from regwrap.report.record import ImageRecord, Outcome, RunRecord
+
+if TYPE_CHECKING:
+    from regwrap.bundle.receipt import Receipt
 
 # What XML 1.0 cannot hold, escaped or not: a program's words may have it.
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -37,6 +41,28 @@ def to_junit(record: RunRecord) -> str:
         )
         for image in images:
             _add_case(suite, image)
+    return _text(root)
+
+
+def receipt_junit(receipt: Receipt) -> str:
+    """One suite for all of it."""
+    tests, failures = f"{len(receipt.images)}", f"{sum(image.verdict != VALID for image in receipt.images)}"
+    root = Element("testsuites", name="regwrap verify", tests=tests, failures=failures)
+    name, time = _clean(receipt.facts.target), _clean(receipt.facts.time)
+    suite = SubElement(
+        root, "testsuite", name=name, tests=tests, failures=failures, errors="0", skipped="0", timestamp=time
+    )
+    for image in receipt.images:
+        case = SubElement(suite, "testcase", name=_clean(image.image), classname=name)
+        if image.verdict != VALID:
+            failure = SubElement(case, "failure", message=_clean(image.verdict), type="verify")
+            failure.text = _clean("\n".join(image.problems))
+        else:
+            SubElement(case, "system-out").text = f"{image.digest}"
+    return _text(root)
+
+
+def _text(root: Element) -> str:
     indent(root, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
 

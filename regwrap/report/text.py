@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from regwrap.core.model import Destination, Digest, ImageRef, Platform
@@ -314,7 +314,7 @@ class Outlined(Protocol):
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, Destination | Digest | ImageRef | Platform | Path | Enum):
+    if isinstance(value, Destination | Digest | ImageRef | Platform | PurePath | Enum):
         return str(value)
     if isinstance(value, Outlined):
         return _plain(value.outline())

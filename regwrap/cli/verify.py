@@ -1,0 +1,98 @@
+"""The command verify."""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from regwrap.bundle.examine import VerifyReport, verify_bundle, verify_storage
+from regwrap.cli.options import ConfigOption, HtmlOption, JsonOption, JunitOption, QuietOption
+from regwrap.cli.output import show, told
+from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
+from regwrap.report import text as report
+
+if TYPE_CHECKING:
+    from regwrap.lists.imagelist import ImageEntry
+
+_DIFFERS: Final = (
+    "bring what is missing with deploy, push or sync; or compare with the list of the release that is there"
+)
+# what can only be a registry: a file that is not there should be said to be missing
+_REGISTRY: Final = re.compile(r"[a-z]+://.*|localhost(:[0-9]+)?(/.*)?|[^/.~][^/]*:[0-9]+(/.*)?|[^/.~][^/]*\.[^/]*/.*")
+
+
+def verify(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE.TAR|DIR|HOST[/PREFIX]", help="A bundle, the root directory of a storage, or a registry."
+        ),
+    ],
+    images_list: Annotated[
+        str | None,
+        typer.Option(
+            "--list", metavar="LIST|BUNDLE.TAR", help="A bundle holds exactly these images, a storage at least."
+        ),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="With --list: there are no other images.")] = False,
+    hashed: Annotated[
+        bool, typer.Option("--hash", help="Of a registry: fetch and hash every blob. Of files it is done in any case.")
+    ] = False,
+    receipt: Annotated[
+        Path | None,
+        typer.Option("--receipt", metavar="FILE", help="Write what was found, image by image, as JSON."),
+    ] = None,
+    html: HtmlOption = None,
+    junit: JunitOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    if exact and images_list is None:
+        raise UsageError("--exact compares with a list", hint="give --list too")
+    entries: tuple[ImageEntry, ...] | None
+    if is_registry(target):
+        from regwrap.cli.verify_registry import checked_registry  # files need nothing of registries
+
+        result, entries = checked_registry(target, images_list, exact=exact, hashed=hashed, config=config, quiet=quiet)
+    else:
+        result, entries = _checked_file(Path(target), images_list, exact=exact, config=config, quiet=quiet)
+    if receipt or html or junit:
+        from regwrap.cli.receipts import ReceiptFiles, write_receipt  # asked for now and then
+
+        files = ReceiptFiles(receipt=receipt, html=html, junit=junit)
+        write_receipt(result, target, images_list, entries, files, hashed=hashed)
+    show(result, report.verify_text(result), json=json)
+    if result.problems:
+        raise IntegrityError(f"{target}: {len(result.problems)} problems")
+    if result.differences:
+        raise ImagesFailedError(
+            f"{target} is undamaged and not what the list says: {len(result.differences)} differences", hint=_DIFFERS
+        )
+
+
+def is_registry(target: str) -> bool:
+    """Whether it can only be a registry: a file that is not there should be said to be missing."""
+    return not os.path.lexists(target) and not target.endswith(".tar") and _REGISTRY.fullmatch(target) is not None
+
+
+def _checked_file(
+    target: Path, images_list: str | None, *, exact: bool, config: Path | None, quiet: bool
+) -> "tuple[VerifyReport, tuple[ImageEntry, ...] | None]":
+    with told(quiet=quiet) as progress:
+        entries = None
+        if images_list is not None:  # lists and their configuration are a third of the start, and most checks have none
+            from regwrap.cli.session import images_of, load, wanted_of
+
+            # only its rewrite: and images: count here
+            entries = images_of(wanted_of(images_list, load(config), progress), progress).entries
+        progress.expect("verify", target.stat().st_size if target.is_file() else 0)
+        if target.is_dir():
+            result = verify_storage(target, entries, progress.on_bytes, exact=exact)
+        else:
+            result = verify_bundle(target, entries, progress.on_bytes)
+        for note in result.notes:
+            progress.say(f"note: {note}")
+    return result, entries

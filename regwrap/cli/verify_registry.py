@@ -1,0 +1,29 @@
+"""verify of a registry: what it needs beyond files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regwrap.cli.session import images_of, load, opened_session, wanted_of
+from regwrap.commands.verify_registry import RegistryCheck, verify_registry
+from regwrap.config.places import push_place
+from regwrap.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.bundle.examine import VerifyReport
+    from regwrap.lists.imagelist import ImageEntry
+
+
+def checked_registry(
+    target: str, images_list: str | None, *, exact: bool, hashed: bool, config: Path | None, quiet: bool
+) -> tuple[VerifyReport, tuple[ImageEntry, ...]]:
+    if images_list is None:
+        raise UsageError(f"{target} is a registry: say what has to be there", hint="give --list LIST or BUNDLE.TAR")
+    settings = load(config)
+    place, prefix = push_place(target, settings)
+    check = RegistryCheck(place=place, prefix=prefix, exact=exact, hashed=hashed)
+    with opened_session(quiet=quiet) as session:
+        entries = images_of(wanted_of(images_list, settings, session.progress), session.progress).entries
+        return verify_registry(session.job(settings), check, entries), entries

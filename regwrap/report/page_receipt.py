@@ -1,0 +1,85 @@
+"""The page of a receipt: one or two sheets for an auditor. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.receipt import DAMAGED, VALID
+from regwrap.core.text import human_bytes
+from regwrap.report.page_html import Content, Markup, document, tag
+from regwrap.report.page_parts import Cell, figures, footer, header, section, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.bundle.receipt import Receipt, ReceiptImage
+
+_LINES: Final = 200
+_IMAGES: Final = 5000
+
+
+def receipt_page(receipt: Receipt) -> str:
+    """One HTML file."""
+    name = receipt.facts.release or receipt.facts.list or receipt.facts.target
+    return document(f"{name}: {receipt.verdict}", _body(receipt, name))
+
+
+def _body(receipt: Receipt, name: str) -> Iterator[Markup]:
+    facts, others = receipt.facts, [image for image in receipt.images if image.listed is False]
+    story = f"{facts.kind} {facts.target} on {facts.host}, {facts.time.replace('T', ' ').replace('+00:00', ' UTC')}"
+    yield header(f"Receipt: {name}", story, receipt.verdict, good=receipt.verdict == VALID)
+    yield Markup("<main>")
+    yield _figures(receipt, len(others))
+    yield _facts(receipt)
+    for title, lines in (("Damage", receipt.problems), ("Not as the list says", receipt.differences)):
+        if lines:
+            yield section(
+                title, tag("ul", {}, *(tag("li", {}, line) for line in lines[:_LINES])), style="failed-images"
+            )
+    yield _images("Images", [image for image in receipt.images if image.listed is not False])
+    if others:
+        yield _images("Images that are not in the list", others)
+    yield Markup("</main>")
+    yield footer()
+
+
+def _figures(receipt: Receipt, others: int) -> Markup:
+    good = sum(image.verdict == VALID for image in receipt.images)
+    bad = sum(image.verdict == DAMAGED for image in receipt.images)
+    return figures(
+        (
+            ("Images", f"{len(receipt.images) - others:,}"),
+            ("Other images", f"{others:,}"),
+            ("Valid", f"{good:,}"),
+            ("Damaged", f"{bad:,}"),
+            ("Blobs", f"{len(receipt.blobs):,}"),
+            ("Size", human_bytes(receipt.total)),
+        ),
+        alarming="Damaged" if bad else "",
+    )
+
+
+def _facts(receipt: Receipt) -> Markup:
+    facts = receipt.facts
+    rows = (
+        ("Release", f"{facts.release or 'without a name'}, id {facts.id}" if facts.id else "-"),
+        ("Compared with", facts.list or "nothing: no list was given"),
+        ("Looked at", facts.looked_at),
+        ("Checked by", f"regwrap {receipt.regwrap}"),
+    )
+    return table("What was checked", (Cell("What"), Cell("")), [(Cell(key), Cell(text)) for key, text in rows])
+
+
+def _images(title: str, images: list[ReceiptImage]) -> Markup:
+    items = [_item(image) for image in images[:_IMAGES]]
+    left = len(images) - _IMAGES
+    more = [tag("p", {"class": "quiet"}, f"and {left:,} more, in the JSON receipt")] if left > 0 else []
+    return section(title, tag("ol", {"class": "columns"}, *items), *more)
+
+
+def _item(image: ReceiptImage) -> Markup:
+    digest = f"{image.digest}".rpartition(":")[2][:12] if image.digest else "-"
+    platforms = ", ".join(image.platforms) + (" (partial)" if image.partial else "")
+    verdict: Content = "" if image.verdict == VALID else tag("b", {}, f" {image.verdict}")
+    name, code = tag("span", {"class": "name"}, image.image), tag("code", {"title": f"{image.digest}"}, digest)
+    return tag("li", {}, name, " ", code, f" {platforms}", verdict)
