@@ -191,6 +191,7 @@ class Client:
     def close(self) -> None:
         """Close the connections that are kept alive."""
         with self._lock:
+            self._senders.clear()  # they hold connections too
             for manager in self._managers.values():
                 manager.clear()
 

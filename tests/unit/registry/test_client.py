@@ -3,7 +3,8 @@
 import base64
 import json
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -322,7 +323,6 @@ def test_plain_http_is_found_out_once_where_tls_is_not_demanded() -> None:
         )
         assert [get(client), get(client)] == [200, 200]
         assert (len(server.asked), server.connections) == (2, 2)
-        client.close()
 
 
 def test_plain_http_is_not_spoken_where_tls_is_demanded() -> None:
@@ -366,3 +366,72 @@ def test_a_proxy_that_only_skopeo_can_use_makes_us_unsure() -> None:
     client = client_of("registry.test", environment={"HTTP_PROXY": "socks5://u:hidden@127.0.0.1:1"})
     with pytest.raises(UnsureError, match=r"socks5://127\.0\.0\.1:1 is a proxy that only skopeo can use"):
         get(client)
+
+
+# --- patience: a registry that stores a large blob says nothing meanwhile
+
+
+def slow(method: str) -> Callable[[Asked], Answer]:
+    def behaviour(asked: Asked) -> Answer:
+        if asked.line.startswith(method):
+            time.sleep(1)
+        return Answer(201)
+
+    return behaviour
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_who_gets_a_body_has_more_time_to_answer(*, away: bool) -> None:
+    body = Body("application/octet-stream", b"blob", 4)
+    with answering(slow("PUT")) as server:
+        client = client_of(server.host, timeout=0.5)
+        if away:
+            assert client.elsewhere("PUT", f"http://{server.host}/x", body).status == 201
+        else:
+            assert client.request(Request("PUT", "/v2/x", APP, body)).status == 201
+
+
+def test_who_is_only_asked_has_not() -> None:
+    with answering(slow("GET")) as server:
+        client = client_of(server.host, timeout=0.2)
+        with pytest.raises(ToolError, match="timed out"):
+            get(client)
+        with pytest.raises(ToolError, match="timed out"):
+            client.elsewhere("GET", f"http://{server.host}/x")
+
+
+# --- disguises: some registries say 404 or 403 to who may not see a thing
+
+
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_login_is_tried_where_a_thing_is_hidden_from_strangers(tmp_path: Path, status: int, *, asks: bool) -> None:
+    def hiding(asked: Asked) -> Answer:
+        if asked.line == "GET /v2/" and asks:
+            return Answer(401, {"WWW-Authenticate": 'Basic realm="tests"'})
+        return Answer(body=b"{}") if asked.authorization == BASIC else Answer(status)
+
+    with answering(hiding) as server:
+        client = client_of(server.host, tmp_path)
+        assert [get(client), get(client)] == [200, 200]
+        assert server.lines == [f"GET {PATH}", "GET /v2/", f"GET {PATH}", f"GET {PATH}"]
+        assert [asked.authorization for asked in server.asked] == ["", "", BASIC, BASIC]
+        assert get(client_of(server.host)) == status
+        assert len(server.asked) == 5
+
+
+def test_what_is_really_absent_is_asked_for_once_more_and_then_no_more(tmp_path: Path) -> None:
+    with answering(lambda _asked: Answer(404)) as server:
+        client = client_of(server.host, tmp_path)
+        assert [get(client), get(client), get(client)] == [404, 404, 404]
+        assert server.lines == [f"GET {PATH}", "GET /v2/", *3 * [f"GET {PATH}"]]
+
+
+def test_connections_are_closed_with_the_client() -> None:
+    with answering(lambda _asked: Answer()) as server:
+        client = client_of(server.host)
+        assert [get(client), get(client)] == [200, 200]
+        assert server.connections == 1
+        client.close()
+        assert get(client) == 200
+        assert server.connections == 2

@@ -2,8 +2,11 @@
 
 import http.client
 import json
+import os
+import re
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +15,9 @@ import pytest
 from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.stock import bundle_stock, stock_of
-from regwrap.core.errors import UsageError
+from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest
-from regwrap.registry.server import Served, ServeOptions, served_contents
+from regwrap.registry.server import MAX_CONNECTIONS, Served, ServeOptions, check_listening, served_contents
 from regwrap.registry.server_access import check_exposure, parse_address, read_htpasswd
 from regwrap.registry.server_requests import (
     BlobOf,
@@ -311,3 +314,59 @@ def test_a_port_in_use_is_said_so(contents: LocalSource) -> None:
         again = served_contents(contents, ServeOptions(port=port))
         with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"), again:
             pass
+
+
+def test_a_bundle_that_became_shorter_ends_the_connection_instead_of_the_blob(tmp_path: Path) -> None:
+    """A client must never take the next answer for the rest of a layer."""
+    path = make_bundle(tmp_path, IMAGES)
+    with bundle_stock(path) as stock, served_contents(stock, ServeOptions()) as served, connected(served) as client:
+        with stock.opened(Digest.of(LAYER)) as (_descriptor, located):
+            end = located.offset + 100
+        os.truncate(path, end)
+        client.connection.request("GET", f"/v2/team/app/blobs/{Digest.of(LAYER)}")
+        response = client.connection.getresponse()
+        assert response.getheader("Content-Length") == f"{len(LAYER)}"
+        with pytest.raises(http.client.IncompleteRead) as raised:
+            response.read()
+        assert raised.value.partial == LAYER[:100]
+        with pytest.raises(IntegrityError, match="truncated while it was read"):
+            stock.copy(Digest.of(LAYER))
+
+
+def test_a_crowded_server_keeps_no_connection_that_only_waits(tmp_path: Path) -> None:
+    """Else the next client would wait until one of them has been idle for a minute."""
+    make_bundle(tmp_path, IMAGES)
+    contents = StorageSource(name="archive", storage=Storage(tmp_path / "archive"))
+    with served_contents(contents, ServeOptions()) as served, ExitStack() as stack:
+        host, _, port = served.host.rpartition(":")
+        for _number in range(MAX_CONNECTIONS - 2):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
+        with connected(served) as one_left, connected(served) as last:
+            assert one_left("/v2/").headers["Connection"] is None
+            assert last("/v2/").headers["Connection"] == "close"
+
+
+def test_each_request_is_a_line_of_the_log_without_what_a_terminal_obeys(contents: LocalSource) -> None:
+    log: list[str] = []
+    with served_contents(contents, ServeOptions(log=log.append)) as served, connected(served) as client:
+        client("/v2/")
+        client("/v2/x/manifests/v9")
+    assert [line.partition('"')[2] for line in log] == [
+        'GET /v2/ HTTP/1.1" 200 -', 'GET /v2/x/manifests/v9 HTTP/1.1" 404 -',
+    ]  # fmt: skip
+    assert all(line.startswith("127.0.0.1 ") for line in log)
+
+
+def test_an_address_of_ipv6_is_shown_as_clients_write_it(contents: LocalSource) -> None:
+    with served_contents(contents, ServeOptions(host="::1")) as served, connected(served) as client:
+        assert re.fullmatch(r"http://\[::1\]:\d+", served.url)
+        assert client("/v2/").status == 200
+
+
+def test_a_server_that_has_ended_listens_no_more(contents: LocalSource) -> None:
+    with served_contents(contents, ServeOptions()) as served:
+        port = int(served.host.rpartition(":")[2])
+        check_listening(contents, ServeOptions())
+        with pytest.raises(UsageError, match="Address already in use"):
+            check_listening(contents, ServeOptions(port=port))
+    check_listening(contents, ServeOptions(port=port))

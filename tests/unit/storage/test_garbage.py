@@ -12,7 +12,7 @@ from regwrap.storage.gc import Garbage, Keep, find_garbage
 from regwrap.storage.store import Storage
 from regwrap.storage.sweep import RealDisk, remove_garbage
 from regwrap.storage.tree import Tree
-from tests.builders import Image, add_untagged, make_image, make_storage, put
+from tests.builders import Image, add_untagged, index_of, make_image, make_multi_image, make_storage, put
 
 ONE, TWO, THREE = make_image("one"), make_image("two"), make_image("three")
 ALL = Keep(names=None, last=None)
@@ -100,3 +100,39 @@ def test_a_directory_that_is_no_prefix_stays_with_what_is_in_it(tmp_path: Path, 
     junk = put(root / layout.BLOBS / prefix / ((prefix * 64)[:64]) / "data", b"precious")
     collect(root)
     assert junk.read_bytes() == b"precious"
+
+
+def test_what_a_kept_manifest_names_stays_though_its_link_is_lost(tmp_path: Path) -> None:
+    """Of a damaged repository nothing goes: a sync mends the link, and needs the blob for it."""
+    root = make_storage(tmp_path / "root", {"a:1": ONE, "a:2": TWO})
+    layer = Digest.of(ONE.blobs[1])
+    (root / layout.layer_link("a", layer)).unlink()
+    (root / layout.tag_link("a", "2")).unlink()
+    collect(root)
+    assert has(root, layer)
+
+
+def test_a_storage_in_which_all_is_needed_has_nothing_to_do(tmp_path: Path) -> None:
+    """Also where a repository lies in a directory that is none itself."""
+    root = make_storage(tmp_path / "root", {"a/b:1": ONE, "a/c/d:1": TWO, "e:1": THREE})
+    garbage = find_garbage(Storage(root), ALL)
+    assert (garbage.repositories, garbage.blobs, garbage.images) == ((), (), ())
+
+
+def test_a_directory_without_a_repository_in_it_goes(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a/b:1": ONE})
+    (root / layout.REPOSITORIES / "a/empty/deep").mkdir(parents=True)
+    collect(root)
+    assert sorted(path.name for path in (root / layout.REPOSITORIES / "a").iterdir()) == ["b"]
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_an_inner_index_is_lost_where_the_repository_has_any_of_its_images(tmp_path: Path, kept: int) -> None:
+    inner = make_multi_image("inner")
+    outer = index_of([inner, ONE])
+    root = make_storage(tmp_path / "root", {"a:1": outer})
+    for raw in (inner.raw, *inner.manifests[:2][1 - kept : 2 - kept]):
+        shutil.rmtree((root / layout.revision_link("a", Digest.of(raw))).parent)
+    assert Storage(root).has_lost("a", inner.top)
+    shutil.rmtree((root / layout.revision_link("a", Digest.of(inner.manifests[kept]))).parent)
+    assert not Storage(root).has_lost("a", inner.top)

@@ -1,0 +1,174 @@
+"""TLS with a private CA: who is trusted, who is shown what, and what is said where it fails.
+
+`tests/samples/tls` has a CA, a certificate of 127.0.0.1 (and of no name), a client's, and one that expired in 2020.
+"""
+
+import shutil
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from regwrap.bundle.by_repository import StorageSource
+from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.place import Registry
+from regwrap.registry.certificates import meaning_of_tls
+from regwrap.registry.client import Client, Request
+from regwrap.registry.credentials import UnsureError
+from regwrap.registry.server import ServeOptions, served_contents
+from regwrap.registry.server_access import read_certificate
+from regwrap.storage.store import Storage
+from regwrap.tools.rate_limit import HostLimiter
+from tests.answering import Answer, Answering, answering
+from tests.builders import make_image, make_storage, put
+
+TLS = Path(__file__).parents[2] / "samples/tls"
+NOT_TRUSTED = "give the registry's CA with cert_dir"
+
+
+@contextmanager
+def secured(*, certificate: str = "server.crt", clients: bool = False) -> Iterator[Answering]:
+    """A registry over HTTPS; with `clients`, for those alone that show a certificate of the CA."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / certificate, TLS / "server.key")
+    if clients:
+        context.load_verify_locations(TLS / "ca.crt")
+        context.verify_mode = ssl.CERT_REQUIRED
+    with answering(lambda _asked: Answer(body=b"{}"), context) as server:
+        yield server
+
+
+def got(
+    host: str,
+    cert_dir: Path | None = None,
+    *,
+    tls_verify: bool = True,
+    environment: dict[str, str] | None = None,
+    notes: list[str] | None = None,
+) -> int:
+    client = Client(
+        registry=Registry(host=host, tls_verify=tls_verify, cert_dir=cert_dir),
+        timeout=10,
+        connections=1,
+        environment=tuple((environment or {}).items()),
+        limiter=HostLimiter(host=host),
+        note=(notes if notes is not None else []).append,
+    )
+    return client.request(Request("GET", "/v2/")).status
+
+
+def refusal(host: str, cert_dir: Path | None = None, environment: dict[str, str] | None = None) -> str:
+    with pytest.raises(UnsureError, match=f"^{host}: ") as raised:
+        got(host, cert_dir, environment=environment)
+    return raised.value.hint
+
+
+@pytest.fixture
+def trusting(tmp_path: Path) -> Path:
+    """A cert_dir with the CA."""
+    (tmp_path / "certs.d").mkdir()
+    shutil.copy(TLS / "ca.crt", tmp_path / "certs.d/ca.crt")
+    return tmp_path / "certs.d"
+
+
+def test_a_private_ca_is_trusted_where_it_is_given_and_nowhere_else(trusting: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with secured() as server:
+        assert got(server.host, trusting) == 200
+        for directory in (None, tmp_path / "empty"):
+            assert NOT_TRUSTED in refusal(server.host, directory)
+        assert got(server.host, tls_verify=False) == 200
+        assert len(server.asked) == 2
+
+
+def test_the_users_variables_name_cas_too(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    shutil.copy(TLS / "ca.crt", tmp_path / "more/whatever.pem")
+    (tmp_path / "more/directory").mkdir()
+    with secured() as server:
+        assert got(server.host, environment={"SSL_CERT_FILE": f"{TLS / 'ca.crt'}"}) == 200
+        assert got(server.host, environment={"SSL_CERT_DIR": f"/nowhere::{tmp_path / 'more'}"}) == 200
+        assert NOT_TRUSTED in refusal(server.host, environment={"SSL_CERT_DIR": "/nowhere"})
+
+
+def test_a_file_that_is_no_certificate_is_named_and_the_others_count(trusting: Path) -> None:
+    put(trusting / "a.crt", b"not PEM")
+    notes: list[str] = []
+    with secured() as server:
+        assert got(server.host, trusting, environment={"SSL_CERT_FILE": "/nowhere/ca"}, notes=notes) == 200
+    assert notes == [
+        "SSL_CERT_FILE: /nowhere/ca has no certificate in PEM form, and does not count",
+        f"{trusting}/a.crt has no certificate in PEM form, and does not count",
+    ]
+
+
+def test_an_expired_certificate_and_a_wrong_name_are_told_apart(trusting: Path) -> None:
+    with secured(certificate="expired.crt") as server:
+        assert "renew it, or set the clock" in refusal(server.host, trusting)
+        assert server.asked == []
+    with secured() as server:
+        assert "use a name that is in the registry's certificate" in refusal(
+            server.host.replace("127.0.0.1", "localhost"), trusting
+        )
+
+
+def test_a_clients_certificate_is_shown_to_who_wants_one(trusting: Path) -> None:
+    with secured(clients=True) as server:
+        with pytest.raises((UnsureError, ToolError)):
+            got(server.host, trusting)
+        shutil.copy(TLS / "client.crt", trusting / "client.cert")
+        shutil.copy(TLS / "client.key", trusting / "client.key")
+        assert got(server.host, trusting) == 200
+
+
+@pytest.mark.parametrize("half", ["client.cert", "client.key"])
+def test_half_of_a_clients_certificate_is_named(trusting: Path, half: str) -> None:
+    put(trusting / half, b"x")
+    other = "client.key" if half == "client.cert" else "client.cert"
+    with secured() as server, pytest.raises(ToolError, match=f"{half} cannot be used: {other} is not beside it"):
+        got(server.host, trusting)
+
+
+def test_a_clients_certificate_that_does_not_fit_its_key_is_named(trusting: Path) -> None:
+    shutil.copy(TLS / "client.crt", trusting / "client.cert")
+    shutil.copy(TLS / "server.key", trusting / "client.key")
+    with (
+        secured() as server,
+        pytest.raises(ToolError, match=r"client\.cert and client\.key cannot be used as a client's") as raised,
+    ):
+        got(server.host, trusting)
+    assert "without a password" in raised.value.hint
+
+
+def test_words_of_tls_that_say_nothing_known_have_no_hint() -> None:
+    assert meaning_of_tls("bad record mac").hint == ""
+
+
+# --- the other side
+
+
+def test_a_bundle_is_served_over_tls(trusting: Path, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"app:1": make_image("app")})
+    contents = StorageSource(name="root", storage=Storage(root))
+    context = read_certificate(TLS / "server.crt", TLS / "server.key")
+    assert context is not None
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    with served_contents(contents, ServeOptions(tls=context)) as served:
+        assert served.url == f"https://{served.host}"
+        assert got(served.host, trusting) == 200
+        assert got(served.host, trusting) == 200
+    with served_contents(contents, ServeOptions()) as served:
+        assert served.url == f"http://{served.host}"
+
+
+def test_a_server_needs_both_halves_and_that_they_fit(tmp_path: Path) -> None:
+    cert, key = TLS / "server.crt", TLS / "server.key"
+    assert read_certificate(None, None) is None
+    for given in ((cert, None), (None, key)):
+        with pytest.raises(UsageError, match="--tls-cert and --tls-key go together"):
+            read_certificate(*given)
+    for wrong in ((cert, TLS / "client.key"), (tmp_path / "absent", key), (key, cert)):
+        with pytest.raises(UsageError, match="are not a certificate and its key"):
+            read_certificate(*wrong)
