@@ -31,7 +31,9 @@ help: ## this list
 demo: $(BIN)/regwrap .packages ## the main job on real input with an embedded registry, shown step by step
 	examples/demo/run.sh
 
-test: check test-tools test-release test-torture test-debian test-image ## everything, with the real programs
+# The last two wait for packages and builds, and use one core for most of their time.
+test: check test-tools test-release test-torture ## everything, with the real programs
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-debian test-image
 
 check: check-format check-lint check-types check-imports test-unit ## before each commit; .pre-commit-config.yaml has a hook for each
 
