@@ -248,7 +248,7 @@ COMMANDS: Final = (
         name="verify",
         group=_CHECK,
         function="verify.verify",
-        summary="Check a bundle, a storage or a registry for missing or damaged data.",
+        summary="Check a bundle, storage or registry for damage.",
         more="Reads every link and manifest, and the size and sha256 of every blob; of a registry every manifest of the"
         " list, and asks for each blob (--hash: fetches it). Exit code 4 for damage, 1 if it is undamaged and not what"
         " the list says. --receipt, --html and --junit write down what was found.",

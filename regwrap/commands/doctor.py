@@ -46,8 +46,9 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "package --strategy overlay": _ABOVE,
     "release": (Tool.SKOPEO, Tool.TAR, Tool.SETPRIV, _ARCHIVE),
     "workspace": _ABOVE,
-    "init, list, report": (),
-    "deploy, push, serve, verify, inspect, export, import, gc": (),
+    "init, list, report, diff": (),
+    "deploy, push, serve, verify, inspect, export, import": (),
+    "releases, rollback, gc": (),
     "bake": (Tool.UMOCI, Tool.SETPRIV),
 }
 

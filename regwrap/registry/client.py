@@ -244,8 +244,9 @@ class Client:
             return UnsureError(f"{host}: {error}", hint=meaning_of_tls(f"{error}").hint)
         is_ours, unknown = host == self.registry.host, isinstance(error, NameResolutionError)
         name_hint = "check the registry's name in the list and in the configuration" if unknown else ""
+        led = "" if is_ours else f", where an answer of {self.registry.host} leads"
         return ToolError(
-            f"{host} could not be reached" + ("" if is_ours else f", where an answer of {self.registry.host} leads"),
+            f"{host} could not be reached{led}",
             detail=_reason(error),
             hint=name_hint if is_ours else _LED_HINT,
             transient=True,

@@ -198,7 +198,7 @@ def test_bash_completes_commands_options_values_and_files_as_they_are_typed(term
 
 
 OFFERED: Final = {
-    "regwrap re": {"release", "report"},
+    "regwrap re": {"release", "releases", "report"},
     "regwrap report ": {"show", "merge"},
     "regwrap list from-": {"from-manifests", "from-registry"},
     "regwrap package --strategy ": {"auto", "select", "overlay"},
