@@ -13,9 +13,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, BundleImage, parse_contents
+from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, BundleImage, contents_with_id
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field
+from regwrap.core.model import Digest
 from regwrap.core.moves import TagMove
 from regwrap.storage.own import OWN_DIR
 
@@ -132,9 +133,7 @@ def chosen_release(found: SiteReleases, wanted: str, root: Path) -> SiteRelease:
 
 def _read(tree: Tree, name: str) -> SiteRelease:
     note = an_object(json.loads(_bytes_of(tree, f"{name}.note", _MAX_NOTE_BYTES)))
-    contents = parse_contents(_bytes_of(tree, f"{name}.json", MAX_BUNDLE_JSON_BYTES))
-    if contents.id.hex != name:
-        raise IntegrityError(f"{name}.json is another release")
+    contents = contents_with_id(_bytes_of(tree, f"{name}.json", MAX_BUNDLE_JSON_BYTES), Digest(name))
     return SiteRelease(
         contents=contents, deployed=field(note, "deployed", a_text), checksum=field(note, "sha256", a_text)
     )

@@ -65,9 +65,9 @@ class _Found:
         try:
             self._take(entry)
         except ImagesFailedError as error:
-            self.absent.append(f"{entry.dest} (line {entry.line}): {error}")
+            self.absent.append(f"{entry.where}: {error}")
         except RegwrapError as error:
-            self.broken.append(f"{entry.dest} (line {entry.line}): {error}")
+            self.broken.append(f"{entry.where}: {error}")
 
     def _take(self, entry: ImageEntry) -> None:
         repository, tag = entry.dest.repository, entry.dest.tag

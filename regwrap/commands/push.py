@@ -97,10 +97,10 @@ def _entries(contents: Stock | StorageSource) -> tuple[ImageEntry, ...]:
         return _storage_entries(contents)
     return tuple(
         replace(
-            entry_of(image.repository, image.tag, image.digest, number),
+            entry_of(image.repository, image.tag, image.digest),
             platforms=image.platforms if image.omitted else (),
         )
-        for number, image in enumerate(contents.contents.images, start=1)
+        for image in contents.contents.images
     )
 
 
@@ -111,7 +111,7 @@ def _storage_entries(contents: StorageSource) -> tuple[ImageEntry, ...]:
         for tag in contents.tags(repository):
             digest = contents.resolve(repository, tag)
             if digest is not None:
-                entries.append(entry_of(repository, tag, digest, len(entries) + 1))
+                entries.append(entry_of(repository, tag, digest))
     return tuple(replace(entry, platforms=_platforms(contents.storage, entry)) for entry in entries)
 
 

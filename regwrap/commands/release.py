@@ -85,7 +85,7 @@ def _synced(job: Job, images: ImageList, on_sync: Callable[[SyncReport], None], 
         failed = report.failed if report else ()
         raise ImagesFailedError(
             f"{len(failed)} of {len(images.entries)} images could not be synced; no bundle was written",
-            detail="\n".join(f"{f.entry.dest} (line {f.entry.line}): {f.error}" for f in failed),
+            detail="\n".join(f"{f.entry.where}: {f.error}" for f in failed),
             hint="rerun: images already in the archive are skipped",
         )
     return report

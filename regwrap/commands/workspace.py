@@ -238,7 +238,7 @@ def _bring(
         failed = report.failed if report else ()
         raise ImagesFailedError(
             f"{len(failed)} of {len(images.entries)} images could not be copied; nothing was written",
-            detail="\n".join(f"{f.entry.dest} (line {f.entry.line}): {f.error}" for f in failed),
+            detail="\n".join(f"{f.entry.where}: {f.error}" for f in failed),
             hint=failed[0].hint if failed else "",
         )
     return report

@@ -45,6 +45,11 @@ class ImageEntry:
     text: str
     locked: bool = False
 
+    @property
+    def where(self) -> str:
+        """Its destination, and the line of the list, where there is one."""
+        return f"{self.dest} (line {self.line})" if self.line else f"{self.dest}"
+
     def outline(self) -> dict[str, object]:
         return {"source": self.source, "dest": self.dest, "line": self.line}
 

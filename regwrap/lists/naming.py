@@ -74,8 +74,8 @@ def renamed(entries: Iterable[ImageEntry], naming: Naming) -> tuple[ImageEntry, 
     return result
 
 
-def entry_of(repository: str, tag: str, digest: Digest, number: int) -> ImageEntry:
-    """The entry for an image that is not from a list but from a bundle or a storage."""
+def entry_of(repository: str, tag: str, digest: Digest) -> ImageEntry:
+    """The entry for an image that is not from a list but from a bundle or a storage: it has no line."""
     source = ImageRef(registry=None, repository=repository, tag=tag, digest=digest)
     dest = Destination(repository, tag)
-    return ImageEntry(source=source, dest=dest, platforms=(), line=number, text=str(dest))
+    return ImageEntry(source=source, dest=dest, platforms=(), line=0, text=str(dest))

@@ -91,7 +91,9 @@ def run_plan(
     started = time.monotonic()
     work = _Work(carrier=carrier, retry=retry, events=events, gave_up=gave_up, began=started)
     outcomes = _run_ready(_Queue.of(plan.copies, by_repository=carrier.exclusive_repositories), work.copy, jobs, retry)
-    failed = sorted([*(o for o in outcomes if isinstance(o, Failed)), *_unseen(plan)], key=lambda f: f.entry.line)
+    failed = sorted(
+        [*(o for o in outcomes if isinstance(o, Failed)), *_unseen(plan)], key=lambda f: (f.entry.line, f.entry.dest)
+    )
     return SyncReport(
         copied=tuple(o for o in outcomes if isinstance(o, Copied)),
         skipped=plan.skips,

@@ -10,7 +10,7 @@ from regwrap.lists.naming import Naming, Rename, entry_of, renamed
 
 def entries(*names: str) -> tuple[ImageEntry, ...]:
     pairs = [name.split(":") for name in names]
-    return tuple(entry_of(repository, tag, Digest("a" * 64), n) for n, (repository, tag) in enumerate(pairs))
+    return tuple(entry_of(repository, tag, Digest("a" * 64)) for repository, tag in pairs)
 
 
 def dests(naming: Naming, *names: str) -> list[str]:
