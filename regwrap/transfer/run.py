@@ -220,8 +220,7 @@ def _run_ready(
                     queue.give_back(copy, done=isinstance(outcome, Copied))
                     outcomes.append(outcome)
         except BaseException:
-            retry.stopping.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            retry.stopping.set()  # all that was begun runs; the rest was never handed to the pool
             raise
     return outcomes
 

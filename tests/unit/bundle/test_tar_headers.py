@@ -4,8 +4,11 @@ import tarfile
 
 import pytest
 
-from regwrap.bundle.contents import header_bytes
+from regwrap.bundle.contents import BundleContents, header_bytes, tar_bytes
 from regwrap.bundle.write import directory_header, header_of
+from regwrap.core.model import Digest
+from regwrap.storage import layout
+from tests.bundles import Part, packed
 
 _LENGTHS = (1, 98, 99, 100, 101, 102, 510, 511, 512, 513, 600)
 
@@ -51,3 +54,12 @@ def test_a_long_name_is_a_member_of_its_own_and_ends_with_a_zero(length: int) ->
 def test_the_length_of_a_header_is_known_before_it_is_made() -> None:
     for length in (*range(95, 105), *range(505, 515), *range(1015, 1030)):
         assert header_bytes("n" * length) == len(header_of("n" * length, 0))
+
+
+@pytest.mark.parametrize("blocks", range(118, 130))
+def test_the_size_of_a_bundle_is_known_before_at_the_end_of_a_record_too(blocks: int) -> None:
+    """A disk is asked for that room; what is written behind it would be cut off."""
+    digest, size = Digest.of(b"x"), 512 * blocks
+    contents = BundleContents(images=(), repositories=(), blobs=((digest, size),))
+    parts = [Part("bundle.json", contents.to_json()), Part(layout.blob_path(digest), bytes(size))]
+    assert tar_bytes(contents) == len(packed(parts))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.cli.program import exit_code_of
-from regwrap.core.errors import Interrupted, UsageError
+from regwrap.core.errors import ExitCode, Interrupted, UsageError
 
 
 def test_an_error_that_a_signal_has_caused_counts_as_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,3 +53,9 @@ def test_a_part_of_the_program_that_can_t_be_loaded_is_no_bug(capsys: pytest.Cap
     assert "Input/output error" in said
     assert "install regwrap again" in said
     assert "bug" not in said
+
+
+def test_scripts_rely_on_the_numbers() -> None:
+    assert {code.name: code.value for code in ExitCode} == {
+        "DONE": 0, "IMAGES_FAILED": 1, "USAGE": 2, "TOOL": 3, "INTEGRITY": 4, "BUG": 70,
+    }  # fmt: skip

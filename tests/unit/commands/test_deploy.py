@@ -323,3 +323,11 @@ def test_an_empty_bundle_adds_nothing(tmp_path: Path) -> None:
         images=0, tags_added=(), tags_replaced=(), tags_kept=(), blobs_added=0, bytes_added=0, mended=0
     )
     assert not (tmp_path / "root/docker").exists()
+
+
+def test_a_dry_run_tells_what_the_run_then_brings(bundle: Path, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "site", {"app/web:latest": NEW})
+    told = deploy(bundle, root, dry_run=True)
+    done = deploy(bundle, root)
+    assert (told.blobs_added, told.bytes_added) == (done.blobs_added, done.bytes_added)
+    assert done.blobs_added == len({*MULTI.blobs, *MULTI.manifests})

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from regwrap.core.fields import a_list, a_switch, a_text, a_whole, an_object, field, list_of, or_none
+from regwrap.core.fields import a_list, a_switch, a_text, a_whole, an_object, field, list_of, or_none, shown
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,19 @@ def test_values_of_their_kind_are_given_as_they_are() -> None:
 def test_message_leads_to_the_key() -> None:
     with pytest.raises(ValueError, match=r"^outer: inner: expected a string, got 1$"):
         field({"outer": {"inner": 1}}, "outer", lambda value: field(an_object(value), "inner", a_text))
+
+
+@pytest.mark.parametrize(("value", "fits"), [(0, False), (1, True), (9, True), (10, False)])
+def test_a_whole_number_may_be_the_first_and_the_last(value: int, *, fits: bool) -> None:
+    if fits:
+        assert a_whole(1, 9)(value) == value
+    else:
+        with pytest.raises(ValueError, match="expected a whole number from 1 to 9"):
+            a_whole(1, 9)(value)
+
+
+def test_a_text_of_sixty_characters_is_shown_whole() -> None:
+    assert shown("x" * 60) == f'"{"x" * 60}"'
+    assert shown("x" * 61) == f'"{"x" * 60}..."'
+    assert (shown(10**20 - 1), shown(-(10**20)), shown(1.5)) == ("9" * 20, "a very large number", "1.5")
+    assert (shown(b"x"), shown(None), shown(True), shown({1})) == ("binary data", "nothing", "true", "a set")

@@ -1,5 +1,8 @@
 """index.json of an OCI layout: read strictly, changed whole."""
 
+import fcntl
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,85 @@ def test_one_of_several_images_has_to_be_chosen(tmp_path: Path) -> None:
     layout = make_layout(tmp_path / "l", "v1", "v2")
     with pytest.raises(UsageError, match="2 images, and none is chosen; it has v1, v2"):
         ocilayout.named_entry(layout, None)
+
+
+def test_a_new_layout_is_on_the_disk_before_it_has_its_name_and_the_name_after_it(tmp_path: Path) -> None:
+    seen: list[tuple[str, bool]] = []
+    built = make_layout(tmp_path / "built", "new")
+    ocilayout.publish(built, tmp_path / "there", lambda path: seen.append((path.name, (tmp_path / "there").exists())))
+    assert seen == [("built", False), (tmp_path.name, True)]
+    assert [entry.name for entry in ocilayout.read_entries(tmp_path / "there")] == ["new"]
+
+
+def test_images_are_on_the_disk_before_the_index_names_them(tmp_path: Path) -> None:
+    """A power cut leaves the old index or the new one, and never one of blobs that have no bytes."""
+    there = make_layout(tmp_path / "there", "old")
+    seen: list[tuple[str, list[str | None], bool, bool]] = []
+
+    def sync(path: Path) -> None:
+        names = [entry.name for entry in ocilayout.read_entries(there)]
+        blobs = len(list((there / "blobs/sha256").iterdir()))
+        seen.append((path.name, names, blobs == 2, is_locked(there)))
+
+    ocilayout.publish(make_layout(tmp_path / "built", "new"), there, sync)
+    assert seen == [
+        ("built", ["old"], False, False),
+        ("there", ["old"], True, True),
+        ("built", ["old"], True, True),
+        ("there", ["old", "new"], True, True),
+    ]
+    assert not is_locked(there)
+
+
+def is_locked(layout: Path) -> bool:
+    """Whether another regwrap would have to wait for it."""
+    descriptor = os.open(layout, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def test_the_same_image_again_is_no_second_entry(tmp_path: Path) -> None:
+    there = make_layout(tmp_path / "there", "v1", "v2")
+    assert ocilayout.is_published(there, "v1", Digest.of(make_image("v1").raw))
+    assert ocilayout.is_published(there, "v1", None)
+    assert not ocilayout.is_published(there, "v3", None)
+    assert not ocilayout.is_published(tmp_path / "absent", "v1", None)
+    (tmp_path / "empty").mkdir()
+    assert not ocilayout.is_published(tmp_path / "empty", "v1", None)
+    ocilayout.publish(make_layout(tmp_path / "built", "v2"), there, nothing)
+    assert [entry.name for entry in ocilayout.read_entries(there)] == ["v1", "v2"]
+
+
+def test_what_is_there_is_named_in_order_where_the_wanted_is_not(tmp_path: Path) -> None:
+    layout = make_layout(tmp_path / "l", "v2", "v1")
+    with pytest.raises(UsageError, match="has no image v3; it has v1, v2"):
+        ocilayout.named_entry(layout, "v3")
+    with pytest.raises(UsageError, match="has 0 images, and none is chosen; it has nothing"):
+        ocilayout.named_entry(make_layout(tmp_path / "empty"), None)
+
+
+def test_an_index_without_a_list_or_larger_than_any_is_told_apart(tmp_path: Path) -> None:
+    layout = make_layout(tmp_path / "l")
+    (layout / ocilayout.INDEX).write_bytes(b'{"manifests": null}')
+    assert ocilayout.read_entries(layout) == ()
+    (layout / ocilayout.INDEX).write_bytes(b'{"manifests": []}'.ljust(5 * 1024 * 1024))
+    assert ocilayout.read_entries(layout) == ()
+    (layout / ocilayout.INDEX).unlink()
+    with pytest.raises(UsageError, match=r"is not an OCI layout: index\.json: No such file"):
+        ocilayout.read_entries(layout)
+
+
+def test_a_blob_that_is_absent_or_larger_than_asked_for_is_damage(tmp_path: Path) -> None:
+    layout = make_layout(tmp_path / "l", "v1")
+    digest = ocilayout.named_entry(layout, "v1").digest
+    size = (layout / ocilayout.blob_path(digest)).stat().st_size
+    assert len(ocilayout.read_blob(layout, digest, size)) == size
+    with pytest.raises(IntegrityError, match="does not match"):
+        ocilayout.read_blob(layout, digest, size - 2)
+    with pytest.raises(IntegrityError, match="No such file"):
+        ocilayout.read_blob(layout, Digest.of(b"absent"))

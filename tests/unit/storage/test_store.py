@@ -10,10 +10,11 @@ from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Descriptor, Digest, Platform
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_file
-from regwrap.storage.store import SoundBlobs, Storage, read_link, regular_size
+from regwrap.storage.store import SoundBlobs, Storage, read_link, real_root, regular_size
 from regwrap.storage.tree import Tree
 from tests.builders import (
     add_newline,
+    add_untagged,
     empty,
     fill_with_garbage,
     flip,
@@ -249,3 +250,30 @@ def test_a_manifest_of_other_bytes_is_refused(tmp_path: Path, damage: Damage, po
 def test_hash_file_is_the_digest_of_the_bytes(tmp_path: Path, size: int) -> None:
     data = bytes(range(256)) * (size // 256 + 1)
     assert hash_file(put(tmp_path / "file", data[:size])) == Digest.of(data[:size])
+
+
+def test_digests_are_listed_in_order_whatever_the_disk_says(tmp_path: Path) -> None:
+    image = make_image("many", layers=[bytes([number]) * 9 for number in range(9)])
+    root = make_storage(tmp_path / "storage", {"a:1": image})
+    for number in range(5):
+        add_untagged(root, "a", make_image(f"{number}"))
+    storage = Storage(root)
+    for found in (storage.layers("a"), storage.revisions("a"), tuple(storage.blobs())):
+        assert len(found) > 5
+        assert list(found) == sorted(found)
+
+
+def test_a_directory_that_has_lost_its_name_is_used_as_it_is(tmp_path: Path) -> None:
+    """As /proc/PID/root, where the text of a path leads elsewhere than the path."""
+    (tmp_path / "gone").mkdir()
+    descriptor = os.open(tmp_path / "gone", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        (tmp_path / "gone").rmdir()
+        place = Path(f"/proc/self/fd/{descriptor}")
+        assert real_root(place) == place
+    finally:
+        os.close(descriptor)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    assert real_root(tmp_path / "link") == tmp_path / "there"
+    assert real_root(tmp_path / "link/new") == tmp_path / "there/new"
