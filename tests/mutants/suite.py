@@ -154,11 +154,24 @@ def _observed_files(ground: Ground, files: list[str], workers: int, directory: P
     parts = [part for output in outputs for part in json.loads(output.read_text(encoding="utf-8"))]
     for output in outputs:
         output.unlink()
-    if failed := sorted({test for part in parts for test in part["failed"]}):
+    failed = sorted({test for part in parts for test in part["failed"]})
+    if failed and (failed := _failed_again(ground, failed, directory)):
         raise BrokenSuiteError("these tests fail without any change:\n  " + "\n  ".join(failed))
     found = {file: seen for part in parts for file, seen in part["files"].items()}
     nothing: dict[str, Any] = {"tests": [], "seconds": [], "lines": {}}
     return {file: {"key": _hash([ground.root / file]), **found.get(file, nothing)} for file in files}
+
+
+def _failed_again(ground: Ground, tests: list[str], directory: Path) -> list[str]:
+    """On a busy machine a test that waits for others may have waited in vain: those that fail a second time count."""
+    output = directory / "mutants-again.json"
+    pid = in_child(lambda: _observed(ground, tests)["failed"], output)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code:
+        raise BrokenSuiteError("a run of the tests ended in pieces: see above")
+    failed: list[str] = json.loads(output.read_text(encoding="utf-8"))
+    output.unlink()
+    return failed
 
 
 def _suite(files: list[Any]) -> Suite:
