@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 0.01
 _FLUSH_BYTES: Final = 32 * 1024 * 1024
 _SYNC_FILE_RANGE_WRITE: Final = 2
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_LIBC: Final = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

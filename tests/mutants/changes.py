@@ -7,7 +7,7 @@ reads. The numbering depends on the source alone, so a seed picks the same chang
 import ast
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -62,6 +62,7 @@ class _Around:
     outer_name: str = ""
     lines: tuple[int, ...] = ()
     used_as: tuple[str, ...] = ()
+    ends: frozenset[int] = frozenset()
 
     def inside(self, node: ast.ClassDef | ast.FunctionDef) -> "_Around":
         names = (*self.names, node.name)
@@ -164,7 +165,7 @@ _NOT_RUN: Final[dict[type[ast.AST], frozenset[str]]] = {
 
 
 def _at(slot: _Slot, node: ast.AST, around: _Around) -> Iterator[_Change]:
-    if _is_for_readers(node):
+    if _is_for_readers(node) or id(node) in around.ends:
         return
     if isinstance(node, ast.stmt):
         around = _of_statement(node, around)
@@ -186,9 +187,24 @@ def _of_function(node: ast.FunctionDef, around: _Around) -> Iterator[_Change]:
     yield from _below(
         node.args, _Around((*around.names, node.name), around.outer, around.outer_name, around.lines, (node.name,))
     )
-    inside = around.inside(node)
+    inside = replace(around.inside(node), ends=around.ends | frozenset(map(id, _ends(node.body))))
     for index, child in enumerate(node.body):
         yield from _at(_Slot(node, "body", index), child, inside)
+
+
+def _ends(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Each `return None` behind which nothing follows: without it the function ends just so."""
+    match body[-1:]:
+        case [ast.Return(value=None | ast.Constant(value=None)) as end]:
+            yield end
+        case [ast.If() as last]:
+            yield from (*_ends(last.body), *_ends(last.orelse))
+        case [ast.Try(finalbody=[]) as last]:
+            yield from _ends(last.orelse or last.body)
+            for handler in last.handlers:
+                yield from _ends(handler.body)
+        case _:
+            pass
 
 
 def _of_statement(node: ast.stmt, around: _Around) -> _Around:
@@ -200,11 +216,11 @@ def _of_statement(node: ast.stmt, around: _Around) -> _Around:
     if around.outer is None and isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         used_as = (*around.names[-1:], *(t.id for t in targets if isinstance(t, ast.Name)))
-    return _Around(around.names, around.outer, around.outer_name, lines, used_as)
+    return replace(around, lines=lines, used_as=used_as)
 
 
 def _is_for_readers(node: ast.AST) -> bool:
-    """A docstring, a `TYPE_CHECKING` block, what a type checker proves to be out of reach."""
+    """A docstring, a `TYPE_CHECKING` block, a type, what a type checker proves to be out of reach."""
     match node:
         case ast.Expr(value=ast.Constant()):
             return True
@@ -212,6 +228,8 @@ def _is_for_readers(node: ast.AST) -> bool:
             return True
         case ast.Expr(value=ast.Call(func=ast.Name(id="assert_never"))):
             return True
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.BinOp(op=ast.BitOr())):
+            return not name.isupper()  # a name for several types
         case _:
             return False
 

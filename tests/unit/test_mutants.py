@@ -52,6 +52,16 @@ def changes_of(tmp_path: Path, source: str) -> set[str]:
         ("'''For readers.'''", set()),
         ("if TYPE_CHECKING:\n    x = 1", set()),
         ("x: int = 1", {"1 => 2"}),
+        ("Kind = A | B", set()),
+        ("FLAGS = A | B", {"A | B => A & B"}),
+        (
+            "def f():\n    if a:\n        return None\n    return b",
+            {"if a: … => if not a: …", "return None => pass", "return b => return None"},
+        ),
+        (
+            "def f():\n    try:\n        return b\n    except E:\n        return None",
+            {"return b => return None", "except E: => except ():"},
+        ),
         ("raise E(f'{a + 1}')", {"raise E(f'{a + 1}') => pass"}),
     ],
 )

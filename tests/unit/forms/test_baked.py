@@ -101,6 +101,7 @@ def test_a_compressed_layer_has_the_same_tar_in_it_and_nothing_of_this_machine(s
     assert data[4:8] == bytes(4)  # its time
     assert b"layer" not in data[:20]  # its name
     assert packed.size < layer.size
+    assert data[10:] == gzip.compress(layer.path.read_bytes(), compresslevel=6, mtime=0)[10:]
 
 
 def test_a_blob_that_is_rotten_is_found_in_what_was_written(stock: Stock, tmp_path: Path) -> None:

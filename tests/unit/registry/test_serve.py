@@ -5,6 +5,8 @@ import json
 import os
 import re
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -370,3 +372,19 @@ def test_a_server_that_has_ended_listens_no_more(contents: LocalSource) -> None:
         with pytest.raises(UsageError, match="Address already in use"):
             check_listening(contents, ServeOptions(port=port))
     check_listening(contents, ServeOptions(port=port))
+
+
+def test_a_server_can_be_started_again_at_once_at_the_same_port(contents: LocalSource) -> None:
+    with served_contents(contents, ServeOptions()) as served, connected(served) as client:
+        port = int(served.host.rpartition(":")[2])
+        assert client("/v2/", "POST").status == 405  # after which the server hangs up first
+    with served_contents(contents, ServeOptions(port=port)) as served, connected(served) as client:
+        assert client("/v2/").status == 200
+
+
+def test_a_client_that_only_waits_does_not_hold_up_the_end(contents: LocalSource) -> None:
+    started, before = time.monotonic(), set(threading.enumerate())
+    with served_contents(contents, ServeOptions()) as served, connected(served) as client:
+        assert client("/v2/").status == 200
+        assert all(thread.daemon for thread in set(threading.enumerate()) - before)
+    assert time.monotonic() - started < 30

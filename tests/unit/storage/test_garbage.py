@@ -136,3 +136,16 @@ def test_an_inner_index_is_lost_where_the_repository_has_any_of_its_images(tmp_p
     assert Storage(root).has_lost("a", inner.top)
     shutil.rmtree((root / layout.revision_link("a", Digest.of(inner.manifests[kept]))).parent)
     assert not Storage(root).has_lost("a", inner.top)
+
+
+def test_garbage_is_listed_in_order_whatever_the_disk_says(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    for number in range(9):
+        add_untagged(root, "a", make_image(f"{number}"))
+    garbage = find_garbage(Storage(root), ALL)
+    assert len(garbage.blobs) > 20
+    assert list(garbage.blobs) == sorted(garbage.blobs)
+    assert list(garbage.prefixes) == sorted(garbage.prefixes)
+    (repository,) = garbage.repositories
+    assert list(repository.revisions) == sorted(repository.revisions)
+    assert list(repository.layers) == sorted(repository.layers)

@@ -272,3 +272,18 @@ def test_waits_between_attempts_end_with_the_run() -> None:
 def test_digests_of_claims_are_those_of_missing_blobs() -> None:
     (copy,) = plan_of({"a/b:1": [BASE]}).copies
     assert copy.claims == {Digest.of(b"base")}
+
+
+def test_what_an_image_took_is_told_from_when_the_run_began() -> None:
+    images: dict[str, Sequence[Descriptor]] = {"a/0:1": [blob("0", 9)], "a/1:1": [blob("1", 5)]}
+    unseen = Unseen(entry=entry("a/no:1"), error="absent", hint="look")
+    carrier = ListeningCarrier({"a/1:1": [ToolError("broke")]}, seconds=0.02)
+    report = run(plan_of(images, unseen), carrier, jobs=1)
+    (copied,) = report.copied
+    broke = next(failed for failed in report.failed if failed.error == "broke")
+    absent = next(failed for failed in report.failed if failed.error == "absent")
+    assert 0.01 < copied.seconds < 60
+    assert 0.01 < broke.seconds < 60
+    assert 0 <= copied.start < broke.start < report.seconds < 60
+    assert (copied.worker, broke.worker) == (0, 0)
+    assert (absent.seconds, absent.start, absent.worker) == (0, 0, None)
