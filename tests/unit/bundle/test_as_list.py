@@ -36,6 +36,7 @@ def test_a_bundle_and_its_index_are_their_images_by_digest(bundle: Path, index: 
     assert [(f"{e.dest}", e.source.digest, e.platforms, e.line) for e in entries] == [
         (name, image.top, (), 0) for name, image in sorted(IMAGES.items())
     ]
+    assert all(entry.locked for entry in entries)
     assert entries_of(index) == entries
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,10 @@ from tests.fakes import Answer, Argv
 _RECORD_BYTES = 128 * 512
 
 
-def image_proxy(*images: Image) -> Answer:
-    """skopeo experimental-image-proxy, which has the blobs of these images."""
-    blobs = {f"sha256:{sha256(blob).hexdigest()}": blob for image in images for blob in image.blobs}
+def image_proxy(*images: Image, changed: Mapping[bytes, bytes] | None = None) -> Answer:
+    """skopeo experimental-image-proxy, which has the blobs of these images, and gives others for some of them."""
+    gives = changed or {}
+    blobs = {f"sha256:{sha256(blob).hexdigest()}": gives.get(blob, blob) for image in images for blob in image.blobs}
 
     def serve(argv: Argv) -> None:
         channel = socket.socket(fileno=os.dup(int(argv[argv.index("--sockfd") + 1])))

@@ -2,19 +2,20 @@
 
 import io
 import json
+import random
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from regwrap.core import ocilayout
-from regwrap.core.errors import IntegrityError
+from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import OCI_MANIFEST, Digest, Platform
 from regwrap.forms.baked_image import CONFIG_TYPE, volumes_over
 from regwrap.forms.baked_unpack import Unpacked, unpack_history
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
-from tests.builders import put
+from tests.builders import flip, make_layer, put
 
 BLOB = b"a layer"
 DIGEST = Digest.of(BLOB)
@@ -98,3 +99,56 @@ def test_a_blob_with_other_bytes_is_an_error(tmp_path: Path) -> None:
 )
 def test_a_volume_over_the_storage_is_seen(volume: str, *, covered: bool) -> None:
     assert volumes_over({"config": {"Volumes": {volume: {}}}}, "/var/lib/registry") is covered
+
+
+def unpacked(tmp_path: Path, image: Path) -> Unpacked:
+    return unpack_history(image, "v1", Platform("linux", "amd64"), tmp_path / "root", lambda _count: None)
+
+
+def test_a_history_without_links_is_a_storage_too(tmp_path: Path) -> None:
+    assert unpack(tmp_path) == Unpacked(blobs=1, bytes=len(BLOB), links=0)
+    assert (tmp_path / "root" / layout.REPOSITORIES).is_dir()
+
+
+def test_an_image_without_a_storage_says_how_to_make_one(tmp_path: Path) -> None:
+    image = make_image(tmp_path / "image", [("etc/passwd", tarfile.REGTYPE, b"root")])
+    with pytest.raises(UsageError, match="contains no registry storage") as raised:
+        unpacked(tmp_path, image)
+    assert "regwrap bake --history" in raised.value.hint
+    assert (tmp_path / "root" / layout.BLOBS).is_dir()
+
+
+CUT = make_layer("noise", random.Random(1).randbytes(20_000))[:-9_000]
+
+
+@pytest.mark.parametrize("layer", [b"no tar" * 200, CUT], ids=["no tar", "cut"])
+def test_a_layer_that_cannot_be_read_is_damage(tmp_path: Path, layer: bytes) -> None:
+    image = with_layer(make_image(tmp_path / "image", []), layer)
+    with pytest.raises(IntegrityError, match=f"layer {Digest.of(layer)} of the history cannot be read"):
+        unpacked(tmp_path, image)
+
+
+def test_a_layer_with_other_bytes_is_not_read(tmp_path: Path) -> None:
+    image = make_image(tmp_path / "image", [(f"{PREFIX}/{layout.blob_path(DIGEST)}", tarfile.REGTYPE, BLOB)])
+    (layer,) = (path for path in (image / "blobs/sha256").iterdir() if path.stat().st_size >= 10240)
+    flip(layer)
+    with pytest.raises(IntegrityError, match=f"layer sha256:{layer.name} of the history does not match its digest"):
+        unpacked(tmp_path, image)
+
+
+def test_each_layer_is_told_when_it_is_done(tmp_path: Path) -> None:
+    told: list[int] = []
+    image = make_image(tmp_path / "image", [(f"{PREFIX}/{layout.blob_path(DIGEST)}", tarfile.REGTYPE, BLOB)])
+    unpack_history(image, None, Platform("linux", "amd64"), tmp_path / "root", told.append)
+    assert told == [10240]
+
+
+def with_layer(image: Path, layer: bytes) -> Path:
+    """The image with this layer in place of its own."""
+    entry = ocilayout.named_entry(image, "v1")
+    document = json.loads(ocilayout.read_blob(image, entry.digest))
+    config = ocilayout.read_blob(image, Digest.parse(document["config"]["digest"]))
+    document["layers"] = [{"mediaType": "x", "digest": f"{Digest.of(layer)}", "size": len(layer)}]
+    put(image / ocilayout.blob_path(Digest.of(layer)), layer)
+    ocilayout.write_image(image, "v1", (config, json.dumps(document).encode()), OCI_MANIFEST)
+    return image

@@ -371,3 +371,30 @@ def test_what_is_committed_is_the_whole_image_and_nothing_twice(two: Between) ->
     assert additions.layers == tuple(("app", Digest.of(blob)) for blob in APP.blobs)
     assert additions.revisions == (("app", APP.top),)
     assert additions.tags == (("app", "1", APP.top),)
+
+
+# --- through a pipe
+
+
+@pytest.mark.parametrize("wrong", [b"x" * len(APP.blobs[2]), APP.blobs[2][:-1], b""])
+def test_what_comes_through_a_pipe_is_hashed_before_it_counts(two: Between, wrong: bytes) -> None:
+    two.scripted.executor.answers.append(image_proxy(APP, TOOL, changed={APP.blobs[2]: wrong}))
+    report = two.run(two.job(archive=two.directory), "team/app:1", "team/tool:1").report
+    assert report is not None
+    (failed,) = report.failed
+    size = len(APP.blobs[2])
+    assert f"blob {LAYER.short} arrived damaged ({len(wrong)} of {size} bytes, or other ones)" in failed.error
+    assert two.storage.tags("team/app") == ()
+    assert two.storage.blob_size(LAYER) is None
+    assert two.storage.resolve("team/tool", "1") == TOOL.top
+    assert not problems_in(two.root)
+    assert not stage_of(two.root).exists()
+    assert two.told.under_way[-1]() == 0
+
+
+def test_all_that_was_sent_is_counted_once(two: Between) -> None:
+    two.scripted.executor.answers.append(image_proxy(APP, TOOL, MULTI))
+    report = two.sync(two.job(archive=two.directory), "team/app:1", "team/tool:1", "multi:1")
+    assert report.sent == sum(map(len, {*APP.blobs, *TOOL.blobs, *MULTI.blobs}))
+    assert two.told.expected == [("sync", report.sent)]
+    assert len(two.scripted.executor.started) == 1
