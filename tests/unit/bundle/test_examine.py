@@ -386,3 +386,10 @@ def test_inspection_counts_what_was_left_out(root: Path, tmp_path: Path) -> None
 
 def test_the_hash_of_a_file(tmp_path: Path) -> None:
     assert f"sha256:{file_sha256(put(tmp_path / 'x', b'x' * 100_000))}" == f"{Digest.of(b'x' * 100_000)}"
+
+
+def test_a_platform_that_an_image_never_had_is_a_difference_and_no_damage(root: Path) -> None:
+    report = verify_storage(root, (listed("a/b:1", "linux/s390x"),), lambda _bytes: None)
+    assert report.problems == ()
+    assert report.differences[0].startswith(f"a/b:1: index {MULTI.top.short} has no linux/s390x; ")
+    assert report.others == 2

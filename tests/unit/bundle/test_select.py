@@ -166,3 +166,14 @@ def test_each_damaged_manifest_is_named(root: Path, damage: Callable[[Path], Non
     with pytest.raises(BrokenBlobError) as caught:
         select_images(Storage(root), (listed("a:1"), listed("a/b:1", line=2)))
     assert [p.partition(":1")[0] for p in caught.value.problems] == ["a", "a/b"]
+
+
+def test_what_a_blob_lacks_is_told_apart(root: Path) -> None:
+    layer = Digest.of(SINGLE.blobs[1])
+    path = Storage(root).blob_path(layer)
+    for damage, said in ((truncate, f"has {len(SINGLE.blobs[1]) - 1} bytes instead of"), (remove, "is absent")):
+        damage(path)
+        with pytest.raises(BrokenBlobError) as raised:
+            select_images(Storage(root), (listed("a:1", line=7),))
+        (problem,) = raised.value.problems
+        assert problem.startswith(f"a:1 (line 7): blob {layer} {said}")
