@@ -51,10 +51,10 @@ class Answering:
 
 
 @contextmanager
-def answering(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[Answering]:
+def answering(behaviour: Behaviour, tls: ssl.SSLContext | None = None, *, port: int = 0) -> Iterator[Answering]:
     """Serve on loopback for the block; with `tls` over HTTPS."""
     shown = Answering()
-    server = _Server(("127.0.0.1", 0), partial(_Handler, behaviour, shown))
+    server = _Server(("127.0.0.1", port), partial(_Handler, behaviour, shown))
     shown.host = f"127.0.0.1:{server.server_address[1]}"
     if tls:
         # the handshake is the handler's, so that who does not begin one disturbs nobody

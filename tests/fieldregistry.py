@@ -136,11 +136,15 @@ def _whole_or_range(asked: Asked, blob: bytes) -> Answer:
 
 @contextmanager
 def field_registry(
-    images: Mapping[str, Image], hook: Hook = lambda _asked: None, tls: ssl.SSLContext | None = None
+    images: Mapping[str, Image],
+    hook: Hook = lambda _asked: None,
+    tls: ssl.SSLContext | None = None,
+    *,
+    port: int = 0,
 ) -> Iterator[FieldRegistry]:
     """Serve `images` by REPOSITORY:TAG on loopback for the block."""
     registry = FieldRegistry(hook=hook)
     for name, image in images.items():
         registry.add(name, image)
-    with answering(registry.answer, tls) as registry.server:
+    with answering(registry.answer, tls, port=port) as registry.server:
         yield registry

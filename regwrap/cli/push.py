@@ -19,11 +19,11 @@ from regwrap.cli.options import (
     existing_of,
 )
 from regwrap.cli.output import show, show_plan
-from regwrap.cli.records import RecordFiles, tell_moved
+from regwrap.cli.records import RecordFiles, failures_code, tell_moved
 from regwrap.cli.session import load, opened_session, parsed
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.config.places import push_place
-from regwrap.core.errors import ExitCode, UsageError
+from regwrap.core.errors import UsageError
 from regwrap.lists.naming import Naming, Rename
 from regwrap.report import text as report
 from regwrap.report.record import RunRecord
@@ -89,4 +89,4 @@ def _tell(result: SyncReport, record: RunRecord, *, quiet: bool, json: bool) -> 
         typer.echo(report.failures_text(result), err=True)
     show(result, report.sync_text(result), json=json)
     if result.failed:
-        raise typer.Exit(ExitCode.IMAGES_FAILED)
+        raise typer.Exit(failures_code(result))

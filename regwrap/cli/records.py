@@ -102,4 +102,10 @@ def finish_sync(result: SyncReport, failed: Path, *, json: bool, quiet: bool) ->
     if not json:
         typer.echo(report.sync_text(result))
     if result.failed:
-        raise typer.Exit(ExitCode.IMAGES_FAILED)
+        raise typer.Exit(failures_code(result))
+
+
+def failures_code(result: SyncReport) -> ExitCode:
+    """Nothing is wrong with the images where the network was all that failed."""
+    is_network = all(item.down for item in result.failed)
+    return ExitCode.TOOL if is_network else ExitCode.IMAGES_FAILED

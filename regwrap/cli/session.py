@@ -20,6 +20,7 @@ from regwrap.core.model import ParseError
 from regwrap.core.place import Place
 from regwrap.lists.lock import lock_path
 from regwrap.lists.wanted import Wanted
+from regwrap.tools.outage import Outages
 from regwrap.tools.retry import Retry
 from regwrap.tools.runner import Runner, ShExecutor
 from regwrap.tools.scratch import scratch_directory
@@ -41,6 +42,7 @@ class Session:
     scratch: Path
 
     def job(self, config: Config) -> Job:
+        stopping = self.runner.stopping
         return Job(
             runner=self.runner,
             scratch=self.scratch,
@@ -48,7 +50,7 @@ class Session:
             archive=config.archive,
             place_of=lambda host: _place_of(config, host),
             jobs=config.jobs,
-            retry=Retry(config.retry, self.runner.stopping),
+            retry=Retry(config.retry, stopping, Outages(config.retry.outage, stopping, self.progress.say)),
             timeouts=config.timeouts,
             environment=config.environment,
             helper_environment=config.helper_environment,

@@ -40,6 +40,7 @@ _number_of_jobs: Final = a_whole(1, 64)
 _FOR_HELPERS: Final = re.compile(
     "HOME|PATH|USER|LOGNAME|DBUS_SESSION_BUS_ADDRESS|GPG_TTY|GNUPGHOME|(XDG|AWS|GOOGLE|CLOUDSDK|AZURE|DOCKER|PASSWORD_STORE)_.*"
 )
+_OUTAGE_SECONDS: Final = 300
 _BUDGET: Final = ("max_connections", "requests_per_second")
 
 
@@ -226,11 +227,12 @@ def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
 
 
 def _read_retry(section: Section) -> RetryPolicy:
-    section.expect_keys(("attempts", "wait", "max_wait"))
+    section.expect_keys(("attempts", "wait", "max_wait", "outage"))
     return RetryPolicy(
         attempts=section.get("attempts", a_whole(1, 20), RetryPolicy().attempts),
         wait=section.get("wait", seconds_from(0), RetryPolicy().wait),
         max_wait=section.get("max_wait", seconds_from(0), RetryPolicy().max_wait),
+        outage=section.get("outage", seconds_from(0), _OUTAGE_SECONDS),
     )
 
 

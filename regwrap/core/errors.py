@@ -57,17 +57,25 @@ class ImagesFailedError(RegwrapError):
 
 class ToolError(RegwrapError):
     """A program, the network or the disk failed. `transient` says whether the same call may succeed later; `host`
-    whose fault it was, where that is known."""
+    whose fault it was, where that is known; `outage` that the host may be away as a whole."""
 
     exit_code = ExitCode.TOOL
     advice = "rerun; finished work is not repeated. regwrap doctor shows what this machine needs"
 
     def __init__(
-        self, message: str, *, detail: str = "", hint: str = "", transient: bool = False, host: str = ""
+        self,
+        message: str,
+        *,
+        detail: str = "",
+        hint: str = "",
+        transient: bool = False,
+        host: str = "",
+        outage: bool = False,
     ) -> None:
         super().__init__(message, detail=detail, hint=hint)
         self.transient = transient
         self.host = host
+        self.outage = outage
 
 
 class HostDownError(ToolError):

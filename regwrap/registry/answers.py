@@ -29,6 +29,7 @@ _TABLE: Final = (
     (413, 413, "", Meaning.TOO_LARGE),
 )
 _LATER: Final = {Meaning.BUSY, Meaning.FULL_DISK, Meaning.UNAVAILABLE}
+GONE: Final = {502, 503, 504}  # what stands before a registry says when that is away
 _SHOWN: Final = 500
 
 
@@ -66,6 +67,7 @@ def refusal(host: str, what: str, response: Response) -> ToolError:
         hint=meaning.hint,
         transient=meaning.is_transient,
         host=host if meaning in _LATER else "",
+        outage=response.status in GONE,
     )
 
 

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, SSLError
 
-from regwrap.core.errors import ToolError
+from regwrap.core.errors import RegwrapError, ToolError
 from regwrap.core.model import MANIFEST_TYPES, MAX_MANIFEST_BYTES
 from regwrap.registry.addresses import answered_address, is_same_server, server_of, target_of
+from regwrap.registry.answers import GONE
 from regwrap.registry.auth import (
     NOBODY,
     WHOLE_REGISTRY,
@@ -122,6 +123,7 @@ class Client:
 
     def __post_init__(self) -> None:
         self._server = server_of(self.registry.host)
+        self.limiter.outage.ask = self.is_there
         self._auth = Authorizer(self.registry, self._fetch_token, self.limiter.logins)
         self._soon = urllib3.Timeout(connect=self.timeout, read=self.timeout)
         # a registry may take a while to store a large blob once it has all of it
@@ -188,6 +190,18 @@ class Client:
         except HTTPError as error:
             raise self._failure(error, server) from error
 
+    def is_there(self) -> bool:
+        """Whether anything answers, and says that it works; no slot is taken, nor a login."""
+        for scheme in (self._scheme,) if self._scheme else self._schemes():
+            try:
+                sender = self._senders.get(scheme) or self._own_sender(scheme)
+                return sender.send(Request("GET", "/v2/"), "", self._soon).status not in GONE
+            except HTTPError:
+                continue
+            except RegwrapError:
+                return True  # whatever is wrong there, it is no outage
+        return False
+
     def close(self) -> None:
         """Close the connections that are kept alive."""
         with self._lock:
@@ -251,6 +265,7 @@ class Client:
             hint=name_hint if is_ours else _LED_HINT,
             transient=True,
             host=host,
+            outage=is_ours and not unknown,
         )
 
     def _schemes(self) -> tuple[str, ...]:
@@ -337,7 +352,7 @@ class _Sender:
             answer.close()
             if is_good:
                 what = f"{self.host} cut its answer off"
-                raise ToolError(what, detail=str(error), transient=True, host=self.host) from error
+                raise ToolError(what, detail=str(error), transient=True, host=self.host, outage=True) from error
             return b""
         if len(data) <= MAX_MANIFEST_BYTES:
             answer.release_conn()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path, PurePath
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.lists.lock import Change
     from regwrap.transfer.plan import Drifted, Plan, Unseen
-    from regwrap.transfer.run import SyncReport
+    from regwrap.transfer.run import Failed, SyncReport
 
 
 def plan_text(plan: Plan) -> str:
@@ -101,15 +102,32 @@ def unseen_text(unseen: tuple[Unseen, ...]) -> str:
 
 
 def failures_text(report: SyncReport) -> str:
-    """Each failure; those of a host that is down together."""
-    hosts = dict.fromkeys(failed.down for failed in report.failed if failed.down)
-    lines = [failure_text(f.entry, f.error, f.hint, f.attempts) for f in report.failed if not f.down]
-    for host in hosts:
-        concerned = [failed for failed in report.failed if failed.down == host]
-        names = " ".join(str(failed.entry.dest) for failed in concerned[:SHOWN_IMAGES])
-        more = f" and {len(concerned) - SHOWN_IMAGES} more" if len(concerned) > SHOWN_IMAGES else ""
-        lines.append(f"{len(concerned)} images FAILED ({names}{more}): {concerned[0].error}\n    {concerned[0].hint}")
+    """Each failure; those of a host that is down, and many with one cause, together."""
+    causes: dict[tuple[str, str], list[Failed]] = {}
+    for failed in report.failed:
+        causes.setdefault((failed.down, "") if failed.down else _cause(failed), []).append(failed)
+    lines: list[str] = []
+    for concerned in causes.values():
+        if concerned[0].down or len(concerned) > SHOWN_IMAGES:
+            lines.append(_together(concerned))
+        else:
+            lines += [failure_text(f.entry, f.error, f.hint, f.attempts) for f in concerned]
     return "\n".join(lines)
+
+
+def _cause(failed: Failed) -> tuple[str, str]:
+    """What was wrong, without the names of the image."""
+    source, dest, text = failed.entry.source, failed.entry.dest, failed.error
+    for name in (f"{source}", f"{dest}", source.repository, dest.repository):
+        text = text.replace(name, "…")
+    return re.sub(r":(\S+ in …|[0-9a-f]{12,64}\b)", "", text), failed.hint
+
+
+def _together(concerned: list[Failed]) -> str:
+    names = " ".join(str(failed.entry.dest) for failed in concerned[:SHOWN_IMAGES])
+    more = f" and {len(concerned) - SHOWN_IMAGES} more" if len(concerned) > SHOWN_IMAGES else ""
+    hint = f"\n    {concerned[0].hint}" if concerned[0].hint else ""
+    return f"{len(concerned)} images FAILED ({names}{more}): {concerned[0].error}{hint}"
 
 
 def package_text(report: PackageReport) -> str:

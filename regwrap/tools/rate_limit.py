@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.errors import HostDownError, ToolError
 from regwrap.tools.authfile import known_login, login_advice
 from regwrap.tools.login_gate import LoginGate, Trial
+from regwrap.tools.outage import Outage, Outages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -97,13 +98,16 @@ class HostLimiter:
     rate: RateLimit = field(default_factory=RateLimit)
     stopping: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
+    outages: Outages | None = None
     logins: LoginGate = field(init=False)
+    outage: Outage = field(init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _last: str = ""
     _mine: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
         self.logins = LoginGate(self.host, self.stopping)
+        self.outage = self.outages.of(self.host) if self.outages else Outage(self.host, 0, self.stopping)
 
     @contextmanager
     def slot(self, weight: int = 1) -> Iterator[float]:
@@ -137,9 +141,12 @@ class HostLimiter:
             raise self._error()
         if self.stopping.is_set():
             raise ToolError(f"{self.host} was not asked: regwrap is stopping")
+        if self.outage.is_away:
+            return math.inf
         return self.rate.delay(self.clock(), weight)
 
     def answered(self) -> None:
+        self.outage.was_there = True
         with self._changed:
             self.rate.answered()
             self._changed.notify_all()
@@ -179,6 +186,7 @@ class HostLimiters:
 
     max_pause: float = 30.0
     stopping: threading.Event = field(default_factory=threading.Event)
+    outages: Outages | None = None
     _known: dict[str, HostLimiter] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -189,7 +197,9 @@ class HostLimiters:
                 rate = RateLimit(
                     most=registry.max_connections or 0, interval=1 / pace if pace else 0.0, max_pause=self.max_pause
                 )
-                self._known[registry.host] = HostLimiter(host=registry.host, rate=rate, stopping=self.stopping)
+                self._known[registry.host] = HostLimiter(
+                    host=registry.host, rate=rate, stopping=self.stopping, outages=self.outages
+                )
             return self._known[registry.host]
 
     @contextmanager

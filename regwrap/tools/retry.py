@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,16 +12,20 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+    from regwrap.tools.outage import Outages
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """`attempts` in all; waits between them grow from `wait` to `max_wait` seconds, with jitter."""
+    """`attempts` in all; waits between them grow from `wait` to `max_wait` seconds, with jitter. `outage`: seconds that
+    a host that is away is waited for, which is no attempt."""
 
     attempts: int = 4
     wait: float = 1.0
     max_wait: float = 30.0
+    outage: float = 0.0
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after so many attempts."""
@@ -34,21 +38,31 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Tries again as `policy` says. Once `stopping` is set all waits end, and nothing is tried again."""
+    """Tries again as `policy` says. Once `stopping` is set all waits end, and nothing is tried again.
+
+    A host that is away is waited for by `outages`, which is no attempt.
+    """
 
     policy: RetryPolicy
     stopping: threading.Event
+    outages: Outages | None = None
 
     def call(self, work: Callable[[], T], on_retry: Callable[[int, ToolError], None] | None = None) -> T:
         """`work()`, again while it raises a transient ToolError. Raises the last error."""
-        for attempt in itertools.count(1):
+        attempt, latest = 1, time.monotonic() + 2 * self.policy.outage
+        while True:
             try:
                 return work()
             except ToolError as error:
-                if not error.transient or attempt >= self.policy.attempts or self.stopping.is_set():
+                if not error.transient or self.stopping.is_set():
+                    raise
+                # a host that comes and goes is no reason to try for ever
+                if error.outage and self.outages and time.monotonic() < latest and self.outages.wait(error):
+                    continue
+                if attempt >= self.policy.attempts:
                     raise
                 if on_retry is not None:
                     on_retry(attempt, error)
                 if self.stopping.wait(self.policy.pause(attempt)):
                     raise
-        raise AssertionError("itertools.count has no end")
+                attempt += 1

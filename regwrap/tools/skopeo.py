@@ -277,7 +277,9 @@ def failure(what: str, said: str, remotes: tuple[Remote, ...]) -> ToolError:
     hint = answers.hint(said)
     if hint == answers.ACCOUNT_HINT:  # what to do is known better here
         hint = login_advice(registry, remote.repository)
-    return ToolError(what, detail=said, hint=hint, transient=Says.TRANSIENT in means, host=registry.host)
+    is_transient = Says.TRANSIENT in means
+    outage = is_transient and re.search(r"connect|reset|EOF|\b50[234]\b", said) is not None
+    return ToolError(what, detail=said, hint=hint, transient=is_transient, host=registry.host, outage=outage)
 
 
 def blamed(said: str, remotes: tuple[Remote, ...]) -> Remote:

@@ -82,7 +82,7 @@ def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: E
     links = dest.storage.tree
     tree = links if writing.upper is None else Tree(writing.upper)
     _check_programs(plan, tree)
-    stage = Stage(stack.enter_context(_stage(own_tree(tree))))
+    stage = stack.enter_context(_stage(own_tree(tree)))
     _check_space(tree, plan)
     files = RealFiles(Owner.of(tree))
 
@@ -122,16 +122,19 @@ def _proxies(ends: Endpoints, stack: ExitStack, plan: Plan) -> ImageProxies:
 
 
 @contextmanager
-def _stage(own: Tree) -> Iterator[Tree]:
-    """The archive's stage. Blobs that a killed run left in it are kept: they are hashed before they count."""
+def _stage(own: Tree) -> Iterator[Stage]:
+    """The archive's stage. Blobs that an earlier run left in it are kept: they are hashed before they count. Those of
+    images that were not finished stay for the next run."""
     for name in (COPIES, LINKS):
         remove_stage(own, f"{SYNC}/{name}")
+    own.make_directories(f"{SYNC}/{BLOBS}")
+    own.make_directory(f"{SYNC}/{COPIES}")
+    stage = Stage(own.inner(SYNC))
     try:
-        own.make_directories(f"{SYNC}/{BLOBS}")
-        own.make_directory(f"{SYNC}/{COPIES}")
-        yield own.inner(SYNC)
+        yield stage
     finally:
-        remove_stage(own, SYNC)
+        for name in (f"{SYNC}/{COPIES}", f"{SYNC}/{LINKS}") if stage.is_wanted else (SYNC,):
+            remove_stage(own, name)
 
 
 def _check_programs(plan: Plan, tree: Tree) -> None:

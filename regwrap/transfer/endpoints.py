@@ -77,7 +77,11 @@ class Endpoints:
         """How hard each host may be asked, common to the probes and to skopeo."""
         if self._limiters is None:
             retry = self.job.retry
-            self._limiters = HostLimiters(max_pause=retry.policy.max_wait, stopping=retry.stopping)
+            self._limiters = HostLimiters(
+                max_pause=retry.policy.max_wait,
+                stopping=retry.stopping,
+                outages=retry.outages,
+            )
         return self._limiters
 
     def source_of(self, entry: ImageEntry) -> RegistryEnd | StorageSource | Stock:

@@ -32,9 +32,11 @@ LINKS: Final = "links"
 
 @dataclass(slots=True)
 class Stage:
-    """A directory on the storage's file system that belongs to one run. Names are in its tree."""
+    """A directory on the storage's file system that belongs to one run. Names are in its tree. `is_wanted`: an image
+    was not finished, and what has come of it is for the next run."""
 
     tree: Tree
+    is_wanted: bool = False
     _number: int = 0
     _lock: Lock = field(default_factory=Lock)
 
@@ -97,11 +99,17 @@ class StreamFetcher:
         with ExitStack() as stack, self.proxies.turn(source, len(absent)) as proxy:
             arriving = {blob.digest: self._arriving(stack, blob) for blob in absent}
             for blob, data in proxy.blobs(source, absent):
-                arriving[blob.digest].add(data)
-                self._under_way[arriving[blob.digest].name] = arriving[blob.digest].size
+                one = arriving[blob.digest]
+                one.add(data)
+                self._under_way[one.name] = one.size
+                if one.size == blob.size:  # it stays, whatever comes of the others
+                    self._keep(arriving.pop(blob.digest), source)
             for one in arriving.values():
-                one.prove(source.shown)
-                self.stage.tree.rename(one.name, self.stage.tree, self.stage.blob(one.blob.digest))
+                self._keep(one, source)
+
+    def _keep(self, one: _Arriving, source: Remote) -> None:
+        one.prove(source.shown)
+        self.stage.tree.rename(one.name, self.stage.tree, self.stage.blob(one.blob.digest))
 
     def _arriving(self, stack: ExitStack, blob: Descriptor) -> _Arriving:
         name = self.stage.new()

@@ -53,6 +53,9 @@ class StorageCarrier:
             raise ToolError(
                 f"{copy.entry.dest}: a staged file disappeared", detail=str(error), transient=True
             ) from error
+        except BaseException:
+            self.stage.is_wanted = True
+            raise
         if self.storage.resolve(copy.entry.dest.repository, copy.entry.dest.tag) != copy.digest:
             raise IntegrityError(f"{copy.entry.dest} does not point to {copy.digest} after the copy")
         return brought

@@ -125,6 +125,7 @@ def test_what_is_not_there_is_commented_out_by_check(scene: Scene) -> None:
     assert f"note: {scene.host}/app:v9 is not there; its line is commented out" in checked.stderr
     there = scene.cli("list", "from-manifests", "--check", stdin=PODS.replace("HOST", scene.host))
     assert there.returncode == 0, there.stderr
+    (scene.directory / "regwrap.yaml").write_text("retry: {outage: 0}\n")
     nobody = scene.cli("list", "from-manifests", "--check", stdin="image: 127.0.0.1:1/a:1")
     assert nobody.returncode == 1
     assert lines(nobody.stdout) == ["127.0.0.1:1/a:1"]

@@ -33,7 +33,7 @@ NEW: Final[dict[str, Image]] = {
 }
 _BUNDLE, _LIST = "bundle.tar", "images.list"
 _CONFIG: Final = {
-    "retry": {"attempts": 2, "wait": 0.02, "max_wait": 0.1},
+    "retry": {"attempts": 2, "wait": 0.02, "max_wait": 0.1, "outage": 0},
     "timeouts": {"stall": 1.5, "copy": 30, "request": 1, "lock": 20},
     "jobs": 4,
 }

@@ -179,7 +179,7 @@ def _random_config(_ground: Ground, place: Place, dice: random.Random) -> None:
         "jobs": 3,
         "rewrite": {"prefix": "m/"},
         "images": [{"match": "app:*", "newest": 2, "semver": ">=1"}],
-        "retry": {"attempts": 2, "wait": 0.1},
+        "retry": {"attempts": 2, "wait": 0.1, "outage": 0},
         "timeouts": {"stall": 2, "lock": 3},
     }
     for _ in range(dice.randrange(1, 5)):

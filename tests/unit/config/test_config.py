@@ -33,7 +33,7 @@ def test_the_example_is_the_defaults_and_names_every_key(tmp_path: Path) -> None
     assert dataclasses.replace(from_example, path=None) == load(tmp_path)
     for key in ("url", "storage", "authfile", "tls_verify", "cert_dir", "max_connections",
                 "requests_per_second", "source", "archive", "jobs", "prefix",
-                "keep_host", "attempts", "wait", "max_wait", "stall", "copy", "request", "lock"):  # fmt: skip
+                "keep_host", "attempts", "wait", "max_wait", "outage", "stall", "copy", "request", "lock"):  # fmt: skip
         assert f"{key}: " in text
 
 
