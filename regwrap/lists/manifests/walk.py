@@ -24,9 +24,10 @@ _NEVER: Final = {"kubectl.kubernetes.io/last-applied-configuration", "managedFie
 _SCHEMA: Final = "CustomResourceDefinition"
 _MAX_EMBEDDED: Final = 3
 # JSON, several lines, or one line with a key or a dash
-_EMBEDDED: Final = re.compile(r"[\[{]|[^\n]*\n\s*\S|\s*(?:- |[\w.-]+:\s)")
+_EMBEDDED: Final = re.compile(r"[\[{]|[^\n]*\n\s*\S|\s*(?:- |export |[\w.-]+(?::\s|\s+=\s))")
 _WORTH_READING: Final = re.compile(r"image|repository|@sha256:|/[^\s\"'/]*:\w", re.IGNORECASE)
-_KEYED: Final = re.compile(r"""\s*-?\s*["']?([\w./-]+)["']?\s*:\s+(.+?),?\s*""")
+# `key: value`, and `key = "value"` of TOML, INI, shells
+_KEYED: Final = re.compile(r"""\s*(?:-\s+|export\s+)?["']?([\w./][\w./-]*)["']?(?:\s*:\s+|\s*=\s*)(.+?),?\s*""")
 
 
 class Walk:
