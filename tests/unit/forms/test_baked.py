@@ -53,12 +53,22 @@ def layer_of(stock: Stock, path: Path, told: list[int] | None = None) -> Layer:
     )
 
 
+def unpacked(layer: Path, root: Path) -> list[tarfile.TarInfo]:
+    """By hand: what `extractall` has to be told differs between Python 3.11.2 and 3.13."""
+    with tarfile.open(layer) as archive:
+        members = archive.getmembers()
+        for member in members:
+            if member.isdir():
+                (root / member.name).mkdir(parents=True)
+            elif data := archive.extractfile(member):
+                (root / member.name).write_bytes(data.read())
+    return members
+
+
 def test_a_layer_unpacks_to_the_storage_and_the_files_beside_it(stock: Stock, tmp_path: Path) -> None:
     told: list[int] = []
     layer = layer_of(stock, tmp_path / "layer.tar", told)
-    with tarfile.open(layer.path) as archive:
-        members = archive.getmembers()
-        archive.extractall(tmp_path / "root", filter="data")
+    members = unpacked(layer.path, tmp_path / "root")
     root = tmp_path / "root/srv/registry"
     assert {(m.uid, m.gid, m.mtime, m.mode) for m in members if m.isreg()} == {(0, 0, 0, 0o644)}
     assert {m.mode for m in members if m.isdir()} == {0o755}
