@@ -19,7 +19,10 @@ BASE = blob("base", 1000)
 
 @dataclass
 class ListeningCarrier:
-    """Takes a little while for each copy, and notes who was under way together. `errors` are raised, one a call."""
+    """Takes a little while for each copy, and notes who was under way together. `errors` are raised, one a call.
+
+    Those that are `meeting` wait until all of them are under way: a busy machine starts threads when it likes.
+    """
 
     errors: dict[str, list[RegwrapError]] = field(default_factory=dict)
     exclusive_repositories: bool = False
@@ -28,8 +31,13 @@ class ListeningCarrier:
     together: set[frozenset[str]] = field(default_factory=set)
     most: int = 0
     during: Callable[[str], None] = lambda _name: None
+    meeting: frozenset[str] = frozenset()
     _running: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _all_there: threading.Barrier = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._all_there = threading.Barrier(max(1, len(self.meeting)))
 
     def carry(self, copy: Copy) -> int:
         name = str(copy.entry.dest)
@@ -40,6 +48,8 @@ class ListeningCarrier:
             self.most = max(self.most, len(self._running))
         try:
             self.during(name)
+            if name in self.meeting:
+                self._all_there.wait(30)
             time.sleep(self.seconds)
             if self.errors.get(name):
                 raise self.errors[name].pop(0)
@@ -166,7 +176,7 @@ def test_what_can_not_pass_is_not_tried_again(error: RegwrapError) -> None:
 def test_two_that_miss_the_same_blob_never_run_together() -> None:
     shared = {f"a/{n}:1": [BASE, blob(f"own-{n}", 1)] for n in range(2)}
     images: dict[str, Sequence[Descriptor]] = {**shared, "a/x:1": [blob("x", 1)], "a/y:1": [blob("y", 1)]}
-    carrier = ListeningCarrier(seconds=0.05)
+    carrier = ListeningCarrier(meeting=frozenset({"a/x:1", "a/y:1"}))
     run(plan_of(images), carrier)
     assert frozenset({"a/0:1", "a/1:1"}) not in carrier.together
     assert frozenset({"a/x:1", "a/y:1"}) in carrier.together
@@ -174,7 +184,7 @@ def test_two_that_miss_the_same_blob_never_run_together() -> None:
 
 def test_a_blob_that_was_brought_is_no_claim_any_more() -> None:
     images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [BASE] for n in range(5)}
-    carrier = ListeningCarrier(seconds=0.05)
+    carrier = ListeningCarrier(meeting=frozenset(images) - {"a/0:1"})
     run(plan_of(images), carrier)
     first, *others = carrier.order
     assert not any(first in pair for pair in carrier.together)
@@ -183,7 +193,7 @@ def test_a_blob_that_was_brought_is_no_claim_any_more() -> None:
 
 def test_a_failed_first_copy_gives_its_claims_back_and_the_next_brings_them() -> None:
     images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [BASE] for n in range(4)}
-    carrier = ListeningCarrier({"a/0:1": [ToolError("broke")]}, seconds=0.05)
+    carrier = ListeningCarrier({"a/0:1": [ToolError("broke")]}, meeting=frozenset({"a/2:1", "a/3:1"}))
     report = run(plan_of(images), carrier)
     assert copied_names(report) == ["a/1:1", "a/2:1", "a/3:1"]
     assert carrier.together == {frozenset({"a/2:1", "a/3:1"})}
@@ -192,7 +202,8 @@ def test_a_failed_first_copy_gives_its_claims_back_and_the_next_brings_them() ->
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_repositories_are_exclusive_where_the_carrier_says_so(exclusive: bool) -> None:
     images: dict[str, Sequence[Descriptor]] = {name: [] for name in ("a/b:1", "a/b:2", "c/d:1")}
-    carrier = ListeningCarrier(exclusive_repositories=exclusive, seconds=0.05)
+    meeting = {"a/b:1", "c/d:1"} if exclusive else images.keys()
+    carrier = ListeningCarrier(exclusive_repositories=exclusive, meeting=frozenset(meeting))
     run(plan_of(images), carrier)
     assert (frozenset({"a/b:1", "a/b:2"}) in carrier.together) != exclusive
     assert frozenset({"a/b:1", "c/d:1"}) in carrier.together
@@ -209,8 +220,9 @@ def test_exclusive_repositories_keep_the_plans_order_among_each_other() -> None:
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_jobs_limit_how_many_run(jobs: int) -> None:
     images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [] for n in range(9)}
-    carrier = ListeningCarrier(seconds=0.02)
-    run(plan_of(images), carrier, jobs=jobs)
+    plan = plan_of(images)
+    carrier = ListeningCarrier(meeting=frozenset(str(copy.entry.dest) for copy in plan.copies[:jobs]))
+    run(plan, carrier, jobs=jobs)
     assert carrier.most == jobs
 
 
