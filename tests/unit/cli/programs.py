@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +31,7 @@ def image_proxy(*images: Image, changed: Mapping[bytes, bytes] | None = None) ->
 
 
 def _converse(channel: socket.socket, blobs: dict[str, bytes]) -> None:
-    with channel:
+    with channel, suppress(OSError):  # whoever ends the program closes the other side
         while packet := channel.recv(65536):
             asked = json.loads(packet)
             value: object = {"Initialize": "0.2.8", "OpenImage": 1}.get(asked["method"], 0)
