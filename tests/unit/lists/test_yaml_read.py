@@ -137,3 +137,9 @@ def test_aliases_stand_for_their_anchors_up_to_a_bound() -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 8)}]" for n in range(1, 9)]
     assert "aliases unfold to more than 10 times the file" in oddities("\n".join(lines))[0].text
     assert oddities("a: &x 1\n---\nb: *x\n")[0].text == "the alias *x has no anchor before it"
+
+
+def test_a_key_that_is_a_list_is_left_out_and_told_and_hides_no_other() -> None:
+    found, odd = read_documents("? [a]\n: 1\nb: 2\n")
+    assert [plain(node) for node in found] == [{"b": "2"}]
+    assert odd == [Oddity(1, 3, "a key must be a string; this one is left out")]

@@ -389,3 +389,69 @@ def test_what_only_skopeo_can_use_is_unsure(tmp_path: Path, document: object, me
 def test_a_helper_of_another_registry_does_not_matter(tmp_path: Path) -> None:
     document = {"credHelpers": {"s.example": "pass"}, "auths": {"r.example": {"auth": "eDp5"}}}
     assert credentials(tmp_path, document) == "eDp5"
+
+
+# --- a registry that does not know us
+
+
+def wants_login(challenge: str = 'Basic realm="tests"') -> Answer:
+    return Answer(401, {"WWW-Authenticate": challenge}, b"who?")
+
+
+def test_a_refusal_of_who_we_are_is_the_end_of_it() -> None:
+    """skopeo would say the same, once more for each image."""
+    with answering(lambda _asked: wants_login()) as server:
+        probe = probe_of(server.host)
+        for ask in (
+            lambda: probe.manifest("a/b", "1"),
+            lambda: probe.tags("a/b"),
+            lambda: probe.put_manifest("a/b", "1", Body("x", b"{}")),
+            lambda: probe.upload("a/b", DIGEST, Body("x", b"blob", 4)),
+        ):
+            with pytest.raises(ToolError, match=f"{server.host} answered 401 for {server.host}/a/b") as raised:
+                ask()
+            assert raised.value.hint
+            assert not raised.value.transient
+
+
+def test_what_only_another_way_of_asking_could_answer_is_unsure() -> None:
+    with answering(lambda _asked: wants_login("Negotiate")) as server:
+        probe = probe_of(server.host)
+        with pytest.raises(UnsureError, match="answered 401 to GET /v2/a/b/manifests/1"):
+            probe.manifest("a/b", "1")
+        with pytest.raises(UnsureError, match="answered 401 to PUT /v2/a/b/manifests/1"):
+            probe.put_manifest("a/b", "1", Body("x", b"{}"))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_another_name_of_the_registry_that_wants_the_login_is_left_to_skopeo(status: int) -> None:
+    with answering(lambda _asked: Answer(status)) as store, answering(Uploads(f"http://{store.host}/s")) as server:
+        message = f"{store.host} answered {status} to the upload that POST /v2/a/b/blobs/uploads/ led to"
+        with pytest.raises(UnsureError, match=message):
+            probe_of(server.host).upload("a/b", DIGEST, Body("", b"blob", 4))
+
+
+def test_a_registry_that_gives_smaller_pages_is_asked_for_its_own() -> None:
+    def behaviour(asked: Asked) -> Answer:
+        return Answer(400, JSON, b"{}") if "?n=" in asked.line else names("tags", "a")
+
+    with answering(behaviour) as server:
+        assert probe_of(server.host).tags("a/b") == ("a",)
+        assert server.lines == ["GET /v2/a/b/tags/list?n=1000", "GET /v2/a/b/tags/list"]
+
+
+def test_a_token_server_that_refuses_the_login_is_the_end_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "auth.json"
+
+    def behaviour(asked: Asked) -> Answer:
+        if "/token" in asked.line:
+            return Answer(401)
+        return wants_login(f'Bearer realm="http://{asked.headers["host"]}/token",scope="repository:a/b:pull"')
+
+    with answering(behaviour) as server:
+        path.write_text(json.dumps({"auths": {server.host: {"auth": "eDp5"}}}))
+        registry = Registry(host=server.host, tls_verify=False, plain_http=True, authfile=path)
+        with pytest.raises(ToolError, match=f"{server.host} answered 401 for {server.host}/a/b"):
+            Probe(registry=registry, timeout=5, connections=1).manifest("a/b", "1")
+        with pytest.raises(UnsureError, match=r"the token server of .* answered 401, and no token"):
+            probe_of(server.host).manifest("a/b", "1")

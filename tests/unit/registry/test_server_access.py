@@ -4,6 +4,7 @@ import base64
 import time
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from regwrap.core.errors import UsageError
@@ -87,3 +88,18 @@ def test_a_file_that_cannot_be_read_or_has_no_users_is_named(tmp_path: Path) -> 
     (tmp_path / "empty").write_text("# nobody\n")
     with pytest.raises(UsageError, match="empty has no users"):
         read_htpasswd(tmp_path / "empty")
+
+
+def test_who_was_right_once_costs_nothing_more(tmp_path: Path) -> None:
+    """A pull has hundreds of requests, and a password is slow to check on purpose. CPU time of this thread."""
+    path = tmp_path / "htpasswd"
+    path.write_text(f"ci:{bcrypt.hashpw(b'secret', bcrypt.gensalt(8)).decode()}\n")
+    login = read_htpasswd(path)
+
+    def cost() -> float:
+        before = time.thread_time()
+        assert login(basic("ci", "secret"))
+        return time.thread_time() - before
+
+    first = cost()
+    assert min(cost() for _ in range(3)) < first / 10

@@ -1,7 +1,7 @@
 """From registry to registry by each engine: what travels, what is proved, and what a skopeo that exits with 0 hides."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,8 @@ import pytest
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.model import Digest
 from regwrap.core.place import Engine, Place
-from tests.builders import index_of, make_image, make_layer, make_multi_image, make_storage
+from regwrap.storage.store import Storage
+from tests.builders import flip, index_of, make_image, make_layer, make_multi_image, make_storage, remove, truncate
 from tests.fakes import Scripted
 from tests.unit.cli.programs import image_proxy
 from tests.unit.transfer.between import Between, between
@@ -290,3 +291,23 @@ def test_other_ways_to_say_that_a_manifest_was_taken_are_good(two: Between, stat
 
     two.dest.fails = taken
     assert two.sync(two.job(), "team/app:1").sent == 0
+
+
+@pytest.mark.parametrize("damage", [remove, truncate, flip])
+def test_damage_of_a_storage_is_no_fault_of_the_registry(
+    two: Between, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    root = make_storage(tmp_path / "old", {"team/app:1": APP})
+    layer = Digest.of(APP.blobs[2])
+    damage(Storage(root).blob_path(layer))
+    said = two.failure(two.job(source=Place(name="old", storage=root)), "team/app:1")
+    assert f"team/app:1: blob {layer} is damaged at the source" in said
+    assert two.dest.manifests == {}
+
+
+def test_bytes_that_skopeo_has_let_pass_are_refused_by_the_registry(two: Between) -> None:
+    wrong = b"x" * len(APP.blobs[2])
+    two.scripted.executor.answers.append(image_proxy(APP, changed={APP.blobs[2]: wrong}))
+    said = two.failure(two.job(), "team/app:1")
+    assert f"answered 400 to blob {Digest.of(APP.blobs[2]).short} of team/app:1" in said
+    assert two.dest.manifests == {}
