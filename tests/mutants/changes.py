@@ -220,13 +220,14 @@ def _of_statement(node: ast.stmt, around: _Around) -> _Around:
 
 
 def _is_for_readers(node: ast.AST) -> bool:
-    """A docstring, a `TYPE_CHECKING` block, a type, what a type checker proves to be out of reach."""
+    """A docstring, a `TYPE_CHECKING` block, a type, an argument of no use, what a type checker proves to be out of
+    reach."""
     match node:
         case ast.Expr(value=ast.Constant()):
             return True
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True
-        case ast.Expr(value=ast.Call(func=ast.Name(id="assert_never"))):
+        case ast.Expr(value=ast.Call(func=ast.Name(id="assert_never"))) | ast.Delete(targets=[ast.Name()]):
             return True
         case ast.Assign(targets=[ast.Name(id=name)], value=ast.BinOp(op=ast.BitOr())):
             return not name.isupper()  # a name for several types

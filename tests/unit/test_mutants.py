@@ -53,6 +53,8 @@ def changes_of(tmp_path: Path, source: str) -> set[str]:
         ("if TYPE_CHECKING:\n    x = 1", set()),
         ("x: int = 1", {"1 => 2"}),
         ("Kind = A | B", set()),
+        ("del a", set()),
+        ("del a[b]", {"del a[b] => pass"}),
         ("FLAGS = A | B", {"A | B => A & B"}),
         (
             "def f():\n    if a:\n        return None\n    return b",

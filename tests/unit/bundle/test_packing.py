@@ -151,8 +151,11 @@ def test_a_blob_of_another_size_since_the_selection_is_the_only_one_named(
 def test_a_tar_that_stops_early_and_says_nothing_is_found_out(
     scripted: Scripted, selection: Selection, tmp_path: Path, *, hashed: bool
 ) -> None:
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError) as raised:
         pack(scripted, selection, tmp_path / "out.tar", hashed=hashed, then=lambda path: os.truncate(path, 2000))
+    named = [line.partition("blob ")[2] for line in raised.value.problems]
+    assert len(named) > 5
+    assert named == sorted(named)
     assert left_over(tmp_path) == set()
 
 

@@ -353,3 +353,14 @@ def test_nobody_writes_into_a_storage_that_is_read(tmp_path: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             assert raised.value.errno == errno.EAGAIN
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def test_a_disk_that_fails_is_no_image_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_tree(tmp_path / "tree/app:1", APP)
+
+    def fails(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error", f"{path}")
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        tree_stock(f"{tmp_path}/tree", named=None)

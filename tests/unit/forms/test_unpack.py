@@ -152,3 +152,8 @@ def with_layer(image: Path, layer: bytes) -> Path:
     put(image / ocilayout.blob_path(Digest.of(layer)), layer)
     ocilayout.write_image(image, "v1", (config, json.dumps(document).encode()), OCI_MANIFEST)
     return image
+
+
+def test_a_blob_that_two_layers_have_is_one(tmp_path: Path) -> None:
+    again = (f"other/{layout.blob_path(DIGEST)}", tarfile.REGTYPE, BLOB)
+    assert unpack(tmp_path, again) == Unpacked(blobs=1, bytes=len(BLOB), links=0)

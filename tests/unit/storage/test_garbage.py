@@ -104,11 +104,13 @@ def test_a_directory_that_is_no_prefix_stays_with_what_is_in_it(tmp_path: Path, 
 
 def test_what_a_kept_manifest_names_stays_though_its_link_is_lost(tmp_path: Path) -> None:
     """Of a damaged repository nothing goes: a sync mends the link, and needs the blob for it."""
-    root = make_storage(tmp_path / "root", {"a:1": ONE, "a:2": TWO})
+    root = make_storage(tmp_path / "root", {"a:2": TWO})
+    add_untagged(root, "a", ONE)
     layer = Digest.of(ONE.blobs[1])
     (root / layout.layer_link("a", layer)).unlink()
     (root / layout.tag_link("a", "2")).unlink()
     collect(root)
+    assert has(root, ONE.top)
     assert has(root, layer)
 
 
@@ -149,3 +151,12 @@ def test_garbage_is_listed_in_order_whatever_the_disk_says(tmp_path: Path) -> No
     (repository,) = garbage.repositories
     assert list(repository.revisions) == sorted(repository.revisions)
     assert list(repository.layers) == sorted(repository.layers)
+
+
+def test_what_is_freed_is_what_is_there(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    add_untagged(root, "a", TWO)
+    Storage(root).blob_path(Digest.of(TWO.blobs[1])).unlink()
+    (repository,) = find_garbage(Storage(root), ALL).repositories
+    assert len(repository.layers) == 2
+    assert repository.bytes == len(TWO.raw) + len(TWO.blobs[0])

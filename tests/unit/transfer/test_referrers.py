@@ -140,6 +140,14 @@ def test_what_the_api_lists_gets_the_tag_that_others_look_for(two: Between) -> N
     assert {manifest.digest for manifest in closure.manifests} == {top, SIGNATURE.top, SBOM.top}
 
 
+def test_what_is_about_what_the_api_lists_comes_too(two: Between) -> None:
+    for image in (SIGNATURE, ABOUT):
+        two.source.hold("team/app:hidden", image)
+    two.source.referrers = {f"{APP.top}": [listed(SIGNATURE)], f"{SIGNATURE.top}": [listed(ABOUT)]}
+    found = brought(two, "team/app:1")
+    assert found >= {f"team/app:{tag_of(APP.top)}", f"team/app:{tag_of(SIGNATURE.top)}"}
+
+
 def test_the_index_of_referrers_is_the_same_in_whatever_order_they_are_listed(two: Between) -> None:
     digests = []
     for order in ([SIGNATURE, SBOM], [SBOM, SIGNATURE]):
