@@ -60,7 +60,7 @@ def part_file(output: Path) -> Iterator[Part]:
 def write_whole(path: Path, text: str) -> None:
     """Write a small text file."""
     with part_file(path) as part:
-        part.opened.write_text(text, encoding="utf-8")
+        part.opened.write_text(text, encoding="utf-8", errors="backslashreplace")
         part.path.replace(path)
 
 

@@ -14,18 +14,21 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import typer
 
 from regwrap import __version__
 from regwrap.cli.app import make_app, typed_words
-from regwrap.core.errors import ExitCode, Interrupted, RegwrapError, ToolError, error_text
+from regwrap.cli.streams import STDOUT, discard, flush_streams, open_streams
+from regwrap.core.errors import ExitCode, Interrupted, RegwrapError, ToolError, UsageError, error_text
 from regwrap.core.interruption import handle_signals, let_signals_be, raise_again
 
 
 def main() -> None:
     """The program: exit codes as in `errors.ExitCode`, 128 + n after signal n."""
+    open_streams()
     handle_signals()
     sys.unraisablehook = lambda unraisable: None if raise_again(unraisable) else sys.__unraisablehook__(unraisable)
     try:
@@ -39,11 +42,9 @@ def main() -> None:
 def _leave(code: int) -> NoReturn:
     """End the process. What Python would free piece by piece the kernel frees at once, which saves a short run a
     tenth of its time. Where a thread is still at work, or a stream cannot be written, Python ends it."""
+    flush_streams()
     if threading.active_count() == 1:
-        with suppress(OSError, ValueError):
-            for stream in filter(None, (sys.stdout, sys.stderr)):
-                stream.flush()
-            os._exit(code)
+        os._exit(code)
     sys.exit(code)
 
 
@@ -56,6 +57,8 @@ def exit_code_of(run: Callable[[], object]) -> int:
     try:
         run()
     except SystemExit as exit_:
+        if isinstance(exit_.__context__, BrokenPipeError):  # click says 1, which is "some images failed"
+            return _told(exit_.__context__)
         return exit_.code if isinstance(exit_.code, int) else ExitCode.DONE
     except (Interrupted, Exception) as error:  # a bug must not look like "some images failed"
         interruption = _interruption_behind(error)
@@ -81,8 +84,7 @@ def _told_interruption(interruption: Interrupted) -> int:
 
 def _told(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
-        # the reader of stdout went away; Python would complain once more when it flushes at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(1)  # its reader went away
         return 128 + signal.SIGPIPE
     if isinstance(error, OSError):
         error = _disk_error(error)
@@ -97,6 +99,14 @@ def _told(error: BaseException) -> int:
     return ExitCode.BUG
 
 
+def _has_directory() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
 def _say(text: str) -> None:
     """The last word; where it cannot be written the exit code still is the right one."""
     with suppress(OSError):
@@ -104,7 +114,9 @@ def _say(text: str) -> None:
 
 
 def _disk_error(error: OSError) -> RegwrapError:
+    if isinstance(error, FileNotFoundError) and not _has_directory():
+        return UsageError("the working directory was deleted", hint="cd to one that is there and rerun")
     where = f"{error.filename}: " if error.filename else ""
-    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT} and error.filename != STDOUT
     hint = "the disk is full (check df, df -i, quota): free space and rerun" if full else ""
     return RegwrapError(f"{where}{error.strerror or error}", hint=hint)

@@ -20,6 +20,7 @@ from regwrap.core.model import ParseError
 from regwrap.core.place import Place
 from regwrap.lists.lock import lock_path
 from regwrap.lists.wanted import Wanted
+from regwrap.tools.descriptors import affordable_jobs
 from regwrap.tools.outage import Outages
 from regwrap.tools.retry import Retry
 from regwrap.tools.runner import Runner, ShExecutor
@@ -49,7 +50,7 @@ class Session:
             source=config.source,
             archive=config.archive,
             place_of=lambda host: _place_of(config, host),
-            jobs=config.jobs,
+            jobs=affordable_jobs(config.jobs, self.progress.say),
             retry=Retry(config.retry, stopping, Outages(config.retry.outage, stopping, self.progress.say)),
             timeouts=config.timeouts,
             environment=config.environment,

@@ -74,7 +74,16 @@ class Progress:
         """A line that is shown even when quiet: a failure."""
         with self._lock:
             self._clear()
-            print(text, file=self.stream, flush=True)
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        self._write(f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        """Nobody may be listening any more: the work goes on."""
+        with suppress(OSError, ValueError):
+            self.stream.write(text)
+            self.stream.flush()
 
     def expect(self, step: str, expected: int) -> None:
         with self._lock:
@@ -117,11 +126,10 @@ class Progress:
             with self._lock:
                 if text and self.live:
                     self._clear()
-                    self.stream.write(text[: columns(self.stream) - 1])
-                    self.stream.flush()
+                    self._write(text[: columns(self.stream) - 1])
                     self._drawn = True
                 elif text:
-                    print(text, file=self.stream, flush=True)
+                    self._print(text)
 
     def status(self) -> str:
         """The whole in one line: bytes, speed, what remains, the images in work. Empty where nothing is under way."""
@@ -141,7 +149,7 @@ class Progress:
 
     def _clear(self) -> None:
         if self._drawn:
-            self.stream.write("\r\x1b[K")
+            self._write("\r\x1b[K")
             self._drawn = False
 
     def _begin_section(self, step: str) -> None:
@@ -151,11 +159,11 @@ class Progress:
             return
         self._section = f"regwrap_{step}_{os.getpid()}_{next(self._sections)}"
         line = opening(self.reader.folds, self._section, f"regwrap: {step}", seconds=time.time())
-        print(line, file=self.stream, flush=True)
+        self._print(line)
 
     def _end_section(self) -> None:
         if self._section:
-            print(closing(self.reader.folds, self._section, seconds=time.time()), file=self.stream, flush=True)
+            self._print(closing(self.reader.folds, self._section, seconds=time.time()))
             self._section = ""
 
 

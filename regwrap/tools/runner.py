@@ -11,6 +11,7 @@ import select
 import shlex
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -175,6 +176,19 @@ class ShExecutor:
             return _started(argv, _env=dict(env), _in=stdin, _out=out, _err=err)
 
 
+class _Argument(str):
+    """`sh` encodes arguments strictly; a path may be bytes that are no text."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+    def encode(self, encoding: str = "", errors: str = "") -> bytes:
+        del encoding, errors
+        return str.encode(self, sys.getfilesystemencoding(), "surrogateescape")
+
+
 def _started(argv: tuple[str, ...], **options: object) -> ShProcess:
     """Raises OSError."""
     import sh  # most commands start no program
@@ -182,7 +196,7 @@ def _started(argv: tuple[str, ...], **options: object) -> ShProcess:
     try:
         start = sh.Command(argv[0])
         running = start(  # type: ignore[call-overload]  # its options are a long list of types
-            *argv[1:],
+            *map(_Argument, argv[1:]),
             **options,
             _tty_out=False,
             _bg=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from regwrap.core.place import Engine
 from regwrap.registry.end import RegistryEnd
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_unordered
 from regwrap.storage.own import own_tree
-from regwrap.storage.space import need_space
+from regwrap.storage.space import free_space, need_space
 from regwrap.storage.stage import SYNC, remove_stage
 from regwrap.storage.store import SoundBlobs
 from regwrap.storage.tree import Tree
@@ -147,5 +148,9 @@ def _check_programs(plan: Plan, tree: Tree) -> None:
 
 
 def _check_space(tree: Tree, plan: Plan) -> None:
+    """An image that alone has no room, by what its registry says of it, keeps no other from being copied."""
+    free = free_space(tree.descriptor)
+    fitting = tuple(copy for copy in plan.copies if free.has(copy.bytes_missing))
+    needed = replace(plan, copies=fitting or plan.copies).bytes_missing
     hint = "free space there, or choose another archive (archive: in the configuration, or --archive)"
-    need_space(tree.root, plan.bytes_missing, at=tree.descriptor, hint=hint)
+    need_space(tree.root, needed, at=tree.descriptor, hint=hint)

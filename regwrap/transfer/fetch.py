@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from regwrap.core.errors import ToolError
-from regwrap.storage.hashing import hash_descriptor
+from regwrap.storage.hashing import hash_descriptor, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,13 +109,17 @@ class StreamFetcher:
 
     def _keep(self, one: _Arriving, source: Remote) -> None:
         one.prove(source.shown)
+        if not one.size:
+            self.stage.create(one.name).close()
         self.stage.tree.rename(one.name, self.stage.tree, self.stage.blob(one.blob.digest))
 
     def _arriving(self, stack: ExitStack, blob: Descriptor) -> _Arriving:
         name = self.stage.new()
         stack.callback(self.stage.remove, name)
         stack.callback(self._under_way.pop, name, None)
-        return _Arriving(blob=blob, name=name, file=stack.enter_context(self.stage.create(name)))
+        arriving = _Arriving(blob=blob, name=name, stage=self.stage)
+        stack.callback(arriving.close)
+        return arriving
 
     def bytes_under_way(self) -> int:
         return sum(list(self._under_way.values()))
@@ -125,15 +129,24 @@ class StreamFetcher:
 class _Arriving:
     blob: Descriptor
     name: str
-    file: BinaryIO
+    stage: Stage
     size: int = 0
+    _file: BinaryIO | None = None
     _state: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     def add(self, data: memoryview) -> None:
+        """The file is open while bytes come, and no longer: an image may have more blobs than there are descriptors."""
+        self._file = self._file or self.stage.create(self.name)
         self._state.update(data)
         self.size += len(data)
-        while data:
-            data = data[self.file.write(data) :]
+        write_all(self._file, data)
+        if self.size >= self.blob.size:
+            self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def prove(self, where: str) -> None:
         if self.size != self.blob.size or self._state.hexdigest() != self.blob.digest.hex:

@@ -18,6 +18,7 @@ from regwrap.core.model import Descriptor, Index, Manifest
 from regwrap.registry.end import RegistryEnd
 from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.hashing import write_all
+from regwrap.storage.space import need_space
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.fetch import Fetcher, Stage, damaged_on_the_way
 
@@ -45,6 +46,7 @@ class StorageCarrier:
     exclusive_repositories: bool = False
 
     def carry(self, copy: Copy) -> int:
+        need_space(self.stage.tree.root, copy.bytes_missing, at=self.stage.tree.descriptor)
         try:
             brought = sum(self._bring(copy, leaf) for leaf in copy.closure.leaves)
             self._commit(copy)

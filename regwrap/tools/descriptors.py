@@ -1,0 +1,28 @@
+"""How many files may be open: what a run of many images needs, and what the system gives (getrlimit(2))."""
+
+from __future__ import annotations
+
+import resource
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_OWN: Final = 64  # of the run itself: storages, locks, scratch files, connections that are kept
+_EACH: Final = 24  # of an image under way: skopeo's socket, six pipes and six files, its log, two connections
+
+
+def affordable_jobs(jobs: int, say: Callable[[str], None]) -> int:
+    """How many images at a time, at most `jobs`. Raises the soft limit as far as needed, and says where it can't."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _OWN + _EACH * jobs
+    limit = needed
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        limit = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+    possible = max(1, (limit - _OWN) // _EACH)
+    if possible < jobs:
+        say(f"note: only {limit} files may be open (ulimit -n): {possible} images at a time instead of {jobs}")
+    return min(jobs, possible)
