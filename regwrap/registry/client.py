@@ -30,6 +30,7 @@ from regwrap.registry.auth import (
 )
 from regwrap.registry.certificates import meaning_of_tls, trust_of
 from regwrap.registry.credentials import UnsureError
+from regwrap.registry.patience import PatientTls, bounded_answer, head_is_read, patient
 from regwrap.registry.proxies import Proxy, proxy_for
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ _MOST_REDIRECTS: Final = 5
 _NO_RETRIES: Final = urllib3.Retry(total=False)  # and errors are not wrapped
 _LED_HINT: Final = "check the address that the registry gives for itself, its storage and its token server"
 _STORE_FACTOR: Final = 10
+_WHOLE_FACTOR: Final = 4  # an answer as a whole, against the time between two bytes of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ class Client:
 
     def _elsewhere(self, request: Request, authorization: str) -> Response:
         scheme, server = urlsplit(request.target)[:2]
-        sender = _Sender(self._manager(scheme, server), "", server)
+        sender = _Sender(self._manager(scheme, server), "", server, self.limiter.stopping)
         try:
             return sender.send(request, authorization, self._patience if request.body else self._soon)
         except HTTPError as error:
@@ -279,8 +281,9 @@ class Client:
         origin, host = f"{scheme}://{self._server}", self.registry.host
         manager = self._manager(scheme, self._server)
         if isinstance(manager, urllib3.ProxyManager):
-            return self._senders.setdefault(scheme, _Sender(manager, origin, host))
-        return self._senders.setdefault(scheme, _Sender(manager.connection_from_url(origin), "", host))
+            return self._senders.setdefault(scheme, _Sender(manager, origin, host, self.limiter.stopping))
+        pool = manager.connection_from_url(origin)
+        return self._senders.setdefault(scheme, _Sender(pool, "", host, self.limiter.stopping))
 
     def _manager(self, scheme: str, server: str) -> urllib3.PoolManager:
         proxy = proxy_for(scheme, server, dict(self.environment))
@@ -295,11 +298,11 @@ class Client:
         if "https" in {scheme, proxy.scheme if proxy else ""}:  # to read all CAs takes as long as twenty requests
             tls = self._tls = tls or self._trusted()
         if proxy is None:
-            return urllib3.PoolManager(pools, maxsize=size, ssl_context=tls)
+            return patient(urllib3.PoolManager(pools, maxsize=size, ssl_context=tls))
         if proxy.scheme not in {"http", "https"}:
             raise UnsureError(f"{proxy.url} is a proxy that only skopeo can use")
         login = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
-        return urllib3.ProxyManager(proxy.url, pools, proxy_headers=login, maxsize=size, ssl_context=tls)
+        return patient(urllib3.ProxyManager(proxy.url, pools, proxy_headers=login, maxsize=size, ssl_context=tls))
 
     def _trusted(self) -> ssl.SSLContext:
         trust = trust_of(self.registry, dict(self.environment))
@@ -308,6 +311,7 @@ class Client:
         if not self.registry.tls_verify:
             # the user has said so; a warning of a library's on stderr would be none of his
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        trust.context.sslsocket_class = PatientTls
         return trust.context
 
 
@@ -318,6 +322,7 @@ class _Sender:
     connections: urllib3.PoolManager | urllib3.HTTPConnectionPool
     prefix: str
     host: str
+    stopping: threading.Event | None
 
     def send(self, request: Request, authorization: str, timeout: urllib3.Timeout) -> Response:
         """Raises urllib3's HTTPError where no answer comes, ToolError where it is cut off, UnsureError where it is
@@ -328,6 +333,12 @@ class _Sender:
             headers["Range"] = "bytes=0-0"
         if authorization:
             headers["Authorization"] = authorization
+        whole = _WHOLE_FACTOR * (timeout.read_timeout or 0)
+        with bounded_answer(whole, self.stopping):
+            return self._answer(request, headers, timeout)
+
+    def _answer(self, request: Request, headers: dict[str, str], timeout: urllib3.Timeout) -> Response:
+        body = request.body
         answer = self.connections.urlopen(
             request.method,
             self.prefix + request.target,
@@ -338,6 +349,7 @@ class _Sender:
             retries=_NO_RETRIES,
             preload_content=False,
         )
+        head_is_read()
         if request.first_byte and answer.status == 200:  # it knows no ranges, and would send all of it
             answer.close()
             return Response(answer.status, answer.headers, b"")

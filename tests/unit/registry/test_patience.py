@@ -1,0 +1,129 @@
+"""Answers without an end: each is bounded in bytes and in time as a whole, and a stop ends every wait."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from regwrap.core.errors import RegwrapError
+from regwrap.core.place import Registry
+from regwrap.registry.client import Body, Client, Request
+from regwrap.tools.rate_limit import HostLimiter, RateLimit
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@contextmanager
+def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that reads what comes and then does as it likes; its HOST:PORT."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _address = server.accept()
+                    threading.Thread(target=one, args=(connection,), daemon=True).start()
+
+        def one(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                answer(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def client_of(host: str, timeout: float, stopping: threading.Event | None = None) -> Client:
+    limiter = HostLimiter(host=host, rate=RateLimit(), stopping=stopping or threading.Event())
+    registry = Registry(host=host, tls_verify=False, plain_http=True)
+    return Client(registry=registry, timeout=timeout, connections=2, environment=(), limiter=limiter)
+
+
+def drip(start: bytes, piece: bytes) -> Callable[[socket.socket], None]:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(piece)
+            time.sleep(0.05)
+
+    return answer
+
+
+def flood(start: bytes, piece: bytes) -> Callable[[socket.socket], None]:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(piece * 1000)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        drip(OK + b"Content-Length: 100000\r\n\r\n", b" "),
+        drip(OK, b"X: y\r\n"),
+        drip(b"", b"H"),
+        drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        drip(b"HTTP/1.1 404 X\r\nContent-Length: 100000\r\n\r\n", b" "),
+    ],
+    ids=["body", "header", "status line", "100 Continue", "404"],
+)
+def test_a_byte_now_and_then_does_not_go_on_for_ever(answer: Callable[[socket.socket], None]) -> None:
+    with answering(answer) as host:
+        started = time.monotonic()
+        with suppress(RegwrapError):
+            assert client_of(host, 0.3).request(Request("GET", "/v2/")).status == 404
+        assert time.monotonic() - started < 8
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        flood(b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 60000 + b"\r\n"),
+        flood(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n"),
+    ],
+    ids=["100 Continue", "headers", "body"],
+)
+def test_what_has_no_end_is_given_up_after_so_many_bytes(answer: Callable[[socket.socket], None]) -> None:
+    with answering(answer) as host:
+        started = time.monotonic()
+        with pytest.raises(RegwrapError, match=host):
+            client_of(host, 60).request(Request("GET", "/v2/"))
+        assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("sends", [False, True])
+def test_a_stop_ends_a_wait_at_once(*, sends: bool) -> None:
+    stopping, ended = threading.Event(), threading.Event()
+    begun = threading.Event()
+
+    def answer(_connection: socket.socket) -> None:
+        begun.set()
+        ended.wait(30)
+
+    body = Body(data=b"x" * 50_000_000, size=50_000_000) if sends else None
+    with answering(answer) as host:
+        client = client_of(host, 60, stopping)
+        told: list[str] = []
+
+        def ask() -> None:
+            try:
+                client.request(Request("PUT" if sends else "GET", "/v2/", body=body))
+            except RegwrapError as error:
+                told.append(str(error))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert begun.wait(10)
+        started = time.monotonic()
+        stopping.set()
+        asking.join(10)
+        ended.set()
+        assert not asking.is_alive()
+        assert time.monotonic() - started < 3
+        assert "regwrap is stopping" in told[0]
