@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Descriptor, Digest
 from regwrap.storage.hashing import hash_at
 
@@ -90,7 +91,10 @@ class StorageSource:
 
     def _has_manifest(self, repository: str, tag: str) -> bool:
         digest = self.resolve(repository, tag)
-        raw = None if digest is None else self.manifest(repository, digest)
+        try:
+            raw = None if digest is None else self.manifest(repository, digest)
+        except IntegrityError:  # too large for one
+            return False
         return raw is not None and Digest.of(raw) == digest
 
     def resolve(self, repository: str, tag: str) -> Digest | None:

@@ -9,6 +9,7 @@ import typer
 
 from regwrap.bundle.aside import write_whole
 from regwrap.cli.options import ConfigOption, QuietOption
+from regwrap.cli.output import echo
 from regwrap.cli.session import load, opened_session
 from regwrap.commands.check_images import CheckedImages, check_images
 from regwrap.commands.list_registry import Listing, list_place
@@ -44,9 +45,9 @@ def from_manifests(
     _tell((*found.notes, *checked.unknown, *_absent_notes(checked)), quiet=quiet)
     _give(manifests_text(found, checked.absent), output, len(found.all) - len(checked.absent))
     for problem in found.problems:
-        typer.echo(f"regwrap: {problem}", err=True)
+        echo(f"regwrap: {problem}", err=True)
     if not quiet:
-        typer.echo(found.summary, err=True)
+        echo(found.summary, err=True)
     if found.problems or checked.absent or checked.unknown:
         raise typer.Exit(ExitCode.IMAGES_FAILED)
 
@@ -114,7 +115,7 @@ def list_of_registry(place: str, config: Path | None) -> tuple[str, Listing]:
 def _tell(notes: tuple[str, ...], *, quiet: bool) -> None:
     if not quiet:
         for note in notes:
-            typer.echo(f"note: {note}", err=True)
+            echo(f"note: {note}", err=True)
 
 
 def _give(text: str, output: Path | None, images: int) -> None:
@@ -122,4 +123,4 @@ def _give(text: str, output: Path | None, images: int) -> None:
         typer.echo(text, nl=False)
     else:
         write_whole(output, text)
-        typer.echo(f"{output}: {images} images", err=True)
+        echo(f"{output}: {images} images", err=True)

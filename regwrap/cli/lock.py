@@ -17,7 +17,7 @@ from regwrap.cli.options import (
     SourceOption,
     VerboseOption,
 )
-from regwrap.cli.output import show
+from regwrap.cli.output import echo, show
 from regwrap.cli.session import Session, load, opened_session, parsed, wanted_of
 from regwrap.commands.lock import LockReport, check_lock, write_lock
 from regwrap.config.load import Config
@@ -64,9 +64,9 @@ def lock(
         result = check_lock(session.job(settings), wanted, path)
     show(result, report.lock_check_text(result), json=json)
     if result.failed:
-        typer.echo(report.unseen_text(result.failed), err=True)
+        echo(report.unseen_text(result.failed), err=True)
     for text in result.unread:
-        typer.echo(f"note: {text}", err=True)
+        echo(f"note: {text}", err=True)
     if result.changes or result.failed or result.unread:
         raise typer.Exit(ExitCode.IMAGES_FAILED)
 

@@ -13,6 +13,7 @@ import typer
 
 from regwrap.bundle.aside import write_whole
 from regwrap.core.errors import ExitCode, UsageError
+from regwrap.core.text import printable
 from regwrap.report import text as report
 from regwrap.report.progress import Progress
 from regwrap.report.terminal import reader_of
@@ -30,7 +31,15 @@ def told(*, quiet: bool) -> Iterator[Progress]:
 
 def show(result: object, text: str, *, json: bool) -> None:
     """The result on stdout, in one form or the other."""
-    typer.echo(report.to_json(result) if json else text)
+    if json:
+        typer.echo(report.to_json(result))
+    else:
+        echo(text)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Text with foreign words in it: registries', reports', lists'."""
+    typer.echo(printable(text, keep="\n\t"), err=err)
 
 
 def show_plan(plan: Plan, *, json: bool) -> typer.Exit:

@@ -18,7 +18,7 @@ from regwrap.cli.options import (
     VerifyOption,
     existing_of,
 )
-from regwrap.cli.output import show, show_plan
+from regwrap.cli.output import echo, show, show_plan
 from regwrap.cli.records import RecordFiles, failures_code, tell_moved
 from regwrap.cli.session import load, opened_session, parsed
 from regwrap.commands.push import PushOptions, push_images
@@ -83,10 +83,10 @@ def push(
 
 def _tell(result: SyncReport, record: RunRecord, *, quiet: bool, json: bool) -> None:
     if not quiet:
-        typer.echo(hosts_text(record), err=True)
+        echo(hosts_text(record), err=True)
     tell_moved(result, quiet=quiet)
     if result.failed:
-        typer.echo(report.failures_text(result), err=True)
+        echo(report.failures_text(result), err=True)
     show(result, report.sync_text(result), json=json)
     if result.failed:
         raise typer.Exit(failures_code(result))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from regwrap.bundle.aside import write_whole
+from regwrap.cli.output import echo
 from regwrap.core.errors import ExitCode, UsageError
+from regwrap.core.text import printable
 from regwrap.lists.imagelist import failed_list
 from regwrap.report import text as report
 from regwrap.report.github import summary, workflow_commands
@@ -77,7 +79,7 @@ def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> No
 
         write_whole(junit, to_junit(record))
     if os.environ.get("GITHUB_ACTIONS") == "true" and (told := workflow_commands(record)):
-        typer.echo(told, err=True)
+        echo(told, err=True)
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(path).open("a", encoding="utf-8") as file_:
             file_.write(summary(record))
@@ -88,7 +90,7 @@ def tell_moved(result: SyncReport, *, quiet: bool) -> None:
     if result.replaced:
         typer.echo(report.replaced_text(result.replaced), err=True)
     if result.moved and not quiet:
-        typer.echo(report.moved_text(result.moved), err=True)
+        echo(report.moved_text(result.moved), err=True)
 
 
 def finish_sync(result: SyncReport, failed: Path, *, json: bool, quiet: bool) -> None:
@@ -97,10 +99,12 @@ def finish_sync(result: SyncReport, failed: Path, *, json: bool, quiet: bool) ->
     tell_moved(result, quiet=quiet)
     if result.failed:
         failed.write_text(failed_list(item.entry for item in result.failed), encoding="utf-8")
-        typer.echo(red(report.failures_text(result), reader_of(sys.stderr, os.environ)), err=True)
-        typer.echo(f"the failed lines are in {failed}; retry them with: regwrap sync {failed}", err=True)
+        typer.echo(
+            red(printable(report.failures_text(result), keep="\n\t"), reader_of(sys.stderr, os.environ)), err=True
+        )
+        echo(f"the failed lines are in {failed}; retry them with: regwrap sync {failed}", err=True)
     if not json:
-        typer.echo(report.sync_text(result))
+        echo(report.sync_text(result))
     if result.failed:
         raise typer.Exit(failures_code(result))
 

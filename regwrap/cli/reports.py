@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from regwrap.cli.options import HtmlOption, JunitOption
-from regwrap.cli.output import write_page
+from regwrap.cli.output import echo, write_page
 from regwrap.cli.records import write_record
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.report.record import Outcome, merge, parse_record
@@ -22,7 +22,7 @@ def show_report(
         from regwrap.report.page_run import run_page  # pages are asked for now and then
 
         write_page(html, file, run_page(record))
-    typer.echo(record_text(record))
+    echo(record_text(record))
     if record.having(Outcome.FAILED):
         raise typer.Exit(ExitCode.IMAGES_FAILED)
 
@@ -37,7 +37,7 @@ def merge_reports(
 ) -> None:
     record = merge([parse_record(_bytes_in(file), f"{file}") for file in files])
     write_record(record, output, junit)
-    typer.echo(f"{output}: {len(record.images)} images of {len(files)} reports")
+    echo(f"{output}: {len(record.images)} images of {len(files)} reports")
 
 
 def _bytes_in(file: Path) -> bytes:

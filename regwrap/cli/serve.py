@@ -10,6 +10,7 @@ import typer
 
 from regwrap.bundle.opened import opened_contents
 from regwrap.cli.options import QuietOption, StockArgument, VerboseOption, VerifyOption
+from regwrap.cli.output import echo
 from regwrap.cli.session import opened_session
 from regwrap.core.errors import Interrupted
 from regwrap.registry.server import ServeOptions, check_listening, served_contents
@@ -47,7 +48,7 @@ def serve(
         if dry_run:
             check_listening(contents, options)
             names = [f"{name}:{tag}" for name in contents.repositories() for tag in contents.tags(name)]
-            typer.echo("\n".join([*names, f"would serve {len(names)} images at {addr}"]))
+            echo("\n".join([*names, f"would serve {len(names)} images at {addr}"]))
             return
         served = stack.enter_context(served_contents(contents, options))
         try:

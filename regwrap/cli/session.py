@@ -18,6 +18,7 @@ from regwrap.config.places import configured_place, registry_for
 from regwrap.core.errors import UsageError
 from regwrap.core.model import ParseError
 from regwrap.core.place import Place
+from regwrap.core.text import printable
 from regwrap.lists.lock import lock_path
 from regwrap.lists.wanted import Wanted
 from regwrap.tools.descriptors import affordable_jobs
@@ -72,7 +73,7 @@ def opened_session(*, quiet: bool, verbose: bool = False) -> Iterator[Session]:
             executor=ShExecutor(),
             scratch=scratch,
             search_path=os.environ.get("PATH", os.defpath),
-            log=(lambda line: progress.line(f"+ {line}")) if verbose else lambda _line: None,
+            log=(lambda line: progress.line(printable(f"+ {line}"))) if verbose else lambda _line: None,
         )
         try:
             yield Session(progress, runner, scratch)

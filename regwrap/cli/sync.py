@@ -22,7 +22,7 @@ from regwrap.cli.options import (
     SourceOption,
     VerboseOption,
 )
-from regwrap.cli.output import show_plan
+from regwrap.cli.output import echo, show_plan
 from regwrap.cli.records import RecordFiles, finish_sync, source_of
 from regwrap.cli.session import images_of, load, lock_of, opened_session, parsed, wanted_of
 from regwrap.commands.sync import SyncOptions, sync_images
@@ -81,5 +81,5 @@ def sync(
         raise show_plan(result.plan, json=json)
     record = files.write([result.report], images.name, source_of(settings))
     if not quiet:
-        typer.echo(hosts_text(record), err=True)
+        echo(hosts_text(record), err=True)
     finish_sync(result.report, failed, json=json, quiet=quiet)

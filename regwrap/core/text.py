@@ -1,4 +1,4 @@
-"""Sizes and tables as people read them."""
+"""Sizes and tables as people read them, and foreign text as it may be shown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from regwrap.core.model import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# what moves a terminal's cursor, ends a line, or turns the text around it (C0, C1, separators, bidi), and what no
+# stream can write
+_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 _UNITS: Final = {
@@ -37,7 +41,13 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """Foreign text for a terminal, a log or a message: what would act on them, instead of being seen, is escaped."""
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
+
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Columns as wide as their widest text, two blanks between, nothing behind the last."""
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]

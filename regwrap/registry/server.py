@@ -13,7 +13,7 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Final, assert_never
@@ -22,6 +22,8 @@ from regwrap import __version__
 from regwrap.core.closure import parsed
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest, parse_manifest
+from regwrap.core.text import printable
+from regwrap.registry.server_places import Guest, Places
 from regwrap.registry.server_requests import (
     BlobOf,
     Catalog,
@@ -30,6 +32,7 @@ from regwrap.registry.server_requests import (
     Ping,
     RefusedError,
     Tags,
+    malformed,
     parse_path,
     parse_range,
 )
@@ -39,12 +42,11 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.by_repository import LocalSource
 
-MAX_CONNECTIONS: Final = 256
 _IDLE_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.1
 
-Login = Callable[[str], bool]
-"""Whether the value of an Authorization header is somebody's who may pull."""
+Login = Callable[[str, str], bool]
+"""Whether the value of an Authorization header is somebody's who may pull; and the address that it comes from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +111,6 @@ class _Shared:
 
     contents: LocalSource
     options: ServeOptions
-    places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MAX_CONNECTIONS))
-
-    def is_crowded(self) -> bool:
-        free = self.places.acquire(blocking=False)
-        if free:
-            self.places.release()
-        return not free
 
 
 _Request = socket.socket | tuple[bytes, socket.socket]  # of TCP and UDP, as socketserver has it
@@ -129,22 +124,30 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def __init__(self, shared: _Shared, family: int, address: tuple[object, ...]) -> None:
         self.address_family = family
-        self.shared = shared
+        self.local = threading.local()  # whom this thread answers
+        self.places = Places(self._start)
         super().__init__(address, functools.partial(_Connection, shared))  # type: ignore[arg-type]  # IPv6: four parts
 
-    def process_request(self, request: _Request, client_address: object) -> None:
-        self.shared.places.acquire()  # beyond the bound, clients wait in the kernel's queue
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self.shared.places.release()
-            raise
+    def process_request(self, request: _Request, client_address: tuple[str, int]) -> None:
+        if isinstance(request, socket.socket):
+            self.places.come(Guest(request, client_address[0]))
 
-    def process_request_thread(self, request: _Request, client_address: object) -> None:
+    def service_actions(self) -> None:
+        self.places.look()
+
+    def _start(self, guest: Guest) -> None:
+        threading.Thread(target=self._answer, args=(guest,), name="answer", daemon=True).start()
+
+    def _answer(self, guest: Guest) -> None:
+        self.local.guest = guest
         try:
-            super().process_request_thread(request, client_address)
+            self.process_request_thread(guest.request, (guest.address, 0))
         finally:
-            self.shared.places.release()
+            self.places.go(guest)
+
+    def server_close(self) -> None:
+        super().server_close()
+        self.places.close()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away, or no TLS client at all, is no story."""
@@ -159,14 +162,30 @@ class _Connection(BaseHTTPRequestHandler):
 
     def __init__(self, shared: _Shared, request: socket.socket, client_address: object, server: _Server) -> None:
         self.shared = shared
+        self.places, self.guest = server.places, server.local.guest
         super().__init__(request, client_address, server)
 
     def setup(self) -> None:
         if self.shared.options.tls is not None:
             # here, not at accept: a client that shakes no hands must not stop the others
             self.request.settimeout(_IDLE_SECONDS)
-            self.request = self.shared.options.tls.wrap_socket(self.request, server_side=True)
+            tls = self.shared.options.tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+            self.request = self.guest.request = tls
+            tls.do_handshake()
         super().setup()
+
+    def handle_one_request(self) -> None:
+        self.guest.waits()
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        self.guest.is_heard()
+        wrong = malformed(self.headers)
+        if wrong:
+            self.send_error(400, wrong)
+        return not wrong
 
     def finish(self) -> None:
         try:
@@ -192,10 +211,10 @@ class _Connection(BaseHTTPRequestHandler):
     def _check_request(self) -> None:
         if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
             self.close_connection = True  # else a body would be read as the next request
-        if self.shared.is_crowded():
+        if self.places.is_crowded():
             self.close_connection = True  # somebody may wait for the place that an idle connection would hold
         login = self.shared.options.login
-        if login is not None and not login(self.headers.get("Authorization", "")):
+        if login is not None and not login(self.headers.get("Authorization", ""), self.guest.address):
             raise RefusedError(401, "UNAUTHORIZED", "authentication required")
 
     def _answer(self) -> None:
@@ -253,7 +272,7 @@ class _Connection(BaseHTTPRequestHandler):
         with piece.file:
             if self._is_known(digest):
                 return
-            asked = parse_range(self.headers.get("Range", ""), piece.size)
+            asked = parse_range(self._wanted_range(digest), piece.size)
             start, count = asked or (0, piece.size)
             headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", **_of_digest(digest)}
             if asked:
@@ -265,6 +284,11 @@ class _Connection(BaseHTTPRequestHandler):
             sent = self.connection.sendfile(piece.file, piece.offset + start, count)
             if sent != count:
                 self.close_connection = True
+
+    def _wanted_range(self, digest: Digest) -> str:
+        """Empty where the range is only wanted of another blob (RFC 9110, 13.1.5)."""
+        condition = self.headers.get("If-Range", "").strip()
+        return self.headers.get("Range", "") if condition in {"", f'"{digest}"'} else ""
 
     def _send(self, status: int, media_type: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         self._head(status, len(body), {"Content-Type": media_type, **(headers or {})})
@@ -287,6 +311,8 @@ class _Connection(BaseHTTPRequestHandler):
         headers = {"WWW-Authenticate": 'Basic realm="regwrap"'} if error.status == 401 else {}
         if error.status == 405:
             headers["Allow"] = "GET, HEAD"
+        if error.size is not None:
+            headers["Content-Range"] = f"bytes */{error.size}"
         self._send(error.status, "application/json", body, headers)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
@@ -295,8 +321,7 @@ class _Connection(BaseHTTPRequestHandler):
         self._refuse(RefusedError(code, "UNSUPPORTED", message or explain or "not supported"))
 
     def log_message(self, format: str, *args: object) -> None:
-        text = (format % args).encode("ascii", "backslashreplace").decode()
-        self.shared.options.log(f"{self.client_address[0]} {text}")
+        self.shared.options.log(printable(f"{self.client_address[0]} {format % args}"))
 
 
 def _of_digest(digest: Digest) -> dict[str, str]:

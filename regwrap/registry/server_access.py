@@ -6,6 +6,8 @@ import base64
 import hashlib
 import re
 import ssl
+import threading
+import time
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 _PASSWORD_BYTES: Final = 72  # bcrypt looks at no more; the library refuses longer ones
 _MAX_BYTES: Final = 1024 * 1024
+_MAX_ADDRESSES: Final = 10_000
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -83,14 +86,22 @@ def read_htpasswd(path: Path) -> Login:
 
 
 class _Users:
-    """bcrypt is slow on purpose, and a pull has hundreds of requests: who was right once is remembered, as a hash."""
+    """bcrypt is slow on purpose, and a pull has hundreds of requests: who was right once is remembered, as a hash.
+
+    Wrong passwords of one address are looked at one after the other, so that they leave room for others. A wrong one
+    takes the same time for a known and an unknown user, so that nobody finds out who has an account.
+    """
 
     def __init__(self, users: dict[str, str]) -> None:
         self.users = users
         self.known: set[bytes] = set()
+        self.slowest = max(users.values(), key=lambda hashed: hashed[4:6])  # its cost
+        self.seconds = 0.0
+        self._turns: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
 
-    def __call__(self, header: str) -> bool:
-        seen = hashlib.sha256(header.encode()).digest()
+    def __call__(self, header: str, address: str) -> bool:
+        seen = hashlib.sha256(header.encode(errors="surrogateescape")).digest()
         if seen in self.known:
             return True
         kind, _, encoded = header.partition(" ")
@@ -98,17 +109,33 @@ class _Users:
             return False
         try:
             user, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
-            right = bool(colon) and self._is_right(user.decode(), password)
+            name = user.decode()
         except ValueError:
             return False
+        with self._turn(address):
+            right = bool(colon) and self._is_right(name, password)
         if right:
             self.known.add(seen)
         return right
 
+    def _turn(self, address: str) -> threading.Lock:
+        with self._lock:
+            if len(self._turns) >= _MAX_ADDRESSES and address not in self._turns:
+                self._turns.clear()
+            return self._turns.setdefault(address, threading.Lock())
+
     def _is_right(self, user: str, password: bytes) -> bool:
         import bcrypt  # only a server with passwords needs it
 
-        # an unknown user costs the same time as a known one, so that nobody finds out who has an account
-        hashed = self.users.get(user) or next(iter(self.users.values()))
+        started, hashed = time.monotonic(), self.users.get(user, self.slowest)
         found = bcrypt.checkpw(password[:_PASSWORD_BYTES], hashed.encode("ascii"))
-        return found and user in self.users and b"\0" not in password
+        if found and user in self.users and b"\0" not in password:
+            return True
+        taken = time.monotonic() - started
+        if hashed[4:6] == self.slowest[4:6]:
+            self.seconds = max(self.seconds, taken)
+        elif not self.seconds:
+            bcrypt.checkpw(b"", self.slowest.encode("ascii"))
+            self.seconds = time.monotonic() - started
+        time.sleep(max(0.0, self.seconds - taken))
+        return False

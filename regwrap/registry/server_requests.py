@@ -13,16 +13,19 @@ from regwrap.core.model import Digest, ParseError, is_repository, is_tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from email.message import Message
 
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 MAX_PAGE: Final = 1000
 
 
 class RefusedError(Exception):
-    """An answer that is an error of the API: the HTTP status, the code of the specification, a sentence."""
+    """An answer that is an error of the API: the HTTP status, the code of the specification, a sentence. `size` of the
+    blob that has no such bytes."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, *, size: int | None = None) -> None:
         super().__init__(message)
+        self.size = size
         self.status = status
         self.code = code
         self.message = message
@@ -76,7 +79,7 @@ Asked = Ping | Catalog | Tags | ManifestOf | BlobOf
 
 def parse_path(target: str) -> Asked:
     """What a request's target asks for. Raises RefusedError."""
-    parts = urlsplit(target if target.startswith("/") and not target.startswith("//") else "/")
+    parts = urlsplit(_origin_form(target))
     path = unquote(parts.path, errors="strict") if _is_decodable(parts.path) else ""
     if path in {"/v2", "/v2/"}:
         return Ping()
@@ -90,10 +93,31 @@ def parse_path(target: str) -> Asked:
     if kind == "blobs":
         return BlobOf(name, _digest(reference))
     if kind == "manifests":
-        return ManifestOf(name, reference if is_tag(reference) else _digest(reference))
+        return ManifestOf(name, reference if is_tag(reference) else _digest(reference, of_manifest=True))
     if reference != "list":
         raise RefusedError(404, "UNSUPPORTED", "there is nothing here but tags/list")
     return Tags(name, _page(parts.query))
+
+
+def _origin_form(target: str) -> str:
+    """Path and query; a proxy may be sent the whole address (RFC 9112, 3.2.2)."""
+    scheme, found, rest = target.partition("://")
+    if found and scheme.lower() in {"http", "https"}:
+        target = "/" + rest.partition("/")[2]
+    return target if target.startswith("/") and not target.startswith("//") else "/"
+
+
+def malformed(headers: Message) -> str:
+    """What is wrong with the head of a request; empty where nothing is. Two readers of such a head may disagree on
+    where the request ends (RFC 9112, 5.1, 5.2, 6.3)."""
+    lengths = headers.get_all("Content-Length", [])
+    if headers.defects or any("\r" in value or "\n" in value for value in headers.values()):
+        return "a header line is malformed"
+    if len(lengths) > 1 or not all(re.fullmatch("[0-9]+", length) for length in lengths):
+        return "Content-Length is not one number"
+    if lengths and "Transfer-Encoding" in headers:
+        return "there are Content-Length and Transfer-Encoding"
+    return "there are two Host headers" if len(headers.get_all("Host", [])) > 1 else ""
 
 
 def _is_decodable(path: str) -> bool:
@@ -103,18 +127,20 @@ def _is_decodable(path: str) -> bool:
         return False
 
 
-def _digest(text: str) -> Digest:
+def _digest(text: str, *, of_manifest: bool = False) -> Digest:
     try:
         return Digest.parse(text)
     except ParseError:
+        if of_manifest:
+            raise RefusedError(404, "MANIFEST_UNKNOWN", "manifest unknown: no tag and no digest") from None
         raise RefusedError(400, "DIGEST_INVALID", "provided digest did not match the form sha256:HEX") from None
 
 
 def _page(query: str) -> Page:
     given = parse_qs(query)
     count = given.get("n", [""])[-1]
-    if count and not (re.fullmatch("[0-9]{1,9}", count) and int(count) > 0):
-        raise RefusedError(400, "PAGINATION_NUMBER_INVALID", "n has to be a whole number from 1")
+    if count and not re.fullmatch("[0-9]{1,9}", count):
+        raise RefusedError(400, "PAGINATION_NUMBER_INVALID", "n has to be a whole number")
     return Page(count=min(int(count), MAX_PAGE) if count else None, last=given.get("last", [""])[-1])
 
 
@@ -131,5 +157,5 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     if match[1] and match[2] and int(match[2]) < int(match[1]):
         return None
     if start >= end:
-        raise RefusedError(416, "RANGE_INVALID", "the blob has no such bytes")
+        raise RefusedError(416, "RANGE_INVALID", "the blob has no such bytes", size=size)
     return start, end - start

@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
-from regwrap.core.text import human_bytes
+from regwrap.core.text import human_bytes, printable
 from regwrap.report.terminal import Folds, Reader, closing, columns, opening, red
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Progress:
     def say(self, text: str) -> None:
         """A line of the story."""
         if not self.quiet:
-            self.line(text)
+            self.line(printable(text, keep="\n"))
 
     def line(self, text: str) -> None:
         """A line that is shown even when quiet: a failure."""
@@ -117,7 +117,8 @@ class Progress:
     def failed(self, outcome: Failed) -> None:
         with self._lock:
             self.running.pop(str(outcome.entry.dest), None)
-        self.line(red(failure_text(outcome.entry, outcome.error, outcome.hint, outcome.attempts), self.reader))
+        text = failure_text(outcome.entry, outcome.error, outcome.hint, outcome.attempts)
+        self.line(red(printable(text, keep="\n"), self.reader))
 
     def _redraw(self) -> None:
         pause = _REDRAW_SECONDS if self.live else _PLAIN_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regwrap.core.text import human_bytes, table
+from regwrap.core.text import human_bytes, printable, table
 from regwrap.report.record import HostRecord, ImageRecord, Outcome, RunRecord
 
 
@@ -32,7 +32,7 @@ def record_text(record: RunRecord) -> str:
         f" {totals['already_there']} already there, {totals['failed']} failed; {human_bytes(totals['bytes_sent'])} sent"
         f" and {human_bytes(totals['bytes_skipped'])} skipped in {record.seconds:.1f} s, {totals['retries']} retries"
     )
-    return "\n".join([*(table(rows) if len(rows) > 1 else ()), hosts_text(record), total])
+    return "\n".join([*(table(rows) if len(rows) > 1 else ()), hosts_text(record), printable(total)])
 
 
 def _row(image: ImageRecord) -> tuple[str, ...]:

@@ -133,10 +133,9 @@ def test_paths_of_the_api_are_understood(target: str, asked: object) -> None:
         ("/v2/%2e%2e%2f%2e%2e/blobs/x", 400, "NAME_INVALID"),
         ("/v2/A/manifests/v1", 400, "NAME_INVALID"),
         ("/v2//manifests/v1", 400, "NAME_INVALID"),
-        ("/v2/a/manifests/..", 400, "DIGEST_INVALID"),
+        ("/v2/a/manifests/..", 404, "MANIFEST_UNKNOWN"),
         ("/v2/a/blobs/sha256:../../x", 404, "UNSUPPORTED"),
         ("/v2/a/blobs/sha512:" + HEX, 400, "DIGEST_INVALID"),
-        ("/v2/_catalog?n=0", 400, "PAGINATION_NUMBER_INVALID"),
         ("/v2/_catalog?n=-1", 400, "PAGINATION_NUMBER_INVALID"),
     ],
 )

@@ -1,6 +1,7 @@
 """Who may pull from a bundle that is served: the users of an htpasswd file."""
 
 import base64
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from regwrap.registry.server_access import read_htpasswd
 BCRYPT = "$2y$04$XXUB2dh75RjTsWfig2vOOeL0W.FvulEnva4D2Q79k2aFuRnVzrWQe"  # of "secret"
 LONG = "long " * 20
 BCRYPT_LONG = "$2b$04$qjk1IBtlxY0dq9pMK1mg3ut7XCOdSn9tr7ZNoZCNCqPAncCZoDp/K"  # of the first 72 bytes of LONG
+
+HERE = "127.0.0.1"
 
 
 def basic(user: str, password: str) -> str:
@@ -29,9 +32,9 @@ def login(tmp_path: Path) -> Login:
 
 @pytest.mark.parametrize(("user", "password"), [("ci", "secret"), ("old", "secret"), ("müller", LONG)])
 def test_who_knows_the_password_may_pull(login: Login, user: str, password: str) -> None:
-    assert login(basic(user, password))
-    assert login(basic(user, password))
-    assert login(basic(user, password).replace("Basic", "bAsIc"))
+    assert login(basic(user, password), HERE)
+    assert login(basic(user, password), HERE)
+    assert login(basic(user, password).replace("Basic", "bAsIc"), HERE)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +50,8 @@ def test_who_knows_the_password_may_pull(login: Login, user: str, password: str)
     ],
 )
 def test_who_does_not_may_not(login: Login, user: str, password: str) -> None:
-    assert not login(basic(user, password))
-    assert not login(basic(user, password))
+    assert not login(basic(user, password), HERE)
+    assert not login(basic(user, password), HERE)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,7 @@ def test_who_does_not_may_not(login: Login, user: str, password: str) -> None:
     ["", "Basic", "Basic %%%", "Basic Y2k=", "Basic /w==", "Bearer " + basic("ci", "secret").partition(" ")[2]],
 )
 def test_a_header_that_is_no_login_is_refused(login: Login, header: str) -> None:
-    assert not login(header)
+    assert not login(header, HERE)
 
 
 def test_an_unknown_user_takes_the_time_of_a_known_one(tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def test_an_unknown_user_takes_the_time_of_a_known_one(tmp_path: Path) -> None:
 
     def cost(user: str) -> float:
         before = time.thread_time()
-        assert not login(basic(user, "wrong"))
+        assert not login(basic(user, "wrong"), HERE)
         return time.thread_time() - before
 
     known, unknown = (min(cost(user) for _ in range(3)) for user in ("ci", "nobody"))
@@ -98,8 +101,38 @@ def test_who_was_right_once_costs_nothing_more(tmp_path: Path) -> None:
 
     def cost() -> float:
         before = time.thread_time()
-        assert login(basic("ci", "secret"))
+        assert login(basic("ci", "secret"), HERE)
         return time.thread_time() - before
 
     first = cost()
     assert min(cost() for _ in range(3)) < first / 10
+
+
+def test_a_user_with_a_cheaper_hash_is_refused_as_slowly_as_one_who_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "htpasswd"
+    path.write_text(f"cheap:{BCRYPT}\ndear:{BCRYPT.replace('$04$', '$10$')}\n")
+    login = read_htpasswd(path)
+
+    def seconds(user: str) -> float:
+        before = time.thread_time()
+        assert not login(basic(user, "wrong"), HERE)
+        return time.thread_time() - before
+
+    cheap, dear, unknown = (min(seconds(user) for _ in range(3)) for user in ("cheap", "dear", "nobody"))
+    assert cheap > 0.5 * dear
+    assert unknown > 0.5 * dear
+
+
+def test_wrong_passwords_from_one_address_wait_for_each_other_and_for_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "htpasswd"
+    path.write_text(f"ci:{BCRYPT.replace('$04$', '$10$')}\ncheap:{BCRYPT}\n")
+    login = read_htpasswd(path)
+    guesses = [
+        threading.Thread(target=login, args=(basic("ci", f"guess {number}"), "192.0.2.1")) for number in range(12)
+    ]
+    for guess in guesses:
+        guess.start()
+    assert login(basic("cheap", "secret"), "192.0.2.2")
+    assert sum(guess.is_alive() for guess in guesses) > 3
+    for guess in guesses:
+        guess.join(60)

@@ -223,7 +223,7 @@ def test_text() -> None:
         "r.example   1       0       1      0      0       0 B    0 B      723 B    0        1.0",
     ]
     lines = record_text(RECORD).splitlines()
-    assert lines[1] == "a/bad:1    failed         0 B    4.0      line 1: it\x1b broke, 100%"
+    assert lines[1] == "a/bad:1    failed         0 B    4.0      line 1: it\\x1b broke, 100%"
     assert lines[4] == (
         "a/same:1   already there  0 B    0.0      already there, same digest; the source's tag is now gone"
     )

@@ -1,0 +1,133 @@
+"""Requests that two readers could understand in two ways, and clients that only hold a connection."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from regwrap.bundle.by_repository import StorageSource
+from regwrap.core.model import Digest
+from regwrap.registry.server import ServeOptions, served_contents
+from regwrap.registry.server_places import MAX_CONNECTIONS
+from regwrap.storage import layout
+from regwrap.storage.store import Storage
+from tests.builders import make_image, make_storage
+
+IMAGE, OTHER = make_image("one"), make_image("two")
+BLOB = IMAGE.blobs[-1]
+DIGEST = Digest.of(BLOB)
+
+
+@contextmanager
+def served(tmp_path: Path, log: list[str] | None = None) -> Iterator[tuple[str, int]]:
+    root = tmp_path / "storage"
+    if not root.exists():
+        make_storage(root, {"team/app:v1": IMAGE, "team/app:v2": OTHER})
+    contents = StorageSource(name="archive", storage=Storage(root))
+    lines = [] if log is None else log
+    with served_contents(contents, ServeOptions(log=lines.append)) as server:
+        host, _, port = server.host.rpartition(":")
+        yield host, int(port)
+
+
+def raw(address: tuple[str, int], request: bytes) -> bytes:
+    """All that is answered until the server ends the connection."""
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+        return answer
+
+
+def get(address: tuple[str, int], target: str, *headers: str) -> bytes:
+    lines = "".join(f"{header}\r\n" for header in headers)
+    return raw(address, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: 0\r\nContent-Length: 0\r\n",
+        b"Content-Length : 0\r\n",
+        b"Content-Length: +0\r\n",
+        b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
+        b"X: a\r\n folded\r\n",
+        b"Host: y\r\n",
+        b"no colon\r\n",
+    ],
+    ids=["two lengths", "blank", "plus", "both", "folded", "two hosts", "no colon"],
+)
+def test_a_malformed_head_is_refused_and_ends_the_connection(tmp_path: Path, headers: bytes) -> None:
+    with served(tmp_path) as address:
+        answer = raw(
+            address, b"GET /v2/ HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\nGET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n"
+        )
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_page_of_nothing_is_an_empty_list(tmp_path: Path) -> None:
+    with served(tmp_path) as address:
+        assert get(address, "/v2/_catalog?n=0").endswith(b'{"repositories": []}')
+        assert get(address, "/v2/team/app/tags/list?n=0").endswith(b'{"name": "team/app", "tags": []}')
+        assert b" 404 " in get(address, "/v2/absent/tags/list?n=0")
+
+
+def test_the_whole_address_is_a_target_too(tmp_path: Path) -> None:
+    with served(tmp_path) as address:
+        assert b" 200 " in get(address, "http://elsewhere:1/v2/team/app/manifests/v1")
+        assert b" 404 " in get(address, "ftp://elsewhere/v2/")
+
+
+def test_ranges_say_the_size_and_hold_for_the_blob_that_was_meant(tmp_path: Path) -> None:
+    path = f"/v2/team/app/blobs/{DIGEST}"
+    with served(tmp_path) as address:
+        refused = get(address, path, "Range: bytes=99999-")
+        assert b" 416 " in refused
+        assert f"Content-Range: bytes */{len(BLOB)}\r\n".encode() in refused
+        assert b" 206 " in get(address, path, "Range: bytes=0-3", f'If-Range: "{DIGEST}"')
+        whole = get(address, path, "Range: bytes=0-3", 'If-Range: "another"')
+        assert b" 200 " in whole
+        assert whole.endswith(BLOB)
+
+
+def test_one_manifest_that_is_too_large_hides_only_itself(tmp_path: Path) -> None:
+    with served(tmp_path) as address:
+        os.truncate(tmp_path / "storage" / layout.blob_path(OTHER.top), 5 * 1024 * 1024)
+        assert get(address, "/v2/_catalog").endswith(b'{"repositories": ["team/app"]}')
+        assert get(address, "/v2/team/app/tags/list").endswith(b'"tags": ["v1"]}')
+        assert b" 404 " in get(address, "/v2/team/app/manifests/v2")
+
+
+def test_control_characters_reach_no_log(tmp_path: Path) -> None:
+    log: list[str] = []
+    with served(tmp_path, log) as address:
+        raw(address, b"GET /v2/\x1b[31m\x07\x00\xc2\x9b HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert log
+    assert all(line.isprintable() for line in log), log
+
+
+def test_connections_that_only_wait_do_not_keep_others_away(tmp_path: Path) -> None:
+    with served(tmp_path) as address, ExitStack() as stack:
+        for number in range(MAX_CONNECTIONS + 20):
+            idle = stack.enter_context(socket.create_connection(address, timeout=10))
+            if number % 2:
+                idle.sendall(b"GET /v2/ HTTP/1.1\r\nX-Slow: ")
+        started = time.monotonic()
+        assert b" 200 " in get(address, "/v2/")
+        assert time.monotonic() - started < 15
+
+
+def test_a_server_full_of_idle_clients_ends_at_once(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        with served(tmp_path) as address:
+            for _ in range(MAX_CONNECTIONS + 20):
+                stack.enter_context(socket.create_connection(address, timeout=10))
+            started = time.monotonic()
+        assert time.monotonic() - started < 5
