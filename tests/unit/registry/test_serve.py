@@ -19,8 +19,9 @@ from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.stock import bundle_stock, stock_of
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest
-from regwrap.registry.server import MAX_CONNECTIONS, Served, ServeOptions, check_listening, served_contents
+from regwrap.registry.server import Served, ServeOptions, check_listening, served_contents
 from regwrap.registry.server_access import check_exposure, parse_address, read_htpasswd
+from regwrap.registry.server_places import MAX_CONNECTIONS
 from regwrap.registry.server_requests import (
     BlobOf,
     Catalog,
