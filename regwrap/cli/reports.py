@@ -1,16 +1,19 @@
 """Commands on reports of runs: report show, report merge."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from regwrap.cli.options import HtmlOption, JunitOption
 from regwrap.cli.output import echo, write_page
 from regwrap.cli.records import write_record
+from regwrap.core.bounded import read_bounded
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.report.record import Outcome, merge, parse_record
 from regwrap.report.record_text import record_text
+
+_MAX_BYTES: Final = 64 * 1024 * 1024  # of 100,000 images
 
 
 def show_report(
@@ -42,6 +45,6 @@ def merge_reports(
 
 def _bytes_in(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_bounded(file, _MAX_BYTES)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error

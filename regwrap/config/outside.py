@@ -12,10 +12,14 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.bounded import read_bounded
+from regwrap.core.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_MAX_BYTES: Final = 1024 * 1024
 _INSTEAD: Final = {
     # keys of a [[registry]] of containers-registries.conf(5)
     "location": "regwrap.yaml: url of the registry",
@@ -88,8 +92,8 @@ def _registries_in(file: Path, *, machine: bool) -> Iterator[Finding]:
     if not _is_file(file):
         return
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = tomllib.loads(read_bounded(file, _MAX_BYTES).decode())
+    except (OSError, ValueError, RecursionError, UsageError):
         yield Finding(what=f"{file}", counts=False, means="cannot be read; regwrap does not need it")
         return
     entries = document.get("registry", [])
@@ -141,8 +145,8 @@ def _is_file(path: Path) -> bool:
 
 def _json(path: Path) -> dict[str, object]:
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        document = json.loads(read_bounded(path, _MAX_BYTES))
+    except (OSError, ValueError, RecursionError, UsageError):
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.bounded import read_bounded
 from regwrap.core.errors import UsageError, usage_error
 from regwrap.core.model import Destination, Digest, ImageRef, ParseError, Platform
 from regwrap.lists.imagelist import ImageEntry, ImageList, parse_images
@@ -20,6 +21,7 @@ from regwrap.lists.imagelist import ImageEntry, ImageList, parse_images
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+_MAX_BYTES: Final = 64 * 1024 * 1024
 _HEADER: Final = "# Written by regwrap lock; a list of images as well. What is shipped is what the digests say.\n"
 _FACTS: Final = re.compile(r"#\s+(\S+)\s+([0-9]{1,18}) bytes\s*$")
 _HINT: Final = "update the lock: regwrap lock with the same list and configuration"
@@ -99,7 +101,7 @@ def parse_lock(data: bytes, name: str) -> Lock:
 def read_lock(path: Path) -> Lock:
     """Raises UsageError."""
     try:
-        return parse_lock(path.read_bytes(), f"{path}")
+        return parse_lock(read_bounded(path, _MAX_BYTES), f"{path}")
     except FileNotFoundError as error:
         raise UsageError(
             f"the lock {path} does not exist", hint="create it: regwrap lock with the same list"

@@ -66,7 +66,7 @@ def _cut(box: Box, row: Sequence[float]) -> tuple[list[Box], Box]:
             parts.append(Box(box.x, y, width, height))
             y += height
         return parts, Box(box.x + width, box.y, max(0, box.width - width), box.height)
-    height = total / box.width
+    height = total / box.width if box.width else 0
     parts, x = [], box.x
     for area in row:
         width = area / height if height else 0

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from regwrap.core.errors import RegwrapError
+from regwrap.core.bounded import read_bounded
+from regwrap.core.errors import RegwrapError, UsageError
 from regwrap.core.hosts import DOCKER_HUB, HUB_NAMES
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.core.place import Registry
+
+_MAX_BYTES: Final = 1024 * 1024
 
 
 class AuthfileError(RegwrapError):
@@ -69,8 +72,8 @@ def known_login(registry: Registry, repository: str = "") -> Login | None:
 def read_authfile(path: Path) -> dict[str, object]:
     """Raises AuthfileError."""
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        document = json.loads(read_bounded(path, _MAX_BYTES))
+    except (OSError, ValueError, RecursionError, UsageError) as error:
         raise AuthfileError(f"{path} cannot be read: {error}") from error
     return document if isinstance(document, dict) else {}
 

@@ -95,3 +95,9 @@ def test_certificates_and_policies_are_told(tmp_path: Path) -> None:
         "etc/containers/policy.json": False,
     }
     assert found["etc/docker/certs.d/r.example:5000"].instead.startswith("regwrap.yaml: cert_dir: ")
+
+
+def test_a_file_that_no_parser_stands_hides_nothing_and_ends_nothing(tmp_path: Path) -> None:
+    deep = put(tmp_path / "home/.docker/config.json", b"[" * 100_000)
+    assert deep.exists()
+    look_outside((), None, home=tmp_path / "home", etc=tmp_path / "etc")

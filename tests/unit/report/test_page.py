@@ -74,6 +74,12 @@ def test_areas_are_in_proportion_and_fill_the_box(sizes: list[int]) -> None:
 
 def test_no_areas_for_nothing() -> None:
     assert squarified([], Box(0, 0, 2, 1)) == []
+
+
+@pytest.mark.parametrize("sizes", [[2**62, 1, 1], [2**62, 2**61, 1, 1, 1]])
+def test_sizes_that_no_image_has_divide_by_nothing(sizes: list[int]) -> None:
+    parts = squarified(sizes, Box(0, 0, 1200, 400))
+    assert len(parts) == len(sizes)
     assert "No layers are known" in shared_map(()).text
 
 
