@@ -18,7 +18,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.torture import children, company, disks, failures, hostile, kills, network, rot
+from tests.torture import children, company, disks, failures, hostile, kills, liars, network, owners, rot
 from tests.torture.ground import Ground, made_ground
 from tests.torture.judge import Verdict
 from tests.torture.programs import started_zygote
@@ -42,6 +42,8 @@ GROUPS: Final[dict[str, tuple[Group, float]]] = {
     "rot": (rot, 8),
     "disk": (disks, 14),
     "hostile": (hostile, 8),
+    "directory": (owners, 6),
+    "registry": (liars, 6),
 }
 """Each group with its share of the time."""
 

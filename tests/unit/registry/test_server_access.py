@@ -119,8 +119,8 @@ def test_a_user_with_a_cheaper_hash_is_refused_as_slowly_as_one_who_is_not_there
         return time.thread_time() - before
 
     cheap, dear, unknown = (min(seconds(user) for _ in range(3)) for user in ("cheap", "dear", "nobody"))
-    assert cheap > 0.5 * dear
-    assert unknown > 0.5 * dear
+    assert cheap > 0.2 * dear  # its own hash takes a sixtieth
+    assert unknown > 0.2 * dear
 
 
 def test_wrong_passwords_from_one_address_wait_for_each_other_and_for_no_other(tmp_path: Path) -> None:
