@@ -21,6 +21,7 @@ from regwrap.registry.credentials import UnsureError
 from regwrap.storage.store import Storage
 from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.listing import tags_of
+from regwrap.transfer.mirrors import Mirrors
 from regwrap.transfer.observe import source_digest, whole_closure
 from regwrap.transfer.plan import Unseen
 
@@ -159,20 +160,22 @@ class _Locking:
         return map_in_order(guarded, entries, workers=job.jobs, name="lock", stopping=job.retry.stopping)
 
     def now(self, entry: ImageEntry) -> tuple[ImageEntry, Digest | None]:
-        source, image = self.ends.source_of(entry), entry.source
+        seen = Mirrors.of(self.job, self.ends, (entry,)).seen(entry)
+        source, image = self.ends.source_of(seen), seen.source
         if image.tag is not None:
             return entry, source.resolve(image.repository, image.tag)
         there = image.digest is not None and source.manifest(image.repository, image.digest) is not None
         return entry, image.digest if there else None
 
     def lock(self, entry: ImageEntry) -> LockedImage:
-        source = self.ends.source_of(entry)
-        digest = source_digest(source, entry)
+        seen = Mirrors.of(self.job, self.ends, (entry,)).seen(entry)
+        source = self.ends.source_of(seen)
+        digest = source_digest(source, seen)
         fixed = replace(entry, source=replace(entry.source, digest=digest))
         known = self.old.by_dest.get(entry.dest)
         if known is not None and known.size is not None and is_lock_of(known, fixed):
             return known
-        platforms, size = self._facts(source, fixed, digest)
+        platforms, size = self._facts(source, seen, digest)
         return LockedImage(source=fixed.source, dest=entry.dest, chosen=entry.platforms, platforms=platforms, size=size)
 
     def _facts(self, source: ImageSource, entry: ImageEntry, digest: Digest) -> tuple[tuple[Platform, ...], int]:

@@ -14,6 +14,7 @@ from regwrap.storage.own import mark_own, own_tree
 from regwrap.storage.stage import SYNC, remove_stage
 from regwrap.storage.store import SoundBlobs
 from regwrap.transfer.endpoints import Endpoints, Writing
+from regwrap.transfer.mirrors import through_mirrors
 from regwrap.transfer.observe import Observer, drift_of
 from regwrap.transfer.plan import Drifted, Plan, choose_engine, make_plan
 from regwrap.transfer.referrers import with_referrers
@@ -54,6 +55,7 @@ def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult
         for storage in ends.storages():
             if storage != dest:
                 stack.enter_context(job.locked(storage.storage.tree, exclusive=False))
+        images = through_mirrors(job, ends, images)
         images, lost = with_referrers(job, ends, images) if options.referrers else (images, ())
         return copy_images(job, ends, dest, images, options=replace(options, lost=lost), writing=writing)
 

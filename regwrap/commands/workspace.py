@@ -40,6 +40,7 @@ from regwrap.tools.overlay import (
 )
 from regwrap.tools.scratch import overlay_directory
 from regwrap.transfer.endpoints import Endpoints, Writing
+from regwrap.transfer.mirrors import through_mirrors
 from regwrap.transfer.referrers import with_referrers
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iter
         for end in ends.storages():
             if end.storage.root != history:
                 stack.enter_context(job.locked(end.storage.tree, exclusive=False))
+        images = through_mirrors(job, ends, images)
         images, lost = with_referrers(job, ends, images) if options.referrers else (images, ())
         run, way = _place(job, history, options.places, stack)
         overlay, links = _overlay(history, run, way, _links(job, way, len(images.entries), stack))

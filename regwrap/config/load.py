@@ -21,11 +21,11 @@ from regwrap.config.file import (
     read_file,
     seconds_from,
 )
-from regwrap.config.places import parse_url, place_of, registry_of
+from regwrap.config.places import parse_mirror, parse_url, place_of, registry_of
 from regwrap.core.errors import UsageError, usage_error
 from regwrap.core.fields import a_switch, a_text, a_whole, of_kind, shown
 from regwrap.core.model import ParseError, Platform, is_repository
-from regwrap.core.place import Engine, Place, Timeouts
+from regwrap.core.place import Engine, Mirror, Place, Timeouts
 from regwrap.lists.imagelist import HOST_IS_DROPPED, Rewrite
 from regwrap.tools.retry import RetryPolicy
 
@@ -206,7 +206,7 @@ def _read_registries(root: Section, authfile: Path | None) -> tuple[Place, ...]:
 
 
 def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
-    section.expect_keys(("url", "storage", "authfile", "tls_verify", "cert_dir", "immutable", *_BUDGET))
+    section.expect_keys(("url", "storage", "authfile", "tls_verify", "cert_dir", "immutable", "mirrors", *_BUDGET))
     scheme, host = section.get("url", parse_url, ("", ""))
     storage = section.path("storage")
     tls_verify = section.get("tls_verify", a_switch, None)
@@ -223,7 +223,12 @@ def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
         requests_per_second=section.get("requests_per_second", _pace, None),
     )
     immutable = section.get("immutable", _patterns, ())
-    return Place(name=name, registry=registry if host else None, storage=storage, immutable=immutable)
+    mirrors = section.get("mirrors", _mirrors, ())
+    return Place(name=name, registry=registry if host else None, storage=storage, immutable=immutable, mirrors=mirrors)
+
+
+def _mirrors(value: object) -> tuple[Mirror, ...]:
+    return tuple(map(parse_mirror, _list_of_mirrors(value)))
 
 
 def _read_retry(section: Section) -> RetryPolicy:
@@ -294,6 +299,7 @@ _tag_patterns: Final = of_kind(
     list,
     fits=lambda items: all(isinstance(item, str) and item.strip() for item in items),
 )
+_list_of_mirrors: Final = of_kind("a list of HOST[:PORT][/PREFIX]", list)
 _list: Final = of_kind("a list (- match: …)", list)
 _prefix: Final = of_kind(
     "a path with a slash at its end, such as mirror/",

@@ -13,7 +13,7 @@ from regwrap.core.errors import UsageError
 from regwrap.core.fields import a_text, shown
 from regwrap.core.hosts import normal_host
 from regwrap.core.model import LayoutRef, ParseError, is_host, is_repository
-from regwrap.core.place import Place, Registry
+from regwrap.core.place import Mirror, Place, Registry
 
 if TYPE_CHECKING:
     from regwrap.config.load import Config
@@ -132,6 +132,15 @@ def parse_url(value: object) -> tuple[str, str]:
         raise UsageError(f"expected HOST[:PORT], got {shown(url)}")
     scheme = scheme.lower().replace("docker", "")
     return scheme, normal_host(host).removesuffix(":80" if scheme == "http" else "")
+
+
+def parse_mirror(value: object) -> Mirror:
+    """`HOST[:PORT][/PREFIX]`. How the host is reached is its own entry's to say."""
+    text = a_text(value)
+    host, _, prefix = text.rstrip("/").partition("/")
+    if not is_host(host) or (prefix and not is_repository(prefix)):
+        raise UsageError(f"expected HOST[:PORT][/PREFIX], got {shown(text)}")
+    return Mirror(host=normal_host(host), prefix=prefix)
 
 
 def registry_of(

@@ -31,6 +31,17 @@ class Registry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """A registry that has another one's repositories, each below `prefix` (empty: by the same name)."""
+
+    host: str
+    prefix: str = ""
+
+    def repository(self, name: str) -> str:
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """One end of a sync: a registry, the storage directory behind one, or both. At least one is set, or else `image`:
     a registry image with a storage inside, which can only be a history.
@@ -43,6 +54,7 @@ class Place:
     registry: Registry | None = None
     storage: Path | None = None
     image: LayoutRef | None = None
+    mirrors: tuple[Mirror, ...] = ()
     immutable: tuple[str, ...] = ()
 
     def is_immutable(self, repository: str, tag: str) -> bool:

@@ -1,0 +1,77 @@
+"""Mirrors of a registry: the list keeps naming the registry, the bytes come from the first mirror that has the image.
+
+A mirror that cannot be asked is passed by with a note, and at the end the registry itself is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from regwrap.core.archive_ref import ArchiveRef
+from regwrap.core.errors import RegwrapError
+from regwrap.core.pool import map_in_order
+
+if TYPE_CHECKING:
+    from regwrap.bundle.by_repository import StorageSource
+    from regwrap.core.model import ImageRef
+    from regwrap.core.place import Mirror
+    from regwrap.lists.imagelist import ImageEntry, ImageList
+    from regwrap.registry.end import RegistryEnd
+    from regwrap.transfer.endpoints import Endpoints
+    from regwrap.transfer.job import Job
+
+
+def through_mirrors(job: Job, ends: Endpoints, images: ImageList) -> ImageList:
+    """The list with the sources that the bytes come from. Call from the main thread."""
+    mirrors = Mirrors.of(job, ends, images.entries)
+    if not mirrors.ends:
+        return images
+    stopping = job.retry.stopping
+    found = map_in_order(mirrors.seen, images.entries, workers=job.jobs, name="mirrors", stopping=stopping)
+    return replace(images, entries=found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirrors:
+    """`ends` are the mirrors' by their hosts; `passed_by` are hosts that were told."""
+
+    job: Job
+    ends: dict[str, RegistryEnd | StorageSource]
+    passed_by: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, job: Job, ends: Endpoints, entries: tuple[ImageEntry, ...]) -> Mirrors:
+        """All mirrors of the entries' registries. Call from the main thread."""
+        hosts = {mirror.host for entry in entries for mirror in _mirrors(job, entry)}
+        return cls(job=job, ends={host: ends.of(job.place_of(host)) for host in sorted(hosts)})
+
+    def seen(self, entry: ImageEntry) -> ImageEntry:
+        """The entry at the first mirror that has it, or as it is."""
+        image = entry.source
+        if isinstance(image, ArchiveRef):
+            return entry
+        for mirror in _mirrors(self.job, entry):
+            if self._has(mirror, image):
+                there = replace(image, registry=mirror.host, repository=mirror.repository(image.repository))
+                return replace(entry, source=there)
+        return entry
+
+    def _has(self, mirror: Mirror, image: ImageRef) -> bool:
+        end, name = self.ends[mirror.host], mirror.repository(image.repository)
+        try:
+            if image.digest is not None:
+                return end.manifest(name, image.digest) is not None
+            return end.resolve(name, image.tag or "") is not None
+        except RegwrapError as error:
+            if mirror.host not in self.passed_by:
+                self.passed_by.add(mirror.host)
+                self.job.listener.say(f"note: the mirror {mirror.host} is passed by for {image} and others: {error}")
+            return False
+
+
+def _mirrors(job: Job, entry: ImageEntry) -> tuple[Mirror, ...]:
+    if isinstance(entry.source, ArchiveRef):
+        return ()
+    place = job.source if entry.source.registry is None else job.place_of(entry.source.registry)
+    return place.mirrors if place else ()
