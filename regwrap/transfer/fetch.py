@@ -102,7 +102,7 @@ class StreamFetcher:
                 one = arriving[blob.digest]
                 one.add(data)
                 self._under_way[one.name] = one.size
-                if one.size == blob.size:  # it stays, whatever comes of the others
+                if one.is_whole():  # it stays, whatever comes of the others
                     self._keep(arriving.pop(blob.digest), source)
             for one in arriving.values():
                 self._keep(one, source)
@@ -148,8 +148,11 @@ class _Arriving:
             self._file.close()
             self._file = None
 
+    def is_whole(self) -> bool:
+        return self.size == self.blob.size and self._state.hexdigest() == self.blob.digest.hex
+
     def prove(self, where: str) -> None:
-        if self.size != self.blob.size or self._state.hexdigest() != self.blob.digest.hex:
+        if not self.is_whole():
             raise damaged_on_the_way(where, self.blob, self.size)
 
 

@@ -88,7 +88,7 @@ def judge(ground: Ground, scenario: Scenario, place: Place, ended: Ended, verdic
         return
     verdict.lost += [f"run again: {text}" for text in differences(wanted, snapshot(place.root, scenario.results))]
     verdict.lost += list(unverified(scenario, place))
-    verdict.left += [f"after the run again: {text}" for text in left(scenario, place, gone=False)]
+    verdict.left += [f"after the run again: {text}" for text in left(scenario, place, gone=False, done=True)]
 
 
 def _lies(ended: Ended, expected: Expected) -> Iterator[str]:
@@ -150,8 +150,9 @@ def tags_of(root: Path) -> dict[str, str]:
     return found
 
 
-def left(scenario: Scenario, place: Place, *, gone: bool) -> Iterator[str]:
-    """Processes, mounts, locks and files that are left. `gone`: files may be; the next run has to remove them."""
+def left(scenario: Scenario, place: Place, *, gone: bool, done: bool = False) -> Iterator[str]:
+    """Processes, mounts, locks and files that are left. `gone`: files may be; the next run has to remove them. `done`:
+    nothing failed, and no whole blobs wait for a next run."""
     yield from (f"process {line}" for line in settled(place.root, place.spared))
     yield from (f"mount {line}" for line in mounts_in(place.root))
     for name in ("archive", "full", "series", "site"):
@@ -171,7 +172,7 @@ def left(scenario: Scenario, place: Place, *, gone: bool) -> Iterator[str]:
                 yield f"file {name}/{path.name}"
     for name in scenario.storages:
         for path in (place.root / name / ".regwrap").glob("*"):
-            if path.name not in {"lock", "archive", "releases"}:
+            if path.name not in {"lock", "archive", "releases", *(() if done else ("sync",))}:
                 yield f"file {name}/.regwrap/{path.name}"
 
 
