@@ -34,7 +34,7 @@ OnBytes = Callable[[int], None]
 class VerifyReport:
     """`problems` are damage, `differences` what is not as the list says: a line each, all of them. `notes` are neither
     (an index shipped without some platforms). `others` of the images are not in the list, and may be there.
-    `inventory` is all that was found; a receipt tells it."""
+    `name` and `id` are those of a bundle's release. `inventory` is all that was found; a receipt tells it."""
 
     path: PurePath
     images: int
@@ -44,6 +44,8 @@ class VerifyReport:
     differences: tuple[str, ...] = ()
     others: int = 0
     notes: tuple[str, ...] = ()
+    name: str = field(default="", compare=False)
+    id: str = field(default="", compare=False)
     inventory: Inventory = field(default=NOTHING, compare=False, repr=False)
 
     def outline(self) -> dict[str, object]:
@@ -68,6 +70,8 @@ def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: 
             bytes=contents.blob_bytes,
             problems=tuple(problems),
             differences=tuple(differences),
+            name=contents.name,
+            id=str(contents.id),
             inventory=Inventory(images=tuple(_in_bundle(bundle)), blobs=contents.sizes, damaged=frozenset(wrong)),
         )
 

@@ -164,10 +164,16 @@ def lack_of(storage: Storage, image: BundleImage) -> str:
     return ""
 
 
-def missing_images(storage: Storage, contents: BundleContents) -> tuple[str, ...]:
-    """The images that the storage lacks something of, each with what that is."""
-    lacks = ((image.name, lack_of(storage, image)) for image in contents.images)
-    return tuple(f"{name}: {lack}" for name, lack in lacks if lack)
+def missing_images(
+    storage: Storage, contents: BundleContents, known: dict[BundleImage, str] | None = None
+) -> tuple[str, ...]:
+    """The images that the storage lacks something of, each with what that is. `known` is what was looked at already: a
+    site's releases share most of their images."""
+    found = {} if known is None else known
+    for image in contents.images:
+        if image not in found:
+            found[image] = lack_of(storage, image)
+    return tuple(f"{image.name}: {found[image]}" for image in contents.images if found[image])
 
 
 def moves_to(storage: Storage, contents: BundleContents) -> tuple[TagMove, ...]:

@@ -24,6 +24,7 @@ from regwrap.cli.session import load, opened_session, parsed
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.config.places import push_place
 from regwrap.core.errors import UsageError
+from regwrap.core.moves import PlatformIndex
 from regwrap.lists.naming import Naming, Rename
 from regwrap.report import text as report
 from regwrap.report.record import RunRecord
@@ -48,6 +49,13 @@ def push(
     create_projects: Annotated[
         bool, typer.Option("--create-projects", help="Create missing Harbor projects, as private ones.")
     ] = False,
+    platform_index: Annotated[
+        PlatformIndex,
+        typer.Option(
+            "--platform-index",
+            help="Push the index of a partial image as it is, or one of the platforms that are there: another digest.",
+        ),
+    ] = PlatformIndex.KEEP,
     verified: VerifyOption = False,
     jobs: JobsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
@@ -70,6 +78,7 @@ def push(
         existing=existing_of(existing, replace_tags=replace_tags),
         create_projects=create_projects,
         hashed=verified,
+        platform_index=platform_index,
         dry_run=dry_run,
     )
     files = RecordFiles.now("push", f"{source}", None, report_file, junit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.merge import ImportOptions, import_stock, target_storage
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployReport:
     """`blobs_added` and `bytes_added` of what was not there; `mended` blobs were there with other bytes. `tags_kept`
-    are other images there, and stay."""
+    are other images there, and stay. `name` and `id` are the release's."""
 
     images: int
     tags_added: tuple[str, ...]
@@ -30,6 +30,8 @@ class DeployReport:
     blobs_added: int
     bytes_added: int
     mended: int
+    name: str = field(default="", compare=False)
+    id: str = field(default="", compare=False)
 
 
 def deploy_bundle(
@@ -59,4 +61,6 @@ def deploy_bundle(
             blobs_added=len(imported.added),
             bytes_added=sum(size for _digest, size in imported.added),
             mended=len(imported.mended),
+            name=stock.contents.name,
+            id=str(stock.contents.id),
         )

@@ -14,7 +14,7 @@ from regwrap.bundle.opened import opened_contents
 from regwrap.commands.sync import SyncResult
 from regwrap.core.closure import closure_of, shipped_platforms
 from regwrap.core.errors import RegwrapError, UsageError
-from regwrap.core.moves import Existing, TagMove
+from regwrap.core.moves import Existing, PlatformIndex, TagMove
 from regwrap.lists.naming import Naming, entry_of, renamed
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
@@ -24,9 +24,10 @@ from regwrap.storage.tree import Tree
 from regwrap.transfer.blob_index import BlobIndex, index_of
 from regwrap.transfer.by_skopeo import RegistryCarrier, prove
 from regwrap.transfer.endpoints import Endpoints
-from regwrap.transfer.into_registry import ContentsOrigin, PushCarrier
+from regwrap.transfer.into_registry import PARTIAL_HINT, ContentsOrigin, PushCarrier, partial_refusal
 from regwrap.transfer.observe import Observer
-from regwrap.transfer.plan import Lacking, make_plan
+from regwrap.transfer.plan import Lacking, Unseen, make_plan
+from regwrap.transfer.rewritten import rewrite_indexes
 from regwrap.transfer.run import run_plan
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class PushOptions:
     create_projects: bool
     hashed: bool
     dry_run: bool
+    platform_index: PlatformIndex = PlatformIndex.KEEP
 
 
 def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> SyncResult:
@@ -65,15 +67,15 @@ def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> S
         end = ends.of(replace(place, storage=None))
         if not isinstance(end, RegistryEnd):
             raise UsageError(f"{place.name} is not a registry")
-        entries = renamed(_entries(contents), options.naming)
+        source_of_all, entries = _as_asked(job, contents, renamed(_entries(contents), options.naming), options)
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
-        pushing = _Pushing(job=job, ends=ends, contents=contents, dest=end, place=place)
+        pushing = _Pushing(job=job, ends=ends, contents=source_of_all, dest=end, place=place)
         observations = pushing.observe(entries, absent)
         if options.existing is Existing.FAIL:
             refuse_moves(_moves(observations), end.name, f"{source}")
         plan = make_plan(observations, keep_tags=options.existing is Existing.SKIP)
         if options.dry_run:
-            return SyncResult(plan=plan, report=None)
+            return SyncResult(plan=job.retry.call(lambda: _with_refusals(end, plan)), report=None)
         report = pushing.carry(plan)
         return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
@@ -82,6 +84,32 @@ def _opened(job: Job, source: Path, stack: ExitStack, *, hashed: bool) -> Stock 
     if source.is_dir():
         stack.enter_context(job.locked(Tree(real_root(source)), exclusive=False, untouched=True))
     return stack.enter_context(opened_contents(source, hashed=hashed, listener=job.listener))
+
+
+def _as_asked(
+    job: Job, contents: Stock | StorageSource, entries: tuple[ImageEntry, ...], options: PushOptions
+) -> tuple[LocalSource, tuple[ImageEntry, ...]]:
+    """With the indexes that are asked for; each that gets another digest is told."""
+    if options.platform_index is PlatformIndex.KEEP:
+        return contents, entries
+    rewriting = rewrite_indexes(contents, entries)
+    for move in rewriting.moves:
+        job.listener.say(
+            f"note: {move.image}: its index is REWRITTEN for the platforms that are there: {move.old} -> {move.new};"
+            " signatures of the old digest do not count for it"
+        )
+    return rewriting.source, rewriting.entries
+
+
+def _with_refusals(dest: RegistryEnd, plan: Plan) -> Plan:
+    """The plan, with what the registry would refuse as failed: a partial index, if it checks them."""
+    partial = [copy for copy in plan.copies if copy.closure.omitted]
+    if not partial or not dest.checks_indexes():
+        return plan
+    refused = (Unseen(entry=c.entry, error=partial_refusal(dest.name, c.entry), hint=PARTIAL_HINT) for c in partial)
+    return replace(
+        plan, copies=tuple(copy for copy in plan.copies if copy not in partial), unseen=(*plan.unseen, *refused)
+    )
 
 
 def _moves(observations: tuple[Observation, ...]) -> list[TagMove]:

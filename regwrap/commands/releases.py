@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from regwrap.bundle.contents import BundleImage
     from regwrap.core.listener import Listener
 
 _STAGE: Final = "adopt"
@@ -60,7 +61,8 @@ def list_releases(root: Path, *, lock_timeout: float, listener: Listener) -> Rel
     storage = need_storage(root)
     with locked_storage(storage.tree, exclusive=False, timeout=lock_timeout, on_wait=listener.say, untouched=True):
         found = read_releases(storage.tree)
-        states = tuple(_state(storage, release) for release in found.releases)
+        known: dict[BundleImage, str] = {}
+        states = tuple(_state(storage, release, known) for release in found.releases)
     return ReleasesReport(path=root, releases=states, notes=found.notes)
 
 
@@ -91,9 +93,9 @@ def adopt_release(
             write_release(storage.tree, release, stage=stage, files=files_for(Owner.of(storage.tree)))
 
 
-def _state(storage: Storage, release: SiteRelease) -> ReleaseState:
+def _state(storage: Storage, release: SiteRelease, known: dict[BundleImage, str]) -> ReleaseState:
     contents = release.contents
-    missing = missing_images(storage, contents)
+    missing = missing_images(storage, contents, known)
     replaced = tuple(move.image for move in moves_to(storage, contents))
     return ReleaseState(
         name=contents.name,

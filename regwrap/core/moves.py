@@ -25,3 +25,10 @@ class Existing(StrEnum):
     FAIL = "fail"
     SKIP = "skip"
     REPLACE = "replace"
+
+
+class PlatformIndex(StrEnum):
+    """What is pushed of an image of which some platforms are left out: its index as it is, or one of what is there."""
+
+    KEEP = "keep"
+    REWRITE = "rewrite"

@@ -89,6 +89,11 @@ class RegistryEnd:
             return _asked(lambda: self.probe.mount(repository, digest, source), lambda _unsure: False)
         return False
 
+    def checks_indexes(self) -> bool:
+        """Whether it takes an index only with all that it names, as far as one can tell without a push: distribution
+        does, unless it is told otherwise, and so does what says that it speaks its API."""
+        return _asked(self.probe.speaks_distribution, lambda _unsure: False)
+
     def lacking(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
         """Those of `blobs` that are absent or of another size there."""
         return tuple(blob for blob in blobs if not self._has(repository, blob))

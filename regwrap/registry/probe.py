@@ -172,6 +172,10 @@ class Probe:
         """A request beside the registry's API (Harbor's): with the authfile's credentials at once, if it has any."""
         return self._told(Request(method, target, body=body or Body(), eager=True))
 
+    def speaks_distribution(self) -> bool:
+        """Whether its greeting names docker's API, as distribution and what is built on it do."""
+        return "Docker-Distribution-Api-Version" in self._client.request(Request("GET", "/v2/")).headers
+
     def close(self) -> None:
         """Close the connections that are kept alive."""
         self._client.close()

@@ -132,10 +132,11 @@ def _together(concerned: list[Failed]) -> str:
 
 def package_text(report: PackageReport) -> str:
     total = f"{report.images} images, {report.blobs} blobs, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
+    path = f"{report.path} ({report.name})" if report.name else f"{report.path}"
     if not report.on_overlay:
-        return f"{report.path}: {total}"
+        return f"{path}: {total}"
     reused = report.blob_bytes - report.brought_bytes
-    return f"{report.path}: {total}; {human_bytes(reused)} from history, {human_bytes(report.brought_bytes)} fetched"
+    return f"{path}: {total}; {human_bytes(reused)} from history, {human_bytes(report.brought_bytes)} fetched"
 
 
 def release_text(report: ReleaseReport) -> str:
@@ -145,6 +146,7 @@ def release_text(report: ReleaseReport) -> str:
             f"package: {package_text(report.package)}",
             f"verify:  {report.verify.images} images and {report.verify.blobs} blobs are valid",
             f"sha256:  {report.sha256}",
+            f"release: {report.package.name or '(without a name)'}, id {report.package.id}",
         )
     )
 
@@ -153,15 +155,21 @@ def deploy_text(report: DeployReport, root: Path, *, dry_run: bool) -> str:
     moves = _tag_lines(report.tags_replaced, report.tags_kept, dry_run=dry_run)
     if dry_run:
         new, moved = len(report.tags_added), len(report.tags_replaced)
-        total = f"would deploy {report.images} images to {root}: {new} new tags, {moved} replaced tags"
+        total = (
+            f"would deploy {report.images} images{_of(report.name)} to {root}: {new} new tags, {moved} replaced tags"
+        )
         return "\n".join([*moves, total])
     parts = [
-        f"{report.images} images are in {root}: {len(report.tags_added)} new tags",
+        f"{report.images} images{_of(report.name)} are in {root}: {len(report.tags_added)} new tags",
         f"{len(report.tags_replaced)} replaced",
         f"{report.blobs_added} blobs added ({human_bytes(report.bytes_added)})",
         *([f"{report.mended} damaged blobs repaired"] if report.mended else []),
     ]
     return "\n".join([*moves, ", ".join(parts)])
+
+
+def _of(name: str) -> str:
+    return f" of {name}" if name else ""
 
 
 def _tag_lines(replaced: tuple[TagMove, ...], kept: tuple[TagMove, ...], *, dry_run: bool) -> list[str]:
@@ -251,7 +259,8 @@ def _gc_releases(report: GcReport) -> list[str]:
 def verify_text(report: VerifyReport) -> str:
     if report.problems or report.differences:
         return "\n".join([*report.problems, *report.differences])
-    total = f"{report.path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.bytes)}: valid"
+    path = f"{report.path} ({report.name})" if report.name else f"{report.path}"
+    total = f"{path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.bytes)}: valid"
     return total + (f"; {report.others} of the images are not in the list" if report.others else "")
 
 

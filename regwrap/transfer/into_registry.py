@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import ImageSource, LocalSource, Piece, StorageSource
 from regwrap.bundle.stock import Stock
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from regwrap.transfer.blob_index import BlobIndex
     from regwrap.transfer.plan import Copy
     from regwrap.transfer.run import Carrier
+
+
+PARTIAL_HINT: Final = (
+    "push with --platform-index rewrite (the digest changes), pack all platforms, deploy into the registry's storage,"
+    " or allow partial indexes there (distribution 3: validation.manifests.indexes)"
+)
 
 
 class Sendable(Protocol):
@@ -126,12 +132,13 @@ class PushCarrier:
             return
         if answer.status == 400 and copy.closure.omitted and isinstance(manifest, Index):
             raise ImagesFailedError(
-                f"{dest.name} does not accept partial indexes, and {name} has some platforms only",
-                detail=reason_of(answer.body),
-                hint="pack all platforms, deploy into the registry's storage, or allow partial indexes there"
-                " (distribution 3: validation.manifests.indexes)",
+                partial_refusal(dest.name, copy.entry), detail=reason_of(answer.body), hint=PARTIAL_HINT
             )
         raise refusal(dest.name, f"the manifest {manifest.digest.short} of {name}", answer)
+
+
+def partial_refusal(registry: str, entry: ImageEntry) -> str:
+    return f"{registry} does not accept partial indexes, and {entry.dest} has some platforms only"
 
 
 @dataclass(frozen=True, slots=True)

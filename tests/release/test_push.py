@@ -232,6 +232,19 @@ def test_a_part_of_an_index_fails_alone_with_what_to_do(site: Site, tmp_path: Pa
     assert "1 copied, 0 already there, 1 failed" in done.stdout
     assert "does not accept partial indexes, and multi:v1 has some platforms only" in done.stderr
     assert site.digest("app:v1") == str(images["app:v1"].top)
+    planned = site.cli("push", "part.tar", "site", "--dry-run")
+    assert planned.returncode == 1
+    assert "fail  multi:v1" in planned.stdout
+    assert "does not accept partial indexes" in planned.stdout
+
+    rewritten = site.cli("push", "part.tar", "site", "--platform-index", "rewrite")
+    assert rewritten.returncode == 0, rewritten.stderr
+    new = site.digest("multi:v1")
+    assert f"REWRITTEN for the platforms that are there: {images['multi:v1'].top} -> {new}" in rewritten.stderr
+    again = site.cli("push", "part.tar", "site", "--platform-index", "rewrite")
+    assert "0 copied, 2 already there, 0 failed" in again.stdout
+    assert storage_problems(site.root) == set()
+    assert site.cli("push", "part.tar", "site", "--platform-index", "rewrite", "--dry-run").returncode == 0
 
 
 # --- killed, and what it costs
