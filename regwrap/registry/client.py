@@ -1,6 +1,6 @@
 """HTTP to one registry: kept-alive connections, TLS, what goes through a proxy, its rate limit, where a redirect leads.
 
-The one module that knows urllib3. Each answer is read here, whole and bounded, so nothing else waits for a socket.
+It knows urllib3, and `patience` its sockets. Each answer is read here, whole and bounded, so nothing else waits for a socket.
 Credentials are for the registry's own server; whatever else an answer leads to is asked without them.
 """
 
