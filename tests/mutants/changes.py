@@ -220,10 +220,11 @@ def _of_statement(node: ast.stmt, around: _Around) -> _Around:
 
 
 def _is_for_readers(node: ast.AST) -> bool:
-    """A docstring, a `TYPE_CHECKING` block, a type, an argument of no use, what a type checker proves to be out of
+    """A docstring, a `TYPE_CHECKING` block, a type, an argument of no use, a `strict=` that
+    only makes sure, what a type checker proves to be out of
     reach."""
     match node:
-        case ast.Expr(value=ast.Constant()):
+        case ast.Expr(value=ast.Constant()) | ast.keyword(arg="strict"):
             return True
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True

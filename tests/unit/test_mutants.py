@@ -54,6 +54,7 @@ def changes_of(tmp_path: Path, source: str) -> set[str]:
         ("x: int = 1", {"1 => 2"}),
         ("Kind = A | B", set()),
         ("del a", set()),
+        ("x = zip(a, b, strict=True)", set()),
         ("del a[b]", {"del a[b] => pass"}),
         ("FLAGS = A | B", {"A | B => A & B"}),
         (

@@ -301,6 +301,8 @@ def test_an_image_without_a_base_has_the_one_layer(platform: Platform) -> None:
     base = empty_base(platform)
     documents = image_with(layer_for(), base.config, base.layers)
     config = json.loads(documents.config)
+    for raw in (documents.config, documents.manifest):  # one form, whatever order they were put together in
+        assert raw == json.dumps(json.loads(raw), sort_keys=True, separators=(",", ":")).encode()
     assert config == {
         "architecture": platform.architecture,
         "os": "linux",

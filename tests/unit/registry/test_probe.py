@@ -455,3 +455,15 @@ def test_a_token_server_that_refuses_the_login_is_the_end_of_it(tmp_path: Path) 
             Probe(registry=registry, timeout=5, connections=1).manifest("a/b", "1")
         with pytest.raises(UnsureError, match=r"the token server of .* answered 401, and no token"):
             probe_of(server.host).manifest("a/b", "1")
+
+
+def test_a_config_and_a_list_may_lie_in_a_blob_store_and_a_manifest_may_not() -> None:
+    with answering(lambda _asked: Answer(200, JSON, b'{"tags": ["a"]}')) as store:
+        away = Answer(307, {"Location": f"http://{store.host}/x"})
+        with answering(lambda _asked: away) as server:
+            probe = probe_of(server.host)
+            assert probe.small_blob("a/b", DIGEST) == b'{"tags": ["a"]}'
+            assert probe.blob_size("a/b", DIGEST) == 15
+            assert probe.tags("a/b") == ("a",)
+            with pytest.raises(UnsureError, match="answered 307 to GET /v2/a/b/manifests/1"):
+                probe.manifest("a/b", "1")
