@@ -1,6 +1,6 @@
 """HTTP to one registry: kept-alive connections, TLS, what goes through a proxy, its rate limit, where a redirect leads.
 
-It knows urllib3, and `patience` its sockets. Each answer is read here, whole and bounded, so nothing else waits for a socket.
+It knows urllib3, and `patience` its sockets. Each answer is read here, whole and bounded: nothing else waits for one.
 Credentials are for the registry's own server; whatever else an answer leads to is asked without them.
 """
 
