@@ -114,14 +114,14 @@ class PatientTls(_Patient, ssl.SSLSocket):  # type: ignore[misc]  # it calls the
     """With TLS, by `SSLContext.sslsocket_class`."""
 
 
-class PatientHttp(HTTPConnection):
+class PatientConnection(HTTPConnection):
     """A connection whose sockets are patient, from the connect on."""
 
     def _new_conn(self) -> socket.socket:
         return _connected(self)
 
 
-class PatientHttps(HTTPSConnection):
+class PatientTlsConnection(HTTPSConnection):
     """The same with TLS."""
 
     def _new_conn(self) -> socket.socket:
@@ -129,11 +129,11 @@ class PatientHttps(HTTPSConnection):
 
 
 class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = PatientHttp  # type: ignore[mutable-override]  # urllib3 means it to be set so
+    ConnectionCls = PatientConnection  # type: ignore[mutable-override]  # urllib3 means it to be set so
 
 
 class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = PatientHttps  # type: ignore[mutable-override]  # urllib3 means it to be set so
+    ConnectionCls = PatientTlsConnection  # type: ignore[mutable-override]  # urllib3 means it to be set so
 
 
 def patient(manager: PoolManager) -> PoolManager:
