@@ -24,7 +24,6 @@ from regwrap.cli.app import make_app, typed_words
 from regwrap.cli.streams import STDOUT, discard, flush_streams, open_streams
 from regwrap.core.errors import ExitCode, Interrupted, RegwrapError, ToolError, UsageError, error_text
 from regwrap.core.interruption import handle_signals, let_signals_be, raise_again
-from regwrap.core.text import printable
 
 
 def main() -> None:
@@ -110,6 +109,8 @@ def _has_directory() -> bool:
 
 def _say(text: str) -> None:
     """The last word; where it cannot be written the exit code still is the right one."""
+    from regwrap.core.text import printable
+
     with suppress(OSError):
         typer.echo(printable(text, keep="\n\t"), err=True)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from regwrap.storage.hashing import hash_file
 from tests.builders import make_image, make_layer, make_storage, snapshot, storage_problems
 from tests.conftest import StartRegistry
 from tests.release.conftest import Scene
@@ -133,7 +134,10 @@ def test_a_signal_ends_it_with_one_line_and_its_exit_code(big: Scene, signum: si
     ]
     assert _gone(f"{big.directory}")
     assert not list(big.directory.glob("r.tar*"))
-    assert sorted(path.name for path in (big.archive / ".regwrap").iterdir()) == ["archive", "lock"]
+    left = {path.name for path in (big.archive / ".regwrap").iterdir()}
+    assert left - {"sync"} == {"archive", "lock"}
+    staged = [path for path in (big.archive / ".regwrap/sync").rglob("*") if path.is_file()]
+    assert [path.name for path in staged if f"sha256:{path.name}" != f"{hash_file(path)}"] == []  # whole ones may stay
     assert list((big.directory / "scratch").iterdir()) == []
 
 
