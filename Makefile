@@ -58,9 +58,9 @@ test-tools: $(BIN)/regwrap .packages .test-packages ## each tools/ module agains
 test-release: $(BIN)/regwrap .packages .test-packages ## the command line from images.list to a pull from the deployed storage
 	$(BIN)/pytest -n 4 tests/release
 
-# What is about our own words, pages, signals and limits is the same on both. Where this machine is Debian 13, all of it has
-# been tried already.
-SAME := pages site readme start record command_line memory interruptions
+# What is about our own words, pages, lists, signals and limits is the same on both. Where this machine is Debian 13, all of it
+# has been tried already.
+SAME := pages site readme start record command_line memory interruptions story recipes lock field_outages field_contents field_forms
 test-debian: $(BIN)/regwrap .test-packages ## test-tools, test-release and test-torture in a root of Debian 13
 ifneq ($(DEBIAN),$(OTHER))
 	PACKAGES="$(PROGRAMS) $(TRIED) $(DOCKER_COMMAND)" PYTHON=$(BIN)/python tests/debian/run $(OTHER) sh -ec '\
