@@ -11,39 +11,44 @@ from regwrap.commands.bake import BakeOptions, bake_image
 from regwrap.core.model import LayoutRef, Platform
 from regwrap.report import text as report
 
+_ToOption = Annotated[str, typer.Option("--to", metavar="oci:DIR:TAG", help="OCI layout, new or existing, and a tag.")]
+_BaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--base", metavar="oci:DIR:TAG|HOST/NAME:TAG", help="Image with a registry (default: an empty image)."
+    ),
+]
+_HistoryOption = Annotated[
+    bool,
+    typer.Option("--history", help="Include only blobs and layer links, no tags, so later pushes can reuse layers."),
+]
+_PathOption = Annotated[str, typer.Option("--path", metavar="PATH", help="Path of the storage in the image.")]
+_ProgramOption = Annotated[
+    str | None,
+    typer.Option("--registry", metavar="PATH", help="Registry program in the base image (default: searched)."),
+]
+_PlatformOption = Annotated[
+    str,
+    typer.Option(
+        "--platform",
+        metavar="OS/ARCH",
+        help="Platform to take from the base image, or to record when there is none.",
+    ),
+]
+_CompressOption = Annotated[bool, typer.Option("--compress", help="Compress the layer with gzip.")]
+_DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")]
+
 
 def bake(
     source: StockArgument,
-    to: Annotated[str, typer.Option("--to", metavar="oci:DIR:TAG", help="OCI layout, new or existing, and a tag.")],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            "--base", metavar="oci:DIR:TAG|HOST/NAME:TAG", help="Image with a registry (default: an empty image)."
-        ),
-    ] = None,
-    history: Annotated[
-        bool,
-        typer.Option(
-            "--history", help="Include only blobs and layer links, no tags, so later pushes can reuse layers."
-        ),
-    ] = False,
-    path: Annotated[str, typer.Option("--path", metavar="PATH", help="Path of the storage in the image.")] = (
-        "/var/lib/registry"
-    ),
-    program: Annotated[
-        str | None,
-        typer.Option("--registry", metavar="PATH", help="Registry program in the base image (default: searched)."),
-    ] = None,
-    platform: Annotated[
-        str,
-        typer.Option(
-            "--platform",
-            metavar="OS/ARCH",
-            help="Platform to take from the base image, or to record when there is none.",
-        ),
-    ] = "linux/amd64",
-    compress: Annotated[bool, typer.Option("--compress", help="Compress the layer with gzip.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+    to: _ToOption,
+    base: _BaseOption = None,
+    history: _HistoryOption = False,
+    path: _PathOption = ("/var/lib/registry"),
+    program: _ProgramOption = None,
+    platform: _PlatformOption = "linux/amd64",
+    compress: _CompressOption = False,
+    dry_run: _DryRunOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

@@ -28,36 +28,43 @@ from regwrap.core.errors import UsageError
 from regwrap.core.text import parse_bytes
 from regwrap.report import text as report
 
+_OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Bundle to write; not with --dry-run.")
+]
+_StrategyOption = Annotated[
+    Strategy,
+    typer.Option(
+        "--strategy",
+        help="Pack from the storage, or from an overlay that adds missing images; auto decides by the list.",
+    ),
+]
+_DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show the size of the bundle and of each image in it; write nothing.")
+]
+_SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="LIST|BUNDLE.TAR", help="Show what is new since then, with --dry-run."),
+]
+_MaxSizeOption = Annotated[
+    str | None,
+    typer.Option("--max-size", metavar="SIZE", help="End with exit code 1 before writing anything larger (4.7GB)."),
+]
+_HashedOption = Annotated[bool, typer.Option("--hash/--no-hash", help="Hash every blob, or trust the archive.")]
+
 
 def package(
     images_list: ListArgument,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Bundle to write; not with --dry-run.")
-    ] = None,
+    output: _OutputOption = None,
     name: NameOption = None,
     history: HistoryOption = None,
-    strategy: Annotated[
-        Strategy,
-        typer.Option(
-            "--strategy",
-            help="Pack from the storage, or from an overlay that adds missing images; auto decides by the list.",
-        ),
-    ] = Strategy.AUTO,
+    strategy: _StrategyOption = Strategy.AUTO,
     source: SourceOption = None,
     upper: UpperOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the size of the bundle and of each image in it; write nothing.")
-    ] = False,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="LIST|BUNDLE.TAR", help="Show what is new since then, with --dry-run."),
-    ] = None,
-    max_size: Annotated[
-        str | None,
-        typer.Option("--max-size", metavar="SIZE", help="End with exit code 1 before writing anything larger (4.7GB)."),
-    ] = None,
+    dry_run: _DryRunOption = False,
+    since: _SinceOption = None,
+    max_size: _MaxSizeOption = None,
     jobs: JobsOption = None,
-    hashed: Annotated[bool, typer.Option("--hash/--no-hash", help="Hash every blob, or trust the archive.")] = True,
+    hashed: _HashedOption = True,
     locked: LockedOption = False,
     lock_file: LockFileOption = None,
     referrers: ReferrersOption = False,

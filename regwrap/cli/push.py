@@ -6,6 +6,7 @@ import typer
 
 from regwrap.cli.options import (
     ConfigOption,
+    DryRunOption,
     ExistingOption,
     JobsOption,
     JsonOption,
@@ -31,34 +32,42 @@ from regwrap.report.record import RunRecord
 from regwrap.report.record_text import hosts_text
 from regwrap.transfer.run import SyncReport
 
+_DestArgument = Annotated[
+    str, typer.Argument(metavar="NAME|HOST[:PORT][/PREFIX]", help="Registry, and a prefix in it.")
+]
+_FlatOption = Annotated[bool, typer.Option("--flat", help="Keep only the last component of each name.")]
+_RenameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="OLD=NEW",
+        help="Push OLD and OLD/… as NEW; the first match counts; may be repeated.",
+    ),
+]
+_CreateProjectsOption = Annotated[
+    bool, typer.Option("--create-projects", help="Create missing Harbor projects, as private ones.")
+]
+_PlatformIndexOption = Annotated[
+    PlatformIndex,
+    typer.Option(
+        "--platform-index",
+        help="Push the index of a partial image as it is, or one of the platforms that are there: another digest.",
+    ),
+]
+
 
 def push(
     source: StockArgument,
-    dest: Annotated[str, typer.Argument(metavar="NAME|HOST[:PORT][/PREFIX]", help="Registry, and a prefix in it.")],
-    flat: Annotated[bool, typer.Option("--flat", help="Keep only the last component of each name.")] = False,
-    rename: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rename",
-            metavar="OLD=NEW",
-            help="Push OLD and OLD/… as NEW; the first match counts; may be repeated.",
-        ),
-    ] = None,
+    dest: _DestArgument,
+    flat: _FlatOption = False,
+    rename: _RenameOption = None,
     existing: ExistingOption = None,
     replace_tags: ReplaceTagsOption = False,
-    create_projects: Annotated[
-        bool, typer.Option("--create-projects", help="Create missing Harbor projects, as private ones.")
-    ] = False,
-    platform_index: Annotated[
-        PlatformIndex,
-        typer.Option(
-            "--platform-index",
-            help="Push the index of a partial image as it is, or one of the platforms that are there: another digest.",
-        ),
-    ] = PlatformIndex.KEEP,
+    create_projects: _CreateProjectsOption = False,
+    platform_index: _PlatformIndexOption = PlatformIndex.KEEP,
     verified: VerifyOption = False,
     jobs: JobsOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
+    dry_run: DryRunOption = False,
     report_file: ReportOption = None,
     junit: JunitOption = None,
     config: ConfigOption = None,

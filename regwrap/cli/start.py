@@ -18,34 +18,37 @@ _ASK_SOURCE = "Registry to copy images from, [http://]HOST[:PORT] or a storage D
 _ASK_ARCHIVE = "Archive to keep them in, DIR or HOST[:PORT] (empty: regwrap's own directory)"
 
 
+_DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Directory for the files; created if missing.")]
+_SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source", metavar="HOST[:PORT]|PATH", help="Registry to copy images from; a path is relative to DIR."
+    ),
+]
+_ArchiveOption = Annotated[
+    str | None,
+    typer.Option("--archive", metavar="DIR|HOST[:PORT]", help="Where images are kept (default: embedded)."),
+]
+_ManifestsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--from-manifests", metavar="FILE.YAML", help="Make the list from manifests; - is stdin."),
+]
+_RegistryOption = Annotated[
+    str | None,
+    typer.Option("--from-registry", metavar="HOST[/PREFIX]|DIR", help="Make the list from a registry or a storage."),
+]
+_YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not prompt; use defaults for everything not given.")]
+_ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+
+
 def init(
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Directory for the files; created if missing.")
-    ] = Path(),
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--source", metavar="HOST[:PORT]|PATH", help="Registry to copy images from; a path is relative to DIR."
-        ),
-    ] = None,
-    archive: Annotated[
-        str | None,
-        typer.Option("--archive", metavar="DIR|HOST[:PORT]", help="Where images are kept (default: embedded)."),
-    ] = None,
-    manifests: Annotated[
-        list[Path] | None,
-        typer.Option("--from-manifests", metavar="FILE.YAML", help="Make the list from manifests; - is stdin."),
-    ] = None,
-    registry: Annotated[
-        str | None,
-        typer.Option(
-            "--from-registry", metavar="HOST[/PREFIX]|DIR", help="Make the list from a registry or a storage."
-        ),
-    ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not prompt; use defaults for everything not given.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+    directory: _DirectoryArgument = Path(),
+    source: _SourceOption = None,
+    archive: _ArchiveOption = None,
+    manifests: _ManifestsOption = None,
+    registry: _RegistryOption = None,
+    yes: _YesOption = False,
+    force: _ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
     if manifests and registry:

@@ -8,6 +8,7 @@ import typer
 from regwrap.cli.options import (
     ArchiveOption,
     ConfigOption,
+    DryRunOption,
     EngineOption,
     JobsOption,
     JsonOption,
@@ -30,6 +31,13 @@ from regwrap.core.errors import UsageError
 from regwrap.lists.shards import Shard, shard_images
 from regwrap.report.record_text import hosts_text
 
+_HashedOption = Annotated[bool, typer.Option("--hash", help="Hash every blob in the archive; copy damaged ones again.")]
+_FailedOption = Annotated[Path, typer.Option("--failed", metavar="FILE", help="File for the lines that failed.")]
+_LockOption = Annotated[
+    bool,
+    typer.Option("--lock", help="Update the lock file first, then use it (same as regwrap lock followed by --locked)."),
+]
+
 
 def sync(
     images_list: ListArgument,
@@ -37,19 +45,10 @@ def sync(
     archive: ArchiveOption = None,
     jobs: JobsOption = None,
     engine: EngineOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
-    hashed: Annotated[
-        bool, typer.Option("--hash", help="Hash every blob in the archive; copy damaged ones again.")
-    ] = False,
-    failed: Annotated[Path, typer.Option("--failed", metavar="FILE", help="File for the lines that failed.")] = Path(
-        "failed.list"
-    ),
-    lock: Annotated[
-        bool,
-        typer.Option(
-            "--lock", help="Update the lock file first, then use it (same as regwrap lock followed by --locked)."
-        ),
-    ] = False,
+    dry_run: DryRunOption = False,
+    hashed: _HashedOption = False,
+    failed: _FailedOption = Path("failed.list"),
+    lock: _LockOption = False,
     locked: LockedOption = False,
     lock_file: LockFileOption = None,
     shard: ShardOption = None,
