@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regwrap.bundle.contents import BundleContents
+from regwrap.bundle.read import Bundle, hash_all, hash_problem
 from regwrap.bundle.select import select_images
 from regwrap.core.model import Destination, ImageRef, Platform
 from regwrap.lists.imagelist import ImageEntry
@@ -90,6 +91,11 @@ def summed(block: bytes) -> bytes:
 
 def filled(data: bytes, unit: int) -> bytes:
     return data + bytes(-len(data) % unit)
+
+
+def wrong_blobs(bundle: Bundle) -> list[str]:
+    """A line for each blob whose bytes are wrong."""
+    return list(map(hash_problem, hash_all(bundle.copy, bundle.contents.blobs, lambda _bytes: None)))
 
 
 def make_bundle(place: Path, images: Mapping[str, Image], name: str = "") -> Path:

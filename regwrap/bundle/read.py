@@ -327,11 +327,6 @@ def _list_problems(
     return problems
 
 
-def hash_problems(bundle: Bundle, on_bytes: Callable[[int], None]) -> list[str]:
-    """Hash every blob; a line for each whose bytes are wrong."""
-    return list(map(hash_problem, hash_all(bundle.copy, bundle.contents.blobs, on_bytes)))
-
-
 def hash_problem(digest: Digest) -> str:
     return f"{layout.blob_path(digest)}: the bytes do not have the digest {digest}"
 

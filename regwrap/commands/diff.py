@@ -95,6 +95,7 @@ def diff_of(old: Side, new: Side) -> DiffReport:
     gone = {name: old.images[name] for name in sorted(old.images.keys() - new.images.keys())}
     came = {name: new.images[name] for name in sorted(new.images.keys() - old.images.keys())}
     renames = dict(_renames(gone, came))
+    renamed = set(renames.values())
     both = sorted(old.images.keys() & new.images.keys())
     first, second = old.blobs or {}, new.blobs or {}
     known = old.blobs is not None and new.blobs is not None
@@ -105,7 +106,7 @@ def diff_of(old: Side, new: Side) -> DiffReport:
         new_name=new.name or new.id,
         images_old=len(old.images),
         images_new=len(new.images),
-        added=tuple(_diff(name, None, came[name], old) for name in came if name not in renames.values()),
+        added=tuple(_diff(name, None, came[name], old) for name in came if name not in renamed),
         removed=tuple(_diff(name, gone[name], None, old) for name in gone if name not in renames),
         renamed=tuple(
             ImageDiff(image=n, old_name=o, old=gone[o].digest, new=came[n].digest) for o, n in renames.items()
@@ -124,10 +125,18 @@ def diff_of(old: Side, new: Side) -> DiffReport:
 
 def _renames(gone: Mapping[str, SideImage], came: Mapping[str, SideImage]) -> Iterator[tuple[str, str]]:
     """Old and new name of each image of which only the name is another, where there is no choice."""
-    for name, image in gone.items():
-        same = [other for other, there in came.items() if image.digest is not None and there.digest == image.digest]
-        if len(same) == 1 and sum(other.digest == image.digest for other in gone.values()) == 1:
-            yield name, same[0]
+    before, after = _by_digest(gone), _by_digest(came)
+    for digest, names in before.items():
+        if len(names) == len(after.get(digest, ())) == 1:
+            yield names[0], after[digest][0]
+
+
+def _by_digest(images: Mapping[str, SideImage]) -> dict[Digest, list[str]]:
+    names: dict[Digest, list[str]] = {}
+    for name, image in images.items():
+        if image.digest is not None:
+            names.setdefault(image.digest, []).append(name)
+    return names
 
 
 def _is_changed(old: SideImage, new: SideImage) -> bool:

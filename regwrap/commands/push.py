@@ -103,13 +103,12 @@ def _as_asked(
 
 def _with_refusals(dest: RegistryEnd, plan: Plan) -> Plan:
     """The plan, with what the registry would refuse as failed: a partial index, if it checks them."""
+    whole = tuple(copy for copy in plan.copies if not copy.closure.omitted)
     partial = [copy for copy in plan.copies if copy.closure.omitted]
     if not partial or not dest.checks_indexes():
         return plan
     refused = (Unseen(entry=c.entry, error=partial_refusal(dest.name, c.entry), hint=PARTIAL_HINT) for c in partial)
-    return replace(
-        plan, copies=tuple(copy for copy in plan.copies if copy not in partial), unseen=(*plan.unseen, *refused)
-    )
+    return replace(plan, copies=whole, unseen=(*plan.unseen, *refused))
 
 
 def _moves(observations: tuple[Observation, ...]) -> list[TagMove]:

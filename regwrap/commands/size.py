@@ -173,7 +173,9 @@ def _closures_at_source(job: Job, images: ImageList, storage: Storage) -> dict[D
             found[skip.entry.dest] = closure
     if failed:
         raise ImagesFailedError(
-            f"{len(failed)} of {len(images.entries)} images cannot be had", detail="\n".join(failed)
+            f"{len(failed)} of {len(images.entries)} images that the archive lacks cannot be had from their sources",
+            detail="\n".join(failed),
+            hint="fix these lines or their registry, or drop them, and rerun",
         )
     return found
 

@@ -31,10 +31,6 @@ def is_document(data: bytes) -> bool:
     return _START.match(first.strip()) is not None
 
 
-def first_line(data: bytes) -> bytes:
-    return next(_telling_lines(data), b"").strip()
-
-
 def _telling_lines(data: bytes) -> Iterator[bytes]:
     lines = (match[0].rstrip(b" \t\r") for match in re.finditer(rb"[^\n]+", data.removeprefix(UTF8_BOM)))
     return (line for line in lines if line and not line.lstrip(b" \t").startswith(b"#"))

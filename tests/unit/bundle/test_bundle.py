@@ -13,11 +13,24 @@ from typing import Any
 import pytest
 
 from regwrap.bundle.contents import BundleContents, parse_contents, tar_bytes
-from regwrap.bundle.read import HASH_THREADS, hash_problems, opened_bundle, structure_problems
+from regwrap.bundle.read import HASH_THREADS, hash_all, opened_bundle, structure_problems
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest
 from tests.builders import make_image, make_multi_image, make_storage
-from tests.bundles import BLOCK, RECORD, Part, contents_of, filled, header, listed, member, packed, parts_of, summed
+from tests.bundles import (
+    BLOCK,
+    RECORD,
+    Part,
+    contents_of,
+    filled,
+    header,
+    listed,
+    member,
+    packed,
+    parts_of,
+    summed,
+    wrong_blobs,
+)
 
 MULTI, SINGLE, DOCKER = make_multi_image("multi"), make_image("single"), make_image("docker", kind="docker")
 IMAGES = {"a/b:1": MULTI, "a/b:2": SINGLE, "z:1": DOCKER}
@@ -44,7 +57,7 @@ def parts(contents: BundleContents, archive: Path) -> Parts:
 def problems_of(path: Path) -> list[str]:
     """All that a reader finds; raises where not even the structure can be read."""
     with opened_bundle(path) as bundle:
-        return [*structure_problems(bundle), *hash_problems(bundle, lambda _bytes: None)]
+        return [*structure_problems(bundle), *wrong_blobs(bundle)]
 
 
 def refused(place: Path, data: bytes) -> str:
@@ -273,7 +286,7 @@ def test_hashing_stops_with_the_first_interruption(tmp_path: Path, parts: Parts)
         raise KeyboardInterrupt
 
     with opened_bundle(path) as bundle, pytest.raises(KeyboardInterrupt):
-        hash_problems(bundle, interrupted)
+        hash_all(bundle.copy, bundle.contents.blobs, interrupted)
     assert len(taken) <= HASH_THREADS
 
 
