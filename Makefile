@@ -123,8 +123,9 @@ fmt: $(BIN)/regwrap ## format and sort
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(MAKE) --no-print-directory .apt; fi
 
+# after the others: two apts at the same time refuse each other
 .PHONY: .test-packages
-.test-packages:
+.test-packages: .packages
 	@for program in mksquashfs openssl dockerd docker mandoc zsh fish strace mkfs.ext4 mkfs.xfs mkfs.btrfs \
 	  chromium mmdebstrap buildah pipx curl; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
