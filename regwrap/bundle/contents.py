@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLAIN_FORMAT: Final = 1
-NAMED_FORMAT: Final = 2
+SECOND_FORMAT: Final = 2  # with a name, or with blobs that are required
 BUNDLE_JSON: Final = "bundle.json"
 MAX_BUNDLE_JSON_BYTES: Final = 64 * 1024 * 1024
 
@@ -57,33 +57,60 @@ class BundleRepository:
     layers: tuple[Digest, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequiredBlob:
+    """A blob that the images of a delta need and that is not in its tar. `release` has it, by name or id; empty where
+    that is not known."""
+
+    digest: Digest
+    size: int
+    release: str
+
+
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
 class BundleContents:
-    """All that bundle.json says. `blobs` are (digest, bytes) of every blob, manifests included, sorted by digest.
-    `name` is the release's name; empty where it has none."""
+    """All that bundle.json says. `blobs` are (digest, bytes) of every blob in the tar, manifests included, sorted by
+    digest. `name` is the release's name; empty where it has none. `required` are what a delta leaves out, sorted."""
 
     images: tuple[BundleImage, ...]
     repositories: tuple[BundleRepository, ...]
     blobs: tuple[tuple[Digest, int], ...]
     name: str = ""
+    required: tuple[RequiredBlob, ...] = ()
 
     @cached_property
     def id(self) -> Digest:
-        """The release's identity: the sha256 of bundle.json, from which all else follows."""
-        return Digest.of(self.to_json())
+        """The release's identity: the sha256 of bundle.json, from which all else follows. A delta has that of the
+        whole: it is the same release."""
+        return Digest.of(self.whole.to_json())
+
+    @cached_property
+    def whole(self) -> BundleContents:
+        """The same release with every blob in it."""
+        return replace(self, blobs=tuple(sorted(self.sizes.items())), required=()) if self.required else self
+
+    @property
+    def label(self) -> str:
+        """What people call the release."""
+        return self.name or str(self.id)
 
     @property
     def format(self) -> int:
-        """A bundle without a name is the same bytes as ever."""
-        return NAMED_FORMAT if self.name else PLAIN_FORMAT
+        """A whole bundle without a name is the same bytes as ever."""
+        return SECOND_FORMAT if self.name or self.required else PLAIN_FORMAT
 
     @property
     def blob_bytes(self) -> int:
         return sum(size for _digest, size in self.blobs)
 
+    @property
+    def required_bytes(self) -> int:
+        return sum(blob.size for blob in self.required)
+
     @cached_property
     def sizes(self) -> dict[Digest, int]:
-        return dict(self.blobs)
+        """Of every blob that the images need."""
+        return {**dict(self.blobs), **{blob.digest: blob.size for blob in self.required}}
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
@@ -109,6 +136,7 @@ class BundleContents:
                 for r in self.repositories
             ],
             "blobs": [{"digest": str(digest), "size": size} for digest, size in self.blobs],
+            **({"required": [_required_object(blob) for blob in self.required]} if self.required else {}),
         }
         return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True).encode("ascii") + b"\n"
 
@@ -124,14 +152,18 @@ def _image_object(image: BundleImage) -> dict[str, object]:
     }
 
 
+def _required_object(blob: RequiredBlob) -> dict[str, object]:
+    return {"digest": str(blob.digest), "release": blob.release, "size": blob.size}
+
+
 def parse_contents(raw: bytes) -> BundleContents:
     """Read bundle.json. Raises IntegrityError where it is of another format or not in canonical form."""
     try:
         document = an_object(json.loads(raw))
-        if document.get("format") not in (PLAIN_FORMAT, NAMED_FORMAT):
+        if document.get("format") not in (PLAIN_FORMAT, SECOND_FORMAT):
             raise IntegrityError(
                 f"the bundle's format is {shown(document.get('format'))}, this regwrap reads formats {PLAIN_FORMAT}"
-                f" and {NAMED_FORMAT}",
+                f" and {SECOND_FORMAT}",
                 hint="use a regwrap as new as the bundle",
             )
         contents = _contents_of(document)
@@ -149,6 +181,8 @@ def contents_with_id(raw: bytes, wanted: Digest) -> BundleContents:
     if Digest.of(raw) != wanted:
         raise IntegrityError(f"{wanted.hex}.json is another release")
     contents = _contents_of(an_object(json.loads(raw)))
+    if contents.required:
+        raise IntegrityError(f"{wanted.hex}.json is a delta's, and a release is remembered as a whole")
     _check_names(contents)
     contents.__dict__.update(_json=raw, id=wanted)  # what would be worked out from it
     return contents
@@ -160,6 +194,7 @@ def _contents_of(document: dict[str, object]) -> BundleContents:
         repositories=field(document, "repositories", list_of(_repository)),
         blobs=field(document, "blobs", list_of(_blob)),
         name=field(document, "name", lambda value: parse_name(a_text(value))) if "name" in document else "",
+        required=field(document, "required", list_of(_required)) if "required" in document else (),
     )
 
 
@@ -208,6 +243,18 @@ def _blob(value: object) -> tuple[Digest, int]:
     return field(item, "digest", _digest), field(item, "size", a_size)
 
 
+def _required(value: object) -> RequiredBlob:
+    digest, size = _blob(value)
+    return RequiredBlob(digest=digest, size=size, release=field(an_object(value), "release", _label))
+
+
+def _label(value: object) -> str:
+    text = a_text(value)
+    if text.startswith("sha256:"):
+        return str(Digest.parse(text))
+    return parse_name(text) if text else ""
+
+
 def _check_names(contents: BundleContents) -> None:
     for image in contents.images:
         if not is_repository(image.repository) or not is_tag(image.tag):
@@ -221,10 +268,13 @@ def _check_names(contents: BundleContents) -> None:
         [image.name for image in contents.images],
         [repository.name for repository in contents.repositories],
         [digest.hex for digest, _size in contents.blobs],
+        [blob.digest.hex for blob in contents.required],
         *([d.hex for d in digests] for r in contents.repositories for digests in (r.manifests, r.layers)),
     )
     if any(names != sorted(set(names)) for names in ordered):
         raise IntegrityError("bundle.json is not sorted, or names something twice")
+    if len(contents.sizes) != len(contents.blobs) + len(contents.required):
+        raise IntegrityError("bundle.json requires a blob that is in the bundle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
+from regwrap.bundle.base import BASE_HINT, Base, based
 from regwrap.bundle.inventory import NOTHING, FoundImage, Inventory
-from regwrap.bundle.read import HASH_THREADS, Bundle, hash_all, hash_problem, opened_bundle, structure_problems
+from regwrap.bundle.read import HASH_THREADS, Bundle, hash_all, hash_problem, opened_bundle
+from regwrap.bundle.structure import structure_problems, unseen_images
 from regwrap.core.closure import Closure, shipped_platforms
 from regwrap.core.errors import ImagesFailedError, RegwrapError
 from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
 from regwrap.core.pool import map_in_order
+from regwrap.core.text import human_bytes
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, need_storage, read_link
 from regwrap.storage.survey import linked_directories
@@ -52,10 +53,20 @@ class VerifyReport:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "inventory"}
 
 
-def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes) -> VerifyReport:
-    """Check a bundle without unpacking it. Raises IntegrityError where not even its structure can be read."""
-    with opened_bundle(path) as bundle:
-        wrong = hash_all(bundle.copy, bundle.contents.blobs, on_bytes)
+def verify_bundle(
+    path: Path,
+    entries: tuple[ImageEntry, ...] | None,
+    on_bytes: OnBytes,
+    *,
+    bases: Sequence[Base] = (),
+    trusted: bool = False,
+) -> VerifyReport:
+    """Check a bundle without unpacking it; a delta with what it requires, where there are `bases`. Of those that are
+    `trusted` blobs are not hashed. Raises IntegrityError where not even its structure can be read."""
+    with opened_bundle(path) as alone:
+        bundle = based(alone, bases, hint=BASE_HINT) if bases else alone
+        held = bundle.contents.blobs if trusted else bundle.held
+        wrong = hash_all(bundle.copy, held, on_bytes)
         problems = [*structure_problems(bundle), *map(hash_problem, wrong)]
         contents, differences = bundle.contents, list[str]()
         if entries is not None:
@@ -66,14 +77,25 @@ def verify_bundle(path: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: 
         return VerifyReport(
             path=path,
             images=len(contents.images),
-            blobs=len(contents.blobs),
-            bytes=contents.blob_bytes,
+            blobs=len(held),
+            bytes=sum(size for _digest, size in held),
             problems=tuple(problems),
             differences=tuple(differences),
+            notes=tuple(_notes(bundle)),
             name=contents.name,
             id=str(contents.id),
-            inventory=Inventory(images=tuple(_in_bundle(bundle)), blobs=contents.sizes, damaged=frozenset(wrong)),
+            inventory=Inventory(images=tuple(_in_bundle(bundle)), blobs=dict(held), damaged=frozenset(wrong)),
         )
+
+
+def _notes(bundle: Bundle) -> Iterator[str]:
+    """What a check of a delta without its base can't say."""
+    contents, unseen = bundle.contents, unseen_images(bundle)
+    if contents.required and not bundle.base:
+        size = human_bytes(contents.required_bytes)
+        yield f"a delta: {len(contents.required)} blobs ({size}) are required and not in it; --base checks them too"
+    if unseen:
+        yield f"{len(unseen)} images have manifests that are not in it and were not looked at, such as {unseen[0]}"
 
 
 def _in_bundle(bundle: Bundle) -> Iterator[FoundImage]:
@@ -84,7 +106,7 @@ def _in_bundle(bundle: Bundle) -> Iterator[FoundImage]:
                 digest=image.digest,
                 platforms=tuple(map(str, image.platforms)),
                 partial=bool(image.omitted),
-                blobs=frozenset(_needs(bundle, bundle.closure(image))),
+                blobs=frozenset(needs_of(bundle, bundle.closure(image))),
             )
 
 
@@ -307,72 +329,10 @@ class _StorageCheck:
                 self.damaged.add(digest)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectedImage:
-    """`size` is all that the image needs, `alone` what only this image needs: dropping it saves that much. Bytes.
-    `blobs` are all of it, manifests too, with their sizes."""
-
-    image: str
-    digest: str
-    kind: str
-    platforms: tuple[str, ...]
-    omitted: int
-    size: int
-    alone: int
-    blobs: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
-    """What is in a bundle. `name` and `id` are the release's. `blob_bytes` counts each blob once, `file_bytes` is the
-    tar's size."""
-
-    path: str
-    name: str
-    id: str
-    images: tuple[InspectedImage, ...]
-    blobs: int
-    blob_bytes: int
-    file_bytes: int
-
-
-def inspect_bundle(path: Path) -> Inspection:
-    """What is in a bundle, from bundle.json and the manifests; blobs are not read."""
-    with opened_bundle(path) as bundle:
-        needs = {image.name: _needs(bundle, bundle.closure(image)) for image in bundle.contents.images}
-        users = Counter(digest for sizes in needs.values() for digest in sizes)
-        images = tuple(
-            InspectedImage(
-                image=image.name,
-                digest=str(image.digest),
-                kind=_kind(image.media_type),
-                platforms=tuple(map(str, image.platforms)),
-                omitted=len(image.omitted),
-                size=sum(needs[image.name].values()),
-                alone=sum(size for digest, size in needs[image.name].items() if users[digest] == 1),
-                blobs={str(digest): size for digest, size in needs[image.name].items()},
-            )
-            for image in bundle.contents.images
-        )
-        contents = bundle.contents
-        return Inspection(
-            path=os.fspath(path),
-            name=contents.name,
-            id=str(contents.id),
-            images=images,
-            blobs=len(contents.blobs),
-            blob_bytes=contents.blob_bytes,
-            file_bytes=path.stat().st_size,
-        )
-
-
-def _needs(bundle: Bundle, closure: Closure | None) -> dict[Digest, int]:
+def needs_of(bundle: Bundle, closure: Closure | None) -> dict[Digest, int]:
+    """All of an image with its bytes, as far as its manifests are at hand."""
     if closure is None:
         return {}
-    digests: Iterable[Digest] = (*(m.digest for m in closure.manifests), *(b.digest for b in closure.blobs))
-    return {digest: bundle.blobs[digest].size for digest in digests if digest in bundle.blobs}
-
-
-def _kind(media_type: str) -> str:
-    family = "docker" if "docker" in media_type else "OCI"
-    return f"{family} index" if "index" in media_type or "list" in media_type else f"{family} image"
+    digests = (*(m.digest for m in closure.manifests), *(b.digest for b in closure.blobs))
+    sizes = bundle.contents.sizes
+    return {digest: sizes[digest] for digest in digests if digest in sizes}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.bundle.read import hash_all
 from regwrap.bundle.releases import moves_to, release_now, write_release
 from regwrap.bundle.stock import Stock, damaged
-from regwrap.core.errors import UsageError
+from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.moves import Existing
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, Files, Owner, commit
@@ -41,12 +41,13 @@ _INODES_PER_BLOB: Final = 3  # directory of the digest, data, now and then a pre
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
     """`existing`: what happens to a tag that is another image there. `lock_timeout` in seconds. `checksum` of the
-    bundle's file, where that is known, is remembered."""
+    bundle's file, where that is known, is remembered. `hashed`: hash what a delta requires, not only its size."""
 
     existing: Existing
     dry_run: bool
     lock_timeout: float
     checksum: str = ""
+    hashed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +86,12 @@ def import_stock(
     contents = stock.contents
     if options.dry_run:
         _check_tags(stock, storage, options)
+        _check_required(stock, storage, options, listener)
         lacking = {digest for digest, size in contents.blobs if storage.blob_size(digest) != size}
         return _imported(stock, storage, lacking, set(), options.existing)
     with locked_storage(storage.tree, exclusive=True, timeout=options.lock_timeout, on_wait=listener.say):
         _check_tags(stock, storage, options)
+        _check_required(stock, storage, options, listener)
         own = own_tree(storage.tree)
         remove_stage(own, step)
         _check_space(contents, storage)
@@ -101,13 +104,34 @@ def import_stock(
             imported = _imported(stock, storage, staging.added, staging.mended, options.existing)
             files = files_for(Owner.of(storage.tree))
             commit(storage.tree, staging.additions({move.image for move in imported.kept}), stage=stage, files=files)
-            write_release(storage.tree, release_now(contents, options.checksum), stage=stage, files=files)
+            write_release(storage.tree, release_now(contents.whole, options.checksum), stage=stage, files=files)
     return imported
 
 
 def _check_tags(stock: Stock, storage: Storage, options: ImportOptions) -> None:
     if options.existing is Existing.FAIL:
         refuse_moves(_tag_changes(stock.contents, storage).moved, f"{storage.root}", stock.name)
+
+
+def _check_required(stock: Stock, storage: Storage, options: ImportOptions, listener: Listener) -> None:
+    """Raises IntegrityError where the storage has other bytes for a blob that a delta requires, or none any more."""
+    sizes = [(blob.digest, blob.size) for blob in stock.contents.required]
+    if not sizes:
+        return
+    if options.hashed:
+        listener.expect("hash", stock.contents.required_bytes)
+
+    def is_there(digest: Digest) -> bool:
+        right = storage.blob_size(digest) == stock.contents.sizes[digest]
+        return right and (not options.hashed or storage.hash_blob(digest) == digest)
+
+    wrong = hash_all(is_there, sizes, listener.on_bytes if options.hashed else lambda _bytes: None)
+    if wrong:
+        raise IntegrityError(
+            f"{len(wrong)} of the blobs that {stock.name} requires are damaged in {storage.root}; nothing was changed",
+            problems=tuple(f"blob {digest} has other bytes ({layout.blob_path(digest)})" for digest in wrong),
+            hint="deploy the whole bundle, or that of the release they belong to: it repairs them",
+        )
 
 
 def _imported(stock: Stock, storage: Storage, added: set[Digest], mended: set[Digest], existing: Existing) -> Imported:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from regwrap.bundle.base import BASE_HINT, Base, StorageBase, based
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.examine import verify_storage
 from regwrap.bundle.found import history_stock, storage_stock
-from regwrap.bundle.read import hash_all
-from regwrap.bundle.stock import Stock, bundle_stock
-from regwrap.core.errors import IntegrityError
+from regwrap.bundle.read import Bundle, hash_all, opened_bundle
+from regwrap.bundle.stock import Stock, sound_stock
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.text import human_bytes
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.store import Storage, need_storage, real_root
 from regwrap.storage.survey import linked_directories
 from regwrap.storage.tree import LinkedDirectoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from regwrap.core.listener import Listener
@@ -26,14 +29,61 @@ _HINT: Final = "give a bundle, or the registry's root directory (rootdirectory i
 
 
 @contextmanager
-def opened_stock(path: Path, *, lock_timeout: float, listener: Listener) -> Iterator[Stock]:
-    """The stock for the block; a storage is locked (shared) as long. Raises UsageError, IntegrityError."""
+def opened_stock(path: Path, *, lock_timeout: float, listener: Listener, bases: Sequence[Path] = ()) -> Iterator[Stock]:
+    """The stock for the block; a storage is locked (shared) as long. `bases` have what a delta requires. Raises
+    UsageError, IntegrityError, ImagesFailedError."""
     if not path.is_dir():
-        with bundle_stock(path) as stock:
-            yield stock
+        with (
+            opened_bases(bases, lock_timeout=lock_timeout, listener=listener) as opened,
+            whole_stock(path, opened) as it,
+        ):
+            yield it
         return
     with _read(path, lock_timeout, listener) as storage:
         yield storage_stock(storage)
+
+
+@contextmanager
+def opened_bases(
+    paths: Sequence[Path], *, lock_timeout: float | None, listener: Listener
+) -> Iterator[tuple[Base, ...]]:
+    """What has the blobs that a delta requires: bundles, or storages, which are locked (shared) unless there is no
+    `lock_timeout`."""
+    with ExitStack() as stack:
+        bases = list[Base]()
+        for path in paths:
+            if not path.is_dir():
+                bases.append(stack.enter_context(opened_bundle(path)))
+            elif lock_timeout is None:
+                bases.append(StorageBase(need_storage(real_root(path), hint=_HINT)))
+            else:
+                bases.append(StorageBase(stack.enter_context(_read(path, lock_timeout, listener))))
+        yield tuple(bases)
+
+
+@contextmanager
+def whole_stock(path: Path, bases: Sequence[Base]) -> Iterator[Stock]:
+    """All of a bundle's images; a delta's with what is in its bases. Raises UsageError where it has none."""
+    with opened_bundle(path) as bundle:
+        if bundle.contents.required and not bases:
+            raise _needs_base(bundle)
+        yield whole_of(based(bundle, bases, hint=BASE_HINT))
+
+
+def whole_of(bundle: Bundle) -> Stock:
+    """With what a delta requires. Raises IntegrityError where the bundle is inconsistent."""
+    return replace(sound_stock(bundle), contents=bundle.contents.whole)
+
+
+def _needs_base(bundle: Bundle) -> UsageError:
+    """A delta alone is not what was asked for."""
+    required = bundle.contents.required
+    releases = sorted({blob.release for blob in required if blob.release})
+    return UsageError(
+        f"{bundle.path} is a delta: {len(required)} blobs of its images ({human_bytes(bundle.contents.required_bytes)})"
+        f" are not in it, but in {', '.join(releases) or 'what the site has'}",
+        hint=BASE_HINT,
+    )
 
 
 @contextmanager
@@ -51,24 +101,32 @@ def _read(path: Path, lock_timeout: float, listener: Listener) -> Iterator[Stora
 
 
 @contextmanager
-def opened_contents(path: Path, *, hashed: bool, listener: Listener) -> Iterator[Stock | StorageSource]:
-    """A bundle whose structure is valid, or a storage, for the block. Raises UsageError and IntegrityError."""
+def opened_contents(
+    path: Path, *, hashed: bool, listener: Listener, bases: Sequence[Path] = ()
+) -> Iterator[Stock | StorageSource]:
+    """A bundle whose structure is valid, or a storage, for the block. `bases` have what a delta requires. Raises
+    UsageError, IntegrityError, ImagesFailedError."""
     if path.is_dir():
         storage = need_storage(real_root(path), hint=_HINT)
         if links := linked_directories(storage):
             raise LinkedDirectoryError(storage.tree.shown(links[0]))
         if hashed:
-            _check(path, verify_storage(storage.root, None, listener.on_bytes).problems)
+            _check(f"{path}", verify_storage(storage.root, None, listener.on_bytes).problems)
         yield StorageSource(name=f"{storage.root}", storage=storage)
         return
-    with bundle_stock(path) as stock:
+    with opened_bases(bases, lock_timeout=None, listener=listener) as opened, whole_stock(path, opened) as stock:
         if hashed:
-            listener.expect("verify", stock.contents.blob_bytes)
-            wrong = hash_all(stock.copy, stock.contents.blobs, listener.on_bytes)
-            _check(path, tuple(f"blob {digest}: the bytes have another digest" for digest in wrong))
+            check_bytes(stock, listener)
         yield stock
 
 
-def _check(path: Path, problems: tuple[str, ...]) -> None:
+def check_bytes(stock: Stock, listener: Listener) -> None:
+    """Raises IntegrityError where a blob is not what its digest says."""
+    listener.expect("verify", stock.contents.blob_bytes)
+    wrong = hash_all(stock.copy, stock.contents.blobs, listener.on_bytes)
+    _check(stock.name, tuple(f"blob {digest}: the bytes have another digest" for digest in wrong))
+
+
+def _check(name: str, problems: tuple[str, ...]) -> None:
     if problems:
-        raise IntegrityError(f"{path} is damaged", problems=problems, hint="copy or build the bundle again")
+        raise IntegrityError(f"{name} is damaged", problems=problems, hint="copy or build the bundle again")

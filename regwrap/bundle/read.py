@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import (  # fmt: skip
@@ -26,16 +26,18 @@ from regwrap.bundle.contents import (  # fmt: skip
     parse_contents,
 )
 from regwrap.bundle.write import MAGIC, header_of, link_bytes
-from regwrap.core.closure import Closure, closure_of, shipped_platforms
-from regwrap.core.errors import IntegrityError, RegwrapError, UsageError
-from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, Manifest
+from regwrap.core.closure import Closure, closure_of
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.model import MAX_MANIFEST_BYTES, Digest
 from regwrap.core.pool import map_in_order
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_at, hashed, pieces_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from regwrap.bundle.base import Base
 
 _LONG_NAME: Final = b"././@LongLink"
 _MAX_NAME: Final = 4096
@@ -59,27 +61,51 @@ class Located:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """An open bundle whose structure has been checked. `strange` are links that say something else than they should;
-    of blobs only the size is known."""
+    of blobs only the size is known. `base` has what a delta requires, where it was looked for."""
 
     path: Path
     descriptor: int
     contents: BundleContents
     strange: tuple[Member, ...]
     blobs: dict[Digest, Located]
+    base: Mapping[Digest, Base] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}"
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Bytes of a blob that is in the tar; None for all others."""
+        located = self.blobs.get(digest)
+        return None if located is None else located.size
+
+    def has(self, digest: Digest) -> bool:
+        """Whether its bytes are at hand."""
+        return digest in self.blobs or digest in self.base
+
+    @property
+    def held(self) -> tuple[tuple[Digest, int], ...]:
+        """Every blob whose bytes are at hand, sorted by digest."""
+        return self.contents.whole.blobs if self.base else self.contents.blobs
+
+    def opened(self, digest: Digest) -> AbstractContextManager[tuple[int, Located]]:
+        """Where the bytes of a blob lie that is at hand."""
+        located = self.blobs.get(digest)
+        return self.base[digest].opened(digest) if located is None else nullcontext((self.descriptor, located))
 
     def read(self, digest: Digest) -> bytes | None:
-        """A manifest's or config's bytes, not verified; None where the bundle has no such blob."""
-        located = self.blobs.get(digest)
-        if located is None:
+        """A manifest's or config's bytes, not verified; None where they are not at hand."""
+        if not self.has(digest):
             return None
-        if located.size > MAX_MANIFEST_BYTES:
-            raise IntegrityError(f"{digest.short} has {located.size} bytes, too many for a manifest")
-        return os.pread(self.descriptor, located.size, located.offset)
+        with self.opened(digest) as (descriptor, located):
+            if located.size > MAX_MANIFEST_BYTES:
+                raise IntegrityError(f"{digest.short} has {located.size} bytes, too many for a manifest")
+            return os.pread(descriptor, located.size, located.offset)
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes hash to what bundle.json says; `write` is given them. Safe from several threads."""
-        located = self.blobs[digest]
-        return hashed(pieces_at(self.descriptor, located.offset, located.size), write) == digest
+        with self.opened(digest) as (descriptor, located):
+            return hashed(pieces_at(descriptor, located.offset, located.size), write) == digest
 
     def closure(self, image: BundleImage) -> Closure | None:
         """What belongs to a listed image. Raises IntegrityError where its manifests are damaged."""
@@ -260,71 +286,6 @@ def _check_end(descriptor: int, end: int, size: int) -> None:
     if size != expected:
         what = "is cut off" if size < expected else "has something behind its end"
         raise IntegrityError(f"the file {what}: {size} bytes instead of {expected}")
-
-
-def structure_problems(bundle: Bundle) -> list[str]:
-    """What is inconsistent: links that say something else, and each image's index, manifests, configs and layers
-    against what the bundle lists."""
-    problems = [f"{link.path}: the bytes do not have the digest {link.digest}" for link in bundle.strange]
-    manifests: dict[str, set[Digest]] = {}
-    layers: dict[str, set[Digest]] = {}
-    for image in bundle.contents.images:
-        try:
-            closure = bundle.closure(image)
-        except RegwrapError as error:
-            problems.append(f"{image.name}: {error}")
-            continue
-        problems += [f"{image.name}: {text}" for text in _closure_problems(bundle, image, closure)]
-        if closure is not None:
-            manifests.setdefault(image.repository, set()).update(m.digest for m in closure.manifests)
-            layers.setdefault(image.repository, set()).update(b.digest for b in closure.blobs)
-    return problems or _list_problems(bundle.contents, manifests, layers)
-
-
-def _closure_problems(bundle: Bundle, image: BundleImage, closure: Closure | None) -> Iterator[str]:
-    if closure is None:
-        yield f"its manifest {image.digest} is not in the bundle"
-        return
-    omitted = set(image.omitted)
-    for child in closure.missing:
-        if child.digest not in omitted:
-            yield f"manifest {child.digest} ({child.platform or 'no platform'}) is not in the bundle"
-    if omitted != {child.digest for child in closure.missing}:
-        yield "bundle.json and the index disagree about omitted manifests"
-    if image.media_type != closure.top.media_type:
-        yield f"bundle.json says {image.media_type!r}, it is {closure.top.media_type}"
-    if _names_others(bundle, image, closure):
-        yield "bundle.json and the image disagree about platforms"
-    for blob in closure.blobs:
-        located = bundle.blobs.get(blob.digest)
-        if located is None:
-            yield f"blob {blob.digest} is not in the bundle"
-        elif located.size != blob.size:
-            yield f"blob {blob.digest} has {located.size} bytes, its manifest says {blob.size}"
-
-
-def _names_others(bundle: Bundle, image: BundleImage, closure: Closure) -> bool:
-    if isinstance(closure.top, Manifest):
-        located, config = bundle.blobs.get(closure.top.config.digest), closure.top.config
-        if located is None or located.size != config.size or not bundle.copy(config.digest):
-            return False  # a problem of its own
-    platforms = shipped_platforms(closure, lambda config: bundle.read(config.digest) or b"")
-    return image.platforms != tuple(platform for platform in platforms if platform.is_nameable)
-
-
-def _list_problems(
-    contents: BundleContents, manifests: dict[str, set[Digest]], layers: dict[str, set[Digest]]
-) -> list[str]:
-    problems = []
-    for repository in contents.repositories:
-        if set(repository.manifests) != manifests.pop(repository.name, set()):
-            problems.append(f"{repository.name}: bundle.json and the images disagree about manifests")
-        if set(repository.layers) != layers.get(repository.name, set()):
-            problems.append(f"{repository.name}: bundle.json and the images disagree about layers")
-    problems += [f"{name}: bundle.json does not list the repository" for name in sorted(manifests)]
-    needed = {d for r in contents.repositories for d in (*r.manifests, *r.layers)}
-    problems += [f"blob {d} belongs to no image" for d, _size in contents.blobs if d not in needed]
-    return problems
 
 
 def hash_problem(digest: Digest) -> str:

@@ -7,6 +7,7 @@ the same receipt, but for time and host.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 MAX_RECEIPT_BYTES: Final = 64 * 1024 * 1024
 RECEIPT_HEAD: Final = f'{{\n "receipt": {VERSION},'.encode()
+_SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
 VALID, MISSING, DIFFERS, DAMAGED = "valid", "missing", "differs", "damaged"
 
 
@@ -164,12 +166,15 @@ def receipt_text(receipt: Receipt) -> str:
 
 
 def parse_receipt(data: bytes, name: str) -> tuple[ImageList, dict[Digest, int]]:
-    """The images that were there, by digest, and all blobs with their sizes. Raises UsageError."""
+    """The images that were there, by digest, and all blobs that were not called damaged, with their sizes. Raises
+    UsageError."""
     try:
         document = an_object(json.loads(data))
         field(document, "receipt", a_whole(VERSION, VERSION))
         found = field(document, "images", list_of(_parsed_image))
-        blobs = {Digest.parse(key): a_size(size) for key, size in field(document, "blobs", an_object).items()}
+        wrong = set(_SHA256.findall("\n".join(field(document, "problems", list_of(a_text), []))))
+        there = field(document, "blobs", an_object)
+        blobs = {Digest.parse(key): a_size(size) for key, size in there.items() if key not in wrong}
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{name} is no receipt of version {VERSION}: {error}", hint="write one with regwrap verify --receipt FILE"

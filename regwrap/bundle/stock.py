@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_right
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import Piece
-from regwrap.bundle.read import Bundle, Located, opened_bundle, structure_problems
+from regwrap.bundle.read import Bundle, Located, opened_bundle
+from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
 from regwrap.storage.hashing import hashed, pieces_at
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
+
+_OR_BASE: Final = "; what it requires may be damaged too: regwrap verify tells where"
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
@@ -104,23 +107,23 @@ class Stock:
 def bundle_stock(path: Path) -> Iterator[Stock]:
     """Raises UsageError and IntegrityError, also where the bundle is inconsistent."""
     with opened_bundle(path) as bundle:
-        problems = structure_problems(bundle)
-        if problems:
-            raise IntegrityError(
-                f"{path} is inconsistent",
-                problems=tuple(problems),
-                hint="copy the bundle again and check it against its .sha256",
-            )
+        yield sound_stock(bundle)
 
-        yield stock_of(bundle)
+
+def sound_stock(bundle: Bundle) -> Stock:
+    """Raises IntegrityError where the bundle is inconsistent."""
+    problems = structure_problems(bundle)
+    if problems:
+        raise IntegrityError(
+            f"{bundle.path} is inconsistent",
+            problems=tuple(problems),
+            hint="copy the bundle again and check it against its .sha256" + _OR_BASE * bool(bundle.base),
+        )
+    return stock_of(bundle)
 
 
 def stock_of(bundle: Bundle) -> Stock:
-    return Stock(
-        name=f"{bundle.path}",
-        contents=bundle.contents,
-        opened=lambda digest: nullcontext((bundle.descriptor, bundle.blobs[digest])),
-    )
+    return Stock(name=bundle.name, contents=bundle.contents, opened=bundle.opened)
 
 
 class BlobFiles(Protocol):

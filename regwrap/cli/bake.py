@@ -1,5 +1,7 @@
 """The command bake."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,14 +10,17 @@ from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, StockArgu
 from regwrap.cli.output import show
 from regwrap.cli.session import load, opened_session, parsed
 from regwrap.commands.bake import BakeOptions, bake_image
+from regwrap.core.errors import UsageError
 from regwrap.core.model import LayoutRef, Platform
 from regwrap.report import text as report
 
 _ToOption = Annotated[str, typer.Option("--to", metavar="oci:DIR:TAG", help="OCI layout, new or existing, and a tag.")]
 _BaseOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--base", metavar="oci:DIR:TAG|HOST/NAME:TAG", help="Image with a registry (default: an empty image)."
+        "--base",
+        metavar="oci:DIR:TAG|HOST/NAME:TAG|BUNDLE.TAR",
+        help="Image with a registry (default: an empty image); of a delta also the bundles or storage it needs.",
     ),
 ]
 _HistoryOption = Annotated[
@@ -55,8 +60,10 @@ def bake(
     json: JsonOption = False,
 ) -> None:
     settings = load(config)
+    images, bases = _bases(base or [])
     options = BakeOptions(
-        base=base,
+        base=images[0] if images else None,
+        bases=bases,
         platform=parsed("--platform", Platform.parse, platform),
         root=path,
         program=program,
@@ -68,3 +75,12 @@ def bake(
     with opened_session(quiet=quiet, verbose=verbose) as session:
         result = bake_image(session.job(settings), source, dest, options)
     show(result, report.bake_text(result), json=json)
+
+
+def _bases(texts: list[str]) -> tuple[list[str], tuple[Path, ...]]:
+    """The image, and where blobs of a delta are: what is a file or a directory here."""
+    bases = tuple(Path(text) for text in texts if os.path.lexists(text))
+    images = [text for text in texts if not os.path.lexists(text)]
+    if len(images) > 1:
+        raise UsageError(f"--base: {images[0]} and {images[1]} are two images", hint="an image has one base")
+    return images, bases

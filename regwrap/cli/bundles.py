@@ -5,18 +5,22 @@ from typing import Annotated
 
 import typer
 
-from regwrap.bundle.examine import inspect_bundle
-from regwrap.cli.options import HtmlOption, JsonOption
+from regwrap.bundle.inspection import inspect_bundle
+from regwrap.bundle.opened import opened_bases
+from regwrap.cli.options import BaseOption, HtmlOption, JsonOption
 from regwrap.cli.output import show, write_page
+from regwrap.core.listener import Silent
 from regwrap.report import text as report
 
 
 def inspect(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")],
+    base: BaseOption = None,
     html: HtmlOption = None,
     json: JsonOption = False,
 ) -> None:
-    result = inspect_bundle(bundle)
+    with opened_bases(base or (), lock_timeout=None, listener=Silent()) as bases:
+        result = inspect_bundle(bundle, bases)
     if html:
         from regwrap.report.page_bundle import bundle_page  # pages are asked for now and then
 

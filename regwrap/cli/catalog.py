@@ -165,8 +165,8 @@ COMMANDS: Final = (
         examples=(
             ("all three steps", "regwrap release images.list --source cicd --name acme-1.2 -o release-v1.2.tar"),
             (
-                "the digests of images.lock, even if tags have moved",
-                "regwrap release images.list --source cicd --locked -o release-v1.3.tar",
+                "only what a site lacks that has v1.1, by the digests of images.lock",
+                "regwrap release images.list --source cicd --locked --since release-v1.1.tar -o release-v1.2-delta.tar",
             ),
         ),
     ),
@@ -349,6 +349,17 @@ COMMANDS: Final = (
         examples=(
             ("one directory per image", "regwrap export release-v1.1.tar exported"),
             ("one OCI layout for all", "regwrap export release-v1.1.tar layout --format oci"),
+        ),
+    ),
+    Entry(
+        name="join",
+        group=_CONVERT,
+        function="join.join",
+        summary="Make the whole bundle of a delta and what it was made since.",
+        more="Byte for byte the bundle that package writes without --since; every blob is hashed.",
+        examples=(
+            ("with the older bundle", "regwrap join release-v1.1.tar release-v1.2-delta.tar -o joined-v1.2.tar"),
+            ("with a storage that has the older release", "regwrap join ./site release-v1.2-delta.tar -o joined.tar"),
         ),
     ),
     Entry(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from regwrap.cli.options import (
+    BaseOption,
     ConfigOption,
     ExistingOption,
     JsonOption,
@@ -28,6 +29,7 @@ def export(
     form: Annotated[
         Form, typer.Option("--format", help="One skopeo dir: directory per image, or one OCI layout.")
     ] = Form.DIR,
+    base: BaseOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
@@ -35,7 +37,7 @@ def export(
 ) -> None:
     settings = load(config)
     with opened_session(quiet=quiet) as session:
-        result = export_stock(session.job(settings), source, directory, form=form, dry_run=dry_run)
+        result = export_stock(session.job(settings), source, directory, form=form, dry_run=dry_run, bases=base or ())
     show(result, report.export_text(result), json=json)
 
 

@@ -25,6 +25,9 @@ def deploy(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Root directory of the storage, new or existing.")],
     existing: ExistingOption = None,
     replace_tags: ReplaceTagsOption = False,
+    hashed: Annotated[
+        bool, typer.Option("--hash", help="Of a delta: hash the blobs that it requires, not only compare their sizes.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check the bundle's structure, name the tags that would move; change nothing."),
@@ -35,7 +38,7 @@ def deploy(
 ) -> None:
     settings, chosen = load(config), existing_of(existing, replace_tags=replace_tags)
     with told(quiet=quiet) as progress:
-        options = ImportOptions(existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock)
+        options = ImportOptions(existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock, hashed=hashed)
         result = deploy_bundle(bundle, directory, options, progress, for_good=True)
         if not dry_run:
             progress.say(

@@ -65,6 +65,20 @@ NameOption = Annotated[
     str | None,
     typer.Option("--name", metavar="NAME", help="Name of the release, kept in the bundle (for example acme-2.4.1)."),
 ]
+SinceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--since",
+        metavar="BUNDLE.TAR|RECEIPT",
+        help="Write a delta: leave out what this release, bundle.json or site's receipt has; may be repeated.",
+    ),
+]
+BaseOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--base", metavar="BUNDLE.TAR|STORAGE", help="What has the blobs that a delta requires; may be repeated."
+    ),
+]
 ExistingOption = Annotated[
     Existing | None,
     typer.Option(

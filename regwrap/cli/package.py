@@ -16,13 +16,14 @@ from regwrap.cli.options import (
     NameOption,
     QuietOption,
     ReferrersOption,
+    SinceOption,
     SourceOption,
     UpperOption,
     VerboseOption,
 )
 from regwrap.cli.output import show
 from regwrap.cli.session import images_of, load, lock_of, opened_session, parsed, release_name, wanted_of
-from regwrap.cli.sizes import planned
+from regwrap.cli.sizes import older_of, planned
 from regwrap.commands.package import PackageOptions, Strategy, package_images
 from regwrap.core.errors import UsageError
 from regwrap.core.text import parse_bytes
@@ -41,10 +42,6 @@ _StrategyOption = Annotated[
 _DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show the size of the bundle and of each image in it; write nothing.")
 ]
-_SinceOption = Annotated[
-    str | None,
-    typer.Option("--since", metavar="LIST|BUNDLE.TAR", help="Show what is new since then, with --dry-run."),
-]
 _MaxSizeOption = Annotated[
     str | None,
     typer.Option("--max-size", metavar="SIZE", help="End with exit code 1 before writing anything larger (4.7GB)."),
@@ -61,7 +58,7 @@ def package(
     source: SourceOption = None,
     upper: UpperOption = None,
     dry_run: _DryRunOption = False,
-    since: _SinceOption = None,
+    since: SinceOption = None,
     max_size: _MaxSizeOption = None,
     jobs: JobsOption = None,
     hashed: _HashedOption = True,
@@ -83,13 +80,14 @@ def package(
         name=release_name(name),
         upper=settings.scratch,
         referrers=referrers,
+        since=() if dry_run else older_of(since),
     )
     with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
         images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
         job = session.job(settings)
         if dry_run or limit is not None:
-            planned(job, images, options, since=since, limit=limit, json=json if dry_run else None)
+            planned(job, images, options, since=since or (), limit=limit, json=json if dry_run else None)
         if output is None or dry_run:
             return
         result = package_images(job, images, output, options)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from regwrap.cli.options import (
+    BaseOption,
     ConfigOption,
     DryRunOption,
     ExistingOption,
@@ -65,6 +66,7 @@ def push(
     replace_tags: ReplaceTagsOption = False,
     create_projects: _CreateProjectsOption = False,
     platform_index: _PlatformIndexOption = PlatformIndex.KEEP,
+    base: BaseOption = None,
     verified: VerifyOption = False,
     jobs: JobsOption = None,
     dry_run: DryRunOption = False,
@@ -89,6 +91,7 @@ def push(
         hashed=verified,
         platform_index=platform_index,
         dry_run=dry_run,
+        bases=tuple(base or ()),
     )
     files = RecordFiles.now("push", f"{source}", None, report_file, junit)
     with opened_session(quiet=quiet, verbose=verbose) as session:

@@ -15,12 +15,14 @@ from regwrap.cli.options import (
     QuietOption,
     ReferrersOption,
     ReportOption,
+    SinceOption,
     SourceOption,
     VerboseOption,
 )
 from regwrap.cli.output import show
 from regwrap.cli.records import RecordFiles, source_of, tell_moved
 from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
+from regwrap.cli.sizes import older_of
 from regwrap.commands.doctor import tool_versions
 from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.release import release_images
@@ -41,6 +43,7 @@ def release(
     report_file: ReportOption = None,
     junit: JunitOption = None,
     referrers: ReferrersOption = False,
+    since: SinceOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -48,7 +51,13 @@ def release(
 ) -> None:
     settings = load(config, source, archive, jobs, engine=engine)
     files = RecordFiles.now("release", images_list, None, report_file, junit)
-    options = PackageOptions(hashed=True, strategy=Strategy.SELECT, name=release_name(name), referrers=referrers)
+    options = PackageOptions(
+        hashed=True,
+        strategy=Strategy.SELECT,
+        name=release_name(name),
+        referrers=referrers,
+        since=older_of(since),
+    )
     synced = list[SyncReport]()
     with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from regwrap.bundle.opened import opened_contents
-from regwrap.cli.options import QuietOption, StockArgument, VerboseOption, VerifyOption
+from regwrap.cli.options import BaseOption, QuietOption, StockArgument, VerboseOption, VerifyOption
 from regwrap.cli.output import echo
 from regwrap.cli.session import opened_session
 from regwrap.core.errors import Interrupted
@@ -30,6 +30,7 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Other machines may pull without TLS and password.")
     ] = False,
+    base: BaseOption = None,
     verified: VerifyOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the images, serve nothing.")
@@ -42,7 +43,9 @@ def serve(
     if not insecure:
         check_exposure(host, tls=tls is not None, login=login is not None)
     with opened_session(quiet=quiet) as session, ExitStack() as stack:
-        contents = stack.enter_context(opened_contents(source, hashed=verified, listener=session.progress))
+        contents = stack.enter_context(
+            opened_contents(source, hashed=verified, listener=session.progress, bases=base or ())
+        )
         log = session.progress.line if verbose else lambda _line: None
         options = ServeOptions(host=host, port=port, tls=tls, login=login, log=log)
         if dry_run:

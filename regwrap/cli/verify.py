@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from regwrap.bundle.examine import VerifyReport, verify_bundle, verify_storage
-from regwrap.cli.options import ConfigOption, HtmlOption, JsonOption, JunitOption, QuietOption
+from regwrap.cli.options import BaseOption, ConfigOption, HtmlOption, JsonOption, JunitOption, QuietOption
 from regwrap.cli.output import show, told
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
 from regwrap.report import text as report
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from regwrap.lists.imagelist import ImageEntry
+    from regwrap.report.progress import Progress
 
 _DIFFERS: Final = (
     "bring what is missing with deploy, push or sync; or compare with the list of the release that is there"
@@ -40,6 +43,7 @@ def verify(
     hashed: Annotated[
         bool, typer.Option("--hash", help="Of a registry: fetch and hash every blob. Of files it is done in any case.")
     ] = False,
+    base: BaseOption = None,
     receipt: Annotated[
         Path | None,
         typer.Option("--receipt", metavar="FILE", help="Write what was found, image by image, as JSON."),
@@ -58,7 +62,7 @@ def verify(
 
         result, entries = checked_registry(target, images_list, exact=exact, hashed=hashed, config=config, quiet=quiet)
     else:
-        result, entries = _checked_file(Path(target), images_list, exact=exact, config=config, quiet=quiet)
+        result, entries = _checked_file(Path(target), images_list, base or (), exact=exact, config=config, quiet=quiet)
     if receipt or html or junit:
         from regwrap.cli.receipts import ReceiptFiles, write_receipt  # asked for now and then
 
@@ -79,7 +83,7 @@ def is_registry(target: str) -> bool:
 
 
 def _checked_file(
-    target: Path, images_list: str | None, *, exact: bool, config: Path | None, quiet: bool
+    target: Path, images_list: str | None, base: "Sequence[Path]", *, exact: bool, config: Path | None, quiet: bool
 ) -> "tuple[VerifyReport, tuple[ImageEntry, ...] | None]":
     with told(quiet=quiet) as progress:
         entries = None
@@ -92,7 +96,18 @@ def _checked_file(
         if target.is_dir():
             result = verify_storage(target, entries, progress.on_bytes, exact=exact)
         else:
-            result = verify_bundle(target, entries, progress.on_bytes)
+            result = _checked_bundle(target, entries, base, progress)
         for note in result.notes:
             progress.say(f"note: {note}")
     return result, entries
+
+
+def _checked_bundle(
+    target: Path, entries: "tuple[ImageEntry, ...] | None", base: "Sequence[Path]", progress: "Progress"
+) -> VerifyReport:
+    if not base:
+        return verify_bundle(target, entries, progress.on_bytes)
+    from regwrap.bundle.opened import opened_bases  # deltas have them
+
+    with opened_bases(base, lock_timeout=None, listener=progress) as bases:
+        return verify_bundle(target, entries, progress.on_bytes, bases=bases)

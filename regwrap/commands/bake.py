@@ -9,6 +9,7 @@ import json
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -48,7 +49,8 @@ _ROOT: Final = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BakeOptions:
-    """`root`: the storage's place in the image. `program`: the registry's path in the base; None looks for it."""
+    """`root`: the storage's place in the image. `program`: the registry's path in the base; None looks for it. `bases`
+    have what a delta requires."""
 
     base: str | None
     platform: Platform
@@ -57,6 +59,7 @@ class BakeOptions:
     compress: bool
     history: bool
     dry_run: bool
+    bases: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +86,7 @@ def bake_image(job: Job, source: Path, dest: LayoutRef, options: BakeOptions) ->
         )
     directory = Path(dest.directory).absolute()
     ocilayout.is_published(directory, dest.name, None)
-    opened = opened_history if options.history else opened_stock
+    opened = opened_history if options.history else partial(opened_stock, bases=options.bases)
     with ExitStack() as stack:
         stock = stack.enter_context(opened(source, lock_timeout=job.timeouts.lock, listener=job.listener))
         base = _base(job, options, stack)

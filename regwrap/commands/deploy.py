@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.merge import ImportOptions, import_stock, target_storage
+from regwrap.bundle.base import StorageBase, based
+from regwrap.bundle.merge import ImportOptions, check_place, import_stock, target_storage
+from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import known_checksum
-from regwrap.bundle.stock import bundle_stock
+from regwrap.bundle.stock import sound_stock
 from regwrap.storage.commit import Files, Owner, RealFiles
+from regwrap.storage.store import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +19,11 @@ if TYPE_CHECKING:
 
     from regwrap.core.listener import Listener
     from regwrap.core.moves import TagMove
+
+_BASE_HINT: Final = (
+    "deploy the release that has them first, or the whole bundle; or send a receipt of this site (regwrap verify DIR"
+    " --receipt FILE), for a delta since that (regwrap package --since FILE)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +51,15 @@ def deploy_bundle(
     *,
     for_good: bool = False,
 ) -> DeployReport:
-    """Import the bundle's images into the storage at `root`, made if absent. Raises what `import_stock` does.
+    """Import the bundle's images into the storage at `root`, made if absent. What a delta requires has to be there.
+    Raises what `import_stock` does.
 
     `for_good`: root opens the bundle, which may be his alone, and is the storage's owner until the process ends.
     """
     options = replace(options, checksum=known_checksum(bundle))
-    with bundle_stock(bundle) as stock:
+    check_place(root)
+    with opened_bundle(bundle) as opened:
+        stock = sound_stock(based(opened, (StorageBase(Storage(root)),), hint=_BASE_HINT))
         storage = target_storage(root, options)
         if for_good and not options.dry_run:
             storage.tree.become_owner()

@@ -24,7 +24,7 @@ from regwrap.storage.store import regular_size
 from regwrap.tools.scratch import overlay_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from regwrap.core.listener import Listener
@@ -128,9 +128,11 @@ def _write(stock: Stock, files: tuple[TreeFile, ...], tree: Path, on_bytes: Call
         raise damaged(stock, wrong)
 
 
-def export_stock(job: Job, source: Path, target: Path, *, form: Form, dry_run: bool) -> ExportReport:
-    """Write the images of a bundle or a storage into the directory `target`."""
-    with opened_stock(source, lock_timeout=job.timeouts.lock, listener=job.listener) as stock:
+def export_stock(
+    job: Job, source: Path, target: Path, *, form: Form, dry_run: bool, bases: Sequence[Path] = ()
+) -> ExportReport:
+    """Write the images of a bundle or a storage into the directory `target`. `bases` have what a delta requires."""
+    with opened_stock(source, lock_timeout=job.timeouts.lock, listener=job.listener, bases=bases) as stock:
         old = [i.name for i in stock.contents.images if i.media_type in {DOCKER_MANIFEST, DOCKER_LIST}]
         if form is Form.OCI and old:
             job.listener.say(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.contents import tar_bytes
+from regwrap.bundle.output import forget_beside
 from regwrap.bundle.pack import PackOptions, packed_bundle
 from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageError
@@ -21,6 +22,7 @@ from regwrap.tools.scratch import temporary_place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regwrap.bundle.delta import Older
     from regwrap.core.model import Digest
     from regwrap.transfer.job import Job
 
@@ -36,19 +38,22 @@ class Strategy(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageOptions:
     """`hashed=False` trusts the archive. `name` of the release, in bundle.json; empty for none. `upper`: where an
-    overlay's upper layer goes; None finds a place. `referrers`: with what is about the images."""
+    overlay's upper layer goes; None finds a place. `referrers`: with what is about the images. `since`: what the site
+    has is left out."""
 
     hashed: bool
     strategy: Strategy
     name: str = ""
     upper: Path | None = None
     referrers: bool = False
+    since: tuple[Older, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageReport:
     """A bundle that was written; sizes in bytes. `name` and `id` are the release's. `blob_bytes` counts each blob once;
-    of them `brought_bytes` were not in the history and came from the source."""
+    of them `brought_bytes` were not in the history and came from the source. `required` are blobs of the images that a
+    delta leaves out."""
 
     path: Path
     name: str
@@ -60,6 +65,8 @@ class PackageReport:
     brought_bytes: int
     file_bytes: int
     seconds: float
+    required: int = 0
+    required_bytes: int = 0
 
     @property
     def on_overlay(self) -> bool:
@@ -89,8 +96,7 @@ def _package_images(job: Job, images: ImageList, output: Path, options: PackageO
         report = packing.by_overlay()
     else:
         report = packing.by_either(job.archive.storage)
-    for beside in (checksum_path(output), facts_path(output)):
-        beside.unlink(missing_ok=True)  # those of an earlier bundle of this name would lie
+    forget_beside(output)
     return report
 
 
@@ -161,7 +167,12 @@ class _Packing:
 
     def _selected(self, storage: Storage, images: ImageList) -> Selection:
         selection = select_images(storage, images.entries)
-        return replace(selection, contents=replace(selection.contents, name=self.options.name))
+        contents = replace(selection.contents, name=self.options.name)
+        if self.options.since:
+            from regwrap.bundle.delta import since  # deltas are asked for now and then
+
+            contents = since(contents, self.options.since)
+        return replace(selection, contents=contents)
 
     @contextmanager
     def _packed(self, selection: Selection) -> Iterator[None]:
@@ -185,12 +196,6 @@ class _Packing:
             brought_bytes=brought,
             file_bytes=tar_bytes(contents),
             seconds=time.monotonic() - self.started,
+            required=len(contents.required),
+            required_bytes=contents.required_bytes,
         )
-
-
-def checksum_path(output: Path) -> Path:
-    return output.with_name(f"{output.name}.sha256")
-
-
-def facts_path(output: Path) -> Path:
-    return output.with_name(f"{output.name.removesuffix('.tar')}.json")

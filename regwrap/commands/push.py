@@ -8,9 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from regwrap.bundle.base import BASE_HINT, based
 from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.merge import refuse_moves
-from regwrap.bundle.opened import opened_contents
+from regwrap.bundle.opened import check_bytes, opened_bases, opened_contents, whole_of
+from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.stock import stock_of
+from regwrap.commands.push_delta import DeltaSource
 from regwrap.commands.sync import SyncResult
 from regwrap.core.closure import closure_of, shipped_platforms
 from regwrap.core.errors import RegwrapError, UsageError
@@ -31,6 +35,7 @@ from regwrap.transfer.rewritten import rewrite_indexes
 from regwrap.transfer.run import run_plan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from regwrap.bundle.stock import Stock
@@ -45,7 +50,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
     """`create_projects`: in Harbor. `existing`: what happens to a tag that is another image there. `hashed`: read every
-    blob of the source before anything else."""
+    blob of the source before anything else. `bases` have what a delta requires; without them the registry has it."""
 
     naming: Naming
     existing: Existing
@@ -53,6 +58,7 @@ class PushOptions:
     hashed: bool
     dry_run: bool
     platform_index: PlatformIndex = PlatformIndex.KEEP
+    bases: tuple[Path, ...] = ()
 
 
 def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> SyncResult:
@@ -62,32 +68,43 @@ def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> S
     """
     started = time.monotonic()
     with ExitStack() as stack:
-        contents = _opened(job, source, stack, hashed=options.hashed)
         ends = Endpoints(job=job, stack=stack)
         end = ends.of(replace(place, storage=None))
         if not isinstance(end, RegistryEnd):
             raise UsageError(f"{place.name} is not a registry")
+        contents = _opened(job, source, stack, end, options)
         source_of_all, entries = _as_asked(job, contents, renamed(_entries(contents), options.naming), options)
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
         pushing = _Pushing(job=job, ends=ends, contents=source_of_all, dest=end, place=place)
         observations = pushing.observe(entries, absent)
         if options.existing is Existing.FAIL:
             refuse_moves(_moves(observations), end.name, f"{source}")
+        elsewhere = contents.elsewhere(observations) if isinstance(contents, DeltaSource) else {}
         plan = make_plan(observations, keep_tags=options.existing is Existing.SKIP)
         if options.dry_run:
             return SyncResult(plan=job.retry.call(lambda: _with_refusals(end, plan)), report=None)
-        report = pushing.carry(plan)
+        report = pushing.carry(plan, elsewhere)
         return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
 
-def _opened(job: Job, source: Path, stack: ExitStack, *, hashed: bool) -> Stock | StorageSource:
+def _opened(
+    job: Job, source: Path, stack: ExitStack, end: RegistryEnd, options: PushOptions
+) -> Stock | StorageSource | DeltaSource:
     if source.is_dir():
         stack.enter_context(job.locked(Tree(real_root(source)), exclusive=False, untouched=True))
-    return stack.enter_context(opened_contents(source, hashed=hashed, listener=job.listener))
+        return stack.enter_context(opened_contents(source, hashed=options.hashed, listener=job.listener))
+    bundle = stack.enter_context(opened_bundle(source))
+    bases = stack.enter_context(opened_bases(options.bases, lock_timeout=job.timeouts.lock, listener=job.listener))
+    stock = whole_of(based(bundle, bases, hint=BASE_HINT) if bases else bundle)
+    if options.hashed:
+        check_bytes(stock if bases else stock_of(bundle), job.listener)
+    if not bundle.contents.required:
+        return stock
+    return DeltaSource(bundle=bundle, stock=stock, end=end, naming=options.naming, bases=bases)
 
 
 def _as_asked(
-    job: Job, contents: Stock | StorageSource, entries: tuple[ImageEntry, ...], options: PushOptions
+    job: Job, contents: LocalSource, entries: tuple[ImageEntry, ...], options: PushOptions
 ) -> tuple[LocalSource, tuple[ImageEntry, ...]]:
     """With the indexes that are asked for; each that gets another digest is told."""
     if options.platform_index is PlatformIndex.KEEP:
@@ -119,7 +136,7 @@ def _moves(observations: tuple[Observation, ...]) -> list[TagMove]:
     ]
 
 
-def _entries(contents: Stock | StorageSource) -> tuple[ImageEntry, ...]:
+def _entries(contents: Stock | StorageSource | DeltaSource) -> tuple[ImageEntry, ...]:
     if isinstance(contents, StorageSource):
         return _storage_entries(contents)
     return tuple(
@@ -217,8 +234,11 @@ class _Pushing:
         )
         return observer.observe_images(entries, self.job.jobs)
 
-    def carry(self, plan: Plan) -> SyncReport:
+    def carry(self, plan: Plan, elsewhere: Mapping[Digest, str]) -> SyncReport:
+        """`elsewhere`: another repository there that has the blob."""
         job, index = self.job, self._index(plan)
+        for digest, repository in elsewhere.items():
+            index.add(repository, (digest,))
         carrier = PushCarrier(
             origin=ContentsOrigin(self.contents),
             dest=self.dest,

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from regwrap import __version__
 from regwrap.bundle.aside import write_whole
+from regwrap.bundle.base import StorageBase
 from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.examine import VerifyReport, file_sha256, verify_bundle
-from regwrap.commands.package import PackageOptions, PackageReport, checksum_path, facts_path, package_images
+from regwrap.bundle.output import checksum_path, facts_path
+from regwrap.commands.package import PackageOptions, PackageReport, package_images
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
+from regwrap.storage.store import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,13 +63,19 @@ def release_images(
     job.listener.expect("verify", package.blob_bytes)
     with ThreadPoolExecutor(1) as pool:
         sha256 = pool.submit(file_sha256, output)
-        verify = verify_bundle(output, images.entries, job.listener.on_bytes)
+        verify = _verified(job, images, output, delta=package.required > 0)
     if verify.problems or verify.differences:
         problems = (*verify.problems, *verify.differences)
         raise IntegrityError(f"{output} did not pass its verification", problems=problems)
     write_whole(checksum_path(output), f"{sha256.result()}  {output.name}\n")
     _write_facts(output, package, sha256.result(), tools)
     return ReleaseReport(sync=sync, package=package, verify=verify, sha256=sha256.result())
+
+
+def _verified(job: Job, images: ImageList, output: Path, *, delta: bool) -> VerifyReport:
+    """A delta fits what the archive has, whose blobs were looked at for it."""
+    bases = (StorageBase(Storage(job.archive.storage)),) if delta and job.archive.storage else ()
+    return verify_bundle(output, images.entries, job.listener.on_bytes, bases=bases, trusted=True)
 
 
 def _check_output(output: Path) -> None:
@@ -101,6 +110,7 @@ def _write_facts(output: Path, package: PackageReport, sha256: str, tools: dict[
         "bytes": package.file_bytes,
         "images": package.images,
         "blobs": package.blobs,
+        "required": package.required,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "regwrap": __version__,
         "tools": tools,

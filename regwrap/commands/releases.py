@@ -77,7 +77,7 @@ def adopt_release(
     """Remember the release of a bundle that came another way. Raises ImagesFailedError where not all of it is there."""
     storage = need_storage(root)
     with opened_bundle(bundle) as opened:
-        contents = opened.contents
+        contents = opened.contents.whole
     with locked_storage(storage.tree, exclusive=True, timeout=lock_timeout, on_wait=listener.say):
         missing = missing_images(storage, contents)
         if missing:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import tar_bytes
+from regwrap.bundle.delta import older_of, since
 from regwrap.bundle.gather import Gathering
 from regwrap.bundle.select import select_images
 from regwrap.commands.package import PackageOptions, Strategy
@@ -19,7 +20,7 @@ from regwrap.lists.imagelist import need_source
 from regwrap.storage.store import Storage, real_root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from regwrap.bundle.as_list import Listing
     from regwrap.bundle.contents import BundleContents
@@ -45,8 +46,8 @@ class PlannedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundlePlan:
-    """`file_bytes` is the tar's size. `fetched_bytes` of the blobs are not in the archive yet. `new_bytes` are not in
-    `since`; None without it."""
+    """`file_bytes` is the tar's size: a delta's, where `since` says which blobs a site has. `fetched_bytes` of the
+    blobs are not in the archive yet. `new_bytes` are not in `since`; None without it."""
 
     name: str
     images: tuple[PlannedImage, ...]
@@ -62,7 +63,7 @@ class BundlePlan:
         return tuple(sorted(self.images, key=lambda i: (-(i.alone if i.new is None else i.new), -i.size, i.image)))
 
 
-def plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Listing | None) -> BundlePlan:
+def plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Sequence[Listing] = ()) -> BundlePlan:
     """Look at the archive, and at the sources of what is missing there; nothing is copied or written.
 
     Raises ImagesFailedError where an image cannot be had.
@@ -75,7 +76,7 @@ def plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Lis
         return _plan_bundle(placed, images, options, since)
 
 
-def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Listing | None) -> BundlePlan:
+def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Sequence[Listing] = ()) -> BundlePlan:
     if job.archive.storage is None:
         raise UsageError(
             f"the archive {job.archive.name} is a registry without a storage directory",
@@ -92,18 +93,25 @@ def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Li
         repository, tag = entry.dest.repository, entry.dest.tag
         gathering.add(repository, tag, closure, omitted=closure.omitted, read_config=storage.read_config)
     contents = replace(gathering.contents(), name=options.name)
-    older = None if since is None else known_blobs(since, storage)
+    older = set().union(*(known_blobs(item, storage) for item in since)) if since else None
     sizes = {f"{entry.dest}": sizes_of(closure) for entry, closure in closures}
     return BundlePlan(
         name=options.name,
         images=_images(contents, sizes, older),
         blobs=len(contents.blobs),
         blob_bytes=contents.blob_bytes,
-        file_bytes=tar_bytes(contents),
+        file_bytes=tar_bytes(_written(contents, since)),
         fetched_bytes=sum(size for digest, size in contents.blobs if storage.blob_size(digest) is None),
-        since="" if since is None else since.images.name,
+        since=", ".join(item.images.name for item in since),
         new_bytes=None if older is None else _new(contents.sizes, older),
     )
+
+
+def _written(contents: BundleContents, listings: Sequence[Listing]) -> BundleContents:
+    """What package writes: of lists only the new bytes are shown, they don't say what a site has."""
+    if any(item.blobs is None for item in listings):
+        return contents
+    return since(contents, tuple(older_of(item) for item in listings))
 
 
 def _images(

@@ -24,7 +24,7 @@ from regwrap.report.page_parts import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regwrap.bundle.examine import Inspection
+    from regwrap.bundle.inspection import Inspection
 
 _TOP: Final = 12
 _ROWS: Final = 2000

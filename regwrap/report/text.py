@@ -16,13 +16,15 @@ from regwrap.core.text import human_bytes, table
 from regwrap.report.progress import SHOWN_IMAGES, failure_text
 
 if TYPE_CHECKING:
-    from regwrap.bundle.examine import Inspection, VerifyReport
+    from regwrap.bundle.examine import VerifyReport
+    from regwrap.bundle.inspection import Inspection
     from regwrap.commands.bake import BakeReport
     from regwrap.commands.deploy import DeployReport
     from regwrap.commands.doctor import CommandCheck, DoctorReport
     from regwrap.commands.export import ExportReport
     from regwrap.commands.gc import GcReport
     from regwrap.commands.import_tree import ImportReport
+    from regwrap.commands.join import JoinReport
     from regwrap.commands.lock import LockCheck, LockReport
     from regwrap.commands.package import PackageReport
     from regwrap.commands.release import ReleaseReport
@@ -133,10 +135,21 @@ def _together(concerned: list[Failed]) -> str:
 def package_text(report: PackageReport) -> str:
     total = f"{report.images} images, {report.blobs} blobs, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
     path = f"{report.path} ({report.name})" if report.name else f"{report.path}"
+    if report.required:
+        total += f"; a delta: {report.required} blobs ({human_bytes(report.required_bytes)}) have to be at the site"
     if not report.on_overlay:
         return f"{path}: {total}"
     reused = report.blob_bytes - report.brought_bytes
     return f"{path}: {total}; {human_bytes(reused)} from history, {human_bytes(report.brought_bytes)} fetched"
+
+
+def join_text(report: JoinReport) -> str:
+    name = f"{report.path} ({report.name})" if report.name else f"{report.path}"
+    total = f"{report.images} images, {report.blobs} blobs, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
+    return (
+        f"{name}: {total};"
+        f" {human_bytes(report.base_bytes)} from what was there, {human_bytes(report.delta_bytes)} from the delta"
+    )
 
 
 def release_text(report: ReleaseReport) -> str:
@@ -290,16 +303,25 @@ def rollback_text(report: RollbackReport) -> str:
 
 def inspect_text(inspection: Inspection) -> str:
     rows = [("IMAGE", "DIGEST", "KIND", "PLATFORMS", "SIZE", "ALONE")]
+    unseen = set(inspection.unseen)
     for image in inspection.images:
         platforms = ",".join(image.platforms) + (f" (-{image.omitted})" if image.omitted else "")
-        size, alone = human_bytes(image.size), human_bytes(image.alone)
+        size, alone = ("?", "?") if image.image in unseen else (human_bytes(image.size), human_bytes(image.alone))
         rows.append((image.image, image.digest, image.kind, platforms or "-", size, alone))
     total = (
         f"{len(inspection.images)} images, {inspection.blobs} blobs with {human_bytes(inspection.blob_bytes)},"
         f" file {human_bytes(inspection.file_bytes)}"
     )
     release = f"release {inspection.name or '(without a name)'}, id {inspection.id}"
-    return "\n".join([*table(rows), total, release])
+    return "\n".join([*table(rows), total, *_required_lines(inspection), release])
+
+
+def _required_lines(inspection: Inspection) -> list[str]:
+    """What a delta leaves out."""
+    if not inspection.required:
+        return []
+    size, since = human_bytes(inspection.required_bytes), ", ".join(inspection.since)
+    return [f"delta: {inspection.required} of the blobs ({size}) are not in it{f', but in {since}' if since else ''}"]
 
 
 def doctor_text(report: DoctorReport) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from regwrap.bundle.contents import BundleContents, parse_contents, tar_bytes
-from regwrap.bundle.read import HASH_THREADS, hash_all, opened_bundle, structure_problems
+from regwrap.bundle.read import HASH_THREADS, hash_all, opened_bundle
+from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest
 from tests.builders import make_image, make_multi_image, make_storage

@@ -7,8 +7,9 @@ import pytest
 
 from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, parse_contents
 from regwrap.bundle.merge import ImportOptions, import_stock, target_storage
-from regwrap.bundle.read import opened_bundle, structure_problems
+from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.stock import bundle_stock
+from regwrap.bundle.structure import structure_problems
 from regwrap.bundle.write import header_of
 from regwrap.core.errors import IntegrityError
 from regwrap.core.listener import Silent

@@ -9,14 +9,8 @@ from typing import Any
 
 import pytest
 
-from regwrap.bundle.examine import (
-    InspectedImage,
-    Inspection,
-    file_sha256,
-    inspect_bundle,
-    verify_bundle,
-    verify_storage,
-)
+from regwrap.bundle.examine import file_sha256, verify_bundle, verify_storage
+from regwrap.bundle.inspection import InspectedImage, Inspection, inspect_bundle
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest, Manifest, parse_manifest
 from regwrap.lists.imagelist import ImageEntry

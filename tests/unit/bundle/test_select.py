@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.contents import BundleContents, BundleImage, BundleRepository, parse_contents
-from regwrap.bundle.read import opened_bundle, structure_problems
+from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.select import select_images
+from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError
 from regwrap.core.model import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, Digest, Platform
 from regwrap.storage import layout

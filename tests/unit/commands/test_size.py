@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.contents import tar_bytes
+from regwrap.bundle.delta import read_older, since
 from regwrap.cli.app import make_app
 from regwrap.cli.program import exit_code_of
 from regwrap.core.model import ParseError
@@ -49,7 +50,9 @@ def test_each_image_has_its_size_what_it_alone_adds_and_what_is_new(
     package("--dry-run", "--since", "old/bundle.tar", "--json")
     plan = json.loads(capsys.readouterr().out)
     contents = contents_of(here / "archive", *IMAGES)
-    assert (plan["blob_bytes"], plan["file_bytes"]) == (size(*IMAGES.values()), tar_bytes(contents))
+    written = since(contents, read_older(["old/bundle.tar"]))  # a delta
+    assert (plan["blob_bytes"], plan["file_bytes"]) == (size(*IMAGES.values()), tar_bytes(written))
+    assert tar_bytes(written) < tar_bytes(contents)
     found = {image["image"]: (image["size"], image["alone"], image["new"]) for image in plan["images"]}
     two = IMAGES["app:v2"]
     assert found == {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regwrap.bundle.examine import InspectedImage, Inspection
+from regwrap.bundle.inspection import InspectedImage, Inspection
 from regwrap.report.page_blobs import pieces_of, shared_map
 from regwrap.report.page_bundle import bundle_page
 from regwrap.report.page_html import escaped, tag

@@ -1,0 +1,93 @@
+"""What is in a bundle: its images with their platforms and sizes, and what each alone needs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.base import BASE_HINT, Base, based
+from regwrap.bundle.contents import tar_bytes
+from regwrap.bundle.examine import needs_of
+from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.structure import unseen_images
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedImage:
+    """`size` is all that the image needs, `alone` what only this image needs: dropping it saves that much. Bytes.
+    `blobs` are all of it, manifests too, with their sizes."""
+
+    image: str
+    digest: str
+    kind: str
+    platforms: tuple[str, ...]
+    omitted: int
+    size: int
+    alone: int
+    blobs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What is in a bundle. `name` and `id` are the release's. `blob_bytes` counts each blob once, `file_bytes` is the
+    tar's size. Of a delta `required` of the blobs are not in the tar; `since` are the releases that have them, `unseen`
+    images whose manifests are there too, so that nothing is known of their sizes."""
+
+    path: str
+    name: str
+    id: str
+    images: tuple[InspectedImage, ...]
+    blobs: int
+    blob_bytes: int
+    file_bytes: int
+    required: int = 0
+    required_bytes: int = 0
+    since: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
+def inspect_bundle(path: Path, bases: Sequence[Base] = ()) -> Inspection:
+    """What is in a bundle, from bundle.json and the manifests; blobs are not read. `bases` have what a delta
+    requires."""
+    with opened_bundle(path) as alone:
+        bundle = based(alone, bases, hint=BASE_HINT) if bases else alone
+        needs = {image.name: needs_of(bundle, bundle.closure(image)) for image in bundle.contents.images}
+        users = Counter(digest for sizes in needs.values() for digest in sizes)
+        images = tuple(
+            InspectedImage(
+                image=image.name,
+                digest=str(image.digest),
+                kind=_kind(image.media_type),
+                platforms=tuple(map(str, image.platforms)),
+                omitted=len(image.omitted),
+                size=sum(needs[image.name].values()),
+                alone=sum(size for digest, size in needs[image.name].items() if users[digest] == 1),
+                blobs={str(digest): size for digest, size in needs[image.name].items()},
+            )
+            for image in bundle.contents.images
+        )
+        contents = bundle.contents
+        return Inspection(
+            path=os.fspath(path),
+            name=contents.name,
+            id=str(contents.id),
+            images=images,
+            blobs=len(contents.whole.blobs),
+            blob_bytes=contents.whole.blob_bytes,
+            file_bytes=tar_bytes(contents),
+            required=len(contents.required),
+            required_bytes=contents.required_bytes,
+            since=tuple(sorted({blob.release for blob in contents.required if blob.release})),
+            unseen=unseen_images(bundle),
+        )
+
+
+def _kind(media_type: str) -> str:
+    family = "docker" if "docker" in media_type else "OCI"
+    return f"{family} index" if "index" in media_type or "list" in media_type else f"{family} image"

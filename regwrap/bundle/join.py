@@ -1,0 +1,123 @@
+"""The whole bundle out of a delta and what it requires, byte for byte: ranges of files, copied by the kernel.
+
+Members of a bundle have one form and one order, so what lies side by side in a base lies so in the whole, too, and is
+one range. Each blob is hashed in the file that was written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.contents import BUNDLE_JSON, header_bytes, padded, tar_bytes
+from regwrap.bundle.follow import Following, followed
+from regwrap.bundle.output import append_links, published
+from regwrap.bundle.read import Bundle, hash_problem
+from regwrap.bundle.write import header_of
+from regwrap.core.errors import IntegrityError
+from regwrap.storage import layout
+from regwrap.storage.hashing import pieces_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from regwrap.bundle.aside import Part
+    from regwrap.bundle.base import Base
+    from regwrap.core.listener import Listener
+    from regwrap.core.model import Digest
+
+_AT_ONCE: Final = 32 * 1024 * 1024  # an interruption is heard between two of them
+# other file systems, old kernels, files of which the kernel copies none (copy_file_range(2))
+_NOT_HERE: Final = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+Range = tuple[int, int, int]  # a descriptor, from where, how many bytes
+
+
+def join_bundle(delta: Bundle, output: Path, listener: Listener) -> None:
+    """Write the whole bundle of a delta whose base is known. Raises UsageError, ToolError (no space) and
+    IntegrityError."""
+    whole = delta.contents.whole
+    listener.expect("join", whole.blob_bytes)
+    with published(output, tar_bytes(whole), lambda part: _write(delta, part, listener)):
+        pass
+
+
+def _write(delta: Bundle, part: Part, listener: Listener) -> None:
+    whole = delta.contents.whole
+    json = whole.to_json()
+    head = header_of(BUNDLE_JSON, len(json)) + json
+    with followed(Following(whole, part, listener, hashed=True)) as wrong:
+        for piece in (head.ljust(padded(len(head)), b"\0"), *_merged(_pieces(delta))):
+            if isinstance(piece, bytes):
+                _write_all(part.descriptor, memoryview(piece))
+            else:
+                _copy(piece, part.descriptor)
+    if wrong:
+        raise _damaged(delta, sorted(set(wrong)))
+    append_links(part.opened, whole)
+
+
+def _pieces(delta: Bundle) -> Iterator[bytes | Range]:
+    """All blobs of the whole, in order, with headers and padding."""
+    for digest, size in delta.contents.whole.blobs:
+        path, holder = layout.blob_path(digest), _holder(delta, digest)
+        if isinstance(holder, Bundle):
+            before = header_bytes(path)
+            yield (holder.descriptor, holder.blobs[digest].offset - before, before + padded(size))
+            continue
+        with holder.opened(digest) as (descriptor, located):
+            yield header_of(path, size)
+            yield (descriptor, located.offset, size)
+            yield bytes(padded(size) - size)
+
+
+def _holder(delta: Bundle, digest: Digest) -> Base:
+    return delta if digest in delta.blobs else delta.base[digest]
+
+
+def _merged(pieces: Iterable[bytes | Range]) -> Iterator[bytes | Range]:
+    """What lies side by side in one file is one range."""
+    run: Range | None = None
+    for piece in pieces:
+        if run is not None and not isinstance(piece, bytes) and piece[:2] == (run[0], run[1] + run[2]):
+            run = (run[0], run[1], run[2] + piece[2])
+            continue
+        if run is not None:
+            yield run
+        run = None if isinstance(piece, bytes) else piece
+        if isinstance(piece, bytes):
+            yield piece
+    if run is not None:
+        yield run
+
+
+def _copy(piece: Range, out: int) -> None:
+    source, offset, count = piece
+    end = offset + count
+    try:
+        while offset < end:
+            done = os.copy_file_range(source, out, min(end - offset, _AT_ONCE), offset)
+            if done == 0:
+                raise IntegrityError("a file was truncated while it was read")
+            offset += done
+    except OSError as error:
+        if error.errno not in _NOT_HERE:
+            raise
+        for data in pieces_at(source, offset, end - offset):
+            _write_all(out, data)
+
+
+def _write_all(out: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(out, data) :]
+
+
+def _damaged(delta: Bundle, wrong: list[Digest]) -> IntegrityError:
+    return IntegrityError(
+        "the bundle was not written: what it is made of is damaged",
+        problems=tuple(f"{_holder(delta, digest).name}: {hash_problem(digest)}" for digest in wrong),
+        hint="copy or build these again; regwrap verify lists all damage",
+    )

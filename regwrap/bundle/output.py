@@ -1,0 +1,82 @@
+"""A bundle's file as it appears: written aside, checked, on the disk, then named; and what stands beside it."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.aside import Part, part_file
+from regwrap.bundle.contents import blob_end, tar_bytes
+from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.write import link_bytes
+from regwrap.core.errors import UsageError
+from regwrap.storage.space import need_space
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from regwrap.bundle.contents import BundleContents
+
+
+@contextmanager
+def published(output: Path, expected: int, write: Callable[[Part], None]) -> Iterator[None]:
+    """`write` fills a file of `expected` bytes; `output` is its name when the block ends, and not if that raises.
+
+    Raises UsageError, ToolError (no space), IntegrityError.
+    """
+    _check_target(output, expected)
+    with part_file(output) as part:
+        write(part)
+        with ThreadPoolExecutor(1) as pool:
+            synced = pool.submit(os.fsync, part.descriptor)
+            with opened_bundle(part.opened):  # structure: every member there, in order, nothing else
+                synced.result()
+        yield
+        part.path.rename(output)
+    _sync_file(output.parent)
+
+
+def _check_target(output: Path, expected: int) -> None:
+    if output.is_dir():
+        raise UsageError(f"{output} is a directory; give a file with -o")
+    if output.exists() and not output.is_file():  # /dev/null would be replaced by the bundle
+        raise UsageError(f"{output} is not a regular file; give a file with -o")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent} is not a directory")
+    need_space(output.parent, expected, hint="free space there, or write the bundle to another disk with -o")
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_links(part: Path, contents: BundleContents) -> None:
+    """Put the link members behind the blobs, in the place of tar's end blocks, and the end behind them. Nothing is cut
+    off first: the file only grows, and to truncate it would wait for the disk."""
+    with part.open("r+b") as file:
+        file.seek(blob_end(contents))
+        for member in contents.members:
+            if member.link is not None:
+                file.write(link_bytes(member))
+        file.write(bytes(tar_bytes(contents) - file.tell()))
+
+
+def checksum_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.sha256")
+
+
+def facts_path(output: Path) -> Path:
+    return output.with_name(f"{output.name.removesuffix('.tar')}.json")
+
+
+def forget_beside(output: Path) -> None:
+    """What stands beside an earlier bundle of this name would lie."""
+    for beside in (checksum_path(output), facts_path(output)):
+        beside.unlink(missing_ok=True)

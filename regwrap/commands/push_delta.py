@@ -1,0 +1,131 @@
+"""A delta that is pushed: what it requires is in the registry, or in what was named as its base.
+
+A blob is looked for in the repository itself, then in those that the release or its base links it to: from there the
+registry takes it over. What is nowhere is named before anything is sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.base import lacking_blobs
+from regwrap.bundle.read import Bundle
+from regwrap.core.errors import ImagesFailedError
+from regwrap.core.model import Descriptor, Digest
+from regwrap.registry.credentials import UnsureError
+from regwrap.transfer.plan import Lacking, Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from regwrap.bundle.base import Base
+    from regwrap.bundle.by_repository import Piece
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.bundle.stock import Stock
+    from regwrap.lists.naming import Naming
+    from regwrap.registry.end import RegistryEnd
+
+_HINT: Final = (
+    "push the release that has them first, or the whole bundle; or give bundles or a storage that has them: --base"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaSource:
+    """The images of a delta; manifests that it requires come from the registry unless a base has them. `lost` are those
+    that are nowhere."""
+
+    bundle: Bundle
+    stock: Stock
+    end: RegistryEnd
+    naming: Naming
+    bases: Sequence[Base]
+    lost: set[Digest] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return self.stock.name
+
+    @property
+    def contents(self) -> BundleContents:
+        return self.stock.contents
+
+    def repositories(self) -> tuple[str, ...]:
+        return self.stock.repositories()
+
+    def tags(self, repository: str) -> tuple[str, ...]:
+        return self.stock.tags(repository)
+
+    def repositories_after(self, last: str) -> Iterator[str]:
+        return self.stock.repositories_after(last)
+
+    def tags_after(self, repository: str, last: str) -> Iterator[str]:
+        return self.stock.tags_after(repository, last)
+
+    def resolve(self, repository: str, tag: str) -> Digest | None:
+        return self.stock.resolve(repository, tag)
+
+    def manifest(self, repository: str, digest: Digest) -> bytes | None:
+        if self._is_at_hand(digest) or digest not in self.contents.sizes:
+            return self.stock.manifest(repository, digest)
+        for place in self._places(repository, digest):
+            raw = self.end.manifest(place, digest)
+            if raw is not None and Digest.of(raw) == digest:
+                return raw
+        self.lost.add(digest)
+        return None
+
+    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
+        if self._is_at_hand(blob.digest):
+            return self.stock.config(repository, manifest, blob)
+        return self.end.config(self.naming.of(repository), manifest, blob)
+
+    def blob(self, repository: str, digest: Digest) -> Piece | None:
+        """Raises ImagesFailedError for what the registry alone has: it was asked to take it over."""
+        if self._is_at_hand(digest) or digest not in self.contents.sizes:
+            return self.stock.blob(repository, digest)
+        raise ImagesFailedError(
+            f"{self.end.name} has blob {digest.short}, but does not give it to {self.naming.of(repository)}",
+            hint="push with --base, so that the blob can be sent",
+        )
+
+    def elsewhere(self, observations: Iterable[Observation]) -> dict[Digest, str]:
+        """Another repository there for each required blob that a repository lacks. Raises ImagesFailedError where what
+        is required is nowhere."""
+        found, lost = dict[Digest, str](), set(self.lost)
+        required = {blob.digest for blob in self.bundle.contents.required}
+        lacking = (item for item in observations if isinstance(item, Lacking))
+        for item, blob in ((item, blob) for item in lacking for blob in item.missing if blob.digest in required):
+            place = found.get(blob.digest) or self._place_of(item, blob)
+            if place is not None:
+                found[blob.digest] = place
+            elif not self._is_at_hand(blob.digest):
+                lost.add(blob.digest)
+        if lost:
+            nowhere = [blob for blob in self.bundle.contents.required if blob.digest in lost]
+            raise lacking_blobs(self.bundle, nowhere, self.end.name, hint=_HINT)
+        return found
+
+    def _place_of(self, item: Lacking, blob: Descriptor) -> str | None:
+        there = item.entry.dest.repository
+        others = (place for place in self._places(item.entry.source.repository, blob.digest) if place != there)
+        return next((place for place in others if self._has(place, blob)), None)
+
+    def _has(self, place: str, blob: Descriptor) -> bool:
+        try:
+            return not self.end.lacking(place, (blob,))
+        except UnsureError:
+            return False
+
+    def _places(self, repository: str, digest: Digest) -> Iterator[str]:
+        """Where the registry may have it: in the repository, then in others that link to it, by their names there."""
+        yield self.naming.of(repository)
+        named = (base.contents for base in self.bases if isinstance(base, Bundle))
+        for contents in (self.contents, *named):
+            for other in contents.repositories:
+                if other.name != repository and (digest in other.layers or digest in other.manifests):
+                    yield self.naming.of(other.name)
+
+    def _is_at_hand(self, digest: Digest) -> bool:
+        return digest in self.bundle.blobs or bool(self.bases)
