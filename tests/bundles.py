@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regwrap.bundle.contents import BundleContents
+from regwrap.bundle.delta import Older
 from regwrap.bundle.read import Bundle, hash_all, hash_problem
 from regwrap.bundle.select import select_images
 from regwrap.core.model import Destination, ImageRef, Platform
@@ -104,3 +105,14 @@ def make_bundle(place: Path, images: Mapping[str, Image], name: str = "") -> Pat
     path = place / "bundle.tar"
     path.write_bytes(packed(parts_of(replace(contents_of(root, *images), name=name), root)))
     return path
+
+
+def write_bundle(path: Path, contents: BundleContents, root: Path) -> Path:
+    """The bundle with these contents, blobs read from the storage at `root`."""
+    path.write_bytes(packed(parts_of(contents, root)))
+    return path
+
+
+def older(contents: BundleContents) -> Older:
+    """What a site has after that release."""
+    return Older(contents.label, contents.sizes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import BUNDLE_JSON, header_bytes, padded, tar_bytes
@@ -50,7 +51,7 @@ def _write(delta: Bundle, part: Part, listener: Listener) -> None:
     json = whole.to_json()
     head = header_of(BUNDLE_JSON, len(json)) + json
     with followed(Following(whole, part, listener, hashed=True)) as wrong:
-        for piece in (head.ljust(padded(len(head)), b"\0"), *_merged(_pieces(delta))):
+        for piece in chain([head.ljust(padded(len(head)), b"\0")], _merged(_pieces(delta))):
             if isinstance(piece, bytes):
                 _write_all(part.descriptor, memoryview(piece))
             else:

@@ -95,8 +95,9 @@ class DeltaSource:
         is required is nowhere."""
         found, lost = dict[Digest, str](), set(self.lost)
         required = {blob.digest for blob in self.bundle.contents.required}
-        lacking = (item for item in observations if isinstance(item, Lacking))
-        for item, blob in ((item, blob) for item in lacking for blob in item.missing if blob.digest in required):
+        incomplete = (item for item in observations if isinstance(item, Lacking))
+        pairs = ((item, blob) for item in incomplete for blob in item.missing if blob.digest in required)
+        for item, blob in pairs:
             place = found.get(blob.digest) or self._place_of(item, blob)
             if place is not None:
                 found[blob.digest] = place

@@ -1,0 +1,415 @@
+"""A delta with what it requires is the whole bundle, byte for byte; one that lies is refused and changes nothing."""
+
+import json
+import random
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from regwrap.bundle.base import StorageBase
+from regwrap.bundle.contents import BundleContents, RequiredBlob, parse_contents
+from regwrap.bundle.delta import Older, read_older, since
+from regwrap.bundle.examine import verify_bundle
+from regwrap.bundle.inspection import inspect_bundle
+from regwrap.bundle.opened import opened_bases, opened_stock
+from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.structure import structure_problems
+from regwrap.commands.join import JoinReport, join_bundles
+from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, UsageError
+from regwrap.core.listener import Silent
+from regwrap.core.model import Digest
+from regwrap.report.text import inspect_text, join_text
+from regwrap.storage import layout
+from regwrap.storage.store import Storage
+from tests.builders import Image, flip, make_image, make_layer, make_multi_image, make_storage, storage_problems
+from tests.bundles import contents_of, make_bundle, older, packed, parts_of, write_bundle
+
+BASE = make_layer("base")
+KEPT, MULTI = make_image("kept", layers=[BASE, make_layer("kept")]), make_multi_image("multi")
+OLD, NEW = (make_image(seed, layers=[BASE, make_layer(seed)]) for seed in ("old", "new"))
+FIRST = {"app:1": OLD, "kept:1": KEPT, "multi:1": MULTI}
+SECOND = {"app:2": NEW, "kept:1": KEPT, "multi:1": MULTI}
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """An archive with everything, and the bundles of two releases and the delta between them."""
+
+    root: Path
+    first: Path
+    second: Path
+    delta: Path
+
+    def contents(self, images: Mapping[str, Image], name: str) -> BundleContents:
+        return replace(contents_of(self.root, *images), name=name)
+
+
+@pytest.fixture
+def vendor(tmp_path: Path) -> Vendor:
+    root = make_storage(tmp_path / "archive", {**FIRST, **SECOND})
+    places = Vendor(root, *(tmp_path / name for name in ("v1.tar", "v2.tar", "v2-delta.tar")))
+    first, second = places.contents(FIRST, "acme-1"), places.contents(SECOND, "acme-2")
+    write_bundle(places.first, first, root)
+    write_bundle(places.second, second, root)
+    write_bundle(places.delta, since(second, [older(first)]), root)
+    return places
+
+
+def joined(output: Path, *bundles: Path) -> JoinReport:
+    *bases, delta = bundles
+    return join_bundles(bases, delta, output, lock_timeout=0, listener=Silent())
+
+
+def altered(path: Path, contents: BundleContents, root: Path) -> Path:
+    """A delta that says something else of what it requires, and fits its tar."""
+    return write_bundle(path.with_name("altered.tar"), contents, root)
+
+
+def verified(path: Path, *bases: Path) -> tuple[str, ...]:
+    with opened_bases(bases, lock_timeout=0, listener=Silent()) as opened:
+        return verify_bundle(path, None, lambda _bytes: None, bases=opened).problems
+
+
+# --- what a delta is
+
+
+def test_a_delta_has_what_is_new_and_says_what_it_requires_of_which_release(vendor: Vendor) -> None:
+    with opened_bundle(vendor.delta) as delta:
+        contents = delta.contents
+    new = {Digest.of(raw) for raw in (*NEW.blobs, *NEW.manifests)} - {Digest.of(BASE)}
+    assert {digest for digest, _size in contents.blobs} == new
+    needed = {Digest.of(raw) for image in SECOND.values() for raw in (*image.blobs, *image.manifests)}
+    assert {blob.digest for blob in contents.required} == needed - new
+    assert {blob.release for blob in contents.required} == {"acme-1"}
+    assert contents.whole == vendor.contents(SECOND, "acme-2")
+    assert contents.id == contents.whole.id  # it is the same release
+    document = json.loads(contents.to_json())
+    assert (document["format"], parse_contents(contents.to_json())) == (2, contents)
+    assert document["required"][0] == {
+        "digest": f"{contents.required[0].digest}", "release": "acme-1", "size": contents.required[0].size,
+    }  # fmt: skip
+
+
+def test_without_anything_in_common_it_is_the_whole_bundle(vendor: Vendor, tmp_path: Path) -> None:
+    other = contents_of(make_storage(tmp_path / "other", {"x:1": make_image("x")}), "x:1")
+    whole = contents_of(vendor.root, *SECOND)
+    assert since(whole, [older(other)]) == whole
+    assert since(whole, [older(other)]).format == 1
+
+
+def test_the_same_older_releases_give_the_same_delta_whatever_their_order(vendor: Vendor) -> None:
+    first, second = vendor.contents(FIRST, "acme-1"), vendor.contents(SECOND, "acme-2")
+    app = contents_of(vendor.root, "app:2")
+    blobs = {digest: size for digest, size in second.blobs if digest not in dict(app.blobs)}
+    several = [older(first), Older("", blobs), Older(f"{app.id}", app.sizes)]
+    assert since(second, several) == since(second, several[::-1])
+    releases = {blob.digest: blob.release for blob in since(second, several).required}
+    assert releases[KEPT.top] == "acme-1"  # and not the nameless one, which has it as well
+    assert releases[NEW.top] == f"{app.id}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw.replace(b'"release": "acme-1"', b'"release": "a/b"', 1),
+        lambda raw: raw.replace(b'"release": "acme-1"', b'"release": 7', 1),
+        lambda raw: raw.replace(b'"release": "acme-1"', b'"release": "sha256:12"', 1),
+        lambda raw: raw.replace(b' "required": [\n', b' "required": [],\n "more": [\n'),
+        lambda raw: raw.replace(b'"required"', b'"requires"'),
+    ],
+)
+def test_a_list_of_another_form_is_refused(vendor: Vendor, change: object) -> None:
+    with opened_bundle(vendor.delta) as delta:
+        raw = delta.contents.to_json()
+    assert callable(change)
+    with pytest.raises(IntegrityError):
+        parse_contents(change(raw))
+
+
+def test_what_is_in_the_bundle_can_not_be_required(vendor: Vendor) -> None:
+    second = vendor.contents(SECOND, "acme-2")
+    digest, size = second.blobs[0]
+    for size_said in (size, size + 1):
+        twice = replace(second, required=(RequiredBlob(digest=digest, size=size_said, release=""),))
+        with pytest.raises(IntegrityError, match="requires a blob that is in the bundle"):
+            parse_contents(twice.to_json())
+    two = tuple(RequiredBlob(digest=d, size=s, release="") for d, s in second.blobs[:2])
+    with pytest.raises(IntegrityError, match="not sorted"):
+        parse_contents(replace(second, blobs=second.blobs[2:], required=two[::-1]).to_json())
+
+
+# --- since what
+
+
+def test_bundles_their_index_deltas_and_receipts_say_what_a_site_has(vendor: Vendor, tmp_path: Path) -> None:
+    first, second = vendor.contents(FIRST, "acme-1"), vendor.contents(SECOND, "acme-2")
+    (tmp_path / "bundle.json").write_bytes(first.to_json())
+    paths = [f"{path}" for path in (vendor.first, tmp_path / "bundle.json", vendor.delta)]
+    of_bundle, of_index, of_delta = read_older(paths)
+    assert of_bundle == of_index == older(first)
+    assert (of_delta.label, dict(of_delta.blobs)) == ("acme-2", second.sizes)
+    (tmp_path / "images.list").write_text("app:1\n")
+    with pytest.raises(UsageError, match="is a list"):
+        read_older([f"{tmp_path / 'images.list'}"])
+
+
+# --- join
+
+
+def test_joined_with_its_base_it_is_the_whole_byte_for_byte(vendor: Vendor, tmp_path: Path) -> None:
+    output = tmp_path / "joined.tar"
+    for beside in ("joined.tar.sha256", "joined.json"):
+        (tmp_path / beside).write_text("of an earlier one")
+    report = joined(output, vendor.first, vendor.delta)
+    assert output.read_bytes() == vendor.second.read_bytes()
+    assert not (tmp_path / "joined.tar.sha256").exists()
+    assert not (tmp_path / "joined.json").exists()
+    assert (report.images, report.delta_bytes + report.base_bytes) == (3, sum(s for _d, s in report_blobs(vendor)))
+    assert join_text(report).startswith(f"{output} (acme-2): 3 images, ")
+
+
+def report_blobs(vendor: Vendor) -> tuple[tuple[Digest, int], ...]:
+    return vendor.contents(SECOND, "acme-2").blobs
+
+
+def test_a_storage_is_a_base_as_well(vendor: Vendor, tmp_path: Path) -> None:
+    site = make_storage(tmp_path / "site", FIRST)
+    joined(tmp_path / "joined.tar", site, vendor.delta)
+    assert (tmp_path / "joined.tar").read_bytes() == vendor.second.read_bytes()
+
+
+def test_every_pair_of_ten_random_releases_gives_the_whole_back(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    releases = [_random_release(chance) for _ in range(10)]
+    root = make_storage(tmp_path / "archive", {name: image for images in releases for name, image in images.items()})
+    contents = [replace(contents_of(root, *images), name=f"v{n}") for n, images in enumerate(releases)]
+    wholes = [packed(parts_of(item, root)) for item in contents]
+    for number, whole in enumerate(wholes):
+        (tmp_path / f"v{number}.tar").write_bytes(whole)
+    for old in range(10):
+        for new in {*range(10)} - {old}:
+            delta = since(contents[new], [older(contents[old])])
+            write_bundle(tmp_path / "delta.tar", delta, root)
+            if delta.required:
+                joined(tmp_path / "joined.tar", tmp_path / f"v{old}.tar", tmp_path / "delta.tar")
+            else:
+                (tmp_path / "delta.tar").rename(tmp_path / "joined.tar")
+            assert (tmp_path / "joined.tar").read_bytes() == wholes[new], (old, new)
+
+
+def _random_release(chance: random.Random) -> dict[str, Image]:
+    """Few layers in many images, of sizes around a block's; a name has always the same image."""
+    names = chance.sample([f"{name}/{part}" for name in "abc" for part in "xyz"], chance.randint(1, 6))
+    return {f"{name}:{tag}": _image_of(name, tag) for name in names for tag in (chance.randint(1, 3),)}
+
+
+def _image_of(name: str, tag: int) -> Image:
+    own = random.Random(f"{name}:{tag}")
+    if own.random() < 0.3:
+        return make_multi_image(f"{name}{tag}")
+    return make_image(
+        name, layers=[make_layer(f"{own.randint(0, 5)}"), *own.sample([make_layer(f"{n}") for n in range(9)], 2)]
+    )
+
+
+def test_a_chain_of_deltas_needs_each_of_them_and_not_its_wholes(tmp_path: Path) -> None:
+    layers = [make_layer(f"layer-{n}") for n in range(4)]
+    releases = [{f"app:{n}": make_image(f"{n}", layers=layers[: n + 1]), "kept:1": KEPT} for n in range(4)]
+    root = make_storage(tmp_path / "archive", {name: image for images in releases for name, image in images.items()})
+    contents = [replace(contents_of(root, *images), name=f"v{n}") for n, images in enumerate(releases)]
+    wholes = [write_bundle(tmp_path / f"v{n}.tar", item, root) for n, item in enumerate(contents)]
+    deltas = [wholes[0]]
+    for number in range(1, 4):
+        known = read_older([f"{deltas[-1]}"])  # a delta stands for its whole release
+        deltas.append(write_bundle(tmp_path / f"d{number}.tar", since(contents[number], known), root))
+    step = wholes[0]
+    for number in range(1, 4):
+        output = tmp_path / f"joined-{number}.tar"
+        joined(output, step, deltas[number])
+        assert output.read_bytes() == wholes[number].read_bytes()
+        step = output
+    joined(tmp_path / "at-once.tar", *deltas)  # the last of them, with all before it
+    assert (tmp_path / "at-once.tar").read_bytes() == wholes[3].read_bytes()
+    with pytest.raises(ImagesFailedError, match="lacks"):
+        joined(tmp_path / "never.tar", wholes[0], deltas[3])
+
+
+def test_a_whole_bundle_is_not_joined(vendor: Vendor, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a delta"):
+        joined(tmp_path / "out.tar", vendor.delta, vendor.first)
+    assert not (tmp_path / "out.tar").exists()
+
+
+def test_a_base_that_lacks_something_is_told_what(vendor: Vendor, tmp_path: Path) -> None:
+    other = make_bundle(tmp_path / "other", {"kept:1": KEPT})
+    with pytest.raises(
+        ImagesFailedError, match=r"requires \d+ blobs .* lacks \d+ of them .* of release acme-1"
+    ) as told:
+        joined(tmp_path / "out.tar", other, vendor.delta)
+    assert any(f"{MULTI.top}" in line and "multi:1" in line and "acme-1" in line for line in told.value.problems)
+    assert not any(f"{KEPT.top}" in line for line in told.value.problems)
+    assert not (tmp_path / "out.tar").exists()
+
+
+def test_a_base_whose_blob_is_damaged_is_named_and_nothing_is_written(vendor: Vendor, tmp_path: Path) -> None:
+    layer = KEPT.blobs[-1]
+    vendor.first.write_bytes(vendor.first.read_bytes().replace(layer, bytes(len(layer))))
+    with pytest.raises(IntegrityError, match="not written") as told:
+        joined(tmp_path / "out.tar", vendor.first, vendor.delta)
+    (line,) = told.value.problems
+    assert line.startswith(f"{vendor.first}: ")
+    assert f"{Digest.of(layer)}" in line
+    assert [path.name for path in tmp_path.glob("out*")] == []
+
+
+def test_a_delta_whose_blob_is_damaged_is_named(vendor: Vendor, tmp_path: Path) -> None:
+    layer = NEW.blobs[-1]
+    vendor.delta.write_bytes(vendor.delta.read_bytes().replace(layer, bytes(len(layer))))
+    with pytest.raises(IntegrityError) as told:
+        joined(tmp_path / "out.tar", vendor.first, vendor.delta)
+    assert told.value.problems[0].startswith(f"{vendor.delta}: ")
+
+
+# --- hostile deltas
+
+
+def _lying(vendor: Vendor, digest: Digest, *, size: int) -> Path:
+    """A delta that says another size of a blob that it requires."""
+    delta = since(vendor.contents(SECOND, "acme-2"), [older(vendor.contents(FIRST, "acme-1"))])
+    required = tuple(replace(b, size=size) if b.digest == digest else b for b in delta.required)
+    return altered(vendor.delta, replace(delta, required=required), vendor.root)
+
+
+def test_a_size_that_is_another_one_in_the_base_is_refused(vendor: Vendor, tmp_path: Path) -> None:
+    path = _lying(vendor, Digest.of(BASE), size=len(BASE) + 1)
+    with pytest.raises(IntegrityError, match="does not fit") as told:
+        joined(tmp_path / "out.tar", vendor.first, path)
+    assert f"has {len(BASE)} bytes in {vendor.first}" in told.value.problems[0]
+
+
+def test_a_base_that_lies_in_the_same_way_is_refused_by_the_manifests(vendor: Vendor, tmp_path: Path) -> None:
+    """The base has a longer blob under the same digest, and says so in its own bundle.json."""
+    longer = tmp_path / "evil"
+    make_storage(longer, FIRST)
+    (longer / layout.blob_path(Digest.of(BASE))).write_bytes(BASE + b"!")
+    first = vendor.contents(FIRST, "acme-1")
+    blobs = tuple((d, size + (d == Digest.of(BASE))) for d, size in first.blobs)
+    evil = write_bundle(tmp_path / "evil.tar", replace(first, blobs=blobs), longer)
+    path = _lying(vendor, Digest.of(BASE), size=len(BASE) + 1)
+    with pytest.raises(IntegrityError, match="inconsistent") as told:
+        joined(tmp_path / "out.tar", evil, path)
+    assert any(f"has {len(BASE) + 1} bytes, its manifest says {len(BASE)}" in line for line in told.value.problems)
+    assert verified(path, evil) != ()
+
+
+def test_a_required_manifest_that_is_another_one_is_refused(vendor: Vendor, tmp_path: Path) -> None:
+    site = make_storage(tmp_path / "site", FIRST)
+    other = KEPT.raw.replace(b"schemaVersion", b"SchemaVersion")
+    (site / layout.blob_path(KEPT.top)).write_bytes(other)
+    for base in (site, vendor.first):
+        vendor.first.write_bytes(vendor.first.read_bytes().replace(KEPT.raw, other))
+        with pytest.raises(IntegrityError, match="inconsistent"):
+            joined(tmp_path / "out.tar", base, vendor.delta)
+
+
+def test_a_blob_that_no_image_needs_can_not_be_required(vendor: Vendor) -> None:
+    delta = since(vendor.contents(SECOND, "acme-2"), [older(vendor.contents(FIRST, "acme-1"))])
+    alien = RequiredBlob(digest=OLD.top, size=len(OLD.raw), release="acme-1")
+    required = tuple(sorted((*delta.required, alien), key=lambda blob: blob.digest))
+    path = altered(vendor.delta, replace(delta, required=required), vendor.root)
+    assert f"blob {OLD.top} belongs to no image" in verified(path)
+    assert f"blob {OLD.top} belongs to no image" in verified(path, vendor.first)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_delta_with_any_bit_turned_is_refused_or_harmless(vendor: Vendor, tmp_path: Path, seed: int) -> None:
+    chance, data = random.Random(seed), vendor.delta.read_bytes()
+    for _ in range(40):
+        turned = bytearray(data)
+        turned[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        (tmp_path / "turned.tar").write_bytes(turned)
+        try:
+            joined(tmp_path / "out.tar", vendor.first, tmp_path / "turned.tar")
+        except RegwrapError:
+            assert not (tmp_path / "out.tar").exists()
+            continue
+        with opened_bundle(tmp_path / "out.tar") as out:  # the name of a release, this one's or another's
+            assert replace(out.contents, name="") == contents_of(vendor.root, *SECOND)
+        (tmp_path / "out.tar").unlink()
+
+
+# --- what can be said of a delta
+
+
+def test_verify_alone_says_what_it_did_not_look_at_and_with_a_base_looks_at_all(vendor: Vendor) -> None:
+    alone = verify_bundle(vendor.delta, None, lambda _bytes: None)
+    assert alone.problems == ()
+    assert "blobs (" in alone.notes[0]
+    assert "2 images" in alone.notes[1]
+    assert {image.image for image in alone.inventory.images} == {"app:2", "kept:1", "multi:1"}
+    assert Digest.of(BASE) not in alone.inventory.blobs
+    with opened_bundle(vendor.first) as base:
+        report = verify_bundle(vendor.delta, None, lambda _bytes: None, bases=[base])
+    assert (report.problems, report.notes) == ((), ())
+    assert (report.blobs, report.inventory.blobs) == (len(report_blobs(vendor)), dict(report_blobs(vendor)))
+    flip(vendor.root / layout.blob_path(Digest.of(KEPT.blobs[-1])))
+    bases = (StorageBase(Storage(vendor.root)),)
+    (problem,) = verify_bundle(vendor.delta, None, lambda _bytes: None, bases=bases).problems
+    assert f"{Digest.of(KEPT.blobs[-1]).hex}" in problem
+    assert verify_bundle(vendor.delta, None, lambda _bytes: None, bases=bases, trusted=True).problems == ()
+
+
+def test_inspect_shows_what_is_not_in_it_and_sizes_where_they_are_known(vendor: Vendor) -> None:
+    alone = inspect_bundle(vendor.delta)
+    assert (alone.since, alone.unseen) == (("acme-1",), ("kept:1", "multi:1"))
+    assert "but in acme-1" in inspect_text(alone)
+    assert "?" in inspect_text(alone)
+    with opened_bundle(vendor.first) as base:
+        with_base = inspect_bundle(vendor.delta, [base])
+    whole = inspect_bundle(vendor.second)
+    assert (with_base.images, with_base.blobs, with_base.blob_bytes) == (whole.images, whole.blobs, whole.blob_bytes)
+    assert with_base.id == whole.id
+    assert with_base.file_bytes == vendor.delta.stat().st_size
+
+
+def test_a_stock_of_a_delta_is_that_of_the_whole(vendor: Vendor) -> None:
+    with (
+        opened_stock(vendor.delta, lock_timeout=0, listener=Silent(), bases=[vendor.first]) as delta,
+        opened_stock(vendor.second, lock_timeout=0, listener=Silent()) as whole,
+    ):
+        assert delta.contents == whole.contents
+        assert all(delta.copy(digest) for digest in whole.contents.sizes)
+        piece = delta.blob("kept", Digest.of(KEPT.blobs[-1]))
+        assert piece is not None
+        with piece.file:
+            assert piece.digest() == Digest.of(KEPT.blobs[-1])
+    with (
+        pytest.raises(UsageError, match="is a delta") as told,
+        opened_stock(vendor.delta, lock_timeout=0, listener=Silent()),
+    ):
+        pass
+    assert "acme-1" in told.value.message
+
+
+def test_plain_tar_over_a_storage_that_has_the_base_is_right(vendor: Vendor, tmp_path: Path) -> None:
+    site = make_storage(tmp_path / "site", FIRST)
+    with tarfile.open(vendor.delta) as tar:
+        tar.extractall(site, filter="data")
+    assert storage_problems(site) == set()
+    assert {tag: Storage(site).resolve(*tag.split(":")) for tag in SECOND} == {t: i.top for t, i in SECOND.items()}
+
+
+def test_of_a_delta_alone_only_what_is_in_it_is_judged(vendor: Vendor) -> None:
+    with opened_bundle(vendor.delta) as delta:
+        assert structure_problems(delta) == []
+    other = NEW.raw.replace(b'"size": ', b'"size":  ')
+    assert len(other) != len(NEW.raw)
+    delta_contents = since(vendor.contents(SECOND, "acme-2"), [older(vendor.contents(FIRST, "acme-1"))])
+    platforms = tuple(replace(image, media_type="other") for image in delta_contents.images)
+    path = altered(vendor.delta, replace(delta_contents, images=platforms), vendor.root)
+    assert any("app:2: bundle.json says 'other'" in line for line in verified(path))
+    assert len(verified(path)) == 1
+    assert len(verified(path, vendor.first)) == 3
