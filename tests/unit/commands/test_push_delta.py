@@ -91,7 +91,7 @@ def test_a_manifest_that_the_registry_has_serves_for_a_tag_that_it_lacks(site: S
 
 def test_what_is_nowhere_is_named_and_nothing_is_sent(site: Site) -> None:
     site.registry.hold("site/multi:1", FIRST["multi:1"])
-    with pytest.raises(ImagesFailedError, match="lacks 1 of them .* of release v1") as told:
+    with pytest.raises(ImagesFailedError, match=r"lacks 1 of them .* of release v1") as told:
         site.push()
     assert f"blob {Digest.of(BASE)}" in told.value.problems[0]
     assert "kept:2" in told.value.problems[0]
