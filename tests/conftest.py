@@ -19,10 +19,37 @@ from tests.inherited import hear_signals
 from tests.registry import LoopbackRegistry, served_loopback
 
 StartRegistry = Callable[..., LoopbackRegistry]
+_OPTION = "--share"
+_OTHERS = pytest.StashKey[frozenset[Path]]()
 
 # a machine that does something else at the same time is slow, and nothing is wrong with the test
 settings.register_profile("patient", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(_OPTION, default="1/1", metavar="K/N", help="only the K-th of N shares of the files")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    share, shares = map(int, config.getoption(_OPTION).split("/"))
+    config.stash[_OTHERS] = _others(share, shares)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path in config.stash[_OTHERS] else None
+
+
+def _others(share: int, shares: int) -> frozenset[Path]:
+    """The files of unit tests that other shares have: large ones first, each into the share that has least."""
+    held: list[list[Path]] = [[] for _ in range(shares)]
+    sizes = [0] * shares
+    files = {path: path.stat().st_size for path in Path(__file__).parent.rglob("unit/**/test_*.py")}
+    for path, size in sorted(files.items(), key=lambda item: (-item[1], item[0])):
+        least = sizes.index(min(sizes))
+        held[least].append(path)
+        sizes[least] += size
+    return frozenset(path for number, paths in enumerate(held, 1) for path in paths if number != share)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.builders import Image, index_of, make_image, make_layer, make_multi_image, make_storage
 from tests.conftest import StartRegistry
+from tests.forked import Zygote, started_zygote
 from tests.release.regwrap_cli import Cli
 
 
@@ -45,11 +46,17 @@ def all_kinds() -> dict[str, Image]:
     }
 
 
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    with started_zygote(tmp_path_factory.mktemp("zygote")) as zygote:
+        yield zygote
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[Cli]:
+def cli(tmp_path: Path, zygote: Zygote) -> Iterator[Cli]:
     directory = tmp_path / "work"
     directory.mkdir()
-    cli = Cli(directory)
+    cli = Cli(directory, zygote)
     yield cli
     cli.end()
 

@@ -12,13 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from regwrap.core.model import Digest
+from tests.forked import Zygote
 
 
 @dataclass(frozen=True)
 class Cli:
-    """Starts `python -m regwrap` in `directory`, with a private home and data directory."""
+    """Starts `python -m regwrap` in `directory`, with a private home and data directory.
+
+    A call without an environment or an input of its own is forked where there is a `zygote`: the same program, without
+    the time that its imports take.
+    """
 
     directory: Path
+    zygote: Zygote | None = None
     started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def end(self) -> None:
@@ -42,8 +48,14 @@ class Cli:
     def __call__(
         self, *args: str | Path, stdin: str = "", env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
+        command = self.command(*args)
+        if self.zygote and not stdin and env is None:
+            run = self.zygote.start(command[3:], cwd=self.directory, env=self.environment)
+            ended = run.ended()
+            assert ended.code is not None, f"regwrap {command[3:]} hangs: {ended.said}"
+            return subprocess.CompletedProcess(command, ended.code, ended.out, ended.err)
         return subprocess.run(
-            self.command(*args),
+            command,
             cwd=self.directory,
             env={**self.environment, **(env or {})},
             input=stdin,

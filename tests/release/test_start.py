@@ -142,7 +142,7 @@ def test_init_then_a_release_from_nothing_else(scene: Scene) -> None:
     assert made.returncode == 0, made.stderr
     assert made.stdout == "product/images.list\nproduct/regwrap.yaml\n"
     assert "next: cd product, edit images.list" in made.stderr
-    product = Cli(scene.directory / "product")
+    product = Cli(scene.directory / "product", scene.cli.zygote)
     done = product("release", "images.list", "-o", "r.tar")
     assert done.returncode == 0, done.stderr
     assert (product.directory / "kept/docker/registry/v2").is_dir()

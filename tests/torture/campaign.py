@@ -18,10 +18,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final, Protocol
 
+from tests.forked import started_zygote
 from tests.torture import children, company, disks, failures, hostile, kills, liars, network, owners, rot
 from tests.torture.ground import Ground, made_ground
 from tests.torture.judge import Verdict
-from tests.torture.programs import started_zygote
 
 
 class Group(Protocol):

@@ -72,8 +72,12 @@ def run(ground: Ground, name: str) -> Verdict:
         wrapper.chmod(0o755)
         usual = place.environment["PATH"]
         place.environment["PATH"] = f"{wrappers}:{usual}"
+        place.hasty = action == "hangs"
+        place.configure()
         ended = place.start(*scenario.args(place)).ended()
         place.environment["PATH"] = usual
+        place.hasty = False
+        place.configure()
         hit = any(counter.iterdir()) if start == "all" else Path(counter, start).exists()
         verdict = Verdict(name, hit=hit)
         judge(ground, scenario, place, ended, verdict, Expected(cause=_CAUSES.get(action, "")))

@@ -11,9 +11,9 @@ import urllib3
 
 from regwrap.core.model import Digest
 from tests.builders import storage_problems
+from tests.forked import Ended
 from tests.torture.ground import BY_NAME, NEW, OLD, Ground, Place, Scenario, snapshot
 from tests.torture.judge import Verdict, differences, left, lost, tags_of, unverified
-from tests.torture.programs import Ended
 
 GROUP: Final = "company"
 _GC: Final = ("gc", "archive", "--offline")
@@ -55,8 +55,6 @@ def run(ground: Ground, name: str) -> Verdict:
     scenario = BY_NAME[_BESIDE[work][0]]
     wanted = ground.result_of(scenario)
     with ground.place(scenario) as place:
-        place.patient = True
-        place.configure()
         if together == "pulled":
             ended = _pulled(ground, scenario, place, verdict)
         else:

@@ -15,8 +15,8 @@ from random import Random
 from typing import Final
 
 from tests.builders import Image, make_image, make_layer, make_multi_image, make_storage
+from tests.forked import Ended, Run, Zygote
 from tests.registry import LoopbackRegistry, served_loopback
-from tests.torture.programs import Ended, Run, Zygote
 
 SECRET: Final = "s3cr3t-of-the-robot"
 _BASE: Final = make_layer("base", Random(1).randbytes(60_000))
@@ -32,11 +32,8 @@ NEW: Final[dict[str, Image]] = {
     "multi/web:1": make_multi_image("web"),
 }
 _BUNDLE, _LIST = "bundle.tar", "images.list"
-_CONFIG: Final = {
-    "retry": {"attempts": 2, "wait": 0.02, "max_wait": 0.1, "outage": 0},
-    "timeouts": {"stall": 1.5, "copy": 30, "request": 1, "lock": 20},
-    "jobs": 4,
-}
+_CONFIG: Final = {"retry": {"attempts": 2, "wait": 0.02, "max_wait": 0.1, "outage": 0}, "jobs": 4}
+_HASTY: Final = {"timeouts": {"stall": 3, "copy": 30, "request": 2, "lock": 60}}
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,8 @@ class Scenario:
 
 @dataclass
 class Place:
-    """One case's own directory, and what it talks to. `patient`: with the default time limits, not with short ones."""
+    """One case's own directory, and what it talks to. `hasty`: with short time limits, where the fault is a wait
+    without an end. All others have the default ones: a busy machine is no fault."""
 
     root: Path
     source: str
@@ -72,7 +70,7 @@ class Place:
     private_memory: bool
     uid: int = 0
     umask: int = 0o022
-    patient: bool = False
+    hasty: bool = False
 
     def start(self, *argv: str, traced: bool = False) -> Run:
         return self.zygote.start(
@@ -84,7 +82,7 @@ class Place:
         hosts = {"source": self.source, **({"dest": self.dest} if self.dest else {})}
         token = base64.b64encode(f"robot:{SECRET}".encode()).decode()
         registries = {name: {"url": f"http://{host}", "authfile": "auth.json"} for name, host in hosts.items()}
-        settings = {"jobs": _CONFIG["jobs"]} if self.patient else _CONFIG
+        settings = {**_CONFIG, **_HASTY} if self.hasty else _CONFIG
         (self.root / "regwrap.yaml").write_text(json.dumps({**settings, "registries": registries}))
         (self.root / "auth.json").write_text(json.dumps({"auths": {host: {"auth": token} for host in hosts.values()}}))
 

@@ -12,8 +12,9 @@ from typing import Final
 from regwrap.core.model import Digest
 from regwrap.storage import layout
 from tests.builders import storage_problems
+from tests.forked import Ended
 from tests.torture.ground import NEW, OLD, SECRET, Ground, Place, Scenario, snapshot
-from tests.torture.programs import Ended, is_locked, mounts_in, settled
+from tests.torture.programs import is_locked, mounts_in, settled
 
 SHM: Final = Path("/dev/shm")
 _ENCODED: Final = base64.b64encode(f"robot:{SECRET}".encode())

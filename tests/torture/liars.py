@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.builders import make_image
+from tests.forked import Ended
 from tests.torture.ground import BY_NAME, NEW, SECRET, Ground, Place, snapshot
 from tests.torture.judge import Verdict, leaks, left
-from tests.torture.programs import Ended
 
 GROUP: Final = "registry"
 _IMAGE: Final = make_image("evil")
 _REPOSITORY: Final = "/v2/evil/app/"
 _JSON: Final = b"Content-Type: application/json\r\nDocker-Distribution-Api-Version: registry/2.0\r\n"
-_PATIENCE: Final = 25.0  # seconds, for a run whose requests may take one between two bytes
+_PATIENCE: Final = 60.0  # seconds, for a run whose requests may take two between two bytes
 
 Answer = Iterator[bytes]
 
@@ -109,6 +109,7 @@ _MANIFESTS: Final[dict[str, Callable[[str], Answer]]] = {
     "control-characters": lambda _host: _once(_plain(403, b'{"errors":[{"message":"\x1b]0;T\x07\x1b[31m"}]}')),
     "silent": lambda _host: _drip(b"", b""),
 }
+_WAITING: Final = {kind for kind in _MANIFESTS if kind == "silent" or kind.startswith("drip")}
 
 
 @dataclass
@@ -161,6 +162,8 @@ def run(ground: Ground, name: str) -> Verdict:
     thief = _Server(lambda _host: _once(_plain(200, b"{}")))
     with ground.place(scenario) as place, thief.listening("127.0.0.2") as elsewhere:
         with _Server(_MANIFESTS[kind], other=elsewhere).listening("127.0.0.1") as host:
+            place.hasty = kind in _WAITING
+            place.configure()
             _add(place, host)
             started = time.monotonic()
             ended = place.run(*scenario.args(place))

@@ -50,6 +50,7 @@ _FAULTS: Final[dict[str, tuple[Fault, str]]] = {
     "redirect": (Fault("redirect", ""), r"redirect|307"),
     "down": (Fault("down", ""), r"is down|refused|reset"),
 }  # fmt: skip
+_WAITING: Final = {"silent", "stall"}
 # asked by skopeo alone, which waits a minute for a registry that says 429 for good: too long here
 _OF_SKOPEO: Final = {"ping", "any", "blob", "upload", "put", "manifest"}
 _TIMES: Final = {"once": (1, 1), "twice": (1, 2), "third": (3, 1), "later": (5, 10**9), "always": (1, 10**9)}
@@ -84,12 +85,14 @@ def run(ground: Ground, name: str) -> Verdict:
             place.source = proxy.host
         else:
             place.dest = proxy.host
+        place.hasty = kind in _WAITING
         place.configure()
         ended = place.start(*scenario.args(place)).ended()
         hits = proxy.faults[0][1][0]
 
         def mend() -> None:
             place.source, place.dest = right
+            place.hasty = False
             place.configure()
 
         verdict = Verdict(name, hit=hits >= first)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.torture.programs import Run
+from tests.forked import Run
 
 WRITING: Final = (
     "write", "pwrite64", "writev", "copy_file_range", "sendfile", "mkdir", "mkdirat", "rename", "renameat", "renameat2",

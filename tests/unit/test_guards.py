@@ -33,6 +33,7 @@ def test_subprocess_run_starts_nothing_in_a_unit_test() -> None:
         subprocess.run(["/bin/true"], check=True)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.tools("tar")
 def test_a_marked_test_may_start_programs(real_runner: Runner) -> None:
     assert b"GNU tar" in real_runner.run(Command(tool=Tool.TAR, args=("--version",))).stdout

@@ -60,6 +60,7 @@ def test_every_variable_of_the_program_is_on_the_page() -> None:
     assert [name for name in configuration.environment_variables() if f"`{name}`" not in whole] == []
 
 
+@pytest.mark.exhaustive
 def test_every_error_text_is_on_the_page() -> None:
     found = messages.all_messages()
     assert len(found) > 300

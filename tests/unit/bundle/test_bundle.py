@@ -202,6 +202,7 @@ def _changed(document: Json, path: tuple[str | int, ...], value: object) -> Json
     return copy
 
 
+@pytest.mark.exhaustive
 def test_no_value_of_any_type_in_any_place_is_a_crash(contents: BundleContents) -> None:
     """What is still canonical and well typed parses to what it says; all else is an IntegrityError."""
     document = json.loads(contents.to_json())
@@ -309,6 +310,7 @@ def test_a_file_that_is_no_tar(tmp_path: Path) -> None:
         refused(tmp_path, data)
 
 
+@pytest.mark.exhaustive
 def test_a_cut_anywhere_is_found(tmp_path: Path, parts: Parts) -> None:
     """At each boundary of members, one byte and one block to either side, and in the middle of header and data."""
     data, places, position = packed(parts), {0, 1}, 0
@@ -348,6 +350,7 @@ def test_a_wrong_end_is_found(tmp_path: Path, parts: Parts) -> None:
         refused(tmp_path, data)
 
 
+@pytest.mark.exhaustive
 def test_any_flipped_bit_of_header_or_data_is_found(tmp_path: Path, parts: Parts) -> None:
     """One bit in each of many places; the blocks' padding holds nothing and is not looked at."""
     data, dice, position = packed(parts), random.Random(1), 0

@@ -49,6 +49,7 @@ def test_a_bundle_that_does_not_fit_together_is_not_deployed(tmp_path: Path) -> 
     assert not root.exists()
 
 
+@pytest.mark.exhaustive
 def test_more_links_than_are_compared_at_once_are_read_and_each_is_looked_at(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path, {f"a:{number}": ONE for number in range(260)})
     with opened_bundle(bundle) as opened:

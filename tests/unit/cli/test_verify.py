@@ -131,6 +131,7 @@ def test_a_file_that_is_no_receipt_any_more_is_refused(here: Path, capsys: pytes
     assert "bad.json is no receipt of version 1" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_a_registry_is_asked_for_every_image_platform_and_blob(here: Path) -> None:
     make_storage(here / "remote", {f"product/{name}": image for name, image in IMAGES.items()})
     contents = StorageSource(name="remote", storage=Storage(here / "remote"))

@@ -88,6 +88,7 @@ def test_history_has_no_image_and_no_link_that_dangles(tmp_path: Path) -> None:
     assert linked <= {digest for digest, _size in contents.blobs}
 
 
+@pytest.mark.exhaustive
 def test_an_import_that_dies_at_any_step_leaves_no_half_image_and_is_done_by_the_next(tmp_path: Path) -> None:
     export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
     stock = tree_stock(f"{tmp_path}/tree", named=None)

@@ -205,6 +205,7 @@ def test_a_dry_run_changes_nothing(bundle: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "absent").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_crash_at_any_operation_is_mended_by_the_next_run(memory: Path) -> None:
     bundle = make_bundle(memory / "release", IMAGES)
     template = make_storage(memory / "template", {"app/web:latest": OLD, **THERE})

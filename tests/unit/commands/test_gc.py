@@ -620,6 +620,7 @@ def crowded(root: Path) -> Path:
     return root
 
 
+@pytest.mark.exhaustive
 def test_a_crash_at_any_moment_leaves_a_sound_storage_and_a_second_run_is_done(memory: Path) -> None:
     template = crowded(memory / "template")
     whole = shutil.copytree(template, memory / "whole")

@@ -134,6 +134,7 @@ def test_a_release_that_came_another_way_is_adopted_if_all_of_it_is_there(root: 
     assert {path.name for path in (root / ".regwrap").iterdir()} == {"lock", "releases"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("half", [False, True])
 def test_a_crash_at_any_moment_notes_nothing_that_is_not_there(first: Path, second: Path, half: bool) -> None:
     with directory_in_memory() as memory:

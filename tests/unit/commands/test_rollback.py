@@ -123,6 +123,7 @@ def test_a_release_is_named_by_its_name_or_the_start_of_its_id(site: Path) -> No
         go_to(site, first[7:9])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("half", [False, True])
 def test_a_crash_at_any_moment_is_mended_by_the_next_run(half: bool) -> None:
     with directory_in_memory() as memory:

@@ -73,6 +73,7 @@ def test_digest_is_of_the_bytes_and_has_its_prefix_in_text() -> None:
     assert digest.short == "sha256:e3b0c44298fc"
 
 
+@pytest.mark.exhaustive
 @FIXED
 @given(DIGESTS)
 def test_digest_parses_what_it_prints(digest: Digest) -> None:
@@ -154,6 +155,7 @@ def test_bad_reference_says_what_and_where(text: str, offset: int, message: str)
     assert error.offset == offset
 
 
+@pytest.mark.exhaustive
 @FIXED
 @given(reference_texts())
 def test_reference_prints_what_it_parsed(text: str) -> None:

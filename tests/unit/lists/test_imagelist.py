@@ -274,6 +274,7 @@ def test_line_may_have_4096_characters_and_no_more() -> None:
     assert problem == "images.list:2:4097: the line has 4097 characters; the limit is 4096"
 
 
+@pytest.mark.exhaustive
 def test_list_may_have_64_mebibytes_and_no_byte_more() -> None:
     line = b"#".ljust(MAX_LINE - 1) + b"\n"
     data = line * (MAX_LIST_BYTES // MAX_LINE)
@@ -538,6 +539,7 @@ def spelled_lines(draw: st.DrawFn) -> tuple[str, ImageRef, Destination, tuple[Pl
     return words, source, Destination(name, dest_tag or ""), tuple(sorted(platforms))
 
 
+@pytest.mark.exhaustive
 @FIXED
 @given(spelled_lines())
 def test_line_in_any_spelling_means_what_was_meant(
@@ -549,6 +551,7 @@ def test_line_in_any_spelling_means_what_was_meant(
     assert "#" not in entry.text.replace("name=ä#", "")
 
 
+@pytest.mark.exhaustive
 @FIXED
 @given(
     st.lists(spelled_lines(), max_size=5, unique_by=lambda spelled: spelled[2]),
@@ -664,6 +667,7 @@ def test_errors_of_one_kind_are_ten_and_the_number_of_the_others() -> None:
     assert problems[11].startswith("images.list:31:1: upper case")
 
 
+@pytest.mark.exhaustive
 def test_a_list_has_a_hundred_thousand_images_and_no_more() -> None:
     """The line of the error tells that each one before it was taken."""
     with pytest.raises(UsageError, match=f"100001: more than {MAX_IMAGES} images"):

@@ -168,6 +168,7 @@ def test_rewrite_that_makes_no_repository_is_an_error_of_its_place() -> None:
 # --- recognising
 
 
+@pytest.mark.exhaustive
 @FIXED
 @given(spelled_lines())
 def test_line_of_ours_is_never_taken_for_another_format(line: tuple[str, object, object, object]) -> None:
@@ -451,6 +452,7 @@ def test_any_type_at_any_place_is_read_or_refused_with_its_line(place: str) -> N
 BOMB = "a: &a [x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -489,6 +491,7 @@ def test_document_that_is_no_utf8_is_refused_with_line_and_column(data: bytes, w
     assert refused(data) == [f"{where} is not UTF-8"]
 
 
+@pytest.mark.exhaustive
 def test_a_document_may_be_larger_than_a_mebibyte() -> None:
     text = "sync:\n" + "".join(
         f"- {{type: image, source: r.example.com/team/app:{number}, target: t.example.com/team/app:{number}}}\n"
@@ -499,6 +502,7 @@ def test_a_document_may_be_larger_than_a_mebibyte() -> None:
     assert len(parsed(text).entries) == 500
 
 
+@pytest.mark.exhaustive
 def test_tags_times_destinations_do_not_grow_without_end() -> None:
     tags = ",".join(f"t{number}" for number in range(1000))
     dests = ",".join(f"b{number}" for number in range(1000))

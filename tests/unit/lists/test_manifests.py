@@ -311,6 +311,7 @@ def any_document(random: Random, depth: int) -> object:
     return {random.choice(_KEYS): any_document(random, depth - 1) for _ in range(random.randrange(6))}
 
 
+@pytest.mark.exhaustive
 def test_any_document_is_read_and_what_was_found_is_a_list() -> None:
     for seed in range(400):
         result = found(json.dumps(any_document(Random(seed), 6)))

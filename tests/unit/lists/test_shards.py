@@ -22,6 +22,7 @@ def parts(names: list[str], count: int) -> list[set[str]]:
     return [{str(entry.dest) for entry in shard.entries} for shard in shards]
 
 
+@pytest.mark.exhaustive
 @settings(derandomize=True, deadline=None)
 @given(NAMES, st.integers(1, 7))
 def test_every_image_is_in_one_shard(names: list[str], count: int) -> None:

@@ -335,6 +335,7 @@ def test_a_bundle_that_became_shorter_ends_the_connection_instead_of_the_blob(tm
             stock.copy(Digest.of(LAYER))
 
 
+@pytest.mark.exhaustive
 def test_a_crowded_server_keeps_no_connection_that_only_waits(tmp_path: Path) -> None:
     """Else the next client would wait until one of them has been idle for a minute."""
     make_bundle(tmp_path, IMAGES)

@@ -108,6 +108,7 @@ def test_who_was_right_once_costs_nothing_more(tmp_path: Path) -> None:
     assert min(cost() for _ in range(3)) < first / 10
 
 
+@pytest.mark.exhaustive
 def test_a_user_with_a_cheaper_hash_is_refused_as_slowly_as_one_who_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "htpasswd"
     path.write_text(f"cheap:{BCRYPT}\ndear:{BCRYPT.replace('$04$', '$10$')}\n")
@@ -123,6 +124,7 @@ def test_a_user_with_a_cheaper_hash_is_refused_as_slowly_as_one_who_is_not_there
     assert unknown > 0.2 * dear
 
 
+@pytest.mark.exhaustive
 def test_wrong_passwords_from_one_address_wait_for_each_other_and_for_no_other(tmp_path: Path) -> None:
     path = tmp_path / "htpasswd"
     path.write_text(f"ci:{BCRYPT.replace('$04$', '$10$')}\ncheap:{BCRYPT}\n")

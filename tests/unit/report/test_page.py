@@ -61,6 +61,7 @@ def many(count: int) -> RunRecord:
     return record_with(*map(one, range(count)))
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=200, derandomize=True)
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=60))
 def test_areas_are_in_proportion_and_fill_the_box(sizes: list[int]) -> None:
@@ -134,6 +135,7 @@ def test_failures_come_first_and_alike_ones_once() -> None:
     assert "Nothing had to be copied" in quiet
 
 
+@pytest.mark.exhaustive
 def test_a_page_is_bounded() -> None:
     pages = {count: run_page(many(count)) for count in (183, 2000, 8000)}
     assert len(pages[183]) < 250_000

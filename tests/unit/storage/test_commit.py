@@ -158,6 +158,7 @@ def test_an_undisturbed_commit_brings_all(memory: Path, template: Path, whole: U
     assert storage.resolve("old", "1") == OLD.top
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("half", [False, True])
 def test_a_crash_at_any_operation_leaves_images_whole_or_absent(
     memory: Path, template: Path, whole: Undisturbed, *, half: bool
@@ -230,6 +231,7 @@ def test_nothing_is_renamed_before_it_is_synced_and_tags_come_last(memory: Path,
     assert max(indexes) < min(currents)
 
 
+@pytest.mark.exhaustive
 def test_a_power_cut_between_two_syncs_leaves_images_whole_or_absent(memory: Path, template: Path) -> None:
     """The kernel may write the renames since the last sync in any order, or only some of them."""
     recorded = copied(template, memory / "recorded")

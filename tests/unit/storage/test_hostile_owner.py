@@ -131,6 +131,7 @@ def rounds(place: str, last: int) -> Iterator[int]:
     yield from range(1, last + 1, 1 if place in {layout.REPOSITORIES, OWN_DIR} else 7)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("place", PLACES)
 def test_a_deploy_that_is_swapped_under_writes_nothing_outside(tmp_path: Path, place: str) -> None:
     bundle = make_bundle(tmp_path, {"team/app:v1": ONE, "team/other:v1": TWO})
@@ -152,6 +153,7 @@ def test_a_deploy_that_is_swapped_under_writes_nothing_outside(tmp_path: Path, p
     assert last > 40
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("place", PLACES)
 def test_a_removal_that_is_swapped_under_removes_nothing_outside(tmp_path: Path, place: str) -> None:
     outside = make_outside(tmp_path)

@@ -57,6 +57,7 @@ def test_what_lies_beside_goes_with_a_dead_run(place: Path) -> None:
     assert list((place / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.exhaustive
 def test_what_threads_make_while_they_are_told_to_stop_goes_too(place: Path) -> None:
     for number in range(20):
         stopping = threading.Event()

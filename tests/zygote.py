@@ -12,6 +12,7 @@ import os
 import pkgutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -94,6 +95,7 @@ def _become(request: dict[str, Any], *, ready: int) -> None:
         os.dup2(descriptor, number)
         os.close(descriptor)
     sys.argv = ["regwrap", *request["argv"]]
+    tempfile.tempdir = None  # of its own environment
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # for a run that hangs
     os.close(ready)
     if request["traced"]:
