@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import pytest
 
-from tests.release.conftest import cli, scene
+from tests.release.conftest import cli, scene, zygote
 
-__all__ = ["cli", "scene"]
+__all__ = ["cli", "scene", "zygote"]
 ROOT: Final = Path(__file__).parents[2]
 
 
