@@ -94,6 +94,8 @@ def _template(node: ast.expr, constants: Mapping[str, ast.expr]) -> str:
             found = "".join(_template(part, constants) for part in parts)
         case ast.IfExp(body=first, orelse=second):
             found = " / ".join(text for text in (_template(first, constants), _template(second, constants)) if text)
+        case ast.Call(func=ast.Name(id="counted"), args=[_, one, *many]):
+            found = f"{{…}} {_template(many[0], {})}" if many else f"{{…}} {_template(one, {})}s"
         case ast.Name(id=name) if name in constants:
             found = _template(constants[name], {})
         case ast.FormattedValue(value=value) | ast.Call(func=ast.Name(), args=[value]):

@@ -70,7 +70,7 @@ def read_listing(path: str, stdin: BinaryIO, rewrite: Rewrite = HOST_IS_DROPPED)
 
 
 def listing_of(contents: BundleContents, name: str) -> ImageList:
-    return ImageList(name=name, entries=tuple(map(_entry, contents.images)), notes=())
+    return ImageList(name=name, entries=tuple(map(_entry, contents.images)), notes=(), release=contents.release)
 
 
 def _head_of(path: str) -> bytes:

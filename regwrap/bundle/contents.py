@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.errors import IntegrityError
 from regwrap.core.fields import a_text, an_object, field, list_of, shown
 from regwrap.core.model import Digest, ParseError, Platform, a_size, is_repository, is_tag
+from regwrap.core.release_id import ReleaseId
 from regwrap.storage import layout
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class BundleContents:
     def label(self) -> str:
         """What people call the release."""
         return self.name or str(self.id)
+
+    @property
+    def release(self) -> ReleaseId:
+        return ReleaseId(self.name, self.id)
 
     @property
     def format(self) -> int:

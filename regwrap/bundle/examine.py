@@ -13,6 +13,7 @@ from regwrap.bundle.inventory import NOTHING, FoundImage, Inventory
 from regwrap.bundle.read import HASH_THREADS, Bundle, hash_all, hash_problem, opened_bundle
 from regwrap.bundle.structure import structure_problems, unseen_images
 from regwrap.core.closure import Closure, shipped_platforms
+from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, RegwrapError
 from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
 from regwrap.core.pool import map_in_order
@@ -115,7 +116,8 @@ def _left_out(contents: BundleContents, entries: tuple[ImageEntry, ...]) -> Iter
     for image in contents.images:
         if image.omitted and image.name in wanted_whole:
             count = len(image.omitted)
-            yield f"{image.name}: the list has all platforms, but {count} manifests of the index are missing"
+            lost = counted(count, "manifest of the index is", "manifests of the index are")
+            yield f"{image.name}: the list has all platforms, but {lost} missing"
 
 
 def file_sha256(path: Path) -> str:

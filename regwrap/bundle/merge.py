@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.bundle.read import hash_all
 from regwrap.bundle.releases import moves_to, release_now, write_release
 from regwrap.bundle.stock import Stock, damaged
+from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.moves import Existing
 from regwrap.storage import layout
@@ -52,8 +53,8 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What came, or with a dry run would come: `added` were not there, `mended` were there with other bytes. Tags in
-    `kept` are other images there and stay."""
+    """What came, or with a dry run would come: `added` were not there, `mended` were there with other bytes (a dry run
+    sees other sizes only). Tags in `kept` are other images there and stay."""
 
     changes: TagChanges
     kept: tuple[TagMove, ...]
@@ -87,8 +88,10 @@ def import_stock(
     if options.dry_run:
         _check_tags(stock, storage, options)
         _check_required(stock, storage, options, listener)
-        lacking = {digest for digest, size in contents.blobs if storage.blob_size(digest) != size}
-        return _imported(stock, storage, lacking, set(), options.existing)
+        there = {digest: storage.blob_size(digest) for digest, _size in contents.blobs}
+        lacking = {digest for digest, size in there.items() if size is None}
+        damaged_there = {digest for digest, size in contents.blobs if there[digest] not in {None, size}}
+        return _imported(stock, storage, lacking, damaged_there, options.existing)
     with locked_storage(storage.tree, exclusive=True, timeout=options.lock_timeout, on_wait=listener.say):
         _check_tags(stock, storage, options)
         _check_required(stock, storage, options, listener)
@@ -166,7 +169,8 @@ def refuse_moves(moved: Sequence[TagMove], place: str, origin: str) -> None:
     if moved:
         lines = "\n".join(f"{move.image}: is {move.old}, {origin} has {move.new}" for move in moved)
         raise UsageError(
-            f"{len(moved)} tags in {place} point to other images; nothing was changed",
+            f"{counted(len(moved), f'tag in {place} points', f'tags in {place} point')} to other images;"
+            " nothing was changed",
             detail=lines,
             hint=f"--existing replace (or --replace-tags) moves them to those of {origin}; --existing skip leaves them",
         )

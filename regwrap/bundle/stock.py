@@ -27,17 +27,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
+    from regwrap.core.release_id import ReleaseId
 
 _OR_BASE: Final = "; what it requires may be damaged too: regwrap verify tells where"
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
 class Stock:
-    """`name` is for messages. `opened(D)` gives a descriptor and where in that file the blob's bytes are."""
+    """`name` is for messages, `release` what it is, if it is a bundle. `opened(D)` gives a descriptor and where in that
+    file the blob's bytes are."""
 
     name: str
     contents: BundleContents
     opened: Callable[[Digest], AbstractContextManager[tuple[int, Located]]]
+    release: ReleaseId | None = None
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes are those of the digest; `write` is given them. Safe from several threads."""
@@ -123,7 +126,7 @@ def sound_stock(bundle: Bundle) -> Stock:
 
 
 def stock_of(bundle: Bundle) -> Stock:
-    return Stock(name=bundle.name, contents=bundle.contents, opened=bundle.opened)
+    return Stock(name=bundle.name, contents=bundle.contents, opened=bundle.opened, release=bundle.contents.release)
 
 
 class BlobFiles(Protocol):

@@ -14,6 +14,7 @@ from regwrap.cli.session import load, opened_session
 from regwrap.commands.check_images import CheckedImages, check_images
 from regwrap.commands.list_registry import Listing, list_place
 from regwrap.config.places import listed_place
+from regwrap.core.counts import counted
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.lists.imagelist import list_text
 from regwrap.lists.manifests.find import MAX_MANIFEST_BYTES, FoundImages, find_images
@@ -108,7 +109,7 @@ def list_of_registry(place: str, config: Path | None) -> tuple[str, Listing]:
     with opened_session(quiet=True) as session:
         listing = list_place(session.job(settings), where, prefix)
     needs_source = "" if listing.images[0].registry else f"; read it with --source {place}"
-    heading = f"{len(listing.images)} images, by regwrap list from-registry {place}{needs_source}"
+    heading = f"{counted(len(listing.images), 'image')}, by regwrap list from-registry {place}{needs_source}"
     return list_text(listing.images, heading), listing
 
 
@@ -123,4 +124,4 @@ def _give(text: str, output: Path | None, images: int) -> None:
         typer.echo(text, nl=False)
     else:
         write_whole(output, text)
-        echo(f"{output}: {images} images", err=True)
+        echo(f"{output}: {counted(images, 'image')}", err=True)

@@ -21,6 +21,7 @@ from regwrap.cli.output import echo, show
 from regwrap.cli.session import Session, load, opened_session, parsed, wanted_of
 from regwrap.commands.lock import LockReport, check_lock, write_lock
 from regwrap.config.load import Config
+from regwrap.core.counts import counted
 from regwrap.core.errors import ExitCode, ImagesFailedError, UsageError
 from regwrap.lists.lock import lock_path
 from regwrap.lists.shards import Shard
@@ -77,7 +78,7 @@ def written_lock(session: Session, settings: Config, wanted: Wanted, path: Path)
         session.progress.say(f"note: {text}")
     if result.failed:
         raise ImagesFailedError(
-            f"{len(result.failed)} images cannot be locked; {path} was not written",
+            f"{counted(len(result.failed), 'image')} cannot be locked; {path} was not written",
             detail=report.unseen_text(result.failed),
         )
     return result

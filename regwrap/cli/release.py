@@ -1,5 +1,7 @@
 """The command release."""
 
+from dataclasses import replace
+
 from regwrap.cli.options import (
     ArchiveOption,
     ConfigOption,
@@ -26,6 +28,7 @@ from regwrap.cli.sizes import older_of
 from regwrap.commands.doctor import tool_versions
 from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.release import release_images
+from regwrap.core.release_id import ReleaseId
 from regwrap.report import text as report
 from regwrap.transfer.run import SyncReport
 
@@ -63,12 +66,14 @@ def release(
         wanted = wanted_of(images_list, settings, session.progress)
         images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
         versions = tool_versions(session.runner)
+        label = ReleaseId(options.name, None)
         try:
             result = release_images(
                 session.job(settings), images, output, options, tools=versions, on_sync=synced.append
             )
+            label = result.package.release
         finally:
             if synced:
-                files.write(synced, images.name, source_of(settings))
+                files.write([replace(item, release=label) for item in synced], images.name, source_of(settings))
                 tell_moved(synced[-1], quiet=quiet)
     show(result, report.release_text(result), json=json)

@@ -9,6 +9,7 @@ from regwrap.cli.options import HtmlOption, JunitOption
 from regwrap.cli.output import echo, write_page
 from regwrap.cli.records import write_record
 from regwrap.core.bounded import read_bounded
+from regwrap.core.counts import counted
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.report.record import Outcome, merge, parse_record
 from regwrap.report.record_text import record_text
@@ -40,7 +41,7 @@ def merge_reports(
 ) -> None:
     record = merge([parse_record(_bytes_in(file), f"{file}") for file in files])
     write_record(record, output, junit)
-    echo(f"{output}: {len(record.images)} images of {len(files)} reports")
+    echo(f"{output}: {counted(len(record.images), 'image')} of {counted(len(files), 'report')}")
 
 
 def _bytes_in(file: Path) -> bytes:

@@ -12,6 +12,7 @@ from regwrap.bundle.opened import opened_contents
 from regwrap.cli.options import BaseOption, QuietOption, StockArgument, VerboseOption, VerifyOption
 from regwrap.cli.output import echo
 from regwrap.cli.session import opened_session
+from regwrap.core.counts import counted
 from regwrap.core.errors import Interrupted
 from regwrap.registry.server import ServeOptions, check_listening, served_contents
 from regwrap.registry.server_access import check_exposure, parse_address, read_certificate, read_htpasswd
@@ -51,7 +52,7 @@ def serve(
         if dry_run:
             check_listening(contents, options)
             names = [f"{name}:{tag}" for name in contents.repositories() for tag in contents.tags(name)]
-            echo("\n".join([*names, f"would serve {len(names)} images at {addr}"]))
+            echo("\n".join([*names, f"would serve {counted(len(names), 'image')} at {addr}"]))
             return
         served = stack.enter_context(served_contents(contents, options))
         try:

@@ -15,6 +15,7 @@ from regwrap.bundle.contents import parse_name
 from regwrap.cli.output import told
 from regwrap.config.load import Config, Flags, load_config
 from regwrap.config.places import configured_place, registry_for
+from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
 from regwrap.core.model import ParseError
 from regwrap.core.place import Place
@@ -96,7 +97,7 @@ def images_of(wanted: Wanted, progress: Progress, lock: Path | None = None) -> I
     """The images of the run: the list, or what its lock says of it."""
     images = wanted.under(lock)
     if lock is not None:
-        progress.say(f"{lock}: {len(images.entries)} images, by digest")
+        progress.say(f"{lock}: {counted(len(images.entries), 'image')}, by digest")
     return images
 
 

@@ -10,6 +10,7 @@ import typer
 from regwrap.bundle.examine import VerifyReport, verify_bundle, verify_storage
 from regwrap.cli.options import BaseOption, ConfigOption, HtmlOption, JsonOption, JunitOption, QuietOption
 from regwrap.cli.output import show, told
+from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
 from regwrap.report import text as report
 
@@ -70,10 +71,11 @@ def verify(
         write_receipt(result, target, images_list, entries, files, hashed=hashed)
     show(result, report.verify_text(result), json=json)
     if result.problems:
-        raise IntegrityError(f"{target}: {len(result.problems)} problems")
+        raise IntegrityError(f"{target}: {counted(len(result.problems), 'problem')}")
     if result.differences:
         raise ImagesFailedError(
-            f"{target} is undamaged and not what the list says: {len(result.differences)} differences", hint=_DIFFERS
+            f"{target} is undamaged and not what the list says: {counted(len(result.differences), 'difference')}",
+            hint=_DIFFERS,
         )
 
 

@@ -40,6 +40,7 @@ from regwrap.transfer.endpoints import Endpoints
 
 if TYPE_CHECKING:
     from regwrap.bundle.stock import Stock
+    from regwrap.core.release_id import ReleaseId
     from regwrap.transfer.job import Job
 
 CONFIG_PATH: Final = "/etc/regwrap/registry.yml"
@@ -64,7 +65,8 @@ class BakeOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BakeReport:
-    """`digest` of the image's manifest, None for a dry run; `layer_bytes` as the layer lies in the image."""
+    """`digest` of the image's manifest, None for a dry run; `layer_bytes` as the layer lies in the image. `release` is
+    None for a storage."""
 
     image: str
     digest: Digest | None
@@ -74,6 +76,7 @@ class BakeReport:
     layer_bytes: int
     entrypoint: tuple[str, ...]
     there: bool
+    release: ReleaseId | None = None
 
 
 def bake_image(job: Job, source: Path, dest: LayoutRef, options: BakeOptions) -> BakeReport:
@@ -116,6 +119,7 @@ def _report(dest: LayoutRef, stock: Stock, run: RunConfig) -> BakeReport:
         layer_bytes=0,
         entrypoint=run.entrypoint,
         there=False,
+        release=stock.release,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from regwrap.bundle.opened import opened_stock
 from regwrap.bundle.read import hash_all
 from regwrap.bundle.stock import Stock, damaged
+from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
 from regwrap.core.model import DOCKER_LIST, DOCKER_MANIFEST
 from regwrap.forms.tree import Form, TreeFile, tree_files
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
 
     from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
+    from regwrap.core.release_id import ReleaseId
     from regwrap.transfer.job import Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """`there` says that the directory had exactly this content already. `bytes`: each blob once."""
+    """`there` says that the directory had exactly this content already. `bytes`: each blob once. `release` is None for
+    a storage."""
 
     path: Path
     form: Form
@@ -43,6 +46,7 @@ class ExportReport:
     bytes: int
     there: bool
     dry_run: bool
+    release: ReleaseId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,7 @@ def export_images(stock: Stock, target: Path, options: ExportOptions, listener: 
         bytes=stock.contents.blob_bytes,
         there=there,
         dry_run=options.dry_run,
+        release=stock.release,
     )
 
 
@@ -136,7 +141,8 @@ def export_stock(
         old = [i.name for i in stock.contents.images if i.media_type in {DOCKER_MANIFEST, DOCKER_LIST}]
         if form is Form.OCI and old:
             job.listener.say(
-                f"note: {len(old)} images have docker manifests, such as {old[0]}; they are copied unchanged."
+                f"note: {counted(len(old), 'image has a docker manifest', 'images have docker manifests')},"
+                f" such as {old[0]}, copied unchanged."
                 " skopeo cannot read them from an OCI layout; regwrap import can, and --format dir has no such limit"
             )
         options = ExportOptions(form=form, dry_run=dry_run, scratch=job.scratch)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.model import LayoutRef, Platform
 from regwrap.core.place import Place
 from regwrap.forms.baked_base import read_base
@@ -37,4 +38,6 @@ def _unpack(job: Job, image: LayoutRef, root: Path) -> None:
     need_space(root.parent.parent, total, hint="give another directory with --upper")
     job.listener.expect("history", total)
     found = unpack_history(directory, image.name, _PLATFORM, root, job.listener.on_bytes)
-    job.listener.say(f"history {image}: {found.blobs} blobs, {found.links} links, unpacked into {root}")
+    job.listener.say(
+        f"history {image}: {counted(found.blobs, 'blob')}, {counted(found.links, 'link')}, unpacked into {root}"
+    )

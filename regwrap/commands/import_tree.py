@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.stock import Stock
     from regwrap.core.listener import Listener
     from regwrap.core.moves import Existing, TagMove
+    from regwrap.core.release_id import ReleaseId
     from regwrap.transfer.job import Job
 
 
@@ -36,6 +37,7 @@ class ImportReport:
     blobs_added: int
     bytes_added: int
     dry_run: bool
+    release: ReleaseId
 
 
 def import_images(
@@ -61,6 +63,7 @@ def import_images(
         blobs_added=len(brought),
         bytes_added=sum(size for _digest, size in brought),
         dry_run=options.dry_run,
+        release=stock.contents.release,
     )
 
 

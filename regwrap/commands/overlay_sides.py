@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, need_storage
@@ -90,5 +91,6 @@ def check_merged(merged: Path, expected: set[str]) -> None:
     if wrong:
         what = "still shows" if wrong[0] in shown else "does not show"
         raise IntegrityError(
-            f"the overlay {what} {wrong[0]} ({len(wrong)} repositories are invalid)", hint="use --strategy select"
+            f"the overlay {what} {wrong[0]} ({counted(len(wrong), 'repository is', 'repositories are')} invalid)",
+            hint="use --strategy select",
         )

@@ -15,6 +15,7 @@ from regwrap.bundle.output import forget_beside
 from regwrap.bundle.pack import PackOptions, packed_bundle
 from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageError
+from regwrap.core.release_id import ReleaseId
 from regwrap.lists.imagelist import ImageList, need_source
 from regwrap.storage.store import Storage, real_root
 from regwrap.tools.scratch import temporary_place
@@ -67,6 +68,10 @@ class PackageReport:
     seconds: float
     required: int = 0
     required_bytes: int = 0
+
+    @property
+    def release(self) -> ReleaseId:
+        return ReleaseId(self.name, self.id)
 
     @property
     def on_overlay(self) -> bool:

@@ -17,6 +17,7 @@ from regwrap.bundle.stock import stock_of
 from regwrap.commands.push_delta import DeltaSource
 from regwrap.commands.sync import SyncResult
 from regwrap.core.closure import closure_of, shipped_platforms
+from regwrap.core.counts import counted
 from regwrap.core.errors import RegwrapError, UsageError
 from regwrap.core.moves import Existing, PlatformIndex, TagMove
 from regwrap.lists.naming import Naming, entry_of, renamed
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from regwrap.bundle.stock import Stock
     from regwrap.core.model import Digest, Platform
     from regwrap.core.place import Place
     from regwrap.lists.imagelist import ImageEntry
@@ -84,7 +84,8 @@ def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> S
         if options.dry_run:
             return SyncResult(plan=job.retry.call(lambda: _with_refusals(end, plan)), report=None)
         report = pushing.carry(plan, elsewhere)
-        return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
+        release = None if isinstance(contents, StorageSource) else contents.contents.release
+        return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started, release=release))
 
 
 def _opened(
@@ -188,7 +189,8 @@ def _prepare_projects(
     bare = [str(entry.dest) for entry in entries if "/" not in entry.dest.repository]
     if bare:
         raise UsageError(
-            f"Harbor {dest.name} accepts names inside a project only; {len(bare)} names have no project",
+            f"Harbor {dest.name} accepts names inside a project only;"
+            f" {counted(len(bare), 'name has', 'names have')} no project",
             detail="\n".join(bare[:10]),
             hint="give DEST/PROJECT",
         )

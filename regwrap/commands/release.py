@@ -16,6 +16,7 @@ from regwrap.bundle.examine import VerifyReport, file_sha256, verify_bundle
 from regwrap.bundle.output import checksum_path, facts_path
 from regwrap.commands.package import PackageOptions, PackageReport, package_images
 from regwrap.commands.sync import SyncOptions, sync_images
+from regwrap.core.counts import counted
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
 from regwrap.storage.store import Storage
 
@@ -93,7 +94,7 @@ def _synced(job: Job, images: ImageList, on_sync: Callable[[SyncReport], None], 
     if report is None or report.failed:
         failed = report.failed if report else ()
         raise ImagesFailedError(
-            f"{len(failed)} of {len(images.entries)} images could not be synced; no bundle was written",
+            f"{len(failed)} of {counted(len(images.entries), 'image')} could not be synced; no bundle was written",
             detail="\n".join(f"{f.entry.where}: {f.error}" for f in failed),
             hint="rerun: images already in the archive are skipped",
         )

@@ -15,6 +15,7 @@ from regwrap.bundle.releases import (
     release_now,
     write_release,
 )
+from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError
 from regwrap.storage.commit import Files, Owner, RealFiles
 from regwrap.storage.lock import locked_storage
@@ -82,7 +83,8 @@ def adopt_release(
         missing = missing_images(storage, contents)
         if missing:
             raise ImagesFailedError(
-                f"{root} lacks {len(missing)} of the {len(contents.images)} images of {bundle}; nothing was noted",
+                f"{root} lacks {len(missing)} of {counted(len(contents.images), 'image')} of {bundle};"
+                " nothing was noted",
                 detail="\n".join(missing),
                 hint="deploy the bundle: it brings what is missing, and is remembered",
             )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.releases import chosen_release, missing_images, moves_to, read_releases
+from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError
 from regwrap.storage.commit import Additions, Files, Owner, RealFiles, commit
 from regwrap.storage.lock import locked_storage
@@ -70,7 +71,7 @@ def rollback(
         missing = missing_images(storage, contents)
         if missing:
             raise ImagesFailedError(
-                f"{root} lacks {len(missing)} of the {len(contents.images)} images of {release.label};"
+                f"{root} lacks {len(missing)} of {counted(len(contents.images), 'image')} of {release.label};"
                 " nothing was changed",
                 detail="\n".join(missing),
                 hint="deploy the bundle of that release: it brings what is missing and moves the tags",

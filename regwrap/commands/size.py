@@ -13,6 +13,7 @@ from regwrap.bundle.gather import Gathering
 from regwrap.bundle.select import select_images
 from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.sync import SyncOptions, sync_images
+from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
 from regwrap.core.model import Digest
 from regwrap.core.text import human_bytes
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.contents import BundleContents
     from regwrap.core.closure import Closure
     from regwrap.core.model import Destination
+    from regwrap.core.release_id import ReleaseId
     from regwrap.lists.imagelist import ImageEntry, ImageList
     from regwrap.transfer.job import Job
 
@@ -46,10 +48,10 @@ class PlannedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundlePlan:
-    """`file_bytes` is the tar's size: a delta's, where `since` says which blobs a site has. `fetched_bytes` of the
-    blobs are not in the archive yet. `new_bytes` are not in `since`; None without it."""
+    """`release` is what it will be. `file_bytes` is the tar's size: a delta's, where `since` says which blobs a site has.
+    `fetched_bytes` of the blobs are not in the archive yet. `new_bytes` are not in `since`; None without it."""
 
-    name: str
+    release: ReleaseId
     images: tuple[PlannedImage, ...]
     blobs: int
     blob_bytes: int
@@ -96,7 +98,7 @@ def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Se
     older = set().union(*(known_blobs(item, storage) for item in since)) if since else None
     sizes = {f"{entry.dest}": sizes_of(closure) for entry, closure in closures}
     return BundlePlan(
-        name=options.name,
+        release=contents.release,
         images=_images(contents, sizes, older),
         blobs=len(contents.blobs),
         blob_bytes=contents.blob_bytes,
@@ -181,7 +183,8 @@ def _closures_at_source(job: Job, images: ImageList, storage: Storage) -> dict[D
             found[skip.entry.dest] = closure
     if failed:
         raise ImagesFailedError(
-            f"{len(failed)} of {len(images.entries)} images that the archive lacks cannot be had from their sources",
+            f"{len(failed)} of {counted(len(images.entries), 'image')} that the archive lacks"
+            " cannot be had from their sources",
             detail="\n".join(failed),
             hint="fix these lines or their registry, or drop them, and rerun",
         )

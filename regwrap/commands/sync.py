@@ -91,7 +91,9 @@ def copy_images(
     # nobody hears of it from a package, in which every image counts as copied
     meanwhile = _drifted_meanwhile(job, ends, report.copied) if writing.upper is None else ()
     moved = (*plan.moved, *meanwhile)
-    return SyncResult(plan=plan, report=replace(report, moved=moved, seconds=time.monotonic() - started))
+    return SyncResult(
+        plan=plan, report=replace(report, moved=moved, seconds=time.monotonic() - started, release=images.release)
+    )
 
 
 def _carried(job: Job, ends: Endpoints, dest: RegistryEnd | StorageSource, plan: Plan, writing: Writing) -> SyncReport:

@@ -19,6 +19,7 @@ from regwrap.commands.overlay_sides import (
     prepare_sides,
 )
 from regwrap.commands.sync import SyncOptions, copy_images
+from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.probe import Probe
@@ -239,7 +240,7 @@ def _bring(
     if report is None or report.failed:
         failed = report.failed if report else ()
         raise ImagesFailedError(
-            f"{len(failed)} of {len(images.entries)} images could not be copied; nothing was written",
+            f"{len(failed)} of {counted(len(images.entries), 'image')} could not be copied; nothing was written",
             detail="\n".join(f"{f.entry.where}: {f.error}" for f in failed),
             hint=failed[0].hint if failed else "",
         )

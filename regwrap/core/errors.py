@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from regwrap.core.counts import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -101,11 +103,12 @@ class Interrupted(BaseException):
         self.signum = signum
 
 
-def usage_error(name: str, problems: Sequence[str], *, hint: str = "") -> UsageError:
-    """All that is wrong with `name`: one problem is the message itself, of several the message is the number."""
+def usage_error(name: str, problems: Sequence[str], *, hint: str = "", count: int = 0) -> UsageError:
+    """All that is wrong with `name`: one problem is the message itself, of several the message is the number. `count`
+    is that number where not each of them has a line of its own."""
     if len(problems) == 1:
         return UsageError(problems[0], hint=hint)
-    return UsageError(f"{name}: {len(problems)} problems", problems=tuple(problems), hint=hint)
+    return UsageError(f"{name}: {counted(count or len(problems), 'problem')}", problems=tuple(problems), hint=hint)
 
 
 def error_text(error: RegwrapError) -> str:

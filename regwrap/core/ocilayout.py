@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field, list_of, or_none
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, a_digest, a_size
@@ -98,7 +99,7 @@ def named_entry(directory: Path, name: str | None) -> LayoutEntry:
     found = [entry for entry in entries if name is None or name in {entry.name, entry.containerd}]
     if len(found) != 1:
         names = ", ".join(sorted(entry.name or "(no name)" for entry in entries)) or "nothing"
-        what = f"no image {name}" if name else f"{len(entries)} images, and none is chosen"
+        what = f"no image {name}" if name else f"{counted(len(entries), 'image')}, and none is chosen"
         raise UsageError(f"{directory} has {what}; it has {names}", hint="select one with oci:DIR:TAG")
     return found[0]
 

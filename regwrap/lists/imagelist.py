@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.core.archive_ref import ArchiveRef
+from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError, usage_error
 from regwrap.core.model import Destination, ImageRef, ParseError, Platform, is_repository
 from regwrap.lists.line import HINT, MAX_IMAGES, ParsedLine, parse_line
@@ -19,6 +20,7 @@ from regwrap.lists.sniff import UTF8_BOM, is_document, untagged_tag
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from regwrap.core.release_id import ReleaseId
     from regwrap.lists.formats.values import ListedImage
 
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024  # what 100,000 images hardly need
@@ -50,17 +52,23 @@ class ImageEntry:
         """Its destination, and the line of the list, where there is one."""
         return f"{self.dest} (line {self.line})" if self.line else f"{self.dest}"
 
+    def at(self, name: str) -> str:
+        """Its place in the list `name`; the list alone where no line stands for it."""
+        return f"{name}:{self.line}" if self.line else name
+
     def outline(self) -> dict[str, object]:
         return {"source": self.source, "dest": self.dest, "line": self.line}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageList:
-    """What a list says, in its order and without repeats. `notes` are for the user, a line each."""
+    """What a list says, in its order and without repeats. `notes` are for the user, a line each. `release` is the one
+    that stands for the list, if it is a bundle."""
 
     name: str
     entries: tuple[ImageEntry, ...]
     notes: tuple[str, ...]
+    release: ReleaseId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +103,7 @@ def parse_images(data: bytes, name: str, rewrite: Rewrite = HOST_IS_DROPPED) -> 
     first = {line.entry.dest: line for line in reversed(lines)}
     problems.extend(_conflicts(lines, first))
     if problems:
-        raise usage_error(name, list(_capped(name, sorted(problems))), hint=read.hint)
+        raise usage_error(name, list(_capped(name, sorted(problems))), hint=read.hint, count=len(problems))
     entries = tuple(line.entry for line in lines if first[line.entry.dest] is line)
     return ImageList(name=name, entries=entries, notes=(*read.notes, *_notes(lines, first, name)))
 
@@ -232,7 +240,7 @@ def _notes(lines: list[_Line], first: dict[Destination, _Line], name: str) -> It
             why = "the destination's registry comes from --dest or the archive"
             found.setdefault(f"{line.dropped_host} is left out: {why}", []).append(number)
     for message, numbers in found.items():
-        more = f" (and in {len(numbers) - 1} other lines)" if len(numbers) > 1 else ""
+        more = f" (and in {counted(len(numbers) - 1, 'other line')})" if len(numbers) > 1 else ""
         yield f"{name}:{numbers[0]}: {message}{more}"
     if repeats:
         (number, other_number), more = repeats[0], f"; {len(repeats)} lines repeat others" if len(repeats) > 1 else ""

@@ -117,7 +117,7 @@ def locked_list(images: ImageList, lock: Lock, is_by_rule: Callable[[ImageRef], 
     """
     known, listed = lock.by_dest, {entry.dest for entry in images.entries}
     problems = [
-        f"{images.name}:{entry.line}: {entry.source} is not in {lock.name}, or differs there"
+        f"{entry.at(images.name)}: {entry.source} is not in {lock.name}, or differs there"
         for entry in images.entries
         if not is_lock_of(known.get(entry.dest), entry)
     ]

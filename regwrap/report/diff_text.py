@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes, table
 from regwrap.report.markdown import cell, table_lines
 
@@ -86,8 +87,9 @@ def _totals(report: DiffReport) -> Iterator[str]:
         names = ", ".join(report.unknown[:5]) + (
             f" and {len(report.unknown) - 5} more" if len(report.unknown) > 5 else ""
         )
-        yield f"{len(report.unknown)} images have no digest on one side and were compared by name: {names}"
-    images = f"{report.images_old} images -> {report.images_new} images"
+        have = counted(len(report.unknown), "image has", "images have")
+        yield f"{have} no digest on one side, compared by name: {names}"
+    images = f"{counted(report.images_old, 'image')} -> {counted(report.images_new, 'image')}"
     if report.new_bytes is None or report.shared_bytes is None or report.dropped_bytes is None:
         yield images
         return

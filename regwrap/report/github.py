@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.markdown import cell, table_lines
 from regwrap.report.record import ImageRecord, Outcome, RunRecord
@@ -50,11 +51,15 @@ def _lines(record: RunRecord) -> Iterator[str]:
     totals = record.totals
     shards = f" (shard {', '.join(record.shards)})" if record.shards else ""
     yield f"### regwrap {record.command}: {cell(record.list)}{shards}"
+    if record.release:
+        yield ""
+        yield f"Release {cell(f'{record.release}')}"
     yield ""
     yield (
-        f"{totals['images']} images: {totals['copied']} copied, {totals['moved']} moved,"
+        f"{counted(int(totals['images']), 'image')}: {totals['copied']} copied, {totals['moved']} moved,"
         f" {totals['already_there']} already there, **{totals['failed']} failed**;"
-        f" {human_bytes(totals['bytes_sent'])} sent in {record.seconds:.1f} s, {totals['retries']} retries"
+        f" {human_bytes(totals['bytes_sent'])} sent in {record.seconds:.1f} s,"
+        f" {counted(int(totals['retries']), 'retry', 'retries')}"
     )
     failed, moved = record.having(Outcome.FAILED), [image for image in record.images if image.tag_now]
     if failed:

@@ -19,9 +19,10 @@ _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U001
 def to_junit(record: RunRecord) -> str:
     """Images of one host are one suite."""
     totals = record.totals
+    release = f": {record.release}" if record.release else ""
     root = Element(
         "testsuites",
-        name=_clean(f"regwrap {record.command}"),
+        name=_clean(f"regwrap {record.command}{release}"),
         tests=f"{totals['images']}",
         failures=f"{totals['failed']}",
         time=f"{record.seconds:.3f}",
@@ -46,9 +47,11 @@ def to_junit(record: RunRecord) -> str:
 
 def receipt_junit(receipt: Receipt) -> str:
     """One suite for all of it."""
+    facts = receipt.facts
     tests, failures = f"{len(receipt.images)}", f"{sum(image.verdict != VALID for image in receipt.images)}"
-    root = Element("testsuites", name="regwrap verify", tests=tests, failures=failures)
-    name, time = _clean(receipt.facts.target), _clean(receipt.facts.time)
+    release = f": {facts.release or '(without a name)'}, id {facts.id}" if facts.id else ""
+    root = Element("testsuites", name=_clean(f"regwrap verify{release}"), tests=tests, failures=failures)
+    name, time = _clean(facts.target), _clean(facts.time)
     suite = SubElement(
         root, "testsuite", name=name, tests=tests, failures=failures, errors="0", skipped="0", timestamp=time
     )
@@ -75,8 +78,9 @@ def _add_case(suite: Element, image: ImageRecord) -> None:
         classname=_clean(image.host),
         time=f"{image.seconds:.3f}",
         file=_clean(image.list),
-        line=f"{image.line}",
     )
+    if image.line:
+        case.set("line", f"{image.line}")
     if image.outcome == Outcome.FAILED:
         failure = SubElement(case, "failure", message=_clean(image.error), type="sync")
         failure.text = _clean("\n".join(part for part in (image.error, image.hint) if part))

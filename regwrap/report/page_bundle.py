@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.page_blobs import largest_blobs, pieces_of, shared_map
 from regwrap.report.page_html import Markup, document, joined, tag
@@ -33,7 +34,7 @@ _ROWS: Final = 2000
 def bundle_page(inspection: Inspection) -> str:
     """One HTML file."""
     name = inspection.name or inspection.path.rpartition("/")[2]
-    return document(f"{name} - {len(inspection.images)} images", _body(inspection, name))
+    return document(f"{name} - {counted(len(inspection.images), 'image')}", _body(inspection, name))
 
 
 def _body(inspection: Inspection, name: str) -> Iterator[Markup]:
@@ -43,7 +44,9 @@ def _body(inspection: Inspection, name: str) -> Iterator[Markup]:
     story = (
         f"{file}, {human_bytes(inspection.file_bytes)}, release id {inspection.id}; structure checked, blobs not hashed"
     )
-    verdict = f"{partial} partial images" if partial else f"{len(inspection.images):,} complete images"
+    verdict = (
+        counted(partial, "partial image") if partial else counted(len(inspection.images), "complete image", form=",")
+    )
     yield header(name, story, verdict, good=not partial)
     yield Markup("<main>")
     if partial:
@@ -118,4 +121,4 @@ def _all(inspection: Inspection) -> Markup:
     ]
     left = len(inspection.images) - _ROWS
     more = [tag("p", {"class": "quiet"}, f"and {left:,} more: regwrap inspect")] if left > 0 else []
-    return folded(f"All {len(inspection.images):,} images", table("All images", head, rows), *more)
+    return folded(f"All {counted(len(inspection.images), 'image', form=',')}", table("All images", head, rows), *more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.page_blobs import largest_blobs, pieces_of, shared_map
 from regwrap.report.page_html import Content, Markup, document, joined, tag
@@ -37,7 +38,13 @@ _ROWS: Final = 2000
 def run_page(record: RunRecord) -> str:
     """One HTML file."""
     failed = record.having(Outcome.FAILED)
-    return document(f"{len(failed)} failed - {record.list}" if failed else f"{record.list} - done", _body(record))
+    name = _name(record)
+    return document(f"{len(failed)} failed - {name}" if failed else f"{name} - done", _body(record))
+
+
+def _name(record: RunRecord) -> str:
+    """What people call it."""
+    return record.release.name if record.release and record.release.name else record.list
 
 
 def _body(record: RunRecord) -> Iterator[Markup]:
@@ -64,11 +71,12 @@ def _body(record: RunRecord) -> Iterator[Markup]:
 
 
 def _header(record: RunRecord, failed: Sequence[ImageRecord]) -> Markup:
-    verdict = f"{len(failed)} of {len(record.images)} images failed" if failed else "no image failed"
+    verdict = f"{len(failed)} of {counted(len(record.images), 'image')} failed" if failed else "no image failed"
     shards = f", shard {', '.join(record.shards)}" if record.shards else ""
     when = tag("time", {"datetime": record.started}, record.started.replace("T", " ").replace("+00:00", " UTC"))
-    story = joined((f"{record.command} of {record.list}{shards}, ", when, f", {record.seconds:.1f} s"))
-    return header(record.list, story, verdict, good=not failed)
+    release = f", release {record.release}" if record.release else ""
+    story = joined((f"{record.command} of {record.list}{shards}, ", when, f", {record.seconds:.1f} s{release}"))
+    return header(_name(record), story, verdict, good=not failed)
 
 
 def _failures(failed: Sequence[ImageRecord]) -> Markup:
@@ -181,7 +189,11 @@ def _hosts(record: RunRecord) -> Markup:
 
 def _known(record: RunRecord) -> Markup:
     unknown = sum(not image.blobs for image in record.images)
-    note = f" {unknown} images with unknown layers are left out." if unknown else ""
+    note = (
+        f" {counted(unknown, 'image with unknown layers is', 'images with unknown layers are')} left out."
+        if unknown
+        else ""
+    )
     return tag(
         "p",
         {"class": "quiet"},
@@ -240,7 +252,7 @@ def _all(record: RunRecord) -> Markup:
         for image in record.images[:_ROWS]
     ]
     more = [_more(len(record.images) - _ROWS)] if len(record.images) > _ROWS else []
-    return folded(f"All {len(record.images):,} images", table("All images", head, rows), *more)
+    return folded(f"All {counted(len(record.images), 'image', form=',')}", table("All images", head, rows), *more)
 
 
 def _digest(image: ImageRecord) -> Content:

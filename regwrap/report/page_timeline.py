@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.page_html import Markup, joined, tag
 from regwrap.report.page_parts import figure, legend, share, short_name
@@ -36,14 +37,19 @@ def timeline(record: RunRecord) -> Markup:
     end = max(image.end for image in worked)
     lanes = lanes_of(worked)
     busy = share(sum(image.end - image.start for image in worked), end * len(lanes))
-    about = f"{len(worked)} images by {len(lanes)} workers in {end:.1f} s; workers were busy {busy:.0f} % of that time"
+    total = f"{counted(len(worked), 'image')} by {counted(len(lanes), 'worker')} in {end:.1f} s"
+    about = f"{total}; workers were busy {busy:.0f} % of that time"
     shown = _bounded(worked)
     drawn = [_lane(number, images, shown, end) for number, images in list(lanes.items())[:_LANES]]
     kept = {image.outcome for image in worked}
     again = [("retried", "again")] if any(image.attempts > 1 for image in worked) else []
     keys = legend([*((text, _STYLES[outcome]) for outcome, text in _KEYS if outcome in kept), *again])
     left_out = [
-        *([f"{len(lanes) - _LANES} more workers are not drawn."] if len(lanes) > _LANES else []),
+        *(
+            [f"{counted(len(lanes) - _LANES, 'more worker is', 'more workers are')} not drawn."]
+            if len(lanes) > _LANES
+            else []
+        ),
         *([f"The {len(worked) - len(shown)} shortest copies are not drawn."] if len(shown) < len(worked) else []),
     ]
     note = tag("p", {"class": "quiet"}, " ".join([f"{about}.", *left_out]))

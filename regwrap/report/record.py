@@ -19,6 +19,8 @@ from regwrap.core import fields
 from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.errors import UsageError
 from regwrap.core.fields import a_text, a_whole, list_of, of_kind, or_none
+from regwrap.core.model import a_digest
+from regwrap.core.release_id import ReleaseId
 from regwrap.transfer.plan import Drifted, Reason, Skip
 
 if TYPE_CHECKING:
@@ -90,7 +92,8 @@ class HostRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """`shards` are those that it has, empty for a whole list; `started` is in ISO 8601."""
+    """`shards` are those that it has, empty for a whole list; `started` is in ISO 8601. `release` is None where the
+    images are no release's."""
 
     command: str
     list: str
@@ -98,6 +101,7 @@ class RunRecord:
     started: str
     seconds: float
     images: tuple[ImageRecord, ...]
+    release: ReleaseId | None = None
     regwrap: str = __version__
     version: int = VERSION
 
@@ -152,6 +156,7 @@ def record_of(report: SyncReport, facts: RunFacts) -> RunRecord:
         started=facts.started,
         seconds=round(report.seconds, 3),
         images=tuple(sorted(records, key=lambda record: record.image)),
+        release=report.release,
     )
 
 
@@ -251,6 +256,7 @@ def merge(records: Sequence[RunRecord]) -> RunRecord:
         started=min(record.started for record in records),
         seconds=max(record.seconds for record in records),
         images=tuple(images[name] for name in sorted(images)),
+        release=first.release if all(record.release == first.release for record in records) else None,
         regwrap=__version__,
     )
 
@@ -274,8 +280,15 @@ def to_text(record: RunRecord) -> str:
         "totals": record.totals,
         "hosts": [dataclasses.asdict(host) for host in record.hosts],
         "images": [dataclasses.asdict(image) for image in record.images],
+        "release": _release_keys(record.release),
     }
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def _release_keys(release: ReleaseId | None) -> dict[str, str | None] | None:
+    if release is None:
+        return None
+    return {"name": release.name or None, "id": None if release.id is None else f"{release.id}"}
 
 
 def parse_record(data: bytes, name: str) -> RunRecord:
@@ -302,6 +315,11 @@ def _made(kind: Callable[..., T], table: Mapping[str, Parse], values: Mapping[st
 
 def _image(value: object) -> ImageRecord:
     return _made(ImageRecord, _IMAGE_FIELDS, fields.an_object(value))
+
+
+def _release(value: object) -> ReleaseId:
+    keys = fields.an_object(value)
+    return ReleaseId(fields.field(keys, "name", or_none(a_text)) or "", fields.field(keys, "id", or_none(a_digest)))
 
 
 def _outcome(value: object) -> Outcome:
@@ -332,4 +350,5 @@ _RUN_FIELDS: Final[Mapping[str, Parse]] = {
     "shards": list_of(a_text),
     "seconds": _NUMBER,
     "images": list_of(_image),
+    "release": or_none(_release),
 }

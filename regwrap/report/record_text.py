@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes, printable, table
 from regwrap.report.record import HostRecord, ImageRecord, Outcome, RunRecord
 
@@ -25,12 +26,15 @@ def record_text(record: RunRecord) -> str:
     """What was done, the images that were there already left out; hosts; and the total."""
     rows: list[tuple[str, ...]] = [("IMAGE", "OUTCOME", "SENT", "SECONDS", "")]
     rows += [_row(image) for image in record.images if image.outcome != Outcome.THERE or image.tag_now]
-    totals = record.totals
+    totals, retries = record.totals, int(record.totals["retries"])
+    release = f"release {record.release}, " if record.release else ""
     shards = f"shard {', '.join(record.shards)}, " if record.shards else ""
     total = (
-        f"{record.command} {record.list}, {shards}{record.started}: {totals['copied']} copied, {totals['moved']} moved,"
+        f"{record.command} {record.list}, {release}{shards}{record.started}: {totals['copied']} copied,"
+        f" {totals['moved']} moved,"
         f" {totals['already_there']} already there, {totals['failed']} failed; {human_bytes(totals['bytes_sent'])} sent"
-        f" and {human_bytes(totals['bytes_skipped'])} skipped in {record.seconds:.1f} s, {totals['retries']} retries"
+        f" and {human_bytes(totals['bytes_skipped'])} skipped in {record.seconds:.1f} s,"
+        f" {counted(retries, 'retry', 'retries')}"
     )
     return "\n".join([*(table(rows) if len(rows) > 1 else ()), hosts_text(record), printable(total)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes, table
 from regwrap.report.markdown import table_lines
 
@@ -15,13 +16,19 @@ _SHOWN: Final = 50
 
 def size_text(plan: BundlePlan) -> str:
     """Every image, what adds most first; and the totals."""
-    return "\n".join([*table([_head(plan), *(_row(image) for image in plan.largest())]), _total(plan)])
+    rows = table([_head(plan), *(_row(image) for image in plan.largest())])
+    return "\n".join([*rows, _total(plan), f"release {plan.release}"])
 
 
 def size_summary(plan: BundlePlan) -> str:
     """The totals, and the images that add most."""
     rows = [_row(image) for image in plan.largest()]
-    lines = [f"### regwrap package: {_total(plan)}", *table_lines(_head(plan), rows, _SHOWN)]
+    lines = [
+        f"### regwrap package: {_total(plan)}",
+        "",
+        f"Release {plan.release}",
+        *table_lines(_head(plan), rows, _SHOWN),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -38,6 +45,6 @@ def _total(plan: BundlePlan) -> str:
     new = "" if plan.new_bytes is None else f", {human_bytes(plan.new_bytes)} of it new since {plan.since}"
     fetched = f"; {human_bytes(plan.fetched_bytes)} not in the archive yet" if plan.fetched_bytes else ""
     return (
-        f"{len(plan.images)} images, {plan.blobs} blobs, {human_bytes(plan.blob_bytes)}{new};"
+        f"{counted(len(plan.images), 'image')}, {counted(plan.blobs, 'blob')}, {human_bytes(plan.blob_bytes)}{new};"
         f" the bundle would have {human_bytes(plan.file_bytes)}{fetched}"
     )

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from regwrap.core.counts import counted
 from regwrap.core.model import Destination, Digest, ImageRef, Platform
 from regwrap.core.moves import TagMove
 from regwrap.core.text import human_bytes, table
@@ -60,10 +61,11 @@ def _arrow(entry: ImageEntry) -> str:
 def sync_text(report: SyncReport) -> str:
     counts = f"{len(report.copied)} copied, {len(report.skipped)} already there, {len(report.failed)} failed"
     retries = sum(item.attempts - 1 for item in report.copied)
-    again = f", {retries} retries" if retries else ""
-    moved = f", {len(report.moved)} tags drifted at the source" if report.moved else ""
-    replaced = f", {len(report.replaced)} tags REPLACED" if report.replaced else ""
-    return f"{counts}; {human_bytes(report.sent)} sent in {report.seconds:.1f} s{again}{moved}{replaced}"
+    again = f", {counted(retries, 'retry', 'retries')}" if retries else ""
+    moved = f", {counted(len(report.moved), 'tag')} drifted at the source" if report.moved else ""
+    replaced = f", {counted(len(report.replaced), 'tag')} REPLACED" if report.replaced else ""
+    release = f"\nrelease {report.release}" if report.release else ""
+    return f"{counts}; {human_bytes(report.sent)} sent in {report.seconds:.1f} s{again}{moved}{replaced}{release}"
 
 
 def replaced_text(replaced: tuple[TagMove, ...]) -> str:
@@ -83,13 +85,14 @@ def _now(moved: Drifted) -> str:
 def lock_text(report: LockReport) -> str:
     """What has changed in the lock, a line an image; and the total."""
     size = sum(image.size or 0 for image in report.images)
-    total = f"{report.path}: {len(report.images)} images, {len(report.changes)} changed; {human_bytes(size)} in all"
+    images = counted(len(report.images), "image")
+    total = f"{report.path}: {images}, {len(report.changes)} changed; {human_bytes(size)} in all"
     return "\n".join([*_changes(report.changes), total])
 
 
 def lock_check_text(check: LockCheck) -> str:
     """Each image that is not as locked, with its digests; and the total."""
-    same = f"{check.path}: {check.images} images, all as locked"
+    same = f"{check.path}: {counted(check.images, 'image')}, all as locked"
     return "\n".join(_changes(check.changes)) if check.changes or check.failed else same
 
 
@@ -129,11 +132,12 @@ def _together(concerned: list[Failed]) -> str:
     names = " ".join(str(failed.entry.dest) for failed in concerned[:SHOWN_IMAGES])
     more = f" and {len(concerned) - SHOWN_IMAGES} more" if len(concerned) > SHOWN_IMAGES else ""
     hint = f"\n    {concerned[0].hint}" if concerned[0].hint else ""
-    return f"{len(concerned)} images FAILED ({names}{more}): {concerned[0].error}{hint}"
+    return f"{counted(len(concerned), 'image')} FAILED ({names}{more}): {concerned[0].error}{hint}"
 
 
 def package_text(report: PackageReport) -> str:
-    total = f"{report.images} images, {report.blobs} blobs, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
+    images, blobs = counted(report.images, "image"), counted(report.blobs, "blob")
+    total = f"{images}, {blobs}, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
     path = f"{report.path} ({report.name})" if report.name else f"{report.path}"
     if report.required:
         total += f"; a delta: {report.required} blobs ({human_bytes(report.required_bytes)}) have to be at the site"
@@ -157,9 +161,9 @@ def release_text(report: ReleaseReport) -> str:
         (
             f"sync:    {sync_text(report.sync)}",
             f"package: {package_text(report.package)}",
-            f"verify:  {report.verify.images} images and {report.verify.blobs} blobs are valid",
+            f"verify:  {counted(report.verify.images, 'image')} and {counted(report.verify.blobs, 'blob')} are valid",
             f"sha256:  {report.sha256}",
-            f"release: {report.package.name or '(without a name)'}, id {report.package.id}",
+            f"release: {report.package.release}",
         )
     )
 
@@ -168,15 +172,18 @@ def deploy_text(report: DeployReport, root: Path, *, dry_run: bool) -> str:
     moves = _tag_lines(report.tags_replaced, report.tags_kept, dry_run=dry_run)
     if dry_run:
         new, moved = len(report.tags_added), len(report.tags_replaced)
-        total = (
-            f"would deploy {report.images} images{_of(report.name)} to {root}: {new} new tags, {moved} replaced tags"
-        )
-        return "\n".join([*moves, total])
+        images = f"{counted(report.images, 'image')}{_of(report.name)}"
+        parts = [f"would deploy {images} to {root}: {counted(new, 'new tag')}", counted(moved, "replaced tag")]
+        parts += [f"{counted(report.blobs_added, 'blob')} to add ({human_bytes(report.bytes_added)})"]
+        parts += [f"{counted(report.mended, 'damaged blob')} to repair"] if report.mended else []
+        return "\n".join([*moves, ", ".join(parts)])
+    name = _of(report.name)
     parts = [
-        f"{report.images} images{_of(report.name)} are in {root}: {len(report.tags_added)} new tags",
+        f"{counted(report.images, f'image{name} is', f'images{name} are')} in {root}:"
+        f" {counted(len(report.tags_added), 'new tag')}",
         f"{len(report.tags_replaced)} replaced",
-        f"{report.blobs_added} blobs added ({human_bytes(report.bytes_added)})",
-        *([f"{report.mended} damaged blobs repaired"] if report.mended else []),
+        f"{counted(report.blobs_added, 'blob')} added ({human_bytes(report.bytes_added)})",
+        *([f"{counted(report.mended, 'damaged blob')} repaired"] if report.mended else []),
     ]
     return "\n".join([*moves, ", ".join(parts)])
 
@@ -187,19 +194,23 @@ def _of(name: str) -> str:
 
 def _tag_lines(replaced: tuple[TagMove, ...], kept: tuple[TagMove, ...], *, dry_run: bool) -> list[str]:
     """Tags that now mean another image, and those that were left as they are, each with both digests."""
-    heading = f"{len(replaced)} tags {'would mean' if dry_run else 'now mean'} another image:"
+    now = ("tag now means", "tags now mean")
+    heading = f"{counted(len(replaced), *(('tag would mean', 'tags would mean') if dry_run else now))} another image:"
     lines = [
         heading,
         *(f"  {line}" for line in table([(move.image, f"{move.old} -> {move.new}") for move in replaced])),
     ]
     rows = [(move.image, f"stays {move.old}, not {move.new}") for move in kept]
-    others = [f"{len(kept)} tags are other images and stay:", *(f"  {line}" for line in table(rows))]
+    others = [
+        f"{counted(len(kept), 'tag is another image and stays', 'tags are other images and stay')}:",
+        *(f"  {line}" for line in table(rows)),
+    ]
     return [*(lines if replaced else ()), *(others if kept else ())]
 
 
 def export_text(report: ExportReport) -> str:
     """With `dry_run` an image a line before the total."""
-    total = f"{len(report.images)} images, {report.files} files, {human_bytes(report.bytes)}"
+    total = f"{counted(len(report.images), 'image')}, {counted(report.files, 'file')}, {human_bytes(report.bytes)}"
     if report.there:
         return f"{report.path}: {total}: already there"
     if report.dry_run:
@@ -209,19 +220,23 @@ def export_text(report: ExportReport) -> str:
 
 def import_text(report: ImportReport) -> str:
     parts = (
-        f"{'would import ' if report.dry_run else ''}{len(report.images)} images",
-        f"{len(report.tags_added)} new tags",
+        f"{'would import ' if report.dry_run else ''}{counted(len(report.images), 'image')}",
+        counted(len(report.tags_added), "new tag"),
         f"{len(report.tags_replaced)} replaced",
-        f"{report.blobs_added} blobs ({human_bytes(report.bytes_added)})",
-        *([f"{report.omitted} index entries were missing and not imported"] if report.omitted else []),
+        f"{counted(report.blobs_added, 'blob')} ({human_bytes(report.bytes_added)})",
+        *(
+            [f"{counted(report.omitted, 'index entry was', 'index entries were')} missing and not imported"]
+            if report.omitted
+            else []
+        ),
     )
     moves = _tag_lines(report.tags_replaced, report.tags_kept, dry_run=report.dry_run)
     return "\n".join([*moves, f"{report.path}: {', '.join(parts)}"])
 
 
 def bake_text(report: BakeReport) -> str:
-    what = f"{report.images} images" if report.images else "history without images"
-    total = f"{what}, {report.blobs} blobs, {human_bytes(report.blob_bytes)}"
+    what = counted(report.images, "image") if report.images else "history without images"
+    total = f"{what}, {counted(report.blobs, 'blob')}, {human_bytes(report.blob_bytes)}"
     if report.digest is None:
         start = " ".join(report.entrypoint) or "nothing: it contains only the storage"
         return f"would bake {report.image}: {total}; a container of it runs {start}"
@@ -232,11 +247,12 @@ def bake_text(report: BakeReport) -> str:
 def gc_text(report: GcReport, root: Path) -> str:
     """With `dry_run` an image and its reason a line, then the repositories with their bytes; and the total."""
     manifests, layers = sum(r.manifests for r in report.repositories), sum(r.layers for r in report.repositories)
-    pinned = f" and {report.pinned} images without a tag" if report.pinned else ""
+    pinned = f" and {counted(report.pinned, 'image')} without a tag" if report.pinned else ""
     would = "would be " if report.dry_run else ""
     total = (
-        f"{root}: {report.kept} tags{pinned} {would}kept, {len(report.images)} images {would}deleted:"
-        f" {report.blobs} blobs ({human_bytes(report.bytes)}), links to {manifests} manifests and {layers} layers"
+        f"{root}: {counted(report.kept, 'tag')}{pinned} {would}kept, {counted(len(report.images), 'image')}"
+        f" {would}deleted: {counted(report.blobs, 'blob')} ({human_bytes(report.bytes)}), links to"
+        f" {counted(manifests, 'manifest')} and {counted(layers, 'layer')}"
     )
     releases = _gc_releases(report)
     if not report.dry_run:
@@ -263,7 +279,9 @@ def _gc_releases(report: GcReport) -> list[str]:
     for item in report.releases:
         if not (report.dry_run or item.lost):
             continue
-        fate = f"{'loses' if report.dry_run else 'has lost'} {item.lost} images" if item.lost else "stays whole"
+        fate = (
+            f"{'loses' if report.dry_run else 'has lost'} {counted(item.lost, 'image')}" if item.lost else "stays whole"
+        )
         facts = (item.name or "-", item.id.removeprefix("sha256:")[:12], item.deployed, str(item.images))
         rows.append((*facts, human_bytes(item.alone_bytes), "kept" if item.kept and not item.lost else fate))
     return table(rows) if len(rows) > 1 else []
@@ -273,8 +291,13 @@ def verify_text(report: VerifyReport) -> str:
     if report.problems or report.differences:
         return "\n".join([*report.problems, *report.differences])
     path = f"{report.path} ({report.name})" if report.name else f"{report.path}"
-    total = f"{path}: {report.images} images, {report.blobs} blobs, {human_bytes(report.bytes)}: valid"
-    return total + (f"; {report.others} of the images are not in the list" if report.others else "")
+    counts = f"{counted(report.images, 'image')}, {counted(report.blobs, 'blob')}"
+    total = f"{path}: {counts}, {human_bytes(report.bytes)}: valid"
+    return total + (
+        f"; {report.others} of the images {'is' if report.others == 1 else 'are'} not in the list"
+        if report.others
+        else ""
+    )
 
 
 def releases_text(report: ReleasesReport) -> str:
@@ -296,8 +319,8 @@ def rollback_text(report: RollbackReport) -> str:
     rows = [(move.image, f"{move.old or 'no such tag'} -> {move.new}") for move in report.moved]
     name, moved = report.name or report.id.removeprefix("sha256:")[:12], len(report.moved)
     right = report.images - moved
-    total = f"{report.path}: {name} is current: {moved} tags moved, {right} were right"
-    would = f"{report.path}: {name} would be current: {moved} tags would move, {right} are right"
+    total = f"{report.path}: {name} is current: {counted(moved, 'tag')} moved, {right} were right"
+    would = f"{report.path}: {name} would be current: {counted(moved, 'tag')} would move, {right} are right"
     return "\n".join([*table(rows), would if report.dry_run else total])
 
 
@@ -309,7 +332,8 @@ def inspect_text(inspection: Inspection) -> str:
         size, alone = ("?", "?") if image.image in unseen else (human_bytes(image.size), human_bytes(image.alone))
         rows.append((image.image, image.digest, image.kind, platforms or "-", size, alone))
     total = (
-        f"{len(inspection.images)} images, {inspection.blobs} blobs with {human_bytes(inspection.blob_bytes)},"
+        f"{counted(len(inspection.images), 'image')}, {counted(inspection.blobs, 'blob')}"
+        f" with {human_bytes(inspection.blob_bytes)},"
         f" file {human_bytes(inspection.file_bytes)}"
     )
     release = f"release {inspection.name or '(without a name)'}, id {inspection.id}"

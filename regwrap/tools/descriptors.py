@@ -6,6 +6,8 @@ import resource
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,5 +26,8 @@ def affordable_jobs(jobs: int, say: Callable[[str], None]) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
     possible = max(1, (limit - _OWN) // _EACH)
     if possible < jobs:
-        say(f"note: only {limit} files may be open (ulimit -n): {possible} images at a time instead of {jobs}")
+        say(
+            f"note: only {limit} files may be open (ulimit -n): {counted(possible, 'image')} at a time"
+            f" instead of {jobs}"
+        )
     return min(jobs, possible)

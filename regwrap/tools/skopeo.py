@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Digest, Platform
 from regwrap.tools import answers
@@ -200,7 +201,9 @@ class Skopeo:
         result = self._run(remotes, args, inherit=())
         if result.exit_code != 0:
             raise failure(
-                f"could not sync {len(images)} repositories of {source.host}", fatal_text(result.stderr), remotes
+                f"could not sync {counted(len(images), 'repository', 'repositories')} of {source.host}",
+                fatal_text(result.stderr),
+                remotes,
             )
 
     @contextmanager

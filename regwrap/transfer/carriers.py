@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
 from regwrap.core.place import Engine
 from regwrap.registry.end import RegistryEnd
@@ -55,7 +56,8 @@ def _to_registry(dest: RegistryEnd, job: Job, ends: Endpoints, stack: ExitStack,
         case Engine.SYNC:
             batched = BatchCarrier(registry=by_skopeo)
             batches = make_batches(plan.copies, ends.served)
-            job.listener.say(f"skopeo sync: {len(batches)} batches of {sum(len(b.copies) for b in batches)} images")
+            images = counted(sum(len(batch.copies) for batch in batches), "image")
+            job.listener.say(f"skopeo sync: {counted(len(batches), 'batch', 'batches')} of {images}")
             batched.run(batches, job.jobs)
             return batched
         case _:

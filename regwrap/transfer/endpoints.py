@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.core.archive_ref import ArchiveRef
+from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
 from regwrap.core.place import Place, Registry
 from regwrap.lists.imagelist import ImageEntry, ImageList, need_source
@@ -62,9 +63,9 @@ class Endpoints:
         """Every line must say where it comes from, or --source must. Makes all ends, in the main thread."""
         lines = need_source(images)
         if lines and self.job.source is None:
-            where = "\n".join(f"{images.name}:{entry.line}: {entry.text}" for entry in lines[:10])
+            where = "\n".join(f"{entry.at(images.name)}: {entry.text}" for entry in lines[:10])
             raise UsageError(
-                f"{len(lines)} lines name no registry, and no source is configured",
+                f"{counted(len(lines), 'line names', 'lines name')} no registry, and no source is configured",
                 detail=where,
                 hint="give --source HOST[:PORT] (or NAME, or a storage's DIR), or source: in the configuration",
             )
@@ -90,7 +91,7 @@ class Endpoints:
         if entry.source.registry is not None:
             return self.of(self.job.place_of(entry.source.registry))
         if self.job.source is None:
-            raise UsageError(f"line {entry.line} names no registry")
+            raise UsageError(f"{entry.where} names no registry")
         return self.of(self.job.source)
 
     def of(self, place: Place) -> RegistryEnd | StorageSource:

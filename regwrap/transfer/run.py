@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from regwrap.core.model import Digest
+    from regwrap.core.release_id import ReleaseId
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.tools.retry import Retry
     from regwrap.transfer.job import Events
@@ -56,13 +57,14 @@ class Failed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
     """What came of a plan: every image is in exactly one of the first three. `moved` are tags that are others at the
-    source than what was brought."""
+    source than what was brought. `release` is what the images are, or become."""
 
     copied: tuple[Copied, ...]
     skipped: tuple[Skip, ...]
     failed: tuple[Failed, ...]
     seconds: float
     moved: tuple[Drifted, ...] = ()
+    release: ReleaseId | None = None
 
     @property
     def replaced(self) -> tuple[TagMove, ...]:

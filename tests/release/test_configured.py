@@ -156,7 +156,7 @@ def test_an_immutable_tag_never_moves_and_is_not_asked_for_again(
     make_storage(root, {"app:v1": make_image("new"), "app:edge": make_image("new")})
     done = cli("sync", "images.list", "--report", "r.json")
     assert done.returncode == 0, done.stderr
-    assert f"1 tags now mean another image:\n  app:edge  {old} -> {new}" in done.stderr
+    assert f"1 tag now means another image:\n  app:edge  {old} -> {new}" in done.stderr
     assert {i["image"]: i["replaced"] for i in json.loads((cli.directory / "r.json").read_text())["images"]} == {
         "app:edge": f"{old}",
         "app:v1": None,

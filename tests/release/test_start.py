@@ -108,7 +108,7 @@ def test_what_cannot_be_read_among_much_is_told_and_the_rest_is_listed(cli: Cli)
     told = broken.stderr.splitlines()
     assert told[0].startswith("regwrap: <stdin>:")
     assert told[0].endswith("this document is left out")
-    assert told[-1] == "1 images from image:, 1 from elsewhere, 1 noted, in 1 file"
+    assert told[-1] == "1 image from image:, 1 from elsewhere, 1 noted, in 1 file"
     sure = cli("list", "from-manifests", "--sure", "--quiet", stdin="image: a.io/a:1\nargs: [--x=a.io/b:2]\n")
     assert (sure.returncode, lines(sure.stdout), sure.stderr) == (0, ["a.io/a:1"], "")
 

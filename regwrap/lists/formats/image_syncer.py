@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.model import ImageRef, is_tag
 from regwrap.lists import yaml_nodes
 from regwrap.lists.formats.values import BadValueError, Found, keys_of, pairs_of, quoted, reference_of, shown, text_of
@@ -60,7 +61,7 @@ def _add_syncer(found: Found, node: Node, sources: tuple[ImageRef, ...], dests: 
     if len(dests) == 1 and not dests[0].tag:
         dests *= len(sources)
     if len(dests) != len(sources):
-        raise BadValueError(node, f"the source has {len(sources)} tags, the destination {len(dests)}")
+        raise BadValueError(node, f"the source has {counted(len(sources), 'tag')}, the destination {len(dests)}")
     for source, dest in zip(sources, dests, strict=True):
         found.add(node, source, dest=dest)
 

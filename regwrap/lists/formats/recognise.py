@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
 from regwrap.lists.formats.hauler import read_hauler
 from regwrap.lists.formats.image_syncer import is_syncer, is_syncer_config, read_syncer, read_syncer_config
@@ -50,7 +51,7 @@ def read_document(data: bytes, name: str) -> Document:
     for root in roots:
         with found.collected():
             read(found, root)
-    found.note(roots[0], f"read as a list of {tool}, with {len(found.images)} images")
+    found.note(roots[0], f"read as a list of {tool}, with {counted(len(found.images), 'image')}")
     notes = sorted((line, message) for message, line in found.notes.items())
     return Document(images=tuple(found.images), notes=tuple(notes), problems=tuple(found.problems))
 

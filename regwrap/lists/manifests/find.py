@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.lists.formats.values import BadValueError, quoted, reference_of
 from regwrap.lists.manifests.mapping import Mention, plain
 from regwrap.lists.manifests.walk import Walk
@@ -51,7 +52,7 @@ class FoundImages:
     @property
     def summary(self) -> str:
         return (
-            f"{len(self.images)} images from image:, {len(self.elsewhere)} from elsewhere,"
+            f"{counted(len(self.images), 'image')} from image:, {len(self.elsewhere)} from elsewhere,"
             f" {self.noted + len(self.problems)} noted, in {self.files} file{'' if self.files == 1 else 's'}"
         )
 
@@ -80,7 +81,7 @@ def _documents(name: str, data: bytes, problems: list[str]) -> list[Node]:
     odd.sort(key=lambda oddity: (oddity.line, oddity.column))
     problems += [f"{name}:{oddity.line}:{oddity.column}: {oddity.text}" for oddity in odd[:_MAX_NOTES]]
     if len(odd) > _MAX_NOTES:
-        problems.append(f"{name}: {len(odd) - _MAX_NOTES} more problems")
+        problems.append(f"{name}: {counted(len(odd) - _MAX_NOTES, 'more problem')}")
     return documents
 
 

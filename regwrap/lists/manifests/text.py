@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.lists.imagelist import image_line
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _ABSENT: Final = "# not there: "
 def manifests_text(found: FoundImages, absent: Collection[ImageRef] = ()) -> str:
     """A list. What is `absent` at its registry stands behind a #."""
     lines = [
-        f"# {len(found.images)} images, by regwrap list from-manifests",
+        f"# {counted(len(found.images), 'image')}, by regwrap list from-manifests",
         *(_line(image, absent) for image in found.images),
     ]
     if found.elsewhere:

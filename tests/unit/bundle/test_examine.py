@@ -288,7 +288,7 @@ def test_a_bundle_that_leaves_out_what_the_list_wants_is_named(root: Path, tmp_p
     path.write_bytes(packed(parts_of(contents_of(root, listed("a/b:1", "linux/amd64")), root)))
     assert bundle_lines(path, listed("a/b:1", "linux/amd64")) == ()
     assert bundle_lines(path, listed("a/b:1")) == (
-        "a/b:1: the list has all platforms, but 1 manifests of the index are missing",
+        "a/b:1: the list has all platforms, but 1 manifest of the index is missing",
     )
 
 

@@ -138,7 +138,7 @@ def test_twice_is_once(bundle: Path, used: Path) -> None:
 def test_a_tag_that_is_another_image_is_refused_and_nothing_is_changed(bundle: Path, tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"app/web:latest": OLD, **THERE})
     before = registry_state(root)
-    with pytest.raises(UsageError, match="1 tags in") as caught:
+    with pytest.raises(UsageError, match="1 tag in") as caught:
         deploy(bundle, root)
     assert caught.value.detail == f"app/web:latest: is {OLD.top}, {bundle} has {NEW.top}"
     assert registry_state(root) == before
@@ -193,16 +193,28 @@ def test_a_tag_that_is_another_image_may_stay_and_the_image_is_there_to_go_to(bu
 def test_a_dry_run_changes_nothing(bundle: Path, tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"app/web:latest": OLD})
     before = snapshot(root)
-    with pytest.raises(UsageError, match="1 tags in") as refused:  # as the real run would end
+    with pytest.raises(UsageError, match="1 tag in") as refused:  # as the real run would end
         deploy(bundle, root, dry_run=True)
     assert refused.value.detail == f"app/web:latest: is {OLD.top}, {bundle} has {NEW.top}"
     report = deploy(bundle, root, existing=Existing.REPLACE, dry_run=True)
     assert snapshot(root) == before
     assert (report.tags_added, report.tags_replaced) == (("app/web:1",), (MOVE,))
     lines = deploy_text(report, root, dry_run=True).splitlines()
-    assert lines[:2] == ["1 tags would mean another image:", f"  app/web:latest  {OLD.top} -> {NEW.top}"]
-    assert deploy(bundle, tmp_path / "absent", dry_run=True).tags_added == ("app/web:1", "app/web:latest")
+    assert lines[:2] == ["1 tag would mean another image:", f"  app/web:latest  {OLD.top} -> {NEW.top}"]
+    absent = deploy(bundle, tmp_path / "absent", dry_run=True)
+    assert absent.tags_added == ("app/web:1", "app/web:latest")
+    assert (absent.blobs_added, absent.mended) == (deploy(bundle, tmp_path / "new").blobs_added, 0)
     assert not (tmp_path / "absent").exists()
+
+
+def test_a_dry_run_tells_a_blob_that_is_cut_off_from_one_that_is_not_there(bundle: Path, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"app/web:1": MULTI})
+    blob = root / blob_of(MULTI.blobs[0])
+    blob.write_bytes(blob.read_bytes()[:-1])
+    said, done = (deploy(bundle, root, existing=Existing.REPLACE, dry_run=dry) for dry in (True, False))
+    assert (said.blobs_added, said.bytes_added, said.mended) == (done.blobs_added, done.bytes_added, 1)
+    assert done.mended == 1
+    assert deploy_text(said, root, dry_run=True).endswith(", 1 damaged blob to repair")
 
 
 @pytest.mark.exhaustive

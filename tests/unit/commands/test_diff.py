@@ -103,7 +103,7 @@ def test_what_a_side_does_not_say_is_not_made_up(old: Path, tmp_path: Path) -> N
     report = diff(old, listed)
     assert (report.unknown, report.changed, report.new_bytes) == (("app:v1", "kept:1"), (), None)
     assert [item.image for item in report.removed] == ["gone:1", "name/old:1"]
-    assert "2 images have no digest on one side and were compared by name: app:v1, kept:1" in diff_text(report)
+    assert "2 images have no digest on one side, compared by name: app:v1, kept:1" in diff_text(report)
     assert diff_text(report).splitlines()[-1] == "4 images -> 3 images"
     locked = put(tmp_path / "images.lock", f"app:v1@{NEW_APP.top} => app:v1\n".encode())
     assert [(item.image, item.new) for item in diff(old, locked).changed] == [("app:v1", NEW_APP.top)]

@@ -124,7 +124,7 @@ def test_foreign_and_damaged_files_hide_nothing(root: Path, first: Path, second:
 
 def test_a_release_that_came_another_way_is_adopted_if_all_of_it_is_there(root: Path, first: Path) -> None:
     make_storage(root, {"a:1": OLD, "a:latest": OLD})
-    with pytest.raises(ImagesFailedError, match="lacks 1 of the 3 images") as error:
+    with pytest.raises(ImagesFailedError, match="lacks 1 of 3 images") as error:
         adopt_release(first, root, lock_timeout=0, listener=Silent())
     assert error.value.detail == f"m:1: manifest {MULTI.top.short} is not there"
     assert states(root) == ()

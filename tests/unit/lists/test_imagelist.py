@@ -610,7 +610,7 @@ def test_a_digest_without_a_tag_gets_a_tag_made_of_it_and_one_note() -> None:
         f"b:sha256-{HEX}.untagged",
         "d:1",
     ]
-    untagged = "a digest without a tag is kept under the tag sha256-….untagged (and in 1 other lines)"
+    untagged = "a digest without a tag is kept under the tag sha256-….untagged (and in 1 other line)"
     assert images.notes[0] == f"images.list:1: {untagged}"
     assert parsed(failed_list(images.entries)).entries == images.entries
 
@@ -661,7 +661,10 @@ def test_a_first_line_whose_tag_is_missing_is_no_yaml(first: str) -> None:
 
 
 def test_errors_of_one_kind_are_ten_and_the_number_of_the_others() -> None:
-    problems = refused("".join(f"r.io/team{number}/*\n" for number in range(30)) + "B:1\n")
+    text = "".join(f"r.io/team{number}/*\n" for number in range(30)) + "B:1\n"
+    with pytest.raises(UsageError, match=r"^images\.list: 31 problems$"):
+        parsed(text)
+    problems = refused(text)
     assert len(problems) == 12
     assert problems[10] == "images.list:11:13: and 20 more of this kind"
     assert problems[11].startswith("images.list:31:1: upper case")

@@ -285,7 +285,7 @@ def lock(image: str) -> str:
         ("r.io/a:/v.*/: x.io/b\n", f"1:1: `r.io/a:/v.*/` {PATTERN}"),
         ("r.io/a:1: x.io/$NS/b\n", f"1:11: {VARIABLES} $ is not allowed in a reference"),
         ("r.io/a:1,2: x.io/b:1\n", "1:13: the source has 2 tags, the destination 1"),
-        ("r.io/a:1: x.io/b:1,2\n", "1:11: the source has 1 tags, the destination 2"),
+        ("r.io/a:1: x.io/b:1,2\n", "1:11: the source has 1 tag, the destination 2"),
         ("r.io/a:1,: x.io/b\n", "1:1: not a tag: ''"),
         (f"r.io/a@{DIGEST},2: x.io/b\n", "1:1: not a tag: '2'"),
         (f"r.io/a@{DIGEST}: x.io/b@{DIGEST}\n", "1:81: a destination has no digest; put it at the source"),

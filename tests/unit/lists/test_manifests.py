@@ -146,7 +146,7 @@ def test_only_what_image_names_is_sure() -> None:
     assert [str(image) for image in result.images] == ["a.io/a:1"]
     assert [(str(other.image), other.where) for other in result.elsewhere] == [("a.io/b:1", "x.yaml:2 args")]
     assert find_images([("x.yaml", data)], is_sure=True).elsewhere == ()
-    assert result.summary == "1 images from image:, 1 from elsewhere, 0 noted, in 1 file"
+    assert result.summary == "1 image from image:, 1 from elsewhere, 0 noted, in 1 file"
 
 
 @pytest.mark.parametrize(

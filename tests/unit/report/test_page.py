@@ -196,7 +196,7 @@ def test_a_bundles_page_says_what_an_image_adds_and_what_is_left_out() -> None:
     assert "<h1>r.tar</h1>" in page
     assert f"release id {found.id}" in page
     assert "<h1>acme-1.0</h1>" in bundle_page(replace(found, name="acme-1.0"))
-    assert "1 partial images" in page
+    assert "1 partial image" in page
     assert "Saved by sharing" in page
     assert ">33 %<" in page
     assert "<script" not in page

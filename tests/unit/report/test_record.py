@@ -8,6 +8,7 @@ import pytest
 
 from regwrap.core.errors import UsageError
 from regwrap.core.model import Digest
+from regwrap.core.release_id import ReleaseId
 from regwrap.report.github import summary, workflow_commands
 from regwrap.report.junit import to_junit
 from regwrap.report.page_run import run_page
@@ -73,9 +74,35 @@ def test_a_tag_that_is_another_image_now_is_loud_everywhere() -> None:
     assert f"| a/app:1 | {OTHER} | {IMAGE.top} |" in summary(record)
     assert f"the tag was {OTHER}" in to_junit(record)
     assert "Tags that are another image now" in run_page(record)
-    assert "1 tags REPLACED" in sync_text(report)
-    assert replaced_text(report.replaced) == f"1 tags now mean another image:\n  a/app:1  {both}"
+    assert "1 tag REPLACED" in sync_text(report)
+    assert replaced_text(report.replaced) == f"1 tag now means another image:\n  a/app:1  {both}"
     assert "another image now" not in run_page(RECORD)
+
+
+def test_every_report_says_which_release_it_is_about() -> None:
+    release = ReleaseId("acme-1.2", OTHER)
+    record = record_of(replace(REPORT, release=release), FACTS)
+    told = f"acme-1.2, id {OTHER}"
+    assert json.loads(to_text(record))["release"] == {"name": "acme-1.2", "id": f"{OTHER}"}
+    assert parse_record(to_text(record).encode(), "r.json").release == release
+    for text in (
+        record_text(record),
+        summary(record),
+        to_junit(record),
+        run_page(record),
+        sync_text(replace(REPORT, release=release)),
+    ):
+        assert told in text
+    assert "<title>1 failed - acme-1.2</title>" in run_page(record)
+    assert json.loads(to_text(RECORD))["release"] is None
+    assert merge([record, record]).release == release
+    assert merge([record, RECORD]).release is None
+
+
+def test_a_release_that_was_not_packed_has_no_id() -> None:
+    record = record_of(replace(REPORT, release=ReleaseId("acme-1.2", None)), FACTS)
+    assert json.loads(to_text(record))["release"] == {"name": "acme-1.2", "id": None}
+    assert parse_record(to_text(record).encode(), "r.json") == record
 
 
 def test_what_another_image_has_brought_is_mounted() -> None:

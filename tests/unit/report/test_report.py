@@ -182,7 +182,7 @@ def test_lock_texts() -> None:
     )
     lines = [f"moved  a:1       {old} -> {new}", f"gone   long/b:1  {old} -> -"]
     written = LockReport(path=Path("images.lock"), images=(image,), changes=changes, failed=())
-    assert lock_text(written).splitlines() == [*lines, "images.lock: 1 images, 2 changed; 2.5 kB in all"]
+    assert lock_text(written).splitlines() == [*lines, "images.lock: 1 image, 2 changed; 2.5 kB in all"]
     check = LockCheck(path=Path("images.lock"), images=2, changes=changes, failed=())
     assert lock_check_text(check).splitlines() == lines
     assert lock_check_text(replace(check, changes=())) == "images.lock: 2 images, all as locked"
@@ -342,7 +342,7 @@ def test_gc_text() -> None:
         "a:1  not in the list",
         "REPOSITORY  TAGS  MANIFESTS  LAYERS  SIZE",
         "a           1     3          4       2.5 kB  repository deleted",
-        "dir: 2 tags would be kept, 1 images would be deleted: 7 blobs (2.5 kB), links to 3 manifests and 4 layers",
+        "dir: 2 tags would be kept, 1 image would be deleted: 7 blobs (2.5 kB), links to 3 manifests and 4 layers",
     ]
     done = gc_text(replace(report, dry_run=False), Path("dir"))
-    assert done == "dir: 2 tags kept, 1 images deleted: 7 blobs (2.5 kB), links to 3 manifests and 4 layers"
+    assert done == "dir: 2 tags kept, 1 image deleted: 7 blobs (2.5 kB), links to 3 manifests and 4 layers"

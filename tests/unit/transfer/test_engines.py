@@ -174,7 +174,7 @@ def test_an_image_of_some_platforms_is_in_no_batch(two: Between) -> None:
     report = two.run(two.job(Engine.SYNC), "multi:1 platform=linux/amd64", "more:1", "most:1").report
     assert report is not None
     assert [f"{failed.entry.dest}" for failed in report.failed] == ["multi:1"]
-    assert two.told.log == ["skopeo sync: 1 batches of 2 images"]
+    assert two.told.log == ["skopeo sync: 1 batch of 2 images"]
 
 
 @pytest.mark.parametrize("exit_code", [0, 1])
