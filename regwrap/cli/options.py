@@ -79,6 +79,10 @@ BaseOption = Annotated[
         "--base", metavar="BUNDLE.TAR|STORAGE", help="What has the blobs that a delta requires; may be repeated."
     ),
 ]
+MaxSizeOption = Annotated[
+    str | None,
+    typer.Option("--max-size", metavar="SIZE", help="End with exit code 1 before writing anything larger (4.7GB)."),
+]
 ExistingOption = Annotated[
     Existing | None,
     typer.Option(

@@ -1,5 +1,6 @@
 """The command package."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from regwrap.cli.options import (
     ListArgument,
     LockedOption,
     LockFileOption,
+    MaxSizeOption,
     NameOption,
     QuietOption,
     ReferrersOption,
@@ -22,11 +24,10 @@ from regwrap.cli.options import (
     VerboseOption,
 )
 from regwrap.cli.output import show
-from regwrap.cli.session import images_of, load, lock_of, opened_session, parsed, release_name, wanted_of
-from regwrap.cli.sizes import older_of, planned
+from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
+from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, shown_sizes, told_total
 from regwrap.commands.package import PackageOptions, Strategy, package_images
 from regwrap.core.errors import UsageError
-from regwrap.core.text import parse_bytes
 from regwrap.report import text as report
 
 _OutputOption = Annotated[
@@ -42,10 +43,6 @@ _StrategyOption = Annotated[
 _DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show the size of the bundle and of each image in it; write nothing.")
 ]
-_MaxSizeOption = Annotated[
-    str | None,
-    typer.Option("--max-size", metavar="SIZE", help="End with exit code 1 before writing anything larger (4.7GB)."),
-]
 _HashedOption = Annotated[bool, typer.Option("--hash/--no-hash", help="Hash every blob, or trust the archive.")]
 
 
@@ -59,7 +56,7 @@ def package(
     upper: UpperOption = None,
     dry_run: _DryRunOption = False,
     since: SinceOption = None,
-    max_size: _MaxSizeOption = None,
+    max_size: MaxSizeOption = None,
     jobs: JobsOption = None,
     hashed: _HashedOption = True,
     locked: LockedOption = False,
@@ -73,7 +70,7 @@ def package(
     if output is None and not dry_run:
         raise UsageError("package needs --output FILE", hint="give -o FILE, or --dry-run to see the sizes")
     settings = load(config, source, history, jobs, upper)
-    limit = None if max_size is None else parsed("--max-size", parse_bytes, max_size)
+    sizes = SizeOptions.parse(since, max_size)
     options = PackageOptions(
         hashed=hashed,
         strategy=strategy,
@@ -86,8 +83,10 @@ def package(
         wanted = wanted_of(images_list, settings, session.progress)
         images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
         job = session.job(settings)
-        if dry_run or limit is not None:
-            planned(job, images, options, since=since or (), limit=limit, json=json if dry_run else None)
+        if dry_run:
+            planned(job, images, options, sizes, partial(shown_sizes, json=json))
+        elif sizes.limit is not None or has_summary():
+            planned(job, images, options, sizes, partial(told_total, progress=session.progress))
         if output is None or dry_run:
             return
         result = package_images(job, images, output, options)

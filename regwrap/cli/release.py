@@ -1,6 +1,7 @@
 """The command release."""
 
 from dataclasses import replace
+from functools import partial
 
 from regwrap.cli.options import (
     ArchiveOption,
@@ -12,6 +13,7 @@ from regwrap.cli.options import (
     ListArgument,
     LockedOption,
     LockFileOption,
+    MaxSizeOption,
     NameOption,
     OutputOption,
     QuietOption,
@@ -24,7 +26,7 @@ from regwrap.cli.options import (
 from regwrap.cli.output import show
 from regwrap.cli.records import RecordFiles, source_of, tell_moved
 from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
-from regwrap.cli.sizes import older_of
+from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, told_total
 from regwrap.commands.doctor import tool_versions
 from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.release import release_images
@@ -47,6 +49,7 @@ def release(
     junit: JunitOption = None,
     referrers: ReferrersOption = False,
     since: SinceOption = None,
+    max_size: MaxSizeOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -61,19 +64,23 @@ def release(
         referrers=referrers,
         since=older_of(since),
     )
+    sizes = SizeOptions.parse(since, max_size)
     synced = list[SyncReport]()
     with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
         images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
-        versions = tool_versions(session.runner)
+        job, versions = session.job(settings), tool_versions(session.runner)
+        if sizes.limit is not None:  # with what is still to come from the sources
+            coming = replace(options, strategy=Strategy.AUTO)
+            planned(job, images, coming, sizes, partial(told_total, progress=session.progress))
         label = ReleaseId(options.name, None)
         try:
-            result = release_images(
-                session.job(settings), images, output, options, tools=versions, on_sync=synced.append
-            )
+            result = release_images(job, images, output, options, tools=versions, on_sync=synced.append)
             label = result.package.release
         finally:
             if synced:
                 files.write([replace(item, release=label) for item in synced], images.name, source_of(settings))
                 tell_moved(synced[-1], quiet=quiet)
+        if has_summary() and sizes.limit is None:
+            planned(job, images, options, sizes, lambda _plan: None)
     show(result, report.release_text(result), json=json)

@@ -5,39 +5,59 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap.cli.output import show
+from regwrap.cli.session import parsed
+from regwrap.core.text import parse_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from regwrap.bundle.delta import Older
     from regwrap.commands.package import PackageOptions
+    from regwrap.commands.size import BundlePlan
     from regwrap.lists.imagelist import ImageList
+    from regwrap.report.progress import Progress
     from regwrap.transfer.job import Job
 
 
+@dataclass(frozen=True, slots=True)
+class SizeOptions:
+    """`since` are the files that say what a site has; `limit` in bytes, None without one."""
+
+    since: tuple[str, ...]
+    limit: int | None
+
+    @classmethod
+    def parse(cls, since: Sequence[str] | None, max_size: str | None) -> SizeOptions:
+        return cls(tuple(since or ()), None if max_size is None else parsed("--max-size", parse_bytes, max_size))
+
+
+def has_summary() -> bool:
+    """Whether a CI system wants to know what there is to say of the job."""
+    return bool(os.environ.get("GITHUB_STEP_SUMMARY"))
+
+
 def planned(
-    job: Job, images: ImageList, options: PackageOptions, *, since: Sequence[str], limit: int | None, json: bool | None
+    job: Job, images: ImageList, options: PackageOptions, sizes: SizeOptions, tell: Callable[[BundlePlan], None]
 ) -> None:
-    """Show the sizes, unless `json` is None, and add them to the summary of a CI job. Raises ImagesFailedError where
-    the limit is passed."""
+    """Tell the sizes, and add them to the summary of a CI job. Raises ImagesFailedError where the limit is passed."""
     from regwrap.bundle.as_list import opened_listing  # none of this is needed to write a bundle
     from regwrap.commands.size import plan_bundle, refuse_larger
-    from regwrap.report.size_text import size_summary, size_text
+    from regwrap.report.size_text import size_summary
 
     with ExitStack() as stack:
-        older = tuple(stack.enter_context(opened_listing(path, sys.stdin.buffer)) for path in since)
+        older = tuple(stack.enter_context(opened_listing(path, sys.stdin.buffer)) for path in sizes.since)
         plan = plan_bundle(job, images, options, older)
-    if json is not None:
-        show(plan, size_text(plan), json=json)
-    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(path).open("a", encoding="utf-8") as file:
+    tell(plan)
+    if has_summary():
+        with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as file:
             file.write(size_summary(plan))
-    if limit is not None:
-        refuse_larger(plan, limit)
+    if sizes.limit is not None:
+        refuse_larger(plan, sizes.limit)
 
 
 def older_of(since: Sequence[str] | None) -> tuple[Older, ...]:
@@ -47,3 +67,17 @@ def older_of(since: Sequence[str] | None) -> tuple[Older, ...]:
     from regwrap.bundle.delta import read_older  # deltas are asked for now and then
 
     return read_older(since)
+
+
+def told_total(plan: BundlePlan, *, progress: Progress) -> None:
+    """In a line of the log."""
+    from regwrap.report.size_text import size_total
+
+    progress.say(size_total(plan))
+
+
+def shown_sizes(plan: BundlePlan, *, json: bool) -> None:
+    """All of it, on stdout."""
+    from regwrap.report.size_text import size_text
+
+    show(plan, size_text(plan), json=json)

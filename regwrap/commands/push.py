@@ -6,14 +6,14 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.base import BASE_HINT, based
 from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.merge import refuse_moves
 from regwrap.bundle.opened import check_bytes, opened_bases, opened_contents, whole_of
 from regwrap.bundle.read import opened_bundle
-from regwrap.bundle.stock import stock_of
+from regwrap.bundle.stock import Stock, stock_of
 from regwrap.commands.push_delta import DeltaSource
 from regwrap.commands.sync import SyncResult
 from regwrap.core.closure import closure_of, shipped_platforms
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from regwrap.transfer.job import Job
     from regwrap.transfer.plan import Observation, Plan, Skip
     from regwrap.transfer.run import SyncReport
+
+_NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +83,9 @@ def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> S
             refuse_moves(_moves(observations), end.name, f"{source}")
         elsewhere = contents.elsewhere(observations) if isinstance(contents, DeltaSource) else {}
         plan = make_plan(observations, keep_tags=options.existing is Existing.SKIP)
+        plan = _with_refusals(job, end, plan, dry_run=options.dry_run)
         if options.dry_run:
-            return SyncResult(plan=job.retry.call(lambda: _with_refusals(end, plan)), report=None)
+            return SyncResult(plan=plan, report=None)
         report = pushing.carry(plan, elsewhere)
         release = None if isinstance(contents, StorageSource) else contents.contents.release
         return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started, release=release))
@@ -119,14 +122,30 @@ def _as_asked(
     return rewriting.source, rewriting.entries
 
 
-def _with_refusals(dest: RegistryEnd, plan: Plan) -> Plan:
-    """The plan, with what the registry would refuse as failed: a partial index, if it checks them."""
+def _with_refusals(job: Job, dest: RegistryEnd, plan: Plan, *, dry_run: bool) -> Plan:
+    """The plan, with what the registry would refuse as failed: a partial index, if it is known to refuse them. A push
+    tries what the configuration does not forbid."""
     whole = tuple(copy for copy in plan.copies if not copy.closure.omitted)
     partial = [copy for copy in plan.copies if copy.closure.omitted]
-    if not partial or not dest.checks_indexes():
+    if not partial or not (dry_run or dest.registry.partial_indexes is False):
+        return plan
+    takes = job.retry.call(lambda: dest.takes_partial_indexes(partial[0].entry.dest.repository))
+    if takes is None:
+        job.listener.say(_unknown(dest, [f"{copy.entry.dest}" for copy in partial]))
+    if takes is not False:
         return plan
     refused = (Unseen(entry=c.entry, error=partial_refusal(dest.name, c.entry), hint=PARTIAL_HINT) for c in partial)
     return replace(plan, copies=whole, unseen=(*plan.unseen, *refused))
+
+
+def _unknown(dest: RegistryEnd, names: list[str]) -> str:
+    images = counted(len(names), "image has some platforms only", "images have some platforms only")
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (
+        f"note: {images} ({', '.join(names[:_NAMED])}{more}), and only a push shows whether {dest.name} accepts partial"
+        " indexes: if not, these fail. partial_indexes: true or false in its configuration says it beforehand;"
+        " --platform-index rewrite works in any case"
+    )
 
 
 def _moves(observations: tuple[Observation, ...]) -> list[TagMove]:

@@ -16,6 +16,7 @@ from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
 from regwrap.core.model import Digest
+from regwrap.core.release_id import ReleaseId
 from regwrap.core.text import human_bytes
 from regwrap.lists.imagelist import need_source
 from regwrap.storage.store import Storage, real_root
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from regwrap.bundle.as_list import Listing
     from regwrap.bundle.contents import BundleContents
     from regwrap.core.closure import Closure
-    from regwrap.core.model import Destination
-    from regwrap.core.release_id import ReleaseId
     from regwrap.lists.imagelist import ImageEntry, ImageList
     from regwrap.transfer.job import Job
 
@@ -48,8 +47,9 @@ class PlannedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundlePlan:
-    """`release` is what it will be. `file_bytes` is the tar's size: a delta's, where `since` says which blobs a site has.
-    `fetched_bytes` of the blobs are not in the archive yet. `new_bytes` are not in `since`; None without it."""
+    """`release` is what it will be, without an id while images are still to be fetched. `file_bytes` is the tar's size:
+    a delta's, where `since` says which blobs a site has. `fetched_bytes` of the blobs are not in the archive yet.
+    `new_bytes` are not in `since`; None without it."""
 
     release: ReleaseId
     images: tuple[PlannedImage, ...]
@@ -89,7 +89,7 @@ def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Se
         from regwrap.transfer.referrers import with_referrers_there  # knows registries too
 
         images = with_referrers_there(storage, images)
-    closures = _closures(job, images, storage, ask=options.strategy is not Strategy.SELECT)
+    closures = _closures(job, images, storage, options)
     gathering = Gathering()
     for entry, closure in closures:
         repository, tag = entry.dest.repository, entry.dest.tag
@@ -97,13 +97,15 @@ def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Se
     contents = replace(gathering.contents(), name=options.name)
     older = set().union(*(known_blobs(item, storage) for item in since)) if since else None
     sizes = {f"{entry.dest}": sizes_of(closure) for entry, closure in closures}
+    fetched = sum(size for digest, size in contents.blobs if storage.blob_size(digest) is None)
     return BundlePlan(
-        release=contents.release,
+        # the id hangs on configs too, which are not at hand before they are fetched
+        release=ReleaseId(contents.name, None if fetched else contents.id),
         images=_images(contents, sizes, older),
         blobs=len(contents.blobs),
         blob_bytes=contents.blob_bytes,
         file_bytes=tar_bytes(_written(contents, since)),
-        fetched_bytes=sum(size for digest, size in contents.blobs if storage.blob_size(digest) is None),
+        fetched_bytes=fetched,
         since=", ".join(item.images.name for item in since),
         new_bytes=None if older is None else _new(contents.sizes, older),
     )
@@ -150,15 +152,17 @@ def _since(image: PlannedImage) -> str:
     return "" if image.new is None else f", {human_bytes(image.new)} new"
 
 
-def _closures(job: Job, images: ImageList, storage: Storage, *, ask: bool) -> list[tuple[ImageEntry, Closure]]:
-    """All of each image: as the archive has it, or else as its source does."""
+def _closures(
+    job: Job, images: ImageList, storage: Storage, options: PackageOptions
+) -> list[tuple[ImageEntry, Closure]]:
+    """All of each image: as the archive has it, or else as its source does, with its referrers there."""
+    ask = options.strategy is not Strategy.SELECT
     there = {entry.dest: closure for entry in images.entries if (closure := _closure_there(storage, entry))}
     lacking = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in there))
     if lacking.entries and not (ask and (job.source or not need_source(lacking))):
         select_images(storage, images.entries)  # raises, and says of each why
-    if lacking.entries:
-        there |= _closures_at_source(job, lacking, storage)
-    return [(entry, there[entry.dest]) for entry in images.entries]
+    found = [(entry, there[entry.dest]) for entry in images.entries if entry.dest in there]
+    return [*found, *(_closures_at_source(job, lacking, storage, options) if lacking.entries else ())]
 
 
 def _closure_there(storage: Storage, entry: ImageEntry) -> Closure | None:
@@ -173,14 +177,16 @@ def _closure_there(storage: Storage, entry: ImageEntry) -> Closure | None:
     return None
 
 
-def _closures_at_source(job: Job, images: ImageList, storage: Storage) -> dict[Destination, Closure]:
-    plan = sync_images(job, images, SyncOptions(dry_run=True)).plan
-    found = {copy.entry.dest: copy.closure for copy in plan.copies}
+def _closures_at_source(
+    job: Job, images: ImageList, storage: Storage, options: PackageOptions
+) -> list[tuple[ImageEntry, Closure]]:
+    plan = sync_images(job, images, SyncOptions(dry_run=True, referrers=options.referrers)).plan
+    found = [(copy.entry, copy.closure) for copy in plan.copies]
     failed = [f"{item.entry.dest}: {item.error}" for item in plan.unseen]
     for skip in plan.skips:  # came meanwhile
         closure = storage.closure(skip.entry.dest.repository, skip.digest, skip.entry.platforms)
         if closure is not None:
-            found[skip.entry.dest] = closure
+            found.append((skip.entry, closure))
     if failed:
         raise ImagesFailedError(
             f"{len(failed)} of {counted(len(images.entries), 'image')} that the archive lacks"

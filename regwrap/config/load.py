@@ -42,6 +42,10 @@ _FOR_HELPERS: Final = re.compile(
 )
 _OUTAGE_SECONDS: Final = 300
 _BUDGET: Final = ("max_connections", "requests_per_second")
+_PLACE_KEYS: Final = (
+    *("url", "storage", "authfile", "tls_verify", "cert_dir", "immutable", "mirrors", "partial_indexes"),
+    *_BUDGET,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +210,7 @@ def _read_registries(root: Section, authfile: Path | None) -> tuple[Place, ...]:
 
 
 def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
-    section.expect_keys(("url", "storage", "authfile", "tls_verify", "cert_dir", "immutable", "mirrors", *_BUDGET))
+    section.expect_keys(_PLACE_KEYS)
     scheme, host = section.get("url", parse_url, ("", ""))
     storage = section.path("storage")
     tls_verify = section.get("tls_verify", a_switch, None)
@@ -221,6 +225,7 @@ def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
         registry_of(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir),
         max_connections=section.get("max_connections", a_whole(1, 1000), None),
         requests_per_second=section.get("requests_per_second", _pace, None),
+        partial_indexes=section.get("partial_indexes", a_switch, None),
     )
     immutable = section.get("immutable", _patterns, ())
     mirrors = section.get("mirrors", _mirrors, ())

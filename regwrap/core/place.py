@@ -18,7 +18,8 @@ class Registry:
     """A registry server. `host` is HOST[:PORT]; `authfile` has docker's format; `cert_dir` holds `*.crt` of its CA.
 
     `tls_verify=False` accepts any certificate and plain HTTP. `plain_http` asks over HTTP first. `max_connections` and
-    `requests_per_second` bound what is asked of it; None: no bound.
+    `requests_per_second` bound what is asked of it; None: no bound. `partial_indexes`: whether it takes an index of
+    which manifests are missing; None: nobody said.
     """
 
     host: str
@@ -28,6 +29,7 @@ class Registry:
     cert_dir: Path | None = None
     max_connections: int | None = None
     requests_per_second: float | None = None
+    partial_indexes: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

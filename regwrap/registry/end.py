@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Descriptor, Digest
 from regwrap.registry.credentials import UnsureError
+from regwrap.registry.harbor import Harbor
 from regwrap.tools.skopeo import Remote, Skopeo
 
 if TYPE_CHECKING:
@@ -89,10 +90,18 @@ class RegistryEnd:
             return _asked(lambda: self.probe.mount(repository, digest, source), lambda _unsure: False)
         return False
 
-    def checks_indexes(self) -> bool:
-        """Whether it takes an index only with all that it names, as far as one can tell without a push: distribution
-        does, unless it is told otherwise, and so does what says that it speaks its API."""
-        return _asked(self.probe.speaks_distribution, lambda _unsure: False)
+    def takes_partial_indexes(self, repository: str) -> bool | None:
+        """Whether it takes an index without all that it names; None: only a push would show it.
+
+        The configuration knows best. distribution 2 refuses them, and so does Harbor, which has it inside; with version
+        3 it is a setting that no answer tells.
+        """
+        if self.registry.partial_indexes is not None:
+            return self.registry.partial_indexes
+        refuses = _asked(
+            lambda: self.probe.is_distribution_2(repository) or Harbor(self.probe).is_there(), lambda _unsure: False
+        )
+        return False if refuses else None
 
     def lacking(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
         """Those of `blobs` that are absent or of another size there."""

@@ -172,9 +172,14 @@ class Probe:
         """A request beside the registry's API (Harbor's): with the authfile's credentials at once, if it has any."""
         return self._told(Request(method, target, body=body or Body(), eager=True))
 
-    def speaks_distribution(self) -> bool:
-        """Whether its greeting names docker's API, as distribution and what is built on it do."""
-        return "Docker-Distribution-Api-Version" in self._client.request(Request("GET", "/v2/")).headers
+    def is_distribution_2(self, repository: str) -> bool:
+        """Whether it is docker-registry 2, as far as it can be told: of lists of tags it has no pages, so a senseless
+        number for one is nothing to it, where version 3 answers 400 (registry/handlers/tags.go)."""
+        request = Request("GET", f"/v2/{repository}/tags/list?n=-1", Access(repository))
+        answer = self._client.request(request)
+        raise_if_later(self.registry.host, request.shown, answer)
+        is_list = answer.status == 200 or (answer.status == 404 and b"NAME_UNKNOWN" in answer.body)
+        return is_list and answer.headers.get("Docker-Distribution-Api-Version") == "registry/2.0"
 
     def close(self) -> None:
         """Close the connections that are kept alive."""

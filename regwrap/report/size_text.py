@@ -17,14 +17,14 @@ _SHOWN: Final = 50
 def size_text(plan: BundlePlan) -> str:
     """Every image, what adds most first; and the totals."""
     rows = table([_head(plan), *(_row(image) for image in plan.largest())])
-    return "\n".join([*rows, _total(plan), f"release {plan.release}"])
+    return "\n".join([*rows, size_total(plan), f"release {plan.release}"])
 
 
 def size_summary(plan: BundlePlan) -> str:
     """The totals, and the images that add most."""
     rows = [_row(image) for image in plan.largest()]
     lines = [
-        f"### regwrap package: {_total(plan)}",
+        f"### The bundle: {size_total(plan)}",
         "",
         f"Release {plan.release}",
         *table_lines(_head(plan), rows, _SHOWN),
@@ -41,7 +41,8 @@ def _row(image: PlannedImage) -> tuple[str, ...]:
     return (image.image, human_bytes(image.size), human_bytes(image.alone), *new)
 
 
-def _total(plan: BundlePlan) -> str:
+def size_total(plan: BundlePlan) -> str:
+    """In a line."""
     new = "" if plan.new_bytes is None else f", {human_bytes(plan.new_bytes)} of it new since {plan.since}"
     fetched = f"; {human_bytes(plan.fetched_bytes)} not in the archive yet" if plan.fetched_bytes else ""
     return (

@@ -105,14 +105,37 @@ def test_a_tag_that_moves_during_the_run_is_told(cli: Cli, tmp_path: Path, loopb
 
 
 def test_a_release_is_reported_also_where_it_fails(scene: Scene) -> None:
-    good = scene.cli("release", "images.list", "--source", scene.host, "-o", "r.tar", "--report", "good.json")
+    release, name = ("release", "images.list", "--source", scene.host, "-o", "r.tar"), ("--name", "acme-1")
+    good = scene.cli(*release, *name, "--report", "good.json")
     assert good.returncode == 0, good.stderr
-    assert json.loads((scene.directory / "good.json").read_text())["command"] == "release"
+    report = json.loads((scene.directory / "good.json").read_text())
+    facts = json.loads((scene.directory / "r.json").read_text())
+    assert (report["command"], report["release"]) == ("release", {"name": "acme-1", "id": facts["id"]})
     with (scene.directory / "images.list").open("a") as file:
         file.write("no/such:v9\n")
-    bad = scene.cli("release", "images.list", "--source", scene.host, "-o", "s.tar", "--report", "bad.json")
+    bad = scene.cli(*release, *name, "--report", "bad.json")
     assert bad.returncode == 1
     assert report_of(scene.directory / "bad.json")["no/such:v9"]["outcome"] == "failed"
+    assert json.loads((scene.directory / "bad.json").read_text())["release"] == {"name": "acme-1", "id": None}
+
+
+def test_a_release_that_would_be_too_large_is_not_begun_and_its_size_is_in_the_jobs_summary(scene: Scene) -> None:
+    summary = scene.directory / "summary.md"
+    words = ("release", "images.list", "--source", scene.host, "-o", "r.tar")
+    refused = scene.cli(*words, "--max-size", "1kB", env={"GITHUB_STEP_SUMMARY": f"{summary}"})
+    assert refused.returncode == 1
+    assert "more than the 1.0 kB of --max-size; nothing was written" in refused.stderr
+    assert not list(scene.directory.glob("r.*"))
+    assert not (scene.directory / "home/.local/share/regwrap/archive/docker").exists()
+    assert "| IMAGE | SIZE | ALONE |" in summary.read_text()
+    summary.unlink()
+    done = scene.cli(*words, env={"GITHUB_STEP_SUMMARY": f"{summary}"})
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((scene.directory / "r.json").read_text())
+    assert f"Release (without a name), id {facts['id']}\n\n| IMAGE | SIZE | ALONE |" in summary.read_text()
+    since = scene.cli(*words[:-1], "delta.tar", "--since", "r.tar", "--max-size", "1GB")
+    assert since.returncode == 0
+    assert ", 0 B of it new since r.tar; the bundle would have" in since.stderr
 
 
 def test_a_file_that_is_no_report_and_a_report_that_cannot_be_written(cli: Cli) -> None:

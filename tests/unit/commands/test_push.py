@@ -6,12 +6,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from regwrap.commands.push import PushOptions, push_images
+from regwrap.commands.sync import SyncResult
 from regwrap.core.errors import Interrupted, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.moves import Existing, TagMove
@@ -21,7 +22,8 @@ from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.job import Job
 from regwrap.transfer.plan import Copy
 from regwrap.transfer.run import SyncReport
-from tests.builders import make_image, make_storage
+from tests.builders import make_image, make_multi_image, make_storage
+from tests.bundles import contents_of, listed, packed, parts_of
 from tests.fakeregistry import FakeRegistry, fake_registry
 from tests.fakes import Scripted
 from tests.unit.transfer.test_sync import Heard
@@ -29,31 +31,49 @@ from tests.unit.transfer.test_sync import Heard
 IMAGES = {"team/app:v1": make_image("app"), "team/tool:v1": make_image("tool"), "other/app:v2": make_image("app")}
 
 
+@dataclass
 class Quiet(Silent, Heard):
     """Nobody listens, but the test."""
+
+    log: list[str] = field(default_factory=list)
+
+    def say(self, text: str, /) -> None:
+        self.log.append(text)
 
 
 @dataclass
 class Site:
     registry: FakeRegistry
     job: Job
+    told: Quiet
     source: Path
 
     def push(
         self, *, existing: Existing = Existing.FAIL, dry_run: bool = False, immutable: tuple[str, ...] = ()
     ) -> SyncReport | tuple[Copy, ...]:
+        result = self.result(self.source, existing=existing, dry_run=dry_run, immutable=immutable)
+        return result.plan.copies if result.report is None else result.report
+
+    def result(
+        self,
+        source: Path,
+        *,
+        existing: Existing = Existing.FAIL,
+        dry_run: bool,
+        immutable: tuple[str, ...] = (),
+        partial_indexes: bool | None = None,
+    ) -> SyncResult:
         naming = Naming(prefix="site")
         options = PushOptions(naming=naming, existing=existing, create_projects=False, hashed=False, dry_run=dry_run)
-        registry = Registry(host=self.registry.host, tls_verify=False, plain_http=True)
-        dest = Place(name="site", registry=registry, immutable=immutable)
-        result = push_images(self.job, self.source, dest, options)
-        return result.plan.copies if result.report is None else result.report
+        registry = Registry(host=self.registry.host, tls_verify=False, plain_http=True, partial_indexes=partial_indexes)
+        return push_images(self.job, source, Place(name="site", registry=registry, immutable=immutable), options)
 
 
 @pytest.fixture
 def site(tmp_path: Path, scripted: Scripted) -> Iterator[Site]:
     with fake_registry() as registry:
         source = make_storage(tmp_path / "source", IMAGES)
+        told = Quiet()
         job = Job(
             runner=scripted.runner,
             scratch=scripted.runner.scratch,
@@ -64,9 +84,9 @@ def site(tmp_path: Path, scripted: Scripted) -> Iterator[Site]:
             retry=Retry(RetryPolicy(attempts=20, wait=600, max_wait=600), scripted.runner.stopping),
             timeouts=Timeouts(),
             environment=(),
-            listener=Quiet(),
+            listener=told,
         )
-        yield Site(registry, job, source)
+        yield Site(registry, job, told, source)
 
 
 def test_a_push_sends_each_blob_once_and_a_second_one_nothing(site: Site) -> None:
@@ -114,6 +134,43 @@ def test_an_immutable_tag_of_somebody_else_fails_its_image_whatever_was_asked_fo
     assert f"site/team/app:v1 is immutable: it is {other.top} there" in failed.error
     assert f"{IMAGES['team/app:v1'].top}" in failed.error
     assert site.registry.asked("^PUT .*site/team/app/manifests/v1") == []
+
+
+# --- an image of some platforms
+
+
+@pytest.fixture
+def partial(tmp_path: Path) -> Path:
+    """A storage with one platform of an image, and a whole one."""
+    images = {"multi:v1": make_multi_image("m"), "app:v1": make_image("a")}
+    root = make_storage(tmp_path / "whole", images)
+    path = tmp_path / "part.tar"
+    path.write_bytes(packed(parts_of(contents_of(root, listed("multi:v1", "linux/arm64"), "app:v1"), root)))
+    return path
+
+
+def test_where_only_a_push_shows_it_a_dry_run_says_that_and_no_more(site: Site, partial: Path) -> None:
+    """Such as distribution 3, which may be set to accept what it refuses by default."""
+    planned = site.result(partial, dry_run=True).plan
+    assert {f"{copy.entry.dest}" for copy in planned.copies} == {"site/app:v1", "site/multi:v1"}
+    assert planned.unseen == ()
+    (note,) = site.told.log
+    assert "1 image has some platforms only (site/multi:v1), and only a push shows whether" in note
+    assert site.registry.asked("^(PUT|POST)") == []
+    report = site.result(partial, dry_run=False).report
+    assert report is not None
+    assert (len(report.copied), report.failed) == (2, ())
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_the_configuration_says_is_known_beforehand(site: Site, partial: Path, dry_run: bool) -> None:
+    refused = site.result(partial, dry_run=dry_run, partial_indexes=False)
+    (unseen,) = refused.plan.unseen
+    assert "does not accept partial indexes, and site/multi:v1 has some platforms only" in unseen.error
+    assert site.registry.asked("^PUT .*multi") == []
+    accepted = site.result(partial, dry_run=dry_run, partial_indexes=True)
+    assert accepted.plan.unseen == ()
+    assert site.told.log == []
 
 
 @pytest.mark.usefixtures("handled_signals")

@@ -364,10 +364,10 @@ def test_a_mistake_in_the_file_is_reported_although_a_flag_overrides_it(tmp_path
 
 
 def test_what_may_be_asked_of_a_registry(tmp_path: Path) -> None:
-    text = "registries: {ci: {url: ci.local, max_connections: 4, requests_per_second: 2.5}}\n"
+    text = "registries: {ci: {url: ci.local, max_connections: 4, requests_per_second: 2.5, partial_indexes: true}}\n"
     registry = load(tmp_path, text).registries[0].registry
     assert registry is not None
-    assert (registry.max_connections, registry.requests_per_second) == (4, 2.5)
+    assert (registry.max_connections, registry.requests_per_second, registry.partial_indexes) == (4, 2.5, True)
     wrong = "registries: {ci: {url: ci.local, max_connections: 0, requests_per_second: many}}\n"
     assert problems(tmp_path, wrong) == [
         ": registries.ci.max_connections: expected a whole number from 1 to 1000, got 0",

@@ -48,6 +48,38 @@ def test_a_digest_is_one_head_request() -> None:
         assert server.connections == 1
 
 
+VERSION = {**JSON, "Docker-Distribution-Api-Version": "registry/2.0"}
+NO_NAME = b'{"errors":[{"code":"NAME_UNKNOWN"}]}'
+
+
+@pytest.mark.parametrize(
+    ("answers", "takes"),
+    [
+        ([Answer(404, VERSION, NO_NAME)], False),
+        ([Answer(200, VERSION, b'{"name":"a/b","tags":["1"]}')], False),
+        # distribution 3
+        ([Answer(400, VERSION, b'{"errors":[{"code":"PAGINATION_NUMBER_INVALID"}]}'), ABSENT], None),
+        # Harbor answers for its own lists, and has distribution 2 inside
+        ([Answer(400, JSON, b'{"errors":[{"code":"BAD_REQUEST"}]}'), Answer(200, {}, b"Pong")], False),
+        ([Answer(404, JSON, NO_NAME), ABSENT], None),
+        ([Answer(401, VERSION, b"{}"), ABSENT], None),
+    ],
+)
+def test_whether_a_partial_index_is_refused_is_told_where_it_can_be_known(
+    answers: list[Answer], takes: bool | None, scripted: Scripted
+) -> None:
+    with answering(script(*answers)) as server:
+        probe = probe_of(server.host)
+        end = RegistryEnd(
+            registry=probe.registry,
+            probe=probe,
+            skopeo=Skopeo(runner=scripted.runner, home=Path("/"), timeouts=Timeouts()),
+        )
+        assert end.takes_partial_indexes("a/b") is takes
+        assert server.lines[0] == "GET /v2/a/b/tags/list?n=-1"
+        assert {line.split()[0] for line in server.lines} == {"GET"}
+
+
 def test_bytes_and_sizes() -> None:
     sized = Answer(headers={"Content-Length": "123"})
     with answering(script(Answer(body=b"{}"), Answer(body=b"config"), sized, ABSENT, ABSENT, ABSENT)) as server:
