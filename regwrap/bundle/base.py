@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.read import Bundle, Located
 from regwrap.bundle.stock import opened_file
+from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError
 from regwrap.core.text import human_bytes
 
@@ -101,9 +102,9 @@ def lacking_blobs(bundle: Bundle, lacking: Sequence[RequiredBlob], place: str, *
     lines = [lacking_line(blob, users) for blob in lacking[:_SHOWN_BLOBS]]
     more = len(lacking) - len(lines)
     return ImagesFailedError(
-        f"{bundle.path} requires {len(bundle.contents.required)} blobs that are not in it, and {place} lacks"
+        f"{bundle.path} requires {counted(len(bundle.contents.required), 'blob')} from elsewhere, and {place} lacks"
         f" {len(lacking)} of them ({total}){_of(releases)}; nothing was changed",
-        problems=(*lines, *([f"and {more} blobs more"] if more else [])),
+        problems=(*lines, *([f"and {counted(more, 'more blob')}"] if more else [])),
         hint=hint,
     )
 

@@ -93,10 +93,11 @@ def _notes(bundle: Bundle) -> Iterator[str]:
     """What a check of a delta without its base can't say."""
     contents, unseen = bundle.contents, unseen_images(bundle)
     if contents.required and not bundle.base:
-        size = human_bytes(contents.required_bytes)
-        yield f"a delta: {len(contents.required)} blobs ({size}) are required and not in it; --base checks them too"
+        blobs, size = counted(len(contents.required), "blob"), human_bytes(contents.required_bytes)
+        yield f"a delta: it requires {blobs} ({size}) that it does not have; --base checks them too"
     if unseen:
-        yield f"{len(unseen)} images have manifests that are not in it and were not looked at, such as {unseen[0]}"
+        have = counted(len(unseen), "image has", "images have")
+        yield f"{have} manifests that are not in it and were not looked at, such as {unseen[0]}"
 
 
 def _in_bundle(bundle: Bundle) -> Iterator[FoundImage]:

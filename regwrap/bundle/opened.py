@@ -12,6 +12,7 @@ from regwrap.bundle.examine import verify_storage
 from regwrap.bundle.found import history_stock, storage_stock
 from regwrap.bundle.read import Bundle, hash_all, opened_bundle
 from regwrap.bundle.stock import Stock, sound_stock
+from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.text import human_bytes
 from regwrap.storage.lock import locked_storage
@@ -80,8 +81,8 @@ def _needs_base(bundle: Bundle) -> UsageError:
     required = bundle.contents.required
     releases = sorted({blob.release for blob in required if blob.release})
     return UsageError(
-        f"{bundle.path} is a delta: {len(required)} blobs of its images ({human_bytes(bundle.contents.required_bytes)})"
-        f" are not in it, but in {', '.join(releases) or 'what the site has'}",
+        f"{bundle.path} is a delta: {counted(len(required), 'blob')} of its images"
+        f" ({human_bytes(bundle.contents.required_bytes)}) must come from {', '.join(releases) or 'what the site has'}",
         hint=BASE_HINT,
     )
 

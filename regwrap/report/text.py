@@ -140,7 +140,8 @@ def package_text(report: PackageReport) -> str:
     total = f"{images}, {blobs}, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
     path = f"{report.path} ({report.name})" if report.name else f"{report.path}"
     if report.required:
-        total += f"; a delta: {report.required} blobs ({human_bytes(report.required_bytes)}) have to be at the site"
+        needed = human_bytes(report.required_bytes)
+        total += f"; a delta: {counted(report.required, 'blob')} ({needed}) must be at the site"
     if not report.on_overlay:
         return f"{path}: {total}"
     reused = report.blob_bytes - report.brought_bytes
@@ -149,7 +150,8 @@ def package_text(report: PackageReport) -> str:
 
 def join_text(report: JoinReport) -> str:
     name = f"{report.path} ({report.name})" if report.name else f"{report.path}"
-    total = f"{report.images} images, {report.blobs} blobs, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
+    counts = f"{counted(report.images, 'image')}, {counted(report.blobs, 'blob')}"
+    total = f"{counts}, {human_bytes(report.file_bytes)} in {report.seconds:.1f} s"
     return (
         f"{name}: {total};"
         f" {human_bytes(report.base_bytes)} from what was there, {human_bytes(report.delta_bytes)} from the delta"
@@ -293,11 +295,8 @@ def verify_text(report: VerifyReport) -> str:
     path = f"{report.path} ({report.name})" if report.name else f"{report.path}"
     counts = f"{counted(report.images, 'image')}, {counted(report.blobs, 'blob')}"
     total = f"{path}: {counts}, {human_bytes(report.bytes)}: valid"
-    return total + (
-        f"; {report.others} of the images {'is' if report.others == 1 else 'are'} not in the list"
-        if report.others
-        else ""
-    )
+    others = counted(report.others, "other image is", "other images are")
+    return total + (f"; {others} not in the list" if report.others else "")
 
 
 def releases_text(report: ReleasesReport) -> str:
