@@ -11,7 +11,7 @@ import pytest
 from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.found import history_stock, storage_stock, tree_stock
 from regwrap.bundle.opened import opened_contents, opened_history, opened_stock
-from regwrap.bundle.stock import Stock, bundle_stock
+from regwrap.bundle.stock import PlainFiles, Stock, bundle_stock
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import Silent
@@ -105,6 +105,18 @@ def test_a_blob_in_whose_place_something_else_lies_is_damage(tmp_path: Path, dam
         piece.file.close()
     else:
         assert piece is None
+
+
+def test_a_blob_of_a_tree_is_a_file_of_the_tree(tmp_path: Path) -> None:
+    """A link that leads elsewhere is not followed, and a pipe that nobody writes into is not waited for."""
+    linked, pipe = put(tmp_path / "tree/linked", b"bytes"), put(tmp_path / "tree/pipe", b"bytes")
+    replace_by_symlink(linked)
+    replace_by_fifo(pipe)
+    with pytest.raises(OSError, match="symbolic links"):
+        PlainFiles(lambda _digest: linked).open_blob(LAYER)
+    descriptor = PlainFiles(lambda _digest: pipe).open_blob(LAYER)
+    assert os.read(descriptor, 1) == b""
+    os.close(descriptor)
 
 
 def test_a_config_that_has_rotten_is_none(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from regwrap.core.model import Descriptor, Digest, Platform
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_file
 from regwrap.storage.store import SoundBlobs, Storage, read_link, real_root, regular_size
-from regwrap.storage.tree import Tree
+from regwrap.storage.tree import LinkedDirectoryError, Tree
 from tests.builders import (
     add_newline,
     add_untagged,
@@ -91,6 +91,16 @@ def test_tags_are_directories_with_a_legal_name(tmp_path: Path) -> None:
     (tags / "empty").mkdir()
     assert storage.tags("a") == ("1", "2", "empty", "v1.0_x")
     assert storage.resolve("a", "empty") is None
+
+
+@pytest.mark.parametrize("place", ["a", "a/_manifests/tags/1"])
+def test_a_link_in_a_directory_s_place_is_named_and_not_followed(tmp_path: Path, place: str) -> None:
+    storage = storage_with(tmp_path / "storage", "a:1", "b:1")
+    linked = storage.root / layout.REPOSITORIES / place
+    linked.rename(tmp_path / "away")
+    linked.symlink_to(tmp_path / "away")
+    with pytest.raises(LinkedDirectoryError, match=f"{place} is a symbolic link"):
+        sorted([*storage.tags("a"), *storage.repositories()])
 
 
 def test_revisions_and_layers_are_what_has_a_digest_for_a_name(tmp_path: Path) -> None:

@@ -114,3 +114,40 @@ def test_no_descriptor_is_left_open(tree: Tree) -> None:
     inner.rename("file", tree, "a/moved")
     del inner
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_looking_into_directories_leaves_no_descriptor_open(tree: Tree) -> None:
+    tree.stat("a/b/file")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        assert [entry.name for entry in tree.entries("a/b")] == ["file"]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_is_made_in_a_directory_of_ours_goes_to_its_owner(tmp_path: Path) -> None:
+    owner = (65534, 65533) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    tree = Tree(tmp_path)
+    descriptor = tree.create("new")
+    tree.own(descriptor, 0o640, *owner)
+    os.close(descriptor)
+    status = (tmp_path / "new").stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (*owner, 0o640)
+
+
+def test_who_becomes_the_owner_is_he_for_good_and_has_no_group_of_root_s(tmp_path: Path) -> None:
+    owner = 65534 if os.geteuid() == 0 else os.geteuid()
+    os.chown(tmp_path, owner, owner if os.geteuid() == 0 else -1)
+    tree, (reading, writing) = Tree(tmp_path), os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            tree.become_owner()
+            os.write(writing, f"{os.getresuid()} {0 in os.getgroups()}".encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writing)
+    assert os.waitpid(child, 0)[1] == 0
+    with os.fdopen(reading) as said:
+        assert said.read() == f"{(owner,) * 3} {0 in os.getgroups() and os.geteuid() != 0}"
