@@ -67,26 +67,34 @@ def verify_bundle(
     with opened_bundle(path) as alone:
         bundle = based(alone, bases, hint=BASE_HINT) if bases else alone
         held = bundle.contents.blobs if trusted else bundle.held
-        wrong = hash_all(bundle.copy, held, on_bytes)
-        problems = [*structure_problems(bundle), *map(hash_problem, wrong)]
-        contents, differences = bundle.contents, list[str]()
-        if entries is not None:
-            found = {image.name: (image.digest, tuple(map(str, image.platforms))) for image in contents.images}
-            known = {repository.name: frozenset(repository.manifests) for repository in contents.repositories}
-            others = _other_problems(_others(found, entries, known))
-            differences = [*_list_problems(found, entries), *others, *_left_out(contents, entries)]
-        return VerifyReport(
-            path=path,
-            images=len(contents.images),
-            blobs=len(held),
-            bytes=sum(size for _digest, size in held),
-            problems=tuple(problems),
-            differences=tuple(differences),
-            notes=tuple(_notes(bundle)),
-            name=contents.name,
-            id=str(contents.id),
-            inventory=Inventory(images=tuple(_in_bundle(bundle)), blobs=dict(held), damaged=frozenset(wrong)),
-        )
+        return report_on(bundle, held, hash_all(bundle.copy, held, on_bytes), entries)
+
+
+def report_on(
+    bundle: Bundle,
+    held: tuple[tuple[Digest, int], ...],
+    wrong: tuple[Digest, ...],
+    entries: tuple[ImageEntry, ...] | None,
+) -> VerifyReport:
+    """What is to be said of a bundle of which the blobs in `held` were hashed, with these that were `wrong`."""
+    contents, differences = bundle.contents, list[str]()
+    if entries is not None:
+        found = {image.name: (image.digest, tuple(map(str, image.platforms))) for image in contents.images}
+        known = {repository.name: frozenset(repository.manifests) for repository in contents.repositories}
+        others = _other_problems(_others(found, entries, known))
+        differences = [*_list_problems(found, entries), *others, *_left_out(contents, entries)]
+    return VerifyReport(
+        path=bundle.path,
+        images=len(contents.images),
+        blobs=len(held),
+        bytes=sum(size for _digest, size in held),
+        problems=(*structure_problems(bundle), *map(hash_problem, wrong)),
+        differences=tuple(differences),
+        notes=tuple(_notes(bundle)),
+        name=contents.name,
+        id=str(contents.id),
+        inventory=Inventory(images=tuple(_in_bundle(bundle)), blobs=dict(held), damaged=frozenset(wrong)),
+    )
 
 
 def _notes(bundle: Bundle) -> Iterator[str]:

@@ -8,10 +8,11 @@ release is remembered. Other images stay. Twice is once; killed at any moment, r
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-from regwrap.bundle.read import hash_all
+from regwrap.bundle.read import Located, hash_all
 from regwrap.bundle.releases import moves_to, release_now, write_release
 from regwrap.bundle.stock import Stock, damaged
 from regwrap.core.counts import counted
@@ -27,7 +28,7 @@ from regwrap.storage.stage import remove_stage, temporary_stage
 from regwrap.storage.store import Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
@@ -100,8 +101,8 @@ def import_stock(
         _check_space(contents, storage)
         listener.expect(step, contents.blob_bytes)
         with temporary_stage(own, step) as stage:
-            staging = _Staging(stock, storage, stage)
-            wrong = hash_all(staging.stage_blob, contents.blobs, listener.on_bytes)
+            staging = Staging(stock, storage, stage)
+            wrong = _brought(stock, staging, listener)
             if wrong:
                 raise damaged(stock, wrong)
             imported = _imported(stock, storage, staging.added, staging.mended, options.existing)
@@ -109,6 +110,13 @@ def import_stock(
             commit(storage.tree, staging.additions({move.image for move in imported.kept}), stage=stage, files=files)
             write_release(storage.tree, release_now(contents.whole, options.checksum), stage=stage, files=files)
     return imported
+
+
+def _brought(stock: Stock, staging: Staging, listener: Listener) -> tuple[Digest, ...]:
+    """Every blob of the stock is hashed, and staged where it is needed; those of other bytes."""
+    if stock.brought is not None:
+        return stock.brought(staging, listener.on_bytes)
+    return hash_all(staging.stage_blob, stock.contents.blobs, listener.on_bytes)
 
 
 def _check_tags(stock: Stock, storage: Storage, options: ImportOptions) -> None:
@@ -219,8 +227,9 @@ def _check_space(contents: BundleContents, storage: Storage) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Staging:
-    """Copies of what the storage lacks, `added`, or has with other bytes, `mended`."""
+class Staging:
+    """Copies of what the storage lacks, `added`, or has with other bytes, `mended`. As a base it has all that will be
+    in the storage."""
 
     stock: Stock
     storage: Storage
@@ -230,14 +239,40 @@ class _Staging:
 
     def stage_blob(self, digest: Digest) -> bool:
         """Hash the blob, whether it is needed or not; whether it is valid. Safe from several threads."""
-        size = self.stock.contents.sizes[digest]
-        there = self.storage.blob_size(digest)
-        if there == size and self.storage.hash_blob(digest) == digest:
+        if self.has(digest):
             return self.stock.copy(digest)
+        with self.new_file(digest) as out:
+            return self.stock.copy(digest, lambda piece: write_all(out, piece))
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the storage has the blob, with the right bytes."""
+        size = self.stock.contents.sizes[digest]
+        return self.storage.blob_size(digest) == size and self.storage.hash_blob(digest) == digest
+
+    @contextmanager
+    def new_file(self, digest: Digest) -> Iterator[BinaryIO]:
+        """A file for the blob, which counts when the block ends."""
         with os.fdopen(self.stage.create(digest.hex), "wb", buffering=0) as out:
-            valid = self.stock.copy(digest, lambda piece: write_all(out, piece))
-        (self.added if there is None else self.mended).add(digest)
-        return valid
+            yield out
+        (self.added if self.storage.blob_size(digest) is None else self.mended).add(digest)
+
+    @property
+    def name(self) -> str:
+        return f"{self.storage.root}"
+
+    def blob_size(self, digest: Digest) -> int | None:
+        if digest in self.added or digest in self.mended:
+            return self.stage.size(digest.hex)
+        return self.storage.blob_size(digest)
+
+    @contextmanager
+    def opened(self, digest: Digest) -> Iterator[tuple[int, Located]]:
+        staged = digest in self.added or digest in self.mended
+        descriptor = self.stage.open(digest.hex) if staged else self.storage.open_blob(digest)
+        try:
+            yield descriptor, Located(0, os.fstat(descriptor).st_size)
+        finally:
+            os.close(descriptor)
 
     def additions(self, kept: set[str]) -> Additions:
         """All links of the images, the blobs that are staged for them, and all tags but those that are kept."""

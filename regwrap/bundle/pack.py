@@ -74,11 +74,11 @@ def _write(packing: _Packing) -> None:
             packing.runner, part.descriptor, [p for p in parts if p[1]], scratch=scratch, stall=packing.options.stall
         )
     if wrong:
-        raise _broken(set(wrong), selection, hashed=packing.options.hashed)
+        raise broken(set(wrong), selection, hashed=packing.options.hashed)
     append_links(part.opened, contents)
 
 
-def _broken(suspects: set[Digest], selection: Selection, *, hashed: bool) -> BrokenBlobError:
+def broken(suspects: set[Digest], selection: Selection, *, hashed: bool) -> BrokenBlobError:
     # a blob of another size moves all that follow it in the file: named are those that are wrong in the archive
     blobs = (Descriptor(media_type="", digest=digest, size=size) for digest, size in selection.contents.blobs)
     storage = selection.storage

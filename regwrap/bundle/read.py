@@ -241,7 +241,7 @@ def _headers(descriptor: int, size: int, position: int = 0) -> Iterator[tuple[st
             raise IntegrityError(f"the tar is cut off at byte {position + len(header)}")
         if not header.strip(b"\0"):
             return
-        kind, name, length = _parse_header(header, position)
+        kind, name, length = parse_header(header, position)
         data, position = position + BLOCK, position + BLOCK + padded(length)
         if position > size:
             raise IntegrityError(f"the tar is cut off inside {long_name or name}: it has {size} bytes")
@@ -254,7 +254,7 @@ def _headers(descriptor: int, size: int, position: int = 0) -> Iterator[tuple[st
         long_name = ""
 
 
-def _parse_header(header: bytes, position: int) -> tuple[bytes, str, int]:
+def parse_header(header: bytes, position: int) -> tuple[bytes, str, int]:
     # POSIX ustar header block as GNU tar writes it; the sum is taken with the sum's own field as blanks
     actual = sum(header) - sum(header[148:156]) + 8 * ord(" ")
     if header[148:156] != b"%06o\0 " % actual or header[257:265] != MAGIC:

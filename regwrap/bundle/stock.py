@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.contents import BundleContents
     from regwrap.core.release_id import ReleaseId
+    from regwrap.bundle.merge import Staging
 
 _OR_BASE: Final = "; what it requires may be damaged too: regwrap verify tells where"
 
@@ -35,12 +36,14 @@ _OR_BASE: Final = "; what it requires may be damaged too: regwrap verify tells w
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
 class Stock:
     """`name` is for messages, `release` what it is, if it is a bundle. `opened(D)` gives a descriptor and where in that
-    file the blob's bytes are."""
+    file the blob's bytes are. `brought`: who brings all blobs in an order of its own, because they come only once; else
+    each is opened when it is wanted."""
 
     name: str
     contents: BundleContents
     opened: Callable[[Digest], AbstractContextManager[tuple[int, Located]]]
     release: ReleaseId | None = None
+    brought: Callable[[Staging, Callable[[int], None]], tuple[Digest, ...]] | None = None
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes are those of the digest; `write` is given them. Safe from several threads."""

@@ -1,5 +1,6 @@
 """The command deploy."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +17,12 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.output import show, told
 from regwrap.cli.session import load
-from regwrap.commands.deploy import deploy_bundle
+from regwrap.commands.deploy import deploy_bundle, deploy_incoming
 from regwrap.report import text as report
 
 
 def deploy(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR|-", help="The bundle; - reads a pipe.")],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Root directory of the storage, new or existing.")],
     existing: ExistingOption = None,
     replace_tags: ReplaceTagsOption = False,
@@ -39,7 +40,10 @@ def deploy(
     settings, chosen = load(config), existing_of(existing, replace_tags=replace_tags)
     with told(quiet=quiet) as progress:
         options = ImportOptions(existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock, hashed=hashed)
-        result = deploy_bundle(bundle, directory, options, progress, for_good=True)
+        if bundle == Path("-"):
+            result = deploy_incoming(sys.stdin.buffer, directory, options, progress, for_good=True)
+        else:
+            result = deploy_bundle(bundle, directory, options, progress, for_good=True)
         if not dry_run:
             progress.say(
                 "a registry running on this directory serves the new tags at once; restart it if it keeps an in-memory"

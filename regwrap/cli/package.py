@@ -1,8 +1,10 @@
 """The command package."""
 
 from functools import partial
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,8 +32,12 @@ from regwrap.commands.package import PackageOptions, Strategy, package_images
 from regwrap.core.errors import UsageError
 from regwrap.report import text as report
 
+if TYPE_CHECKING:
+    from regwrap.bundle.pipe import PipeTarget
+
 _OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Bundle to write; not with --dry-run.")
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE|-", help="Bundle to write, - into a pipe; not with --dry-run."),
 ]
 _StrategyOption = Annotated[
     Strategy,
@@ -67,6 +73,9 @@ def package(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
+    piped = output == Path("-") and not dry_run
+    if piped and json:
+        raise UsageError("-o - and --json both write to standard output", hint="give one of them")
     if output is None and not dry_run:
         raise UsageError("package needs --output FILE", hint="give -o FILE, or --dry-run to see the sizes")
     settings = load(config, source, history, jobs, upper)
@@ -78,6 +87,7 @@ def package(
         upper=settings.scratch,
         referrers=referrers,
         since=() if dry_run else older_of(since),
+        target=_pipe() if piped else None,
     )
     with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
@@ -90,4 +100,14 @@ def package(
         if output is None or dry_run:
             return
         result = package_images(job, images, output, options)
+        if piped:
+            session.progress.say(report.package_text(result))
+            return
     show(result, report.package_text(result), json=json)
+
+
+def _pipe() -> "PipeTarget":
+    from regwrap.bundle.pipe import PipeTarget  # most bundles are files
+
+    sys.stdout.flush()
+    return PipeTarget(os.fdopen(1, "wb", buffering=0, closefd=False))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -31,7 +32,8 @@ def verify(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="BUNDLE.TAR|DIR|HOST[/PREFIX]", help="A bundle, the root directory of a storage, or a registry."
+            metavar="BUNDLE.TAR|-|DIR|HOST[/PREFIX]",
+            help="A bundle (- reads a pipe), the root directory of a storage, or a registry.",
         ),
     ],
     images_list: Annotated[
@@ -107,9 +109,12 @@ def _checked_file(
 def _checked_bundle(
     target: Path, entries: "tuple[ImageEntry, ...] | None", base: "Sequence[Path]", progress: "Progress"
 ) -> VerifyReport:
-    if not base:
+    if not base and target != Path("-"):
         return verify_bundle(target, entries, progress.on_bytes)
-    from regwrap.bundle.opened import opened_bases  # deltas have them
+    from regwrap.bundle.examine_incoming import verify_incoming  # a delta, or a pipe
+    from regwrap.bundle.opened import opened_bases
 
     with opened_bases(base, lock_timeout=None, listener=progress) as bases:
+        if target == Path("-"):
+            return verify_incoming(sys.stdin.buffer, entries, progress.on_bytes, bases)
         return verify_bundle(target, entries, progress.on_bytes, bases=bases)

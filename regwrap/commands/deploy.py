@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.base import StorageBase, based
+from regwrap.bundle.incoming import IncomingBundle, incoming_bundle
 from regwrap.bundle.merge import ImportOptions, check_place, import_stock, target_storage
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import known_checksum
-from regwrap.bundle.stock import sound_stock
+from regwrap.bundle.stock import Stock, sound_stock
+from regwrap.core.errors import UsageError
 from regwrap.storage.commit import Files, Owner, RealFiles
+from regwrap.storage.hashing import write_all
 from regwrap.storage.store import Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from regwrap.bundle.merge import Staging
+    from regwrap.bundle.read import Located
     from regwrap.core.listener import Listener
+    from regwrap.core.model import Digest
     from regwrap.core.moves import TagMove
 
 _BASE_HINT: Final = (
@@ -60,18 +69,70 @@ def deploy_bundle(
     check_place(root)
     with opened_bundle(bundle) as opened:
         stock = sound_stock(based(opened, (StorageBase(Storage(root)),), hint=_BASE_HINT))
-        storage = target_storage(root, options)
-        if for_good and not options.dry_run:
-            storage.tree.become_owner()
-        imported = import_stock(stock, storage, "deploy", options, listener, files_for)
-        return DeployReport(
-            images=len(stock.contents.images),
-            tags_added=imported.changes.added,
-            tags_replaced=imported.changes.moved,
-            tags_kept=imported.kept,
-            blobs_added=len(imported.added),
-            bytes_added=sum(size for _digest, size in imported.added),
-            mended=len(imported.mended),
-            name=stock.contents.name,
-            id=str(stock.contents.id),
+        return _deployed(stock, root, options, listener, files_for, for_good=for_good)
+
+
+def deploy_incoming(
+    file: IO[bytes],
+    root: Path,
+    options: ImportOptions,
+    listener: Listener,
+    files_for: Callable[[Owner], Files] = RealFiles,
+    *,
+    for_good: bool = False,
+) -> DeployReport:
+    """The same of a bundle that comes through a pipe: it is staged as it comes, and counts when all of it came."""
+    if options.dry_run:
+        raise UsageError(
+            "a bundle that comes through a pipe comes once", hint="look at it with regwrap verify - instead"
         )
+    check_place(root)
+    incoming = incoming_bundle(file)
+    based(incoming.bundle(), (StorageBase(Storage(root)),), hint=_BASE_HINT)
+    stock = Stock(name=incoming.name, contents=incoming.contents, opened=_never, brought=partial(_brought, incoming))
+    return _deployed(stock, root, options, listener, files_for, for_good=for_good)
+
+
+def _never(digest: Digest) -> AbstractContextManager[tuple[int, Located]]:
+    raise ValueError(f"{digest} came once")
+
+
+def _brought(incoming: IncomingBundle, staging: Staging, on_bytes: Callable[[int], None]) -> tuple[Digest, ...]:
+    def take(digest: Digest, pieces: Iterator[memoryview]) -> None:
+        if staging.has(digest):
+            deque(pieces, maxlen=0)
+            return
+        with staging.new_file(digest) as out:
+            for piece in pieces:
+                write_all(out, piece)
+
+    wrong = incoming.each_blob(take, on_bytes)
+    if not wrong:
+        sound_stock(replace(incoming.bundle(), base=dict.fromkeys(incoming.contents.sizes, staging)))
+    return wrong
+
+
+def _deployed(
+    stock: Stock,
+    root: Path,
+    options: ImportOptions,
+    listener: Listener,
+    files_for: Callable[[Owner], Files],
+    *,
+    for_good: bool,
+) -> DeployReport:
+    storage = target_storage(root, options)
+    if for_good and not options.dry_run:
+        storage.tree.become_owner()
+    imported = import_stock(stock, storage, "deploy", options, listener, files_for)
+    return DeployReport(
+        images=len(stock.contents.images),
+        tags_added=imported.changes.added,
+        tags_replaced=imported.changes.moved,
+        tags_kept=imported.kept,
+        blobs_added=len(imported.added),
+        bytes_added=sum(size for _digest, size in imported.added),
+        mended=len(imported.mended),
+        name=stock.contents.name,
+        id=str(stock.contents.id),
+    )

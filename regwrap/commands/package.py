@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regwrap.bundle.delta import Older
+    from regwrap.bundle.stream import Target
     from regwrap.core.model import Digest
     from regwrap.transfer.job import Job
 
@@ -40,7 +41,7 @@ class Strategy(StrEnum):
 class PackageOptions:
     """`hashed=False` trusts the archive. `name` of the release, in bundle.json; empty for none. `upper`: where an
     overlay's upper layer goes; None finds a place. `referrers`: with what is about the images. `since`: what the site
-    has is left out."""
+    has is left out. `target`: where the bundle goes as a stream, instead of a file."""
 
     hashed: bool
     strategy: Strategy
@@ -48,6 +49,7 @@ class PackageOptions:
     upper: Path | None = None
     referrers: bool = False
     since: tuple[Older, ...] = ()
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,8 @@ def _package_images(job: Job, images: ImageList, output: Path, options: PackageO
         report = packing.by_overlay()
     else:
         report = packing.by_either(job.archive.storage)
-    forget_beside(output)
+    if options.target is None:
+        forget_beside(output)
     return report
 
 
@@ -183,6 +186,13 @@ class _Packing:
     def _packed(self, selection: Selection) -> Iterator[None]:
         """The bundle is written, and gets its name when the block ends; not if that raises."""
         self.job.listener.expect("package", selection.contents.blob_bytes)
+        if self.options.target is not None:
+            from regwrap.bundle.stream import streamed_bundle  # most bundles are files
+
+            hashed = self.options.hashed
+            with streamed_bundle(selection, self.options.target, self.job.listener, hashed=hashed):
+                yield
+            return
         with tempfile.TemporaryDirectory(dir=self.job.scratch) as scratch:
             options = PackOptions(scratch=Path(scratch), hashed=self.options.hashed, stall=self.job.timeouts.disk_stall)
             with packed_bundle(self.job.runner, selection, self.output, options, self.job.listener):

@@ -1,0 +1,63 @@
+"""Check a bundle that comes through a pipe: blobs are hashed as they pass; manifests and what may be a config are kept
+in a file without a name, for the questions that come after.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from dataclasses import replace
+from itertools import chain
+from typing import IO, TYPE_CHECKING
+
+from regwrap.bundle.base import BASE_HINT, Base, based
+from regwrap.bundle.examine import OnBytes, VerifyReport, report_on
+from regwrap.bundle.incoming import incoming_bundle
+from regwrap.bundle.read import Located, hash_all
+from regwrap.core.model import MAX_MANIFEST_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.core.model import Digest
+    from regwrap.lists.imagelist import ImageEntry
+
+
+def verify_incoming(
+    file: IO[bytes], entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes, bases: Sequence[Base] = ()
+) -> VerifyReport:
+    """Raises IntegrityError where it is cut off, or no bundle."""
+    incoming = incoming_bundle(file)
+    contents, without = incoming.contents, incoming.bundle()
+    if bases:
+        without = based(without, bases, hint=BASE_HINT)
+    with tempfile.TemporaryFile(buffering=0) as spool:
+        kept = _Kept(contents, spool, {})
+        wrong = incoming.each_blob(kept.take, on_bytes)
+        bundle = replace(without, descriptor=spool.fileno(), blobs=kept.places)
+        required = tuple((blob.digest, blob.size) for blob in contents.required) if bases else ()
+        wrong += hash_all(bundle.copy, required, on_bytes)
+        return report_on(bundle, tuple(sorted((*contents.blobs, *required))), tuple(sorted(wrong)), entries)
+
+
+class _Kept:
+    """Small documents, by where they lie in the file. A manifest that is too large for one counts as there, and is
+    refused when it is read."""
+
+    def __init__(self, contents: BundleContents, spool: IO[bytes], places: dict[Digest, Located]) -> None:
+        self.places = places
+        self._spool = spool
+        self._sizes = contents.sizes
+        self._manifests = frozenset(digest for r in contents.repositories for digest in r.manifests)
+
+    def take(self, digest: Digest, pieces: Iterator[memoryview]) -> None:
+        size = self._sizes[digest]
+        first = next(pieces, memoryview(b""))
+        is_document = digest in self._manifests or bytes(first[:64]).lstrip().startswith(b"{")
+        if is_document:
+            self.places[digest] = Located(self._spool.tell(), size)
+        if is_document and size <= MAX_MANIFEST_BYTES:
+            for piece in chain([first], pieces):
+                self._spool.write(piece)
+        deque(pieces, maxlen=0)

@@ -1,0 +1,135 @@
+"""A bundle that comes through a pipe: read once, from the first byte to the last, in constant memory.
+
+Each member is compared with what bundle.json, the first of them, says has to come next, and blobs are hashed as they
+pass. Nothing counts before the end is there: a pipe that was cut has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from regwrap.bundle.contents import (  # fmt: skip
+    BLOCK,
+    BUNDLE_JSON,
+    MAX_BUNDLE_JSON_BYTES,
+    BundleContents,
+    padded,
+    parse_contents,
+    tar_bytes,
+)
+from regwrap.bundle.read import Bundle, parse_header
+from regwrap.bundle.write import header_of, link_bytes
+from regwrap.core.errors import IntegrityError
+from regwrap.core.model import Digest
+from regwrap.storage import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Taker = Callable[[Digest, Iterator[memoryview]], None]
+
+PIPE: Final = Path("standard input")  # for messages
+_PIECE_BYTES: Final = 256 * 1024
+_LINKS: Final = 512
+_CUT: Final = "see what the sender said, then send it again: nothing of it was kept"
+
+
+@dataclass(slots=True)
+class _Pipe:
+    """`position` counts the bytes that came."""
+
+    file: IO[bytes]
+    buffer: memoryview
+    position: int = 0
+
+    def exactly(self, count: int, of: int) -> bytes:
+        """Raises IntegrityError where less comes; `of` is the size of all."""
+        data = self.file.read(count)
+        self.position += len(data)
+        if len(data) < count:
+            raise self._cut(of)
+        return data
+
+    def pieces(self, size: int, of: int) -> Iterator[memoryview]:
+        """A piece is good until the next is asked for."""
+        while size:
+            count = self.file.readinto(self.buffer[:size])  # type: ignore[attr-defined]  # IO[bytes] does not declare it
+            if not count:
+                raise self._cut(of)
+            self.position += count
+            size -= count
+            yield self.buffer[:count]
+
+    def _cut(self, of: int) -> IntegrityError:
+        return IntegrityError(f"the bundle was cut off: {self.position:,} of {of:,} bytes came", hint=_CUT)
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingBundle:
+    """Its contents are known; the rest is still to come."""
+
+    contents: BundleContents
+    pipe: _Pipe
+
+    @property
+    def name(self) -> str:
+        return f"{PIPE}"
+
+    def bundle(self) -> Bundle:
+        """With none of its blobs at hand."""
+        return Bundle(path=PIPE, descriptor=-1, contents=self.contents, strange=(), blobs={})
+
+    def each_blob(self, take: Taker, on_bytes: Callable[[int], None]) -> tuple[Digest, ...]:
+        """`take` is given the bytes of every blob, and has to read them all. Returns those whose bytes are others, when
+        the end has come. Raises IntegrityError where the bundle is cut off, or not what bundle.json says."""
+        contents, total, wrong = self.contents, tar_bytes(self.contents), list[Digest]()
+        for digest, size in contents.blobs:
+            self._expect(header_of(layout.blob_path(digest), size), layout.blob_path(digest))
+            state = hashlib.sha256()
+            take(digest, _hashed(self.pipe.pieces(size, total), state))
+            if state.hexdigest() != digest.hex:
+                wrong.append(digest)
+            self._expect(bytes(padded(size) - size), layout.blob_path(digest))
+            on_bytes(size)
+        links = (member for member in contents.members if member.link is not None)
+        while part := list(islice(links, _LINKS)):
+            self._expect(b"".join(map(link_bytes, part)), f"{part[0].path} or a link behind it")
+        self._expect(bytes(total - self.pipe.position), "the end")
+        if self.pipe.file.read(1):
+            raise IntegrityError(f"something follows the end of the bundle, at byte {total}")
+        return tuple(wrong)
+
+    def _expect(self, expected: bytes, what: str) -> None:
+        start = self.pipe.position
+        if self.pipe.exactly(len(expected), tar_bytes(self.contents)) != expected:
+            raise IntegrityError(f"{what} is not as regwrap writes it (behind byte {start})")
+
+
+def incoming_bundle(file: IO[bytes]) -> IncomingBundle:
+    """Read as far as bundle.json. Raises IntegrityError."""
+    pipe = _Pipe(file, memoryview(bytearray(_PIECE_BYTES)))
+    if not (first := file.read(BLOCK)):
+        raise IntegrityError("no bundle came: standard input is empty", hint=_CUT)
+    if len(first) < BLOCK:
+        raise IntegrityError("what came is not a regwrap bundle: it is shorter than one header", hint=_CUT)
+    _kind, name, length = parse_header(first, 0)
+    if name != BUNDLE_JSON:
+        raise IntegrityError(f"not a regwrap bundle: the first member is {name!r}, not {BUNDLE_JSON}")
+    if length > MAX_BUNDLE_JSON_BYTES:
+        raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
+    pipe.position = BLOCK
+    raw = pipe.exactly(padded(length), BLOCK + padded(length))
+    contents = parse_contents(raw[:length])
+    if first != header_of(BUNDLE_JSON, length) or raw[length:].strip(b"\0"):
+        raise IntegrityError("the header or the padding of bundle.json differs from what regwrap writes")
+    return IncomingBundle(contents, pipe)
+
+
+def _hashed(pieces: Iterator[memoryview], state: hashlib._Hash) -> Iterator[memoryview]:
+    for piece in pieces:
+        state.update(piece)
+        yield piece

@@ -1,0 +1,237 @@
+"""A bundle through a pipe is the same bytes, and what is cut off or altered anywhere is refused and changes nothing."""
+
+import io
+import os
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regwrap.bundle.delta import since
+from regwrap.bundle.examine import verify_bundle
+from regwrap.bundle.examine_incoming import verify_incoming
+from regwrap.bundle.merge import ImportOptions
+from regwrap.bundle.opened import opened_bases
+from regwrap.bundle.pipe import PipeTarget
+from regwrap.bundle.releases import read_releases
+from regwrap.bundle.select import Selection, select_images
+from regwrap.bundle.stream import streamed_bundle
+from regwrap.commands.deploy import DeployReport, deploy_bundle, deploy_incoming
+from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
+from regwrap.core.listener import Silent
+from regwrap.core.model import Digest
+from regwrap.core.moves import Existing
+from regwrap.storage import layout
+from regwrap.storage.store import Storage
+from tests.builders import (
+    flip,
+    make_image,
+    make_layer,
+    make_multi_image,
+    make_storage,
+    put,
+    snapshot,
+    storage_problems,
+    truncate,
+)
+from tests.bundles import contents_of, listed, older, packed, parts_of, write_bundle
+
+BIG = random.Random(3).randbytes(3_000_000)  # more than a buffer has
+BASE = make_layer("base")
+IMAGES = {
+    "app:1": make_image("app", layers=[BASE, BIG]),
+    "kept:1": make_image("kept", layers=[BASE, b""]),
+    "multi:1": make_multi_image("multi"),
+}
+SMALL = {"kept:1": IMAGES["kept:1"], "multi:1": IMAGES["multi:1"]}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_storage(tmp_path_factory.mktemp("pipes") / "archive", IMAGES)
+
+
+def whole(archive: Path, *names: str) -> bytes:
+    return packed(parts_of(contents_of(archive, *names), archive))
+
+
+def selected(root: Path, *names: str) -> Selection:
+    return select_images(Storage(root), tuple(map(listed, names)))
+
+
+def streamed(selection: Selection, *, hashed: bool = True) -> bytes:
+    out = io.BytesIO()
+    with streamed_bundle(selection, PipeTarget(out), Silent(), hashed=hashed):
+        pass
+    return out.getvalue()
+
+
+def deploy(data: bytes, root: Path, *, existing: Existing = Existing.FAIL, dry_run: bool = False) -> DeployReport:
+    options = ImportOptions(existing=existing, dry_run=dry_run, lock_timeout=0)
+    return deploy_incoming(io.BytesIO(data), root, options, Silent())
+
+
+def images_and_links(root: Path) -> dict[str, tuple[str, int, int, str]]:
+    return {path: state for path, state in snapshot(root).items() if not path.endswith((".note", ".regwrap/lock"))}
+
+
+# --- into a pipe
+
+
+def test_what_is_streamed_is_the_bundle(archive: Path) -> None:
+    assert streamed(selected(archive, *IMAGES)) == whole(archive, *IMAGES)
+    assert streamed(selected(archive)) == whole(archive)
+    assert streamed(selected(archive, *IMAGES), hashed=False) == whole(archive, *IMAGES)
+
+
+def test_before_the_end_of_the_block_it_is_no_bundle(archive: Path) -> None:
+    out = io.BytesIO()
+    with (
+        pytest.raises(ToolError, match="meanwhile"),
+        streamed_bundle(selected(archive, *SMALL), PipeTarget(out), Silent(), hashed=True),
+    ):
+        raise ToolError("something is wrong meanwhile")
+    with pytest.raises(IntegrityError, match="cut off"):
+        verify_incoming(io.BytesIO(out.getvalue()), None, lambda _bytes: None)
+
+
+def test_a_blob_that_is_rotten_ends_the_stream(tmp_path: Path) -> None:
+    """It is hashed on its way, so it is found when it is gone already; what came is no bundle."""
+    root = make_storage(tmp_path / "rotten", SMALL)
+    selection = selected(root, *SMALL)
+    flip(root / layout.blob_path(Digest.of(BASE)))
+    out = io.BytesIO()
+    with (
+        pytest.raises(IntegrityError, match="is damaged") as told,
+        streamed_bundle(selection, PipeTarget(out), Silent(), hashed=True),
+    ):
+        pass
+    assert f"{Digest.of(BASE)}" in told.value.problems[0]
+    assert type(told.value) is IntegrityError  # who catches the other one would begin anew, in the same pipe
+    truncate(root / layout.blob_path(Digest.of(BASE)))
+    with pytest.raises(IntegrityError):
+        streamed(selection, hashed=False)
+
+
+def test_a_reader_that_goes_away_is_told_with_how_far_it_came(archive: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with (
+        os.fdopen(writer, "wb", buffering=0) as out,
+        pytest.raises(ToolError, match=r"went away after 0 of [\d,]+ bytes"),
+        streamed_bundle(selected(archive, *IMAGES), PipeTarget(out), Silent(), hashed=True),
+    ):
+        pass
+
+
+def test_a_terminal_gets_no_bundle(archive: Path) -> None:
+    master, terminal = os.openpty()
+    with (
+        os.fdopen(terminal, "wb", buffering=0) as out,
+        pytest.raises(UsageError, match="is a terminal"),
+        streamed_bundle(selected(archive, *SMALL), PipeTarget(out), Silent(), hashed=True),
+    ):
+        pass
+    os.close(master)
+
+
+# --- out of a pipe
+
+
+def test_what_is_said_of_it_is_what_is_said_of_the_file(archive: Path, tmp_path: Path) -> None:
+    path = put(tmp_path / "bundle.tar", whole(archive, *IMAGES))
+    entries = (listed("app:1"), listed("other:1"))
+    of_file = verify_bundle(path, entries, lambda _bytes: None)
+    of_pipe = verify_incoming(io.BytesIO(path.read_bytes()), entries, lambda _bytes: None)
+    assert replace(of_pipe, path=path) == of_file
+    assert of_pipe.inventory == of_file.inventory
+    assert (of_pipe.id, len(of_pipe.differences)) == (of_file.id, 3)
+
+
+def test_a_storage_gets_the_same_from_a_pipe(archive: Path, tmp_path: Path) -> None:
+    data = whole(archive, *IMAGES)
+    options = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
+    of_file = deploy_bundle(put(tmp_path / "bundle.tar", data), tmp_path / "one", options, Silent())
+    assert deploy(data, tmp_path / "two") == of_file
+    assert images_and_links(tmp_path / "two") == images_and_links(tmp_path / "one")
+    assert storage_problems(tmp_path / "two") == set()
+    assert len(read_releases(Storage(tmp_path / "two").tree).releases) == 1
+    assert deploy(data, tmp_path / "two").blobs_added == 0
+    flip(tmp_path / "two" / layout.blob_path(Digest.of(BIG)))
+    assert deploy(data, tmp_path / "two").mended == 1
+    assert storage_problems(tmp_path / "two") == set()
+
+
+def test_a_delta_from_a_pipe_needs_the_same(archive: Path, tmp_path: Path) -> None:
+    first, second = contents_of(archive, *SMALL), contents_of(archive, *IMAGES)
+    delta = packed(parts_of(since(second, [older(first)]), archive))
+    with pytest.raises(ImagesFailedError, match="standard input requires"):
+        deploy(delta, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    site = make_storage(tmp_path / "site", SMALL)
+    assert deploy(delta, site).tags_added == ("app:1",)
+    assert storage_problems(site) == set()
+    base = write_bundle(tmp_path / "base.tar", first, archive)
+    with opened_bases([base], lock_timeout=0, listener=Silent()) as bases:
+        report = verify_incoming(io.BytesIO(delta), None, lambda _bytes: None, bases)
+    assert (report.problems, report.notes, report.blobs) == ((), (), len(second.blobs))
+    assert len(verify_incoming(io.BytesIO(delta), None, lambda _bytes: None).notes) == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_cut_off_anywhere_is_refused_and_nothing_is_changed(archive: Path, tmp_path: Path, seed: int) -> None:
+    data, chance = whole(archive, *SMALL), random.Random(seed)
+    site = make_storage(tmp_path / "site", {"other:1": make_image("other")})
+    deploy(whole(archive), site)
+    before = images_and_links(site)
+    for end in sorted({0, 1, 512, 513, len(data) - 1, len(data) - 512, *chance.sample(range(len(data)), 12)}):
+        with pytest.raises(IntegrityError):
+            deploy(data[:end], site)
+        assert images_and_links(site) == before
+        with pytest.raises(IntegrityError):
+            verify_incoming(io.BytesIO(data[:end]), None, lambda _bytes: None)
+    with pytest.raises(IntegrityError, match="follows the end"):
+        deploy(data + b"\0", site)
+    assert images_and_links(site) == before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bit_that_was_turned_anywhere_is_found_and_nothing_is_changed(
+    archive: Path, tmp_path: Path, seed: int
+) -> None:
+    data, chance = whole(archive, *SMALL), random.Random(seed)
+    for _ in range(25):
+        turned = bytearray(data)
+        turned[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        with pytest.raises(RegwrapError):
+            deploy(bytes(turned), tmp_path / "site")
+        assert storage_problems(tmp_path / "site") == set()
+        assert not (tmp_path / "site/docker").exists()
+        try:
+            problems = verify_incoming(io.BytesIO(turned), None, lambda _bytes: None).problems
+        except RegwrapError:
+            continue
+        assert problems
+
+
+def test_a_tag_of_somebody_else_is_seen_before_the_blobs_come(archive: Path, tmp_path: Path) -> None:
+    site = make_storage(tmp_path / "site", {"kept:1": make_image("other")})
+    data = whole(archive, *SMALL)
+    pipe = io.BytesIO(data)
+    with pytest.raises(UsageError, match="point to other images"):
+        deploy_incoming(pipe, site, ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0), Silent())
+    assert pipe.tell() < 20_000
+    assert deploy(data, site, existing=Existing.REPLACE).tags_replaced != ()
+
+
+def test_a_dry_run_of_what_comes_once_is_refused(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="comes once"):
+        deploy(whole(archive, *SMALL), tmp_path / "site", dry_run=True)
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"{}", b"x" * 5000, bytes(5000)])
+def test_anything_else_is_no_bundle(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError):
+        deploy(data, tmp_path / "site")
+    assert not (tmp_path / "site").exists()
