@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.bundle.read import Bundle, Located
+from regwrap.bundle.files import Located
 from regwrap.bundle.stock import opened_file
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from regwrap.bundle.contents import BundleImage, RequiredBlob
+    from regwrap.bundle.read import Bundle
     from regwrap.core.model import Digest
     from regwrap.storage.store import Storage
 

@@ -12,12 +12,14 @@ from typing import IO, TYPE_CHECKING
 
 from regwrap.bundle.base import BASE_HINT, Base, based
 from regwrap.bundle.examine import OnBytes, VerifyReport, report_on
-from regwrap.bundle.incoming import incoming_bundle
-from regwrap.bundle.read import Located, hash_all
+from regwrap.bundle.files import Located, OneFile
+from regwrap.bundle.incoming import PIPE, incoming_bundle
+from regwrap.bundle.read import hash_all
 from regwrap.core.model import MAX_MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
     from regwrap.core.model import Digest
@@ -25,18 +27,25 @@ if TYPE_CHECKING:
 
 
 def verify_incoming(
-    file: IO[bytes], entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes, bases: Sequence[Base] = ()
+    file: IO[bytes],
+    entries: tuple[ImageEntry, ...] | None,
+    on_bytes: OnBytes,
+    bases: Sequence[Base] = (),
+    path: Path = PIPE,
+    *,
+    trusted: bool = False,
 ) -> VerifyReport:
-    """Raises IntegrityError where it is cut off, or no bundle."""
-    incoming = incoming_bundle(file)
+    """`path` is what messages call it. Blobs of bases that are `trusted` are not hashed. Raises IntegrityError where it
+    is cut off, or no bundle."""
+    incoming = incoming_bundle(file, path)
     contents, without = incoming.contents, incoming.bundle()
     if bases:
         without = based(without, bases, hint=BASE_HINT)
     with tempfile.TemporaryFile(buffering=0) as spool:
         kept = _Kept(contents, spool, {})
         wrong = incoming.each_blob(kept.take, on_bytes)
-        bundle = replace(without, descriptor=spool.fileno(), blobs=kept.places)
-        required = tuple((blob.digest, blob.size) for blob in contents.required) if bases else ()
+        bundle = replace(without, file=OneFile(spool.fileno(), 0), blobs=kept.places)
+        required = tuple((blob.digest, blob.size) for blob in contents.required) if bases and not trusted else ()
         wrong += hash_all(bundle.copy, required, on_bytes)
         return report_on(bundle, tuple(sorted((*contents.blobs, *required))), tuple(sorted(wrong)), entries)
 

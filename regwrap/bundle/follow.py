@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import BUNDLE_JSON, offsets_of
-from regwrap.bundle.read import Located
+from regwrap.bundle.files import Located
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_at
 

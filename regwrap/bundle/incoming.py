@@ -21,6 +21,7 @@ from regwrap.bundle.contents import (  # fmt: skip
     parse_contents,
     tar_bytes,
 )
+from regwrap.bundle.files import OneFile
 from regwrap.bundle.read import Bundle, parse_header
 from regwrap.bundle.write import header_of, link_bytes
 from regwrap.core.errors import IntegrityError
@@ -74,14 +75,15 @@ class IncomingBundle:
 
     contents: BundleContents
     pipe: _Pipe
+    path: Path
 
     @property
     def name(self) -> str:
-        return f"{PIPE}"
+        return f"{self.path}"
 
     def bundle(self) -> Bundle:
         """With none of its blobs at hand."""
-        return Bundle(path=PIPE, descriptor=-1, contents=self.contents, strange=(), blobs={})
+        return Bundle(path=self.path, file=OneFile(-1, 0), contents=self.contents, strange=(), blobs={})
 
     def each_blob(self, take: Taker, on_bytes: Callable[[int], None]) -> tuple[Digest, ...]:
         """`take` is given the bytes of every blob, and has to read them all. Returns those whose bytes are others, when
@@ -109,8 +111,8 @@ class IncomingBundle:
             raise IntegrityError(f"{what} is not as regwrap writes it (behind byte {start})")
 
 
-def incoming_bundle(file: IO[bytes]) -> IncomingBundle:
-    """Read as far as bundle.json. Raises IntegrityError."""
+def incoming_bundle(file: IO[bytes], path: Path = PIPE) -> IncomingBundle:
+    """Read as far as bundle.json; messages call it `path`. Raises IntegrityError."""
     pipe = _Pipe(file, memoryview(bytearray(_PIECE_BYTES)))
     if not (first := file.read(BLOCK)):
         raise IntegrityError("no bundle came: standard input is empty", hint=_CUT)
@@ -126,7 +128,7 @@ def incoming_bundle(file: IO[bytes]) -> IncomingBundle:
     contents = parse_contents(raw[:length])
     if first != header_of(BUNDLE_JSON, length) or raw[length:].strip(b"\0"):
         raise IntegrityError("the header or the padding of bundle.json differs from what regwrap writes")
-    return IncomingBundle(contents, pipe)
+    return IncomingBundle(contents, pipe, path)
 
 
 def _hashed(pieces: Iterator[memoryview], state: hashlib._Hash) -> Iterator[memoryview]:

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import BUNDLE_JSON, header_bytes, padded, tar_bytes
+from regwrap.bundle.files import Located
 from regwrap.bundle.follow import Following, followed
 from regwrap.bundle.output import append_links, published
 from regwrap.bundle.read import Bundle, hash_problem
@@ -26,15 +27,13 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.aside import Part
     from regwrap.bundle.base import Base
+    from regwrap.bundle.files import Range
     from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
 
 _AT_ONCE: Final = 32 * 1024 * 1024  # an interruption is heard between two of them
 # other file systems, old kernels, files of which the kernel copies none (copy_file_range(2))
 _NOT_HERE: Final = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
-
-
-Range = tuple[int, int, int]  # a descriptor, from where, how many bytes
 
 
 def join_bundle(delta: Bundle, output: Path, listener: Listener) -> None:
@@ -67,7 +66,7 @@ def _pieces(delta: Bundle) -> Iterator[bytes | Range]:
         path, holder = layout.blob_path(digest), _holder(delta, digest)
         if isinstance(holder, Bundle):
             before = header_bytes(path)
-            yield (holder.descriptor, holder.blobs[digest].offset - before, before + padded(size))
+            yield from holder.file.ranges(Located(holder.blobs[digest].offset - before, before + padded(size)))
             continue
         with holder.opened(digest) as (descriptor, located):
             yield header_of(path, size)

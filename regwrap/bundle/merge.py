@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from regwrap.bundle.read import Located, hash_all
+from regwrap.bundle.files import Located
+from regwrap.bundle.read import hash_all
 from regwrap.bundle.releases import moves_to, release_now, write_release
 from regwrap.bundle.stock import Stock, damaged
 from regwrap.core.counts import counted

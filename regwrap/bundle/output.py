@@ -36,7 +36,7 @@ def published(output: Path, expected: int, write: Callable[[Part], None]) -> Ite
                 synced.result()
         yield
         part.path.rename(output)
-    _sync_file(output.parent)
+    sync_directory(output.parent)
 
 
 def _check_target(output: Path, expected: int) -> None:
@@ -49,7 +49,7 @@ def _check_target(output: Path, expected: int) -> None:
     need_space(output.parent, expected, hint="free space there, or write the bundle to another disk with -o")
 
 
-def _sync_file(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -7,9 +7,10 @@ file and nothing may follow. Nothing is ever extracted under a name that the arc
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -25,13 +26,14 @@ from regwrap.bundle.contents import (  # fmt: skip
     padded,
     parse_contents,
 )
+from regwrap.bundle.files import BundleFile, Located, OneFile
 from regwrap.bundle.write import MAGIC, header_of, link_bytes
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest
 from regwrap.core.pool import map_in_order
 from regwrap.storage import layout
-from regwrap.storage.hashing import hash_at, hashed, pieces_at
+from regwrap.storage.hashing import hashed, pieces_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,25 +48,13 @@ _LINKS: Final = 512  # a megabyte of them
 HASH_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
-    """Where bytes lie in a file."""
-
-    offset: int
-    size: int
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.size
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """An open bundle whose structure has been checked. `strange` are links that say something else than they should;
     of blobs only the size is known. `base` has what a delta requires, where it was looked for."""
 
     path: Path
-    descriptor: int
+    file: BundleFile
     contents: BundleContents
     strange: tuple[Member, ...]
     blobs: dict[Digest, Located]
@@ -91,7 +81,7 @@ class Bundle:
     def opened(self, digest: Digest) -> AbstractContextManager[tuple[int, Located]]:
         """Where the bytes of a blob lie that is at hand."""
         located = self.blobs.get(digest)
-        return self.base[digest].opened(digest) if located is None else nullcontext((self.descriptor, located))
+        return self.base[digest].opened(digest) if located is None else self.file.opened(located)
 
     def read(self, digest: Digest) -> bytes | None:
         """A manifest's or config's bytes, not verified; None where they are not at hand."""
@@ -116,6 +106,10 @@ class Bundle:
 @contextmanager
 def opened_bundle(path: Path) -> Iterator[Bundle]:
     """Open a bundle and check its structure. Raises UsageError (no such file) and IntegrityError."""
+    if not os.path.lexists(path):
+        with _opened_volumes(path) as bundle:
+            yield bundle
+        return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -123,48 +117,61 @@ def opened_bundle(path: Path) -> Iterator[Bundle]:
     try:
         if not path.is_file():
             raise UsageError(f"{path} is not a file")
-        yield _named(path, descriptor)
+        yield _named(path, OneFile(descriptor, os.fstat(descriptor).st_size))
     finally:
         os.close(descriptor)
 
 
-def _named(path: Path, descriptor: int) -> Bundle:
+@contextmanager
+def _opened_volumes(path: Path) -> Iterator[Bundle]:
+    from regwrap.bundle.volumes import found_volumes, opened_volumes  # most bundles are files
+
+    volumes = found_volumes(path)
+    if volumes is None:
+        raise UsageError(f"{path} cannot be read: {os.strerror(errno.ENOENT)}")
+    with opened_volumes(volumes) as file:
+        try:
+            bundle = _named(path, file)
+        except IntegrityError as error:
+            raise volumes.blame(error) from error
+        yield bundle
+
+
+def _named(path: Path, file: BundleFile) -> Bundle:
     try:
-        return _checked(path, descriptor)
+        return _checked(path, file)
     except IntegrityError as error:
         hint = error.hint or "copy or build the bundle again: it is damaged or was altered"
         raise IntegrityError(f"{path}: {error.message}", detail=error.detail, hint=hint) from error
 
 
-def _checked(path: Path, descriptor: int) -> Bundle:
-    size = os.fstat(descriptor).st_size
-    if size == 0:
+def _checked(path: Path, file: BundleFile) -> Bundle:
+    if file.size == 0:
         raise IntegrityError("the file is empty")
-    name, offset, length = _next_header(_headers(descriptor, size), BUNDLE_JSON)
+    name, offset, length = _next_header(_headers(file), BUNDLE_JSON)
     if name != BUNDLE_JSON:
         raise IntegrityError(f"not a regwrap bundle: the first member is {name!r}, not {BUNDLE_JSON}")
     if length > MAX_BUNDLE_JSON_BYTES:
         raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
-    contents = parse_contents(os.pread(descriptor, length, offset))
-    _check_form(descriptor, name, 0, offset, length)
-    walk = _Walk(descriptor, size, offset + padded(length))
+    contents = parse_contents(file.pread(length, offset))
+    _check_form(file, name, 0, offset, length)
+    walk = _Walk(file, offset + padded(length))
     members = contents.members
     blobs = {member.digest: walk.take(member) for member in members[: len(contents.blobs)]}
     strange: list[Member] = []
     for start in range(len(blobs), len(members), _LINKS):
         strange += walk.take_links(members[start : start + _LINKS])
-    _check_end(descriptor, walk.position, size)
-    return Bundle(path=path, descriptor=descriptor, contents=contents, strange=tuple(strange), blobs=blobs)
+    _check_end(file, walk.position)
+    return Bundle(path=path, file=file, contents=contents, strange=tuple(strange), blobs=blobs)
 
 
 class _Walk:
     """From member to member: each has to be where bundle.json puts it, with the header that it would get."""
 
-    def __init__(self, descriptor: int, size: int, position: int) -> None:
+    def __init__(self, file: BundleFile, position: int) -> None:
         self.position = position
-        self._descriptor = descriptor
-        self._size = size
-        self._window = _Window(descriptor)
+        self._file = file
+        self._window = _Window(file)
 
     def take(self, member: Member) -> Located:
         """Raises IntegrityError where the member is not there, or its header or padding is another."""
@@ -172,8 +179,8 @@ class _Walk:
         offset = start + len(header)
         end = offset + padded(member.size)
         padding = self._window.bytes_at(offset + member.size, end - offset - member.size)
-        if self._window.bytes_at(start, len(header)) != header or padding.strip(b"\0") or end > self._size:
-            raise _unlike(self._descriptor, self._size, start, member)
+        if self._window.bytes_at(start, len(header)) != header or padding.strip(b"\0") or end > self._file.size:
+            raise _unlike(self._file, start, member)
         self.position = end
         return Located(offset, member.size)
 
@@ -181,32 +188,32 @@ class _Walk:
         """Links lie side by side, and all of their bytes are known: they are compared at once. Those that say something
         else are returned; raises IntegrityError as `take` does."""
         expected = b"".join(map(link_bytes, links))
-        if os.pread(self._descriptor, len(expected), self.position) == expected:
+        if self._file.pread(len(expected), self.position) == expected:
             self.position += len(expected)
             return []
         located = [(link, self.take(link)) for link in links]
-        return [link for link, at in located if hash_at(self._descriptor, at.offset, at.size) != link.digest]
+        return [link for link, at in located if Digest.of(self._file.pread(at.size, at.offset)) != link.digest]
 
 
 class _Window:
     """Reads on behind what is asked for: of a small member the header, the padding and the next header lie together."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: BundleFile) -> None:
+        self._file = file
         self._start = 0
         self._data = b""
 
     def bytes_at(self, position: int, count: int) -> bytes:
         inside = position - self._start
         if inside < 0 or inside + count > len(self._data):
-            self._data = os.pread(self._descriptor, max(count, _WINDOW), position)
+            self._data = self._file.pread(max(count, _WINDOW), position)
             self._start, inside = position, 0
         return self._data[inside : inside + count]
 
 
-def _unlike(descriptor: int, size: int, start: int, expected: Member) -> IntegrityError:
+def _unlike(file: BundleFile, start: int, expected: Member) -> IntegrityError:
     """What is wrong with a member that is not byte for byte as expected. Raises, too, where no member can be read."""
-    name, _offset, length = _next_header(_headers(descriptor, size, start), expected.path)
+    name, _offset, length = _next_header(_headers(file, start), expected.path)
     if (name, length) != (expected.path, expected.size):
         return IntegrityError(
             f"expected {expected.path} with {expected.size} bytes at byte {start}, found {name!r} with {length}"
@@ -214,10 +221,10 @@ def _unlike(descriptor: int, size: int, start: int, expected: Member) -> Integri
     return _wrong_form(name, start)
 
 
-def _check_form(descriptor: int, name: str, start: int, offset: int, length: int) -> None:
+def _check_form(file: BundleFile, name: str, start: int, offset: int, length: int) -> None:
     """Mode, owner, time and padding have one form too: plain tar would obey a header's setuid bit."""
-    padding = os.pread(descriptor, padded(length) - length, offset + length)
-    if os.pread(descriptor, offset - start, start) != header_of(name, length) or padding.strip(b"\0"):
+    padding = file.pread(padded(length) - length, offset + length)
+    if file.pread(offset - start, start) != header_of(name, length) or padding.strip(b"\0"):
         raise _wrong_form(name, start)
 
 
@@ -232,23 +239,23 @@ def _next_header(headers: Iterator[tuple[str, int, int]], expected: str) -> tupl
         raise IntegrityError(f"the tar is cut off before {expected}") from None
 
 
-def _headers(descriptor: int, size: int, position: int = 0) -> Iterator[tuple[str, int, int]]:
+def _headers(file: BundleFile, position: int = 0) -> Iterator[tuple[str, int, int]]:
     """(name, offset of the data, bytes) of each member from there on; ends at the first zero block."""
     long_name = ""
     while True:
-        header = os.pread(descriptor, BLOCK, position)
+        header = file.pread(BLOCK, position)
         if len(header) < BLOCK:
             raise IntegrityError(f"the tar is cut off at byte {position + len(header)}")
         if not header.strip(b"\0"):
             return
         kind, name, length = parse_header(header, position)
         data, position = position + BLOCK, position + BLOCK + padded(length)
-        if position > size:
-            raise IntegrityError(f"the tar is cut off inside {long_name or name}: it has {size} bytes")
+        if position > file.size:
+            raise IntegrityError(f"the tar is cut off inside {long_name or name}: it has {file.size} bytes")
         if kind == b"L" and long_name:
             raise IntegrityError(f"two long names follow each other at byte {position}")
         if kind == b"L":
-            long_name = _long_name(os.pread(descriptor, min(length, _MAX_NAME), data), name, length)
+            long_name = _long_name(file.pread(min(length, _MAX_NAME), data), name, length)
             continue
         yield long_name or name, data, length
         long_name = ""
@@ -278,14 +285,14 @@ def _long_name(data: bytes, header_name: str, length: int) -> str:
     return data[:-1].decode(errors="backslashreplace")
 
 
-def _check_end(descriptor: int, end: int, size: int) -> None:
+def _check_end(file: BundleFile, end: int) -> None:
     expected = -(-(end + 2 * BLOCK) // RECORD) * RECORD
-    tail = os.pread(descriptor, RECORD + 2 * BLOCK, end)
+    tail = file.pread(RECORD + 2 * BLOCK, end)
     if tail.strip(b"\0"):
         raise IntegrityError(f"there is data after the last member, at byte {end}")
-    if size != expected:
-        what = "is cut off" if size < expected else "has something behind its end"
-        raise IntegrityError(f"the file {what}: {size} bytes instead of {expected}")
+    if file.size != expected:
+        what = "is cut off" if file.size < expected else "has something behind its end"
+        raise IntegrityError(f"the file {what}: {file.size} bytes instead of {expected}")
 
 
 def hash_problem(digest: Digest) -> str:

@@ -15,7 +15,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import Piece
-from regwrap.bundle.read import Bundle, Located, opened_bundle
+from regwrap.bundle.files import Located
+from regwrap.bundle.read import Bundle, opened_bundle
 from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
-    from regwrap.core.release_id import ReleaseId
     from regwrap.bundle.merge import Staging
+    from regwrap.core.release_id import ReleaseId
 
 _OR_BASE: Final = "; what it requires may be damaged too: regwrap verify tells where"
 

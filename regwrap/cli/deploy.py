@@ -1,6 +1,5 @@
 """The command deploy."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +12,15 @@ from regwrap.cli.options import (
     JsonOption,
     QuietOption,
     ReplaceTagsOption,
+    VolumesFromOption,
     existing_of,
 )
 from regwrap.cli.output import show, told
 from regwrap.cli.session import load
-from regwrap.commands.deploy import deploy_bundle, deploy_incoming
+from regwrap.cli.volumes import blamed, incoming
+from regwrap.commands.deploy import DeployReport, deploy_bundle, deploy_incoming
 from regwrap.report import text as report
+from regwrap.report.progress import Progress
 
 
 def deploy(
@@ -33,6 +35,7 @@ def deploy(
         bool,
         typer.Option("--dry-run", help="Check the bundle's structure, name the tags that would move; change nothing."),
     ] = False,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -40,13 +43,22 @@ def deploy(
     settings, chosen = load(config), existing_of(existing, replace_tags=replace_tags)
     with told(quiet=quiet) as progress:
         options = ImportOptions(existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock, hashed=hashed)
-        if bundle == Path("-"):
-            result = deploy_incoming(sys.stdin.buffer, directory, options, progress, for_good=True)
-        else:
-            result = deploy_bundle(bundle, directory, options, progress, for_good=True)
+        result = _deployed(bundle, volumes_from or [], directory, options, progress)
         if not dry_run:
             progress.say(
                 "a registry running on this directory serves the new tags at once; restart it if it keeps an in-memory"
                 " blob cache (docker-registry's packaged configuration does) and damaged blobs were repaired"
             )
     show(result, report.deploy_text(result, directory, dry_run=dry_run), json=json)
+
+
+def _deployed(
+    bundle: Path, volumes_from: list[Path], directory: Path, options: ImportOptions, progress: Progress
+) -> DeployReport:
+    if options.dry_run and bundle != Path("-") and not volumes_from:
+        return deploy_bundle(bundle, directory, options, progress, for_good=True)
+    with incoming(bundle, volumes_from, progress) as file:
+        if file is None:
+            return deploy_bundle(bundle, directory, options, progress, for_good=True)
+        with blamed(bundle, volumes_from):
+            return deploy_incoming(file, bundle, directory, options, progress)

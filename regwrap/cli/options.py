@@ -73,6 +73,18 @@ SinceOption = Annotated[
         help="Write a delta: leave out what this release, bundle.json or site's receipt has; may be repeated.",
     ),
 ]
+VolumeSizeOption = Annotated[
+    str | None,
+    typer.Option("--volume-size", metavar="SIZE", help="Cut the bundle into volumes FILE.001, FILE.002 … (4GB)."),
+]
+VolumeOption = Annotated[
+    int | None,
+    typer.Option("--volume", metavar="N", min=1, help="Make only this volume again; the others stay as they are."),
+]
+VolumesFromOption = Annotated[
+    list[Path] | None,
+    typer.Option("--volumes-from", metavar="DIR", help="Also look here for the bundle's volumes, one after the other."),
+]
 BaseOption = Annotated[
     list[Path] | None,
     typer.Option(

@@ -1,10 +1,8 @@
 """The command package."""
 
 from functools import partial
-import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,16 +22,15 @@ from regwrap.cli.options import (
     SourceOption,
     UpperOption,
     VerboseOption,
+    VolumeOption,
+    VolumeSizeOption,
 )
 from regwrap.cli.output import show
 from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
-from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, shown_sizes, told_total
+from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, shown_sizes, target_of, told_total
 from regwrap.commands.package import PackageOptions, Strategy, package_images
 from regwrap.core.errors import UsageError
 from regwrap.report import text as report
-
-if TYPE_CHECKING:
-    from regwrap.bundle.pipe import PipeTarget
 
 _OutputOption = Annotated[
     Path | None,
@@ -63,6 +60,8 @@ def package(
     dry_run: _DryRunOption = False,
     since: SinceOption = None,
     max_size: MaxSizeOption = None,
+    volume_size: VolumeSizeOption = None,
+    volume: VolumeOption = None,
     jobs: JobsOption = None,
     hashed: _HashedOption = True,
     locked: LockedOption = False,
@@ -87,7 +86,7 @@ def package(
         upper=settings.scratch,
         referrers=referrers,
         since=() if dry_run else older_of(since),
-        target=_pipe() if piped else None,
+        target=None if dry_run or output is None else target_of(output, volume_size, volume),
     )
     with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
@@ -104,10 +103,3 @@ def package(
             session.progress.say(report.package_text(result))
             return
     show(result, report.package_text(result), json=json)
-
-
-def _pipe() -> "PipeTarget":
-    from regwrap.bundle.pipe import PipeTarget  # most bundles are files
-
-    sys.stdout.flush()
-    return PipeTarget(os.fdopen(1, "wb", buffering=0, closefd=False))

@@ -22,11 +22,13 @@ from regwrap.cli.options import (
     SinceOption,
     SourceOption,
     VerboseOption,
+    VolumeOption,
+    VolumeSizeOption,
 )
 from regwrap.cli.output import show
 from regwrap.cli.records import RecordFiles, source_of, tell_moved
 from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
-from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, told_total
+from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, target_of, told_total
 from regwrap.commands.doctor import tool_versions
 from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.release import release_images
@@ -50,6 +52,8 @@ def release(
     referrers: ReferrersOption = False,
     since: SinceOption = None,
     max_size: MaxSizeOption = None,
+    volume_size: VolumeSizeOption = None,
+    volume: VolumeOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -63,6 +67,7 @@ def release(
         name=release_name(name),
         referrers=referrers,
         since=older_of(since),
+        target=target_of(output, volume_size, volume),
     )
     sizes = SizeOptions.parse(since, max_size)
     synced = list[SyncReport]()

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from regwrap.cli.output import show
 from regwrap.cli.session import parsed
+from regwrap.core.errors import UsageError
 from regwrap.core.text import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from regwrap.bundle.delta import Older
+    from regwrap.bundle.stream import Target
     from regwrap.commands.package import PackageOptions
     from regwrap.commands.size import BundlePlan
     from regwrap.lists.imagelist import ImageList
@@ -81,3 +83,24 @@ def shown_sizes(plan: BundlePlan, *, json: bool) -> None:
     from regwrap.report.size_text import size_text
 
     show(plan, size_text(plan), json=json)
+
+
+def target_of(output: Path, volume_size: str | None, volume: int | None) -> Target | None:
+    """Where a bundle goes that is no file: a pipe, or volumes. Raises UsageError."""
+    if volume is not None and volume_size is None:
+        raise UsageError("--volume is one of the volumes of a size", hint="give --volume-size, as it was")
+    if output == Path("-"):
+        from regwrap.bundle.pipe import PipeTarget  # most bundles are files
+
+        if volume_size is not None:
+            raise UsageError("volumes are files: they do not go into a pipe", hint="give a file with -o")
+        sys.stdout.flush()
+        return PipeTarget(os.fdopen(1, "wb", buffering=0, closefd=False))
+    if volume_size is None:
+        return None
+    from regwrap.bundle.volume_target import VolumeTarget
+
+    size = parsed("--volume-size", parse_bytes, volume_size)
+    if size < 1:
+        raise UsageError("--volume-size: a volume has bytes")
+    return VolumeTarget(output=output, size=size, only=volume or 0)

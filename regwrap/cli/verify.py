@@ -2,22 +2,28 @@
 
 import os
 import re
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from regwrap.bundle.examine import VerifyReport, verify_bundle, verify_storage
-from regwrap.cli.options import BaseOption, ConfigOption, HtmlOption, JsonOption, JunitOption, QuietOption
+from regwrap.cli.options import (
+    BaseOption,
+    ConfigOption,
+    HtmlOption,
+    JsonOption,
+    JunitOption,
+    QuietOption,
+    VolumesFromOption,
+)
 from regwrap.cli.output import show, told
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
 from regwrap.report import text as report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.report.progress import Progress
 
@@ -47,6 +53,7 @@ def verify(
         bool, typer.Option("--hash", help="Of a registry: fetch and hash every blob. Of files it is done in any case.")
     ] = False,
     base: BaseOption = None,
+    volumes_from: VolumesFromOption = None,
     receipt: Annotated[
         Path | None,
         typer.Option("--receipt", metavar="FILE", help="Write what was found, image by image, as JSON."),
@@ -65,7 +72,8 @@ def verify(
 
         result, entries = checked_registry(target, images_list, exact=exact, hashed=hashed, config=config, quiet=quiet)
     else:
-        result, entries = _checked_file(Path(target), images_list, base or (), exact=exact, config=config, quiet=quiet)
+        bundle = _Bundle(Path(target), base or [], volumes_from or [])
+        result, entries = _checked_file(bundle, images_list, exact=exact, config=config, quiet=quiet)
     if receipt or html or junit:
         from regwrap.cli.receipts import ReceiptFiles, write_receipt  # asked for now and then
 
@@ -86,9 +94,19 @@ def is_registry(target: str) -> bool:
     return not os.path.lexists(target) and not target.endswith(".tar") and _REGISTRY.fullmatch(target) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """What is checked: `bases` have what a delta requires, volumes are looked for in `volumes_from` as well."""
+
+    path: Path
+    bases: list[Path]
+    volumes_from: list[Path]
+
+
 def _checked_file(
-    target: Path, images_list: str | None, base: "Sequence[Path]", *, exact: bool, config: Path | None, quiet: bool
+    target: _Bundle, images_list: str | None, *, exact: bool, config: Path | None, quiet: bool
 ) -> "tuple[VerifyReport, tuple[ImageEntry, ...] | None]":
+    path = target.path
     with told(quiet=quiet) as progress:
         entries = None
         if images_list is not None:  # lists and their configuration are a third of the start, and most checks have none
@@ -96,25 +114,30 @@ def _checked_file(
 
             # only its rewrite: and images: count here
             entries = images_of(wanted_of(images_list, load(config), progress), progress).entries
-        progress.expect("verify", target.stat().st_size if target.is_file() else 0)
-        if target.is_dir():
-            result = verify_storage(target, entries, progress.on_bytes, exact=exact)
+        progress.expect("verify", path.stat().st_size if path.is_file() else 0)
+        if path.is_dir():
+            result = verify_storage(path, entries, progress.on_bytes, exact=exact)
+        elif path.is_file() and not target.bases:
+            result = verify_bundle(path, entries, progress.on_bytes)
         else:
-            result = _checked_bundle(target, entries, base, progress)
+            result = _checked_bundle(target, entries, progress)
         for note in result.notes:
             progress.say(f"note: {note}")
     return result, entries
 
 
-def _checked_bundle(
-    target: Path, entries: "tuple[ImageEntry, ...] | None", base: "Sequence[Path]", progress: "Progress"
-) -> VerifyReport:
-    if not base and target != Path("-"):
-        return verify_bundle(target, entries, progress.on_bytes)
-    from regwrap.bundle.examine_incoming import verify_incoming  # a delta, or a pipe
+def _checked_bundle(target: _Bundle, entries: "tuple[ImageEntry, ...] | None", progress: "Progress") -> VerifyReport:
+    """A delta, volumes, or what comes through a pipe."""
+    from regwrap.bundle.examine_incoming import verify_incoming  # all of them now and then
     from regwrap.bundle.opened import opened_bases
+    from regwrap.cli.volumes import blamed, incoming, name_of
 
-    with opened_bases(base, lock_timeout=None, listener=progress) as bases:
-        if target == Path("-"):
-            return verify_incoming(sys.stdin.buffer, entries, progress.on_bytes, bases)
-        return verify_bundle(target, entries, progress.on_bytes, bases=bases)
+    path, on_bytes = target.path, progress.on_bytes
+    with (
+        opened_bases(target.bases, lock_timeout=None, listener=progress) as bases,
+        incoming(path, target.volumes_from, progress) as file,
+    ):
+        if file is None:
+            return verify_bundle(path, entries, on_bytes, bases=bases)
+        with blamed(path, target.volumes_from):
+            return verify_incoming(file, entries, on_bytes, bases, name_of(path))

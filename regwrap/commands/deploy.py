@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.base import StorageBase, based
-from regwrap.bundle.incoming import IncomingBundle, incoming_bundle
+from regwrap.bundle.incoming import PIPE, IncomingBundle, incoming_bundle
 from regwrap.bundle.merge import ImportOptions, check_place, import_stock, target_storage
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import known_checksum
@@ -21,14 +22,14 @@ from regwrap.storage.store import Storage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
+    from regwrap.bundle.files import Located
     from regwrap.bundle.merge import Staging
-    from regwrap.bundle.read import Located
     from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
     from regwrap.core.moves import TagMove
 
+_PIPED: Final = Path("-")
 _BASE_HINT: Final = (
     "deploy the release that has them first, or the whole bundle; or send a receipt of this site (regwrap verify DIR"
     " --receipt FILE), for a delta since that (regwrap package --since FILE)"
@@ -74,23 +75,24 @@ def deploy_bundle(
 
 def deploy_incoming(
     file: IO[bytes],
+    bundle: Path,
     root: Path,
     options: ImportOptions,
     listener: Listener,
     files_for: Callable[[Owner], Files] = RealFiles,
-    *,
-    for_good: bool = False,
 ) -> DeployReport:
-    """The same of a bundle that comes through a pipe: it is staged as it comes, and counts when all of it came."""
+    """The same of a bundle that comes through a pipe (`-`) or in volumes: it is staged as it comes, and counts when all
+    of it came."""
     if options.dry_run:
         raise UsageError(
             "a bundle that comes through a pipe comes once", hint="look at it with regwrap verify - instead"
         )
     check_place(root)
-    incoming = incoming_bundle(file)
+    incoming = incoming_bundle(file, PIPE if bundle == _PIPED else bundle)
     based(incoming.bundle(), (StorageBase(Storage(root)),), hint=_BASE_HINT)
     stock = Stock(name=incoming.name, contents=incoming.contents, opened=_never, brought=partial(_brought, incoming))
-    return _deployed(stock, root, options, listener, files_for, for_good=for_good)
+    # the volumes that are still to come may be root's alone
+    return _deployed(stock, root, options, listener, files_for, for_good=bundle == _PIPED)
 
 
 def _never(digest: Digest) -> AbstractContextManager[tuple[int, Located]]:

@@ -6,6 +6,7 @@ import datetime
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap import __version__
@@ -13,7 +14,10 @@ from regwrap.bundle.aside import write_whole
 from regwrap.bundle.base import StorageBase
 from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.examine import VerifyReport, file_sha256, verify_bundle
+from regwrap.bundle.examine_incoming import verify_incoming
 from regwrap.bundle.output import checksum_path, facts_path
+from regwrap.bundle.volume_stream import never, volume_stream
+from regwrap.bundle.volume_target import VolumeTarget
 from regwrap.commands.package import PackageOptions, PackageReport, package_images
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.counts import counted
@@ -22,7 +26,6 @@ from regwrap.storage.store import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from regwrap.lists.imagelist import ImageList
     from regwrap.transfer.job import Job
@@ -31,9 +34,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseReport:
+    """`verify` is None for a single volume that was made again. `sha256` is empty for volumes, which have their own."""
+
     sync: SyncReport
     package: PackageReport
-    verify: VerifyReport
+    verify: VerifyReport | None
     sha256: str
 
 
@@ -52,6 +57,8 @@ def release_images(
     A blob of the archive that turns out to be rotten while it is packed is sent again, once.
     """
     _check_output(output)
+    if output == Path("-"):
+        raise UsageError("release verifies its bundle, which goes into a pipe only once", hint="regwrap package -o -")
     sync = _synced(job, images, on_sync, SyncOptions(referrers=options.referrers))
     try:
         package = package_images(job, images, output, options)
@@ -61,21 +68,30 @@ def release_images(
         job.listener.say("repairing damaged blobs")
         sync = _synced(job, images, on_sync, SyncOptions(hashed=True, referrers=options.referrers))
         package = package_images(job, images, output, options)
+    if isinstance(options.target, VolumeTarget) and options.target.only:
+        return ReleaseReport(sync=sync, package=package, verify=None, sha256="")
     job.listener.expect("verify", package.blob_bytes)
     with ThreadPoolExecutor(1) as pool:
-        sha256 = pool.submit(file_sha256, output)
-        verify = _verified(job, images, output, delta=package.required > 0)
+        sha256 = pool.submit(file_sha256, output) if options.target is None else None
+        verify = _verified(job, images, output, options, package)
     if verify.problems or verify.differences:
         problems = (*verify.problems, *verify.differences)
         raise IntegrityError(f"{output} did not pass its verification", problems=problems)
-    write_whole(checksum_path(output), f"{sha256.result()}  {output.name}\n")
-    _write_facts(output, package, sha256.result(), tools)
-    return ReleaseReport(sync=sync, package=package, verify=verify, sha256=sha256.result())
+    checksum = sha256.result() if sha256 else ""
+    if checksum:  # volumes have theirs already
+        write_whole(checksum_path(output), f"{checksum}  {output.name}\n")
+    _write_facts(output, package, checksum, tools)
+    return ReleaseReport(sync=sync, package=package, verify=verify, sha256=checksum)
 
 
-def _verified(job: Job, images: ImageList, output: Path, *, delta: bool) -> VerifyReport:
+def _verified(
+    job: Job, images: ImageList, output: Path, options: PackageOptions, package: PackageReport
+) -> VerifyReport:
     """A delta fits what the archive has, whose blobs were looked at for it."""
-    bases = (StorageBase(Storage(job.archive.storage)),) if delta and job.archive.storage else ()
+    bases = (StorageBase(Storage(job.archive.storage)),) if package.required and job.archive.storage else ()
+    if options.target is not None:
+        stream = volume_stream(output, (), never)
+        return verify_incoming(stream, images.entries, job.listener.on_bytes, bases, output, trusted=True)
     return verify_bundle(output, images.entries, job.listener.on_bytes, bases=bases, trusted=True)
 
 

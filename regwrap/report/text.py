@@ -159,15 +159,14 @@ def join_text(report: JoinReport) -> str:
 
 
 def release_text(report: ReleaseReport) -> str:
-    return "\n".join(
-        (
-            f"sync:    {sync_text(report.sync)}",
-            f"package: {package_text(report.package)}",
-            f"verify:  {counted(report.verify.images, 'image')} and {counted(report.verify.blobs, 'blob')} are valid",
-            f"sha256:  {report.sha256}",
-            f"release: {report.package.release}",
-        )
-    )
+    lines = [f"sync:    {sync_text(report.sync)}", f"package: {package_text(report.package)}"]
+    if report.verify is not None:
+        found = f"{counted(report.verify.images, 'image')} and {counted(report.verify.blobs, 'blob')}"
+        lines.append(f"verify:  {found} are valid")
+    if report.sha256:
+        lines.append(f"sha256:  {report.sha256}")
+    lines.append(f"release: {report.package.release}")
+    return "\n".join(lines)
 
 
 def deploy_text(report: DeployReport, root: Path, *, dry_run: bool) -> str:

@@ -44,6 +44,7 @@ IMAGES = {
     "kept:1": make_image("kept", layers=[BASE, b""]),
     "multi:1": make_multi_image("multi"),
 }
+OPTIONS = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
 SMALL = {"kept:1": IMAGES["kept:1"], "multi:1": IMAGES["multi:1"]}
 
 
@@ -69,7 +70,7 @@ def streamed(selection: Selection, *, hashed: bool = True) -> bytes:
 
 def deploy(data: bytes, root: Path, *, existing: Existing = Existing.FAIL, dry_run: bool = False) -> DeployReport:
     options = ImportOptions(existing=existing, dry_run=dry_run, lock_timeout=0)
-    return deploy_incoming(io.BytesIO(data), root, options, Silent())
+    return deploy_incoming(io.BytesIO(data), Path("-"), root, options, Silent())
 
 
 def images_and_links(root: Path) -> dict[str, tuple[str, int, int, str]]:
@@ -220,7 +221,7 @@ def test_a_tag_of_somebody_else_is_seen_before_the_blobs_come(archive: Path, tmp
     data = whole(archive, *SMALL)
     pipe = io.BytesIO(data)
     with pytest.raises(UsageError, match="point to other images"):
-        deploy_incoming(pipe, site, ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0), Silent())
+        deploy_incoming(pipe, Path("-"), site, OPTIONS, Silent())
     assert pipe.tell() < 20_000
     assert deploy(data, site, existing=Existing.REPLACE).tags_replaced != ()
 

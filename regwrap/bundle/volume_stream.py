@@ -1,0 +1,100 @@
+"""Volumes one after the other, as one stream: each is hashed as it passes, and looked for when its turn has come.
+
+So media can be mounted one by one. Who is asked for the next one may bring it, or say that there is none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.volumes import VolumeSet, found_volumes, missing_volumes, places_of
+from regwrap.core.errors import IntegrityError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+    Ask = Callable[[str, Sequence[Path]], bool]
+
+_BUFFER_BYTES: Final = 1024 * 1024
+
+
+def volume_stream(path: Path, directories: Sequence[Path], ask: Ask) -> io.BufferedReader:
+    """The bundle's bytes, out of volumes beside `path` or in `directories`. `ask` is told the name of a volume that is
+    in none of them, and says whether to look again. Raises UsageError where it says no, and IntegrityError."""
+    return io.BufferedReader(_Volumes(path, directories, ask), _BUFFER_BYTES)
+
+
+def never(_name: str, _directories: Sequence[Path]) -> bool:
+    """Nobody is there to be asked."""
+    return False
+
+
+class _Volumes(io.RawIOBase):
+    def __init__(self, path: Path, directories: Sequence[Path], ask: Ask) -> None:
+        self._path = path
+        self._directories = directories
+        self._ask = ask
+        self._number = 0
+        self._set = self._first()
+        self._descriptor: int | None = None
+        self._read = 0
+        self._state = hashlib.sha256()
+
+    def _first(self) -> VolumeSet:
+        while (found := found_volumes(self._path, self._directories)) is None:
+            if not self._ask(f"{self._path.name}.001", self._directories):
+                raise UsageError(f"there is no volume of {self._path}", hint="name the directories: --volumes-from DIR")
+        return found
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        while self._number < len(self._set.volumes):
+            if self._descriptor is None:
+                self._descriptor = self._open()
+            count = os.readv(self._descriptor, [view])
+            if count:
+                self._read += count
+                self._state.update(view[:count])
+                return count
+            self._end_volume()
+        return 0
+
+    def _open(self) -> int:
+        name = self._set.volumes[self._number].name
+        while name not in (places := places_of(self._path, self._directories)):
+            if not self._ask(name, self._directories):
+                done = {volume.name: self._path for volume in self._set.volumes[: self._number]}
+                raise missing_volumes(replace(self._set, places={**places, **done}))
+        # what the first medium said still counts: the next one may have nothing but its volume
+        self._set = replace(self._set, places=places)
+        self._read, self._state = 0, hashlib.sha256()
+        return os.open(self._set.places[name], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def _end_volume(self) -> None:
+        volume = self._set.volumes[self._number]
+        if self._read != volume.size or volume.sha256 not in {"", self._state.hexdigest()}:
+            raise IntegrityError(
+                f"{self._set.places[volume.name]} is damaged, or a volume of another bundle",
+                hint=f"copy it again, or let the vendor make just this one again: --volume {self._number + 1}",
+            )
+        self.close_volume()
+        self._number += 1
+
+    def close_volume(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)  # its medium can go
+            self._descriptor = None
+
+    def close(self) -> None:
+        self.close_volume()
+        super().close()

@@ -1,0 +1,187 @@
+"""A bundle that is cut into volumes while it is written: each is a file of its own, hashed on its way; no second copy.
+
+All of them get their names when the last one is on the disk, then come their checksums and what says which bytes they
+are of which bundle.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.aside import Part, part_file, write_whole
+from regwrap.bundle.contents import tar_bytes
+from regwrap.bundle.output import checksum_path, forget_beside, sync_directory
+from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, found_volumes, places_of, volume_name
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.storage.space import need_space
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from regwrap.bundle.contents import BundleContents
+
+_FLUSH_BYTES: Final = 32 * 1024 * 1024
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_LIBC: Final = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeTarget:
+    """Volumes of `size` bytes of the bundle `output`. `only` one of them is written, by its number; 0 for all."""
+
+    output: Path
+    size: int
+    only: int = 0
+
+    @property
+    def can_repeat(self) -> bool:
+        return True
+
+    @contextmanager
+    def written(self, contents: BundleContents) -> Iterator[Callable[[memoryview], object]]:
+        """Raises UsageError (a file is in the way, too many volumes), ToolError (no space), IntegrityError (the volume
+        that is made again is another one)."""
+        volumes = self._planned(contents)
+        chosen = volumes[self.only - 1 : self.only] if self.only else volumes
+        self._check(chosen, len(volumes))
+        with ExitStack() as stack, ThreadPoolExecutor(2, thread_name_prefix="volume") as pool:
+            writing = _Writing(output=self.output, volumes=chosen, stack=stack, pool=pool)
+            yield writing.write
+            written = writing.ended()
+            if self.only:
+                self._compare(written[0])
+            else:
+                self._forget(written)
+            for part, volume in writing.parts:
+                part.path.rename(self.output.with_name(volume.name))
+        if not self.only:
+            write_whole(checksum_path(self.output), "".join(f"{v.sha256}  {v.name}\n" for v in written))
+            write_whole(facts_of_volumes(self.output), _facts(self.output, contents, written))
+        sync_directory(self.output.parent)
+
+    def _planned(self, contents: BundleContents) -> tuple[Volume, ...]:
+        total = tar_bytes(contents)
+        starts = [*range(0, total, self.size), total]
+        if len(starts) - 1 > MAX_VOLUMES:
+            hint = f"{-(-total // MAX_VOLUMES):,} bytes or more each"
+            raise UsageError(f"{self.output} would have more than {MAX_VOLUMES} volumes", hint=hint)
+        if self.only >= len(starts):
+            raise UsageError(f"--volume {self.only}: {self.output} has {len(starts) - 1} volumes")
+        return tuple(
+            Volume(name=volume_name(self.output.name, number), offset=start, size=end - start)
+            for number, (start, end) in enumerate(pairwise(starts), start=1)
+        )
+
+    def _check(self, chosen: tuple[Volume, ...], count: int) -> None:
+        if not self.output.parent.is_dir():
+            raise UsageError(f"{self.output.parent} is not a directory")
+        if os.path.lexists(self.output):
+            raise UsageError(
+                f"{self.output} is there, and would be taken instead of its {count} volumes", hint="remove it first"
+            )
+        need_space(self.output.parent, sum(volume.size for volume in chosen))
+
+    def _compare(self, volume: Volume) -> None:
+        """With what is said beside it of the volume, by its checksum."""
+        with suppress(UsageError):
+            beside = found_volumes(self.output)
+            said = {v.name: v for v in beside.volumes}.get(volume.name) if beside else None
+            if said is not None and said.sha256 not in {"", volume.sha256}:
+                raise IntegrityError(
+                    f"{volume.name} would be another one: its sha256 is {volume.sha256}, and was {said.sha256}",
+                    hint="the same list, lock, name, --since and --volume-size give the same bytes",
+                )
+
+    def _forget(self, written: tuple[Volume, ...]) -> None:
+        """What is left of an earlier bundle of this name would lie."""
+        forget_beside(self.output)
+        facts_of_volumes(self.output).unlink(missing_ok=True)
+        for name, path in places_of(self.output, ()).items():
+            if name > written[-1].name:
+                path.unlink()
+
+
+def _facts(output: Path, contents: BundleContents, volumes: tuple[Volume, ...]) -> str:
+    document = {
+        "bundle": output.name,
+        "name": contents.name,
+        "id": f"{contents.id}",
+        "bytes": volumes[-1].offset + volumes[-1].size,
+        "volumes": [{"volume": v.name, "offset": v.offset, "bytes": v.size, "sha256": v.sha256} for v in volumes],
+    }
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Writing:
+    """Takes the bundle's bytes in order; those of no volume are passed over. `stack` keeps the files until the end."""
+
+    output: Path
+    volumes: tuple[Volume, ...]
+    stack: ExitStack
+    pool: ThreadPoolExecutor
+    parts: list[tuple[Part, Volume]] = field(default_factory=list)
+    sums: list[hashlib._Hash] = field(default_factory=list)
+    position: int = 0
+    flushed: int = 0
+
+    def write(self, data: memoryview) -> None:
+        while data:
+            taken = self._write_some(data)
+            self.position += taken
+            data = data[taken:]
+
+    def _write_some(self, data: memoryview) -> int:
+        number = len(self.parts)
+        if number and self.position < (current := self.volumes[number - 1]).offset + current.size:
+            return self._into(current, data)
+        if number == len(self.volumes):
+            return len(data)
+        following = self.volumes[number]
+        if self.position < following.offset:
+            return min(len(data), following.offset - self.position)
+        self._begin(following)
+        return self._into(following, data)
+
+    def _begin(self, volume: Volume) -> None:
+        self.flushed = 0
+        part = self.stack.enter_context(part_file(self.output.with_name(volume.name)))
+        self.parts.append((part, volume))
+        self.sums.append(hashlib.sha256())
+
+    def _into(self, volume: Volume, data: memoryview) -> int:
+        """Written here and hashed there, at the same time."""
+        inside = self.position - volume.offset
+        part, taken = self.parts[-1][0], data[: volume.size - inside]
+        hashed = self.pool.submit(self.sums[-1].update, taken)
+        rest = taken
+        while rest:
+            rest = rest[os.write(part.descriptor, rest) :]
+        hashed.result()
+        self._flush(part, inside + len(taken))
+        return len(taken)
+
+    def _flush(self, part: Part, end: int) -> None:
+        start = self.flushed
+        if end - start >= _FLUSH_BYTES:  # the fsync at the end then has little left to wait for
+            self.flushed = end
+            span = (ctypes.c_int64(start), ctypes.c_int64(end - start))
+            self.pool.submit(_LIBC.sync_file_range, part.descriptor, *span, _SYNC_FILE_RANGE_WRITE)
+
+    def ended(self) -> tuple[Volume, ...]:
+        """All of them are on the disk."""
+        list(self.pool.map(lambda item: os.fsync(item[0].descriptor), self.parts))
+        done = zip(self.volumes, self.sums, strict=True)
+        return tuple(
+            Volume(name=volume.name, offset=volume.offset, size=volume.size, sha256=state.hexdigest())
+            for volume, state in done
+        )

@@ -1,0 +1,235 @@
+"""The volumes that a bundle was cut into: slices of the one tar, `NAME.001`, `NAME.002` and so on, in one or more
+directories. `NAME.json` says which bytes each is; without it the first volume does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from regwrap.bundle.contents import BLOCK, BUNDLE_JSON, parse_contents, tar_bytes
+from regwrap.bundle.files import ManyFiles
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.fields import a_text, a_whole, an_object, field, list_of
+from regwrap.core.model import a_size
+from regwrap.storage.hashing import hash_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+MAX_VOLUMES: Final = 999
+_NUMBER: Final = re.compile(r"\.(00[1-9]|0[1-9][0-9]|[1-9][0-9]{2})")
+_SHA256_LINE: Final = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+_MAX_FACTS_BYTES: Final = 1024 * 1024
+_AGAIN: Final = "copy them again, or let the vendor make just these again: regwrap release ... --volume N"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """`size` bytes from `offset` of the bundle on; `sha256` is empty where nobody says it."""
+
+    name: str
+    offset: int
+    size: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSet:
+    """The volumes of the bundle `path`, which is not there itself; `places` has those that are there."""
+
+    path: Path
+    volumes: tuple[Volume, ...]
+    places: Mapping[str, Path]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(volume.name for volume in self.volumes if volume.name not in self.places)
+
+    def blame(self, error: IntegrityError) -> IntegrityError:
+        """The volumes that are to blame for what was found; the error itself, where that can't be told."""
+        problems = self.problems()
+        if not problems:
+            return error
+        message = f"{self.path}: {len(problems)} of its volumes are damaged, or of another bundle"
+        return IntegrityError(message, problems=problems, hint=_AGAIN)
+
+    def problems(self) -> tuple[str, ...]:
+        """Volumes that are not what their sha256 says, or have another one's bytes."""
+        seen: dict[str, str] = {}
+        lines = list[str]()
+        for volume in self.volumes:
+            place = self.places.get(volume.name)
+            if place is None:
+                continue
+            digest = hash_file(place).hex
+            if volume.sha256 not in {"", digest}:
+                lines.append(f"{place}: has other bytes than {self.path.name}.sha256 says")
+            elif digest in seen:
+                lines.append(f"{place}: has the same bytes as {seen[digest]}")
+            seen.setdefault(digest, volume.name)
+        return tuple(lines)
+
+
+def volume_name(bundle: str, number: int) -> str:
+    """`number` from 1 on."""
+    return f"{bundle}.{number:03}"
+
+
+def facts_of_volumes(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def found_volumes(path: Path, directories: Sequence[Path] = ()) -> VolumeSet | None:
+    """The volumes of the bundle `path`, looked for beside it and in `directories`; None where there is none. Raises
+    UsageError where one is doubled, IntegrityError where one can't be of this bundle."""
+    places = tuple(dict.fromkeys((path.parent, *directories)))
+    there = places_of(path, directories)
+    if not there:
+        return None
+    volumes = _from_facts(path.name, places) or _from_first(path, there)
+    sums = _sums(path.name, places)
+    volumes = tuple(_with_sum(volume, sums) for volume in volumes)
+    _refuse_foreign(path, volumes, there)
+    return VolumeSet(path=path, volumes=volumes, places=there)
+
+
+def places_of(path: Path, directories: Sequence[Path]) -> dict[str, Path]:
+    """The volumes that are there now, by name. Raises UsageError where one is doubled."""
+    found: dict[str, Path] = {}
+    bundle = path.name
+    for place in dict.fromkeys((path.parent, *directories)):
+        with suppress(OSError):  # a medium that is not there yet
+            for item in sorted(place.iterdir()):
+                if item.name.startswith(bundle) and _NUMBER.fullmatch(item.name[len(bundle) :]) and item.is_file():
+                    other = found.setdefault(item.name, item)
+                    if other != item and not other.samefile(item):
+                        raise UsageError(
+                            f"{item.name} is there twice: {other} and {item}",
+                            hint="remove one of them, or give other directories",
+                        )
+    return found
+
+
+def _from_facts(bundle: str, places: Iterable[Path]) -> tuple[Volume, ...]:
+    """What `NAME.json` says; nothing where it is not there. Raises IntegrityError."""
+    for place in places:
+        path = place / f"{bundle}.json"
+        if not path.is_file():
+            continue
+        try:
+            with path.open("rb") as file:
+                document = an_object(json.loads(file.read(_MAX_FACTS_BYTES)))
+            volumes = field(document, "volumes", list_of(_volume))
+        except (ValueError, RecursionError) as error:
+            raise IntegrityError(f"{path} does not say which volumes there are: {error}", hint=_AGAIN) from error
+        names = [volume_name(bundle, number + 1) for number in range(len(volumes))]
+        ends = [0, *(volume.offset + volume.size for volume in volumes)]
+        if [v.name for v in volumes] != names or any(v.offset != end for v, end in zip(volumes, ends, strict=False)):
+            raise IntegrityError(f"{path} is of another bundle, or was altered", hint=_AGAIN)
+        return volumes
+    return ()
+
+
+def _volume(value: object) -> Volume:
+    item = an_object(value)
+    return Volume(
+        name=field(item, "volume", a_text),
+        offset=field(item, "offset", a_size),
+        size=field(item, "bytes", a_whole(1, 2**63 - 1)),
+        sha256=field(item, "sha256", a_text),
+    )
+
+
+def _from_first(path: Path, there: Mapping[str, Path]) -> tuple[Volume, ...]:
+    """As the first volume says: all have its size but the last. Raises UsageError where it is not there."""
+    front = list[Path]()
+    while (place := there.get(volume_name(path.name, len(front) + 1))) is not None:
+        front.append(place)
+    if not front:
+        first = volume_name(path.name, 1)
+        raise UsageError(f"{first} is missing: it says what {path.name} is", hint=f"bring it, or {path.name}.json")
+    size, total = front[0].stat().st_size, _total(path, front)
+    starts = [*range(0, total, size or total), total]
+    return tuple(
+        Volume(name=volume_name(path.name, number), offset=start, size=end - start)
+        for number, (start, end) in enumerate(pairwise(starts), start=1)
+    )
+
+
+def _total(path: Path, front: list[Path]) -> int:
+    """The size of the bundle, by its bundle.json, which may need several volumes. Raises IntegrityError."""
+    with _opened_files(front) as file:
+        header = file.pread(BLOCK, 0)
+        is_first = header.startswith(f"{BUNDLE_JSON}\0".encode())
+        try:
+            return tar_bytes(parse_contents(file.pread(int(header[124:135], 8), BLOCK) if is_first else b""))
+        except (ValueError, IntegrityError) as error:
+            raise IntegrityError(
+                f"{front[0]} is no first volume of {path.name}, or not all of bundle.json is here", hint=_AGAIN
+            ) from error
+
+
+def _sums(bundle: str, places: Iterable[Path]) -> dict[str, str]:
+    for place in places:
+        with suppress(OSError, UnicodeDecodeError), (place / f"{bundle}.sha256").open(encoding="utf-8") as file:
+            matches = map(_SHA256_LINE.fullmatch, file.read(_MAX_FACTS_BYTES).splitlines())
+            return {match[2]: match[1] for match in matches if match}
+    return {}
+
+
+def _with_sum(volume: Volume, sums: Mapping[str, str]) -> Volume:
+    sha256 = volume.sha256 or sums.get(volume.name, "")
+    return Volume(name=volume.name, offset=volume.offset, size=volume.size, sha256=sha256)
+
+
+def _refuse_foreign(path: Path, volumes: Sequence[Volume], there: Mapping[str, Path]) -> None:
+    sizes = {volume.name: volume.size for volume in volumes}
+    problems = [f"{place}: {path.name} has only {len(volumes)} volumes" for n, place in there.items() if n not in sizes]
+    for name, size in sizes.items():
+        place = there.get(name)
+        if place is not None and (actual := place.stat().st_size) != size:
+            problems.append(f"{place}: has {actual:,} bytes instead of {size:,}")
+    if problems:
+        raise IntegrityError(
+            f"{path}: {len(problems)} of its volumes are damaged, or of another bundle",
+            problems=tuple(problems),
+            hint=_AGAIN,
+        )
+
+
+def missing_volumes(volumes: VolumeSet) -> UsageError:
+    count = len(volumes.volumes)
+    return UsageError(
+        f"{len(volumes.missing)} of the {count} volumes of {volumes.path} are missing: {', '.join(volumes.missing)}",
+        hint="bring them into one directory; or let the vendor make them again: regwrap release ... --volume N",
+    )
+
+
+@contextmanager
+def opened_volumes(volumes: VolumeSet) -> Iterator[ManyFiles]:
+    """All of them as one file. Raises UsageError where one is missing."""
+    if volumes.missing:
+        raise missing_volumes(volumes)
+    with _opened_files([volumes.places[volume.name] for volume in volumes.volumes]) as file:
+        yield file
+
+
+@contextmanager
+def _opened_files(paths: Sequence[Path]) -> Iterator[ManyFiles]:
+    with ExitStack() as stack:
+        descriptors, starts = list[int](), [0]
+        for path in paths:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            stack.callback(os.close, descriptor)
+            descriptors.append(descriptor)
+            starts.append(starts[-1] + os.fstat(descriptor).st_size)
+        file = ManyFiles(tuple(descriptors), tuple(starts))
+        stack.callback(file.close)
+        yield file

@@ -1,0 +1,63 @@
+"""A bundle that comes as a stream: through a pipe, or in volumes, whose media may be mounted one by one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from regwrap.core.errors import IntegrityError
+from regwrap.core.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from regwrap.report.progress import Progress
+
+_PIPED: Final = Path("-")
+
+
+@contextmanager
+def incoming(bundle: Path, volumes_from: Sequence[Path], progress: Progress) -> Iterator[IO[bytes] | None]:
+    """Its bytes from the first to the last; None where it is a file. Raises UsageError where volumes are missing."""
+    if bundle == _PIPED:
+        yield sys.stdin.buffer
+        return
+    if os.path.lexists(bundle) and not volumes_from:
+        yield None
+        return
+    from regwrap.bundle.volume_stream import never, volume_stream  # most bundles are files
+    from regwrap.bundle.volumes import found_volumes
+
+    if not volumes_from and found_volumes(bundle) is None:
+        yield None
+        return
+
+    def ask(name: str, directories: Sequence[Path]) -> bool:
+        places = ", ".join(map(str, directories))
+        progress.say(printable(f"{name} is not in {places}: insert its medium and press Enter; Ctrl-D to give up"))
+        return sys.stdin.readline() != ""
+
+    with volume_stream(bundle, volumes_from, ask if volumes_from and sys.stdin.isatty() else never) as file:
+        yield file
+
+
+def name_of(bundle: Path) -> Path:
+    """What messages call it."""
+    return Path("standard input") if bundle == _PIPED else bundle
+
+
+@contextmanager
+def blamed(bundle: Path, volumes_from: Sequence[Path]) -> Iterator[None]:
+    """Where the block finds damage, the volumes that are to blame are named, if that can be told."""
+    try:
+        yield
+    except IntegrityError as error:
+        from regwrap.bundle.volumes import found_volumes
+
+        volumes = None if bundle == _PIPED else found_volumes(bundle, volumes_from)
+        if volumes is not None:
+            raise volumes.blame(error) from error
+        raise

@@ -1,0 +1,344 @@
+"""Volumes are slices of the one tar, and read as one; whichever is missing, doubled, foreign or damaged is named."""
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from regwrap.bundle.examine import verify_bundle
+from regwrap.bundle.examine_incoming import verify_incoming
+from regwrap.bundle.inspection import inspect_bundle
+from regwrap.bundle.merge import ImportOptions
+from regwrap.bundle.opened import opened_stock
+from regwrap.bundle.select import select_images
+from regwrap.bundle.stream import streamed_bundle
+from regwrap.bundle.volume_stream import never, volume_stream
+from regwrap.bundle.volume_target import VolumeTarget
+from regwrap.bundle.volumes import found_volumes
+from regwrap.cli.volumes import blamed
+from regwrap.commands.deploy import deploy_bundle, deploy_incoming
+from regwrap.commands.join import join_bundles
+from regwrap.core.errors import BrokenBlobError, IntegrityError, RegwrapError, ToolError, UsageError
+from regwrap.core.listener import Silent
+from regwrap.core.model import Digest
+from regwrap.core.moves import Existing
+from regwrap.storage import layout
+from regwrap.storage.store import Storage
+from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, snapshot, storage_problems
+from tests.bundles import contents_of, listed, packed, parts_of
+
+BASE = random.Random(5).randbytes(90_000)
+IMAGES = {"app:1": make_image("app", layers=[BASE, make_layer("a")]), "multi:1": make_multi_image("multi")}
+SIZE = 50_000
+OPTIONS = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_storage(tmp_path_factory.mktemp("volumes") / "archive", IMAGES)
+
+
+@pytest.fixture(scope="module")
+def whole(archive: Path) -> bytes:
+    return packed(parts_of(contents_of(archive, *IMAGES), archive))
+
+
+def write(root: Path, output: Path, *names: str, size: int = SIZE, only: int = 0) -> None:
+    selection = select_images(Storage(root), tuple(map(listed, names or IMAGES)))
+    target = VolumeTarget(output=output, size=size, only=only)
+    with streamed_bundle(selection, target, Silent(), hashed=True):
+        pass
+
+
+@pytest.fixture
+def bundle(archive: Path, tmp_path: Path) -> Path:
+    """The name of a bundle that is there in volumes."""
+    (tmp_path / "media").mkdir()
+    write(archive, tmp_path / "media/v1.tar")
+    return tmp_path / "media/v1.tar"
+
+
+def volumes_of(bundle: Path) -> list[Path]:
+    return sorted(bundle.parent.glob(f"{bundle.name}.[0-9]*"))
+
+
+def verified(bundle: Path) -> tuple[str, ...]:
+    with volume_stream(bundle, (), never) as file, blamed(bundle, ()):
+        return verify_incoming(file, None, lambda _bytes: None, path=bundle).problems
+
+
+# --- written
+
+
+def test_they_are_the_bundle_cut_into_slices_with_a_checksum_each(bundle: Path, whole: bytes) -> None:
+    parts = volumes_of(bundle)
+    assert b"".join(part.read_bytes() for part in parts) == whole
+    assert [part.stat().st_size for part in parts][:-1] == [SIZE] * (len(parts) - 1)
+    assert all(part.stat().st_mode & 0o777 == 0o644 for part in parts)
+    lines = bundle.with_name("v1.tar.sha256").read_text().splitlines()
+    assert lines == [f"{sha256(part.read_bytes()).hexdigest()}  {part.name}" for part in parts]
+    facts = json.loads(bundle.with_name("v1.tar.json").read_text())
+    assert (facts["bundle"], facts["bytes"], facts["name"]) == ("v1.tar", len(whole), "")
+    assert facts["volumes"][1] == {
+        "volume": "v1.tar.002", "offset": SIZE, "bytes": SIZE, "sha256": lines[1].split()[0],
+    }  # fmt: skip
+    assert len(list(bundle.parent.iterdir())) == len(parts) + 2
+
+
+@pytest.mark.parametrize("size", [1000, 65_536, 131_072, 10**9])
+def test_any_size_gives_the_same_whole(archive: Path, whole: bytes, tmp_path: Path, size: int) -> None:
+    write(archive, tmp_path / "v.tar", size=size)
+    assert b"".join(part.read_bytes() for part in volumes_of(tmp_path / "v.tar")) == whole
+    assert verified(tmp_path / "v.tar") == ()
+    assert verify_bundle(tmp_path / "v.tar", None, lambda _bytes: None).problems == ()
+
+
+def test_one_of_them_is_made_again_and_is_the_same(archive: Path, bundle: Path) -> None:
+    parts = volumes_of(bundle)
+    for number, part in enumerate(parts, start=1):
+        before, others = part.read_bytes(), snapshot(bundle.parent)
+        part.unlink()
+        write(archive, bundle, only=number)
+        assert part.read_bytes() == before
+        assert snapshot(bundle.parent) == others
+
+
+def test_one_that_would_be_another_is_refused(archive: Path, bundle: Path) -> None:
+    before = snapshot(bundle.parent)
+    with pytest.raises(IntegrityError, match="would be another one"):
+        write(archive, bundle, "multi:1", only=1)
+    with pytest.raises(UsageError, match="has 4 volumes"):
+        write(archive, bundle, only=5)
+    assert snapshot(bundle.parent) == before
+
+
+def test_what_is_left_of_an_earlier_bundle_goes(archive: Path, bundle: Path) -> None:
+    assert len(volumes_of(bundle)) == 4
+    write(archive, bundle, "multi:1")
+    assert len(volumes_of(bundle)) == 2
+    assert verified(bundle) == ()
+    write(archive, bundle)
+    assert verified(bundle) == ()
+
+
+def test_a_whole_bundle_of_that_name_is_not_hidden_behind(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "v.tar").write_bytes(b"old")
+    with pytest.raises(UsageError, match="would be taken instead"):
+        write(archive, tmp_path / "v.tar")
+    with pytest.raises(UsageError, match="more than 999 volumes"):
+        write(archive, tmp_path / "w.tar", size=10)
+    assert [path.name for path in tmp_path.iterdir()] == ["v.tar"]
+
+
+def test_nothing_is_left_of_volumes_of_a_rotten_archive(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "rotten", IMAGES)
+    flip(root / layout.blob_path(Digest.of(BASE)))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BrokenBlobError):
+        write(root, tmp_path / "out/v.tar")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_full_disk_is_seen_before_anything_is_written(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("os.statvfs", lambda _path: _Full())
+    with pytest.raises(ToolError, match="not enough space"):
+        write(archive, tmp_path / "out/v.tar")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+class _Full:
+    f_bavail, f_blocks, f_frsize, f_files, f_favail = 1, 100, 4096, 0, 0
+
+
+# --- read
+
+
+def test_the_bundle_is_read_out_of_them_wherever_one_is_asked_for(bundle: Path, whole: bytes, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.tar"
+    plain.write_bytes(whole)
+    assert inspect_bundle(bundle).images == inspect_bundle(plain).images
+    with opened_stock(bundle, lock_timeout=0, listener=Silent()) as stock:
+        for digest in stock.contents.sizes:  # some lie in two or three volumes
+            taken = bytearray()
+            assert stock.copy(digest, taken.extend)
+            assert Digest.of(bytes(taken)) == digest
+        piece = stock.blob("app", Digest.of(BASE))
+        assert piece is not None
+        with piece.file:
+            assert piece.digest() == Digest.of(BASE)
+    one = deploy_bundle(plain, tmp_path / "one", OPTIONS, Silent())
+    assert deploy_bundle(bundle, tmp_path / "two", OPTIONS, Silent()) == one
+    with volume_stream(bundle, (), never) as file:
+        assert deploy_incoming(file, bundle, tmp_path / "three", OPTIONS, Silent()) == one
+    assert storage_problems(tmp_path / "two") == storage_problems(tmp_path / "three") == set()
+
+
+def test_a_delta_in_volumes_is_joined_with_a_base_in_volumes(archive: Path, whole: bytes, tmp_path: Path) -> None:
+    from regwrap.bundle.delta import since
+    from tests.bundles import older
+
+    write(archive, tmp_path / "base.tar", "multi:1", size=3000)
+    contents = since(contents_of(archive, *IMAGES), [older(contents_of(archive, "multi:1"))])
+    data = packed(parts_of(contents, archive))
+    for number, start in enumerate(range(0, len(data), 7000), start=1):
+        (tmp_path / f"delta.tar.{number:03}").write_bytes(data[start : start + 7000])
+    out = tmp_path / "joined.tar"
+    join_bundles([tmp_path / "base.tar"], tmp_path / "delta.tar", out, lock_timeout=0, listener=Silent())
+    assert out.read_bytes() == whole
+
+
+def test_without_what_stands_beside_them_the_first_says_what_they_are(bundle: Path) -> None:
+    bundle.with_name("v1.tar.json").unlink()
+    assert verified(bundle) == ()
+    bundle.with_name("v1.tar.sha256").unlink()
+    assert verified(bundle) == ()
+    bundle.with_name("v1.tar.003").unlink()
+    with pytest.raises(UsageError, match=r"1 of the 4 volumes of .* are missing: v1\.tar\.003"):
+        verified(bundle)
+    bundle.with_name("v1.tar.001").unlink()
+    with pytest.raises(UsageError, match=r"v1\.tar\.001 is missing"):
+        inspect_bundle(bundle)
+
+
+def test_where_there_is_none_the_bundle_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "v1.tar.json").write_text("{}")
+    (tmp_path / "v1.tar.12").write_text("x")
+    (tmp_path / "v1.tar.0001").write_text("x")
+    assert found_volumes(tmp_path / "v1.tar") is None
+    with pytest.raises(UsageError, match="No such file"):
+        inspect_bundle(tmp_path / "v1.tar")
+
+
+def test_what_is_missing_is_named(bundle: Path) -> None:
+    for number in (2, 4):
+        bundle.with_name(f"v1.tar.00{number}").unlink()
+    for look in (verified, inspect_bundle):
+        with pytest.raises(UsageError, match=r"2 of the 4 .* missing: v1\.tar\.002, v1\.tar\.004") as told:
+            look(bundle)
+        assert "--volume N" in told.value.hint
+
+
+def test_what_is_doubled_is_named(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "usb").mkdir()
+    shutil.copy(bundle.with_name("v1.tar.002"), tmp_path / "usb")
+    with pytest.raises(UsageError, match=r"v1\.tar\.002 is there twice"):
+        volume_stream(bundle, [tmp_path / "usb"], never)
+
+
+@pytest.mark.parametrize("facts", [True, False])
+def test_what_is_damaged_foreign_or_another_ones_copy_is_named(bundle: Path, tmp_path: Path, *, facts: bool) -> None:
+    if not facts:
+        bundle.with_name("v1.tar.json").unlink()
+    third, good = bundle.with_name("v1.tar.003"), bundle.with_name("v1.tar.003").read_bytes()
+    write(make_storage(tmp_path / "other", {"x:1": make_image("x", layers=[BASE[:80_000]])}), tmp_path / "x.tar", "x:1")
+    for wrong in (bundle.with_name("v1.tar.002").read_bytes(), (tmp_path / "x.tar.002").read_bytes()):
+        third.write_bytes(wrong[: len(good)].ljust(len(good), b"\1"))
+        with pytest.raises(IntegrityError, match="1 of its volumes") as told:
+            verified(bundle)
+        assert told.value.problems[0].startswith(f"{third}: ")
+        assert "--volume N" in told.value.hint
+    flip(third)
+    volumes = found_volumes(bundle)
+    assert volumes is not None
+    assert [line.partition(": ")[0] for line in volumes.problems()] == [f"{third}"]
+    third.write_bytes(good + b"x")
+    with pytest.raises(IntegrityError, match="1 of its volumes") as told:
+        verified(bundle)
+    assert told.value.problems[0].startswith(f"{third}: has ")
+    third.write_bytes(good)
+    shutil.copy(third, bundle.with_name("v1.tar.005"))
+    with pytest.raises(IntegrityError) as told:
+        inspect_bundle(bundle)
+    assert told.value.problems == (f"{bundle.with_name('v1.tar.005')}: v1.tar has only 4 volumes",)
+
+
+def test_a_reader_at_any_place_blames_the_volume(bundle: Path) -> None:
+    last = [path for path in volumes_of(bundle) if b"_manifests/tags" in path.read_bytes()][-1]
+    last.write_bytes(last.read_bytes().replace(b"docker/registry", b"docker/rEgistry"))
+    with pytest.raises(IntegrityError, match="1 of its volumes are damaged") as told:
+        inspect_bundle(bundle)
+    assert told.value.problems == (f"{last}: has other bytes than v1.tar.sha256 says",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"offset": 50000', '"offset": 50001'),
+        lambda text: text.replace("v1.tar.002", "../tar.002"),
+        lambda text: text.replace('"bytes": 50000', '"bytes": -1', 1),
+        lambda text: text[:-20],
+        lambda _text: "[]",
+    ],
+)
+def test_a_page_beside_them_that_fits_nothing_is_refused(bundle: Path, change: object) -> None:
+    assert callable(change)
+    page = bundle.with_name("v1.tar.json")
+    page.write_text(change(page.read_text()))
+    with pytest.raises(IntegrityError, match="json"):
+        verified(bundle)
+
+
+# --- media one by one
+
+
+class Drive:
+    """One place, into which media are put when they are asked for."""
+
+    def __init__(self, place: Path, media: Sequence[Path]) -> None:
+        place.mkdir()
+        self.place, self.media, self.asked = place, list(media), list[str]()
+
+    def change(self, name: str, directories: Sequence[Path]) -> bool:
+        assert list(directories) == [self.place]
+        self.asked.append(name)
+        for path in self.place.iterdir():
+            path.unlink()
+        if not self.media:
+            return False
+        shutil.copy(self.media.pop(0), self.place)
+        return True
+
+
+def test_media_are_asked_for_one_by_one(bundle: Path, tmp_path: Path) -> None:
+    parts = volumes_of(bundle)
+    drive = Drive(tmp_path / "usb", [parts[0], parts[2], *parts[1:]])  # one of them is the wrong one at first
+    name = tmp_path / "nowhere/v1.tar"
+    with volume_stream(name, [drive.place], drive.change) as file:
+        report = deploy_incoming(file, name, tmp_path / "site", OPTIONS, Silent())
+    assert report.images == len(IMAGES)
+    assert storage_problems(tmp_path / "site") == set()
+    assert drive.asked == [f"v1.tar.00{number}" for number in (1, 2, 2, 3, 4)]
+
+
+def test_media_that_do_not_come_are_listed_and_nothing_is_changed(bundle: Path, tmp_path: Path) -> None:
+    parts = volumes_of(bundle)
+    drive = Drive(tmp_path / "usb", parts[:2])
+    name = tmp_path / "v1.tar"
+    with (
+        pytest.raises(UsageError, match=r"2 of the 4 volumes .* are missing: v1\.tar\.003, v1\.tar\.004"),
+        volume_stream(name, [drive.place], drive.change) as file,
+    ):
+        deploy_incoming(file, name, tmp_path / "site", OPTIONS, Silent())
+    assert not (tmp_path / "site/docker").exists()
+    assert not (tmp_path / "site/.regwrap/deploy").exists()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_bit_that_was_turned_in_any_volume_is_found(bundle: Path, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(10):
+        part = chance.choice(volumes_of(bundle))
+        good, turned = part.read_bytes(), bytearray(part.read_bytes())
+        turned[chance.randrange(len(good))] ^= 1 << chance.randrange(8)
+        part.write_bytes(turned)
+        with pytest.raises(RegwrapError), volume_stream(bundle, (), never) as file:
+            deploy_incoming(file, bundle, tmp_path / "site", OPTIONS, Silent())
+        assert not (tmp_path / "site/docker").exists()
+        part.write_bytes(good)
