@@ -14,7 +14,7 @@ from typing import Final
 
 import storage
 from content import Blob, Layer, config_data, manifest_data
-from measure import Case, Contender, WrongResultError
+from measure import Case, Contender, Target, WrongResultError
 from scene import Scene, make_empty
 from servers import PROGRAM, registry_config
 
@@ -52,6 +52,75 @@ def gc_cases(scene: Scene) -> Generator[Case, None, None]:
     )
     for directory in (template, mine, theirs):
         shutil.rmtree(directory, ignore_errors=True)
+    yield _releases_case(scene)
+
+
+def _releases_case(scene: Scene) -> Case:
+    """What a site remembers must not make gc dearer than lists of the same images do. Nothing is removed: what is
+    measured is the deciding."""
+    images, count = max(5, round(183 * scene.scale)), max(3, round(50 * scene.scale))
+    site, lists = scene.scratch / "gc-releases", scene.scratch / "gc-lists"
+    keep = [word for number in range(count) for word in ("--keep", f"{lists / f'{number}.list'}")]
+    return Case(
+        name=f"gc, {count} releases of {images} images are kept",
+        note="A tenth of the images changes with each release. Nothing is removed: only the deciding differs.",
+        rounds=scene.rounds,
+        seconds=20,
+        targets=(
+            Target(
+                key="gc-releases",
+                text="gc of what a site remembers: at most 1.2 of gc with its lists",
+                contender="--keep-releases",
+                against=("--keep of the lists",),
+                limit=1.2,
+            ),
+        ),
+        contenders=(
+            Contender(
+                name="--keep-releases",
+                prepare=lambda: _note_releases(scene, site, lists, images, count),
+                run=lambda: scene.run_regwrap("gc", f"{site}", "--offline", "--dry-run", "--keep-releases", f"{count}"),
+                prove=lambda: None,
+                missing=scene.missing_regwrap(),
+            ),
+            Contender(
+                name="--keep of the lists",
+                prepare=lambda: _note_releases(scene, site, lists, images, count),
+                run=lambda: scene.run_regwrap("gc", f"{site}", "--offline", "--dry-run", *keep),
+                prove=lambda: None,
+                missing=scene.missing_regwrap(),
+            ),
+        ),
+    )
+
+
+def _note_releases(scene: Scene, site: Path, lists: Path, images: int, count: int) -> None:
+    """Once: each release is packed and adopted, a tenth of its images new."""
+    if lists.exists():
+        return
+    lists.mkdir()
+    bundle = lists / "release.tar"
+    now = {number: _write_image(site, number, 0) for number in range(images)}
+    for release in range(count):
+        changed = range(release * images // 10, (release + 1) * images // 10) if release else ()
+        now |= {number % images: _write_image(site, number % images, release) for number in changed}
+        listed = lists / f"{release}.list"
+        listed.write_text("".join(f"{name}\n" for name in now.values()))
+        words = ("--archive", f"{site}", "--no-hash", "--name", f"acme-{release}", "-o", f"{bundle}")
+        scene.run_regwrap("package", f"{listed}", *words)
+        scene.run_regwrap("releases", f"{site}", "--adopt", f"{bundle}")
+
+
+def _write_image(root: Path, number: int, release: int) -> str:
+    name, tag = f"team-{number % 20:02}/app-{number:03}", f"v{release}"
+    layers = [storage.add_blob(root, f"{label}".encode()) for label in ("base", f"{name}:{tag}")]
+    stack = [Layer(blob, blob.hex) for blob in layers]
+    config = storage.add_blob(root, config_data(f"{name}:{tag}", "amd64", stack))
+    manifest = storage.add_blob(root, manifest_data("oci", config, stack))
+    storage.link_layers(root, name, [*layers, config])
+    storage.link_manifest(root, name, manifest)
+    storage.set_tag(root, name, tag, manifest)
+    return f"{name}:{tag}"
 
 
 def _generate(root: Path, repositories: int) -> None:

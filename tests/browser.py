@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +89,12 @@ class Browser:
         """Errors and warnings, the console's, the page's own and those of the policy."""
         kinds = {"Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"}
         return [parameters for method, parameters in self.events if method in kinds]
+
+    def sheets(self) -> int:
+        """How many sheets of A4 the page is, as the browser prints it."""
+        printed = self.ask("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"]
+        assert isinstance(printed, str)
+        return len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(printed)))
 
     def screenshot(self, file: Path) -> None:
         """The whole page."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.receipt import DAMAGED, VALID
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.page_html import Content, Markup, document, tag
-from regwrap.report.page_parts import Cell, figures, footer, header, section, table
+from regwrap.report.page_parts import Cell, figures, folded, footer, header, section, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +37,11 @@ def _body(receipt: Receipt, name: str) -> Iterator[Markup]:
             yield section(
                 title, tag("ul", {}, *(tag("li", {}, line) for line in lines[:_LINES])), style="failed-images"
             )
-    yield _images("Images", [image for image in receipt.images if image.listed is not False])
-    if others:
-        yield _images("Images that are not in the list", others)
+    yield section("Images", *_images([image for image in receipt.images if image.listed is not False]))
+    if others:  # folded, so that paper has what was asked for
+        yield folded(
+            counted(len(others), "image that is not in the list", "images that are not in the list"), *_images(others)
+        )
     yield Markup("</main>")
     yield footer()
 
@@ -70,11 +73,11 @@ def _facts(receipt: Receipt) -> Markup:
     return table("What was checked", (Cell("What"), Cell("")), [(Cell(key), Cell(text)) for key, text in rows])
 
 
-def _images(title: str, images: list[ReceiptImage]) -> Markup:
+def _images(images: list[ReceiptImage]) -> list[Markup]:
     items = [_item(image) for image in images[:_IMAGES]]
     left = len(images) - _IMAGES
     more = [tag("p", {"class": "quiet"}, f"and {left:,} more, in the JSON receipt")] if left > 0 else []
-    return section(title, tag("ol", {"class": "columns"}, *items), *more)
+    return [tag("ol", {"class": "columns"}, *items), *more]
 
 
 def _item(image: ReceiptImage) -> Markup:

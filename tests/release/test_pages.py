@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.browser import Browser, opened_browser
+from tests.builders import make_image, make_storage
 from tests.release.conftest import Scene
+from tests.release.regwrap_cli import Cli
 from tests.unit.report.test_page import HOSTILE
 
 pytestmark = pytest.mark.tools("chromium", "skopeo", "tar", "docker-registry")
@@ -83,6 +85,27 @@ def test_a_bundle(scene: Scene, browser: Browser, width: int) -> None:
         " / (document.querySelector('.map').offsetWidth * document.querySelector('.map').offsetHeight)"
     )
     assert tiles == pytest.approx(1, abs=0.05)
+
+
+def test_a_receipt_of_183_images_is_two_sheets_whatever_else_the_site_has(
+    cli: Cli, tmp_path: Path, browser: Browser
+) -> None:
+    make_storage(
+        tmp_path / "site", {f"team-{n % 7}/service-{n:03}:v1.2.{n}": make_image(f"{n % 9}") for n in range(400)}
+    )
+    lines = (f"team-{n % 7}/service-{n:03}:v1.2.{n}\n" for n in range(183))
+    (cli.directory / "images.list").write_text("".join(lines))
+    done = cli("verify", tmp_path / "site", "--list", "images.list", "--html", "r.html")
+    assert done.returncode == 0, done.stderr
+    for dark in (False, True):
+        browser.open(cli.directory / "r.html", width=1200, dark=dark)
+        assert_quiet_and_fitting(browser, cli.directory / "r.html", 1200)
+        assert browser.sheets() <= 2
+    browser.ask("Emulation.setEmulatedMedia", media="print")
+    assert browser.value("getComputedStyle(document.body).color") == "rgb(27, 32, 38)"
+    assert top_of(browser, "team-0/service-182:v1.2.182") >= 0
+    assert top_of(browser, "217 images that are not in the list") >= 0
+    assert browser.value("document.querySelector('main > details').open") is False
 
 
 def test_a_hostile_report(scene: Scene, browser: Browser) -> None:

@@ -1,7 +1,9 @@
 """gc by releases: what is kept of them is kept by digest, and the release in use is never taken by accident."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,27 @@ def test_a_release_that_is_not_noted_is_named_and_nothing_goes(site: Path, tmp_p
     with pytest.raises(UsageError, match=r"remembers no release$"):
         gc(plain, last=2)
     assert read_releases(Tree(plain)).releases == ()
+
+
+def reads_of(call: Callable[[], object]) -> int:
+    """How often the kernel was asked for bytes of a file meanwhile."""
+
+    def count() -> int:
+        return int(re.search(r"syscr: (\d+)", Path("/proc/self/io").read_text())[1])  # type: ignore[index]
+
+    before = count()
+    call()
+    return count() - before
+
+
+def test_what_gc_reads_grows_with_the_images_and_not_with_the_releases_that_share_them(tmp_path: Path) -> None:
+    images = {f"app-{number:02}:1": make_image(f"{number % 4}") for number in range(40)}
+    options = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
+    root, reads = tmp_path / "site", []
+    for number in range(9):
+        deploy_bundle(make_bundle(tmp_path / f"{number}", images, name=f"acme-{number}"), root, options, Silent())
+        if number in {0, 8}:
+            reads.append(reads_of(lambda: gc(root, last=9, dry_run=True)))
+    first, last = reads
+    assert first > len(images)  # each tag and each manifest at least
+    assert last - first <= 8 * 8  # two small files a release, and never its images again

@@ -204,7 +204,7 @@ def test_a_bundles_page_says_what_an_image_adds_and_what_is_left_out() -> None:
 
 def colours(scheme: str) -> dict[str, str]:
     css = resources.files("regwrap.report").joinpath("page.css").read_text()
-    light, _, dark = css.partition("@media (prefers-color-scheme: dark)")
+    light, _, dark = css.partition("@media screen and (prefers-color-scheme: dark)")
     block = light if scheme == "light" else dark.split("}", 1)[0]
     return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
 
