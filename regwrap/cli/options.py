@@ -103,6 +103,12 @@ ExistingOption = Annotated[
 ]
 ReplaceTagsOption = Annotated[bool, typer.Option("--replace-tags", help="The same as --existing replace.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")]
+FailedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--failed", metavar="FILE", help="File for the lines that failed (default: failed.list; of a shard its own)."
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each program as it is started (redacted).")]
 LockedOption = Annotated[

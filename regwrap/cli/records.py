@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from regwrap.config.load import Config
     from regwrap.lists.shards import Shard
     from regwrap.transfer.run import SyncReport
+
+_HEAD_BYTES: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +96,40 @@ def tell_moved(result: SyncReport, *, quiet: bool) -> None:
         echo(report.moved_text(result.moved), err=True)
 
 
-def finish_sync(result: SyncReport, failed: Path, *, json: bool, quiet: bool) -> None:
+def failed_file(given: Path | None, shard: Shard | None) -> Path:
+    """Shards may share a directory."""
+    return given or Path(f"failed-{shard.number}-of-{shard.count}.list" if shard else "failed.list")
+
+
+def write_failed(result: SyncReport, file: Path, name: str) -> None:
+    """The lines that failed of the list `name`; without any, what an earlier run of that list has left is removed."""
+    if result.failed:
+        lines = failed_list(item.entry for item in result.failed)
+        file.write_text(f"{_failed_head(name)}\n{lines}", encoding="utf-8")
+        echo(f"the failed lines are in {file}; retry them with: regwrap sync {file}", err=True)
+        return
+    with suppress(OSError):
+        with file.open("rb") as opened:
+            is_ours = opened.readline(_HEAD_BYTES).rstrip(b"\n") == _failed_head(name).encode()
+        if is_ours:
+            file.unlink()
+
+
+def _failed_head(name: str) -> str:
+    """How the list of the lines begins that failed of another one."""
+    return f"# failed of {printable(name)}"
+
+
+def finish_sync(result: SyncReport, failed: Path, name: str, *, json: bool, quiet: bool) -> None:
+    """`name` is the list."""
     if json:
         typer.echo(report.to_json(result))
     tell_moved(result, quiet=quiet)
     if result.failed:
-        failed.write_text(failed_list(item.entry for item in result.failed), encoding="utf-8")
         typer.echo(
             red(printable(report.failures_text(result), keep="\n\t"), reader_of(sys.stderr, os.environ)), err=True
         )
-        echo(f"the failed lines are in {failed}; retry them with: regwrap sync {failed}", err=True)
+    write_failed(result, failed, name)
     if not json:
         echo(report.sync_text(result))
     if result.failed:

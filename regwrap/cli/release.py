@@ -7,6 +7,7 @@ from regwrap.cli.options import (
     ArchiveOption,
     ConfigOption,
     EngineOption,
+    FailedOption,
     JobsOption,
     JsonOption,
     JunitOption,
@@ -26,7 +27,7 @@ from regwrap.cli.options import (
     VolumeSizeOption,
 )
 from regwrap.cli.output import show
-from regwrap.cli.records import RecordFiles, source_of, tell_moved
+from regwrap.cli.records import RecordFiles, failed_file, source_of, tell_moved, write_failed
 from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
 from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, target_of, told_total
 from regwrap.commands.doctor import tool_versions
@@ -47,6 +48,7 @@ def release(
     engine: EngineOption = None,
     locked: LockedOption = False,
     lock_file: LockFileOption = None,
+    failed: FailedOption = None,
     report_file: ReportOption = None,
     junit: JunitOption = None,
     referrers: ReferrersOption = False,
@@ -86,6 +88,7 @@ def release(
             if synced:
                 files.write([replace(item, release=label) for item in synced], images.name, source_of(settings))
                 tell_moved(synced[-1], quiet=quiet)
+                write_failed(synced[-1], failed_file(failed, None), images.name)
         if has_summary() and sizes.limit is None:
             planned(job, images, options, sizes, lambda _plan: None)
     show(result, report.release_text(result), json=json)

@@ -1,6 +1,5 @@
 """The command sync."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from regwrap.cli.options import (
     ConfigOption,
     DryRunOption,
     EngineOption,
+    FailedOption,
     JobsOption,
     JsonOption,
     JunitOption,
@@ -24,7 +24,7 @@ from regwrap.cli.options import (
     VerboseOption,
 )
 from regwrap.cli.output import echo, show_plan
-from regwrap.cli.records import RecordFiles, finish_sync, source_of
+from regwrap.cli.records import RecordFiles, failed_file, finish_sync, source_of
 from regwrap.cli.session import images_of, load, lock_of, opened_session, parsed, wanted_of
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.errors import UsageError
@@ -32,7 +32,6 @@ from regwrap.lists.shards import Shard, shard_images
 from regwrap.report.record_text import hosts_text
 
 _HashedOption = Annotated[bool, typer.Option("--hash", help="Hash every blob in the archive; copy damaged ones again.")]
-_FailedOption = Annotated[Path, typer.Option("--failed", metavar="FILE", help="File for the lines that failed.")]
 _LockOption = Annotated[
     bool,
     typer.Option("--lock", help="Update the lock file first, then use it (same as regwrap lock followed by --locked)."),
@@ -47,7 +46,7 @@ def sync(
     engine: EngineOption = None,
     dry_run: DryRunOption = False,
     hashed: _HashedOption = False,
-    failed: _FailedOption = Path("failed.list"),
+    failed: FailedOption = None,
     lock: _LockOption = False,
     locked: LockedOption = False,
     lock_file: LockFileOption = None,
@@ -81,4 +80,4 @@ def sync(
     record = files.write([result.report], images.name, source_of(settings))
     if not quiet:
         echo(hosts_text(record), err=True)
-    finish_sync(result.report, failed, json=json, quiet=quiet)
+    finish_sync(result.report, failed_file(failed, part), images.name, json=json, quiet=quiet)

@@ -238,8 +238,8 @@ def _host(name: str, images: Sequence[ImageRecord]) -> HostRecord:
 
 
 def merge(records: Sequence[RunRecord]) -> RunRecord:
-    """One record of several: shards, or one list tried again, the later one last. Runs are taken to be parallel, each
-    with workers of its own."""
+    """One record of several: shards, or one list tried again, the later one last; and of the release that was made of
+    them. Runs are taken to be parallel, each with workers of its own."""
     images: dict[str, ImageRecord] = {}
     workers = 0
     for record in records:
@@ -247,7 +247,7 @@ def merge(records: Sequence[RunRecord]) -> RunRecord:
             own = image if image.worker is None else replace(image, worker=workers + image.worker)
             images[image.image] = _again(images[image.image], own) if image.image in images else own
         workers += max((image.worker + 1 for image in record.images if image.worker is not None), default=0)
-    first = records[0]
+    first, releases = records[0], list(dict.fromkeys(record.release for record in records if record.release))
     return replace(
         first,
         list=", ".join(dict.fromkeys(record.list for record in records)),
@@ -256,7 +256,7 @@ def merge(records: Sequence[RunRecord]) -> RunRecord:
         started=min(record.started for record in records),
         seconds=max(record.seconds for record in records),
         images=tuple(images[name] for name in sorted(images)),
-        release=first.release if all(record.release == first.release for record in records) else None,
+        release=releases[0] if len(releases) == 1 else None,
         regwrap=__version__,
     )
 

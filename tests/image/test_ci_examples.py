@@ -1,12 +1,13 @@
 """The examples for CI systems: their schemas hold, and their script lines do what they promise, shard by shard."""
 
+import base64
 import json
 import os
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +15,12 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.builders import make_image, make_storage
+from tests.conftest import StartRegistry
 from tests.image.conftest import ROOT
-from tests.release.conftest import Scene
+from tests.release.conftest import Scene, all_kinds
+from tests.release.regwrap_cli import Cli
+from tests.tls import HTPASSWD, LOGIN, make_certificate, write_authfile
 
 pytestmark = pytest.mark.tools
 CI: Final = ROOT / "examples/ci"
@@ -51,9 +56,31 @@ class Job:
 
 
 @pytest.fixture
-def job(scene: Scene) -> Job:
-    assert scene.cli("lock", "images.list", "--source", scene.host).returncode == 0
-    return Job(scene, {"SOURCE": scene.host, "ARCHIVE": f"{scene.directory}/shared/archive"})
+def job(tmp_path: Path, cli: Cli, loopback_registry: StartRegistry) -> Job:
+    """A company whose registry has TLS, by a CA of its own, and wants a login."""
+    images, certificate, users = all_kinds(), make_certificate(tmp_path / "tls"), tmp_path / "htpasswd"
+    users.write_text(HTPASSWD)
+    settings = {
+        "http": {"tls": {"certificate": f"{certificate.cert}", "key": f"{certificate.key}"}},
+        "auth": {"htpasswd": {"realm": "tests", "path": f"{users}"}},
+    }
+    root = make_storage(tmp_path / "ci", images)
+    host = loopback_registry(root, settings).host
+    config = cli.directory / "regwrap.yaml"
+    config.write_text(f"registries: {{ci: {{url: 'https://{host}', cert_dir: {certificate.directory}}}}}\n")
+    (cli.directory / "images.list").write_text("".join(f"{name}\n" for name in images))
+    authfile = write_authfile(cli.directory / "auth.json", host, LOGIN)
+    shared = tmp_path / "shared"
+    variables = {
+        "SOURCE": host,
+        "ARCHIVE": f"{shared}/archive",
+        "KEPT": f"{shared}/releases",
+        "REGWRAP_CONFIG": f"{config}",
+        "REGISTRY_AUTH_FILE": f"{authfile}",
+    }
+    done = cli("lock", "images.list", "--source", host, env=variables)
+    assert done.returncode == 0, done.stderr
+    return Job(Scene(cli=cli, host=host, ci_root=root, images=images), variables)
 
 
 def succeeded(done: "subprocess.CompletedProcess[str]") -> "subprocess.CompletedProcess[str]":
@@ -61,13 +88,34 @@ def succeeded(done: "subprocess.CompletedProcess[str]") -> "subprocess.Completed
     return done
 
 
-def assert_released(job: Job, bundle: str, report: str = "report.json") -> None:
-    """The bundle has the list's images, and the merged report has each of them once, copied by one of three shards."""
-    inspected = json.loads(job.scene.cli("inspect", bundle, "--json").stdout)
+def assert_released(job: Job, tag: str, place: str = ".", receipt: str = "receipt-{tag}.json") -> None:
+    """The bundle is the release of the tag with the list's images; the merged report has each of them once, copied by a
+    shard. Beside it lies what a site and an auditor need."""
+    directory, bundle = job.directory / place, f"release-{tag}.tar"
+    inspected = json.loads(job.scene.cli("inspect", directory / bundle, "--json").stdout)
+    assert inspected["name"] == tag
     assert {image["image"] for image in inspected["images"]} == set(job.scene.images)
-    merged = json.loads((job.directory / report).read_text())
+    subprocess.run(["sha256sum", "-c", f"{bundle}.sha256"], cwd=directory, check=True, capture_output=True)
+    assert json.loads((directory / f"release-{tag}.json").read_text())["id"] == inspected["id"]
+    merged = json.loads((directory / "report.json").read_text())
+    assert merged["release"] == {"name": tag, "id": inspected["id"]}
     assert sorted(merged["shards"]) == ["1/3", "2/3", "3/3"]
     assert {image["image"]: image["outcome"] for image in merged["images"]} == dict.fromkeys(job.scene.images, "copied")
+    assert json.loads((directory / receipt.format(tag=tag)).read_text())["verdict"] == "valid"
+    assert f"<h1>{tag}</h1>" in (directory / f"release-{tag}.html").read_text()
+
+
+def change_one_image(job: Job) -> None:
+    """What the next release has new."""
+    make_storage(job.scene.ci_root, {"app:v1": make_image("changed")})
+    done = job.scene.cli("lock", "images.list", "--source", job.scene.host, env=job.variables)
+    assert done.returncode == 0, done.stderr
+
+
+def kept_files(job: Job, patterns: Iterable[str]) -> None:
+    """What an example keeps is there."""
+    for pattern in patterns:
+        assert list(job.directory.glob(pattern)) or pattern.startswith("failed-"), pattern
 
 
 def cases(directory: Path) -> set[str]:
@@ -89,18 +137,24 @@ def test_gitlab_three_jobs_sync_and_one_packs(job: Job) -> None:
     pipeline = gitlab()
     succeeded(job("\n".join(pipeline["locked"]["script"]), GITLAB_CI="true"))
     total = pipeline["sync"]["parallel"]
+    common = {name: f"{value}" for name, value in pipeline["variables"].items() if name not in job.variables}
     for index in range(1, total + 1):
         variables = {"CI_NODE_INDEX": f"{index}", "CI_NODE_TOTAL": f"{total}", "GITLAB_CI": "true"}
         done = succeeded(job("\n".join(pipeline["sync"]["script"]), shell="bash", **variables))
         assert re.search(r"^\x1b\[0Ksection_start:\d+:regwrap_sync_\w+\[collapsed=true\]\r", done.stderr, re.MULTILINE)
         assert "section_end:" in done.stderr
-    succeeded(job("\n".join(pipeline["release"]["script"]), GITLAB_CI="true", CI_COMMIT_REF_SLUG="v1-1"))
+    release = "\n".join(pipeline["release"]["script"])
+    succeeded(job(release, GITLAB_CI="true", CI_COMMIT_TAG="v1.1", **common))
 
-    assert_released(job, "release-v1-1.tar")
+    assert_released(job, "v1.1")
     assert cases(job.directory) == set(job.scene.images)
-    for pattern in (*pipeline["release"]["artifacts"]["paths"], "report-*.json"):
-        if pattern != "release-*.json":  # only `release` writes one
-            assert list(job.directory.glob(pattern)), pattern
+    kept_files(job, [path for name in ("sync", "release") for path in pipeline[name]["artifacts"]["paths"]])
+    assert (job.directory / "notes.md").read_text() == "The first release.\n"
+    change_one_image(job)
+    succeeded(job(release, GITLAB_CI="true", CI_COMMIT_TAG="v1.2", **common))
+    told = succeeded(job("\n".join(pipeline["notes"]["script"])))
+    assert "### 1 changed" in told.stdout
+    assert pipeline["notes"]["release"]["description"] == "notes.md"
 
 
 def test_gitlab_a_tag_that_has_moved_is_told_and_allowed(job: Job) -> None:
@@ -150,19 +204,29 @@ def test_github_the_schema_holds() -> None:
 
 def test_github_three_jobs_sync_with_a_summary_each_and_one_packs(job: Job) -> None:
     shards = github()["jobs"]["sync"]["strategy"]["matrix"]["shard"]
+    actor, token = LOGIN.split(":")
+    values = {"github.actor": actor, "github.token": token}
     for shard in shards:
-        values = {"matrix.shard": f"{shard}", "github.actor": "someone", "github.token": "secret-of-the-job"}
+        values["matrix.shard"] = f"{shard}"
         summary = job.directory / f"summary-{shard}.md"
         done = succeeded(run_steps(job, "sync", values, GITHUB_STEP_SUMMARY=f"{summary}"))
         assert "::group::regwrap: sync\n" in done.stderr
         assert "::endgroup::\n" in done.stderr
-        assert "secret-of-the-job" not in done.stdout + done.stderr
+        assert base64.b64encode(LOGIN.encode()).decode() not in done.stdout + done.stderr
         assert f"(shard {shard}/{len(shards)})" in summary.read_text()
     auth = job.directory / "temp/auth.json"
     assert auth.stat().st_mode & 0o077 == 0
     assert set(json.loads(auth.read_text())["auths"]) == {job.scene.host}
-    succeeded(run_steps(job, "release", {}, GITHUB_REF_NAME="v1.1"))
-    assert_released(job, "release-v1.1.tar")
+    summary = job.directory / "summary.md"
+    common = {"GITHUB_STEP_SUMMARY": f"{summary}"}
+    succeeded(run_steps(job, "release", values, GITHUB_REF_NAME="v1.1", **common))
+    assert_released(job, "v1.1")
+    assert "| IMAGE | SIZE | ALONE |" in summary.read_text()
+    uploads = [step["with"] for step in github()["jobs"]["release"]["steps"] if "upload" in step.get("uses", "")]
+    kept_files(job, [path for upload in uploads for path in upload["path"].split()])
+    change_one_image(job)
+    succeeded(run_steps(job, "release", values, GITHUB_REF_NAME="v1.2", **common))
+    assert "### 1 changed" in (job.directory / "notes.md").read_text()
 
 
 def test_github_what_fails_is_an_annotation_at_its_line(job: Job) -> None:
@@ -189,9 +253,15 @@ def test_jenkins_three_branches_sync_and_one_stage_packs(job: Job) -> None:
     assert axis
     for value in re.findall(r"'(\w+)'", axis[2]):
         succeeded(job(sync, **{axis[1]: value}))
-    succeeded(job(package, BUILD_NUMBER="17"))
-    assert_released(job, "release-17.tar")
+    succeeded(job(package, TAG_NAME="v1.1"))
+    assert_released(job, "v1.1")
     assert cases(job.directory) == set(job.scene.images)
+    kept = re.search(r"artifacts: '(.*)'", text)
+    assert kept
+    kept_files(job, kept[1].split(", "))
+    change_one_image(job)
+    succeeded(job(package, TAG_NAME="v1.2"))
+    assert "### 1 changed" in (job.directory / "notes.md").read_text()
 
 
 # --- Kubernetes
@@ -208,12 +278,14 @@ def test_kubernetes_an_indexed_job_syncs_and_another_packs(job: Job) -> None:
     resources = list(yaml.safe_load_all((CI / "kubernetes-job.yaml").read_text()))
     _claim, sync, package = resources
     (job.directory / "archive").mkdir()
-    (job.directory / "auth.json").write_text("{}")
     for index in range(sync["spec"]["completions"]):
         succeeded(run_pod(job, sync, JOB_COMPLETION_INDEX=f"{index}"))
     succeeded(run_pod(job, package))
-    (job.directory / "archive/report.json").rename(job.directory / "report.json")
-    assert_released(job, "archive/release.tar")
+    assert_released(job, "v1.1", place="archive/v1.1", receipt="receipt.json")
+    kept_files(job, [f"archive/v1.1/{name}" for name in ("images.list", "images.lock", "notes.md", "junit.xml")])
+    change_one_image(job)
+    succeeded(run_pod(job, package, VERSION="v1.2"))
+    assert "### 1 changed" in (job.directory / "archive/v1.2/notes.md").read_text()
 
 
 def run_pod(job: Job, resource: Document, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -141,7 +141,7 @@ def test_a_registry_that_is_down_is_one_message_with_the_number_of_images(cli: C
     assert len(told) == 1
     assert "refused" in told[0]
     assert "rerun the command when it answers again" in done.stderr
-    assert len((cli.directory / "failed.list").read_text().splitlines()) >= 100
+    assert len((cli.directory / "failed.list").read_text().splitlines()) > 100
 
 
 def test_an_immutable_tag_never_moves_and_is_not_asked_for_again(

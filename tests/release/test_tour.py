@@ -94,8 +94,27 @@ def test_failed_lines_are_a_list_again_and_the_others_are_copied(scene: Scene) -
     assert done.returncode == 1
     assert "1 copied, 0 already there, 2 failed" in done.stdout
     assert f"{scene.host} has no no/such:v9" in done.stderr
-    assert (scene.directory / "failed.list").read_text() == "no/such:v9\nmulti/oci:v7 => other:v7\n"
+    assert (scene.directory / "failed.list").read_text() == (
+        "# failed of some.list\nno/such:v9\nmulti/oci:v7 => other:v7\n"
+    )
     assert scene.cli("sync", "failed.list", "--source", scene.host, "--dry-run").returncode == 1
+
+
+def test_what_an_earlier_run_of_the_list_left_goes_when_nothing_fails_any_more(scene: Scene) -> None:
+    (failed, listed), words = ((scene.directory / n) for n in ("failed.list", "some.list")), ("--source", scene.host)
+    listed.write_text("app:v1\nno/such:v9\n")
+    refused = scene.cli("release", "some.list", *words, "-o", "r.tar")
+    assert refused.returncode == 1
+    assert "retry them with: regwrap sync failed.list" in refused.stderr
+    assert failed.read_text() == "# failed of some.list\nno/such:v9\n"
+    assert scene.cli("sync", "images.list", *words).returncode == 0
+    assert failed.exists()  # of another list
+    shard = scene.cli("sync", "some.list", *words, "--shard", "1/1")
+    assert shard.returncode == 1
+    assert (scene.directory / "failed-1-of-1.list").read_text() == failed.read_text()
+    listed.write_text("app:v1\n")
+    assert scene.cli("sync", "some.list", *words).returncode == 0
+    assert not failed.exists()
 
 
 def test_every_bad_line_is_reported_and_nothing_is_started(scene: Scene) -> None:

@@ -96,7 +96,8 @@ def test_every_report_says_which_release_it_is_about() -> None:
     assert "<title>1 failed - acme-1.2</title>" in run_page(record)
     assert json.loads(to_text(RECORD))["release"] is None
     assert merge([record, record]).release == release
-    assert merge([record, RECORD]).release is None
+    assert merge([RECORD, record]).release == release  # the shards before it made none
+    assert merge([record, replace(record, release=ReleaseId("acme-1.3", OTHER))]).release is None
 
 
 def test_a_release_that_was_not_packed_has_no_id() -> None:
