@@ -43,11 +43,12 @@ class ListeningExecutor:
         env: Mapping[str, str],
         output: tuple[IO[bytes], IO[bytes]],
         inherit: tuple[int, ...],
+        stdin: Path | None = None,
     ) -> Process:
         if self.limit:
             given = argv.index("--command-timeout") + 1
             argv = (*argv[:given], self.limit, *argv[given + 1 :])
-        process = self.real.start((*self.front, *argv), env=env, output=output, inherit=inherit)
+        process = self.real.start((*self.front, *argv), env=env, output=output, inherit=inherit, stdin=stdin)
         self.last = (process, os.dup(output[1].fileno()))
         return process
 

@@ -69,8 +69,15 @@ class ScriptedExecutor:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(
-        self, argv: Argv, *, env: Mapping[str, str], output: tuple[IO[bytes], IO[bytes]], inherit: tuple[int, ...]
+        self,
+        argv: Argv,
+        *,
+        env: Mapping[str, str],
+        output: tuple[IO[bytes], IO[bytes]],
+        inherit: tuple[int, ...],
+        stdin: Path | None = None,
     ) -> Process:
+        del stdin
         bare = _bare(argv)
         with self._lock:
             self.started.append(Started(bare, dict(env), inherit))

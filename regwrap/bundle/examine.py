@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path, PurePath
 
     from regwrap.bundle.contents import BundleContents
+    from regwrap.bundle.signature import Trust
     from regwrap.lists.imagelist import ImageEntry
 
 OnBytes = Callable[[int], None]
@@ -61,10 +62,11 @@ def verify_bundle(
     *,
     bases: Sequence[Base] = (),
     trusted: bool = False,
+    trust: Trust | None = None,
 ) -> VerifyReport:
     """Check a bundle without unpacking it; a delta with what it requires, where there are `bases`. Of those that are
     `trusted` blobs are not hashed. Raises IntegrityError where not even its structure can be read."""
-    with opened_bundle(path) as alone:
+    with opened_bundle(path, trust) as alone:
         bundle = based(alone, bases, hint=BASE_HINT) if bases else alone
         held = bundle.contents.blobs if trusted else bundle.held
         return report_on(bundle, held, hash_all(bundle.copy, held, on_bytes), entries)

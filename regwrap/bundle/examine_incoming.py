@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import IO, TYPE_CHECKING
 
@@ -22,8 +22,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
+    from regwrap.bundle.signature import Trust
     from regwrap.core.model import Digest
     from regwrap.lists.imagelist import ImageEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """`path` is what messages call it; `trust` is asked for the release as soon as it is known."""
+
+    path: Path = PIPE
+    trust: Trust | None = None
 
 
 def verify_incoming(
@@ -31,13 +40,15 @@ def verify_incoming(
     entries: tuple[ImageEntry, ...] | None,
     on_bytes: OnBytes,
     bases: Sequence[Base] = (),
-    path: Path = PIPE,
+    arrival: Arrival | None = None,
     *,
     trusted: bool = False,
 ) -> VerifyReport:
-    """`path` is what messages call it. Blobs of bases that are `trusted` are not hashed. Raises IntegrityError where it
-    is cut off, or no bundle."""
-    incoming = incoming_bundle(file, path)
+    """Blobs of bases that are `trusted` are not hashed. Raises IntegrityError where it is cut off, or no bundle."""
+    arrival = arrival or Arrival()
+    incoming = incoming_bundle(file, arrival.path)
+    if arrival.trust is not None:
+        arrival.trust(incoming.contents.id)
     contents, without = incoming.contents, incoming.bundle()
     if bases:
         without = based(without, bases, hint=BASE_HINT)

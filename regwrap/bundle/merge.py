@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
+    from regwrap.bundle.signature import Trust
     from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
     from regwrap.core.moves import TagMove
@@ -44,13 +45,15 @@ _INODES_PER_BLOB: Final = 3  # directory of the digest, data, now and then a pre
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
     """`existing`: what happens to a tag that is another image there. `lock_timeout` in seconds. `checksum` of the
-    bundle's file, where that is known, is remembered. `hashed`: hash what a delta requires, not only its size."""
+    bundle's file, where that is known, is remembered. `hashed`: hash what a delta requires, not only its size.
+    `trust` is asked for the release."""
 
     existing: Existing
     dry_run: bool
     lock_timeout: float
     checksum: str = ""
     hashed: bool = False
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from regwrap.bundle.signature import Trust
     from regwrap.core.listener import Listener
 
 _HINT: Final = "give a bundle, or the registry's root directory (rootdirectory in its configuration)"
@@ -63,9 +64,9 @@ def opened_bases(
 
 
 @contextmanager
-def whole_stock(path: Path, bases: Sequence[Base]) -> Iterator[Stock]:
+def whole_stock(path: Path, bases: Sequence[Base], trust: Trust | None = None) -> Iterator[Stock]:
     """All of a bundle's images; a delta's with what is in its bases. Raises UsageError where it has none."""
-    with opened_bundle(path) as bundle:
+    with opened_bundle(path, trust) as bundle:
         if bundle.contents.required and not bases:
             raise _needs_base(bundle)
         yield whole_of(based(bundle, bases, hint=BASE_HINT))
@@ -103,7 +104,7 @@ def _read(path: Path, lock_timeout: float, listener: Listener) -> Iterator[Stora
 
 @contextmanager
 def opened_contents(
-    path: Path, *, hashed: bool, listener: Listener, bases: Sequence[Path] = ()
+    path: Path, *, hashed: bool, listener: Listener, bases: Sequence[Path] = (), trust: Trust | None = None
 ) -> Iterator[Stock | StorageSource]:
     """A bundle whose structure is valid, or a storage, for the block. `bases` have what a delta requires. Raises
     UsageError, IntegrityError, ImagesFailedError."""
@@ -115,7 +116,7 @@ def opened_contents(
             _check(f"{path}", verify_storage(storage.root, None, listener.on_bytes).problems)
         yield StorageSource(name=f"{storage.root}", storage=storage)
         return
-    with opened_bases(bases, lock_timeout=None, listener=listener) as opened, whole_stock(path, opened) as stock:
+    with opened_bases(bases, lock_timeout=None, listener=listener) as opened, whole_stock(path, opened, trust) as stock:
         if hashed:
             check_bytes(stock, listener)
         yield stock

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.base import Base
+    from regwrap.bundle.signature import Trust
 
 _LONG_NAME: Final = b"././@LongLink"
 _MAX_NAME: Final = 4096
@@ -104,10 +105,11 @@ class Bundle:
 
 
 @contextmanager
-def opened_bundle(path: Path) -> Iterator[Bundle]:
-    """Open a bundle and check its structure. Raises UsageError (no such file) and IntegrityError."""
+def opened_bundle(path: Path, trust: Trust | None = None) -> Iterator[Bundle]:
+    """Open a bundle and check its structure; `trust` is asked as soon as it is known which release it is. Raises
+    UsageError (no such file) and IntegrityError."""
     if not os.path.lexists(path):
-        with _opened_volumes(path) as bundle:
+        with _opened_volumes(path, trust) as bundle:
             yield bundle
         return
     try:
@@ -117,13 +119,13 @@ def opened_bundle(path: Path) -> Iterator[Bundle]:
     try:
         if not path.is_file():
             raise UsageError(f"{path} is not a file")
-        yield _named(path, OneFile(descriptor, os.fstat(descriptor).st_size))
+        yield _named(path, OneFile(descriptor, os.fstat(descriptor).st_size), trust)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _opened_volumes(path: Path) -> Iterator[Bundle]:
+def _opened_volumes(path: Path, trust: Trust | None) -> Iterator[Bundle]:
     from regwrap.bundle.volumes import found_volumes, opened_volumes  # most bundles are files
 
     volumes = found_volumes(path)
@@ -131,21 +133,21 @@ def _opened_volumes(path: Path) -> Iterator[Bundle]:
         raise UsageError(f"{path} cannot be read: {os.strerror(errno.ENOENT)}")
     with opened_volumes(volumes) as file:
         try:
-            bundle = _named(path, file)
+            bundle = _named(path, file, trust)
         except IntegrityError as error:
             raise volumes.blame(error) from error
         yield bundle
 
 
-def _named(path: Path, file: BundleFile) -> Bundle:
+def _named(path: Path, file: BundleFile, trust: Trust | None) -> Bundle:
     try:
-        return _checked(path, file)
+        return _checked(path, file, trust)
     except IntegrityError as error:
         hint = error.hint or "copy or build the bundle again: it is damaged or was altered"
         raise IntegrityError(f"{path}: {error.message}", detail=error.detail, hint=hint) from error
 
 
-def _checked(path: Path, file: BundleFile) -> Bundle:
+def _checked(path: Path, file: BundleFile, trust: Trust | None) -> Bundle:
     if file.size == 0:
         raise IntegrityError("the file is empty")
     name, offset, length = _next_header(_headers(file), BUNDLE_JSON)
@@ -154,6 +156,8 @@ def _checked(path: Path, file: BundleFile) -> Bundle:
     if length > MAX_BUNDLE_JSON_BYTES:
         raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
     contents = parse_contents(file.pread(length, offset))
+    if trust is not None:
+        trust(contents.id)
     _check_form(file, name, 0, offset, length)
     walk = _Walk(file, offset + padded(length))
     members = contents.members

@@ -14,7 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 from regwrap import __version__
-from regwrap.cli.catalog import ABOUT, COMMANDS, EPILOG, FAMILIES, GROUPS, Entry
+from regwrap.cli.catalog import ABOUT, COMMANDS, EPILOG, FAMILIES, GROUPS
+from regwrap.cli.entry import Entry
 
 # Where typer's scripts for the shells put the line that is to be completed.
 _COMPLETED: Final = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")

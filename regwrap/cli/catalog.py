@@ -5,8 +5,9 @@ A test runs every example, in this order, in one directory: each may use the fil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from regwrap.cli.entry import Entry
 
 EPILOG: Final = (
     "Exit codes: 0 done, 1 some images failed, 2 usage or configuration, 3 a program, the network or the disk failed,"
@@ -21,30 +22,6 @@ FAMILIES: Final = {
 _START, _PACK, _INSTALL = "1. Start", "2. Bring and pack", "3. Install at the customer's"
 _CHECK, _CONVERT, _TIDY = "4. Check", "5. Other forms", "6. Tidy up"
 GROUPS: Final = (_START, _PACK, _INSTALL, _CHECK, _CONVERT, _TIDY)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A command. `name` is what is typed, `function` is MODULE.NAME below regwrap.cli, `examples` are pairs of a
-    purpose and a command line."""
-
-    name: str
-    group: str
-    function: str
-    summary: str
-    more: str = ""
-    examples: tuple[tuple[str, str], ...]
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        return tuple(self.name.split(" "))
-
-    @property
-    def help(self) -> str:
-        first, *others = self.more.split("\n\n")
-        text = "\n\n".join([f"{self.summary} {first}".strip(), *others])
-        examples = "\n".join(f"  # {what}\n  {command}" for what, command in self.examples)
-        return f"{text}\n\n\b\nExamples:\n{examples}"
 
 
 COMMANDS: Final = (
@@ -151,8 +128,8 @@ COMMANDS: Final = (
                 "regwrap package images.list --source cicd -o release-v1.1.tar",
             ),
             (
-                "on top of a storage, which stays unchanged",
-                "regwrap package images.list --source cicd --history ./storage --strategy overlay -o overlay-v1.1.tar",
+                "in volumes of 1 MB, with recovery data",
+                "regwrap package images.list --source cicd --volume-size 1MB --parity 10% -o parity-v1.2.tar",
             ),
         ),
     ),
@@ -261,6 +238,17 @@ COMMANDS: Final = (
                 "that a site has all of a release, and maybe others, with a receipt",
                 "regwrap verify ./site --list release-v1.1.tar --receipt receipt.json --html receipt.html",
             ),
+        ),
+    ),
+    Entry(
+        name="repair",
+        group=_CHECK,
+        function="repair.repair",
+        summary="Repair a bundle or its volumes with recovery files.",
+        more="package and release write them with --parity, by par2. What was repaired is hashed.",
+        examples=(
+            ("the bundle of a medium with bad sectors", "regwrap repair parity-v1.2.tar"),
+            ("what was repaired, as JSON", "regwrap repair parity-v1.2.tar --json"),
         ),
     ),
     Entry(

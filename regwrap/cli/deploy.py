@@ -12,11 +12,14 @@ from regwrap.cli.options import (
     JsonOption,
     QuietOption,
     ReplaceTagsOption,
+    SignatureOption,
+    SignersOption,
     VolumesFromOption,
     existing_of,
 )
 from regwrap.cli.output import show, told
 from regwrap.cli.session import load
+from regwrap.cli.signing import trusting
 from regwrap.cli.volumes import blamed, incoming
 from regwrap.commands.deploy import DeployReport, deploy_bundle, deploy_incoming
 from regwrap.report import text as report
@@ -36,13 +39,20 @@ def deploy(
         typer.Option("--dry-run", help="Check the bundle's structure, name the tags that would move; change nothing."),
     ] = False,
     volumes_from: VolumesFromOption = None,
+    signers: SignersOption = None,
+    signature: SignatureOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     settings, chosen = load(config), existing_of(existing, replace_tags=replace_tags)
-    with told(quiet=quiet) as progress:
-        options = ImportOptions(existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock, hashed=hashed)
+    with (
+        told(quiet=quiet) as progress,
+        trusting(bundle, signers or settings.signers, signature, progress) as trust,
+    ):
+        options = ImportOptions(
+            existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock, hashed=hashed, trust=trust
+        )
         result = _deployed(bundle, volumes_from or [], directory, options, progress)
         if not dry_run:
             progress.say(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from textwrap import wrap
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 from typer.core import TyperGroup
@@ -15,7 +15,10 @@ from typer.main import get_group
 
 from regwrap import __version__
 from regwrap.cli.app import every_word, make_app
-from regwrap.cli.catalog import ABOUT, COMMANDS, EPILOG, GROUPS, Entry
+from regwrap.cli.catalog import ABOUT, COMMANDS, EPILOG, GROUPS
+
+if TYPE_CHECKING:
+    from regwrap.cli.entry import Entry
 
 _ESCAPES: Final = str.maketrans(
     {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "~": r"\(ti", "^": r"\(ha", '"': r"\(dq"}

@@ -81,9 +81,26 @@ VolumeOption = Annotated[
     int | None,
     typer.Option("--volume", metavar="N", min=1, help="Make only this volume again; the others stay as they are."),
 ]
+ParityOption = Annotated[
+    str | None,
+    typer.Option("--parity", metavar="PERCENT", help="Add recovery files by par2, for regwrap repair (10%)."),
+]
 VolumesFromOption = Annotated[
     list[Path] | None,
     typer.Option("--volumes-from", metavar="DIR", help="Also look here for the bundle's volumes, one after the other."),
+]
+SignKeyOption = Annotated[
+    Path | None,
+    typer.Option("--sign-key", metavar="KEY", help="Sign the bundle with this ssh key, or the agent's key of KEY.pub."),
+]
+SignatureOption = Annotated[
+    Path | None, typer.Option("--signature", metavar="FILE", help="The bundle's signature (default: BUNDLE.TAR.sig).")
+]
+SignersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--signers", metavar="FILE", help="Refuse a bundle that none of these has signed (ssh-keygen's format)."
+    ),
 ]
 BaseOption = Annotated[
     list[Path] | None,

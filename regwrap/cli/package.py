@@ -16,8 +16,11 @@ from regwrap.cli.options import (
     LockFileOption,
     MaxSizeOption,
     NameOption,
+    ParityOption,
     QuietOption,
     ReferrersOption,
+    SignatureOption,
+    SignKeyOption,
     SinceOption,
     SourceOption,
     UpperOption,
@@ -27,7 +30,18 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.output import show
 from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
-from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, shown_sizes, target_of, told_total
+from regwrap.cli.signing import check_signing, signed
+from regwrap.cli.sizes import (
+    SizeOptions,
+    has_summary,
+    older_of,
+    parity_of,
+    planned,
+    protected,
+    shown_sizes,
+    target_of,
+    told_total,
+)
 from regwrap.commands.package import PackageOptions, Strategy, package_images
 from regwrap.core.errors import UsageError
 from regwrap.report import text as report
@@ -62,6 +76,9 @@ def package(
     max_size: MaxSizeOption = None,
     volume_size: VolumeSizeOption = None,
     volume: VolumeOption = None,
+    parity: ParityOption = None,
+    sign_key: SignKeyOption = None,
+    signature: SignatureOption = None,
     jobs: JobsOption = None,
     hashed: _HashedOption = True,
     locked: LockedOption = False,
@@ -77,6 +94,8 @@ def package(
         raise UsageError("-o - and --json both write to standard output", hint="give one of them")
     if output is None and not dry_run:
         raise UsageError("package needs --output FILE", hint="give -o FILE, or --dry-run to see the sizes")
+    check_signing(sign_key, output, signature)
+    percent = parity_of(parity, output, volume)
     settings = load(config, source, history, jobs, upper)
     sizes = SizeOptions.parse(since, max_size)
     options = PackageOptions(
@@ -99,6 +118,9 @@ def package(
         if output is None or dry_run:
             return
         result = package_images(job, images, output, options)
+        signed(session.runner, sign_key, output, signature, result.id)
+        if not piped and volume is None:
+            protected(job, output, percent)
         if piped:
             session.progress.say(report.package_text(result))
             return

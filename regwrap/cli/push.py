@@ -1,5 +1,6 @@
 """The command push."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -15,6 +16,8 @@ from regwrap.cli.options import (
     QuietOption,
     ReplaceTagsOption,
     ReportOption,
+    SignatureOption,
+    SignersOption,
     StockArgument,
     VerboseOption,
     VerifyOption,
@@ -23,6 +26,7 @@ from regwrap.cli.options import (
 from regwrap.cli.output import echo, show, show_plan
 from regwrap.cli.records import RecordFiles, failures_code, tell_moved
 from regwrap.cli.session import load, opened_session, parsed
+from regwrap.cli.signing import trusting
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.config.places import push_place
 from regwrap.core.errors import UsageError
@@ -67,6 +71,8 @@ def push(
     create_projects: _CreateProjectsOption = False,
     platform_index: _PlatformIndexOption = PlatformIndex.KEEP,
     base: BaseOption = None,
+    signers: SignersOption = None,
+    signature: SignatureOption = None,
     verified: VerifyOption = False,
     jobs: JobsOption = None,
     dry_run: DryRunOption = False,
@@ -94,8 +100,11 @@ def push(
         bases=tuple(base or ()),
     )
     files = RecordFiles.now("push", f"{source}", None, report_file, junit)
-    with opened_session(quiet=quiet, verbose=verbose) as session:
-        result = push_images(session.job(settings), source, registry, options)
+    with (
+        opened_session(quiet=quiet, verbose=verbose) as session,
+        trusting(source, signers or settings.signers, signature, session.progress) as trust,
+    ):
+        result = push_images(session.job(settings), source, registry, replace(options, trust=trust))
     if result.report is None:
         raise show_plan(result.plan, json=json)
     record = files.write([result.report], f"{source}", source.name)

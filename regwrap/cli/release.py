@@ -17,9 +17,12 @@ from regwrap.cli.options import (
     MaxSizeOption,
     NameOption,
     OutputOption,
+    ParityOption,
     QuietOption,
     ReferrersOption,
     ReportOption,
+    SignatureOption,
+    SignKeyOption,
     SinceOption,
     SourceOption,
     VerboseOption,
@@ -29,7 +32,8 @@ from regwrap.cli.options import (
 from regwrap.cli.output import show
 from regwrap.cli.records import RecordFiles, failed_file, source_of, tell_moved, write_failed
 from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
-from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, target_of, told_total
+from regwrap.cli.signing import check_signing, signed
+from regwrap.cli.sizes import SizeOptions, has_summary, older_of, parity_of, planned, protected, target_of, told_total
 from regwrap.commands.doctor import tool_versions
 from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.release import release_images
@@ -56,11 +60,16 @@ def release(
     max_size: MaxSizeOption = None,
     volume_size: VolumeSizeOption = None,
     volume: VolumeOption = None,
+    parity: ParityOption = None,
+    sign_key: SignKeyOption = None,
+    signature: SignatureOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
+    check_signing(sign_key, output, signature)
+    percent = parity_of(parity, output, volume)
     settings = load(config, source, archive, jobs, engine=engine)
     files = RecordFiles.now("release", images_list, None, report_file, junit)
     options = PackageOptions(
@@ -84,6 +93,9 @@ def release(
         try:
             result = release_images(job, images, output, options, tools=versions, on_sync=synced.append)
             label = result.package.release
+            signed(session.runner, sign_key, output, signature, result.package.id)
+            if volume is None:
+                protected(job, output, percent)
         finally:
             if synced:
                 files.write([replace(item, release=label) for item in synced], images.name, source_of(settings))

@@ -9,9 +9,19 @@ from typing import Annotated
 import typer
 
 from regwrap.bundle.opened import opened_contents
-from regwrap.cli.options import BaseOption, QuietOption, StockArgument, VerboseOption, VerifyOption
+from regwrap.cli.options import (
+    BaseOption,
+    ConfigOption,
+    QuietOption,
+    SignatureOption,
+    SignersOption,
+    StockArgument,
+    VerboseOption,
+    VerifyOption,
+)
 from regwrap.cli.output import echo
-from regwrap.cli.session import opened_session
+from regwrap.cli.session import load, opened_session
+from regwrap.cli.signing import trusting
 from regwrap.core.counts import counted
 from regwrap.core.errors import Interrupted
 from regwrap.registry.server import ServeOptions, check_listening, served_contents
@@ -32,10 +42,13 @@ def serve(
         bool, typer.Option("--insecure", help="Other machines may pull without TLS and password.")
     ] = False,
     base: BaseOption = None,
+    signers: SignersOption = None,
+    signature: SignatureOption = None,
     verified: VerifyOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the images, serve nothing.")
     ] = False,
+    config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -44,8 +57,10 @@ def serve(
     if not insecure:
         check_exposure(host, tls=tls is not None, login=login is not None)
     with opened_session(quiet=quiet) as session, ExitStack() as stack:
+        known = signers or load(config).signers
+        trust = stack.enter_context(trusting(source, known, signature, session.progress))
         contents = stack.enter_context(
-            opened_contents(source, hashed=verified, listener=session.progress, bases=base or ())
+            opened_contents(source, hashed=verified, listener=session.progress, bases=base or (), trust=trust)
         )
         log = session.progress.line if verbose else lambda _line: None
         options = ServeOptions(host=host, port=port, tls=tls, login=login, log=log)

@@ -16,14 +16,18 @@ from regwrap.cli.options import (
     JsonOption,
     JunitOption,
     QuietOption,
+    SignatureOption,
+    SignersOption,
     VolumesFromOption,
 )
 from regwrap.cli.output import show, told
+from regwrap.cli.signing import configured_signers, trusting
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
 from regwrap.report import text as report
 
 if TYPE_CHECKING:
+    from regwrap.bundle.signature import Trust
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.report.progress import Progress
 
@@ -53,6 +57,8 @@ def verify(
         bool, typer.Option("--hash", help="Of a registry: fetch and hash every blob. Of files it is done in any case.")
     ] = False,
     base: BaseOption = None,
+    signers: SignersOption = None,
+    signature: SignatureOption = None,
     volumes_from: VolumesFromOption = None,
     receipt: Annotated[
         Path | None,
@@ -72,7 +78,7 @@ def verify(
 
         result, entries = checked_registry(target, images_list, exact=exact, hashed=hashed, config=config, quiet=quiet)
     else:
-        bundle = _Bundle(Path(target), base or [], volumes_from or [])
+        bundle = _Bundle(Path(target), base or [], volumes_from or [], signers, signature)
         result, entries = _checked_file(bundle, images_list, exact=exact, config=config, quiet=quiet)
     if receipt or html or junit:
         from regwrap.cli.receipts import ReceiptFiles, write_receipt  # asked for now and then
@@ -101,6 +107,8 @@ class _Bundle:
     path: Path
     bases: list[Path]
     volumes_from: list[Path]
+    signers: Path | None
+    signature: Path | None
 
 
 def _checked_file(
@@ -117,18 +125,21 @@ def _checked_file(
         progress.expect("verify", path.stat().st_size if path.is_file() else 0)
         if path.is_dir():
             result = verify_storage(path, entries, progress.on_bytes, exact=exact)
-        elif path.is_file() and not target.bases:
-            result = verify_bundle(path, entries, progress.on_bytes)
         else:
-            result = _checked_bundle(target, entries, progress)
+            with trusting(path, target.signers or configured_signers(config), target.signature, progress) as trust:
+                result = _checked_bundle(target, entries, progress, trust)
         for note in result.notes:
             progress.say(f"note: {note}")
     return result, entries
 
 
-def _checked_bundle(target: _Bundle, entries: "tuple[ImageEntry, ...] | None", progress: "Progress") -> VerifyReport:
-    """A delta, volumes, or what comes through a pipe."""
-    from regwrap.bundle.examine_incoming import verify_incoming  # all of them now and then
+def _checked_bundle(
+    target: _Bundle, entries: "tuple[ImageEntry, ...] | None", progress: "Progress", trust: "Trust | None"
+) -> VerifyReport:
+    """A file; or a delta, volumes, what comes through a pipe."""
+    if target.path.is_file() and not target.bases:
+        return verify_bundle(target.path, entries, progress.on_bytes, trust=trust)
+    from regwrap.bundle.examine_incoming import Arrival, verify_incoming  # all of them now and then
     from regwrap.bundle.opened import opened_bases
     from regwrap.cli.volumes import blamed, incoming, name_of
 
@@ -138,6 +149,6 @@ def _checked_bundle(target: _Bundle, entries: "tuple[ImageEntry, ...] | None", p
         incoming(path, target.volumes_from, progress) as file,
     ):
         if file is None:
-            return verify_bundle(path, entries, on_bytes, bases=bases)
+            return verify_bundle(path, entries, on_bytes, bases=bases, trust=trust)
         with blamed(path, target.volumes_from):
-            return verify_incoming(file, entries, on_bytes, bases, name_of(path))
+            return verify_incoming(file, entries, on_bytes, bases, Arrival(name_of(path), trust))

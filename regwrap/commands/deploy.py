@@ -68,7 +68,7 @@ def deploy_bundle(
     """
     options = replace(options, checksum=known_checksum(bundle))
     check_place(root)
-    with opened_bundle(bundle) as opened:
+    with opened_bundle(bundle, options.trust) as opened:
         stock = sound_stock(based(opened, (StorageBase(Storage(root)),), hint=_BASE_HINT))
         return _deployed(stock, root, options, listener, files_for, for_good=for_good)
 
@@ -89,6 +89,8 @@ def deploy_incoming(
         )
     check_place(root)
     incoming = incoming_bundle(file, PIPE if bundle == _PIPED else bundle)
+    if options.trust is not None:
+        options.trust(incoming.contents.id)
     based(incoming.bundle(), (StorageBase(Storage(root)),), hint=_BASE_HINT)
     stock = Stock(name=incoming.name, contents=incoming.contents, opened=_never, brought=partial(_brought, incoming))
     # the volumes that are still to come may be root's alone

@@ -32,6 +32,7 @@ _PROGRAMS: Final = {
     Tool.UNSHARE: (("--version",), (2, 38), "util-linux"),
     Tool.MOUNT: (("--version",), (2, 38), "mount"),
     Tool.UMOCI: (("--version",), (0, 4), "umoci"),
+    Tool.PAR2: (("--version",), (0, 8), "par2"),
 }
 _PYTHON: Final = "python"
 _SCRATCH: Final = "scratch directory"
@@ -50,6 +51,7 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "deploy, push, serve, verify, inspect, export, import": (),
     "releases, rollback, gc": (),
     "bake": (Tool.UMOCI, Tool.SETPRIV),
+    "repair, package --parity": (Tool.PAR2, Tool.SETPRIV),
 }
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from regwrap.bundle.signature import Trust
     from regwrap.core.model import Digest, Platform
     from regwrap.core.place import Place
     from regwrap.lists.imagelist import ImageEntry
@@ -52,7 +53,8 @@ _NAMED: Final = 5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
     """`create_projects`: in Harbor. `existing`: what happens to a tag that is another image there. `hashed`: read every
-    blob of the source before anything else. `bases` have what a delta requires; without them the registry has it."""
+    blob of the source before anything else. `bases` have what a delta requires; without them the registry has it.
+    `trust` is asked for the release."""
 
     naming: Naming
     existing: Existing
@@ -61,6 +63,7 @@ class PushOptions:
     dry_run: bool
     platform_index: PlatformIndex = PlatformIndex.KEEP
     bases: tuple[Path, ...] = ()
+    trust: Trust | None = None
 
 
 def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> SyncResult:
@@ -97,7 +100,7 @@ def _opened(
     if source.is_dir():
         stack.enter_context(job.locked(Tree(real_root(source)), exclusive=False, untouched=True))
         return stack.enter_context(opened_contents(source, hashed=options.hashed, listener=job.listener))
-    bundle = stack.enter_context(opened_bundle(source))
+    bundle = stack.enter_context(opened_bundle(source, options.trust))
     bases = stack.enter_context(opened_bases(options.bases, lock_timeout=job.timeouts.lock, listener=job.listener))
     stock = whole_of(based(bundle, bases, hint=BASE_HINT) if bases else bundle)
     if options.hashed:

@@ -14,7 +14,7 @@ from regwrap.bundle.aside import write_whole
 from regwrap.bundle.base import StorageBase
 from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.examine import VerifyReport, file_sha256, verify_bundle
-from regwrap.bundle.examine_incoming import verify_incoming
+from regwrap.bundle.examine_incoming import Arrival, verify_incoming
 from regwrap.bundle.output import checksum_path, facts_path
 from regwrap.bundle.volume_stream import never, volume_stream
 from regwrap.bundle.volume_target import VolumeTarget
@@ -91,7 +91,7 @@ def _verified(
     bases = (StorageBase(Storage(job.archive.storage)),) if package.required and job.archive.storage else ()
     if options.target is not None:
         stream = volume_stream(output, (), never)
-        return verify_incoming(stream, images.entries, job.listener.on_bytes, bases, output, trusted=True)
+        return verify_incoming(stream, images.entries, job.listener.on_bytes, bases, Arrival(output), trusted=True)
     return verify_bundle(output, images.entries, job.listener.on_bytes, bases=bases, trusted=True)
 
 

@@ -51,7 +51,8 @@ _PLACE_KEYS: Final = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """What a run works with. `environment` is for skopeo and HTTP, `helper_environment` for credential helpers;
-    `registries` are in the file's order; `scratch` is where large temporary files go."""
+    `registries` are in the file's order; `scratch` is where large temporary files go, `signers` who
+    may sign bundles."""
 
     path: Path | None
     registries: tuple[Place, ...]
@@ -67,6 +68,7 @@ class Config:
     default_authfile: Path | None
     environment: tuple[tuple[str, str], ...]
     helper_environment: tuple[tuple[str, str], ...]
+    signers: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,7 @@ KEYS: Final = (
     "images",
     "retry",
     "timeouts",
+    "signers",
 )
 
 
@@ -147,6 +150,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
         default_authfile=authfile,
         environment=_outside_environment(environ),
         helper_environment=_helper_environment(environ),
+        signers=root.path("signers", Path.is_file, "file"),
         **_defaults(embedded),
     )
     chosen: dict[str, Any] = {

@@ -46,6 +46,9 @@ class Tool(StrEnum):
     UNSHARE = "unshare"
     MOUNT = "mount"
     SH = "sh"
+    SSH_KEYGEN = "ssh-keygen"
+    PAR2 = "par2"
+    OPENSSL = "openssl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,8 @@ class Command:
     """A program start as a value. Times in seconds; `env` is the child's whole environment beside PATH and LC_ALL.
 
     `stall` ends the child when it has read and written nothing for so long. `inherit` are file descriptors that
-    stay open in the child (locks). `secrets` never appear in `shown`, nor in errors.
+    stay open in the child (locks). `stdin` is the file that it reads, nothing without one. `secrets` never appear in
+    `shown`, nor in errors.
     """
 
     tool: Tool
@@ -63,6 +67,7 @@ class Command:
     stall: float | None = None
     ok_codes: tuple[int, ...] = (0,)
     inherit: tuple[int, ...] = ()
+    stdin: Path | None = None
     secrets: tuple[str, ...] = ()
 
     @property
@@ -104,6 +109,7 @@ class Executor(Protocol):
         env: Mapping[str, str],
         output: tuple[IO[bytes], IO[bytes]],
         inherit: tuple[int, ...],
+        stdin: Path | None = None,
     ) -> Process:
         """`argv[0]` is a path. `output` are the files for stdout and stderr."""
 
@@ -152,6 +158,7 @@ class ShExecutor:
         env: Mapping[str, str],
         output: tuple[IO[bytes], IO[bytes]],
         inherit: tuple[int, ...],
+        stdin: Path | None = None,
     ) -> Process:
         def keep_open() -> None:
             # in the child: `_pass_fds` only spares them from being closed before the exec, which still closes what
@@ -159,11 +166,11 @@ class ShExecutor:
             for descriptor in inherit:
                 os.set_inheritable(descriptor, True)
 
-        with Path(os.devnull).open("rb") as nothing:
+        with (stdin or Path(os.devnull)).open("rb") as given:
             return _started(
                 argv,
                 _env=dict(env),
-                _in=nothing,
+                _in=given,
                 _out=output[0],
                 _err=output[1],
                 _new_group=True,
@@ -340,7 +347,7 @@ class Runner:
         if self.stopping.is_set():
             raise ToolError(f"{command.tool} was not started: regwrap is stopping")
         try:
-            return self.executor.start(argv, env=env, output=output, inherit=command.inherit)
+            return self.executor.start(argv, env=env, output=output, inherit=command.inherit, stdin=command.stdin)
         except OSError as error:
             raise ToolError(f"{command.tool} could not be started", detail=f"{error}") from error
 

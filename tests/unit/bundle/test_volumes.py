@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.examine import verify_bundle
-from regwrap.bundle.examine_incoming import verify_incoming
+from regwrap.bundle.examine_incoming import Arrival, verify_incoming
 from regwrap.bundle.inspection import inspect_bundle
 from regwrap.bundle.merge import ImportOptions
 from regwrap.bundle.opened import opened_stock
@@ -68,7 +68,7 @@ def volumes_of(bundle: Path) -> list[Path]:
 
 def verified(bundle: Path) -> tuple[str, ...]:
     with volume_stream(bundle, (), never) as file, blamed(bundle, ()):
-        return verify_incoming(file, None, lambda _bytes: None, path=bundle).problems
+        return verify_incoming(file, None, lambda _bytes: None, (), Arrival(bundle)).problems
 
 
 # --- written

@@ -1,0 +1,75 @@
+"""Options about signatures of bundles: who signs, and who has to have signed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regwrap.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regwrap.bundle.signature import Trust
+    from regwrap.core.model import Digest
+    from regwrap.report.progress import Progress
+    from regwrap.tools.runner import Runner
+
+
+@contextmanager
+def trusting(bundle: Path, signers: Path | None, signature: Path | None, progress: Progress) -> Iterator[Trust | None]:
+    """Who is asked for the release of `bundle`; nobody without signers. A storage has no signature."""
+    if signers is None or bundle.is_dir():
+        if signature is not None:
+            raise UsageError("--signature is checked with --signers FILE, or signers: in the configuration")
+        yield None
+        return
+    from regwrap.bundle.signature import signature_path  # most bundles are not signed
+    from regwrap.commands.sign import CheckedSignature
+    from regwrap.tools.runner import Runner, ShExecutor
+    from regwrap.tools.scratch import scratch_directory
+    from regwrap.tools.ssh_keygen import SshKeygen
+
+    if signature is None and bundle == Path("-"):
+        raise UsageError("what comes through a pipe has its signature elsewhere", hint="give it with --signature FILE")
+    with scratch_directory() as scratch:
+        path = os.environ.get("PATH", os.defpath)
+        runner = Runner(executor=ShExecutor(), scratch=scratch, search_path=path)
+        ssh = SshKeygen(runner, agent="")
+        yield CheckedSignature(ssh, signers, signature or signature_path(bundle), progress.say)
+
+
+def signed(runner: Runner, key: Path | None, output: Path, signature: Path | None, release: Digest) -> None:
+    """Sign what was written, if that is wanted. One that is there of an earlier bundle goes."""
+    from regwrap.bundle.signature import signature_path
+
+    file = signature or signature_path(output)
+    if key is None:
+        if signature is None and output != Path("-"):
+            file.unlink(missing_ok=True)
+        return
+    from regwrap.commands.sign import sign_release
+    from regwrap.tools.ssh_keygen import SshKeygen
+
+    sign_release(SshKeygen(runner, os.environ.get("SSH_AUTH_SOCK", "")), key, release, file)
+
+
+def check_signing(key: Path | None, output: Path | None, signature: Path | None) -> None:
+    """What can't be is said before anything is done. Raises UsageError."""
+    if key is None and signature is not None:
+        raise UsageError("--signature is where the signature of --sign-key goes")
+    if key is not None and not key.is_file():
+        raise UsageError(
+            f"the key {key} is not a file", hint="give a private key, or the public one of a key in an agent"
+        )
+    if key is not None and signature is None and output == Path("-"):
+        raise UsageError("the signature of what goes into a pipe needs a file", hint="give --signature FILE")
+
+
+def configured_signers(config: Path | None) -> Path | None:
+    """What the configuration says, if there is one: most checks need nothing else of it."""
+    from regwrap.cli.session import load
+
+    return load(config).signers

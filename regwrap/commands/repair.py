@@ -1,0 +1,90 @@
+"""Recovery data beside a bundle or its volumes, and repair with it. What was repaired is hashed before it counts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.examine import file_sha256
+from regwrap.bundle.releases import known_checksum
+from regwrap.bundle.volumes import found_volumes, places_of
+from regwrap.core.errors import IntegrityError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.tools.par2 import Par2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReport:
+    """`repaired` are the files that were damaged or missing, and are right now."""
+
+    path: Path
+    files: int
+    repaired: tuple[str, ...]
+
+
+def parity_path(bundle: Path) -> Path:
+    return bundle.with_name(f"{bundle.name}.par2")
+
+
+def add_parity(par2: Par2, bundle: Path, percent: int) -> None:
+    """Recovery data for a bundle that was just written; what is there of an earlier one goes. Raises ToolError."""
+    forget_parity(bundle)
+    files = sorted(places_of(bundle, ()).values()) if not bundle.is_file() else [bundle]
+    try:
+        par2.create(parity_path(bundle), files, percent)
+    except BaseException:
+        forget_parity(bundle)
+        raise
+
+
+def forget_parity(bundle: Path) -> None:
+    for path in (parity_path(bundle), *bundle.parent.glob(f"{_escaped(bundle.name)}.vol*.par2")):
+        path.unlink(missing_ok=True)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def repair_bundle(par2: Par2, bundle: Path) -> RepairReport:
+    """Make damaged and missing files right again. Raises UsageError (no recovery data), IntegrityError (too much is
+    damaged, or what was repaired is not what its checksum says)."""
+    index = parity_path(bundle)
+    others = list(bundle.parent.glob(f"{_escaped(bundle.name)}.vol*.par2"))
+    if not index.is_file() and not others:
+        raise UsageError(f"there is no {index}", hint="the vendor writes it: release --parity 10%; or copies again")
+    before = _sums(bundle)
+    why = par2.repair(index if index.is_file() else others[0], list(_files(bundle)))
+    if why:
+        raise IntegrityError(f"{bundle} can't be repaired: {why}", hint="copy what is damaged again")
+    after = _sums(bundle)
+    _prove(bundle, after)
+    for name in after:
+        (bundle.parent / f"{name}.1").unlink(missing_ok=True)  # par2 keeps what was damaged
+    repaired = tuple(name for name, sha256 in after.items() if before.get(name) != sha256)
+    return RepairReport(path=bundle, files=len(after), repaired=repaired)
+
+
+def _files(bundle: Path) -> tuple[Path, ...]:
+    return (bundle,) if os.path.lexists(bundle) else tuple(sorted(places_of(bundle, ()).values()))
+
+
+def _sums(bundle: Path) -> dict[str, str]:
+    return {path.name: file_sha256(path) for path in _files(bundle)}
+
+
+def _prove(bundle: Path, sums: dict[str, str]) -> None:
+    """Against what stands beside them, if anything does."""
+    if bundle.is_file():
+        wrong = [bundle.name] if known_checksum(bundle) not in {"", sums[bundle.name]} else []
+    else:
+        volumes = found_volumes(bundle)
+        said = volumes.volumes if volumes else ()
+        wrong = [volume.name for volume in said if volume.sha256 not in {"", sums.get(volume.name, "")}]
+    if wrong:
+        problems = tuple(f"{name} has another sha256 than {bundle.name}.sha256 says" for name in wrong)
+        raise IntegrityError(f"{bundle} is not what it was: the recovery data is of another bundle", problems=problems)
