@@ -9,7 +9,7 @@ PROGRAMS := python3-venv skopeo umoci docker-registry tar util-linux mount
 PACKAGES := $(PROGRAMS)
 # what only tests and the benchmark need: a read-only medium, other clients of a registry, shells to complete in, faults
 # and file systems; and what does not depend on the Debian it is tried on: a browser, the image, other installations
-TRIED := squashfs-tools openssl docker.io mandoc zsh fish strace e2fsprogs xfsprogs btrfs-progs
+TRIED := squashfs-tools openssl openssh-client par2 docker.io mandoc zsh fish strace e2fsprogs xfsprogs btrfs-progs
 TEST_PACKAGES := $(TRIED) chromium mmdebstrap buildah pipx curl
 # Debian's docker.io has the command docker in it up to 12
 DOCKER_COMMAND := docker-cli

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regwrap.bundle.signature import Trust
+    from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
-    from regwrap.report.progress import Progress
     from regwrap.tools.runner import Runner
 
 
 @contextmanager
-def trusting(bundle: Path, signers: Path | None, signature: Path | None, progress: Progress) -> Iterator[Trust | None]:
+def trusting(bundle: Path, signers: Path | None, signature: Path | None, listener: Listener) -> Iterator[Trust | None]:
     """Who is asked for the release of `bundle`; nobody without signers. A storage has no signature."""
     if signers is None or bundle.is_dir():
         if signature is not None:
@@ -38,7 +38,7 @@ def trusting(bundle: Path, signers: Path | None, signature: Path | None, progres
         path = os.environ.get("PATH", os.defpath)
         runner = Runner(executor=ShExecutor(), scratch=scratch, search_path=path)
         ssh = SshKeygen(runner, agent="")
-        yield CheckedSignature(ssh, signers, signature or signature_path(bundle), progress.say)
+        yield CheckedSignature(ssh, signers, signature or signature_path(bundle), listener.say)
 
 
 def signed(runner: Runner, key: Path | None, output: Path, signature: Path | None, release: Digest) -> None:

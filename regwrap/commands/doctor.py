@@ -51,7 +51,7 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "deploy, push, serve, verify, inspect, export, import": (),
     "releases, rollback, gc": (),
     "bake": (Tool.UMOCI, Tool.SETPRIV),
-    "repair, package --parity": (Tool.PAR2, Tool.SETPRIV),
+    "package --parity, repair": (Tool.PAR2, Tool.SETPRIV),
 }
 
 
@@ -118,7 +118,7 @@ def _command(command: str, needs: tuple[str, ...], checks: dict[str, Check]) -> 
     return CommandCheck(
         command=command,
         works=not lacking,
-        optional=_OVERLAY in needs,
+        optional=_OVERLAY in needs or Tool.PAR2 in needs,
         missing=tuple(f"{check.name}: {check.found}" for check in lacking),
         how=tuple(check.advice for check in lacking),
     )

@@ -29,7 +29,7 @@ IMAGES = {"app:v1": make_image("app"), "multi:v1": make_multi_image("multi")}
 HERE = "--mount --propagation private --pid --fork --kill-child"
 UNSHARE = f"unshare {HERE}" if os.geteuid() == 0 else f"unshare --user --map-root-user {HERE}"
 MARKS = "" if os.geteuid() == 0 else ",userxattr"
-TOOLS = ("skopeo", "tar", "setpriv", "docker-registry", "unshare", "mount", "umoci")
+TOOLS = ("skopeo", "tar", "setpriv", "docker-registry", "unshare", "mount", "umoci", "par2")
 VERSIONS = [f"{tool} --version" for tool in TOOLS]
 
 
