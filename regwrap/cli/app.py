@@ -19,11 +19,23 @@ from regwrap.cli.entry import Entry
 
 # Where typer's scripts for the shells put the line that is to be completed.
 _COMPLETED: Final = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")
+_EARLY: Final = {"-q", "--quiet", "-v", "--verbose"}
+_EARLY_WITH_VALUE: Final = {"--config"}
 
 
 def typed_words(arguments: Sequence[str], environ: Mapping[str, str]) -> frozenset[str]:
     """What was typed: the arguments, or the words of the line that a shell wants to have completed."""
     return frozenset([*arguments, *(word for name in _COMPLETED for word in _split(environ.get(name, "")))])
+
+
+def in_order(arguments: Sequence[str]) -> list[str]:
+    """The arguments with what stands in front of the command behind it: people type --config, -q, -v on both sides."""
+    rest, early = list(arguments), list[str]()
+    while rest and (rest[0] in _EARLY or rest[0] in _EARLY_WITH_VALUE or rest[0].startswith("--config=")):
+        count = 2 if rest[0] in _EARLY_WITH_VALUE else 1
+        early, rest = [*early, *rest[:count]], rest[count:]
+    words = 2 if rest and rest[0] in FAMILIES else 1
+    return [*rest[:words], *early, *rest[words:]] if rest else early
 
 
 def _split(line: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The command inspect."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ def inspect(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")],
     base: BaseOption = None,
     html: HtmlOption = None,
+    no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Whole digests, as in a pipe.")] = False,
     json: JsonOption = False,
 ) -> None:
     with opened_bases(base or (), lock_timeout=None, listener=Silent()) as bases:
@@ -25,4 +27,5 @@ def inspect(
         from regwrap.report.page_bundle import bundle_page  # pages are asked for now and then
 
         write_page(html, bundle, bundle_page(result))
-    show(result, report.inspect_text(result), json=json)
+    whole = no_trunc or not sys.stdout.isatty()
+    show(result, report.inspect_text(result, whole=whole), json=json)

@@ -54,10 +54,10 @@ def deploy(
             existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock, hashed=hashed, trust=trust
         )
         result = _deployed(bundle, volumes_from or [], directory, options, progress)
-        if not dry_run:
+        if result.mended and not dry_run:
             progress.say(
-                "a registry running on this directory serves the new tags at once; restart it if it keeps an in-memory"
-                " blob cache (docker-registry's packaged configuration does) and damaged blobs were repaired"
+                "damaged blobs were repaired: restart a registry that runs on this directory and keeps an in-memory"
+                " blob cache (docker-registry's packaged configuration does)"
             )
     show(result, report.deploy_text(result, directory, dry_run=dry_run), json=json)
 

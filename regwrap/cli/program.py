@@ -20,7 +20,7 @@ from typing import NoReturn
 import typer
 
 from regwrap import __version__
-from regwrap.cli.app import make_app, typed_words
+from regwrap.cli.app import in_order, make_app, typed_words
 from regwrap.cli.streams import STDOUT, discard, flush_streams, open_streams
 from regwrap.core.errors import ExitCode, Interrupted, RegwrapError, ToolError, UsageError, error_text
 from regwrap.core.interruption import handle_signals, let_signals_be, raise_again
@@ -50,7 +50,7 @@ def _leave(code: int) -> NoReturn:
 
 def _run() -> None:
     # by any name: the completions ask $_REGWRAP_COMPLETE
-    make_app(typed_words(sys.argv[1:], os.environ))(prog_name="regwrap")
+    make_app(typed_words(sys.argv[1:], os.environ))(in_order(sys.argv[1:]), prog_name="regwrap")
 
 
 def exit_code_of(run: Callable[[], object]) -> int:

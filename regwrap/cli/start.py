@@ -58,7 +58,7 @@ def init(
         _refuse_overwriting(directory, makes_list=makes_list)
     asks = sys.stdin.isatty() and not yes
     found_source = _answer("--source", source, _ASK_SOURCE, asks=asks)
-    found_archive = _answer("--archive", archive, _ASK_ARCHIVE, asks=asks)
+    found_archive = _as_directory(_answer("--archive", archive, _ASK_ARCHIVE, asks=asks))
     text, notes, problems = _first_list(manifests, registry)
     directory.mkdir(parents=True, exist_ok=True)
     wrote = [_written(directory / LIST, text, force=force)] if makes_list or not (directory / LIST).exists() else []
@@ -99,6 +99,12 @@ def _answer(option: str, given: str | None, question: str, *, asks: bool) -> str
     if given is not None or not asks:
         return _checked(given or "", option)
     return str(typer.prompt(question, default="", show_default=False, err=True, value_proc=_proof(option)))
+
+
+def _as_directory(archive: str) -> str:
+    """A plain word is a directory of that name: no registry is called so."""
+    is_word = archive and archive != "localhost" and not set(archive) & set(".:/~")
+    return f"./{archive}" if is_word else archive
 
 
 def _proof(option: str) -> Callable[[str], str]:

@@ -55,7 +55,10 @@ def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
     if "@" in text or (is_host(text) and ("." in text or ":" in text or text == "localhost")):
         return _place_of_url(text, config)
     known = f"; {advice(text, named)}" if named else ""
-    raise UsageError(f"{shown(text)} is neither a configured registry, nor a host, nor a directory{known}")
+    new = f" (./{text} is a new one)" if text.isprintable() and text else ""
+    raise UsageError(
+        f"{shown(text)} is neither a configured registry, nor a host, nor a directory that is there{new}{known}"
+    )
 
 
 def push_place(text: str, config: Config) -> tuple[Place, str]:

@@ -59,9 +59,9 @@ def configuration_text(source: str, archive: str) -> str:
     return (
         f"{_HEAD}registries:{'' if registries else ' {}'}\n{registries}\n"
         "# Where lines of images.list without a host come from: a name from above, HOST[:PORT], or a storage's DIR.\n"
-        f"{'' if source else '# '}source: cicd\n\n"
+        f"{'source: cicd' if source else '# source: cicd.example.com'}\n\n"
         "# Where images are kept, and bundles are made from; without it, in a directory of regwrap's own.\n"
-        f"{'' if archive else '# '}archive: archive\n"
+        f"{'archive: archive' if archive else '# archive: ./archive'}\n"
         f"{_TAIL}"
     )
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from regwrap.core.counts import counted
 from regwrap.core.model import Destination, Digest, ImageRef, Platform
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from regwrap.lists.lock import Change
     from regwrap.transfer.plan import Drifted, Plan, Unseen
     from regwrap.transfer.run import Failed, SyncReport
+
+_SHORT_DIGEST: Final = len("sha256:") + 12
 
 
 def plan_text(plan: Plan) -> str:
@@ -87,7 +89,8 @@ def lock_text(report: LockReport) -> str:
     size = sum(image.size or 0 for image in report.images)
     images = counted(len(report.images), "image")
     total = f"{report.path}: {images}, {len(report.changes)} changed; {human_bytes(size)} in all"
-    return "\n".join([*_changes(report.changes), total])
+    is_first = len(report.changes) == len(report.images) and all(change.old is None for change in report.changes)
+    return "\n".join([*(() if is_first else _changes(report.changes)), total])
 
 
 def lock_check_text(check: LockCheck) -> str:
@@ -322,13 +325,15 @@ def rollback_text(report: RollbackReport) -> str:
     return "\n".join([*table(rows), would if report.dry_run else total])
 
 
-def inspect_text(inspection: Inspection) -> str:
+def inspect_text(inspection: Inspection, *, whole: bool = True) -> str:
+    """`whole`: digests as they are, and not only as much of them as tells them apart."""
     rows = [("IMAGE", "DIGEST", "KIND", "PLATFORMS", "SIZE", "ALONE")]
     unseen = set(inspection.unseen)
     for image in inspection.images:
         platforms = ",".join(image.platforms) + (f" (-{image.omitted})" if image.omitted else "")
         size, alone = ("?", "?") if image.image in unseen else (human_bytes(image.size), human_bytes(image.alone))
-        rows.append((image.image, image.digest, image.kind, platforms or "-", size, alone))
+        digest = image.digest if whole else image.digest[:_SHORT_DIGEST]
+        rows.append((image.image, digest, image.kind, platforms or "-", size, alone))
     total = (
         f"{counted(len(inspection.images), 'image')}, {counted(inspection.blobs, 'blob')}"
         f" with {human_bytes(inspection.blob_bytes)},"

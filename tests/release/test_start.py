@@ -206,4 +206,4 @@ def test_init_asks_on_a_terminal_and_asks_again_where_an_answer_is_wrong(cli: Cl
     assert "Archive to keep them in" in shown
     text = (cli.directory / "regwrap.yaml").read_text()
     assert 'url: "r.example:5000"' in text
-    assert "\n# archive: archive\n" in text
+    assert "\n# archive: ./archive\n" in text

@@ -153,7 +153,8 @@ source: nowhere
         ": retry.wait: expected a number of seconds from 0 to 604800, got true",
         ": retry.max_wait: expected a number of seconds from 0 to 604800, got 9999999",
         ": timeouts: expected a mapping (key: value), got a list",
-        ': source: "nowhere" is neither a configured registry, nor a host, nor a directory; known: a, b, c, d',
+        ': source: "nowhere" is neither a configured registry, nor a host, nor a directory that is there'
+        " (./nowhere is a new one); known: a, b, c, d",
         ': jobs: expected a whole number from 1 to 64, got "many"',
     ]
 

@@ -33,7 +33,12 @@ def test_nothing_answered_is_the_default(tmp_path: Path) -> None:
 
 def test_what_stands_in_comments_is_right_too(tmp_path: Path) -> None:
     """Each option that the file offers is taken when its comment sign is removed."""
-    tail = configuration_text("r.example", "").partition("archive: archive")[2]
+    text = configuration_text("", "")
+    commented = loaded(tmp_path, text.replace("# source: ", "source: ").replace("# archive: ", "archive: "))
+    assert commented.source
+    assert commented.source.name == "cicd.example.com"
+    assert commented.archive.storage == tmp_path / "archive"
+    tail = text.partition("archive: ./archive")[2]
     options = re.findall(r"^# (\w+:(?: \S+)?| +\S.*)$", tail, flags=re.MULTILINE)
     config = loaded(tmp_path, "\n".join(options))
     assert (config.jobs, config.scratch, config.rewrite.keep_host) == (8, Path("/var/tmp"), True)

@@ -183,6 +183,8 @@ def test_lock_texts() -> None:
     lines = [f"moved  a:1       {old} -> {new}", f"gone   long/b:1  {old} -> -"]
     written = LockReport(path=Path("images.lock"), images=(image,), changes=changes, failed=())
     assert lock_text(written).splitlines() == [*lines, "images.lock: 1 image, 2 changed; 2.5 kB in all"]
+    first = (Change(image=Destination("a", "1"), what="not locked yet", old=None, new=new),)
+    assert lock_text(replace(written, changes=first)) == "images.lock: 1 image, 1 changed; 2.5 kB in all"
     check = LockCheck(path=Path("images.lock"), images=2, changes=changes, failed=())
     assert lock_check_text(check).splitlines() == lines
     assert lock_check_text(replace(check, changes=())) == "images.lock: 2 images, all as locked"
