@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from regwrap.core.answers import Meaning
 from regwrap.core.model import Descriptor, Digest
 from regwrap.tools.answers import Says
 from regwrap.tools.imageproxy import ImageProxies
@@ -215,11 +216,10 @@ def _in_trouble(trouble: str, host: str = "") -> Make:
 
 @dataclass(frozen=True)
 class Condition:
-    """`make` it. What regwrap makes of the answer, whatever the version: its meaning, and what is in the hint."""
+    """`make` it. What regwrap makes of the answer, whatever the version, beside what TOLD has."""
 
     make: Make
     means: Says = Says.FINAL
-    hint: str = ""
 
 
 _AGAIN: Final = Says.TRANSIENT
@@ -230,15 +230,15 @@ _DOWN: Final = Says.TRANSIENT | Says.UNREACHABLE
 def _refusals(name: str, make: Callable[[Fault], Make], pattern: str) -> dict[str, Condition]:
     """Bare statuses, without a registry's words."""
     return {
-        f"{name} {status}": Condition(make(_refused(status, pattern)), means, hint)
-        for status, means, hint in (
-            (401, Says.REFUSED, "authfile"),
-            (403, Says.FINAL, ""),
-            (408, _AGAIN, ""),
-            (418, Says.FINAL, ""),
-            (429, _LATER, ""),
-            (500, _AGAIN, "a full disk"),
-            (503, _LATER, ""),
+        f"{name} {status}": Condition(make(_refused(status, pattern)), means)
+        for status, means in (
+            (401, Says.REFUSED),
+            (403, Says.FINAL),
+            (408, _AGAIN),
+            (418, Says.FINAL),
+            (429, _LATER),
+            (500, _AGAIN),
+            (503, _LATER),
         )
     }
 
@@ -255,19 +255,19 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "tags 404": Condition(_tags(_refused(404, "tags/list")), Says.ABSENT),
     "manifest 404": Condition(_manifest_with(_refused(404, _MANIFEST)), Says.ABSENT),
     "blob 404": Condition(_fetch_with(_refused(404, _BLOBS))),
-    "no registry": Condition(_manifest_with(_refused(404, _PING)), hint="not a registry"),
+    "no registry": Condition(_manifest_with(_refused(404, _PING))),
     "nobody there": Condition(_nobody_there, _DOWN),
     "no network": Condition(_in_trouble("no_network", f"{NOWHERE}:5000"), _DOWN),
     "no route": Condition(_in_trouble("no_route", f"{NOWHERE}:5000"), _DOWN),
-    "no such name": Condition(_in_trouble("no_such_name", _NAMELESS), Says.UNREACHABLE, "registry's name"),
+    "no such name": Condition(_in_trouble("no_such_name", _NAMELESS), Says.UNREACHABLE),
     "broken names": Condition(_in_trouble("broken_names", _NAMELESS), _DOWN),
     "broken names for the C library": Condition(_in_trouble("broken_names_for_libc", _NAMELESS), _DOWN),
     "hung up": Condition(_hung_up, _AGAIN),
     "reset": Condition(_resetting, _AGAIN),
     "no handshake": Condition(_no_handshake, _AGAIN),
     "late": Condition(_late, _AGAIN),
-    "blocked": Condition(_in_trouble("blocked"), hint="unblock"),
-    "full disk": Condition(_in_trouble("full_disk"), hint="disk is full"),
+    "blocked": Condition(_in_trouble("blocked")),
+    "full disk": Condition(_in_trouble("full_disk")),
     # a 401 there is a challenge, and all goes on
     **{name: it for name, it in _refusals("ping", _manifest_with, _PING).items() if name != "ping 401"},
     **_refusals("manifest", _manifest_with, _MANIFEST),
@@ -276,27 +276,26 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "too many requests": Condition(
         _manifest_with(_says(429, _MANIFEST, "TOOMANYREQUESTS", "You have reached your limit")), _LATER
     ),
-    "denied": Condition(_manifest_with(_says(403, _MANIFEST, "DENIED", _DENIED)), hint="account"),
-    "denied push": Condition(_copy_with(_says(403, "POST", "DENIED", _DENIED)), hint="account"),
+    "denied": Condition(_manifest_with(_says(403, _MANIFEST, "DENIED", _DENIED))),
+    "denied push": Condition(_copy_with(_says(403, "POST", "DENIED", _DENIED))),
     "no project": Condition(
         _copy_with(_says(401, "POST", "UNAUTHORIZED", "project a not found: project a not found")),
         Says.REFUSED,
-        "Harbor",
     ),
-    "web page": Condition(_fetch_with(Fault("html", _MANIFEST)), hint="login page"),
-    "web page for tags": Condition(_tags(Fault("html", "tags/list")), hint="login page"),
+    "web page": Condition(_fetch_with(Fault("html", _MANIFEST))),
+    "web page for tags": Condition(_tags(Fault("html", "tags/list"))),
     "cut blob": Condition(_fetch_with(Fault("cut", _BLOBS, at=20)), _AGAIN),
-    "flipped blob": Condition(_fetch_with(Fault("flip", _BLOBS)), _AGAIN, "do not match the digest"),
+    "flipped blob": Condition(_fetch_with(Fault("flip", _BLOBS)), _AGAIN),
     "flipped manifest": Condition(_fetch_with(Fault("flip", "GET .*/manifests/"))),
-    "flipped blob by the proxy": Condition(_through_proxy(0, Fault("flip", _BLOBS)), _AGAIN, "do not match the digest"),
+    "flipped blob by the proxy": Condition(_through_proxy(0, Fault("flip", _BLOBS)), _AGAIN),
     "short blob by the proxy": Condition(_through_proxy(1), _AGAIN),
-    "without login": Condition(_without_login, Says.REFUSED, "authfile"),
-    "wrong login": Condition(_with_wrong_login, Says.REFUSED, "authfile"),
-    "wrong login for a token": Condition(_with_wrong_login_for_a_token, Says.REFUSED, "authfile"),
-    "plain HTTP": Condition(_plain_http, hint="plain HTTP"),
-    "unknown CA": Condition(_unknown_ca, hint="cert_dir"),
-    "destination 500": Condition(_copy_with(_refused(500, "HEAD .*/blobs/")), _AGAIN, "a full disk"),
-    "upload 500": Condition(_copy_with(_refused(500, "PATCH")), _AGAIN, "a full disk"),
+    "without login": Condition(_without_login, Says.REFUSED),
+    "wrong login": Condition(_with_wrong_login, Says.REFUSED),
+    "wrong login for a token": Condition(_with_wrong_login_for_a_token, Says.REFUSED),
+    "plain HTTP": Condition(_plain_http),
+    "unknown CA": Condition(_unknown_ca),
+    "destination 500": Condition(_copy_with(_refused(500, "HEAD .*/blobs/")), _AGAIN),
+    "upload 500": Condition(_copy_with(_refused(500, "PATCH")), _AGAIN),
     "upload unknown": Condition(
         _copy_with(_says(404, "PATCH", "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")), _AGAIN
     ),
@@ -315,3 +314,57 @@ CONDITIONS: Final[dict[str, Condition]] = {
         _copy_with(_says(400, "PUT .*/manifests/1", "MANIFEST_INVALID", "manifest invalid"), "a/list"), _AGAIN
     ),
 }
+
+# what it tells, by its conditions; the others tell nothing that is known
+TOLD: Final = {
+    Meaning.ABSENT: (
+        "absent tag",
+        "absent repository",
+        "absent digest",
+        "absent name",
+        "tags of an absent repository",
+        "tags 404",
+        "manifest 404",
+        "blob 404",
+    ),
+    Meaning.BLOCKED: ("blocked",),
+    Meaning.BUSY: (
+        "ping 408",
+        "ping 429",
+        "manifest 408",
+        "manifest 429",
+        "blob 408",
+        "blob 429",
+        "tags 408",
+        "tags 429",
+        "too many requests",
+    ),
+    Meaning.CUT: ("hung up", "reset", "cut blob", "short blob by the proxy"),
+    Meaning.DENIED: ("ping 403", "manifest 403", "blob 403", "tags 403", "denied", "denied push"),
+    Meaning.FULL_DISK: ("ping 500", "manifest 500", "blob 500", "tags 500", "destination 500", "upload 500"),
+    Meaning.LOGIN_PAGE: ("web page", "web page for tags"),
+    Meaning.NOBODY_THERE: ("nobody there",),
+    Meaning.NO_NAME: ("no such name", "broken names", "broken names for the C library"),
+    Meaning.NO_PROJECT: ("no project",),
+    Meaning.NO_REGISTRY: ("no registry",),
+    Meaning.NO_ROUTE: ("no network", "no route"),
+    Meaning.OTHER_BYTES: ("flipped blob", "flipped blob by the proxy"),
+    Meaning.OUR_DISK: ("full disk",),
+    Meaning.PLAIN_HTTP: ("plain HTTP",),
+    Meaning.SILENT: ("no handshake", "late"),
+    Meaning.UNAUTHORIZED: (
+        "manifest 401",
+        "blob 401",
+        "tags 401",
+        "without login",
+        "wrong login",
+        "wrong login for a token",
+    ),
+    Meaning.UNAVAILABLE: ("ping 503", "manifest 503", "blob 503", "tags 503", "manifest 503 at the destination"),
+    Meaning.UNKNOWN_CA: ("unknown CA",),
+    Meaning.UPLOAD_LOST: ("upload unknown", "upload invalid", "digest invalid", "blob unknown"),
+}
+
+
+def told_of(condition: str) -> Meaning:
+    return next((meaning for meaning, conditions in TOLD.items() if condition in conditions), Meaning.OTHER)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_LISTENING: Final = re.compile(rb"listening on (127\.0\.0\.1:\d+)")
+_LISTENING: Final = re.compile(rb"listening on ((?:127\.0\.0\.1|\[::1\]):\d+)")
 _START_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True)
 class LoopbackRegistry:
-    """`host` is 127.0.0.1:PORT; `root` the storage behind it; `log` the file with all it said."""
+    """`host` is 127.0.0.1:PORT, or [::1]:PORT where `extra` says so; `root` the storage behind it; `log` the file with
+    all it said."""
 
     host: str
     root: Path

@@ -21,7 +21,7 @@ x509_extensions = ca
 basicConstraints = critical, CA:TRUE
 subjectKeyIdentifier = hash
 [server]
-subjectAltName = IP:127.0.0.1, DNS:localhost, DNS:registry-1.docker.io
+subjectAltName = IP:127.0.0.1, IP:::1, DNS:localhost, DNS:registry-1.docker.io, DNS:reg.example
 authorityKeyIdentifier = none
 [expired]
 database = {place}/index.txt

@@ -31,9 +31,14 @@ def _lead(client: socket.socket, target: str, asked: list[str]) -> None:
             head += client.recv(4096)
         asked.append(head.split()[1].decode())
         client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        while True:
-            for side in select.select([client, upstream], [], [], 30)[0]:
-                data = side.recv(65536)
-                if not data:
-                    return
-                (upstream if side is client else client).sendall(data)
+        pass_on(client, upstream)
+
+
+def pass_on(client: socket.socket, upstream: socket.socket) -> None:
+    """Whatever comes from one of them goes to the other, until one ends."""
+    while True:
+        for side in select.select([client, upstream], [], [], 30)[0]:
+            data = side.recv(65536)
+            if not data:
+                return
+            (upstream if side is client else client).sendall(data)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import regwrap
+from regwrap.core.answers import TOLD
 
 _ROOT: Final = Path(regwrap.__file__).parent
 _PROBLEMS: Final = "problem"
@@ -112,3 +113,9 @@ def _template(node: ast.expr, constants: Mapping[str, ast.expr]) -> str:
 def of_modules(found: list[Message], modules: list[str]) -> list[Message]:
     """Those of modules, or of packages, by their dotted names."""
     return [m for m in found if any(m.module == name or m.module.startswith(f"{name}.") for name in modules)]
+
+
+def answers_table() -> str:
+    """What registries and networks are told to have done, as it stands on the page of troubleshooting."""
+    rows = (f"| {happened} | {todo} |" for happened, todo in TOLD.values())
+    return "\n".join(("| what happened | what to do |", "|---|---|", *rows)) + "\n"

@@ -83,8 +83,9 @@ COMMANDS: Final = (
         group=_START,
         function="doctor.doctor",
         summary="Show which commands work on this machine and what the rest need.",
-        more="Exit code 3 if a command cannot work. Overlays need privileges, but every task also works without them:"
-        " if only overlays are missing, the exit code is 0.",
+        more="Asks each configured registry: whether the login works, whether it may push, how long its certificate is"
+        " valid. Exit code 3 if a command cannot work or a registry cannot be used. Overlays need privileges, but every"
+        " task also works without them: if only overlays are missing, the exit code is 0.",
         examples=(
             ("programs and versions, free space, overlays", "regwrap doctor"),
             ("the same as JSON", "regwrap doctor --json"),

@@ -1,16 +1,26 @@
 """The command doctor."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import typer
 
 from regwrap.cli.options import ArchiveOption, ConfigOption, JsonOption
 from regwrap.cli.output import show
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.session import Session, load, opened_session
 from regwrap.commands.doctor import DoctorPlaces, examine_machine
+from regwrap.commands.doctor_registries import RegistryCheck, examine_registries
+from regwrap.config.load import Config
 from regwrap.config.outside import look_outside
 from regwrap.core.errors import ExitCode
+from regwrap.core.place import Registry
+from regwrap.registry.probe import Probe
 from regwrap.report import text as report
+from regwrap.tools.helpers import Helpers
+
+_SECONDS: Final = 10.0
 
 
 def doctor(archive: ArchiveOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -22,7 +32,24 @@ def doctor(archive: ArchiveOption = None, config: ConfigOption = None, json: Jso
             scratch=session.scratch,
         )
         outside = look_outside(settings.environment, settings.default_authfile, home=Path.home(), etc=Path("/etc"))
-        result = examine_machine(session.runner, places, outside)
+        machine = examine_machine(session.runner, places, outside)
+        result = replace(machine, registries=_registries(session, settings))
     show(result, report.doctor_text(result), json=json)
     if not result.ok:
         raise typer.Exit(ExitCode.TOOL)
+
+
+def _registries(session: Session, settings: Config) -> tuple[RegistryCheck, ...]:
+    seconds = min(_SECONDS, settings.timeouts.request)
+    helpers = Helpers(session.runner, settings.helper_environment, session.scratch / "helpers", seconds)
+
+    def probe_of(registry: Registry) -> Probe:
+        return Probe(
+            registry=registry,
+            timeout=seconds,
+            connections=1,
+            environment=settings.environment,
+            ask_helper=helpers.known,
+        )
+
+    return examine_registries(settings.registries, probe_of, datetime.now(UTC), settings.jobs)

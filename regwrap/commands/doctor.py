@@ -21,6 +21,7 @@ from regwrap.tools.scratch import overlay_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from regwrap.commands.doctor_registries import RegistryCheck
     from regwrap.config.outside import Finding
 
 _PROGRAMS: Final = {
@@ -83,11 +84,14 @@ class DoctorReport:
     commands: tuple[CommandCheck, ...]
     checks: tuple[Check, ...]
     outside: tuple[Finding, ...]
+    registries: tuple[RegistryCheck, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether everything can be done here, in one way or another."""
-        return all(command.works or command.optional for command in self.commands)
+        """Whether everything can be done here, in one way or another, with all registries that are configured."""
+        return all(command.works or command.optional for command in self.commands) and all(
+            registry.ok for registry in self.registries
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

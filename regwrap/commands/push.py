@@ -200,7 +200,7 @@ def _prepare_projects(
     harbor = Harbor(dest.probe)
     try:
         is_there = harbor.is_there()
-    except UnsureError:  # a credential helper, which only skopeo can ask
+    except UnsureError:  # what only skopeo can ask
         if options.create_projects:
             raise
         return frozenset()

@@ -70,8 +70,7 @@ def _credentials(authfile: Path | None, home: Path) -> Iterator[Finding]:
             yield Finding(
                 what=f"credential helpers in {authfile}",
                 counts=True,
-                means=f"skopeo asks them for {', '.join(sorted(helpers)) or 'every registry'}; regwrap's own requests"
-                " do not, so skopeo starts once more per image",
+                means=f"asked for {', '.join(sorted(helpers)) or 'every registry'}, by regwrap and by skopeo",
             )
     for other in (home / ".config/containers/auth.json", home / ".docker/config.json"):
         if _is_file(other) and other != authfile:
@@ -117,9 +116,8 @@ def _certificates(home: Path, etc: Path) -> Iterator[Finding]:
         yield Finding(what=f"{directory}", counts=False, means=means, instead=instead)
     for parent in (etc / "containers/certs.d", etc / "docker/certs.d"):
         for directory in _listed(parent, "*"):
-            means = "skopeo takes it, regwrap's own requests do not, so each image takes a start of skopeo more"
-            instead = f"regwrap.yaml: cert_dir: {directory}"
-            yield Finding(what=f"{directory}", counts=True, means=means, instead=instead)
+            means = f"certificates for {directory.name}, on this machine; cert_dir goes with the configuration"
+            yield Finding(what=f"{directory}", counts=True, means=means)
 
 
 def _policies(*directories: Path) -> Iterator[Finding]:

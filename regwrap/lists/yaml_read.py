@@ -46,11 +46,12 @@ class NotReadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """Something in a file that is not read as it stands, or not at all."""
+    """Something in a file that is not read as it stands, or not at all. `is_harmless`: all was read."""
 
     line: int
     column: int
     text: str
+    is_harmless: bool = False
 
 
 def parse_value(text: str, name: str) -> object:
@@ -251,7 +252,7 @@ class _Builder:
                 merged += value.items if isinstance(value, Sequence) else (value,)
                 continue
             if text in lines:
-                self._note(key, f"the key {_shown(text)} stands twice, first in line {lines[text]}")
+                self._note(key, f"the key {_shown(text)} stands twice, first in line {lines[text]}", is_harmless=True)
             lines.setdefault(text, key.line)
             pairs.append((key, value))
         for mapping in merged:
@@ -288,10 +289,10 @@ class _Builder:
             line, column = self.first + event.start_mark.line, event.start_mark.column + 1
             raise NotReadError(line, column, f"the tag {_shown(tag)} is not supported")
 
-    def _note(self, node: Node, what: str) -> None:
+    def _note(self, node: Node, what: str, *, is_harmless: bool = False) -> None:
         if self.odd is None:
             raise NotReadError(node.line, node.column, what)
-        self.odd.append(Oddity(node.line, node.column, what))
+        self.odd.append(Oddity(node.line, node.column, what, is_harmless))
 
 
 def _events(text: str) -> Iterator[_Event]:

@@ -25,6 +25,7 @@ _TABLE: Final = (
     (403, 403, "", Meaning.DENIED),
     (404, 404, "", Meaning.ABSENT),
     (405, 405, "", Meaning.READ_ONLY),
+    (407, 407, "", Meaning.PROXY_LOGIN),
     (412, 412, "", Meaning.FIXED_TAG),
     (413, 413, "", Meaning.TOO_LARGE),
 )
@@ -62,7 +63,7 @@ def refusal(host: str, what: str, response: Response) -> ToolError:
     """The error for an answer that is no yes to `what`: a request, or what was to be put there."""
     meaning = meaning_of(response)
     return ToolError(
-        f"{host} answered {response.status} to {what}",
+        meaning.told(f"{host} answered {response.status} to {what}"),
         detail=reason_of(response.body),
         hint=meaning.hint,
         transient=meaning.is_transient,

@@ -15,11 +15,12 @@ from urllib.parse import urlencode
 
 from regwrap.core.errors import ToolError
 from regwrap.registry.addresses import answered_address
-from regwrap.registry.credentials import UnsureError, usable_login
-from regwrap.tools.authfile import login_advice
+from regwrap.registry.credentials import AskHelper, UnsureError, no_helper, usable_login
+from regwrap.tools.authfile import Login, login_advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from urllib.parse import SplitResult
 
     from regwrap.core.place import Registry
     from regwrap.registry.client import Response
@@ -57,9 +58,9 @@ class Challenge:
 
 
 class FetchToken(Protocol):
-    """GET an address of a token server with an Authorization header, or an empty one. Raises ToolError."""
+    """GET an address of a token server with an Authorization header, or an empty one; POST a form. Raises ToolError."""
 
-    def __call__(self, url: str, authorization: str) -> Response: ...
+    def __call__(self, url: str, authorization: str, form: bytes = b"") -> Response: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,13 @@ NOBODY: Final = Authorization()
 
 @dataclass(slots=True)
 class Authorizer:
-    """What to say to one registry; safe to use from several threads. A login is tried through `gate`."""
+    """What to say to one registry; safe to use from several threads. A login is tried through `gate`; `ask` asks the
+    helper that has one."""
 
     registry: Registry
     fetch: FetchToken
     gate: LoginGate
+    ask: AskHelper = no_helper
     _known: dict[Access, Authorization] = field(default_factory=dict)
     _takes_basic: bool = False
     _bearer: Challenge | None = None
@@ -97,9 +100,9 @@ class Authorizer:
         return self.credentials(access) if takes_basic else NOBODY
 
     def credentials(self, access: Access) -> Authorization:
-        """The login that the authfile has for the repository."""
-        login = usable_login(self.registry, access.repository)
-        return Authorization(f"Basic {login.basic}", login.entry) if login else NOBODY
+        """The password that the authfile has for the repository, by itself or through a helper."""
+        login = self._login(access)
+        return Authorization(f"Basic {login.basic}", login.shown) if login and login.has_password else NOBODY
 
     def after(self, challenges: str, access: Access) -> Iterator[Authorization]:
         """What a refusal's WWW-Authenticate asks for, one after the other. Raises UnsureError where we can answer none
@@ -131,6 +134,9 @@ class Authorizer:
             self._known[access] = authorization
         return authorization
 
+    def _login(self, access: Access) -> Login | None:
+        return usable_login(self.registry, access.repository, self.ask)
+
     def _answer(self, challenge: Challenge, access: Access) -> Authorization | None:
         if challenge.kind == "basic":
             login = self.credentials(access)
@@ -151,24 +157,30 @@ class Authorizer:
         realm = answered_address(f"https://{host}", parameters["realm"])
         more = (("scope", other) for other in access.more_scopes)
         asked = [("service", parameters.get("service", "")), ("scope", scope), *more]
-        query = "&".join(part for part in (realm.query, urlencode([pair for pair in asked if pair[1]])) if part)
-        answer = self._fetched(realm._replace(query=query).geturl(), access)
+        answer = self._fetched(realm, [pair for pair in asked if pair[1]], access)
         token = _token_in(answer) if answer.status == 200 else None
         if token is None:
             raise UnsureError(f"the token server of {host} answered {answer.status}, and no token")
         return Authorization(f"Bearer {token}")
 
-    def _fetched(self, url: str, access: Access) -> Response:
-        login = self.credentials(access)
+    def _fetched(self, realm: SplitResult, asked: list[tuple[str, str]], access: Access) -> Response:
+        login = self._login(access)
+        is_token, entry = bool(login and login.token), login.shown if login else ""
+        if login and is_token:  # distribution, docs/spec/auth/oauth.md: it stands in a form
+            more = [("grant_type", "refresh_token"), ("refresh_token", login.token), ("client_id", "regwrap")]
+            request = (realm.geturl(), "", urlencode([*asked, *more]).encode())
+        else:
+            query = "&".join(part for part in (realm.query, urlencode(asked)) if part)
+            request = (realm._replace(query=query).geturl(), f"Basic {login.basic}" if login else "", b"")
         try:
-            with self.trial(login, access) as trial:
-                answer = self.fetch(url, login.header)
+            with self.trial(Authorization(entry=entry), access) as trial:
+                answer = self.fetch(*request)
                 trial.was_accepted = {200: True, 401: False}.get(answer.status)
         except ToolError as error:
             if not error.transient:
                 raise
             raise UnsureError(f"the token server of {self.registry.host} failed: {error}") from error
-        if answer.status == 401 and login.entry:
+        if answer.status == 401 and entry:
             raise login_refused(self.registry, access)
         return answer
 

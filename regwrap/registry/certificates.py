@@ -1,7 +1,8 @@
 """Which certificates our own requests trust and show: what skopeo does with the same files and variables.
 
 SSL_CERT_FILE stands for the machine's file of CAs, SSL_CERT_DIR for its directories (Go's crypto/x509, root_unix.go);
-a registry's cert_dir has more CAs as *.crt, and a client's certificate as *.cert with *.key (containers-certs.d(5)).
+a registry's cert_dir has more CAs as *.crt, and a client's certificate as *.cert with *.key (containers-certs.d(5));
+without one the machine's directory for that host counts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +20,12 @@ from regwrap.core.errors import ToolError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from urllib3 import BaseHTTPResponse
+
     from regwrap.core.place import Registry
 
+_VERSION: Final = 0xA0  # tags of DER: the version comes first, where there is one
+_UTC_TIME: Final = 0x17
 _MACHINE: Final = (Path("/etc/ssl/certs"), Path("/etc/pki/tls/certs"))
 # what OpenSSL says of a certificate (x509_txt.c, ssl's own words for a name)
 _SAID: Final = (
@@ -44,15 +50,24 @@ class Trust:
     useless: tuple[str, ...]
 
 
-def trust_of(registry: Registry, variables: Mapping[str, str]) -> Trust:
+def certificates_of(registry: Registry, etc: Path = Path("/etc")) -> Path | None:
+    """The directory with certificates for the registry alone: the configured one, else the one that skopeo finds."""
+    if registry.cert_dir is not None:
+        return registry.cert_dir
+    places = (etc / name / "certs.d" / registry.host for name in ("containers", "docker"))
+    return next((place for place in places if place.is_dir()), None)
+
+
+def trust_of(registry: Registry, variables: Mapping[str, str], etc: Path = Path("/etc")) -> Trust:
     """Raises ToolError for a client's certificate that cannot be used: without it nothing can be asked."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Python 3.13 refuses a CA without a key usage (RFC 5280, 4.2.1.3), as openssl makes it and companies have it; curl,
     # docker and skopeo take it
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    useless = tuple(_useless_files(context, registry, variables))
-    if registry.cert_dir is not None:
-        _show_client(context, registry.cert_dir)
+    own = certificates_of(registry, etc)
+    useless = tuple(_useless_files(context, registry, own, variables))
+    if own is not None:
+        _show_client(context, own)
     return Trust(context, useless)
 
 
@@ -61,7 +76,9 @@ def meaning_of_tls(said: str) -> Meaning:
     return next((meaning for words, meaning in _SAID if words in said), Meaning.OTHER)
 
 
-def _useless_files(context: ssl.SSLContext, registry: Registry, variables: Mapping[str, str]) -> Iterator[str]:
+def _useless_files(
+    context: ssl.SSLContext, registry: Registry, own: Path | None, variables: Mapping[str, str]
+) -> Iterator[str]:
     """Trust all there is; yields what has nothing to trust."""
     if not registry.tls_verify:
         context.check_hostname = False
@@ -72,7 +89,7 @@ def _useless_files(context: ssl.SSLContext, registry: Registry, variables: Mappi
     elif not _is_taken(context, Path(file)):
         yield f"SSL_CERT_FILE: {file} has no certificate in PEM form, and does not count"
     _trust_directories(context, variables.get("SSL_CERT_DIR", ""))
-    for path in sorted(registry.cert_dir.glob("*.crt")) if registry.cert_dir else ():
+    for path in sorted(own.glob("*.crt")) if own else ():
         if not _is_taken(context, path):
             yield f"{path} has no certificate in PEM form, and does not count"
 
@@ -120,3 +137,35 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
             detail=f"{error}",
             hint="give both in PEM form, the key without a password",
         ) from error
+
+
+def shown_with(answer: BaseHTTPResponse) -> bytes:
+    """The certificate that came with an answer, which is not read, in DER form; empty without TLS."""
+    own = getattr(getattr(answer, "connection", None), "sock", None)
+    shown = own.getpeercert(binary_form=True) if isinstance(own, ssl.SSLSocket) else None
+    answer.close()
+    return shown or b""
+
+
+def end_of(der: bytes) -> datetime:
+    """Until when a certificate is valid (RFC 5280, 4.1: notAfter). Raises ValueError."""
+    (_, certificate), *_rest = _parts(der)
+    (_, signed), *_rest = _parts(certificate)
+    fields = [value for tag, value in _parts(signed) if tag != _VERSION]
+    if len(fields) < 4:
+        raise ValueError("it is no certificate")
+    _not_before, (tag, text) = _parts(fields[3])  # after the serial number, the algorithm and the issuer
+    form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
+    return datetime.strptime(text.decode("ascii"), form).replace(tzinfo=UTC)
+
+
+def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The values in a DER sequence, with their tags."""
+    at = 0
+    while at + 1 < len(data):
+        tag, length, at = data[at], data[at + 1], at + 2
+        if length > 127:
+            count = length - 128
+            length, at = int.from_bytes(data[at : at + count], "big"), at + count
+        yield tag, data[at : at + length]
+        at += length

@@ -1,20 +1,20 @@
 """HTTP to one registry: kept-alive connections, TLS, what goes through a proxy, its rate limit, where a redirect leads.
 
-It knows urllib3, and `patience` its sockets. Each answer is read here, whole and bounded: nothing else waits for one.
+It knows urllib3, `patience` its sockets. Each answer is read here, whole and bounded: nothing else waits for one.
 Credentials are for the registry's own server; whatever else an answer leads to is asked without them.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
+from regwrap.core.answers import Meaning
 from regwrap.core.errors import RegwrapError, ToolError
 from regwrap.core.model import MANIFEST_TYPES, MAX_MANIFEST_BYTES
 from regwrap.registry.addresses import answered_address, is_same_server, server_of, target_of
@@ -28,10 +28,12 @@ from regwrap.registry.auth import (
     is_understood,
     login_refused,
 )
-from regwrap.registry.certificates import meaning_of_tls, trust_of
-from regwrap.registry.credentials import UnsureError
+from regwrap.registry.certificates import shown_with, trust_of
+from regwrap.registry.credentials import AskHelper, UnsureError, no_helper
+from regwrap.registry.failures import meaning_of_failure, reason_of_failure
 from regwrap.registry.patience import PatientTls, bounded_answer, head_is_read, patient
 from regwrap.registry.proxies import Proxy, proxy_for
+from regwrap.registry.socks import SCHEMES, socks_manager
 
 if TYPE_CHECKING:
     import ssl
@@ -47,8 +49,7 @@ _NO_CONNECTION: Final = (NewConnectionError, ConnectTimeoutError)
 _DISGUISES: Final = {403, 404}
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS: Final = 5
-_NO_RETRIES: Final = urllib3.Retry(total=False)  # and errors are not wrapped
-_LED_HINT: Final = "check the address that the registry gives for itself, its storage and its token server"
+_NO_RETRIES: Final = urllib3.Retry(total=False)  # errors are not wrapped
 _STORE_FACTOR: Final = 10
 _WHOLE_FACTOR: Final = 4  # an answer as a whole, against the time between two bytes of it
 
@@ -104,7 +105,8 @@ class Client:
     """Requests to one registry; safe to use from several threads. `timeout` in seconds between two bytes.
 
     `environment` holds the proxies' variables and SSL_CERT_*, where they are meant to count. Each request takes a slot
-    of `limiter`. `note` hears what is odd, and no failure.
+    of `limiter`. `note` hears what is odd, and no failure. `ask_helper` asks the
+    helper that an authfile names.
     """
 
     registry: Registry
@@ -113,6 +115,7 @@ class Client:
     environment: tuple[tuple[str, str], ...]
     limiter: HostLimiter
     note: Callable[[str], None] = lambda _text: None
+    ask_helper: AskHelper = no_helper
     _auth: Authorizer = field(init=False)
     _server: str = field(init=False)
     _soon: urllib3.Timeout = field(init=False)
@@ -126,9 +129,9 @@ class Client:
     def __post_init__(self) -> None:
         self._server = server_of(self.registry.host)
         self.limiter.outage.ask = self.is_there
-        self._auth = Authorizer(self.registry, self._fetch_token, self.limiter.logins)
+        self._auth = Authorizer(self.registry, self._fetch_token, self.limiter.logins, self.ask_helper)
         self._soon = urllib3.Timeout(connect=self.timeout, read=self.timeout)
-        # a registry may take a while to store a large blob once it has all of it
+        # a large blob takes a while to be stored
         self._patience = urllib3.Timeout(connect=self.timeout, read=_STORE_FACTOR * self.timeout)
 
     def request(self, request: Request) -> Response:
@@ -169,7 +172,7 @@ class Client:
         login = self._auth.credentials(request.access)
         if not login.header:
             return response
-        greeting = self._send(Request("GET", "/v2/"), "")
+        greeting = self.greeting()
         challenges = _challenges(greeting) if greeting.status == 401 else "Basic"
         again = self._introduced(request, response, NOBODY, challenges)
         if again is response:  # or each request would be sent twice
@@ -204,6 +207,15 @@ class Client:
                 return True  # whatever is wrong there, it is no outage
         return False
 
+    def greeting(self) -> Response:
+        """What the registry says to who does not say who he is. Raises ToolError."""
+        return self._send(Request("GET", "/v2/"), "")
+
+    def certificate(self) -> bytes:
+        """What the registry's server shows, in DER form; empty where it speaks plain HTTP. Raises ToolError."""
+        self.greeting()  # finds out which way there is
+        return self._senders[self._scheme].certificate(self._soon)
+
     def close(self) -> None:
         """Close the connections that are kept alive."""
         with self._lock:
@@ -214,8 +226,7 @@ class Client:
     def _send(self, request: Request, authorization: str) -> Response:
         """One request to the registry itself. The first finds out by which scheme it answers."""
         timeout = self._patience if request.body else self._soon
-        schemes = (self._scheme,) if self._scheme else self._schemes()
-        for scheme in schemes:
+        for scheme in (schemes := (self._scheme,) if self._scheme else self._schemes()):
             try:
                 with self.limiter.slot() as started:
                     sender = self._senders.get(scheme) or self._own_sender(scheme)
@@ -251,23 +262,24 @@ class Client:
                 response = self._elsewhere(replace(request, target=address.geturl()), "")
         raise UnsureError(f"{self.registry.host} leads from one address to the next without an end")
 
-    def _fetch_token(self, url: str, authorization: str) -> Response:
-        return self.elsewhere("GET", url, authorization=authorization)
+    def _fetch_token(self, url: str, authorization: str, form: bytes = b"") -> Response:
+        body = Body("application/x-www-form-urlencoded", form) if form else None
+        return self.elsewhere("POST" if form else "GET", url, body, authorization)
 
     def _failure(self, error: HTTPError, host: str) -> ToolError | UnsureError:
         """What to raise for a request to `host` that got no answer."""
+        is_ours, meaning = host == self.registry.host, meaning_of_failure(error)
+        led = "" if is_ours else f", {Meaning.LED_ASTRAY.happened} ({self.registry.host})"
+        hint = meaning.hint if is_ours else f"{Meaning.LED_ASTRAY.hint}; {meaning.hint}".removesuffix("; ")
         if isinstance(error, SSLError):
-            return UnsureError(f"{host}: {error}", hint=meaning_of_tls(f"{error}").hint)
-        is_ours, unknown = host == self.registry.host, isinstance(error, NameResolutionError)
-        name_hint = "check the registry's name in the list and in the configuration" if unknown else ""
-        led = "" if is_ours else f", where an answer of {self.registry.host} leads"
+            return UnsureError(meaning.told(f"{host}{led}"), detail=f"{error}", hint=hint)
         return ToolError(
-            f"{host} could not be reached{led}",
-            detail=_reason(error),
-            hint=name_hint if is_ours else _LED_HINT,
+            meaning.told(f"{host} could not be reached{led}"),
+            detail=reason_of_failure(error),
+            hint=hint,
             transient=True,
             host=host,
-            outage=is_ours and not unknown,
+            outage=is_ours and meaning is not Meaning.NO_NAME,
         )
 
     def _schemes(self) -> tuple[str, ...]:
@@ -299,6 +311,8 @@ class Client:
             tls = self._tls = tls or self._trusted()
         if proxy is None:
             return patient(urllib3.PoolManager(pools, maxsize=size, ssl_context=tls))
+        if proxy.scheme in SCHEMES:
+            return socks_manager(proxy, pools, size, tls)
         if proxy.scheme not in {"http", "https"}:
             raise UnsureError(f"{proxy.url} is a proxy that only skopeo can use")
         login = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
@@ -337,9 +351,21 @@ class _Sender:
         with bounded_answer(whole, self.stopping):
             return self._answer(request, headers, timeout)
 
+    def certificate(self, timeout: urllib3.Timeout) -> bytes:
+        """Of the server at the other end, in DER form. Raises urllib3's HTTPError."""
+        return shown_with(self._opened(Request("GET", "/v2/"), {}, timeout))
+
     def _answer(self, request: Request, headers: dict[str, str], timeout: urllib3.Timeout) -> Response:
+        answer = self._opened(request, headers, timeout)
+        head_is_read()
+        if request.first_byte and answer.status == 200:  # it knows no ranges, and would send all of it
+            answer.close()
+            return Response(answer.status, answer.headers, b"")
+        return Response(answer.status, answer.headers, self._read(answer))
+
+    def _opened(self, request: Request, headers: dict[str, str], timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
         body = request.body
-        answer = self.connections.urlopen(
+        return self.connections.urlopen(
             request.method,
             self.prefix + request.target,
             headers=headers,
@@ -349,11 +375,6 @@ class _Sender:
             retries=_NO_RETRIES,
             preload_content=False,
         )
-        head_is_read()
-        if request.first_byte and answer.status == 200:  # it knows no ranges, and would send all of it
-            answer.close()
-            return Response(answer.status, answer.headers, b"")
-        return Response(answer.status, answer.headers, self._read(answer))
 
     def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
         """All of a good answer; of a refusal what has come of it."""
@@ -377,8 +398,3 @@ class _Sender:
 
 def _challenges(response: Response) -> str:
     return response.headers.get("WWW-Authenticate", "")
-
-
-def _reason(error: HTTPError) -> str:
-    """The innermost reason: urllib3 wraps what the kernel said into two sentences about itself."""
-    return re.sub(r"^.*(Connection|Connect|Pool)[A-Za-z]*\(.*?\): ", "", str(error))

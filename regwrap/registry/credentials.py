@@ -1,11 +1,12 @@
-"""Credentials for a registry from an authfile, as far as HTTP needs them without a helper program."""
+"""Credentials for a registry, from an authfile or from the helper program that it names."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from regwrap.core.errors import RegwrapError
+from regwrap.core.errors import RegwrapError, ToolError
 from regwrap.tools.authfile import AuthfileError, Login, login_of
 
 if TYPE_CHECKING:
@@ -13,28 +14,32 @@ if TYPE_CHECKING:
 
     from regwrap.core.place import Registry
 
+AskHelper = Callable[[Login], Login | None]
+
 
 class UnsureError(RegwrapError):
     """The probe cannot tell; skopeo shall. Caught in `observe` and `carry`."""
 
 
-def usable_login(registry: Registry, repository: str = "") -> Login | None:
-    """The login that counts for the repository, if our own requests can use it; None where the authfile has none.
+def usable_login(registry: Registry, repository: str, ask: AskHelper) -> Login | None:
+    """The login that counts for the repository; None where the authfile has none.
 
-    Raises UnsureError for what only skopeo can use.
+    Raises UnsureError where its helper says none, or the file cannot be used; skopeo may understand them.
     """
     try:
         login = login_of(registry, repository)
-    except AuthfileError as error:
-        raise UnsureError(f"{error}") from error
-    if login is None or registry.authfile is None:
-        return None
-    if login.helper:
-        raise UnsureError(f"{registry.authfile} names a credential helper for {registry.host}")
-    if login.has_token:
-        raise UnsureError(f"{registry.authfile} has an identity token for {login.entry}")
-    _check_base64(login.basic, registry.authfile)
+        if login is not None and login.helper:
+            login = ask(login)
+    except (AuthfileError, ToolError) as error:
+        raise UnsureError(f"{error}", hint=error.hint) from error
+    if login is not None and registry.authfile is not None:
+        _check_base64(login.basic, registry.authfile)
     return login
+
+
+def no_helper(login: Login) -> Login | None:
+    """For who has no programs."""
+    raise ToolError(f"{login.shown} is a credential helper's, and none can be started")
 
 
 def _check_base64(text: str, path: Path) -> None:

@@ -128,8 +128,14 @@ class RegistryEnd:
 
 
 def _asked(ask: Callable[[], T], otherwise: Callable[[UnsureError], T]) -> T:
-    """What the probe says; where it is unsure, what another way says."""
+    """What the probe says; where it is unsure, what another way says. Where that fails with words that tell nothing
+    known, the probe's are told beside them."""
     try:
         return ask()
     except UnsureError as unsure:
-        return otherwise(unsure)
+        try:
+            return otherwise(unsure)
+        except ToolError as error:
+            if not error.hint and unsure.hint:
+                error.hint, error.detail = unsure.hint, f"{error.detail} ({unsure})"
+            raise

@@ -118,14 +118,14 @@ class PatientConnection(HTTPConnection):
     """A connection whose sockets are patient, from the connect on."""
 
     def _new_conn(self) -> socket.socket:
-        return _connected(self)
+        return connected(self, self.host.strip("[]"), self.port)
 
 
 class PatientTlsConnection(HTTPSConnection):
     """The same with TLS."""
 
     def _new_conn(self) -> socket.socket:
-        return _connected(self)
+        return connected(self, self.host.strip("[]"), self.port)
 
 
 class _HttpPool(HTTPConnectionPool):
@@ -142,11 +142,11 @@ def patient(manager: PoolManager) -> PoolManager:
     return manager
 
 
-def _connected(connection: HTTPConnection) -> socket.socket:
-    """Raises urllib3's errors, as its own does."""
-    host, error = connection.host.strip("[]"), None
+def connected(connection: HTTPConnection, host: str, port: int | None) -> socket.socket:
+    """A socket to `host` with what `connection` wants of one. Raises urllib3's errors, as its own does."""
+    error = None
     try:
-        addresses = socket.getaddrinfo(host, connection.port, 0, socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as unknown:
         raise NameResolutionError(host, connection, unknown) from unknown  # type: ignore[arg-type]
     timeout = connection.timeout if isinstance(connection.timeout, int | float) else None

@@ -1,7 +1,7 @@
 """Small questions to a registry over kept-alive HTTP: a digest by HEAD, a manifest, a config, a blob's size.
 
 It is an optimisation of skopeo, which costs a process start a question. Whatever is odd (an answer that is no
-registry's, credential helpers, a redirect of a manifest) raises UnsureError, and the caller asks skopeo instead.
+registry's, a helper that fails, a redirect of a manifest) raises UnsureError, and the caller asks skopeo instead.
 A digest in a header is a claim; what matters is hashed by the caller.
 """
 
@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlencode
 
 from regwrap.core.errors import ToolError
-from regwrap.core.model import Digest, ParseError
+from regwrap.core.model import OCI_MANIFEST, Digest, ParseError
 from regwrap.registry.addresses import is_same_server, next_page, target_of
-from regwrap.registry.answers import is_absent, is_page, raise_if_later, refusal
+from regwrap.registry.answers import is_absent, is_page, meaning_of, raise_if_later, refusal
 from regwrap.registry.auth import Access
+from regwrap.registry.certificates import end_of
 from regwrap.registry.client import Body, Client, Request, Response
-from regwrap.registry.credentials import UnsureError
+from regwrap.registry.credentials import AskHelper, UnsureError, no_helper
 from regwrap.tools.rate_limit import HostLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from regwrap.core.place import Registry
 
@@ -43,6 +45,7 @@ class Probe:
     environment: tuple[tuple[str, str], ...] = ()
     limiter: HostLimiter = field(default_factory=lambda: HostLimiter(host=""))
     note: Callable[[str], None] = lambda _text: None
+    ask_helper: AskHelper = no_helper
     _client: Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +56,7 @@ class Probe:
             environment=self.environment,
             limiter=self.limiter,
             note=self.note,
+            ask_helper=self.ask_helper,
         )
 
     def digest(self, repository: str, tag: str) -> Digest | None:
@@ -181,6 +185,37 @@ class Probe:
         is_list = answer.status == 200 or (answer.status == 404 and b"NAME_UNKNOWN" in answer.body)
         return is_list and answer.headers.get("Docker-Distribution-Api-Version") == "registry/2.0"
 
+    def wants_login(self) -> bool:
+        """Whether the registry asks everybody who he is."""
+        return self._client.greeting().status == 401
+
+    def is_welcome(self, repository: str) -> bool:
+        """Whether it takes the login that counts for the repository. Raises ToolError where that is refused."""
+        request = Request("GET", "/v2/", Access(repository))
+        answer = self._told(request)
+        if answer.status == 401:
+            raise self._client.refused(request, answer)
+        return answer.status < 300
+
+    def may_push(self, repository: str) -> bool | None:
+        """Whether a push is allowed, where nothing is pushed: these bytes are no manifest, and not of that digest. None
+        where nobody knows."""
+        target = f"/v2/{repository}/manifests/{Digest('0' * 64)}"
+        request = Request("PUT", target, Access(repository), Body(OCI_MANIFEST, b"may this be pushed?"))
+        status = self._told(request).status
+        return False if status in {401, 403, 405} else True if status in {400, 415, 422} else None
+
+    def certificate_end(self) -> datetime | None:
+        """Until when the certificate is valid; None for plain HTTP. Raises ToolError and ValueError."""
+        shown = self._client.certificate()
+        return end_of(shown) if shown else None
+
+    def one_repository(self) -> str:
+        """The first of the catalog; empty where there is none."""
+        answer = self._ask("GET", "/v2/_catalog?n=1", "")
+        names = _items(answer.body, "repositories", str, self.registry.host) if answer else []
+        return names[0] if names else ""
+
     def close(self) -> None:
         """Close the connections that are kept alive."""
         self._client.close()
@@ -209,7 +244,9 @@ class Probe:
         raise_if_later(self.registry.host, request.shown, answer)
         if answer.status == 401:
             raise self._client.refused(request, answer)
-        raise UnsureError(f"{self.registry.host} answered {answer.status} to {request.method} {request.target}")
+        meaning = meaning_of(answer)
+        told = meaning.told(f"{self.registry.host} answered {answer.status} to {request.method} {request.target}")
+        raise UnsureError(told, hint=meaning.hint)
 
     def _page(self, target: str, repository: str) -> Response | None:
         request = Request("GET", target, Access(repository), redirect=True)

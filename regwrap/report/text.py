@@ -352,15 +352,30 @@ def _required_lines(inspection: Inspection) -> list[str]:
 
 
 def doctor_text(report: DoctorReport) -> str:
-    """Commands first: what works, what is missing, how to get it; then what was found, and what counts outside."""
+    """Commands first: what works, what is missing, how to get it; then what was found, the registries, and what counts
+    outside."""
     commands = [("COMMAND", "HERE", "MISSING", "HOW TO GET IT"), *_command_rows(report.commands)]
     found = [("FOUND", "")] + [(check.name, check.found) for check in report.checks]
     outside = [("FOR REGISTRIES OUTSIDE", "", "", "INSTEAD")]
     outside += [(f.what, "counts" if f.counts else "-", f.means, f.instead) for f in report.outside]
     nothing = ["No configuration of skopeo or docker was found; regwrap's own applies."]
     return "\n".join(
-        [*table(commands), "", *table(found), "", *(table(outside) if report.outside else nothing)],
+        [
+            *table(commands),
+            "",
+            *table(found),
+            "",
+            *_registries(report),
+            *(table(outside) if report.outside else nothing),
+        ],
     )
+
+
+def _registries(report: DoctorReport) -> list[str]:
+    rows = [("REGISTRY", "HOST", "CERTIFICATE", "PUSHING", "LOGIN", "")]
+    rows += [(r.name, r.host, r.certificate, r.pushing, r.login, r.access) for r in report.registries]
+    advice = [f"{r.name}: {r.advice}" for r in report.registries if r.advice]
+    return [*table(rows), *advice, ""] if report.registries else []
 
 
 def _command_rows(commands: tuple[CommandCheck, ...]) -> list[tuple[str, ...]]:

@@ -29,21 +29,13 @@ class Says(Flag):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A pattern, the versions of skopeo in which it was seen, and what it means. `hint`: what to do."""
+    """A pattern, the versions of skopeo in which it was seen, and what it means. `tells` has what to do."""
 
     pattern: str
     seen: tuple[str, ...]
     means: Says = Says.FINAL
-    hint: str = ""
+    tells: Meaning = Meaning.OTHER
 
-
-LOGIN_PAGE_HINT: Final = Meaning.LOGIN_PAGE.hint
-_NAME_HINT: Final = "check the registry's name, in the list and in the configuration"
-ACCOUNT_HINT: Final = Meaning.UNAUTHORIZED.hint
-_OTHER_BYTES_HINT: Final = "check the registry and proxies in between: the bytes do not match the digest"
-_NOT_ITS_ADDRESS: Final = "check the address that the registry gives for itself: its answer leads to https:// there"
-_PAIR_HINT: Final = "a client's certificate is NAME.cert with NAME.key; a CA is NAME.crt"
-_OUR_DISK_HINT: Final = "the disk is full: free space and rerun"
 
 _D12: Final = "1.9.3"
 _D13: Final = "1.18.0"
@@ -51,74 +43,82 @@ _BOTH: Final = (_D12, _D13)
 _STATUS: Final = r"(received unexpected HTTP status:|invalid status code from registry|StatusCode:) "
 _PING: Final = "pinging container registry "  # a 404 to it means that no registry is there at all
 
-# the first hint counts, and all meanings
+# the first that tells something counts, and all meanings
 SKOPEO: Final = (
-    Words("manifest unknown", _BOTH, Says.ABSENT),
-    Words("name unknown", _BOTH, Says.ABSENT),
-    Words("repository name not known to registry", (_D13,), Says.ABSENT),
-    Words("reading manifest .*StatusCode: 404", _BOTH, Says.ABSENT),
-    Words("fetching tags list: (StatusCode:|invalid status code from registry) 404", _BOTH, Says.ABSENT),
+    Words("manifest unknown", _BOTH, Says.ABSENT, Meaning.ABSENT),
+    Words("name unknown", _BOTH, Says.ABSENT, Meaning.ABSENT),
+    Words("repository name not known to registry", (_D13,), Says.ABSENT, Meaning.ABSENT),
+    Words("reading manifest .*StatusCode: 404", _BOTH, Says.ABSENT, Meaning.ABSENT),
+    Words(
+        "fetching tags list: (StatusCode:|invalid status code from registry) 404", _BOTH, Says.ABSENT, Meaning.ABSENT
+    ),
     Words(
         rf"{_PING}.*(StatusCode:|from registry) 404\b",
         _BOTH,
-        hint="check host and port: the server there is not a registry",
+        tells=Meaning.NO_REGISTRY,
     ),
     Words(
         r"project .*not found",
         _BOTH,
-        hint=Meaning.NO_PROJECT.hint,
+        tells=Meaning.NO_PROJECT,
     ),
-    Words("unauthorized", _BOTH, Says.REFUSED, ACCOUNT_HINT),
-    Words("authentication required", _BOTH, Says.REFUSED, ACCOUNT_HINT),
-    Words("invalid username/password", _BOTH, Says.REFUSED, ACCOUNT_HINT),
-    Words(r"(: |^)(requested access to the resource is )?denied\b", _BOTH, hint=Meaning.DENIED.hint),
-    Words("no such host", _BOTH, Says.UNREACHABLE, _NAME_HINT),
+    Words("unauthorized", _BOTH, Says.REFUSED, Meaning.UNAUTHORIZED),
+    Words("authentication required", _BOTH, Says.REFUSED, Meaning.UNAUTHORIZED),
+    Words("invalid username/password", _BOTH, Says.REFUSED, Meaning.UNAUTHORIZED),
+    Words(r"(: |^)(requested access to the resource is )?denied\b", _BOTH, tells=Meaning.DENIED),
+    Words("no such host", _BOTH, Says.UNREACHABLE, Meaning.NO_NAME),
     Words(
         "server gave HTTP response to HTTPS client",
         _BOTH,
-        hint=Meaning.PLAIN_HTTP.hint,
+        tells=Meaning.PLAIN_HTTP,
     ),
-    Words("certificate has expired or is not yet valid", (), hint=Meaning.EXPIRED.hint),
-    Words("x509: (certificate is|cannot validate|.*doesn't contain any IP SANs)", (), hint=Meaning.WRONG_NAME.hint),
-    Words("x509:", _BOTH, hint=Meaning.UNKNOWN_CA.hint),
-    Words("tls: (bad certificate|certificate required|handshake failure)", (), hint=Meaning.NO_CLIENT_CERTIFICATE.hint),
-    Words("first record does not look like a TLS handshake", (), hint=_NOT_ITS_ADDRESS),
-    Words("(missing key|missing client certificate) .* for", (), hint=_PAIR_HINT),
-    Words("no space left on device", _BOTH, hint=_OUR_DISK_HINT),
-    Words("disk quota exceeded", (), hint=_OUR_DISK_HINT),
-    Words("is blocked in", _BOTH, hint="unblock the registry in the machine's /etc/containers/registries.conf"),
-    Words("invalid character '<'", _BOTH, hint=LOGIN_PAGE_HINT),
-    Words("corrupted blob", _BOTH, Says.TRANSIENT, _OTHER_BYTES_HINT),
-    Words("Digest did not match", _BOTH, Says.TRANSIENT, _OTHER_BYTES_HINT),
+    Words("certificate has expired or is not yet valid", (), tells=Meaning.EXPIRED),
+    Words("x509: (certificate is|cannot validate|.*doesn't contain any IP SANs)", (), tells=Meaning.WRONG_NAME),
+    Words("x509:", _BOTH, tells=Meaning.UNKNOWN_CA),
+    Words("tls: (bad certificate|certificate required|handshake failure)", (), tells=Meaning.NO_CLIENT_CERTIFICATE),
+    Words("first record does not look like a TLS handshake", (), tells=Meaning.LED_ASTRAY),
+    Words("(missing key|missing client certificate) .* for", (), tells=Meaning.HALF_PAIR),
+    Words("no space left on device", _BOTH, tells=Meaning.OUR_DISK),
+    Words("disk quota exceeded", (), tells=Meaning.OUR_DISK),
+    Words("is blocked in", _BOTH, tells=Meaning.BLOCKED),
+    Words("invalid character '<'", _BOTH, tells=Meaning.LOGIN_PAGE),
+    Words("corrupted blob", _BOTH, Says.TRANSIENT, Meaning.OTHER_BYTES),
+    Words("Digest did not match", _BOTH, Says.TRANSIENT, Meaning.OTHER_BYTES),
     Words(
         "(status|StatusCode|from registry|destination repository [^ ]+):? 500",
         _BOTH,
-        hint=Meaning.FULL_DISK.hint,
+        tells=Meaning.FULL_DISK,
     ),
-    Words("toomanyrequests", _BOTH, Says.TRANSIENT | Says.BUSY),
-    Words("too many requests to registry", (_D12,), Says.TRANSIENT | Says.BUSY),
-    Words(rf"{_STATUS}(5\d\d|408|429)", _BOTH, Says.TRANSIENT),
+    Words("Proxy Authentication Required", (), tells=Meaning.PROXY_LOGIN),
+    Words("proxyconnect tcp|socks connect tcp", (), tells=Meaning.PROXY),
+    Words("toomanyrequests", _BOTH, Says.TRANSIENT | Says.BUSY, Meaning.BUSY),
+    Words("too many requests to registry", (_D12,), Says.TRANSIENT | Says.BUSY, Meaning.BUSY),
+    Words(rf"{_STATUS}(408|429)", _BOTH, Says.TRANSIENT, Meaning.BUSY),
+    Words(rf"{_STATUS}5\d\d", _BOTH, Says.TRANSIENT, Meaning.UNAVAILABLE),
+    Words(rf"{_STATUS}413", (), tells=Meaning.TOO_LARGE),
+    Words(rf"{_STATUS}403", _BOTH, tells=Meaning.DENIED),
+    Words(rf"{_STATUS}404", _BOTH, tells=Meaning.ABSENT),
     Words(r"\b(429|503)\b", _BOTH, Says.BUSY),
     Words("failed to read from destination repository", (_D12,), Says.TRANSIENT),
-    Words("connection refused", _BOTH, Says.TRANSIENT),
+    Words("connection refused", _BOTH, Says.TRANSIENT, Meaning.NOBODY_THERE),
     Words("connect: connection refused", _BOTH, Says.UNREACHABLE),
-    Words("connection reset by peer", _BOTH, Says.TRANSIENT),
-    Words("unexpected EOF", _BOTH, Says.TRANSIENT),
-    Words(": EOF", _BOTH, Says.TRANSIENT),
-    Words("broken pipe", (), Says.TRANSIENT),
-    Words("use of closed network connection", (), Says.TRANSIENT),
-    Words("context deadline exceeded", _BOTH, Says.TRANSIENT),
-    Words("TLS handshake timeout", _BOTH, Says.TRANSIENT),
-    Words("i/o timeout", (), Says.TRANSIENT),
+    Words("connection reset by peer", _BOTH, Says.TRANSIENT, Meaning.CUT),
+    Words("unexpected EOF", _BOTH, Says.TRANSIENT, Meaning.CUT),
+    Words(": EOF", _BOTH, Says.TRANSIENT, Meaning.CUT),
+    Words("broken pipe", (), Says.TRANSIENT, Meaning.CUT),
+    Words("use of closed network connection", (), Says.TRANSIENT, Meaning.CUT),
+    Words("context deadline exceeded", _BOTH, Says.TRANSIENT, Meaning.SILENT),
+    Words("TLS handshake timeout", _BOTH, Says.TRANSIENT, Meaning.SILENT),
+    Words("i/o timeout", (), Says.TRANSIENT, Meaning.SILENT),
     Words("dial tcp [^ ]*: i/o timeout", (), Says.UNREACHABLE),
-    Words("no route to host", _BOTH, Says.TRANSIENT | Says.UNREACHABLE),
-    Words("network is unreachable", _BOTH, Says.TRANSIENT | Says.UNREACHABLE),
-    Words("server misbehaving", _BOTH, Says.TRANSIENT | Says.UNREACHABLE),
-    Words("(?i)temporary failure in name resolution", _BOTH, Says.TRANSIENT | Says.UNREACHABLE),
-    Words(r"expected \d+ bytes in blob", _BOTH, Says.TRANSIENT),
-    Words("digest invalid", _BOTH, Says.TRANSIENT),
-    Words("manifest blob unknown", _BOTH, Says.TRANSIENT),
-    Words("blob upload (unknown|invalid)", _BOTH, Says.TRANSIENT),
+    Words("no route to host", _BOTH, Says.TRANSIENT | Says.UNREACHABLE, Meaning.NO_ROUTE),
+    Words("network is unreachable", _BOTH, Says.TRANSIENT | Says.UNREACHABLE, Meaning.NO_ROUTE),
+    Words("server misbehaving", _BOTH, Says.TRANSIENT | Says.UNREACHABLE, Meaning.NO_NAME),
+    Words("(?i)temporary failure in name resolution", _BOTH, Says.TRANSIENT | Says.UNREACHABLE, Meaning.NO_NAME),
+    Words(r"expected \d+ bytes in blob", _BOTH, Says.TRANSIENT, Meaning.CUT),
+    Words("digest invalid", _BOTH, Says.TRANSIENT, Meaning.UPLOAD_LOST),
+    Words("manifest blob unknown", _BOTH, Says.TRANSIENT, Meaning.UPLOAD_LOST),
+    Words("blob upload (unknown|invalid)", _BOTH, Says.TRANSIENT, Meaning.UPLOAD_LOST),
     # what is left of a refusal, by a registry that others write to
     Words("Manifest list must be converted", _BOTH, Says.TRANSIENT),
 )
@@ -140,6 +140,7 @@ def meaning(said: str) -> Says:
     return found & ~Says.ABSENT if _PING in said else found
 
 
-def hint(said: str) -> str:
-    """What to do about skopeo's words; empty where nothing is known."""
-    return next((words.hint for words in SKOPEO if words.hint and re.search(words.pattern, said)), "")
+def told(said: str) -> Meaning:
+    """What skopeo's words tell of what happened and what to do; OTHER where nothing is known."""
+    known = (words.tells for words in SKOPEO if words.tells is not Meaning.OTHER and re.search(words.pattern, said))
+    return next(known, Meaning.OTHER)

@@ -139,7 +139,7 @@ class ImageProxy:
         document = json.loads(packet)
         if not document["success"]:
             source = self._source or Remote(registry=self.registry, repository="", reference="")
-            raise failure(f"could not read {source.shown}", document["error"], (source,))
+            raise failure(f"could not read {source.shown}", document["error"], (source,), self.skopeo.limiters)
         if document["pipeid"] and not descriptors:  # the kernel drops what has no number here (unix(7))
             raise ToolError("too many open files", hint="raise ulimit -n, or lower --jobs", transient=True)
         return _Reply(document["value"], document["pipeid"], descriptors[0] if descriptors else -1)

@@ -53,6 +53,10 @@ class LoginGate:
         finally:
             self._end(entry, trial)
 
+    def has_taken(self, entry: str) -> bool:
+        """Whether a request with the login was accepted."""
+        return entry in self._accepted
+
     def _take(self, entry: str, advice: Callable[[], str]) -> None:
         latest = time.monotonic() + _PATIENCE
         with self._changed:

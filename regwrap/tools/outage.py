@@ -53,12 +53,7 @@ class Outage:
             self._turn.release()
 
     def down(self, error: ToolError) -> HostDownError:
-        return HostDownError(
-            f"{self.host} is down",
-            detail=error.detail or error.message,
-            hint="rerun the command when it answers again; finished work is not repeated",
-            host=self.host,
-        )
+        return host_down(self.host, error)
 
     def _waited(self, error: ToolError) -> bool:
         ask, pause, began = self.ask, _FIRST_PAUSE, time.monotonic()
@@ -79,6 +74,17 @@ class Outage:
             raise self.down(error)
         finally:
             self.is_away = False
+
+
+def host_down(host: str, error: ToolError | None) -> HostDownError:
+    """What is said of all that needs the host, after `error`, the last that came of it."""
+    again = "rerun the command when it answers again; finished work is not repeated"
+    return HostDownError(
+        f"{host} is down",
+        detail=f"{error or ''}",
+        hint=f"{error.hint}; then {again}" if error and error.hint else again,
+        host=host,
+    )
 
 
 @dataclass(slots=True)

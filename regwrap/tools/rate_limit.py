@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.errors import HostDownError, ToolError
 from regwrap.tools.authfile import known_login, login_advice
 from regwrap.tools.login_gate import LoginGate, Trial
-from regwrap.tools.outage import Outage, Outages
+from regwrap.tools.outage import Outage, Outages, host_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -102,7 +102,7 @@ class HostLimiter:
     logins: LoginGate = field(init=False)
     outage: Outage = field(init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition)
-    _last: str = ""
+    _last: ToolError | None = None
     _mine: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
@@ -167,17 +167,12 @@ class HostLimiter:
             self.rate.gave_up()
             if not self.rate.down:
                 return error
-            self._last = self._last or error.detail or error.message
+            self._last = self._last or error
             self._changed.notify_all()
             return self._error()
 
     def _error(self) -> HostDownError:
-        return HostDownError(
-            f"{self.host} is down",
-            detail=self._last,
-            hint="rerun the command when it answers again; finished work is not repeated",
-            host=self.host,
-        )
+        return host_down(self.host, self._last)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -216,6 +211,11 @@ class HostLimiters:
         """The turn to try the login that counts for each repository of a registry."""
         with ExitStack() as stack:
             yield tuple(stack.enter_context(self._trial(registry, name)) for registry, name in asked)
+
+    def has_taken(self, registry: Registry, repository: str) -> bool:
+        """Whether the registry has taken the login that counts for a repository."""
+        login = known_login(registry, repository)
+        return login is not None and self.of(registry).logins.has_taken(login.shown)
 
     def _trial(self, registry: Registry, repository: str) -> AbstractContextManager[Trial]:
         login = known_login(registry, repository)

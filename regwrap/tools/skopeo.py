@@ -19,15 +19,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.answers import Meaning
 from regwrap.core.counts import counted
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Digest, Platform
 from regwrap.tools import answers
 from regwrap.tools.answers import Says
 from regwrap.tools.authfile import known_login, login_advice
-from regwrap.tools.helpers import wrapped_helpers
+from regwrap.tools.helpers import Helpers
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
+from regwrap.tools.skopeo_authfile import skopeos_authfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,7 +59,7 @@ class Remote:
         return self.url.removeprefix("docker://")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Skopeo:
     """Starts skopeo. `home` is a private directory of this run; all its skopeos share one blob-info cache there.
 
@@ -71,6 +73,11 @@ class Skopeo:
     environment: tuple[tuple[str, str], ...] = ()
     helper_environment: tuple[tuple[str, str], ...] = ()
     limiters: HostLimiters = field(default_factory=HostLimiters)
+    helpers: Helpers = field(init=False)
+
+    def __post_init__(self) -> None:
+        place, timeout = self.home / "helpers", self.timeouts.request
+        self.helpers = Helpers(self.runner, self.helper_environment, place, timeout)
 
     def manifest(self, remote: Remote) -> bytes | None:
         """The raw manifest; None where the registry has no such image. Raises ToolError."""
@@ -82,26 +89,31 @@ class Skopeo:
         return self._inspected(remote, ("--config",), _chosen(platform) if platform else ())
 
     def _inspected(self, remote: Remote, what: tuple[str, ...], chosen: tuple[str, ...] = ()) -> bytes | None:
-        args = (*chosen, "inspect", "--raw", *what, "--retry-times", "0", *_side("", remote.registry), "--", remote.url)
+        args = (*chosen, "inspect", "--raw", *what, "--retry-times", "0", *self._side("", remote), "--", remote.url)
         result = self._run((remote,), args, inherit=(), connections=1)
         if result.exit_code == 0 and result.stdout.lstrip().startswith(b"<"):
-            raise ToolError(f"{remote.shown}: this is a web page, not a manifest", hint=answers.LOGIN_PAGE_HINT)
+            raise ToolError(f"{remote.shown}: this is a web page, not a manifest", hint=Meaning.LOGIN_PAGE.hint)
         if result.exit_code == 0:
             return result.stdout
         if is_absent(result.stderr):
             return None
-        raise failure(f"could not read {remote.shown}", fatal_text(result.stderr), (remote,))
+        raise self._failure(f"could not read {remote.shown}", result, (remote,))
 
     def tags(self, registry: Registry, repository: str) -> tuple[str, ...] | None:
         """All tags of a repository; None where the registry has no such repository. Raises ToolError."""
         remote = Remote(registry=registry, repository=repository, reference="")
-        args = ("list-tags", "--retry-times", "0", *_side("", registry), "--", remote.url.removesuffix(":"))
+        args = ("list-tags", "--retry-times", "0", *self._side("", remote), "--", remote.url.removesuffix(":"))
         result = self._run((remote,), args, inherit=(), connections=1)
         if result.exit_code == 0:
             return tuple(json.loads(result.stdout)["Tags"] or ())
         if is_absent(result.stderr):
             return None
-        raise failure(f"could not list the tags of {registry.host}/{repository}", fatal_text(result.stderr), (remote,))
+        raise failure(
+            f"could not list the tags of {registry.host}/{repository}",
+            fatal_text(result.stderr),
+            (remote,),
+            self.limiters,
+        )
 
     def copy_to_layout(self, source: Remote, layout: Path, shared_blobs: Path, *, inherit: tuple[int, ...]) -> None:
         """Copy one image into the OCI layout `layout`; blobs whose file is in `shared_blobs` are not fetched again.
@@ -110,38 +122,43 @@ class Skopeo:
         """
         args = (
             "copy", "--quiet", "--retry-times", "0", "--all", "--preserve-digests",
-            *_side("src-", source.registry),
+            *self._side("src-", source),
             "--dest-shared-blob-dir", f"{shared_blobs}",
             "--dest-oci-accept-uncompressed-layers",
             "--", source.url, f"oci:{layout}:image",
         )  # fmt: skip
         result = self._run((source,), args, inherit=inherit)
         if result.exit_code != 0:
-            raise failure(f"could not copy {source.shown}", fatal_text(result.stderr), (source,))
+            raise self._failure(f"could not copy {source.shown}", result, (source,))
 
     def copy_one_platform(self, source: Remote, layout: Path, platform: Platform) -> None:
         """Copy one platform's image into the new OCI layout `layout`, under the name `image`, converted to OCI."""
         args = (
             *_chosen(platform),
             "copy", "--quiet", "--retry-times", "0", "--format", "oci",
-            *_side("src-", source.registry),
+            *self._side("src-", source),
             "--", source.url, f"oci:{layout}:image",
         )  # fmt: skip
         result = self._run((source,), args, inherit=())
         if result.exit_code != 0:
-            raise failure(f"could not copy {source.shown}", fatal_text(result.stderr), (source,))
+            raise self._failure(f"could not copy {source.shown}", result, (source,))
 
     def copy(self, source: Remote, dest: Remote) -> None:
         """Copy with every platform and the digest kept. Raises ToolError. Exit 0 proves nothing: the caller does."""
         args = (
             "copy", "--quiet", "--retry-times", "0", "--all", "--preserve-digests",
-            *_side("src-", source.registry),
-            *_side("dest-", dest.registry),
+            *self._side("src-", source),
+            *self._side("dest-", dest),
             "--", source.url, dest.url,
         )  # fmt: skip
         result = self._run((source, dest), args, inherit=())
         if result.exit_code != 0:
-            raise failure(f"could not copy {source.shown} to {dest.shown}", fatal_text(result.stderr), (source, dest))
+            raise failure(
+                f"could not copy {source.shown} to {dest.shown}",
+                fatal_text(result.stderr),
+                (source, dest),
+                self.limiters,
+            )
 
     def unpack(self, archive: str, tree: str, *, keep_digests: bool) -> None:
         """Copy the image of an archive into `oci:DIR:NAME` or `dir:DIR`. Raises ToolError.
@@ -152,7 +169,7 @@ class Skopeo:
         result = self._run((), ("copy", "--quiet", *kept, "--", archive, tree), inherit=())
         if result.exit_code != 0:
             said = fatal_text(result.stderr)
-            hint = answers.hint(said) or "is it such an archive, and whole?"
+            hint = answers.told(said).hint or "is it such an archive, and whole?"
             raise ToolError(f"could not read {archive}", detail=said, hint=hint)
 
     def _run(
@@ -186,24 +203,22 @@ class Skopeo:
         if source.cert_dir:
             settings["cert-dir"] = os.fspath(source.cert_dir)
         (own / "images.yaml").write_text(json.dumps({source.host: settings}), encoding="utf-8")  # YAML has JSON in it
+        sources = [Remote(registry=source, repository=name, reference="") for name in images]
+        names = (f"{prefix}/{name.rpartition('/')[2]}".removeprefix("/") for name in images)
+        dests = [Remote(registry=dest, repository=name, reference="") for name in names]
         args = (
             "sync", "--src", "yaml", "--dest", "docker", "--keep-going",
             "--retry-times", "0", "--all", "--preserve-digests",
-            *_side("src-", source),
-            *_side("dest-", dest),
+            *self._side("src-", *sources),
+            *self._side("dest-", *dests),
             "--", f"{own}/images.yaml", "/".join(part for part in (dest.host, prefix) if part),
         )  # fmt: skip
-        remotes = (
-            *(Remote(registry=source, repository=name, reference="") for name in images),
-            *(Remote(registry=dest, repository=f"{prefix}/{name.rpartition('/')[2]}".removeprefix("/"), reference="")
-              for name in images),
-        )  # fmt: skip
-        result = self._run(remotes, args, inherit=())
+        result = self._run((*sources, *dests), args, inherit=())
         if result.exit_code != 0:
             raise failure(
                 f"could not sync {counted(len(images), 'repository', 'repositories')} of {source.host}",
                 fatal_text(result.stderr),
-                remotes,
+                (*sources, *dests),
             )
 
     @contextmanager
@@ -213,7 +228,7 @@ class Skopeo:
         It dies with the thread that started it. See `tools.imageproxy`, which speaks to it.
         """
         remotes = tuple(Remote(registry=registry, repository=name, reference="") for name in repositories)
-        args = ("experimental-image-proxy", *_side("", registry), "--sockfd", f"{channel}")
+        args = ("experimental-image-proxy", *self._side("", *remotes), "--sockfd", f"{channel}")
         command = self._command(remotes, args, (channel,))
         with self.runner.serving(command, self.home / f"proxy-{channel}-{threading.get_ident()}.log") as server:
             yield server
@@ -237,10 +252,23 @@ class Skopeo:
             inherit=inherit,
         )  # fmt: skip
 
+    def _side(self, side: str, *remotes: Remote) -> tuple[str, ...]:
+        """Options for one end of a copy: images of one registry."""
+        registry = remotes[0].registry
+        authfile = skopeos_authfile(registry, [remote.repository for remote in remotes], self.helpers, self.home)
+        return (
+            f"--{side}tls-verify={'true' if registry.tls_verify else 'false'}",
+            *((f"--{side}authfile", f"{authfile}") if authfile else (f"--{side}no-creds",)),
+            *((f"--{side}cert-dir", f"{registry.cert_dir}") if registry.cert_dir else ()),
+        )
+
     def _for_helpers(self, remotes: tuple[Remote, ...]) -> tuple[tuple[str, str], ...]:
         logins = (known_login(remote.registry, remote.repository) for remote in remotes)
-        names = sorted({login.helper for login in logins if login and login.helper})
-        return wrapped_helpers(names, dict(self.helper_environment), self.home / "helpers") if names else ()
+        names = sorted({login.helper for login in logins if login and login.helper and not login.is_ours})
+        return self.helpers.for_skopeo(names) if names else ()
+
+    def _failure(self, what: str, result: RunResult, remotes: tuple[Remote, ...]) -> ToolError:
+        return failure(what, fatal_text(result.stderr), remotes, self.limiters)
 
     def tell(self, remotes: tuple[Remote, ...], said: str, started: float) -> None:
         """Tell the hosts' limiters how they answered to what began at `started`: `said` is the failure, or empty."""
@@ -273,16 +301,19 @@ def tell_trials(trials: tuple[Trial, ...], said: str) -> None:
         trial.was_accepted = True if not said else (False if refused and len(trials) == 1 else None)
 
 
-def failure(what: str, said: str, remotes: tuple[Remote, ...]) -> ToolError:
-    """The ToolError for what skopeo `said` when it failed."""
+def failure(what: str, said: str, remotes: tuple[Remote, ...], limiters: HostLimiters | None = None) -> ToolError:
+    """The ToolError for what skopeo `said` when it failed. `limiters` know which logins were taken."""
     means, remote = answers.meaning(said), blamed(said, remotes)
-    registry = remote.registry
-    hint = answers.hint(said)
-    if hint == answers.ACCOUNT_HINT:  # what to do is known better here
-        hint = login_advice(registry, remote.repository)
+    registry, told = remote.registry, answers.told(said)
+    if told is Meaning.UNAUTHORIZED and limiters is not None and limiters.has_taken(registry, remote.repository):
+        told = Meaning.SKOPEOS_LOGIN
+    if told is Meaning.OTHER and registry.host.startswith("[") and "invalid reference format" in said:
+        told = Meaning.NO_BRACKETS
+    # what to do about a login is known better here
+    hint = login_advice(registry, remote.repository) if told is Meaning.UNAUTHORIZED else told.hint
     is_transient = Says.TRANSIENT in means
     outage = is_transient and re.search(r"connect|reset|EOF|\b50[234]\b", said) is not None
-    return ToolError(what, detail=said, hint=hint, transient=is_transient, host=registry.host, outage=outage)
+    return ToolError(told.told(what), detail=said, hint=hint, transient=is_transient, host=registry.host, outage=outage)
 
 
 def blamed(said: str, remotes: tuple[Remote, ...]) -> Remote:
@@ -316,14 +347,6 @@ def _is_json(text: str) -> bool:
 def _chosen(platform: Platform) -> tuple[str, ...]:
     variant = ("--override-variant", platform.variant) if platform.variant else ()
     return ("--override-os", platform.os, "--override-arch", platform.architecture, *variant)
-
-
-def _side(side: str, registry: Registry) -> tuple[str, ...]:
-    return (
-        f"--{side}tls-verify={'true' if registry.tls_verify else 'false'}",
-        *((f"--{side}authfile", f"{registry.authfile}") if registry.authfile else (f"--{side}no-creds",)),
-        *((f"--{side}cert-dir", f"{registry.cert_dir}") if registry.cert_dir else ()),
-    )
 
 
 def _registries_conf(remotes: tuple[Remote, ...]) -> str:

@@ -113,6 +113,7 @@ class Endpoints:
             environment=job.environment,
             limiter=self.limiters.of(place.registry),
             note=self._note,
+            ask_helper=self.skopeo().helpers.known,
         )
         return RegistryEnd(registry=place.registry, probe=probe, skopeo=self.skopeo())
 

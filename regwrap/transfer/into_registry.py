@@ -63,7 +63,7 @@ class PushCarrier:
     """Straight from `origin`: no program is started for an image, and what skopeo cannot push goes as all else does.
 
     `proof` asks for what was pushed, and raises where it is not what it should be. `fallback` copies an image where the
-    probe is unsure (credential helpers). Once `stopping` is set no more is sent.
+    probe is unsure. Once `stopping` is set no more is sent.
     """
 
     origin: Origin

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from regwrap.cli.catalog import COMMANDS
+from tests.fieldregistry import field_registry, wanting
 from tests.release.regwrap_cli import Cli
+from tests.tls import make_certificate, served_by, write_authfile
 
 pytestmark = pytest.mark.tools
 
@@ -91,3 +93,21 @@ def test_what_docker_and_skopeo_are_configured_to_is_told_with_what_counts_inste
     assert "$HTTPS_PROXY" in done.stdout
     assert "tls_verify: false" in done.stdout
     assert "secret" not in done.stdout
+
+
+def test_each_configured_registry_is_asked(cli: Cli, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path / "tls")
+    (cli.directory / "auth.json").write_text("{}")
+    with field_registry({}, wanting("ci:secret"), served_by(certificate.cert, certificate.key)) as registry:
+        write_authfile(cli.directory / "auth.json", registry.host, "ci:secret")
+        entry = f"{{url: 'https://{registry.host}', authfile: auth.json, cert_dir: '{certificate.directory}'}}"
+        (cli.directory / "regwrap.yaml").write_text(f"registries: {{harbor: {entry}}}\n")
+        done = cli("doctor")
+        write_authfile(cli.directory / "auth.json", registry.host, "ci:wrong")
+        wrong = cli("doctor")
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("harbor "))
+    assert "1 days left" in row
+    assert f"{registry.host} in {cli.directory}/auth.json" in row
+    assert "login accepted" in row
+    assert (done.returncode, wrong.returncode) == (0, 3)
+    assert f"skopeo login --authfile {cli.directory}/auth.json {registry.host}" in wrong.stdout

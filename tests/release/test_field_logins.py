@@ -50,8 +50,55 @@ def test_credential_helpers_get_the_users_world(cli: Cli, needs: str, more: dict
         assert cli("lock", "images.list", env=env).returncode == 0
 
 
-def test_an_identity_token_is_skopeos(cli: Cli) -> None:
+@pytest.mark.parametrize("authfile", [{"credHelpers": {"HOST": "own"}}, {"credsStore": "own", "auths": {"HOST": {}}}])
+def test_what_a_helper_knows_is_for_every_question(cli: Cli, authfile: object) -> None:
+    """The catalog and uploads as well, which skopeo cannot ask for; and docker's store, which skopeo does not know."""
+    env = {"PATH": f"{make_helper(cli.directory, 'own', 'true')}:{cli.environment['PATH']}"}
+    make_storage(cli.directory / "storage", {"team/new:v1": make_image("new")})
+    with field_registry(IMAGES, wanting("ci:secret")) as registry:
+        configure(cli, registry, json.loads(json.dumps(authfile).replace("HOST", registry.host)))
+        listed = cli("list", "from-registry", "r", env=env)
+        assert "team/multi:v1" in listed.stdout, listed.stderr
+        assert "1 copied" in cli("sync", "images.list", env=env).stdout
+        pushed = cli("push", "storage", "r", "--verbose", env=env)
+        assert "1 copied" in pushed.stdout, pushed.stderr
+        assert "+ skopeo" not in pushed.stderr
+    assert "secret" not in pushed.stderr
+
+
+def test_a_store_without_a_login_is_no_failure(cli: Cli) -> None:
+    env = {"PATH": f"{make_helper(cli.directory, 'own', 'false')}:{cli.environment['PATH']}"}
+    with field_registry(IMAGES) as registry:
+        configure(cli, registry, {"credsStore": "own"})
+        done = cli("sync", "images.list", env=env)
+        assert "1 copied" in done.stdout, done.stderr
+
+
+def test_a_helper_that_fails_is_named(cli: Cli) -> None:
+    put(cli.directory / "bin/docker-credential-own", b"#!/bin/sh\necho the keyring is closed\nexit 1\n").chmod(0o755)
+    with field_registry(IMAGES, wanting("ci:secret")) as registry:
+        configure(cli, registry, {"credHelpers": {registry.host: "own"}})
+        done = cli("list", "from-registry", "r", env={"PATH": f"{cli.directory}/bin:{cli.environment['PATH']}"})
+    assert done.returncode == 3
+    assert "docker-credential-own has no login" in done.stderr
+    assert "the keyring is closed" in done.stderr
+
+
+def test_keys_of_an_authfile_name_hosts_in_any_way(cli: Cli, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path / "tls")
+    tls = served_by(certificate.cert, certificate.key)
+    with field_registry(IMAGES, wanting("ci:secret"), tls) as registry, tunnel_to(registry.host) as (proxy, _asked):
+        auths = {"auths": {"REG.example:443/team": {"auth": login("ci:secret")}}}
+        put(cli.directory / "auth.json", json.dumps(auths).encode())
+        put(cli.directory / "images.list", b"reg.example/team/app:v1\nreg.example:443/team/multi:v1\n")
+        env = {"HTTPS_PROXY": proxy, "SSL_CERT_FILE": f"{certificate.directory}/ca.crt"}
+        done = cli("sync", "images.list", env={**env, "REGISTRY_AUTH_FILE": f"{cli.directory}/auth.json"})
+        assert "2 copied" in done.stdout, done.stderr
+
+
+def test_an_identity_token_counts_for_every_question(cli: Cli) -> None:
     """As `az acr login` leaves one: the token server gets it by POST instead of a password."""
+    make_storage(cli.directory / "storage", {"team/new:v1": make_image("new")})
     found: list[FieldRegistry] = []
 
     def hook(asked: Asked) -> Answer | None:
@@ -67,6 +114,8 @@ def test_an_identity_token_is_skopeos(cli: Cli) -> None:
         done = cli("sync", "images.list")
         assert "1 copied" in done.stdout, done.stderr
         assert cli("lock", "images.list").returncode == 0
+        assert "team/multi:v1" in cli("list", "from-registry", "r").stdout
+        assert "1 copied" in cli("push", "storage", "r").stdout
 
 
 @pytest.mark.parametrize("denial", [401, 403, 404])
@@ -129,6 +178,20 @@ def test_after_three_refusals_no_request_with_the_login_is_sent(cli: Cli, *, hel
     assert "has refused the login" in done.stderr
     assert "40 failed" in done.stdout
     assert len(tried) <= 3
+
+
+def test_a_login_that_only_skopeo_cannot_give_is_not_called_wrong(cli: Cli) -> None:
+    """A registry whose /v2/ asks nobody who he is: skopeo says nothing then, and is refused where it matters."""
+
+    def hook(asked: Asked) -> Answer | None:
+        return None if asked.line.endswith(" /v2/") else wanting("ci:secret")(asked)
+
+    with field_registry(IMAGES, hook) as registry:
+        configure(cli, registry, {"auths": {registry.host: {"auth": login("ci:secret")}}})
+        done = cli("sync", "images.list")
+    assert done.returncode == 1
+    assert "skopeo cannot log in there, though the login is right" in done.stderr
+    assert "was refused" not in done.stderr
 
 
 def test_two_challenges_one_beside_the_other(cli: Cli) -> None:

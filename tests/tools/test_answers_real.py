@@ -8,7 +8,7 @@ from regwrap.tools import answers
 from regwrap.tools.runner import Tool
 from regwrap.tools.skopeo import fatal_text
 from tests.answers import answer_of, installed_version, matched, read_transcript, recorded_versions
-from tests.conditions import CONDITIONS
+from tests.conditions import CONDITIONS, told_of
 
 pytestmark = pytest.mark.tools(Tool.SKOPEO, Tool.DOCKER_REGISTRY)
 
@@ -19,7 +19,7 @@ def test_its_words_mean_what_they_are_taken_for(tmp_path: Path, condition: str) 
     answer, error = answer_of(condition, tmp_path / "place")
     said = fatal_text(answer.stderr)
     assert answers.meaning(said) == expected.means, answer
-    assert expected.hint in answers.hint(said)
+    assert answers.told(said) is told_of(condition)
     if answers.Says.ABSENT in expected.means:
         assert error is None
     else:

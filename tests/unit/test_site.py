@@ -69,6 +69,10 @@ def test_every_error_text_is_on_the_page() -> None:
     assert [text for text in texts if text not in whole] == []
 
 
+def test_what_registries_do_is_on_the_page_as_it_is_told() -> None:
+    assert messages.answers_table() in page("troubleshooting.md"), "put the table into docs/troubleshooting.md"
+
+
 def test_known_errors_are_found_where_they_are() -> None:
     """The reader of the source sees each way of saying an error."""
     found = {(message.module, message.text) for message in messages.all_messages()}

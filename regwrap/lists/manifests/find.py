@@ -63,12 +63,13 @@ def find_images(files: Iterable[tuple[str, bytes]], *, is_sure: bool = False) ->
     names = []
     for name, data in files:
         names.append(name)
-        for document in _documents(name, data, found.problems):
+        for document in _documents(name, data, found):
             found.add(name, document)
     return found.result(len(names), is_sure=is_sure)
 
 
-def _documents(name: str, data: bytes, problems: list[str]) -> list[Node]:
+def _documents(name: str, data: bytes, found: _Found) -> list[Node]:
+    problems = found.problems
     if len(data) > MAX_MANIFEST_BYTES:
         problems.append(f"{name}: larger than {MAX_MANIFEST_BYTES // 1024**2} MiB; split it")
         return []
@@ -79,9 +80,12 @@ def _documents(name: str, data: bytes, problems: list[str]) -> list[Node]:
         return []
     documents, odd = read_documents(text)
     odd.sort(key=lambda oddity: (oddity.line, oddity.column))
-    problems += [f"{name}:{oddity.line}:{oddity.column}: {oddity.text}" for oddity in odd[:_MAX_NOTES]]
-    if len(odd) > _MAX_NOTES:
-        problems.append(f"{name}: {counted(len(odd) - _MAX_NOTES, 'more problem')}")
+    told = [(f"{name}:{oddity.line}:{oddity.column}: {oddity.text}", oddity.is_harmless) for oddity in odd]
+    found.notes |= dict.fromkeys(text for text, is_harmless in told if is_harmless)
+    grave = [text for text, is_harmless in told if not is_harmless]
+    problems += grave[:_MAX_NOTES]
+    if len(grave) > _MAX_NOTES:
+        problems.append(f"{name}: {counted(len(grave) - _MAX_NOTES, 'more problem')}")
     return documents
 
 

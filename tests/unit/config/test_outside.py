@@ -94,7 +94,7 @@ def test_certificates_and_policies_are_told(tmp_path: Path) -> None:
         "home/.config/containers/certs.d/r.example": False,
         "etc/containers/policy.json": False,
     }
-    assert found["etc/docker/certs.d/r.example:5000"].instead.startswith("regwrap.yaml: cert_dir: ")
+    assert "certificates for r.example:5000" in found["etc/docker/certs.d/r.example:5000"].means
 
 
 def test_a_file_that_no_parser_stands_hides_nothing_and_ends_nothing(tmp_path: Path) -> None:

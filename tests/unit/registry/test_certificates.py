@@ -7,6 +7,7 @@ import shutil
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.place import Registry
-from regwrap.registry.certificates import meaning_of_tls
+from regwrap.registry.certificates import certificates_of, meaning_of_tls, trust_of
 from regwrap.registry.client import Client, Request
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.server import ServeOptions, served_contents
@@ -102,6 +103,17 @@ def test_a_file_that_is_no_certificate_is_named_and_the_others_count(trusting: P
         "SSL_CERT_FILE: /nowhere/ca has no certificate in PEM form, and does not count",
         f"{trusting}/a.crt has no certificate in PEM form, and does not count",
     ]
+
+
+def test_the_machines_directory_for_a_registry_counts_as_for_skopeo(tmp_path: Path) -> None:
+    registry = Registry(host="r.example:5000", tls_verify=True)
+    assert certificates_of(registry, tmp_path) is None
+    put(tmp_path / "docker/certs.d/r.example:5000/ca.crt", (TLS / "ca.crt").read_bytes())
+    assert certificates_of(registry, tmp_path) == tmp_path / "docker/certs.d/r.example:5000"
+    assert any("tests" in f"{ca['subject']}" for ca in trust_of(registry, {}, tmp_path).context.get_ca_certs())
+    put(tmp_path / "containers/certs.d/r.example:5000/note.txt", b"")
+    assert certificates_of(registry, tmp_path) == tmp_path / "containers/certs.d/r.example:5000"
+    assert certificates_of(replace(registry, cert_dir=tmp_path), tmp_path) == tmp_path
 
 
 def test_an_expired_certificate_and_a_wrong_name_are_told_apart(trusting: Path) -> None:

@@ -3,12 +3,15 @@
 import base64
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.core.model import MAX_MANIFEST_BYTES
 from regwrap.core.place import Registry
@@ -17,6 +20,7 @@ from regwrap.registry.client import Body, Client, Request
 from regwrap.registry.credentials import UnsureError
 from regwrap.tools.rate_limit import HostLimiter, RateLimit
 from tests.answering import Answer, Answering, Asked, answering, script
+from tests.socks import socks_to
 
 BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
 PATH = "/v2/a/b/manifests/1"
@@ -227,7 +231,8 @@ def test_a_redirect_that_leads_nowhere_is_the_answer() -> None:
 def test_an_address_elsewhere_that_nobody_answers_is_named() -> None:
     with answering(script(Answer(302, {"Location": "http://127.0.0.1:1/x"}))) as server:
         with pytest.raises(
-            ToolError, match=rf"127.0.0.1:1 could not be reached, where an answer of {server.host} leads: .*refused"
+            ToolError,
+            match=rf"127.0.0.1:1 could not be reached, the address came from .* answer .{server.host}.: .*refused",
         ) as raised:
             get(client_of(server.host), redirect=True)
         assert raised.value.transient
@@ -275,7 +280,7 @@ def test_nobody_there_counts_against_the_host() -> None:
     with pytest.raises(ToolError, match=r"127.0.0.1:1 could not be reached: .*refused") as raised:
         get(client)
     assert "Connection(" not in f"{raised.value}"  # what urllib3 says of itself
-    assert (raised.value.transient, raised.value.hint) == (True, "")
+    assert (raised.value.transient, raised.value.hint) == (True, Meaning.NOBODY_THERE.hint)
     assert "is down" in str(client.limiter.gave_up(raised.value))
 
 
@@ -363,9 +368,47 @@ def test_through_a_proxy_tls_is_a_tunnel() -> None:
 
 
 def test_a_proxy_that_only_skopeo_can_use_makes_us_unsure() -> None:
-    client = client_of("registry.test", environment={"HTTP_PROXY": "socks5://u:hidden@127.0.0.1:1"})
-    with pytest.raises(UnsureError, match=r"socks5://127\.0\.0\.1:1 is a proxy that only skopeo can use"):
+    client = client_of("registry.test", environment={"HTTP_PROXY": "quic://u:hidden@127.0.0.1:1"})
+    with pytest.raises(UnsureError, match=r"quic://127\.0\.0\.1:1 is a proxy that only skopeo can use"):
         get(client)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+@pytest.mark.parametrize("login", [None, (b"u", b"p@ss")])
+def test_a_proxy_of_socks_is_given_names(basic: Answering, tmp_path: Path, scheme: str, login: Any) -> None:
+    with socks_to(basic.host, login) as (proxy, asked):
+        user = "u:p%40ss@" if login else ""
+        client = client_of("registry.test:81", tmp_path, environment={"HTTP_PROXY": f"{scheme}://{user}{proxy}"})
+        assert get(client) == 200
+        client.close()
+    assert set(asked) == {"registry.test:81"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "refusal", "said"),
+    [(None, 4, "host unreachable"), (None, 99, "failure 99"), ((b"u", b"other"), 0, "refused the login")],
+)
+def test_a_proxy_of_socks_that_refuses_is_named(wanted: Any, refusal: int, said: str) -> None:
+    with socks_to("127.0.0.1:1", wanted, refusal) as (proxy, _asked):
+        client = client_of("registry.test", environment={"HTTP_PROXY": f"socks5://u:hidden@{proxy}"})
+        with pytest.raises(ToolError, match=f"could not be reached.*{proxy}.*{said}") as raised:
+            get(client)
+    assert "hidden" not in f"{raised.value}"
+
+
+def test_what_is_no_proxy_of_socks_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        client = client_of("registry.test", environment={"HTTP_PROXY": f"socks5://127.0.0.1:{other.getsockname()[1]}"})
+
+        def greet() -> None:
+            with other.accept()[0] as connection:
+                connection.sendall(b"SSH-2.0")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        with pytest.raises(ToolError, match=r"no proxy of SOCKS 5"):
+            get(client)
+        thread.join()
 
 
 # --- patience: a registry that stores a large blob says nothing meanwhile

@@ -11,7 +11,7 @@ from regwrap.core.errors import ToolError
 from regwrap.core.model import Descriptor, Digest
 from regwrap.core.place import Registry, Timeouts
 from regwrap.registry.client import Body
-from regwrap.registry.credentials import UnsureError, usable_login
+from regwrap.registry.credentials import UnsureError, no_helper, usable_login
 from regwrap.registry.end import RegistryEnd
 from regwrap.registry.harbor import Harbor
 from regwrap.registry.probe import Probe
@@ -108,7 +108,7 @@ def test_what_is_no_registrys_answer_is_unsure(answer: Answer) -> None:
 
 def test_a_registry_that_is_busy_may_answer_later() -> None:
     behaviour = script(Answer(429, {"Retry-After": "0"}, b"slow down"))
-    message = "answered 429 to GET /v2/a/b/manifests/1: slow down"
+    message = "answered 429 to GET /v2/a/b/manifests/1: .*: slow down"
     with answering(behaviour) as server, pytest.raises(ToolError, match=message) as raised:
         probe_of(server.host).manifest("a/b", "1")
     assert (raised.value.transient, raised.value.host) == (True, server.host)
@@ -242,7 +242,7 @@ def test_an_upload_that_is_not_begun_is_the_answer() -> None:
 
 def test_an_upload_that_fails_is_cancelled() -> None:
     with answering(Uploads("/v2/u?state=x", 503)) as server:
-        with pytest.raises(ToolError, match="answered 503 to PUT /v2/u: said"):
+        with pytest.raises(ToolError, match=r"answered 503 to PUT /v2/u: .*: said"):
             probe_of(server.host).upload("a/b", DIGEST, Body("", b"blob", 4))
         assert server.lines[-1] == "DELETE /v2/u?state=x"
 
@@ -264,7 +264,7 @@ def test_a_manifest_is_put_with_its_type() -> None:
         assert probe.put_manifest("a/b", "1", Body("application/x", b"{}")).status == 201
         assert server.asked[0].line == "PUT /v2/a/b/manifests/1"
         assert server.asked[0].headers["content-type"] == "application/x"
-        with pytest.raises(ToolError, match="answered 500 to PUT /v2/a/b/manifests/1: disk") as raised:
+        with pytest.raises(ToolError, match=r"answered 500 to PUT /v2/a/b/manifests/1: .*: disk") as raised:
             probe.put_manifest("a/b", "1", Body("application/x", b"{}"))
         assert "full disk" in raised.value.hint
 
@@ -364,13 +364,22 @@ def test_a_host_that_is_busy_mounts_nothing(scripted: Scripted, tmp_path: Path) 
 def credentials(tmp_path: Path, document: object, host: str = "r.example", repository: str = "") -> str | None:
     path = tmp_path / "auth.json"
     path.write_text(document if isinstance(document, str) else json.dumps(document))
-    login = usable_login(Registry(host=host, tls_verify=True, authfile=path), repository)
+    login = usable_login(Registry(host=host, tls_verify=True, authfile=path), repository, no_helper)
     return login.basic if login else None
 
 
 @pytest.mark.parametrize(
     "key",
-    ["r.example", "https://r.example", "http://r.example", "https://r.example/v1/", "https://r.example/v2/"],
+    [
+        "r.example",
+        "https://r.example",
+        "http://r.example",
+        "https://r.example/v1/",
+        "https://r.example/v2/",
+        "r.example:443",
+        "R.Example",
+        "https://R.example:443/v2/",
+    ],
 )
 def test_an_authfile_names_a_registry_in_several_ways(tmp_path: Path, key: str) -> None:
     assert credentials(tmp_path, {"auths": {key: {"auth": "eDp5"}}}) == "eDp5"
@@ -384,6 +393,7 @@ def test_an_authfile_names_a_registry_in_several_ways(tmp_path: Path, key: str) 
         (["r.example/a/b/c", "r.example/a", "r.example"], "r.example/a"),
         (["r.example/aa", "https://r.example/v1/"], "https://r.example/v1/"),
         (["r.example/aa", "s.example/a/b"], None),
+        (["r.example", "r.example:443/a", "R.example:443"], "r.example:443/a"),
     ],
 )
 def test_the_longest_path_that_fits_counts(tmp_path: Path, keys: list[str], counts: str | None) -> None:
@@ -400,7 +410,7 @@ def test_docker_hub_has_names_of_its_own(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize("document", [{}, [], {"auths": []}, {"auths": {"r.example": 1}}, {"auths": {"r.example": {}}}])
 def test_an_authfile_without_an_entry_has_no_credentials(tmp_path: Path, document: object) -> None:
     assert credentials(tmp_path, document) is None
-    assert usable_login(Registry(host="r.example", tls_verify=True)) is None
+    assert usable_login(Registry(host="r.example", tls_verify=True), "", no_helper) is None
 
 
 @pytest.mark.parametrize(
@@ -408,13 +418,12 @@ def test_an_authfile_without_an_entry_has_no_credentials(tmp_path: Path, documen
     [
         ("{", "cannot be read"),
         ({"credsStore": "pass"}, "credential helper"),
-        ({"credHelpers": {"r.example": "pass"}}, "credential helper for r.example"),
-        ({"auths": {"r.example": {"auth": "eDp5", "identitytoken": "t"}}}, "identity token for r.example"),
+        ({"credHelpers": {"r.example": "pass"}}, "r.example .by docker-credential-pass. is a credential helper"),
         ({"auths": {"r.example": {"auth": "%%%"}}}, "not base64"),
     ],
 )
 def test_what_only_skopeo_can_use_is_unsure(tmp_path: Path, document: object, message: str) -> None:
-    with pytest.raises(UnsureError, match=rf"auth\.json.*{message}"):
+    with pytest.raises(UnsureError, match=message):
         credentials(tmp_path, document)
 
 

@@ -63,7 +63,7 @@ def test_a_header_that_is_no_login_is_refused(login: Login, header: str) -> None
 
 
 def test_an_unknown_user_takes_the_time_of_a_known_one(tmp_path: Path) -> None:
-    """Else the time of an answer would tell who has an account. CPU time of this thread, so a busy machine is none."""
+    """Else the time of an answer would tell who has an account. By turns, as it is the slowest so far that counts."""
     path = tmp_path / "htpasswd"
     path.write_text(f"ci:{BCRYPT.replace('$04$', '$09$')}\n")
     login = read_htpasswd(path)
@@ -73,7 +73,8 @@ def test_an_unknown_user_takes_the_time_of_a_known_one(tmp_path: Path) -> None:
         assert not login(basic(user, "wrong"), HERE)
         return time.monotonic() - before
 
-    known, unknown = (min(cost(user) for _ in range(3)) for user in ("ci", "nobody"))
+    pairs = [(cost("ci"), cost("nobody")) for _ in range(6)]
+    known, unknown = (min(times[1:]) for times in zip(*pairs, strict=True))
     assert 0.5 < unknown / known < 2
 
 

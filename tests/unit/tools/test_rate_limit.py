@@ -139,7 +139,10 @@ def test_a_host_that_is_down_gives_no_slots_and_says_why() -> None:
         limiter.unreachable()
     error = limiter.gave_up(ToolError("r.example could not be reached", detail="refused", transient=True))
     assert isinstance(error, HostDownError)
-    with pytest.raises(HostDownError, match=r"r\.example is down: refused") as raised, limiter.slot():
+    with (
+        pytest.raises(HostDownError, match=r"r\.example is down: r\.example could not be reached: refused") as raised,
+        limiter.slot(),
+    ):
         pass
     assert not raised.value.transient
     assert "rerun the command" in raised.value.hint

@@ -182,7 +182,7 @@ def test_nothing_more_is_sent_once_the_run_is_being_stopped(pushing: Pushing) ->
 
 @pytest.mark.parametrize(
     ("status", "hint"),
-    [(403, "no permission for this"), (405, "is read-only"), (412, "tag is immutable"), (413, "body limit")],
+    [(403, "no permission for this"), (405, "make it writable"), (412, "use another tag"), (413, "body limit")],
 )
 def test_a_refusal_says_what_to_do(pushing: Pushing, status: int, hint: str) -> None:
     pushing.registry.fails = lambda request: status if request.startswith("PUT") else None

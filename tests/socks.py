@@ -1,0 +1,42 @@
+"""A proxy of SOCKS 5 on loopback that leads to one server, whatever host is named."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from tests.tunnel import pass_on
+
+
+@contextmanager
+def socks_to(
+    target: str, login: tuple[bytes, bytes] | None = None, refusal: int = 0
+) -> Iterator[tuple[str, list[str]]]:
+    """HOST:PORT of the proxy, and what it was asked for. With `refusal` it connects to nothing and says so."""
+    asked: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _address = server.accept()
+                    threading.Thread(target=lead, args=(client,), daemon=True).start()
+
+        def lead(client: socket.socket) -> None:
+            with suppress(OSError, IndexError), client, client.makefile("rwb") as file:
+                methods = file.read(file.read(2)[1])
+                method = 2 if login else 0
+                client.sendall(bytes([5, method if method in methods else 255]))
+                if login:
+                    user = file.read(file.read(2)[1])
+                    right = (user, file.read(file.read(1)[0])) == login
+                    client.sendall(bytes([1, 0 if right else 1]))
+                name = file.read(file.read(5)[4]).decode()
+                asked.append(f"{name}:{int.from_bytes(file.read(2), 'big')}")
+                client.sendall(bytes([5, refusal, 0, 1, 0, 0, 0, 0, 0, 0]))
+                if not refusal:
+                    with socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2]))) as upstream:
+                        pass_on(client, upstream)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}", asked
