@@ -120,10 +120,11 @@ class RegistryEnd:
         return self.skopeo.manifest(Remote(registry=self.registry, repository=repository, reference=reference))
 
     def _no_catalog(self, unsure: UnsureError) -> NoReturn:
+        otherwise = "write full repository names in images: of the configuration, without * or ?"
         raise ToolError(
             f"{self.name} does not list its repositories",
             detail=str(unsure),
-            hint=unsure.hint or "write full repository names in images: of the configuration, without * or ?",
+            hint=f"{unsure.hint}; or {otherwise}" if unsure.hint else otherwise,
         ) from unsure
 
 
