@@ -86,6 +86,8 @@ def _told(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         discard(1)  # its reader went away
         return 128 + signal.SIGPIPE
+    if isinstance(error, OSError | UsageError) and not _has_directory():
+        error = UsageError("the working directory was deleted", hint="cd to one that is there and rerun")
     if isinstance(error, OSError):
         error = _disk_error(error)
     if isinstance(error, ImportError):  # most are loaded when they are needed
@@ -116,8 +118,6 @@ def _say(text: str) -> None:
 
 
 def _disk_error(error: OSError) -> RegwrapError:
-    if isinstance(error, FileNotFoundError) and not _has_directory():
-        return UsageError("the working directory was deleted", hint="cd to one that is there and rerun")
     where = f"{error.filename}: " if error.filename else ""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT} and error.filename != STDOUT
     hint = "the disk is full (check df, df -i, quota): free space and rerun" if full else ""

@@ -24,6 +24,7 @@ _STANDARD: Final = "tag:yaml.org,2002:"
 _SCALARS: Final = {"str", "int", "float", "bool", "null", "timestamp", "value"}
 _NULLS: Final = {"", "~", "null", "Null", "NULL"}
 _MAX_DEPTH: Final = 200
+_MAX_VALUES: Final = 1_000_000  # events of the parser
 _MAX_UNFOLDED: Final = 10  # times the length of the text
 # What YAML 1.2 allows (5.1, Character Set). Both parsers refuse the rest, each in words of its own.
 _CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -82,11 +83,14 @@ def read_documents(text: str, before: int = 0) -> tuple[list[Node], list[Oddity]
     """
     documents: list[Node] = []
     odd: list[Oddity] = []
+    budget = _Budget()
     for part, line in _parts(text):
         try:
-            documents += _Builder(part, before + line, odd).documents()
+            documents += _Builder(part, before + line, odd, budget).documents()
         except NotReadError as error:
             odd.append(_why(part, before + line, error))
+            if budget.left < 0:
+                break
     return documents, odd
 
 
@@ -165,10 +169,23 @@ class _Open:
     nodes: list[Node] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Budget:
+    """How many more values a file may have: they take memory and time, which its bytes say little of."""
+
+    left: int = _MAX_VALUES
+
+    def take(self, line: int, column: int) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise NotReadError(line, column, f"the file has more than {_MAX_VALUES:,} values, split it")
+
+
 class _Builder:
     """Makes nodes of a parser's events. What is odd is collected in `odd`, or refused where that is None."""
 
-    def __init__(self, text: str, before: int, odd: list[Oddity] | None) -> None:
+    def __init__(self, text: str, before: int, odd: list[Oddity] | None, budget: _Budget | None = None) -> None:
+        self.budget = budget or _Budget()
         self.text = text.replace("\t", " ") if _JSON.match(text) else text  # JSON may be indented by tabs
         self.first = before + 1
         self.odd = odd
@@ -191,6 +208,7 @@ class _Builder:
         node: Node
         for event in _events(self.text):
             kind: type[object] = type(event)
+            self.budget.take(self.first + event.start_mark.line, event.start_mark.column + 1)
             if kind is yaml.ScalarEvent:
                 node = self._scalar(event)
             elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:

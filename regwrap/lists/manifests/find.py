@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from operator import methodcaller
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.counts import counted
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from regwrap.lists.yaml_nodes import Node
 
 MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
+_ORDER: Final = methodcaller("sort_key")
 _MAX_NOTES: Final = 100
 # $(params.NAME) of Tekton, {{inputs.parameters.NAME}} of Argo: filled in by a parameter of the same document
 _PARAMETER: Final = re.compile(r"(?:\$\(|\{\{ *)[\w.]*params?(?:eters)?(?:\.|\[[\"'])([\w-]+)(?:[\"']\])?(?:\)| *\}\})")
@@ -124,11 +126,11 @@ class _Found:
     def result(self, files: int, *, is_sure: bool) -> FoundImages:
         kept = _without_vaguer(self.images if is_sure else self.images | self.elsewhere.keys())
         images = kept & self.images
-        elsewhere = {} if is_sure else {image: self.elsewhere[image] for image in sorted(kept - images)}
+        elsewhere = {} if is_sure else {image: self.elsewhere[image] for image in sorted(kept - images, key=_ORDER)}
         shown = [*self.notes, *_shared_dests(kept)]
         more = [f"{len(shown) - _MAX_NOTES} more notes"] if len(shown) > _MAX_NOTES else []
         return FoundImages(
-            images=tuple(sorted(images)),
+            images=tuple(sorted(images, key=_ORDER)),
             elsewhere=tuple(Elsewhere(image, where) for image, where in elsewhere.items()),
             notes=(*shown[:_MAX_NOTES], *more),
             problems=tuple(self.problems),
@@ -155,7 +157,7 @@ def _without_vaguer(images: set[ImageRef]) -> set[ImageRef]:
 def _shared_dests(images: set[ImageRef]) -> Iterator[str]:
     """Lines that a list cannot have together, since the host is dropped: told here, an error where it is read."""
     by_dest: dict[ImageRef, list[ImageRef]] = {}
-    for image in sorted(images):
+    for image in sorted(images, key=_ORDER):
         if image.tag:
             by_dest.setdefault(replace(image, registry=None, digest=None), []).append(image)
     for dest, sources in by_dest.items():
