@@ -122,7 +122,11 @@ class Probe:
             raise self._client.refused(request, answer)
         if answer.status != 200 or is_page(answer):
             raise refusal(self.registry.host, request.shown, answer)
-        return tuple(self._listed(target, repository, "manifests", dict, answer) or ())
+        try:
+            return tuple(self._listed(target, repository, "manifests", dict, answer) or ())
+        except UnsureError as error:  # the API is there: what it lists must not get lost
+            what = f"{self.registry.host} does not list the referrers of {digest.short}"
+            raise ToolError(what, detail=f"{error}", hint=error.hint) from error
 
     def mount(self, repository: str, digest: Digest, source: str) -> bool:
         """Whether the registry now has in `repository` the blob that it has in `source`; no byte of it is sent.

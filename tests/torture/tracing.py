@@ -16,7 +16,7 @@ WRITING: Final = (
     "chmod", "fchmod", "fchmodat", "chown", "lchown", "fchown", "fchownat", "setxattr",
 )  # fmt: skip
 REMOVING: Final = ("unlink", "unlinkat", "rmdir")
-READING: Final = ("read", "pread64", "preadv", "getdents64", "newfstatat", "statx", "openat", "flock")
+READING: Final = ("read", "pread64", "preadv", "getdents64", "newfstatat", "statx", "openat", "openat2", "flock")
 STARTING: Final = ("execve",)
 CALLS: Final = (*WRITING, *REMOVING, *READING, *STARTING)
 CREATE: Final = "create"  # an openat that may make the file

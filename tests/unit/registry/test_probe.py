@@ -327,6 +327,24 @@ def test_skopeo_is_asked_where_the_probe_is_unsure(scripted: Scripted, tmp_path:
         assert "images: of the configuration" in raised.value.hint
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, JSON, b"junk"),
+        Answer(200, {**JSON, "Link": '<mailto:@127.0.0.1:1/x>; rel="next"'}, b'{"manifests":[]}'),
+    ],
+)
+def test_a_list_of_referrers_that_cannot_be_read_is_a_failure(
+    scripted: Scripted, tmp_path: Path, answer: Answer
+) -> None:
+    """Else an image would go without its signatures, and nobody would know."""
+    with (
+        answering(lambda _asked: answer) as server,
+        pytest.raises(ToolError, match="does not list the referrers of"),
+    ):
+        end_of(server.host, scripted, tmp_path).referrers("a/b", DIGEST)
+
+
 def test_skopeo_is_not_asked_where_the_probe_knows(scripted: Scripted, tmp_path: Path) -> None:
     def behaviour(asked: Asked) -> Answer:
         if "tags/list" in asked.line or "_catalog" in asked.line:
