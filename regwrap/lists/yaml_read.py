@@ -173,7 +173,7 @@ class _Open:
 class _Budget:
     """How many more values a file may have: they take memory and time, which its bytes say little of."""
 
-    left: int = _MAX_VALUES
+    left: int = field(default_factory=lambda: _MAX_VALUES)
 
     def take(self, line: int, column: int) -> None:
         self.left -= 1
