@@ -11,6 +11,7 @@ from regwrap.bundle.base import BASE_HINT, Base, based
 from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.examine import needs_of
 from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.structure import unseen_images
 
 if TYPE_CHECKING:
@@ -35,9 +36,10 @@ class InspectedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What is in a bundle. `name` and `id` are the release's. `blob_bytes` counts each blob once, `file_bytes` is the
-    tar's size. Of a delta `required` of the blobs are not in the tar; `since` are the releases that have them, `unseen`
-    images whose manifests are there too, so that nothing is known of their sizes."""
+    """What is in a bundle. `name` and `id` are the release's; `sha256` is what the checksum file beside it says. Of
+    bytes `blob_bytes` counts each blob once, `file_bytes` is the tar's size. Of a delta `required` of the blobs are not
+    in the tar; `since` are the releases that have them, `unseen` images whose manifests are there too, so that nothing
+    is known of their sizes."""
 
     path: str
     name: str
@@ -50,6 +52,7 @@ class Inspection:
     required_bytes: int = 0
     since: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    sha256: str = ""
 
 
 def inspect_bundle(path: Path, bases: Sequence[Base] = ()) -> Inspection:
@@ -85,6 +88,7 @@ def inspect_bundle(path: Path, bases: Sequence[Base] = ()) -> Inspection:
             required_bytes=contents.required_bytes,
             since=tuple(sorted({blob.release for blob in contents.required if blob.release})),
             unseen=unseen_images(bundle),
+            sha256=known_checksum(path),
         )
 
 

@@ -41,8 +41,10 @@ def _body(inspection: Inspection, name: str) -> Iterator[Markup]:
     pieces = pieces_of({image.image: image.blobs for image in inspection.images})
     partial = sum(bool(image.omitted) for image in inspection.images)
     file = inspection.path.rpartition("/")[2]
+    checksum = f", its checksum file says {inspection.sha256}" if inspection.sha256 else ""
     story = (
-        f"{file}, {human_bytes(inspection.file_bytes)}, release id {inspection.id}; structure checked, blobs not hashed"
+        f"{file}, {human_bytes(inspection.file_bytes)}, release id {inspection.id}; structure checked, blobs not"
+        f" hashed{checksum}"
     )
     verdict = (
         counted(partial, "partial image") if partial else counted(len(inspection.images), "complete image", form=",")

@@ -102,7 +102,9 @@ def assert_released(job: Job, tag: str, place: str = ".", receipt: str = "receip
     assert sorted(merged["shards"]) == ["1/3", "2/3", "3/3"]
     assert {image["image"]: image["outcome"] for image in merged["images"]} == dict.fromkeys(job.scene.images, "copied")
     assert json.loads((directory / receipt.format(tag=tag)).read_text())["verdict"] == "valid"
-    assert f"<h1>{tag}</h1>" in (directory / f"release-{tag}.html").read_text()
+    page = (directory / f"release-{tag}.html").read_text()
+    facts = json.loads((directory / f"release-{tag}.json").read_text())
+    assert all(text in page for text in (f"<h1>{tag}</h1>", facts["id"], facts["sha256"]))
 
 
 def change_one_image(job: Job) -> None:
