@@ -5,12 +5,12 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PROGRAMS := python3-venv skopeo umoci docker-registry tar util-linux mount
+PROGRAMS := python3-venv skopeo curl umoci docker-registry tar util-linux mount
 PACKAGES := $(PROGRAMS)
 # what only tests and the benchmark need: a read-only medium, other clients of a registry, shells to complete in, faults
 # and file systems; and what does not depend on the Debian it is tried on: a browser, the image, other installations
 TRIED := squashfs-tools openssl openssh-client par2 docker.io mandoc zsh fish strace e2fsprogs xfsprogs btrfs-progs
-TEST_PACKAGES := $(TRIED) chromium mmdebstrap buildah pipx curl
+TEST_PACKAGES := $(TRIED) chromium mmdebstrap buildah pipx
 # Debian's docker.io has the command docker in it up to 12
 DOCKER_COMMAND := docker-cli
 OTHER := trixie
@@ -128,7 +128,7 @@ fmt: $(BIN)/regwrap ## format and sort
 # Debian's packages, only where a program is missing; a plain user gets told by `regwrap doctor` instead.
 .PHONY: .packages
 .packages:
-	@for program in skopeo umoci docker-registry setpriv tar mount; do \
+	@for program in skopeo curl umoci docker-registry setpriv tar mount; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(MAKE) --no-print-directory .apt; fi
 
@@ -136,7 +136,7 @@ fmt: $(BIN)/regwrap ## format and sort
 .PHONY: .test-packages
 .test-packages: .packages
 	@for program in mksquashfs openssl dockerd docker mandoc zsh fish strace mkfs.ext4 mkfs.xfs mkfs.btrfs \
-	  chromium mmdebstrap buildah pipx curl; do \
+	  chromium mmdebstrap buildah pipx; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	[ -z "$$missing" ] || $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
 

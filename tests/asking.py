@@ -10,7 +10,8 @@ from typing import IO
 
 from regwrap.core.model import Digest
 from regwrap.core.place import Registry, Timeouts
-from regwrap.tools.runner import Process, Runner, ShExecutor
+from regwrap.tools.executor import Process, ShExecutor
+from regwrap.tools.runner import Runner
 from regwrap.tools.skopeo import Remote, Skopeo
 from tests.builders import make_image, make_multi_image, make_storage
 from tests.registry import served_loopback
@@ -43,7 +44,7 @@ class ListeningExecutor:
         env: Mapping[str, str],
         output: tuple[IO[bytes], IO[bytes]],
         inherit: tuple[int, ...],
-        stdin: Path | None = None,
+        stdin: Path | bytes | None = None,
     ) -> Process:
         if self.limit:
             given = argv.index("--command-timeout") + 1

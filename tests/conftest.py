@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from regwrap.core.interruption import handle_signals
-from regwrap.tools.runner import Runner, ShExecutor, Tool
+from regwrap.tools.executor import ShExecutor
+from regwrap.tools.runner import Runner, Tool
 from tests.fakes import Scripted, make_scripted
 from tests.inherited import hear_signals
 from tests.registry import LoopbackRegistry, served_loopback

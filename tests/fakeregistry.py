@@ -20,7 +20,8 @@ _JSON = {"Content-Type": "application/json"}
 class FakeRegistry:
     """`blobs` by repository and digest, `manifests` by repository and tag or digest; `requests` are `METHOD PATH` in
     their order. `fails` gets each of them, and the status that it returns is answered; None: it is served. `referrers`
-    by digest: what the API lists of each; None: it has no such API."""
+    by digest: what the API lists of each; None: it has no such API. With a `challenge`, requests that fit `guarded` are
+    refused unless they say one of `logins`."""
 
     host: str = ""
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
@@ -29,6 +30,12 @@ class FakeRegistry:
     fails: Callable[[str], int | None] = lambda _request: None
     referrers: dict[str, list[dict[str, object]]] | None = None
     connections: int = 0
+    challenge: str = ""
+    guarded: str = ""
+    logins: tuple[str, ...] = ()
+
+    def refuses(self, request: str, login: str) -> bool:
+        return bool(self.challenge) and re.search(self.guarded, request) is not None and login not in self.logins
 
     def hold(self, name: str, image: Image) -> None:
         """Have the image `REPOSITORY:TAG`."""
@@ -95,7 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
         request = f"{self.command} {self.path}"
         self.registry.requests.append(request)
         status = self.registry.fails(request)
-        if status is not None:
+        if self.registry.refuses(request, self.headers.get("Authorization", "")):
+            self._answer(401, b"{}", {**_JSON, "WWW-Authenticate": self.registry.challenge})
+        elif status is not None:
             self._answer(status, b"refused on demand\n", {"Content-Type": "text/plain"})
         else:
             self._serve(body)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from regwrap.tools.runner import Process, Runner, Tool
+from regwrap.tools.executor import Process
+from regwrap.tools.runner import Runner, Tool
 
 Argv = tuple[str, ...]
 
@@ -22,8 +23,9 @@ _FIRST_PID: Final = 2**30  # no kernel gives such a pid: a signal to it reaches 
 class Answer:
     """What a program does when its argv begins with `when`, or when `when` says so. `argv[0]` is the bare name.
 
-    `effect` runs at the start and may write files. `repeats`: answers as often as asked, else once. `hangs`: the
-    program runs until it is ended by a signal, and reports `exit_code` then.
+    `effect` runs at the start and may write files; `reads` gets what the program reads, and says what it prints.
+    `repeats`: answers as often as asked, else once. `hangs`: the program runs until it is ended by a signal, and
+    reports `exit_code` then.
     """
 
     when: Argv | Callable[[Argv], bool]
@@ -31,6 +33,7 @@ class Answer:
     stdout: bytes = b""
     stderr: bytes = b""
     effect: Callable[[Argv], None] | None = None
+    reads: Callable[[bytes], bytes] | None = None
     repeats: bool = False
     hangs: bool = False
 
@@ -45,6 +48,7 @@ class Started:
     argv: Argv
     env: Mapping[str, str]
     inherit: tuple[int, ...]
+    stdin: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,16 @@ class ScriptedExecutor:
         env: Mapping[str, str],
         output: tuple[IO[bytes], IO[bytes]],
         inherit: tuple[int, ...],
-        stdin: Path | None = None,
+        stdin: Path | bytes | None = None,
     ) -> Process:
-        del stdin
-        bare = _bare(argv)
+        bare, given = _bare(argv), stdin if isinstance(stdin, bytes) else b""
         with self._lock:
-            self.started.append(Started(bare, dict(env), inherit))
+            self.started.append(Started(bare, dict(env), inherit, given))
             answer, pid = self._take(bare), _FIRST_PID + len(self.started)
         if answer.effect is not None:
             answer.effect(bare)
-        for file, data in zip(output, (answer.stdout, answer.stderr), strict=True):
+        said = answer.stdout if answer.reads is None else answer.reads(given)
+        for file, data in zip(output, (said, answer.stderr), strict=True):
             file.write(data)
             file.flush()
         return FinishedProcess(pid, answer.exit_code, answer.hangs)

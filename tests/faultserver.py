@@ -54,13 +54,15 @@ class Fault:
 @dataclass
 class FaultProxy:
     """`host` is 127.0.0.1:PORT. `requests` are `METHOD PATH` in their order, `times` when they came; `sent` and
-    `received` are bodies' bytes by path; `delay` makes each answer so many seconds late."""
+    `received` are bodies' bytes by path; `delay` makes each answer so many seconds late. A token is good for `lifetime`
+    GETs; 0: for ever."""
 
     host: str
     upstream: str
     faults: list[tuple[Fault, list[int]]]
     token: str = ""
     login: str = ""
+    lifetime: int = 0
     delay: float = 0.0
     requests: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -71,6 +73,7 @@ class FaultProxy:
     ending: threading.Event = field(default_factory=threading.Event)
     referrers: dict[str, bytes] = field(default_factory=dict)
     _together: int = 0
+    _used: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fault_for(self, request: str) -> Fault | None:
@@ -105,6 +108,12 @@ class FaultProxy:
     def count_connection(self) -> None:
         with self._lock:
             self.connections += 1
+
+    def use_token(self) -> None:
+        with self._lock:
+            self._used += 1
+            if self.lifetime and self._used % self.lifetime == 0:
+                self.token += "+"
 
     def asked(self, pattern: str) -> list[str]:
         return [request for request in self.requests if re.search(pattern, request)]
@@ -238,7 +247,10 @@ class _Handler(BaseHTTPRequestHandler):
         found = {
             action for scope in given if scope.startswith(prefix) for action in scope.removeprefix(prefix).split(",")
         }
-        return not wanted or set(wanted.split(",")) <= found
+        is_enough = not wanted or set(wanted.split(",")) <= found
+        if is_enough and self.command == "GET":
+            self.proxy.use_token()
+        return is_enough
 
     def _scope(self) -> str:
         """What a registry demands for this request; empty for the ping."""

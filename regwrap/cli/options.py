@@ -54,7 +54,8 @@ JobsOption = Annotated[
 EngineOption = Annotated[
     Engine | None,
     typer.Option(
-        "--engine", help="How to copy: stream through skopeo's pipes, one skopeo copy per image, or skopeo sync."
+        "--engine",
+        help="How to copy: blobs by curl, stream through skopeo's pipes, one skopeo copy per image, or skopeo sync.",
     ),
 ]
 ReferrersOption = Annotated[

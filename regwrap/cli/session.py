@@ -23,9 +23,10 @@ from regwrap.core.text import printable
 from regwrap.lists.lock import lock_path
 from regwrap.lists.wanted import Wanted
 from regwrap.tools.descriptors import affordable_jobs
+from regwrap.tools.executor import ShExecutor
 from regwrap.tools.outage import Outages
 from regwrap.tools.retry import Retry
-from regwrap.tools.runner import Runner, ShExecutor
+from regwrap.tools.runner import Runner
 from regwrap.tools.scratch import scratch_directory
 from regwrap.transfer.job import Job
 

@@ -28,7 +28,8 @@ def trusting(bundle: Path, signers: Path | None, signature: Path | None, listene
         return
     from regwrap.bundle.signature import signature_path  # most bundles are not signed
     from regwrap.commands.sign import CheckedSignature
-    from regwrap.tools.runner import Runner, ShExecutor
+    from regwrap.tools.executor import ShExecutor
+    from regwrap.tools.runner import Runner
     from regwrap.tools.scratch import scratch_directory
     from regwrap.tools.ssh_keygen import SshKeygen
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _PROGRAMS: Final = {
     # program: (arguments that print its version, least version, Debian's package)
     Tool.SKOPEO: (("--version",), (1, 9), "skopeo"),
+    Tool.CURL: (("--version",), (7, 86), "curl"),
     Tool.TAR: (("--version",), (1, 30), "tar"),
     Tool.SETPRIV: (("--version",), (2, 33), "util-linux"),
     Tool.DOCKER_REGISTRY: (("--version",), (2, 8), "docker-registry"),
@@ -39,14 +40,24 @@ _PYTHON: Final = "python"
 _SCRATCH: Final = "scratch directory"
 _ARCHIVE: Final = "archive"
 _OVERLAY: Final = "overlay"
-_ABOVE: Final = (_OVERLAY, Tool.SKOPEO, Tool.TAR, Tool.SETPRIV, Tool.DOCKER_REGISTRY, Tool.UNSHARE, Tool.MOUNT)
+_ABOVE: Final = (
+    _OVERLAY,
+    Tool.SKOPEO,
+    Tool.CURL,
+    Tool.TAR,
+    Tool.SETPRIV,
+    Tool.DOCKER_REGISTRY,
+    Tool.UNSHARE,
+    Tool.MOUNT,
+)
 
 # command: what it needs beyond a scratch directory
 _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
-    "sync, lock": (Tool.SKOPEO, Tool.SETPRIV, _ARCHIVE),
+    "sync": (Tool.SKOPEO, Tool.CURL, Tool.SETPRIV, _ARCHIVE),
+    "lock": (Tool.SKOPEO, Tool.SETPRIV, _ARCHIVE),
     "package": (Tool.TAR, Tool.SETPRIV, _ARCHIVE),
     "package --strategy overlay": _ABOVE,
-    "release": (Tool.SKOPEO, Tool.TAR, Tool.SETPRIV, _ARCHIVE),
+    "release": (Tool.SKOPEO, Tool.CURL, Tool.TAR, Tool.SETPRIV, _ARCHIVE),
     "workspace": _ABOVE,
     "init, list, report, diff": (),
     "deploy, push, serve, verify, inspect, export, import": (),

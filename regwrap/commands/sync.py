@@ -18,7 +18,7 @@ from regwrap.transfer.mirrors import through_mirrors
 from regwrap.transfer.observe import Observer, drift_of
 from regwrap.transfer.plan import Drifted, Plan, choose_engine, make_plan
 from regwrap.transfer.referrers import with_referrers
-from regwrap.transfer.run import Copied, SyncReport, nothing_copied, run_plan
+from regwrap.transfer.run import Copied, SyncReport, nothing_copied
 
 if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageList
@@ -101,13 +101,9 @@ def _carried(job: Job, ends: Endpoints, dest: RegistryEnd | StorageSource, plan:
         if isinstance(dest, StorageSource) and writing.upper is None:
             remove_stage(own_tree(dest.storage.tree), SYNC)  # a killed run's
         return nothing_copied(plan)
-    from regwrap.transfer.carriers import make_carrier  # brings all that carries, and most runs copy nothing
+    from regwrap.transfer.carriers import carry_out  # brings all that carries, and most runs copy nothing
 
-    with ExitStack() as stack:
-        carrier = make_carrier(plan, dest, job=job, ends=ends, writing=writing, stack=stack)
-        job.listener.watch(carrier.bytes_under_way)
-        gave_up = ends.limiters.gave_up
-        return run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
+    return carry_out(plan, dest, job=job, ends=ends, writing=writing)
 
 
 def _drifted_meanwhile(job: Job, ends: Endpoints, copied: tuple[Copied, ...]) -> tuple[Drifted, ...]:

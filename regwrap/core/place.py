@@ -84,6 +84,7 @@ class Engine(StrEnum):
     """How copies are carried out."""
 
     AUTO = "auto"
+    CURL = "curl"
     STREAM = "stream"
     COPY = "copy"
     SYNC = "sync"

@@ -99,6 +99,13 @@ class Authorizer:
             return self.keep(access, self._token(bearer, access, access.pull_scope))
         return self.credentials(access) if takes_basic else NOBODY
 
+    def forget(self, access: Access, header: str) -> None:
+        """A token is good for minutes: this one was refused."""
+        with self._lock:
+            known = self._known.get(access)
+            if known is not None and known.header == header and not known.entry:
+                del self._known[access]
+
     def credentials(self, access: Access) -> Authorization:
         """The password that the authfile has for the repository, by itself or through a helper."""
         login = self._login(access)

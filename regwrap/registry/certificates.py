@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
+from regwrap.core.model import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _VERSION: Final = 0xA0  # tags of DER: the version comes first, where there is one
 _UTC_TIME: Final = 0x17
+_BUNDLES: Final = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
 _MACHINE: Final = (Path("/etc/ssl/certs"), Path("/etc/pki/tls/certs"))
 # what OpenSSL says of a certificate (x509_txt.c, ssl's own words for a name)
 _SAID: Final = (
@@ -69,6 +71,37 @@ def trust_of(registry: Registry, variables: Mapping[str, str], etc: Path = Path(
     if own is not None:
         _show_client(context, own)
     return Trust(context, useless)
+
+
+def curl_options(registry: Registry, variables: Mapping[str, str], place: Path) -> tuple[tuple[str, str], ...]:
+    """The same as options of curl, which takes one file of CAs: it is made in the private directory `place`, unless the
+    machine's CAs are all there is. Raises ToolError."""
+    trust_of(registry, variables)  # for what it refuses
+    directory = certificates_of(registry)
+    pairs = sorted(directory.glob("*.cert"))[-1:] if directory else []
+    client = tuple(option for path in pairs
+                   for option in (("cert", f"{path}"), ("key", f"{path.with_suffix('.key')}")))  # fmt: skip
+    if not registry.tls_verify:
+        return (("insecure", ""), *client)
+    own = sorted(directory.glob("*.crt")) if directory else []
+    if not (own or variables.get("SSL_CERT_FILE") or variables.get("SSL_CERT_DIR")):
+        return client
+    bundle = place / f"ca-{Digest.of(registry.host.encode()).hex[:16]}.pem"
+    directories = (Path(name) for name in variables.get("SSL_CERT_DIR", "").split(":") if name)
+    files = (_machine_file(variables), *(path for directory in directories for path in _files(directory)), *own)
+    bundle.write_bytes(b"\n".join(path.read_bytes() for path in files if _is_taken(_empty(), path)))
+    return (("cacert", f"{bundle}"), *client)
+
+
+def _machine_file(variables: Mapping[str, str]) -> Path:
+    if (named := variables.get("SSL_CERT_FILE")) and _is_taken(_empty(), Path(named)):
+        return Path(named)
+    own = ssl.get_default_verify_paths().cafile
+    return next((path for path in (*_BUNDLES, *([Path(own)] if own else ())) if path.is_file()), _BUNDLES[0])
+
+
+def _empty() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def meaning_of_tls(said: str) -> Meaning:

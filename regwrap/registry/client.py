@@ -195,6 +195,30 @@ class Client:
         except HTTPError as error:
             raise self._failure(error, server) from error
 
+    @property
+    def server(self) -> str:
+        """SCHEME://HOST[:PORT], as it answers; it is asked once where that is not known."""
+        if not self._scheme:
+            self.request(Request("GET", "/v2/"))
+        return f"{self._scheme}://{self._server}"
+
+    def authorization(self, request: Request) -> str:
+        """What another program has to say with such a request that reads. A login that was never taken is tried here
+        first: programs would try it many times at once."""
+        said = self._auth.before(request.access, reads=True)
+        if said.entry and not self.limiter.logins.is_accepted(said.entry):
+            self.request(request)
+            said = self._auth.before(request.access, reads=True)
+        return said.header
+
+    def renewed(self, request: Request, refused: str) -> str:
+        """The same after the header `refused` was: what it says now, or the same where nothing else is known."""
+        self._auth.forget(request.access, refused)
+        answer = self.request(request)
+        if answer.status == 401:
+            raise self.refused(request, answer)
+        return self._auth.before(request.access, reads=True).header
+
     def is_there(self) -> bool:
         """Whether anything answers, and says that it works; no slot is taken, nor a login."""
         for scheme in (self._scheme,) if self._scheme else self._schemes():

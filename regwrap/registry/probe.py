@@ -21,6 +21,7 @@ from regwrap.registry.auth import Access
 from regwrap.registry.certificates import end_of
 from regwrap.registry.client import Body, Client, Request, Response
 from regwrap.registry.credentials import AskHelper, UnsureError, no_helper
+from regwrap.registry.downloads import Downloads
 from regwrap.tools.rate_limit import HostLimiter
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class Probe:
             note=self.note,
             ask_helper=self.ask_helper,
         )
+
+    @property
+    def downloads(self) -> Downloads:
+        """For a program that fetches blobs."""
+        return Downloads(self._client)
 
     def digest(self, repository: str, tag: str) -> Digest | None:
         """What the tag points to, by one HEAD request; None where the registry has no such tag."""

@@ -210,6 +210,7 @@ def _failed(item: Failed, record: partial[ImageRecord]) -> ImageRecord:
     return record(
         outcome=Outcome.FAILED,
         reason=item.error,
+        bytes_sent=item.sent,
         attempts=item.attempts,
         seconds=round(item.seconds, 3),
         start=round(item.start, 3),

@@ -40,6 +40,9 @@ class LoginGate:
     _tried: dict[str, int] = field(default_factory=dict)  # by the thread that does
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
+    def is_accepted(self, entry: str) -> bool:
+        return entry in self._accepted
+
     @contextmanager
     def trial(self, entry: str, advice: Callable[[], str]) -> Iterator[Trial]:
         """Wait for one's turn, and hold it for the block. Raises ToolError once the entry was refused too often."""

@@ -7,19 +7,17 @@ the executor. A program that is not in `Tool` cannot be started.
 from __future__ import annotations
 
 import os
-import select
 import shlex
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Protocol
+from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.interruption import uninterrupted
@@ -27,7 +25,8 @@ from regwrap.core.interruption import uninterrupted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    import sh
+    from regwrap.tools.executor import Executor, Process
+
 
 _SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH in Debian
 _GRACE_SECONDS: Final = 5.0
@@ -39,6 +38,7 @@ class Tool(StrEnum):
     """The audit list: every program that regwrap can start."""
 
     SKOPEO = "skopeo"
+    CURL = "curl"
     UMOCI = "umoci"
     TAR = "tar"
     DOCKER_REGISTRY = "docker-registry"
@@ -56,8 +56,8 @@ class Command:
     """A program start as a value. Times in seconds; `env` is the child's whole environment beside PATH and LC_ALL.
 
     `stall` ends the child when it has read and written nothing for so long. `inherit` are file descriptors that
-    stay open in the child (locks). `stdin` is the file that it reads, nothing without one. `secrets` never appear in
-    `shown`, nor in errors.
+    stay open in the child (locks). `stdin` is what it reads: a file, or bytes, which are never shown; nothing without
+    one. `secrets` never appear in `shown`, nor in errors.
     """
 
     tool: Tool
@@ -67,7 +67,7 @@ class Command:
     stall: float | None = None
     ok_codes: tuple[int, ...] = (0,)
     inherit: tuple[int, ...] = ()
-    stdin: Path | None = None
+    stdin: Path | bytes | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = ()
 
     @property
@@ -87,134 +87,6 @@ class RunResult:
     stderr: str
     seconds: float
     stopped: str = ""
-
-
-class Process(Protocol):
-    """A started program."""
-
-    @property
-    def pid(self) -> int: ...
-
-    def wait(self, timeout: float | None) -> int | None:
-        """The exit code (negative: a signal), or None when it still runs after `timeout` seconds."""
-
-
-class Executor(Protocol):
-    """Starts a process; everything else is the Runner's."""
-
-    def start(
-        self,
-        argv: tuple[str, ...],
-        *,
-        env: Mapping[str, str],
-        output: tuple[IO[bytes], IO[bytes]],
-        inherit: tuple[int, ...],
-        stdin: Path | None = None,
-    ) -> Process:
-        """`argv[0]` is a path. `output` are the files for stdout and stderr."""
-
-    def start_in_front(self, argv: tuple[str, ...], *, env: Mapping[str, str]) -> Process:
-        """With regwrap's own terminal, input and output, and in its process group."""
-
-
-class ShProcess:
-    """A child started by `sh`, waited for through a pidfd so that a time limit costs no polling."""
-
-    def __init__(self, running: sh.RunningCommand) -> None:
-        self._process = running.process
-        self._exit_code: int | None = None
-        self.pid: int = running.pid
-
-    def wait(self, timeout: float | None) -> int | None:
-        # once it is reaped, its number may be another process's
-        if self._exit_code is None and _ends_within(self.pid, timeout):
-            # the kernel says it only once: an interruption between its word and sh's note of it would lose it
-            with uninterrupted():
-                self._exit_code = int(self._process.wait())
-        return self._exit_code
-
-
-def _ends_within(pid: int, timeout: float | None) -> bool:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    poll = select.poll()  # select(2) cannot wait for descriptors above 1023
-    poll.register(descriptor, select.POLLIN)
-    try:
-        return bool(poll.poll(None if timeout is None else timeout * 1000))
-    finally:
-        os.close(descriptor)
-
-
-class ShExecutor:
-    """The real executor. `sh`'s defaults that would hurt are switched off here: it fakes a terminal, keeps output
-    in memory, prints errors of background commands, and raises on exit codes."""
-
-    def start(
-        self,
-        argv: tuple[str, ...],
-        *,
-        env: Mapping[str, str],
-        output: tuple[IO[bytes], IO[bytes]],
-        inherit: tuple[int, ...],
-        stdin: Path | None = None,
-    ) -> Process:
-        def keep_open() -> None:
-            # in the child: `_pass_fds` only spares them from being closed before the exec, which still closes what
-            # Python opened (PEP 446)
-            for descriptor in inherit:
-                os.set_inheritable(descriptor, True)
-
-        with (stdin or Path(os.devnull)).open("rb") as given:
-            return _started(
-                argv,
-                _env=dict(env),
-                _in=given,
-                _out=output[0],
-                _err=output[1],
-                _new_group=True,
-                _pass_fds=set(inherit),
-                _preexec_fn=keep_open,
-            )
-
-    def start_in_front(self, argv: tuple[str, ...], *, env: Mapping[str, str]) -> Process:
-        with os.fdopen(os.dup(0), "rb") as stdin, os.fdopen(os.dup(1), "wb") as out, os.fdopen(os.dup(2), "wb") as err:
-            return _started(argv, _env=dict(env), _in=stdin, _out=out, _err=err)
-
-
-class _Argument(str):
-    """`sh` encodes arguments strictly; a path may be bytes that are no text."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return self
-
-    def encode(self, encoding: str = "", errors: str = "") -> bytes:
-        del encoding, errors
-        return str.encode(self, sys.getfilesystemencoding(), "surrogateescape")
-
-
-def _started(argv: tuple[str, ...], **options: object) -> ShProcess:
-    """Raises OSError."""
-    import sh  # most commands start no program
-
-    try:
-        start = sh.Command(argv[0])
-        running = start(  # type: ignore[call-overload]  # its options are a long list of types
-            *map(_Argument, argv[1:]),
-            **options,
-            _tty_out=False,
-            _bg=True,
-            _bg_exc=False,
-            _new_session=False,
-            _ok_code=list(range(-64, 256)),
-            _return_cmd=True,
-        )
-    except sh.ForkException as error:  # it has the child's traceback; the last line is the reason
-        raise OSError(f"{error}".strip().rpartition("\n")[2].strip()) from error
-    return ShProcess(running)
 
 
 def redacted(text: str, secrets: tuple[str, ...]) -> str:
@@ -247,6 +119,21 @@ class Server:
             pass
         said = last_lines(self.log.read_text(encoding="utf-8", errors="replace"))
         raise ToolError("the server exited", detail=said)
+
+
+@dataclass(slots=True)
+class Talk:
+    """A program whose output is read while it runs."""
+
+    process: Process
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+
+    def ending(self) -> str:
+        """How it ended, which is waited for a little; and the end of what it said."""
+        code = self.process.wait(_GRACE_SECONDS)
+        how = "it still runs" if code is None else f"exit code {code}" if code >= 0 else f"signal {-code}"
+        return ": ".join(part for part in (how, last_lines(_content(self.stderr).decode(errors="replace"))) if part)
 
 
 @dataclass(slots=True)
@@ -298,6 +185,21 @@ class Runner:
                 yield Server(process=process, log=log)
             finally:
                 _end(process)
+
+    @contextmanager
+    def talking(self, command: Command) -> Iterator[Talk]:
+        """Run a program whose output is read as it comes, for the length of the block; where that ends first, the
+        program is ended. It dies with the thread that calls."""
+        reading, writing = os.pipe()
+        with (
+            os.fdopen(reading, "rb", buffering=0) as stdout,
+            os.fdopen(os.memfd_create("stderr", os.MFD_CLOEXEC), "w+b") as stderr,
+            ExitStack() as stack,
+        ):
+            with os.fdopen(writing, "wb", buffering=0) as output:  # closed here, so that its end is seen
+                process = stack.enter_context(self._started(command, (output, stderr)))
+            stack.callback(_end, process)
+            yield Talk(process=process, stdout=stdout, stderr=stderr)
 
     def foreground(self, argv: tuple[str, ...], environment: Mapping[str, str]) -> int:
         """Run the user's own command, with the environment as given; its exit code, 128 + n after signal n.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,12 +19,17 @@ from regwrap.storage.space import free_space, need_space
 from regwrap.storage.stage import SYNC, remove_stage
 from regwrap.storage.store import SoundBlobs
 from regwrap.storage.tree import Tree
+from regwrap.tools.curl import Curl
 from regwrap.tools.imageproxy import ImageProxies
 from regwrap.transfer.blob_index import BlobIndex, index_of
+from regwrap.transfer.by_curl import BlobFetcher
 from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches, prove
-from regwrap.transfer.fetch import BLOBS, COPIES, LINKS, Fetcher, LayoutFetcher, Stage, StreamFetcher
+from regwrap.transfer.fetch import BLOBS, COPIES, LINKS, PARTS, LayoutFetcher, Stage
 from regwrap.transfer.into_registry import EndsOrigin, PushCarrier
 from regwrap.transfer.into_storage import StorageCarrier
+from regwrap.transfer.plan import Plan
+from regwrap.transfer.run import report_of, run_plan
+from regwrap.transfer.run_blobs import BlobRun, BlobWork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,21 +37,53 @@ if TYPE_CHECKING:
     from regwrap.bundle.by_repository import StorageSource
     from regwrap.transfer.endpoints import Endpoints, Writing
     from regwrap.transfer.job import Job
-    from regwrap.transfer.plan import Plan
-    from regwrap.transfer.run import Carrier
+    from regwrap.transfer.run import Carrier, SyncReport
 
 
-def make_carrier(
-    plan: Plan, dest: RegistryEnd | StorageSource, *, job: Job, ends: Endpoints, writing: Writing, stack: ExitStack
-) -> Carrier:
-    """The carrier for the plan's engine. What it starts ends with `stack`. Call from the main thread."""
-    if isinstance(dest, RegistryEnd):
-        return _to_registry(dest, job, ends, stack, plan)
-    return _to_storage(dest, writing, ends, stack, plan)
+def carry_out(
+    plan: Plan, dest: RegistryEnd | StorageSource, *, job: Job, ends: Endpoints, writing: Writing
+) -> SyncReport:
+    """Copy what the plan says by its engine. Call from the main thread."""
+    with ExitStack() as stack:
+        if isinstance(dest, RegistryEnd):
+            return _run_images(plan, _to_registry(dest, job, ends, stack, plan), job, ends)
+        carrier = _to_storage(dest, writing, ends, stack, plan)
+        if _engine(plan) is Engine.COPY:
+            return _run_images(plan, carrier, job, ends)
+        return _run_blobs(plan, carrier, job, ends)
 
 
 def _engine(plan: Plan) -> Engine:
-    return plan.way.engine if plan.way else Engine.STREAM
+    return plan.way.engine if plan.way else Engine.AUTO
+
+
+def _run_images(plan: Plan, carrier: Carrier, job: Job, ends: Endpoints) -> SyncReport:
+    job.listener.watch(carrier.bytes_under_way)
+    gave_up = ends.limiters.gave_up
+    return run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
+
+
+def _run_blobs(plan: Plan, carrier: StorageCarrier, job: Job, ends: Endpoints) -> SyncReport:
+    """Blob by blob by curl; then, image by image, what only skopeo can ask for."""
+    started = time.monotonic()
+    curl = Curl(runner=job.runner, scratch=job.scratch, timeouts=job.timeouts)
+    fetcher = BlobFetcher(curl=curl, stage=carrier.stage, scratch=job.scratch, retry=job.retry)
+    work = BlobWork(
+        carrier=carrier,
+        fetcher=fetcher,
+        jobs=job.jobs,
+        retry=job.retry,
+        events=job.listener,
+        gave_up=ends.limiters.gave_up,
+    )
+    run = BlobRun(work=work)
+    job.listener.watch(run.bytes_under_way)
+    report = run.run(plan.copies)
+    outcomes = report.outcomes
+    if report.left:
+        rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), carrier, job, ends)
+        outcomes = (*outcomes, *rest.copied, *rest.failed)
+    return report_of(plan, outcomes, time.monotonic() - started)
 
 
 def _to_registry(dest: RegistryEnd, job: Job, ends: Endpoints, stack: ExitStack, plan: Plan) -> Carrier:
@@ -81,7 +119,7 @@ def _index(dest: RegistryEnd, ends: Endpoints, plan: Plan) -> BlobIndex:
     return index
 
 
-def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: ExitStack, plan: Plan) -> Carrier:
+def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: ExitStack, plan: Plan) -> StorageCarrier:
     links = dest.storage.tree
     tree = links if writing.upper is None else Tree(writing.upper)
     _check_programs(plan, tree)
@@ -96,12 +134,8 @@ def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: E
             put_unordered(additions, stage=stage.tree, blobs=tree, links=links)
 
     sound = SoundBlobs(storage=dest.storage, hashed=writing.hashed)
-    fetcher: Fetcher
-    if _engine(plan) is Engine.COPY:
-        inherit = () if writing.descriptor is None else (writing.descriptor,)
-        fetcher = LayoutFetcher(stage=stage, storage=dest.storage, sound=sound, skopeo=ends.skopeo(), inherit=inherit)
-    else:
-        fetcher = StreamFetcher(stage=stage, proxies=_proxies(ends, stack, plan))
+    inherit = () if writing.descriptor is None else (writing.descriptor,)
+    fetcher = LayoutFetcher(stage=stage, storage=dest.storage, sound=sound, skopeo=ends.skopeo(), inherit=inherit)
     return StorageCarrier(
         storage=dest.storage,
         stage=stage,
@@ -131,6 +165,7 @@ def _stage(own: Tree) -> Iterator[Stage]:
     for name in (COPIES, LINKS):
         remove_stage(own, f"{SYNC}/{name}")
     own.make_directories(f"{SYNC}/{BLOBS}")
+    own.make_directories(f"{SYNC}/{PARTS}")
     own.make_directory(f"{SYNC}/{COPIES}")
     stage = Stage(own.inner(SYNC))
     try:

@@ -1,19 +1,19 @@
-"""Fetch blobs of one leaf manifest from a registry into a stage, proved by hashing. One class for each way.
+"""The stage of a run: where blobs lie until they are proved by hashing. And how skopeo brings a manifest's there.
 
 `stage/blobs/sha256` has whole blobs by their digest, or what a crash made of them: who finds one there has to hash it.
+`stage/parts` has the beginnings of others.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from regwrap.core.errors import ToolError
-from regwrap.storage.hashing import hash_descriptor, write_all
+from regwrap.storage.hashing import hash_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from regwrap.core.model import Descriptor, Digest, Manifest
     from regwrap.storage.store import SoundBlobs, Storage
     from regwrap.storage.tree import Tree
-    from regwrap.tools.imageproxy import ImageProxies
     from regwrap.tools.skopeo import Remote, Skopeo
 
 BLOBS: Final = "blobs/sha256"
+PARTS: Final = "parts"
 COPIES: Final = "copies"
 LINKS: Final = "links"
 
@@ -42,6 +42,34 @@ class Stage:
 
     def blob(self, digest: Digest) -> str:
         return f"{BLOBS}/{digest.hex}"
+
+    def part(self, digest: Digest) -> str:
+        """Where the first bytes of a blob lie until the others have come: perhaps in the next run."""
+        return f"{PARTS}/{digest.hex}"
+
+    def arrived(self, blob: Descriptor) -> int:
+        """How much of the blob's part is there; what can be none is removed."""
+        name = self.part(blob.digest)
+        size = self.tree.size(name)
+        if size is not None and size <= blob.size:
+            return size
+        if size is not None or self.tree.stat(name) is not None:
+            self.tree.remove_all(name)
+        return 0
+
+    def open_part(self, blob: Descriptor) -> int:
+        """A descriptor to write the rest of a blob's part."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return self.tree.open(self.part(blob.digest), flags, 0o600)
+
+    def take_part(self, blob: Descriptor) -> bool:
+        """Whether the part is all of the blob, and right: then it counts as the blob, else it is removed."""
+        name = self.part(blob.digest)
+        if self.tree.size(name) == blob.size and hash_descriptor(self.tree.open(name)) == blob.digest:
+            self.tree.rename(name, self.tree, self.blob(blob.digest))
+            return True
+        self.remove(name)
+        return False
 
     def path(self, name: str) -> Path:
         """For programs, which know nothing of descriptors."""
@@ -84,76 +112,6 @@ class Fetcher(Protocol):
 
     def bytes_under_way(self) -> int:
         """Bytes of unfinished blobs, for the progress line."""
-
-
-@dataclass(slots=True, kw_only=True)
-class StreamFetcher:
-    """Out of pipes of a few skopeos that stay: hashed on the way, no program started and nothing synced for a blob."""
-
-    stage: Stage
-    proxies: ImageProxies
-    _under_way: dict[str, int] = field(default_factory=dict)
-
-    def fetch(self, source: Remote, leaf: Manifest, absent: Sequence[Descriptor]) -> None:
-        del leaf  # whose blobs they are does not matter here
-        with ExitStack() as stack, self.proxies.turn(source, len(absent)) as proxy:
-            arriving = {blob.digest: self._arriving(stack, blob) for blob in absent}
-            for blob, data in proxy.blobs(source, absent):
-                one = arriving[blob.digest]
-                one.add(data)
-                self._under_way[one.name] = one.size
-                if one.is_whole():  # it stays, whatever comes of the others
-                    self._keep(arriving.pop(blob.digest), source)
-            for one in arriving.values():
-                self._keep(one, source)
-
-    def _keep(self, one: _Arriving, source: Remote) -> None:
-        one.prove(source.shown)
-        if not one.size:
-            self.stage.create(one.name).close()
-        self.stage.tree.rename(one.name, self.stage.tree, self.stage.blob(one.blob.digest))
-
-    def _arriving(self, stack: ExitStack, blob: Descriptor) -> _Arriving:
-        name = self.stage.new()
-        stack.callback(self.stage.remove, name)
-        stack.callback(self._under_way.pop, name, None)
-        arriving = _Arriving(blob=blob, name=name, stage=self.stage)
-        stack.callback(arriving.close)
-        return arriving
-
-    def bytes_under_way(self) -> int:
-        return sum(list(self._under_way.values()))
-
-
-@dataclass(slots=True, kw_only=True)
-class _Arriving:
-    blob: Descriptor
-    name: str
-    stage: Stage
-    size: int = 0
-    _file: BinaryIO | None = None
-    _state: hashlib._Hash = field(default_factory=hashlib.sha256)
-
-    def add(self, data: memoryview) -> None:
-        """The file is open while bytes come, and no longer: an image may have more blobs than there are descriptors."""
-        self._file = self._file or self.stage.create(self.name)
-        self._state.update(data)
-        self.size += len(data)
-        write_all(self._file, data)
-        if self.size >= self.blob.size:
-            self.close()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def is_whole(self) -> bool:
-        return self.size == self.blob.size and self._state.hexdigest() == self.blob.digest.hex
-
-    def prove(self, where: str) -> None:
-        if not self.is_whole():
-            raise damaged_on_the_way(where, self.blob, self.size)
 
 
 @dataclass(slots=True, kw_only=True)

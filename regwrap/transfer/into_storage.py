@@ -23,13 +23,14 @@ from regwrap.tools.skopeo import Remote
 from regwrap.transfer.fetch import Fetcher, Stage, damaged_on_the_way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import SoundBlobs, Storage
     from regwrap.transfer.plan import Copy
 
 _CHUNK: Final = 64 * 1024 * 1024
+_SHOWN: Final = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,18 +50,26 @@ class StorageCarrier:
         need_space(self.stage.tree.root, copy.bytes_missing, at=self.stage.tree.descriptor)
         try:
             brought = sum(self._bring(copy, leaf) for leaf in copy.closure.leaves)
-            self._commit(copy)
-        except FileNotFoundError as error:
-            # another copy that found the same damage has moved the blob in meanwhile
-            raise ToolError(
-                f"{copy.entry.dest}: a staged file disappeared", detail=str(error), transient=True
-            ) from error
+            self.finish((copy,))
         except BaseException:
             self.stage.is_wanted = True
             raise
+        self.prove(copy)
+        return brought
+
+    def finish(self, copies: Sequence[Copy]) -> None:
+        """Make images visible whose blobs are all in the storage or in the stage. Raises ToolError, IntegrityError."""
+        try:
+            self._commit(copies)
+        except FileNotFoundError as error:
+            # another copy that found the same damage has moved the blob in meanwhile
+            names = ", ".join(f"{copy.entry.dest}" for copy in copies[:_SHOWN])
+            raise ToolError(f"{names}: a staged file disappeared", detail=str(error), transient=True) from error
+
+    def prove(self, copy: Copy) -> None:
+        """Raises IntegrityError where the image is not what its tag shows."""
         if self.storage.resolve(copy.entry.dest.repository, copy.entry.dest.tag) != copy.digest:
             raise IntegrityError(f"{copy.entry.dest} does not point to {copy.digest} after the copy")
-        return brought
 
     def bytes_under_way(self) -> int:
         return self.fetcher.bytes_under_way()
@@ -71,16 +80,20 @@ class StorageCarrier:
         if not absent:
             return 0
         source, repository = self.source_of(copy.entry), copy.entry.source.repository
-        if isinstance(source, StorageSource):
-            for blob in absent:
-                self._copy_file(source, blob)
-        elif isinstance(source, Stock):
-            for blob in absent:
-                self._copy_hashed(source, blob)
-        elif isinstance(source, RegistryEnd):
+        if isinstance(source, RegistryEnd):
             remote = Remote(registry=source.registry, repository=repository, reference=leaf.digest)
             self.fetcher.fetch(remote, leaf, absent)
+        else:
+            for blob in absent:
+                self.copy_here(source, blob)
         return sum(blob.size for blob in absent)
+
+    def copy_here(self, source: ImageSource, blob: Descriptor) -> None:
+        """From what lies on this machine into the stage. Raises ToolError and IntegrityError."""
+        if isinstance(source, StorageSource):
+            self._copy_file(source, blob)
+        elif isinstance(source, Stock):
+            self._copy_hashed(source, blob)
 
     def _copy_file(self, source: StorageSource, blob: Descriptor) -> None:
         if source.storage.blob_size(blob.digest) != blob.size:
@@ -104,20 +117,22 @@ class StorageCarrier:
         self.stage.remove(self.stage.blob(blob.digest))
         return self.stage.create(self.stage.blob(blob.digest))
 
-    def _commit(self, copy: Copy) -> None:
-        repository, tag = copy.entry.dest.repository, copy.entry.dest.tag
-        closure = copy.closure
-        manifests = [m for m in closure.manifests if not self.sound.has(_descriptor(m))]
-        for manifest in manifests:
+    def _commit(self, copies: Sequence[Copy]) -> None:
+        manifests = {
+            m.digest: m for copy in copies for m in copy.closure.manifests if not self.sound.has(_descriptor(m))
+        }
+        for manifest in manifests.values():
             with self._new_file(_descriptor(manifest)) as file:
                 write_all(file, manifest.raw)
-        fresh = [*(b.digest for b in closure.blobs if not self.sound.has(b)), *(m.digest for m in manifests)]
+        blobs = {blob.digest: blob for copy in copies for blob in copy.closure.blobs}
+        fresh = [*(blob.digest for blob in blobs.values() if not self.sound.has(blob)), *manifests]
+        names = [(copy.entry.dest.repository, copy) for copy in copies]
         self.commit.add(
             Additions(
                 blobs=tuple((digest, self.stage.blob(digest)) for digest in dict.fromkeys(fresh)),
-                layers=tuple((repository, blob.digest) for blob in closure.blobs),
-                revisions=tuple((repository, manifest.digest) for manifest in closure.manifests),
-                tags=((repository, tag, copy.digest),),
+                layers=tuple((name, blob.digest) for name, copy in names for blob in copy.closure.blobs),
+                revisions=tuple((name, manifest.digest) for name, copy in names for manifest in copy.closure.manifests),
+                tags=tuple((name, copy.entry.dest.tag, copy.digest) for name, copy in names),
             )
         )
         for digest in fresh:

@@ -40,15 +40,22 @@ class EngineChoice:
 def choose_engine(wanted: Engine, storage: str | None) -> EngineChoice:
     """What is measured to be the fastest for such a destination (docs/benchmarks.md), unless the user wants another.
     `storage` is its name, if it is one. Raises UsageError where the engine cannot copy into it."""
-    if wanted is Engine.SYNC and storage is not None:
+    if storage is not None and wanted in {Engine.SYNC, Engine.STREAM}:
         raise UsageError(
-            f"the engine sync copies between registries, and {storage} is a storage directory",
-            hint="use --engine auto or copy",
+            f"the engine {wanted} copies between registries, and {storage} is a storage directory",
+            hint="use --engine auto, curl or copy",
+        )
+    if storage is None and wanted is Engine.CURL:
+        raise UsageError(
+            "the engine curl copies into a storage directory, and the archive is a registry",
+            hint="use --engine auto, stream, copy or sync",
         )
     if wanted is not Engine.AUTO:
         return EngineChoice(engine=wanted, why="as asked for")
-    how = "hashed on their way to the disk" if storage is not None else "and each is sent once"
-    return EngineChoice(engine=Engine.STREAM, why=f"blobs through the pipes of a few skopeos that stay, {how}")
+    if storage is not None:
+        return EngineChoice(engine=Engine.CURL, why="each blob once, many at a time, hashed before it counts")
+    why = "blobs through the pipes of a few skopeos that stay, and each is sent once"
+    return EngineChoice(engine=Engine.STREAM, why=why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,13 +42,15 @@ class Copied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """`down`: the host that is, if that is why. `worker` is None where no copy was begun."""
+    """`down`: the host that is, if that is why. `sent` bytes travelled for it all the same. `worker` is None where no
+    copy was begun."""
 
     entry: ImageEntry
     error: str
     hint: str
     attempts: int
     down: str = ""
+    sent: int = 0
     seconds: float = field(default=0, compare=False)
     start: float = field(default=0, compare=False)
     worker: int | None = field(default=None, compare=False)
@@ -76,7 +78,7 @@ class SyncReport:
     @property
     def sent(self) -> int:
         """Bytes that travelled."""
-        return sum(item.sent for item in self.copied)
+        return sum(item.sent for item in self.copied) + sum(item.sent for item in self.failed)
 
 
 def run_plan(
@@ -93,14 +95,17 @@ def run_plan(
     started = time.monotonic()
     work = _Work(carrier=carrier, retry=retry, events=events, gave_up=gave_up, began=started)
     outcomes = _run_ready(_Queue.of(plan.copies, by_repository=carrier.exclusive_repositories), work.copy, jobs, retry)
-    failed = sorted(
-        [*(o for o in outcomes if isinstance(o, Failed)), *_unseen(plan)], key=lambda f: (f.entry.line, f.entry.dest)
-    )
+    return report_of(plan, outcomes, time.monotonic() - started)
+
+
+def report_of(plan: Plan, outcomes: Sequence[Copied | Failed], seconds: float) -> SyncReport:
+    """What came of the plan, its copies having come to `outcomes`."""
+    failed = [*(o for o in outcomes if isinstance(o, Failed)), *_unseen(plan)]
     return SyncReport(
         copied=tuple(o for o in outcomes if isinstance(o, Copied)),
         skipped=plan.skips,
-        failed=tuple(failed),
-        seconds=time.monotonic() - started,
+        failed=tuple(sorted(failed, key=lambda f: (f.entry.line, f.entry.dest))),
+        seconds=seconds,
     )
 
 

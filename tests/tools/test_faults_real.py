@@ -300,3 +300,23 @@ def test_a_budget_bounds_what_a_registry_is_asked_at_the_same_time(ends: StartEn
     with slow(started.source, 0.01):
         started.into.changed(jobs=8, source=bounded).sync(*images)
     assert started.source.most_together <= 6  # a skopeo alone may have six
+
+
+# --- tokens
+
+
+def test_a_token_that_expires_in_the_middle_is_renewed_and_costs_no_attempt(ends: StartEnds) -> None:
+    images = {f"team/{n}:1": make_image(f"i{n}") for n in range(12)}
+    started = ends(images=images)
+    started.source.token, started.source.lifetime = "token", 15
+    report = started.into.synced(*images)
+    assert {copied.attempts for copied in report.copied} == {1}
+    assert len(started.source.asked("^GET .*/blobs/")) > 24  # some were refused
+    assert storage_problems(started.into.archive) == set()
+
+
+def test_what_travelled_for_images_that_failed_is_counted(ends: StartEnds) -> None:
+    started = ends(source=(Fault("cut", ONE_LAYER, at=100_000),))
+    report = started.into.trying(1, 0, 0).report(*IMAGES)
+    travelled = sum(count for path, count in started.source.sent.items() if "/blobs/" in path)
+    assert report.sent == travelled

@@ -11,8 +11,9 @@ import pytest
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Descriptor, Digest, Manifest, parse_manifest
 from regwrap.core.place import Registry, Timeouts
+from regwrap.tools.executor import ShExecutor
 from regwrap.tools.imageproxy import ImageProxies
-from regwrap.tools.runner import Runner, ShExecutor, Tool
+from regwrap.tools.runner import Runner, Tool
 from regwrap.tools.skopeo import Remote, Skopeo
 from tests.builders import Image, make_image, make_storage
 from tests.conftest import StartRegistry

@@ -16,7 +16,8 @@ from regwrap.core.place import Registry
 from regwrap.registry.probe import Probe
 from regwrap.storage import layout
 from regwrap.tools.docker_registry import started_registry, why_it_does_not_answer
-from regwrap.tools.runner import Runner, ShExecutor, Tool
+from regwrap.tools.executor import ShExecutor
+from regwrap.tools.runner import Runner, Tool
 from tests.builders import make_image, make_storage, snapshot
 
 pytestmark = pytest.mark.tools(Tool.DOCKER_REGISTRY)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import Interrupted, ToolError, UsageError
-from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
+from regwrap.tools.executor import ShExecutor
+from regwrap.tools.runner import Command, Runner, Tool
 from tests.conftest import StartRegistry
 
 pytestmark = pytest.mark.tools("skopeo", "tar", "docker-registry")
@@ -27,7 +28,8 @@ DEADLINE = 10.0
 RUN_SKOPEO = """
 import sys
 from pathlib import Path
-from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
+from regwrap.tools.executor import ShExecutor
+from regwrap.tools.runner import Command, Runner, Tool
 scratch, path, port = sys.argv[1:]
 Runner(ShExecutor(), scratch=Path(scratch), search_path=path).run(
     Command(tool=Tool.SKOPEO, args=("inspect", "--tls-verify=false", f"docker://127.0.0.1:{port}/x:1"))
@@ -336,7 +338,8 @@ import random, signal, sys, time
 from pathlib import Path
 from regwrap.core.errors import Interrupted
 from regwrap.core.interruption import handle_signals, raise_again
-from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
+from regwrap.tools.executor import ShExecutor
+from regwrap.tools.runner import Command, Runner, Tool
 sys.unraisablehook = raise_again
 ballast = [bytearray(4096) for _ in range(40_000)]
 runner = Runner(ShExecutor(), scratch=Path(sys.argv[1]), search_path=sys.argv[2])
@@ -367,7 +370,8 @@ import os, signal, sys, threading, time
 from pathlib import Path
 from regwrap.core.errors import Interrupted
 from regwrap.core.interruption import handle_signals
-from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
+from regwrap.tools.executor import ShExecutor
+from regwrap.tools.runner import Command, Runner, Tool
 sys.setswitchinterval(0.00001)
 runner = Runner(ShExecutor(), scratch=Path(sys.argv[1]), search_path=sys.argv[2])
 children, gate = Path(f"/proc/self/task/{os.getpid()}/children"), Path(sys.argv[1], "gate")

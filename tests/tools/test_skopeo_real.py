@@ -18,7 +18,8 @@ from regwrap.core.model import Digest
 from regwrap.core.place import Registry, Timeouts
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
-from regwrap.tools.runner import Runner, ShExecutor, Tool
+from regwrap.tools.executor import ShExecutor
+from regwrap.tools.runner import Runner, Tool
 from regwrap.tools.skopeo import Remote, Skopeo
 from tests.builders import (
     Image,

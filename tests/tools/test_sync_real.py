@@ -19,8 +19,9 @@ from regwrap.lists.imagelist import ImageList, parse_images
 from regwrap.registry.probe import Probe
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
+from regwrap.tools.executor import ShExecutor
 from regwrap.tools.retry import Retry, RetryPolicy
-from regwrap.tools.runner import Runner, ShExecutor
+from regwrap.tools.runner import Runner
 from regwrap.transfer.job import Job
 from regwrap.transfer.plan import Copy, Reason
 from regwrap.transfer.run import Copied, Failed, SyncReport
@@ -449,7 +450,7 @@ def test_a_blob_that_arrives_flipped_is_fetched_again(serve: Serve) -> None:
     assert storage_problems(served.bench.archive) == set()
 
 
-@pytest.mark.parametrize("pattern", ["HEAD .*/manifests/", "GET .*/manifests/", "GET .*/blobs/", "GET /v2/$"])
+@pytest.mark.parametrize("pattern", ["HEAD .*/manifests/", "GET .*/manifests/", "GET .*/blobs/"])
 def test_503_is_tried_again(serve: Serve, pattern: str) -> None:
     served = serve({"a/b:1": make_image("one")})
     with faulty_proxy(served.host, [Fault("refuse", pattern, times=2)]) as proxy:
@@ -610,6 +611,6 @@ def test_platforms_of_one_index_share_their_layers(serve: Serve) -> None:
 
 def test_without_an_authfile_skopeo_uses_no_credentials(serve: Serve) -> None:
     served = serve({"a/b:1": make_image("one")})
-    served.bench.synced("a/b:1")
+    served.bench.changed(engine=Engine.COPY).synced("a/b:1")
     assert served.bench.skopeos != []
-    assert all("--no-creds" in command for command in served.bench.skopeos)
+    assert all("no-creds" in command for command in served.bench.skopeos)

@@ -13,8 +13,8 @@ from tests.torture.judge import Expected, Verdict, judge
 
 GROUP: Final = "child"
 _STARTS: Final = {
-    "skopeo": range(1, 6), "tar": (1,), "docker-registry": (1,), "unshare": range(1, 3), "mount": range(1, 3),
-    "umoci": range(1, 5),
+    "skopeo": range(1, 6), "curl": range(1, 3), "tar": (1,), "docker-registry": (1,), "unshare": range(1, 3),
+    "mount": range(1, 3), "umoci": range(1, 5),
 }  # fmt: skip
 _ACTIONS: Final = {
     "killed": "kill -9 $$",

@@ -100,7 +100,7 @@ def _package(*strategy: str) -> list[str]:
 
 # fmt: off
 SCENARIOS: Final[tuple[Scenario, ...]] = (
-    Scenario("sync", _sync, ("archive",), ("archive",), ("archive",), adds=("failed.list",), children=("skopeo",)),
+    Scenario("sync", _sync, ("archive",), ("archive",), ("archive",), adds=("failed.list",), children=("curl",)),
     Scenario(
         "sync-registry",
         lambda place: ["sync", _LIST, "--source", place.source, "--archive", place.dest],
@@ -117,7 +117,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
             "--strategy", "overlay", "--history", "./archive", "--source", place.source, "--upper", "./upper"
         ),
         ("archive", "out"), ("archive",), ("out", "archive"), ("out/release.tar",),
-        children=("skopeo", "tar", "docker-registry", "unshare", "mount"),
+        children=("curl", "tar", "docker-registry", "unshare", "mount"),
     ),
     Scenario(
         "deploy", lambda _place: ["deploy", _BUNDLE, "site", "--replace-tags"], (_BUNDLE, "site"), ("site",), ("site",)
@@ -152,7 +152,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "release",
         lambda place: ["release", _LIST, "--source", place.source, "--archive", "./archive", "-o", "out/release.tar"],
         ("archive", "out"), ("archive",), ("archive", "out/release.tar", "out/release.tar.sha256"),
-        ("out/release.tar",), adds=("failed.list",), children=("skopeo", "tar"),
+        ("out/release.tar",), adds=("failed.list",), children=("curl", "tar"),
     ),
 )
 # fmt: on

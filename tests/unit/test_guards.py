@@ -7,13 +7,14 @@ from subprocess import Popen
 
 import pytest
 
-from regwrap.tools.runner import Command, Runner, ShExecutor, Tool
+from regwrap.tools.executor import ShExecutor
+from regwrap.tools.runner import Command, Runner, Tool
 from tests.fakes import Answer, Scripted
 
 
 def test_the_real_executor_starts_nothing_in_a_unit_test() -> None:
     with tempfile.TemporaryFile() as output, pytest.raises(AssertionError, match="without the marker"):
-        ShExecutor().start(("/bin/true",), env={}, output=(output, output), inherit=())
+        ShExecutor().start(("/bin/true",), env={}, output=(output, output), inherit=(), stdin=b"")
 
 
 def test_the_real_runner_starts_nothing_in_a_unit_test(real_runner: Runner, scripted: Scripted) -> None:

@@ -1,15 +1,17 @@
 """What the programs of a transcript do when they are started: as much of skopeo, tar and umoci as regwrap looks at."""
 
+import http.client
 import json
 import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.builders import Image
 from tests.bundles import Part, filled, member
@@ -44,6 +46,41 @@ def _converse(channel: socket.socket, blobs: dict[str, bytes]) -> None:
                 pipe.write(blobs[asked["args"][1]])
             socket.send_fds(channel, [json.dumps({**answer, "pipeid": 1}).encode()], [reading])
             os.close(reading)
+
+
+def curl(*, changed: Mapping[bytes, bytes] | None = None) -> Answer:
+    """curl, which fetches what it reads of, and gives other bytes for some."""
+    gives = changed or {}
+
+    def fetch(stdin: bytes) -> bytes:
+        return b"".join(_fetched(_options(section), gives) for section in stdin.decode().split("next\n"))
+
+    return Answer(when=("curl", "--disable"), reads=fetch, repeats=True)
+
+
+def _options(section: str) -> dict[str, str]:
+    pairs = (line.partition(" = ") for line in section.splitlines())
+    return {name: value.strip('"') for name, _equals, value in pairs}
+
+
+def _fetched(options: dict[str, str], gives: Mapping[bytes, bytes]) -> bytes:
+    address, header = urlsplit(options["url"]), options.get("header", "").partition(": ")
+    with closing(http.client.HTTPConnection(address.netloc, timeout=10)) as connection:
+        connection.request("GET", address.path, headers={header[0]: header[2]} if header[0] else {})
+        answer = connection.getresponse()
+        data = answer.read()
+    failed = answer.status >= 400
+    if not failed:
+        with Path(options["output"]).open("wb") as pipe, suppress(BrokenPipeError):
+            pipe.write(gives.get(data, data)[int(options.get("continue-at", "0")) :])
+    outcome = {
+        "filename_effective": options["output"],
+        "response_code": answer.status,
+        "exitcode": 22 if failed else 0,
+        "errormsg": f"The requested URL returned error: {answer.status}" if failed else None,
+        "url_effective": options["url"],
+    }
+    return f"{json.dumps(outcome)} \n".encode()
 
 
 def skopeo_copy(*images: Image) -> Answer:

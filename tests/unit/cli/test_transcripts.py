@@ -19,7 +19,7 @@ from regwrap.cli.program import exit_code_of
 from regwrap.core.model import Digest
 from regwrap.registry.server import ServeOptions, served_contents
 from regwrap.storage.store import Storage
-from regwrap.tools.runner import ShExecutor
+from regwrap.tools.executor import ShExecutor
 from tests.builders import make_image, make_multi_image
 from tests.bundles import make_bundle
 from tests.fakes import Answer, ScriptedExecutor, make_scripted
@@ -29,7 +29,7 @@ IMAGES = {"app:v1": make_image("app"), "multi:v1": make_multi_image("multi")}
 HERE = "--mount --propagation private --pid --fork --kill-child"
 UNSHARE = f"unshare {HERE}" if os.geteuid() == 0 else f"unshare --user --map-root-user {HERE}"
 MARKS = "" if os.geteuid() == 0 else ",userxattr"
-TOOLS = ("skopeo", "tar", "setpriv", "docker-registry", "unshare", "mount", "umoci", "par2")
+TOOLS = ("skopeo", "curl", "tar", "setpriv", "docker-registry", "unshare", "mount", "umoci", "par2")
 VERSIONS = [f"{tool} --version" for tool in TOOLS]
 
 
@@ -94,10 +94,11 @@ def tar_of(storage: str) -> str:
     )
 
 
-def test_sync_reads_all_blobs_of_a_registry_through_one_skopeo(desk: Desk) -> None:
-    assert desk.typed("sync images.list --source HOST --jobs 1", programs.image_proxy(*IMAGES.values())) == [
-        "skopeo GLOBAL experimental-image-proxy --tls-verify=false --no-creds --sockfd N"
-    ]
+CURL = "curl --disable --parallel --parallel-immediate --parallel-max 1 --silent --show-error --config -"
+
+
+def test_sync_reads_all_blobs_of_a_registry_through_one_curl(desk: Desk) -> None:
+    assert desk.typed("sync images.list --source HOST --jobs 1", programs.curl()) == [CURL]
     assert desk.typed("sync images.list --source HOST") == []  # all is there
 
 
@@ -129,12 +130,8 @@ def test_package_starts_tar(desk: Desk) -> None:
 
 def test_release_notes_versions_reads_the_registry_and_packs(desk: Desk) -> None:
     line = "release images.list --source HOST --archive ./new --jobs 1 -o release.tar"
-    answers = (programs.versions(), programs.image_proxy(*IMAGES.values()), programs.tar())
-    assert desk.typed(line, *answers) == [
-        *VERSIONS,
-        "skopeo GLOBAL experimental-image-proxy --tls-verify=false --no-creds --sockfd N",
-        tar_of("DIR/new"),
-    ]
+    answers = (programs.versions(), programs.curl(), programs.tar())
+    assert desk.typed(line, *answers) == [*VERSIONS, CURL, tar_of("DIR/new")]
 
 
 def test_workspace_tries_the_overlay_and_starts_a_registry_on_it(desk: Desk) -> None:

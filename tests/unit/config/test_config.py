@@ -324,7 +324,7 @@ def test_proxies_and_certificates_are_handed_over_and_nothing_else(tmp_path: Pat
 
 def test_a_number_of_jobs_in_the_environment_is_checked(tmp_path: Path) -> None:
     for variable, flags, text in (("tar", Flags(), ""), ("", Flags(engine="tar"), ""), ("", Flags(), "engine: tar")):
-        with pytest.raises(UsageError, match="expected one of auto, stream, copy, sync, got"):
+        with pytest.raises(UsageError, match="expected one of auto, curl, stream, copy, sync, got"):
             load(tmp_path, text, flags, REGWRAP_ENGINE=variable)
     with pytest.raises(UsageError, match="REGWRAP_JOBS: expected a whole number from 1 to 64"):
         load(tmp_path, "", REGWRAP_JOBS="0")

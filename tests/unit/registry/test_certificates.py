@@ -15,7 +15,7 @@ import pytest
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.place import Registry
-from regwrap.registry.certificates import certificates_of, meaning_of_tls, trust_of
+from regwrap.registry.certificates import certificates_of, curl_options, meaning_of_tls, trust_of
 from regwrap.registry.client import Client, Request
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.server import ServeOptions, served_contents
@@ -184,3 +184,39 @@ def test_a_server_needs_both_halves_and_that_they_fit(tmp_path: Path) -> None:
     for wrong in ((cert, TLS / "client.key"), (tmp_path / "absent", key), (key, cert)):
         with pytest.raises(UsageError, match="are not a certificate and its key"):
             read_certificate(*wrong)
+
+
+# --- for curl, which fetches blobs
+
+
+def options(
+    tmp_path: Path, cert_dir: Path | None = None, *, tls_verify: bool = True, **variables: str
+) -> dict[str, str]:
+    registry = Registry(host="r.example", tls_verify=tls_verify, cert_dir=cert_dir)
+    return dict(curl_options(registry, variables, tmp_path))
+
+
+def test_curl_trusts_what_we_trust(tmp_path: Path) -> None:
+    directory = tmp_path / "certs.d"
+    put(directory / "ca.crt", (TLS / "ca.crt").read_bytes())
+    put(directory / "junk.crt", b"no certificate")
+    assert options(tmp_path) == {}
+    bundle = Path(options(tmp_path, directory)["cacert"]).read_bytes()
+    assert (TLS / "ca.crt").read_bytes() in bundle
+    assert b"no certificate" not in bundle
+    named = Path(options(tmp_path, SSL_CERT_FILE=f"{TLS / 'ca.crt'}")["cacert"])
+    assert named.read_bytes() == (TLS / "ca.crt").read_bytes()
+    both = Path(options(tmp_path, SSL_CERT_FILE=f"{TLS / 'server.crt'}", SSL_CERT_DIR=f"{directory}")["cacert"])
+    assert both.read_bytes() == (TLS / "server.crt").read_bytes() + b"\n" + (TLS / "ca.crt").read_bytes()
+
+
+def test_curl_shows_the_certificate_that_we_show(tmp_path: Path) -> None:
+    directory = tmp_path / "certs.d"
+    for name in ("client.cert", "client.key"):
+        put(directory / name, (TLS / name.replace(".cert", ".crt")).read_bytes())
+    assert options(tmp_path, directory, tls_verify=False) == {
+        "insecure": "", "cert": f"{directory / 'client.cert'}", "key": f"{directory / 'client.key'}",
+    }  # fmt: skip
+    (directory / "client.key").unlink()
+    with pytest.raises(ToolError, match="cannot be used"):
+        options(tmp_path, directory)

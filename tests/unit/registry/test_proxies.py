@@ -2,7 +2,7 @@
 
 import pytest
 
-from regwrap.registry.proxies import Proxy, parse_proxy, proxy_for
+from regwrap.registry.proxies import Proxy, curl_variables, parse_proxy, proxy_for
 
 VARIABLES = {"HTTP_PROXY": "http://plain:3128", "HTTPS_PROXY": "https://secure:3129"}
 
@@ -104,3 +104,40 @@ def test_what_goes_through_the_proxy(server: str, no_proxy: str) -> None:
 def test_the_port_is_the_schemes() -> None:
     assert is_direct("r.example", "r.example:80", scheme="http")
     assert not is_direct("r.example", "r.example:443", scheme="http")
+
+
+def for_curl(server: str, scheme: str = "https", **variables: str) -> dict[str, str]:
+    return dict(curl_variables(scheme, server, variables))
+
+
+def test_curl_gets_the_proxies_by_the_names_that_it_reads() -> None:
+    found = for_curl(
+        "r.example", HTTP_PROXY="http://p:1", HTTPS_PROXY="http://u:pw@q:2", NO_PROXY="a.example, 10.0.0.0/8"
+    )
+    assert found == {
+        "http_proxy": "http://p:1",
+        "https_proxy": "http://u:pw@q:2",
+        "no_proxy": "a.example,10.0.0.0/8,localhost,127.0.0.0/8,::1",
+    }
+    assert for_curl("r.example") == {}
+    assert for_curl("r.example", HTTPS_PROXY="http://[") == {}
+
+
+@pytest.mark.parametrize(
+    ("server", "no_proxy", "is_direct"),
+    [
+        ("r.example", "r.example", True),
+        ("r.example:5000", "r.example:5000", True),
+        ("r.example:5000", "r.example:443", False),
+        ("r.example", ".example", True),
+        ("example", ".example", False),
+        ("10.1.2.3", "10.0.0.0/8", True),
+        ("127.0.0.1:5000", "", True),
+    ],
+)
+def test_curl_goes_the_way_that_we_and_skopeo_go(server: str, no_proxy: str, is_direct: bool) -> None:
+    """curl takes no port in NO_PROXY, and a name behind a dot for the name itself too."""
+    found = for_curl(server, HTTPS_PROXY="http://p:1", NO_PROXY=no_proxy)["no_proxy"].split(",")
+    name = server.partition(":")[0]
+    assert (name in found) == is_direct
+    assert ".example" not in found or is_direct

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import ExitCode, ToolError, UsageError
-from regwrap.tools.runner import Command, Runner, ShExecutor, Tool, last_lines, redacted
+from regwrap.tools.executor import ShExecutor
+from regwrap.tools.runner import Command, Runner, Tool, last_lines, redacted
 from tests.fakes import Answer, Scripted, Started
 
 

@@ -22,7 +22,7 @@ from regwrap.transfer.into_storage import StorageCarrier
 from tests.builders import Image, flip, make_image, make_layer, make_multi_image, make_storage, put, snapshot, truncate
 from tests.builders import storage_problems as problems_in
 from tests.fakes import Answer, Argv, Scripted
-from tests.unit.cli.programs import image_proxy
+from tests.unit.cli.programs import curl
 from tests.unit.transfer.between import Between, between
 
 BASE = make_layer("base")
@@ -180,7 +180,7 @@ def leave(root: Path, *blobs: tuple[Digest, bytes]) -> Path:
 def test_blobs_that_a_killed_run_left_are_hashed_and_need_not_travel_again(two: Between) -> None:
     config, base, layer = APP.blobs
     stage = leave(two.root, (Digest.of(config), config), (Digest.of(base), b"x" * len(base)), (LAYER, layer[:3]))
-    two.scripted.executor.answers.append(image_proxy(APP))
+    two.scripted.executor.answers.append(curl())
     report = two.sync(two.job(archive=two.directory), "team/app:1")
     assert report.sent == len(base) + len(layer)
     assert not problems_in(two.root)
@@ -287,7 +287,7 @@ def test_an_upper_gets_the_blobs_and_the_root_above_it_the_links(two: Between) -
     upper = two.root.with_name("upper")
     upper.mkdir()
     two.root.mkdir()
-    two.scripted.executor.answers.append(image_proxy(APP))
+    two.scripted.executor.answers.append(curl())
     dest_place = Place(name="root", storage=two.root)
     job = two.job(archive=dest_place)
     with ExitStack() as stack:
@@ -378,7 +378,7 @@ def test_what_is_committed_is_the_whole_image_and_nothing_twice(two: Between) ->
 
 @pytest.mark.parametrize("wrong", [b"x" * len(APP.blobs[2]), APP.blobs[2][:-1], b""], ids=["other", "cut", "empty"])
 def test_what_comes_through_a_pipe_is_hashed_before_it_counts(two: Between, wrong: bytes) -> None:
-    two.scripted.executor.answers.append(image_proxy(APP, TOOL, changed={APP.blobs[2]: wrong}))
+    two.scripted.executor.answers.append(curl(changed={APP.blobs[2]: wrong}))
     report = two.run(two.job(archive=two.directory), "team/app:1", "team/tool:1").report
     assert report is not None
     (failed,) = report.failed
@@ -395,7 +395,7 @@ def test_what_comes_through_a_pipe_is_hashed_before_it_counts(two: Between, wron
 
 
 def test_all_that_was_sent_is_counted_once(two: Between) -> None:
-    two.scripted.executor.answers.append(image_proxy(APP, TOOL, MULTI))
+    two.scripted.executor.answers.append(curl())
     report = two.sync(two.job(archive=two.directory), "team/app:1", "team/tool:1", "multi:1")
     assert report.sent == sum(map(len, {*APP.blobs, *TOOL.blobs, *MULTI.blobs}))
     assert two.told.expected == [("sync", report.sent)]

@@ -1,0 +1,115 @@
+"""Blobs of a registry for another program to fetch: their addresses, what it has to say there, and what came of it.
+
+What another program cannot know stays here: logins, tokens, which scheme works. Whatever it cannot do at all raises
+UnsureError, and skopeo is asked instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from regwrap.core.answers import Meaning
+from regwrap.core.errors import ToolError
+from regwrap.registry.answers import refusal
+from regwrap.registry.auth import Access
+from regwrap.registry.certificates import curl_options, meaning_of_tls
+from regwrap.registry.client import Client, Request, Response
+from regwrap.registry.proxies import curl_variables
+from regwrap.tools.curl import Download, Outcome, Route
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.core.model import Descriptor
+
+# curl(1), EXIT CODES
+UNSUPPORTED_RANGE: Final = 33
+_HTTP_ERROR: Final = 22
+_TOO_LATE: Final = 28
+_NO_CONNECTION: Final = {5, 6, 7}
+_AWAY: Final = {7, 52, 55, 56}
+_TLS: Final = {35, 53, 54, 58, 59, 60, 66, 77, 80, 82, 83, 90, 91}
+_PASSING: Final = {5, 6, 7, 16, 18, 35, 52, 55, 56, 92}
+DISGUISES: Final = {401, 403, 404}
+_LED_HINT: Final = "check the address that the registry gives for its storage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobAddress:
+    """Where a blob is, and with which header it is to be had."""
+
+    url: str
+    authorization: str
+
+
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """Of one registry; safe to use from several threads."""
+
+    client: Client
+
+    def address(self, repository: str, blob: Descriptor) -> BlobAddress:
+        """Raises UnsureError and ToolError."""
+        request = _request(repository, blob)
+        authorization = self.client.authorization(request)
+        return BlobAddress(url=f"{self.client.server}{request.target}", authorization=authorization)
+
+    def is_renewed(self, repository: str, blob: Descriptor, refused: str) -> bool:
+        """Whether there is something else to say than the header `refused`: a token that has expired has a successor,
+        and some ask nobody who he is. Raises UnsureError and ToolError."""
+        return self.client.renewed(_request(repository, blob), refused) != refused
+
+    def route(self, place: Path) -> Route:
+        """How curl reaches it; files that it needs are made in the private directory `place`. Raises ToolError."""
+        registry, variables = self.client.registry, dict(self.client.environment)
+        server = urlsplit(self.client.server)
+        options = curl_options(registry, variables, place) if server.scheme == "https" else ()
+        return Route(environment=curl_variables(server.scheme, server.netloc, variables), options=options)
+
+    def told(self, outcome: Outcome, started: float) -> None:
+        """The host's limiter hears how it answered to what began at `started`."""
+        limiter = self.client.limiter
+        if outcome.status in {429, 503}:
+            limiter.pushed_back(started, outcome.retry_after)
+        elif outcome.exit_code in _NO_CONNECTION:
+            limiter.unreachable()
+        elif 0 < outcome.status < 500:
+            limiter.answered()
+
+    def failure(self, what: str, outcome: Outcome, download: Download, stall: float) -> ToolError:
+        """The error of a download that has failed. `what` names the blob; `stall` is how long nothing may come."""
+        host = self.client.registry.host
+        if outcome.excess and "html" not in outcome.media_type:
+            return ToolError(f"{host} sends more than the {download.size} bytes that {what} has")
+        if outcome.exit_code == _HTTP_ERROR:
+            return refusal(host, f"{what}{self._led(outcome)}", Response(outcome.status, {}, b""))
+        if "html" in outcome.media_type:
+            page = f"{host} answered {what}{self._led(outcome)} with a web page"
+            return ToolError(page, hint=Meaning.LOGIN_PAGE.hint, transient=True, host=host)
+        if outcome.exit_code == _TOO_LATE:
+            how = f"made no progress for {stall:g} s" if "slow" in outcome.message else "took too long"
+            message = f"{host} {how} with {what}{self._led(outcome)}"
+            return ToolError(message, detail=outcome.message, transient=True, host=host)
+        meaning = meaning_of_tls(outcome.message) if outcome.exit_code in _TLS else Meaning.OTHER
+        is_transient = outcome.exit_code in _PASSING and meaning is Meaning.OTHER
+        return ToolError(
+            f"{host} did not send {what}{self._led(outcome)}",
+            detail=f"{outcome.message} (curl {outcome.exit_code})",
+            hint=meaning.hint or (_LED_HINT if self._led(outcome) else ""),
+            transient=is_transient,
+            host=host,
+            outage=outcome.exit_code in _AWAY and not self._led(outcome),
+        )
+
+    def _led(self, outcome: Outcome) -> str:
+        """Whose answer it is, where the registry's own led to another."""
+        server = urlsplit(outcome.url).netloc
+        return (
+            f" from {server}, where its answer leads" if server not in {"", urlsplit(self.client.server).netloc} else ""
+        )
+
+
+def _request(repository: str, blob: Descriptor) -> Request:
+    return Request("HEAD", f"/v2/{repository}/blobs/{blob.digest}", Access(repository))

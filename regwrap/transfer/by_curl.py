@@ -1,0 +1,233 @@
+"""Blobs of one registry into a stage, by one start of curl for many of them."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from regwrap.core.errors import HostDownError, RegwrapError, ToolError
+from regwrap.registry.credentials import UnsureError
+from regwrap.registry.downloads import DISGUISES, UNSUPPORTED_RANGE, Downloads
+from regwrap.tools.curl import Curl, Download, Outcome, Route
+from regwrap.transfer.fetch import Stage, damaged_on_the_way
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from regwrap.core.model import Descriptor
+    from regwrap.registry.end import RegistryEnd
+    from regwrap.tools.retry import Retry
+
+_MOST_RENEWALS: Final = 3
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Travel:
+    """A blob on its way from `repository` of `end`. `came` counts all bytes of it that travelled; `renewals` are tokens
+    that were got for it since its last byte."""
+
+    blob: Descriptor
+    end: RegistryEnd
+    repository: str
+    came: int = 0
+    renewals: int = 0
+    _latest: float | None = None
+
+    def may_wait(self, seconds: float) -> bool:
+        """A host that comes and goes is no reason to try for ever."""
+        now = time.monotonic()
+        self._latest = self._latest or now + 2 * seconds
+        return now < self._latest
+
+    @property
+    def where(self) -> str:
+        return f"{self.end.name}/{self.repository}"
+
+
+class BatchEvents(Protocol):
+    """What a batch tells while it goes on, from its thread."""
+
+    def begun(self, travel: Travel) -> None:
+        """Its first byte is there."""
+
+    def whole(self, travel: Travel) -> None:
+        """All its bytes are in the stage; nobody has hashed them."""
+
+    def again(self, travel: Travel) -> None:
+        """It did not fail and has to be asked for once more: with another token, from its start, after an outage."""
+
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for what is left."""
+
+    def failed_to_come(self, travel: Travel, error: RegwrapError) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobFetcher:
+    """`scratch` is a private directory. A host that is away is waited for by `retry`'s outages."""
+
+    curl: Curl
+    stage: Stage
+    scratch: Path
+    retry: Retry
+
+    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
+        """Bring blobs of one registry, `parallel` at a time; each ends in one event. `left` counts those that have not.
+
+        Raises ToolError once the run is stopped.
+        """
+        batch = _Batch(fetcher=self, events=events, left=left, downloads=travels[0].end.probe.downloads)
+        batch.run(travels, parallel)
+
+
+@dataclass(slots=True)
+class Left:
+    """How many of a batch have not ended."""
+
+    count: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """One batch; it is curl's receiver."""
+
+    fetcher: BlobFetcher
+    events: BatchEvents
+    left: Left
+    downloads: Downloads
+    started: float = 0
+    open: dict[str, tuple[Travel, Download]] = field(default_factory=dict)
+    away: list[tuple[Travel, ToolError]] = field(default_factory=list)
+
+    def run(self, travels: Sequence[Travel], parallel: int) -> None:
+        limiter = self.downloads.client.limiter
+        try:
+            prepared = [one for travel in travels if (one := self._prepared(travel)) is not None]
+            if prepared:
+                with limiter.slot(parallel) as self.started:
+                    self._fetch(prepared, self.downloads.route(self.fetcher.scratch), parallel)
+        except ToolError as error:
+            self._end_open(error)
+        if self.away:
+            self._wait_for_host()
+
+    def _prepared(self, travel: Travel) -> Download | None:
+        """None where nothing has to travel, or it cannot."""
+        stage, blob = self.fetcher.stage, travel.blob
+        offset = stage.arrived(blob)
+        if offset == blob.size and offset:
+            self._ends(lambda: self.events.whole(travel))
+            return None
+        try:
+            address = self.downloads.address(travel.repository, blob)
+        except (UnsureError, ToolError) as error:
+            self._fails(travel, error)
+            return None
+        download = Download(
+            key=blob.digest.hex,
+            url=address.url,
+            size=blob.size,
+            offset=offset,
+            authorization=address.authorization,
+        )
+        self.open[download.key] = (travel, download)
+        return download
+
+    def _fetch(self, downloads: Sequence[Download], route: Route, parallel: int) -> None:
+        self.fetcher.curl.fetch(downloads, route, self, parallel=parallel)
+
+    # --- what curl tells
+
+    def opened(self, key: str) -> int:
+        travel, _download = self.open[key]
+        self.events.begun(travel)
+        return self.fetcher.stage.open_part(travel.blob)
+
+    def came(self, key: str, count: int) -> None:
+        travel, _download = self.open[key]
+        travel.came += count
+        travel.renewals = 0
+
+    def is_wanted(self) -> bool:
+        return self.events.is_wanted()
+
+    def ended(self, outcome: Outcome) -> None:
+        travel, download = self.open.pop(outcome.key)
+        self.downloads.told(outcome, self.started)
+        arrived = self.fetcher.stage.arrived(travel.blob)
+        if outcome.exit_code == 0 and not outcome.excess and arrived == travel.blob.size:
+            self._ends(lambda: self._whole(travel))
+        elif outcome.exit_code == UNSUPPORTED_RANGE:
+            self.fetcher.stage.remove(self.fetcher.stage.part(travel.blob.digest))
+            self._ends(lambda: self.events.again(travel))
+        else:
+            self._refused(travel, outcome, download, arrived)
+
+    def _whole(self, travel: Travel) -> None:
+        if travel.blob.size == 0:
+            self.events.begun(travel)
+        self.events.whole(travel)
+
+    def _refused(self, travel: Travel, outcome: Outcome, download: Download, arrived: int) -> None:
+        """A token that has expired is renewed, and the blob goes on; what only skopeo can say, it has to."""
+        try:
+            is_renewed = outcome.status in DISGUISES and self._is_renewed(travel, download)
+        except UnsureError as unsure:
+            self._fails(travel, unsure)
+            return
+        if is_renewed:
+            self._ends(lambda: self.events.again(travel))
+        else:
+            self._fails(travel, self._failure(travel, outcome, download, arrived))
+
+    def _is_renewed(self, travel: Travel, download: Download) -> bool:
+        travel.renewals += 1
+        with suppress(ToolError):  # what was answered to curl is told
+            is_other = self.downloads.is_renewed(travel.repository, travel.blob, download.authorization)
+            return is_other and travel.renewals <= _MOST_RENEWALS
+        return False
+
+    def _failure(self, travel: Travel, outcome: Outcome, download: Download, arrived: int) -> ToolError:
+        if outcome.exit_code == 0 and not outcome.excess and "html" not in outcome.media_type:
+            self.fetcher.stage.remove(self.fetcher.stage.part(travel.blob.digest))
+            return damaged_on_the_way(travel.where, travel.blob, arrived)
+        if outcome.exit_code == 0 or outcome.excess:
+            self.fetcher.stage.remove(self.fetcher.stage.part(travel.blob.digest))
+        what = f"blob {travel.blob.digest.short} of {travel.repository}"
+        return self.downloads.failure(what, outcome, download, self.fetcher.curl.timeouts.stall)
+
+    # --- how a travel ends
+
+    def _ends(self, tell: Callable[[], None]) -> None:
+        self.left.count -= 1
+        tell()
+
+    def _fails(self, travel: Travel, error: RegwrapError) -> None:
+        if isinstance(error, ToolError) and error.transient and error.outage:
+            self.away.append((travel, error))
+        else:
+            self._ends(lambda: self.events.failed_to_come(travel, error))
+
+    def _end_open(self, error: ToolError) -> None:
+        for travel, _download in self.open.values():
+            self._fails(travel, error)
+        self.open.clear()
+
+    def _wait_for_host(self) -> None:
+        """All that failed because the host may be away waits together, once."""
+        is_back, error = False, self.away[0][1]
+        outages = self.fetcher.retry.outages
+        try:
+            is_back = outages is not None and not self.fetcher.retry.stopping.is_set() and outages.wait(error)
+        except ToolError as down:
+            error = down
+        for travel, own in self.away:
+            last = error if isinstance(error, HostDownError) else own
+            self.left.count -= 1
+            if is_back and travel.may_wait(self.fetcher.retry.policy.outage):
+                self.events.again(travel)
+            else:
+                self.events.failed_to_come(travel, last)

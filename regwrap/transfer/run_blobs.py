@@ -1,0 +1,417 @@
+"""Carry out a Plan blob by blob: each travels once, whoever needs it; an image is shown when its last one is proved.
+
+One thread decides, all others work and tell it what came of it: those that hold a curl, those that hash or copy files,
+and the one that commits. A blob that fails fails the images that need it; all others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError
+from regwrap.registry.credentials import UnsureError
+from regwrap.registry.end import RegistryEnd
+from regwrap.storage.space import need_space
+from regwrap.transfer.by_curl import BlobFetcher, Left, Travel
+from regwrap.transfer.fetch import damaged_on_the_way
+from regwrap.transfer.lanes import in_lanes
+from regwrap.transfer.needs import Need, needs_of
+from regwrap.transfer.run import Copied, Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from regwrap.bundle.by_repository import ImageSource
+    from regwrap.core.model import Destination, Digest
+    from regwrap.tools.retry import Retry
+    from regwrap.transfer.into_storage import StorageCarrier
+    from regwrap.transfer.job import Events
+    from regwrap.transfer.plan import Copy
+
+# blobs of one start of curl: tokens live for minutes, and each blob has an open pipe
+_BATCH: Final = 32
+_BATCH_EACH: Final = 8  # for each that comes at the same time
+_LOOK_SECONDS: Final = 0.5
+_HASHERS: Final = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobWork:
+    """What a run works with. `gave_up` says whether a host is down, when a blob was tried to the end."""
+
+    carrier: StorageCarrier
+    fetcher: BlobFetcher
+    jobs: int
+    retry: Retry
+    events: Events
+    gave_up: Callable[[ToolError], ToolError]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobReport:
+    """`left` are images that curl cannot bring: their registry is one that only skopeo can ask."""
+
+    outcomes: tuple[Copied | Failed, ...]
+    left: tuple[Copy, ...]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Image:
+    copy: Copy
+    open: set[Digest]
+    brings: list[_Item] = field(default_factory=list)
+    started: float | None = None
+    attempts: int = 1
+
+    @property
+    def sent(self) -> int:
+        return sum(item.sent for item in self.brings)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Item:
+    """A blob that is needed, and where it can be had: `places` are tried one after the other."""
+
+    need: Need
+    images: list[_Image]
+    places: deque[tuple[ImageSource, str]]
+    travels: list[Travel] = field(default_factory=list)
+    copied: int = 0
+    attempt: int = 1
+    not_before: float = 0
+
+    @property
+    def sent(self) -> int:
+        return self.copied + sum(travel.came for travel in self.travels)
+
+    @property
+    def travel(self) -> Travel:
+        return self.travels[-1]
+
+    @property
+    def is_wanted(self) -> bool:
+        return bool(self.images)
+
+
+@dataclass(slots=True)
+class _Host:
+    """A registry, and what waits to come from it."""
+
+    waiting: list[_Item] = field(default_factory=list)
+    batches: list[Left] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class BlobRun:
+    """One run. Call `run` once."""
+
+    work: BlobWork
+    images: dict[Destination, _Image] = field(default_factory=dict)
+    items: dict[Digest, _Item] = field(default_factory=dict)
+    hosts: dict[str, _Host] = field(default_factory=dict)
+    ready: list[_Image] = field(default_factory=list)
+    is_committing: bool = False
+    copied: list[Copied] = field(default_factory=list)
+    failed: list[tuple[_Image, Failed]] = field(default_factory=list)
+    left: list[Copy] = field(default_factory=list)
+    _inbox: SimpleQueue[Callable[[], None]] = field(default_factory=SimpleQueue)
+    _began: float = field(default_factory=time.monotonic)
+    _pools: dict[str, ThreadPoolExecutor] = field(default_factory=dict)
+    _shown: int = 0
+
+    def run(self, copies: Iterable[Copy]) -> BlobReport:
+        """All of them; an interruption ends the waits and is raised again."""
+        copies = tuple(copies)
+        with ExitStack() as stack:
+            for name, most in (("hash", _HASHERS), ("copy", self.work.jobs), ("curl", 64), ("commit", 1)):
+                self._pools[name] = stack.enter_context(ThreadPoolExecutor(most, thread_name_prefix=name))
+            try:
+                self._begin(copies)
+                while self.images:
+                    self._launch()
+                    self._hear()
+            except BaseException:
+                self.work.carrier.stage.is_wanted = True
+                self.work.retry.stopping.set()
+                raise
+            finally:
+                for pool in self._pools.values():
+                    pool.shutdown(wait=False, cancel_futures=True)
+        if self.failed:
+            self.work.carrier.stage.is_wanted = True
+        return BlobReport(outcomes=self._outcomes(), left=tuple(self.left))
+
+    def _outcomes(self) -> tuple[Copied | Failed, ...]:
+        failed = (replace(failed, sent=image.sent) for image, failed in self.failed)
+        return in_lanes((*self.copied, *failed))
+
+    def bytes_under_way(self) -> int:
+        """What has come of images that are not shown yet."""
+        if not self.images:
+            return 0
+        return max(0, sum(item.sent for item in list(self.items.values())) - self._shown)
+
+    # --- what there is to do
+
+    def _begin(self, copies: tuple[Copy, ...]) -> None:
+        for copy in copies:
+            self.images[copy.entry.dest] = _Image(copy=copy, open={blob.digest for blob in copy.closure.blobs})
+        for need in needs_of(copies):
+            images = [self.images[copy.entry.dest] for copy in need.copies]
+            item = _Item(need=need, images=images, places=self._places(need))
+            self.items[need.blob.digest] = item
+            images[0].brings.append(item)
+        for image in list(self.images.values()):
+            self._check_room(image)
+        for item in self.items.values():
+            if item.is_wanted:
+                self._look(item)
+        for image in list(self.images.values()):
+            self._ready_if_whole(image)
+
+    def _places(self, need: Need) -> deque[tuple[ImageSource, str]]:
+        """Those on this machine first."""
+        source_of = self.work.carrier.source_of
+        found = {(id(source), name): (source, name) for copy in need.copies
+                 for source, name in ((source_of(copy.entry), copy.entry.source.repository),)}  # fmt: skip
+        return deque(sorted(found.values(), key=lambda place: isinstance(place[0], RegistryEnd)))
+
+    def _check_room(self, image: _Image) -> None:
+        stage = self.work.carrier.stage
+        try:
+            need_space(stage.tree.root, image.copy.bytes_missing, at=stage.tree.descriptor)
+        except ToolError as error:
+            self._fail(image, error, 1)
+
+    def _look(self, item: _Item) -> None:
+        """A blob of the storage is not believed, and an earlier run may have left one in the stage: it is hashed."""
+        carrier, blob = self.work.carrier, item.need.blob
+        stage = carrier.stage
+        if item.need.is_there:
+            self._submit("hash", lambda: self._looked(item, is_right=carrier.sound.has(blob)))
+        elif stage.tree.stat(stage.blob(blob.digest)) is None:
+            self._wait(item)
+        else:
+            self._submit("hash", lambda: self._looked(item, is_right=stage.has(blob)))
+
+    def _looked(self, item: _Item, *, is_right: bool) -> None:
+        self._inbox.put(lambda: self._proved(item) if is_right else self._wait(item))
+
+    def _wait(self, item: _Item) -> None:
+        """For its turn: to be copied here, or to come from a registry."""
+        source, repository = item.places[0]
+        if not isinstance(source, RegistryEnd):
+            self._submit("copy", lambda: self._copy_here(item, source))
+            return
+        if not item.travels or item.travel.end is not source or item.travel.repository != repository:
+            item.travels.append(Travel(blob=item.need.blob, end=source, repository=repository))
+        self.hosts.setdefault(source.name, _Host()).waiting.append(item)
+
+    # --- who works
+
+    def _submit(self, pool: str, work: Callable[[], None]) -> None:
+        """What it raises is raised in the deciding thread."""
+
+        def ended(future: Future[None]) -> None:
+            if not future.cancelled() and future.exception() is not None:
+                self._inbox.put(future.result)
+
+        self._pools[pool].submit(work).add_done_callback(ended)
+
+    def _launch(self) -> None:
+        if self.work.retry.stopping.is_set():
+            raise ToolError("the copy was stopped: regwrap is stopping")
+        busy = sum(1 for host in self.hosts.values() if host.waiting or host.batches)
+        for host in self.hosts.values():
+            parallel = max(1, self.work.jobs // max(1, busy))
+            host.batches = [left for left in host.batches if left.count]
+            while host.waiting and sum(left.count for left in host.batches) < parallel and len(host.batches) < 2:
+                batch = self._batch(host, parallel)
+                if not batch:
+                    break
+                left = Left(len(batch))
+                host.batches.append(left)
+                self._fetch(batch, parallel, left)
+
+    def _batch(self, host: _Host, parallel: int) -> list[_Item]:
+        """The next that are due. A host that wants its pace kept gets one request at a time."""
+        now = time.monotonic()
+        host.waiting = [item for item in host.waiting if item.is_wanted]
+        due = [item for item in host.waiting if item.not_before <= now]
+        paced = bool(due) and due[0].travel.end.registry.requests_per_second is not None
+        taken = due[: 1 if paced else max(_BATCH, _BATCH_EACH * parallel)]
+        host.waiting = [item for item in host.waiting if item not in taken]
+        return taken
+
+    def _fetch(self, batch: list[_Item], parallel: int, left: Left) -> None:
+        travels = [item.travel for item in batch]
+        limit = travels[0].end.probe.limiter.rate.limit
+        at_once = max(1, int(min(parallel, limit)))
+        self._submit("curl", lambda: self.work.fetcher.fetch(travels, self, parallel=at_once, left=left))
+
+    def _copy_here(self, item: _Item, source: ImageSource) -> None:
+        blob = item.need.blob
+        self._inbox.put(lambda: self._begun(item))
+        try:
+            self.work.carrier.copy_here(source, blob)
+        except (ToolError, IntegrityError) as error:
+            failure = error
+            self._inbox.put(lambda: self._failed(item, failure))
+        else:
+            item.copied = blob.size
+            self._inbox.put(lambda: self._proved(item))
+
+    def _prove(self, item: _Item) -> None:
+        blob, stage = item.need.blob, self.work.carrier.stage
+        if stage.take_part(blob):
+            self._inbox.put(lambda: self._proved(item))
+        else:
+            error = damaged_on_the_way(item.travel.where, blob, blob.size)
+            self._inbox.put(lambda: self._failed(item, error))
+
+    # --- what a batch tells, from its thread
+
+    def begun(self, travel: Travel) -> None:
+        self._inbox.put(lambda: self._begun(self._item(travel)))
+
+    def whole(self, travel: Travel) -> None:
+        self._submit("hash", lambda: self._prove(self._item(travel)))
+        self._inbox.put(lambda: None)  # there may be room for the next batch
+
+    def again(self, travel: Travel) -> None:
+        self._inbox.put(lambda: self._wait(self._item(travel)))
+
+    def is_wanted(self) -> bool:
+        return bool(self.images)
+
+    def failed_to_come(self, travel: Travel, error: RegwrapError) -> None:
+        self._inbox.put(lambda: self._failed(self._item(travel), error))
+
+    def _item(self, travel: Travel) -> _Item:
+        return self.items[travel.blob.digest]
+
+    # --- what came of it, in the deciding thread
+
+    def _hear(self) -> None:
+        try:
+            self._inbox.get(timeout=_LOOK_SECONDS)()
+            while True:
+                self._inbox.get_nowait()()
+        except Empty:
+            pass
+
+    def _begun(self, item: _Item) -> None:
+        if item.images:
+            self._start(item.images[0])
+
+    def _start(self, image: _Image) -> None:
+        if image.started is None:
+            image.started = time.monotonic()
+            self.work.events.started(image.copy)
+
+    def _proved(self, item: _Item) -> None:
+        images, item.images = item.images, []
+        for image in images:
+            image.open.discard(item.need.blob.digest)
+            self._ready_if_whole(image)
+
+    def _ready_if_whole(self, image: _Image) -> None:
+        if not image.open and image.copy.entry.dest in self.images:
+            self.ready.append(image)
+            self._commit()
+
+    def _commit(self) -> None:
+        """All that is ready by now: it shares the syncs."""
+        if self.ready and not self.is_committing:
+            group, self.ready, self.is_committing = self.ready, [], True
+            for image in group:
+                self._start(image)
+            self._submit("commit", lambda: self._finish(group))
+
+    def _finish(self, group: list[_Image]) -> None:
+        carrier, error = self.work.carrier, None
+        try:
+            carrier.finish([image.copy for image in group])
+        except (ToolError, IntegrityError) as raised:
+            error = raised
+        self._inbox.put(lambda: self._finished(group, error))
+
+    def _finished(self, group: list[_Image], error: RegwrapError | None) -> None:
+        self.is_committing = False
+        for image in group:
+            try:
+                if error is not None:
+                    raise error
+                self.work.carrier.prove(image.copy)
+            except (ToolError, IntegrityError) as raised:
+                self._fail(image, raised, image.attempts)
+            else:
+                self._shows(image)
+        self._commit()
+
+    def _shows(self, image: _Image) -> None:
+        started = image.started or self._began
+        outcome = Copied(copy=image.copy, sent=image.sent, attempts=image.attempts, seconds=time.monotonic() - started)
+        self.copied.append(replace(outcome, start=started - self._began))
+        del self.images[image.copy.entry.dest]
+        self._shown += image.sent
+        self.work.events.copied(outcome)
+
+    # --- what fails
+
+    def _failed(self, item: _Item, error: RegwrapError) -> None:
+        """Once more, from another place, or not at all."""
+        retry = self.work.retry
+        if not item.is_wanted or retry.stopping.is_set():
+            return
+        if isinstance(error, ToolError) and error.transient and item.attempt < retry.policy.attempts:
+            self.work.events.retrying(item.need.first, item.attempt, error)
+            item.not_before = time.monotonic() + retry.policy.pause(item.attempt)
+            item.attempt += 1
+            for image in item.images:
+                image.attempts = max(image.attempts, item.attempt)
+            self._wait(item)
+        elif len(item.places) > 1:
+            item.places.popleft()
+            item.attempt = 1
+            self._wait(item)
+        elif isinstance(error, UnsureError):
+            self._leave(item)
+        else:
+            last = self.work.gave_up(error) if isinstance(error, ToolError) else error
+            for image in list(item.images):
+                self._fail(image, last, item.attempt)
+
+    def _leave(self, item: _Item) -> None:
+        for image in list(item.images):
+            self.left.append(image.copy)
+            self._drop(image)
+
+    def _fail(self, image: _Image, error: RegwrapError, attempts: int) -> None:
+        now, started = time.monotonic(), image.started
+        failed = Failed(
+            entry=image.copy.entry,
+            error=str(error),
+            hint=error.hint,
+            attempts=max(attempts, image.attempts),
+            down=error.host if isinstance(error, HostDownError) else "",
+            seconds=0 if started is None else now - started,
+            start=0 if started is None else started - self._began,
+        )
+        self._drop(image)
+        self.failed.append((image, failed))
+        self.work.events.failed(failed)
+
+    def _drop(self, image: _Image) -> None:
+        """What only this image needs is not begun any more."""
+        del self.images[image.copy.entry.dest]
+        for item in self.items.values():
+            if image in item.images:
+                item.images.remove(image)
