@@ -55,7 +55,8 @@ class Fault:
 class FaultProxy:
     """`host` is 127.0.0.1:PORT. `requests` are `METHOD PATH` in their order, `times` when they came; `sent` and
     `received` are bodies' bytes by path; `delay` makes each answer so many seconds late. A token is good for `lifetime`
-    GETs; 0: for ever."""
+    GETs, `rate` bounds the bytes a second of each answer; 0: without an end. Without `knows_ranges` all of a blob is
+    sent, whatever part is asked for."""
 
     host: str
     upstream: str
@@ -64,6 +65,8 @@ class FaultProxy:
     login: str = ""
     lifetime: int = 0
     delay: float = 0.0
+    rate: int = 0
+    knows_ranges: bool = True
     requests: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     sent: Counter[str] = field(default_factory=Counter)
@@ -303,6 +306,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _passed_headers(self) -> dict[str, str]:
         # Go sends one Accept line for each type; a dict of the items would keep the last
         own = {"connection", "transfer-encoding", "content-length", *(["authorization"] if self.proxy.token else [])}
+        own |= set() if self.proxy.knows_ranges else {"range"}
         names = {name.lower() for name in self.headers} - own
         return {name: ", ".join(self.headers.get_all(name, [])) for name in names}
 
@@ -314,8 +318,18 @@ class _Handler(BaseHTTPRequestHandler):
         shown = data[:cut]
         with suppress(OSError):
             if self.command != "HEAD":
-                self.proxy.count(self.path, sent=len(shown))
-                self.wfile.write(shown)
+                self._write(shown)
         if cut is not None:
             self.wfile.flush()
             self.close_connection = True
+
+    def _write(self, data: bytes) -> None:
+        """What was written counts; with a rate, in small pieces."""
+        rate = self.proxy.rate
+        step = max(1, rate // 100) if rate else max(1, len(data))
+        for start in range(0, len(data), step):
+            piece = data[start : start + step]
+            self.proxy.count(self.path, sent=len(piece))
+            self.wfile.write(piece)
+            if rate and self.proxy.ending.wait(len(piece) / rate):
+                return

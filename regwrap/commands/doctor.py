@@ -60,7 +60,7 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "release": (Tool.SKOPEO, Tool.CURL, Tool.TAR, Tool.SETPRIV, _ARCHIVE),
     "workspace": _ABOVE,
     "init, list, report, diff": (),
-    "deploy, push, serve, verify, inspect, export, import": (),
+    "deploy, push, serve, verify, inspect, export, import, join": (),
     "releases, rollback, gc": (),
     "bake": (Tool.UMOCI, Tool.SETPRIV),
     "package --parity, repair": (Tool.PAR2, Tool.SETPRIV),

@@ -98,7 +98,7 @@ def copy_images(
 
 def _carried(job: Job, ends: Endpoints, dest: RegistryEnd | StorageSource, plan: Plan, writing: Writing) -> SyncReport:
     if not plan.copies:
-        if isinstance(dest, StorageSource) and writing.upper is None:
+        if isinstance(dest, StorageSource) and writing.upper is None and not plan.unseen:
             remove_stage(own_tree(dest.storage.tree), SYNC)  # a killed run's
         return nothing_copied(plan)
     from regwrap.transfer.carriers import carry_out  # brings all that carries, and most runs copy nothing

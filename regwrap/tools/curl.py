@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _PIPE_BYTES: Final = 1024 * 1024
 _LOOK_SECONDS: Final = 0.2
 _MARGIN_SECONDS: Final = 10.0  # curl itself ends what stalls, by its speed in the last five seconds
+_LEAVE_SECONDS: Final = 1.0  # what is nearly there is the next run's
 _MOST_REDIRECTS: Final = 5
 _OUTCOME_BYTES: Final = 64 * 1024
 
@@ -252,6 +253,7 @@ class _Pump:
     curl: Curl
     _poll: select.poll = field(default_factory=select.poll)
     _said: bytes = b""
+    _needless_at: float = 0
     _has_ended: bool = False
 
     def run(self) -> None:
@@ -281,7 +283,9 @@ class _Pump:
     def _go_on(self, latest: float, patience: float) -> None:
         if self.curl.runner.stopping.is_set():
             raise ToolError("curl was stopped: regwrap is stopping")
-        if not self.receiver.is_wanted():
+        if self.receiver.is_wanted():
+            self._needless_at = time.monotonic() + _LEAVE_SECONDS
+        elif time.monotonic() >= self._needless_at:
             raise ToolError("curl was stopped: nobody needs what is left")
         if time.monotonic() >= latest:
             raise ToolError(f"curl made no progress for {patience:g} s and was stopped", transient=True)

@@ -124,6 +124,7 @@ def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: E
     tree = links if writing.upper is None else Tree(writing.upper)
     _check_programs(plan, tree)
     stage = stack.enter_context(_stage(own_tree(tree)))
+    stage.is_wanted = bool(plan.unseen)  # an earlier run may have left blobs of them
     _check_space(tree, plan)
     files = RealFiles(Owner.of(tree))
 

@@ -48,7 +48,7 @@ def test_where_only_overlays_are_missing_the_machine_is_fit_and_the_way_around_i
 def test_a_program_that_is_missing_is_missing_for_its_commands_only(cli: Cli, tmp_path: Path) -> None:
     some = tmp_path / "bin"
     some.mkdir()
-    for program in ("tar", "setpriv", "skopeo"):
+    for program in ("tar", "setpriv", "skopeo", "curl"):
         (some / program).symlink_to(shutil.which(program) or program)
     done = cli("doctor", "--json", env={"PATH": f"{some}"})
     assert done.returncode == 3

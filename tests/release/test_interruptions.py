@@ -16,6 +16,7 @@ import pytest
 from regwrap.storage.hashing import hash_file
 from tests.builders import make_image, make_layer, make_storage, snapshot, storage_problems
 from tests.conftest import StartRegistry
+from tests.faultserver import faulty_proxy
 from tests.release.conftest import Scene
 from tests.release.regwrap_cli import Cli, processes_with
 
@@ -123,7 +124,7 @@ def test_kill_9_during_gc_leaves_a_sound_storage_and_the_next_run_is_done(cli: C
 def test_a_signal_ends_it_with_one_line_and_its_exit_code(big: Scene, signum: signal.Signals, code: int) -> None:
     process = big.cli.start("release", "images.list", "--source", big.host, "-o", "r.tar", "--quiet")
     deadline = time.monotonic() + 60
-    while not processes_with(f"{big.directory}/scratch/"):  # a skopeo of this run
+    while not list((big.directory / "scratch").glob("*/curl-*")):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signum)
@@ -136,9 +137,36 @@ def test_a_signal_ends_it_with_one_line_and_its_exit_code(big: Scene, signum: si
     assert not list(big.directory.glob("r.tar*"))
     left = {path.name for path in (big.archive / ".regwrap").iterdir()}
     assert left - {"sync"} == {"archive", "lock"}
-    staged = [path for path in (big.archive / ".regwrap/sync").rglob("*") if path.is_file()]
+    staged = [path for path in (big.archive / ".regwrap/sync/blobs").rglob("*") if path.is_file()]
     assert [path.name for path in staged if f"sha256:{path.name}" != f"{hash_file(path)}"] == []  # whole ones may stay
     assert list((big.directory / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_a_pull_that_is_interrupted_sends_nothing_again(
+    cli: Cli, tmp_path: Path, loopback_registry: StartRegistry, signum: signal.Signals
+) -> None:
+    """On a slow line, again and again, in the middle of layers."""
+    layers = [make_layer(f"{n}", random.Random(n).randbytes(2_000_000)) for n in range(5)]
+    images = {"big:v1": make_image("big", layers=layers)}
+    (cli.directory / "images.list").write_text("big:v1\n")
+    host = loopback_registry(make_storage(tmp_path / "ci", images)).host
+    with faulty_proxy(host) as proxy:
+        proxy.rate = 700_000
+        for _ in range(3):
+            process = cli.start("sync", "images.list", "--source", proxy.host, "--archive", "./archive")
+            before, deadline = sum(proxy.sent.values()), time.monotonic() + 60
+            while sum(proxy.sent.values()) < before + 1_500_000:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(signum)
+            process.communicate(timeout=30)
+        proxy.rate = 0
+        done = cli("sync", "images.list", "--source", proxy.host, "--archive", "./archive")
+        sent = sum(count for path, count in proxy.sent.items() if "/blobs/" in path)
+    assert done.returncode == 0, done.stderr
+    assert sent <= 1.05 * sum(map(len, images["big:v1"].blobs))
+    assert storage_problems(cli.directory / "archive") == set()
 
 
 def test_a_second_run_on_the_same_archive_waits_and_says_for_whom(big: Scene) -> None:

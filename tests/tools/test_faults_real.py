@@ -320,3 +320,48 @@ def test_what_travelled_for_images_that_failed_is_counted(ends: StartEnds) -> No
     report = started.into.trying(1, 0, 0).report(*IMAGES)
     travelled = sum(count for path, count in started.source.sent.items() if "/blobs/" in path)
     assert report.sent == travelled
+
+
+# --- a blob goes on where it broke
+
+SIZE = len(IMAGES["a/one:1"].blobs[1])
+
+
+@pytest.mark.parametrize("piece", [1, 1000, 65_536, SIZE // 3, SIZE // 2, SIZE - 1, SIZE])
+@pytest.mark.parametrize("kind", ["cut", "stall"])
+def test_a_blob_that_is_cut_goes_on_there(ends: StartEnds, kind: Literal["cut", "stall"], piece: int) -> None:
+    """Each byte of it travels once, wherever it breaks."""
+    started = ends(source=(Fault(kind, ONE_LAYER, times=1, at=piece),))
+    report = started.into.synced(*IMAGES)
+    assert sum(count for path, count in started.source.sent.items() if LAYER.hex in path) == SIZE
+    assert report.sent == unique_bytes(IMAGES)
+    assert storage_problems(started.into.archive) == set()
+
+
+def test_a_blob_that_is_cut_again_and_again_arrives(ends: StartEnds) -> None:
+    """As many attempts as there are, each a piece further."""
+    started = ends(source=(Fault("cut", ONE_LAYER, times=4, at=SIZE // 6),))
+    (one,) = (c for c in started.into.trying(5, 0, 0).synced(*IMAGES).copied if c.copy.entry.dest.repository == "a/one")
+    assert one.attempts == 5
+    assert sum(count for path, count in started.source.sent.items() if LAYER.hex in path) == SIZE
+
+
+def test_where_a_server_knows_no_ranges_a_blob_begins_again(ends: StartEnds) -> None:
+    started = ends(source=(Fault("cut", ONE_LAYER, times=1, at=100_000),))
+    started.source.knows_ranges = False
+    report = started.into.synced(*IMAGES)
+    assert {copied.attempts for copied in report.copied} == {1, 2}
+    assert storage_problems(started.into.archive) == set()
+
+
+def test_the_next_run_goes_on_where_a_dead_registry_stopped(ends: StartEnds) -> None:
+    """Also when the registry is still dead in between."""
+    started = ends(source=(Fault("cut", ONE_LAYER, times=1, at=100_000),))
+    once = started.into.trying(1, 0, 0)
+    (failed,) = once.report(*IMAGES).failed
+    assert failed.sent == unique_bytes({"a/one:1": IMAGES["a/one:1"]}) - SIZE + 100_000
+    assert len(once.changed(source=at("127.0.0.1:1")).report(*IMAGES).failed) == 2
+    report = once.synced(*IMAGES)
+    assert report.sent == SIZE - 100_000
+    assert sum(count for path, count in started.source.sent.items() if LAYER.hex in path) == SIZE
+    assert not (started.into.archive / ".regwrap/sync").exists()

@@ -92,6 +92,12 @@ def writing(*data: bytes) -> Callable[[bytes], bytes]:
     return says
 
 
+def dying(stdin: bytes) -> bytes:
+    """A curl that writes a part and ends."""
+    pipes(stdin)[0].write_bytes(b"da")
+    return b""
+
+
 def test_what_is_secret_and_where_it_goes_is_in_no_argument(desk: Desk) -> None:
     desk.fetch(one(authorization=SECRET), says=writing(b"data"))
     (started,) = desk.scripted.executor.started
@@ -167,19 +173,15 @@ def test_a_curl_that_lies_is_tried_again(desk: Desk, said: bytes, text: str) -> 
 
 
 def test_what_came_before_curl_died_is_kept(desk: Desk) -> None:
-    def says(stdin: bytes) -> bytes:
-        pipes(stdin)[0].write_bytes(b"da")
-        return b""
-
     with pytest.raises(ToolError, match="ended before"):
-        desk.fetch(one(), says=says)
+        desk.fetch(one(), says=dying)
     assert (desk.heard.directory / "a").read_bytes() == b"da"
 
 
 def test_it_ends_when_the_run_does_or_nobody_needs_the_rest(desk: Desk) -> None:
     desk.heard.wanted = False
     with pytest.raises(ToolError, match="nobody needs"):
-        desk.fetch(one(), says=writing(b"data"))
+        desk.fetch(one(), says=dying)
     desk.heard.wanted = True
     desk.scripted.runner.stopping = threading.Event()
 
