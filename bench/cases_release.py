@@ -159,7 +159,7 @@ def _regwrap(scene: Scene, stack: contextlib.ExitStack, source: Server) -> Conte
         scene.run_regwrap("package", f"{images}", "--archive", f"{archive}", "-o", f"{bundle}")
 
     flow = _Flow(scene=scene, name=_REGWRAP, archive=archive, work=work, sync=sync, package=package)
-    return flow.contender(Watch(source=source, leaves=(work,)), scene.missing_regwrap("skopeo"))
+    return flow.contender(Watch(source=source, leaves=(work,)), scene.missing_regwrap("skopeo", "curl"))
 
 
 def _loop(scene: Scene, stack: contextlib.ExitStack, source: Server) -> Contender:

@@ -87,7 +87,7 @@ def copy_contender(
             name=name,
             run=lambda: scene.run_regwrap(*arguments),
             prove=lambda: prove_storage(corpus, _RELEASE, end.storage),
-            missing=scene.missing_regwrap("skopeo"),
+            missing=scene.missing_regwrap("skopeo", "curl"),
             watch=Watch(source=ends.source, dest=end.server, leaves=(end.storage,)),
         )
     script, program = _SCRIPTS[name]
@@ -294,7 +294,7 @@ def jobs_cases(scene: Scene) -> Generator[Case, None, None]:
 def _engine_case(scene: Scene, ends: Ends, corpus: Corpus) -> Case:
     """What `--engine auto` may choose from, for two shapes of work."""
     ways = [(REGISTRY, engine) for engine in ("stream", "copy", "sync")]
-    ways += [(EMBEDDED, engine) for engine in ("stream", "copy")]
+    ways += [(EMBEDDED, engine) for engine in ("curl", "copy")]
     contenders = [
         replace(
             copy_contender(scene, ends, name, corpus, engine=engine),
@@ -314,9 +314,9 @@ def _engine_case(scene: Scene, ends: Ends, corpus: Corpus) -> Case:
             Target(
                 key="engine",
                 text=f"{name}, {corpus.root.name} images: the engine that auto takes, at most 1.0 of the others",
-                contender=f"{name}, stream", limit=1.0,
-                against=tuple(f"{other}, {engine}" for other, engine in ways if other == name and engine != "stream"),
+                contender=f"{name}, {best}", limit=1.0,
+                against=tuple(f"{other}, {engine}" for other, engine in ways if other == name and engine != best),
             )
-            for name in (REGISTRY, EMBEDDED)
+            for name, best in ((REGISTRY, "stream"), (EMBEDDED, "curl"))
         ),
     )  # fmt: skip

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import UsageError
-from regwrap.core.pool import map_in_order
+from regwrap.core.pool import map_waiting
 from regwrap.storage.own import mark_own, own_tree
 from regwrap.storage.stage import SYNC, remove_stage
 from regwrap.storage.store import SoundBlobs
 from regwrap.transfer.endpoints import Endpoints, Writing
 from regwrap.transfer.mirrors import through_mirrors
-from regwrap.transfer.observe import Observer, drift_of
+from regwrap.transfer.observe import QUESTIONS, Observer, drift_of
 from regwrap.transfer.plan import Drifted, Plan, choose_engine, make_plan
 from regwrap.transfer.referrers import with_referrers
 from regwrap.transfer.run import Copied, SyncReport, nothing_copied
@@ -113,7 +113,8 @@ def _drifted_meanwhile(job: Job, ends: Endpoints, copied: tuple[Copied, ...]) ->
         entry = item.copy.entry
         return None if entry.locked else drift_of(ends.source_of(entry), entry, item.copy.digest)
 
-    found = map_in_order(look, copied, workers=job.jobs, name="look", stopping=job.retry.stopping)
+    most, stopping = max(job.jobs, QUESTIONS), job.retry.stopping
+    found = map_waiting(look, copied, workers=job.jobs, most=most, name="look", stopping=stopping)
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))
 
 

@@ -11,7 +11,7 @@ from regwrap.core.counts import counted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_OWN: Final = 64  # of the run itself: storages, locks, scratch files, connections that are kept
+_OWN: Final = 192  # of the run itself: storages, locks, scratch files, connections that are kept at both ends
 _EACH: Final = 24  # of an image under way: skopeo's socket, six pipes and six files, its log, two connections
 
 

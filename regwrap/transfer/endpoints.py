@@ -19,6 +19,7 @@ from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.scratch import SKOPEO_HOME
 from regwrap.tools.skopeo import Skopeo
 from regwrap.transfer.archives import Archives
+from regwrap.transfer.observe import QUESTIONS
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -109,7 +110,7 @@ class Endpoints:
         probe = Probe(
             registry=place.registry,
             timeout=job.timeouts.request,
-            connections=job.jobs,
+            connections=max(job.jobs, QUESTIONS),
             environment=job.environment,
             limiter=self.limiters.of(place.registry),
             note=self._note,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.stock import Stock
 from regwrap.core.closure import Closure, Fetch, check_platform, closure_of
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.core.model import Descriptor, Digest, Platform
-from regwrap.core.pool import map_in_order
+from regwrap.core.pool import map_waiting
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.end import RegistryEnd
 from regwrap.transfer.plan import Drifted, Lacking, Observation, Unseen, Whole
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import SoundBlobs
     from regwrap.tools.retry import Retry
+
+
+QUESTIONS: Final = 64
+"""So many images are looked at at the same time at most; a host's rate limit may allow fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +46,9 @@ class Observer:
     is_immutable: Callable[[str, str], bool] = lambda _repository, _tag: False
 
     def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int) -> tuple[Observation, ...]:
-        """All of them, `jobs` at a time, in the list's order."""
-        return map_in_order(self.observe, entries, workers=jobs, name="observe", stopping=self.retry.stopping)
+        """All of them in the list's order, `jobs` at a time, and more where the answers take long."""
+        most, stopping = max(jobs, QUESTIONS), self.retry.stopping
+        return map_waiting(self.observe, entries, workers=jobs, most=most, name="observe", stopping=stopping)
 
     def observe(self, entry: ImageEntry) -> Observation:
         try:

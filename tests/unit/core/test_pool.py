@@ -1,10 +1,11 @@
 """The pool: what a user notices is the order, the first error, and a quick end."""
 
 import threading
+import time
 
 import pytest
 
-from regwrap.core.pool import map_in_order
+from regwrap.core.pool import map_in_order, map_waiting
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
@@ -39,3 +40,46 @@ def test_the_first_error_ends_the_waits_of_the_others_and_drops_what_has_not_beg
 def test_an_error_with_one_worker_is_raised_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
         map_in_order(lambda n: 1 // n, [1, 0], workers=1, name="divide")
+
+
+# --- for answers that take long
+
+
+def most_together(seconds: float, count: int = 60) -> int:
+    """How many were in work at the same time at last, where each takes so long."""
+    lock, running, most = threading.Lock(), 0, 0
+
+    def work(number: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(seconds)
+        with lock:
+            running -= 1
+        return number
+
+    assert map_waiting(work, range(count), workers=2, most=16, name="wait") == tuple(range(count))
+    return most
+
+
+def test_where_answers_take_long_more_are_waited_for() -> None:
+    assert most_together(0.03) == 16
+
+
+def test_where_they_come_at_once_no_more_than_the_workers_ask() -> None:
+    assert most_together(0, count=20) == 2
+
+
+def test_an_error_among_many_that_wait_ends_them() -> None:
+    stopping, begun = threading.Event(), []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number == 1:
+            raise ValueError("the first")
+
+    with pytest.raises(ValueError, match="the first"):
+        map_waiting(work, range(50), workers=2, most=4, name="wait", stopping=stopping)
+    assert stopping.is_set()
+    assert len(begun) < 8

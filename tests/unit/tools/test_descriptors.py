@@ -25,15 +25,15 @@ def test_what_is_enough_is_left_alone(limits: list[tuple[int, int]]) -> None:
 def test_the_soft_limit_is_raised_as_far_as_the_run_needs(limits: list[tuple[int, int]]) -> None:
     said: list[str] = []
     assert affordable_jobs(64, said.append) == 64
-    assert (said, limits[-1]) == ([], (1600, 4096))
+    assert (said, limits[-1]) == ([], (1728, 4096))
 
 
 def test_where_the_hard_limit_is_too_low_fewer_work_and_it_is_said(limits: list[tuple[int, int]]) -> None:
     limits.append((256, 512))
     said: list[str] = []
-    assert affordable_jobs(32, said.append) == 18
+    assert affordable_jobs(32, said.append) == 13
     assert limits[-1] == (512, 512)
-    assert said == ["note: only 512 files may be open (ulimit -n): 18 images at a time instead of 32"]
+    assert said == ["note: only 512 files may be open (ulimit -n): 13 images at a time instead of 32"]
 
 
 def test_one_is_always_tried(limits: list[tuple[int, int]]) -> None:
