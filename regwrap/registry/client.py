@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError, SSLError
 
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import RegwrapError, ToolError
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from regwrap.tools.rate_limit import HostLimiter
 
 _ACCEPT: Final = ", ".join(MANIFEST_TYPES)
-_NO_HTTPS: Final = (SSLError, NewConnectionError)
+_NO_HTTPS: Final = (SSLError, NewConnectionError, ProtocolError)  # some hang up on what is no HTTP
 _NO_CONNECTION: Final = (NewConnectionError, ConnectTimeoutError)
 _DISGUISES: Final = {403, 404}
 _REDIRECTS: Final = {301, 302, 303, 307, 308}

@@ -275,6 +275,27 @@ def test_a_number_that_is_none_may_pass(chunk: str) -> None:
         assert raised.value.transient
 
 
+def test_who_hangs_up_on_tls_is_asked_without_it() -> None:
+    """Any failure of HTTPS is one for docker, where HTTP is allowed."""
+
+    def serve(server: socket.socket) -> None:
+        for _number in range(2):
+            with server.accept()[0] as connection:
+                if connection.recv(1, socket.MSG_PEEK) != b"\x16":
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+        registry = Registry(host=host, tls_verify=False)
+        client = Client(registry=registry, timeout=5, connections=1, environment=(), limiter=HostLimiter(host=host))
+        assert get(client) == 200
+        client.close()
+        thread.join()
+
+
 def test_nobody_there_counts_against_the_host() -> None:
     client = client_of("127.0.0.1:1")
     with pytest.raises(ToolError, match=r"127.0.0.1:1 could not be reached: .*refused") as raised:
