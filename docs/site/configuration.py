@@ -26,6 +26,7 @@ _ABOVE: Final = {
     "registries": ("registries:\n  cicd:\n    ", "registries.cicd"),
     "rewrite": ("rewrite:\n  ", "rewrite"),
     "images": ("images:\n  - ", "images[1]"),
+    "signed": ("signed:\n  - ", "signed[1]"),
     "retry": ("retry:\n  ", "retry"),
     "timeouts": ("timeouts:\n  ", "timeouts"),
 }
@@ -94,7 +95,7 @@ def _problems(text: str) -> list[str]:
 
 
 def _default(section: str, name: str) -> str:
-    if section == "images":
+    if section in {"images", "signed"}:
         return ""
     if section == "registries":
         fields = {field.name: field.default for field in dataclasses.fields(Registry)}
@@ -107,7 +108,7 @@ def _default(section: str, name: str) -> str:
 def _value(config: Config, section: str, name: str) -> object:
     value: object = getattr(config, section) if section else config
     found = getattr(value, name, None)
-    return None if name in {"archive", "registries", "images"} else found
+    return None if name in {"archive", "registries", "images", "signed"} else found
 
 
 def _shown(value: object) -> str:

@@ -103,6 +103,12 @@ SignersOption = Annotated[
         "--signers", metavar="FILE", help="Refuse a bundle that none of these has signed (ssh-keygen's format)."
     ),
 ]
+SignedByOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--signed-by", metavar="KEY", help="Each image is signed by one of these cosign keys; may be repeated."
+    ),
+]
 BaseOption = Annotated[
     list[Path] | None,
     typer.Option(

@@ -60,6 +60,7 @@ class Session:
             helper_environment=config.helper_environment,
             listener=self.progress,
             engine=config.engine,
+            signed=config.signed,
         )
 
 

@@ -17,6 +17,7 @@ from regwrap.cli.options import (
     JunitOption,
     QuietOption,
     SignatureOption,
+    SignedByOption,
     SignersOption,
     VolumesFromOption,
 )
@@ -60,6 +61,7 @@ def verify(
     signers: SignersOption = None,
     signature: SignatureOption = None,
     volumes_from: VolumesFromOption = None,
+    signed_by: SignedByOption = None,
     receipt: Annotated[
         Path | None,
         typer.Option("--receipt", metavar="FILE", help="Write what was found, image by image, as JSON."),
@@ -80,6 +82,10 @@ def verify(
     else:
         bundle = _Bundle(Path(target), base or [], volumes_from or [], signers, signature)
         result, entries = _checked_file(bundle, images_list, exact=exact, config=config, quiet=quiet)
+    if signed_by:
+        from regwrap.cli.verify_signed import checked_signatures
+
+        result = checked_signatures(result, target, signed_by, base or [], config=config, quiet=quiet)
     if receipt or html or junit:
         from regwrap.cli.receipts import ReceiptFiles, write_receipt  # asked for now and then
 

@@ -141,6 +141,10 @@ class _Packing:
                 from regwrap.transfer.referrers import with_referrers_there  # knows registries too
 
                 images = with_referrers_there(storage, images)
+            elif self.job.signed:
+                from regwrap.transfer.signed import with_their_signatures_there
+
+                images = with_their_signatures_there(self.job, storage, images)
             selection = self._selected(storage, images)
             with self._packed(selection):
                 return self._report(selection, Strategy.SELECT, brought=0)

@@ -89,6 +89,10 @@ def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Se
         from regwrap.transfer.referrers import with_referrers_there  # knows registries too
 
         images = with_referrers_there(storage, images)
+    elif job.signed:
+        from regwrap.transfer.signed import with_their_signatures_there
+
+        images = with_their_signatures_there(job, storage, images)
     closures = _closures(job, images, storage, options)
     gathering = Gathering()
     for entry, closure in closures:

@@ -19,6 +19,7 @@ from regwrap.transfer.observe import QUESTIONS, Observer, drift_of
 from regwrap.transfer.plan import Drifted, Plan, choose_engine, make_plan
 from regwrap.transfer.referrers import with_referrers
 from regwrap.transfer.run import Copied, SyncReport, nothing_copied
+from regwrap.transfer.signed import only_signed, with_their_signatures
 
 if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageList
@@ -56,7 +57,8 @@ def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult
             if storage != dest:
                 stack.enter_context(job.locked(storage.storage.tree, exclusive=False))
         images = through_mirrors(job, ends, images)
-        images, lost = with_referrers(job, ends, images) if options.referrers else (images, ())
+        find = with_referrers if options.referrers else with_their_signatures
+        images, lost = find(job, ends, images)
         return copy_images(job, ends, dest, images, options=replace(options, lost=lost), writing=writing)
 
 
@@ -71,6 +73,9 @@ def copy_images(
 ) -> SyncResult:
     """Look at both ends, plan, and carry the plan out. The locks are the caller's. Call from the main thread."""
     started, storage = time.monotonic(), dest if isinstance(dest, StorageSource) else None
+    unsigned: tuple[Unseen, ...] = ()
+    if job.signed:
+        images, unsigned = only_signed(job, ends, images)
     sound = SoundBlobs(storage=storage.storage, hashed=options.hashed) if storage else None
     gave_up = ends.limiters.gave_up
     observer = Observer(
@@ -82,7 +87,7 @@ def copy_images(
         is_immutable=job.archive.is_immutable,
     )
     way = choose_engine(job.engine, storage.name if storage else None)
-    observed = (*observer.observe_images(images.entries, job.jobs), *options.lost)
+    observed = (*observer.observe_images(images.entries, job.jobs), *options.lost, *unsigned)
     plan = replace(make_plan(observed), way=way)
     if options.dry_run:
         return SyncResult(plan=plan, report=None)

@@ -43,6 +43,7 @@ from regwrap.tools.scratch import overlay_directory
 from regwrap.transfer.endpoints import Endpoints, Writing
 from regwrap.transfer.mirrors import through_mirrors
 from regwrap.transfer.referrers import with_referrers
+from regwrap.transfer.signed import with_their_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -157,7 +158,8 @@ def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iter
             if end.storage.root != history:
                 stack.enter_context(job.locked(end.storage.tree, exclusive=False))
         images = through_mirrors(job, ends, images)
-        images, lost = with_referrers(job, ends, images) if options.referrers else (images, ())
+        find = with_referrers if options.referrers else with_their_signatures
+        images, lost = find(job, ends, images)
         run, way = _place(job, history, options.places, stack)
         overlay, links = _overlay(history, run, way, _links(job, way, len(images.entries), stack))
         prepare_sides(job.runner, overlay, links)

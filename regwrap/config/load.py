@@ -23,9 +23,10 @@ from regwrap.config.file import (
 )
 from regwrap.config.places import parse_mirror, parse_url, place_of, registry_of
 from regwrap.core.errors import UsageError, usage_error
-from regwrap.core.fields import a_switch, a_text, a_whole, of_kind, shown
+from regwrap.core.fields import a_switch, a_text, a_whole, list_of, of_kind, shown
 from regwrap.core.model import ParseError, Platform, is_repository
 from regwrap.core.place import Engine, Mirror, Place, Timeouts
+from regwrap.core.signed_rule import SignedRule
 from regwrap.lists.imagelist import HOST_IS_DROPPED, Rewrite
 from regwrap.tools.retry import RetryPolicy
 
@@ -69,6 +70,7 @@ class Config:
     environment: tuple[tuple[str, str], ...]
     helper_environment: tuple[tuple[str, str], ...]
     signers: Path | None
+    signed: tuple[SignedRule, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,7 @@ KEYS: Final = (
     "retry",
     "timeouts",
     "signers",
+    "signed",
 )
 
 
@@ -150,6 +153,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
         default_authfile=authfile,
         environment=_outside_environment(environ),
         helper_environment=_helper_environment(environ),
+        signed=_read_signed(root),
         signers=root.path("signers", Path.is_file, "file"),
         **_defaults(embedded),
     )
@@ -293,6 +297,24 @@ def _read_rule(root: Section, where: str, item: object) -> ImageRule | None:
     except ParseError as error:
         root.problems.append(f"{where}: {error}")
         return None
+
+
+def _read_signed(root: Section) -> tuple[SignedRule, ...]:
+    items = root.get("signed", _list, [])
+    rules = (_read_signed_rule(root, f"{root.where}signed[{number}]", item) for number, item in enumerate(items, 1))
+    return tuple(rule for rule in rules if rule is not None)
+
+
+def _read_signed_rule(root: Section, where: str, item: object) -> SignedRule | None:
+    known = len(root.problems)
+    section = replace(root, where=f"{where}.", values=collected(root.problems, where, item, a_mapping, {}))
+    section.expect_keys(("match", "keys"))
+    match, keys = section.get("match", a_text, ""), section.get("keys", list_of(a_text), ())
+    if not (match and keys) and len(root.problems) == known:
+        root.problems.append(f"{where}: expected match (a repository, with * and ?) and keys (files)")
+    if len(root.problems) > known:
+        return None
+    return SignedRule(match, tuple(parsed_path(key, section.base, section.home) for key in keys))
 
 
 def _patterns(value: object) -> tuple[str, ...]:

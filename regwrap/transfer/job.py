@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from regwrap.core.errors import ToolError
     from regwrap.core.place import Place, Timeouts
+    from regwrap.core.signed_rule import SignedRule
     from regwrap.storage.tree import Tree
     from regwrap.tools.retry import Retry
     from regwrap.tools.runner import Runner
@@ -38,7 +39,8 @@ class TransferListener(Listener, Events, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What every step needs. `place_of` gives the place of a registry that a list line names."""
+    """What every step needs. `place_of` gives the place of a registry that a list line names. `signed` says which
+    images have to be signed."""
 
     runner: Runner
     scratch: Path
@@ -52,6 +54,7 @@ class Job:
     listener: TransferListener
     helper_environment: tuple[tuple[str, str], ...] = ()
     engine: Engine = Engine.AUTO
+    signed: tuple[SignedRule, ...] = ()
 
     @contextmanager
     def locked(self, tree: Tree, *, exclusive: bool, untouched: bool = False) -> Iterator[int | None]:

@@ -18,7 +18,10 @@ from tests.torture.judge import CAUSES, Expected, Verdict, differences, judge, l
 from tests.torture.programs import processes_in
 
 GROUP: Final = "disk"
-_WRITERS: Final = ("sync", "package-select", "package-overlay", "deploy", "import", "export", "gc", "release", "bake")
+_WRITERS: Final = (
+    *("sync", "package-select", "package-overlay", "deploy", "import", "export", "gc", "release", "bake"),
+    *("join", "package-volumes", "deploy-volumes", "deploy-delta"),
+)
 _MEGABYTE: Final = 1 << 20
 _MAKE: Final = {
     "ext4": (16, ("mkfs.ext4", "-q", "-F", "-m", "0")),

@@ -31,6 +31,7 @@ NEW: Final[dict[str, Image]] = {
     "lib/tool:1": make_image("tool", kind="docker"),
     "multi/web:1": make_multi_image("web"),
 }
+_VOLUMES: Final = tuple(f"v.tar.{end}" for end in ("json", "sha256", *(f"00{number}" for number in range(1, 7))))
 _BUNDLE, _LIST = "bundle.tar", "images.list"
 _CONFIG: Final = {"retry": {"attempts": 2, "wait": 0.02, "max_wait": 0.1, "outage": 0}, "jobs": 4}
 _HASTY: Final = {"timeouts": {"stall": 3, "copy": 30, "request": 2, "lock": 60}}
@@ -121,6 +122,26 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     ),
     Scenario(
         "deploy", lambda _place: ["deploy", _BUNDLE, "site", "--replace-tags"], (_BUNDLE, "site"), ("site",), ("site",)
+    ),
+    Scenario(
+        "deploy-delta", lambda _place: ["deploy", "delta.tar", "site", "--hash", "--replace-tags"],
+        ("delta.tar", "site"), ("site",), ("site",),
+    ),
+    Scenario(  # as through a pipe: blob after blob, as they come
+        "deploy-volumes", lambda _place: ["deploy", "volumes/v.tar", "site", "--replace-tags"], ("volumes", "site"),
+        ("site",), ("site",),
+    ),
+    Scenario(
+        "join", lambda _place: ["join", "base.tar", "delta.tar", "-o", "out/release.tar"],
+        ("base.tar", "delta.tar", "out"), results=("out",), kept=("out/release.tar",),
+    ),
+    Scenario(
+        "package-volumes",
+        lambda _place: [
+            "package", _LIST, "--strategy", "select", "--history", "./full", "--volume-size", "60kB", "-o", "v.tar"
+        ],
+        ("full",), ("full",), (*_VOLUMES, "full"),
+        adds=_VOLUMES,
     ),
     Scenario(
         "gc", lambda _place: ["gc", "full", "--offline", "--keep", "kept.list"], ("full", "kept.list"), ("full",),
@@ -257,11 +278,14 @@ def made_ground(base: Path, zygote: Zygote, *, private_memory: bool) -> Iterator
         source = stack.enter_context(served_loopback(ci, scratch=base / "registry/source"))
         ground = Ground(base, zygote, source, private_memory)
         with ground.place(Scenario("templates", lambda _place: [], ("archive", "full"))) as place:
+            (place.root / "volumes").mkdir()
             for argv in (
                 ("package", _LIST, "-o", "bundle.tar", "--history", "./full"),
                 ("package", f"{templates}/old.list", "-o", "old.tar", "--history", "./archive"),
                 ("package", _LIST, "-o", "newer.tar", "--history", "./full", "--name", "newer"),
                 ("package", f"{templates}/old.list", "-o", "older.tar", "--history", "./archive", "--name", "older"),
+                ("package", _LIST, "-o", "delta.tar", "--history", "./full", "--since", "old.tar"),
+                ("package", _LIST, "-o", "volumes/v.tar", "--history", "./full", "--volume-size", "60kB"),
                 ("deploy", "newer.tar", "series"),
                 ("deploy", "older.tar", "series", "--replace-tags"),
                 ("export", "bundle.tar", "tree"),
@@ -270,7 +294,9 @@ def made_ground(base: Path, zygote: Zygote, *, private_memory: bool) -> Iterator
                 assert ended.code == 0, ended
             shutil.copy2(place.root / "bundle.tar", templates / _BUNDLE)
             shutil.copy2(place.root / "old.tar", templates / "out/release.tar")
-            for name in ("tree", "series"):
+            shutil.copy2(place.root / "old.tar", templates / "base.tar")
+            shutil.copy2(place.root / "delta.tar", templates / "delta.tar")
+            for name in ("tree", "series", "volumes"):
                 shutil.copytree(place.root / name, templates / name)
         yield ground
 

@@ -1,0 +1,87 @@
+"""Images that have to be signed, by the configuration: looked at before they are copied, and copied with signatures.
+
+The digest that was found signed is the one that is copied, whatever its tag becomes meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from regwrap.core.errors import RegwrapError
+from regwrap.core.model import subject_of_tag
+from regwrap.core.pool import map_in_order
+from regwrap.tools.openssl import Openssl, need_key
+from regwrap.transfer.cosign import check_signed
+from regwrap.transfer.observe import source_digest
+from regwrap.transfer.plan import Unseen
+from regwrap.transfer.referrers import with_referrers, with_referrers_there
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regwrap.lists.imagelist import ImageEntry, ImageList
+    from regwrap.storage.store import Storage
+    from regwrap.transfer.endpoints import Endpoints
+    from regwrap.transfer.job import Job
+
+
+def only_signed(job: Job, ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
+    """The list by the digests that are signed, and the images that are not. Raises UsageError for what is no key."""
+    for rule in job.signed:
+        for key in rule.keys:
+            need_key(key)
+    openssl = Openssl(job.runner)
+
+    def look(entry: ImageEntry) -> ImageEntry | Unseen:
+        keys = _keys(job, entry)
+        if not keys:
+            return entry
+        try:
+            source, repository = ends.source_of(entry), entry.source.repository
+            digest = job.retry.call(lambda: source_digest(source, entry))
+            job.retry.call(lambda: check_signed(openssl, keys, source, repository, digest))
+        except RegwrapError as error:
+            return Unseen(entry=entry, error=str(error), hint=error.hint)
+        return replace(entry, source=replace(entry.source, digest=digest))
+
+    found = map_in_order(look, images.entries, workers=job.jobs, name="signed", stopping=job.retry.stopping)
+    entries = tuple(item for item in found if not isinstance(item, Unseen))
+    return replace(images, entries=entries), tuple(item for item in found if isinstance(item, Unseen))
+
+
+def _keys(job: Job, entry: ImageEntry) -> tuple[Path, ...]:
+    """Who may have signed the image; nobody where it need not be signed. What is about an image is no image."""
+    if subject_of_tag(entry.dest.tag) is not None:
+        return ()
+    names = (entry.dest.repository, entry.source.repository, entry.source.name)
+    return tuple(dict.fromkeys(key for rule in job.signed if rule.concerns(*names) for key in rule.keys))
+
+
+def with_their_signatures(job: Job, ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
+    """The list, and what is about those of its images that have to be signed."""
+    if not job.signed:
+        return images, ()
+    chosen = _concerned(job, images)
+    found, lost = with_referrers(job, ends, chosen)
+    return _merged(images, chosen, found), lost
+
+
+def with_their_signatures_there(job: Job, storage: Storage, images: ImageList) -> ImageList:
+    """The same in the storage that has them already."""
+    if not job.signed:
+        return images
+    chosen = _concerned(job, images)
+    return _merged(images, chosen, with_referrers_there(storage, chosen))
+
+
+def _concerned(job: Job, images: ImageList) -> ImageList:
+    return replace(images, entries=tuple(entry for entry in images.entries if _keys(job, entry)))
+
+
+def _merged(images: ImageList, chosen: ImageList, found: ImageList) -> ImageList:
+    gone = {entry.dest for entry in chosen.entries} - {entry.dest for entry in found.entries}
+    entries = {entry.dest: entry for entry in images.entries if entry.dest not in gone}
+    for entry in found.entries:
+        entries.setdefault(entry.dest, entry)
+    return replace(images, entries=tuple(entries.values()))
