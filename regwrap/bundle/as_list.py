@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,9 +77,12 @@ def listing_of(contents: BundleContents, name: str) -> ImageList:
 def _head_of(path: str) -> bytes:
     """How the file begins; empty where it can't be opened, which the reader of lists says better."""
     try:
-        if not Path(path).is_file():  # a list may come through a pipe, of which nothing must be taken away
+        file_path = Path(path)
+        if not os.path.lexists(file_path):  # a bundle may be there in volumes
+            file_path = file_path.with_name(f"{file_path.name}.001")
+        if not file_path.is_file():  # a list may come through a pipe, of which nothing must be taken away
             return b""
-        with Path(path).open("rb") as file:
+        with file_path.open("rb") as file:
             return file.read(_HEAD_BYTES)
     except (OSError, ValueError):
         return b""

@@ -64,7 +64,9 @@ def release_now(contents: BundleContents, checksum: str) -> SiteRelease:
 
 
 def known_checksum(bundle: Path) -> str:
-    """What `BUNDLE.sha256` beside the bundle says; empty where there is none."""
+    """What `BUNDLE.sha256` beside the bundle says; empty where there is none, and for volumes, which have one each."""
+    if not bundle.is_file():
+        return ""
     try:
         with bundle.with_name(f"{bundle.name}.sha256").open("rb") as file:
             found = _SHA256.match(file.read(_SHA256_BYTES + 1).decode("ascii"))

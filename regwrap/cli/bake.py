@@ -79,8 +79,8 @@ def bake(
 
 def _bases(texts: list[str]) -> tuple[list[str], tuple[Path, ...]]:
     """The image, and where blobs of a delta are: what is a file or a directory here."""
-    bases = tuple(Path(text) for text in texts if os.path.lexists(text))
-    images = [text for text in texts if not os.path.lexists(text)]
+    there = [text for text in texts if os.path.lexists(text) or os.path.lexists(f"{text}.001")]
+    bases, images = tuple(map(Path, there)), [text for text in texts if text not in there]
     if len(images) > 1:
         raise UsageError(f"--base: {images[0]} and {images[1]} are two images", hint="an image has one base")
     return images, bases

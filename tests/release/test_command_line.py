@@ -38,7 +38,7 @@ def test_nothing_heavy_is_imported_where_nothing_is_done(cli: Cli, option: str) 
     done = subprocess.run(command, env=cli.environment, capture_output=True, text=True, check=True, timeout=60)
     modules = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, flags=re.MULTILINE))
     own = {name for name in modules if name.partition(".")[0] == "regwrap"}
-    shell, core = {"app", "catalog", "program", "streams"}, {"counts", "errors", "interruption"}
+    shell, core = {"app", "catalog", "entry", "program", "streams"}, {"counts", "errors", "interruption"}
     within = {f"regwrap.cli.{name}" for name in shell} | {f"regwrap.core.{name}" for name in core}
     assert own == {"regwrap", "regwrap.cli", "regwrap.core"} | within
     assert not modules & {"sh", "tenacity", "urllib3", "yaml", "rich", "pydantic", "asyncio", "ssl", "http.client"}
@@ -164,7 +164,9 @@ def assert_made(directory: Path, scene: Scene) -> None:
     assert (directory / "running.list").read_text().endswith("\ndocker.io/team/app:v1\n")
     listed = {line.partition("/")[2] for line in (directory / "app.list").read_text().splitlines()[1:]}
     assert listed == {name for name in scene.images if name.startswith("app")}
-    assert (directory / "overlay-v1.1.tar").read_bytes() == (directory / "release-v1.1.tar").read_bytes()
+    volumes = sorted(directory.glob("parity-v1.2.tar.[0-9]*"))
+    assert b"".join(path.read_bytes() for path in volumes) == (directory / "release-v1.1.tar").read_bytes()
+    assert (directory / "joined-v1.2.tar").read_bytes() == (directory / "joined.tar").read_bytes()
     assert len(json.loads((directory / "report.json").read_text())["images"]) == len(scene.images)
 
 
@@ -199,7 +201,7 @@ def test_bash_completes_commands_options_values_and_files_as_they_are_typed(term
 
 
 OFFERED: Final = {
-    "regwrap re": {"release", "releases", "report"},
+    "regwrap re": {"release", "releases", "repair", "report"},
     "regwrap report ": {"show", "merge"},
     "regwrap list from-": {"from-manifests", "from-registry"},
     "regwrap package --strategy ": {"auto", "select", "overlay"},

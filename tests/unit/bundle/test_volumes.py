@@ -1,5 +1,6 @@
 """Volumes are slices of the one tar, and read as one; whichever is missing, doubled, foreign or damaged is named."""
 
+import io
 import json
 import random
 import shutil
@@ -9,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from regwrap.bundle.as_list import read_listing
+from regwrap.bundle.contents import BundleContents
+from regwrap.bundle.delta import read_older, since
 from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.examine_incoming import Arrival, verify_incoming
 from regwrap.bundle.inspection import inspect_bundle
 from regwrap.bundle.merge import ImportOptions
 from regwrap.bundle.opened import opened_stock
+from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.select import select_images
 from regwrap.bundle.stream import streamed_bundle
 from regwrap.bundle.volume_stream import never, volume_stream
@@ -29,7 +35,7 @@ from regwrap.core.moves import Existing
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, snapshot, storage_problems
-from tests.bundles import contents_of, listed, packed, parts_of
+from tests.bundles import contents_of, listed, older, packed, parts_of
 
 BASE = random.Random(5).randbytes(90_000)
 IMAGES = {"app:1": make_image("app", layers=[BASE, make_layer("a")]), "multi:1": make_multi_image("multi")}
@@ -181,9 +187,6 @@ def test_the_bundle_is_read_out_of_them_wherever_one_is_asked_for(bundle: Path, 
 
 
 def test_a_delta_in_volumes_is_joined_with_a_base_in_volumes(archive: Path, whole: bytes, tmp_path: Path) -> None:
-    from regwrap.bundle.delta import since
-    from tests.bundles import older
-
     write(archive, tmp_path / "base.tar", "multi:1", size=3000)
     contents = since(contents_of(archive, *IMAGES), [older(contents_of(archive, "multi:1"))])
     data = packed(parts_of(contents, archive))
@@ -283,6 +286,18 @@ def test_a_page_beside_them_that_fits_nothing_is_refused(bundle: Path, change: o
     page.write_text(change(page.read_text()))
     with pytest.raises(IntegrityError, match="json"):
         verified(bundle)
+
+
+def test_volumes_stand_for_their_images_wherever_a_list_does(bundle: Path) -> None:
+    assert {f"{entry.dest}" for entry in read_listing(f"{bundle}", io.BytesIO()).entries} == set(IMAGES)
+    (known,) = read_older([f"{bundle}"])
+    assert known.blobs == inspect_contents(bundle).sizes
+    assert known_checksum(bundle) == ""  # that of the first volume is not the bundle's
+
+
+def inspect_contents(bundle: Path) -> BundleContents:
+    with opened_bundle(bundle) as opened:
+        return opened.contents
 
 
 # --- media one by one
