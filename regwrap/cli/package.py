@@ -118,9 +118,10 @@ def package(
         if output is None or dry_run:
             return
         result = package_images(job, images, output, options)
-        signed(session.runner, sign_key, output, signature, result.id)
-        if not piped and volume is None:
-            protected(job, output, percent)
+        if volume is None:  # what stands beside the others is still right
+            signed(session.runner, sign_key, output, signature, result.id)
+            if not piped:
+                protected(job, output, percent)
         if piped:
             session.progress.say(report.package_text(result))
             return

@@ -93,8 +93,8 @@ def release(
         try:
             result = release_images(job, images, output, options, tools=versions, on_sync=synced.append)
             label = result.package.release
-            signed(session.runner, sign_key, output, signature, result.package.id)
-            if volume is None:
+            if volume is None:  # what stands beside the others is still right
+                signed(session.runner, sign_key, output, signature, result.package.id)
                 protected(job, output, percent)
         finally:
             if synced:
