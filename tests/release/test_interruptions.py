@@ -165,7 +165,8 @@ def test_a_pull_that_is_interrupted_sends_nothing_again(
         done = cli("sync", "images.list", "--source", proxy.host, "--archive", "./archive")
         sent = sum(count for path, count in proxy.sent.items() if "/blobs/" in path)
     assert done.returncode == 0, done.stderr
-    assert sent <= 1.05 * sum(map(len, images["big:v1"].blobs))
+    # what is on its way through a pipe when it breaks is sent again: 64 KiB of each of five blobs, three times
+    assert sent <= sum(map(len, images["big:v1"].blobs)) + 3 * 5 * 65536
     assert storage_problems(cli.directory / "archive") == set()
 
 

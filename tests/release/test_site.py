@@ -87,7 +87,7 @@ def test_generated_parts_are_on_the_pages(site: Path) -> None:
     assert "<code>requests_per_second</code>" in configuration
     assert "a whole number from 1 to 64" in configuration
     troubleshooting = (site / "troubleshooting.html").read_text()
-    assert "{host} could not be reached{led}" in troubleshooting
+    assert "speaks neither HTTPS nor HTTP" in troubleshooting
     assert "&lt;!-- messages" not in troubleshooting
 
 
