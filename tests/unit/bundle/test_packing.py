@@ -45,16 +45,20 @@ def pack(
     *,
     hashed: bool = True,
     then: Callable[[Path], object] = lambda _part: None,
+    wrong: Callable[[Path], object] = lambda _made: None,
     listener: Silent | None = None,
 ) -> int:
-    """`then` happens to what tar has written, before it ends."""
+    """`then` happens to the file that tar has written, before it ends; `wrong` to what it is going to write, since
+    threads hash what is there already."""
     tar = programs.tar()
 
     def write(argv: Argv) -> None:
-        part = Path(argv[argv.index("--file") + 1])
+        place, made = argv.index("--file") + 1, scratch / "made.tar"
         assert tar.effect is not None
-        tar.effect(argv)
-        then(part)
+        tar.effect((*argv[:place], f"{made}", *argv[place + 1 :]))
+        wrong(made)
+        Path(argv[place]).write_bytes(made.read_bytes())
+        then(Path(argv[place]))
 
     scripted.executor.answers.append(Answer(when=tar.when, effect=write))
     scratch = output.parent / f"scratch-{len(scripted.executor.answers)}"
@@ -122,7 +126,7 @@ def test_bytes_that_tar_wrote_wrong_are_found_though_the_archive_is_sound(
     (tmp_path / "out.tar").write_bytes(b"the last release")
 
     with pytest.raises(BrokenBlobError) as caught:
-        pack(scripted, selection, tmp_path / "out.tar", then=other_bytes)
+        pack(scripted, selection, tmp_path / "out.tar", wrong=other_bytes)
     assert caught.value.problems == (f"big:1: blob {LAYER} has other bytes ({selection.path(LAYER)})",)
     assert (tmp_path / "out.tar").read_bytes() == b"the last release"
     assert left_over(tmp_path) == {"out.tar"}
@@ -152,7 +156,7 @@ def test_a_tar_that_stops_early_and_says_nothing_is_found_out(
     scripted: Scripted, selection: Selection, tmp_path: Path, *, hashed: bool
 ) -> None:
     with pytest.raises(IntegrityError) as raised:
-        pack(scripted, selection, tmp_path / "out.tar", hashed=hashed, then=lambda path: os.truncate(path, 2000))
+        pack(scripted, selection, tmp_path / "out.tar", hashed=hashed, wrong=lambda path: os.truncate(path, 2000))
     named = [line.partition("blob ")[2] for line in raised.value.problems]
     assert len(named) > 5
     assert named == sorted(named)
