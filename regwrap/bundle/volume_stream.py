@@ -38,12 +38,12 @@ def never(_name: str, _directories: Sequence[Path]) -> bool:
 
 class _Volumes(io.RawIOBase):
     def __init__(self, path: Path, directories: Sequence[Path], ask: Ask) -> None:
+        self._descriptor: int | None = None  # first: it is closed also where there are no volumes
         self._path = path
         self._directories = directories
         self._ask = ask
         self._number = 0
         self._set = self._first()
-        self._descriptor: int | None = None
         self._read = 0
         self._state = hashlib.sha256()
 
