@@ -59,7 +59,8 @@ class SiteReleases:
 
 
 def release_now(contents: BundleContents, checksum: str) -> SiteRelease:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    """As it comes now: to the microsecond, since two may come within one second, and gc keeps those that came last."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     return SiteRelease(contents=contents, deployed=now, checksum=checksum)
 
 

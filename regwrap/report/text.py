@@ -286,7 +286,12 @@ def _gc_releases(report: GcReport) -> list[str]:
         fate = (
             f"{'loses' if report.dry_run else 'has lost'} {counted(item.lost, 'image')}" if item.lost else "stays whole"
         )
-        facts = (item.name or "-", item.id.removeprefix("sha256:")[:12], item.deployed, str(item.images))
+        facts = (
+            item.name or "-",
+            item.id.removeprefix("sha256:")[:12],
+            _to_the_second(item.deployed),
+            str(item.images),
+        )
         rows.append((*facts, human_bytes(item.alone_bytes), "kept" if item.kept and not item.lost else fate))
     return table(rows) if len(rows) > 1 else []
 
@@ -307,7 +312,12 @@ def releases_text(report: ReleasesReport) -> str:
         return f"{report.path}: no release is noted here"
     rows = [("NAME", "ID", "DEPLOYED", "IMAGES", "SIZE", "STATE")]
     for item in report.releases:
-        facts = (item.name or "-", item.id.removeprefix("sha256:")[:12], item.deployed, str(item.images))
+        facts = (
+            item.name or "-",
+            item.id.removeprefix("sha256:")[:12],
+            _to_the_second(item.deployed),
+            str(item.images),
+        )
         names = item.missing or item.replaced
         more = f" and {len(names) - SHOWN_IMAGES} more" if len(names) > SHOWN_IMAGES else ""
         which = f": {', '.join(names[:SHOWN_IMAGES])}{more}" if names else ""
@@ -416,3 +426,9 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def _to_the_second(time: str) -> str:
+    """A time of ISO 8601 without the part of a second."""
+    whole, dot, rest = time.partition(".")
+    return whole + rest.lstrip("0123456789") if dot else time
