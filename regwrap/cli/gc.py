@@ -7,7 +7,7 @@ import typer
 
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
 from regwrap.cli.output import show
-from regwrap.cli.session import images_of, load, opened_session, wanted_of
+from regwrap.cli.session import listed, load, opened_session
 from regwrap.commands.gc import GcOptions, GcReport, collect_garbage, keep_of
 from regwrap.commands.gc_releases import KeptReleases
 from regwrap.core.listener import Listener
@@ -61,7 +61,7 @@ def gc(
     with opened_session(quiet=quiet) as session:
         progress = session.progress
         releases = KeptReleases(last=keep_releases, names=tuple(keep_release or ()), drop_current=drop_current)
-        lists = [images_of(wanted_of(path, settings, progress), progress) for path in keep or ()]
+        lists = [listed(path, settings, progress) for path in keep or ()]
         entries = [entry for images in lists for entry in images.entries]
         kept = keep_of(entries if lists or releases.wanted else None, keep_last)
         options = GcOptions(

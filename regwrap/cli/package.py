@@ -2,10 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from regwrap.cli.finishing import Finishing
 from regwrap.cli.options import (
     ConfigOption,
     HistoryOption,
@@ -29,23 +30,20 @@ from regwrap.cli.options import (
     VolumeSizeOption,
 )
 from regwrap.cli.output import show
-from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
-from regwrap.cli.signing import check_signing, signed
-from regwrap.cli.sizes import (
-    SizeOptions,
-    has_summary,
-    older_of,
-    parity_of,
-    planned,
-    protected,
-    shown_sizes,
-    target_of,
-    told_total,
-)
+from regwrap.cli.session import listed, load, lock_of, opened_session, release_name
+from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, shown_sizes, target_of, told_total
 from regwrap.commands.package import PackageOptions, Strategy, package_images
 from regwrap.core.errors import UsageError
 from regwrap.report import text as report
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regwrap.commands.size import BundlePlan
+    from regwrap.lists.imagelist import ImageList
+    from regwrap.transfer.job import Job
+
+_PIPE: Final = Path("-")
 _OutputOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE|-", help="Bundle to write, - into a pipe; not with --dry-run."),
@@ -89,13 +87,8 @@ def package(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    piped = output == Path("-") and not dry_run
-    if piped and json:
-        raise UsageError("-o - and --json both write to standard output", hint="give one of them")
-    if output is None and not dry_run:
-        raise UsageError("package needs --output FILE", hint="give -o FILE, or --dry-run to see the sizes")
-    check_signing(sign_key, output, signature)
-    percent = parity_of(parity, output, volume)
+    _check_output(output, dry_run=dry_run, json=json)
+    finishing = Finishing.parse(output, sign_key, signature, parity, volume)
     settings = load(config, source, history, jobs, upper)
     sizes = SizeOptions.parse(since, max_size)
     options = PackageOptions(
@@ -108,21 +101,36 @@ def package(
         target=None if dry_run or output is None else target_of(output, volume_size, volume),
     )
     with opened_session(quiet=quiet, verbose=verbose) as session:
-        wanted = wanted_of(images_list, settings, session.progress)
-        images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
+        images = listed(images_list, settings, session.progress, lock_of(images_list, lock_file, locked=locked))
         job = session.job(settings)
-        if dry_run:
-            planned(job, images, options, sizes, partial(shown_sizes, json=json))
-        elif sizes.limit is not None or has_summary():
-            planned(job, images, options, sizes, partial(told_total, progress=session.progress))
+        _size_first(job, images, options, sizes, shown=partial(shown_sizes, json=json) if dry_run else None)
         if output is None or dry_run:
             return
         result = package_images(job, images, output, options)
-        if volume is None:  # what stands beside the others is still right
-            signed(session.runner, sign_key, output, signature, result.id)
-            if not piped:
-                protected(job, output, percent)
-        if piped:
+        finishing.finish(job, result.id)
+        if output == _PIPE:  # which stdout is
             session.progress.say(report.package_text(result))
-            return
-    show(result, report.package_text(result), json=json)
+    if output != _PIPE:
+        show(result, report.package_text(result), json=json)
+
+
+def _check_output(output: Path | None, *, dry_run: bool, json: bool) -> None:
+    if output == _PIPE and json and not dry_run:
+        raise UsageError("-o - and --json both write to standard output", hint="give one of them")
+    if output is None and not dry_run:
+        raise UsageError("package needs --output FILE", hint="give -o FILE, or --dry-run to see the sizes")
+
+
+def _size_first(
+    job: "Job",
+    images: "ImageList",
+    options: PackageOptions,
+    sizes: SizeOptions,
+    *,
+    shown: "Callable[[BundlePlan], None] | None",
+) -> None:
+    """All of it on stdout where that is asked for; else a line, where there is a limit or a summary."""
+    if shown is not None:
+        planned(job, images, options, sizes, shown)
+    elif sizes.limit is not None or has_summary():
+        planned(job, images, options, sizes, partial(told_total, progress=job.listener))

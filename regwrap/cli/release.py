@@ -1,8 +1,12 @@
 """The command release."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from regwrap.cli.finishing import Finishing
 from regwrap.cli.options import (
     ArchiveOption,
     ConfigOption,
@@ -31,15 +35,20 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.output import show
 from regwrap.cli.records import RecordFiles, failed_file, source_of, tell_moved, write_failed
-from regwrap.cli.session import images_of, load, lock_of, opened_session, release_name, wanted_of
-from regwrap.cli.signing import check_signing, signed
-from regwrap.cli.sizes import SizeOptions, has_summary, older_of, parity_of, planned, protected, target_of, told_total
+from regwrap.cli.session import listed, load, lock_of, opened_session, release_name
+from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, target_of, told_total
 from regwrap.commands.doctor import tool_versions
 from regwrap.commands.package import PackageOptions, Strategy
-from regwrap.commands.release import release_images
+from regwrap.commands.release import ReleaseReport, release_images
 from regwrap.core.release_id import ReleaseId
 from regwrap.report import text as report
 from regwrap.transfer.run import SyncReport
+
+if TYPE_CHECKING:
+    from regwrap.bundle.delta import Older
+    from regwrap.bundle.stream import Target
+    from regwrap.lists.imagelist import ImageList
+    from regwrap.transfer.job import Job
 
 
 def release(
@@ -68,39 +77,59 @@ def release(
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    check_signing(sign_key, output, signature)
-    percent = parity_of(parity, output, volume)
+    finishing = Finishing.parse(output, sign_key, signature, parity, volume)
     settings = load(config, source, archive, jobs, engine=engine)
     files = RecordFiles.now("release", images_list, None, report_file, junit)
-    options = PackageOptions(
+    options = _options(name, older_of(since), target_of(output, volume_size, volume), referrers=referrers)
+    sizes = SizeOptions.parse(since, max_size)
+
+    def record(synced: list[SyncReport], label: ReleaseId) -> None:
+        files.write([replace(item, release=label) for item in synced], images.name, source_of(settings))
+        tell_moved(synced[-1], quiet=quiet)
+        write_failed(synced[-1], failed_file(failed, None), images.name)
+
+    with opened_session(quiet=quiet, verbose=verbose) as session:
+        images = listed(images_list, settings, session.progress, lock_of(images_list, lock_file, locked=locked))
+        job = session.job(settings)
+        if sizes.limit is not None:  # with what is still to come from the sources
+            coming = replace(options, strategy=Strategy.AUTO)
+            planned(job, images, coming, sizes, partial(told_total, progress=session.progress))
+        result = _released(job, images, output, options, finishing, record)
+        if has_summary() and sizes.limit is None:
+            planned(job, images, options, sizes, lambda _plan: None)
+    show(result, report.release_text(result), json=json)
+
+
+def _options(
+    name: str | None, since: "tuple[Older, ...]", target: "Target | None", *, referrers: bool
+) -> PackageOptions:
+    return PackageOptions(
         hashed=True,
         strategy=Strategy.SELECT,
         name=release_name(name),
         referrers=referrers,
-        since=older_of(since),
-        target=target_of(output, volume_size, volume),
+        since=since,
+        target=target,
     )
-    sizes = SizeOptions.parse(since, max_size)
+
+
+def _released(
+    job: "Job",
+    images: "ImageList",
+    output: Path,
+    options: PackageOptions,
+    finishing: Finishing,
+    record: Callable[[list[SyncReport], ReleaseId], None],
+) -> ReleaseReport:
+    """What came of each sync is recorded also where the release fails after it."""
     synced = list[SyncReport]()
-    with opened_session(quiet=quiet, verbose=verbose) as session:
-        wanted = wanted_of(images_list, settings, session.progress)
-        images = images_of(wanted, session.progress, lock_of(images_list, lock_file, locked=locked))
-        job, versions = session.job(settings), tool_versions(session.runner)
-        if sizes.limit is not None:  # with what is still to come from the sources
-            coming = replace(options, strategy=Strategy.AUTO)
-            planned(job, images, coming, sizes, partial(told_total, progress=session.progress))
-        label = ReleaseId(options.name, None)
-        try:
-            result = release_images(job, images, output, options, tools=versions, on_sync=synced.append)
-            label = result.package.release
-            if volume is None:  # what stands beside the others is still right
-                signed(session.runner, sign_key, output, signature, result.package.id)
-                protected(job, output, percent)
-        finally:
-            if synced:
-                files.write([replace(item, release=label) for item in synced], images.name, source_of(settings))
-                tell_moved(synced[-1], quiet=quiet)
-                write_failed(synced[-1], failed_file(failed, None), images.name)
-        if has_summary() and sizes.limit is None:
-            planned(job, images, options, sizes, lambda _plan: None)
-    show(result, report.release_text(result), json=json)
+    label = ReleaseId(options.name, None)
+    try:
+        tools = tool_versions(job.runner)
+        result = release_images(job, images, output, options, tools=tools, on_sync=synced.append)
+        label = result.package.release
+        finishing.finish(job, result.package.id)
+    finally:
+        if synced:
+            record(synced, label)
+    return result

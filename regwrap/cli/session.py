@@ -103,6 +103,11 @@ def images_of(wanted: Wanted, progress: Progress, lock: Path | None = None) -> I
     return images
 
 
+def listed(images_list: str, settings: Config, progress: Progress, lock: Path | None = None) -> ImageList:
+    """The images of a list by its path, or what its lock says of it."""
+    return images_of(wanted_of(images_list, settings, progress), progress, lock)
+
+
 def lock_of(images_list: str, file: Path | None, *, locked: bool) -> Path | None:
     return lock_path(images_list, file) if locked or file else None
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from regwrap.bundle.stream import Target
     from regwrap.commands.package import PackageOptions
     from regwrap.commands.size import BundlePlan
+    from regwrap.core.listener import Listener
     from regwrap.lists.imagelist import ImageList
-    from regwrap.report.progress import Progress
     from regwrap.transfer.job import Job
 
 
@@ -71,7 +71,7 @@ def older_of(since: Sequence[str] | None) -> tuple[Older, ...]:
     return read_older(since)
 
 
-def told_total(plan: BundlePlan, *, progress: Progress) -> None:
+def told_total(plan: BundlePlan, *, progress: Listener) -> None:
     """In a line of the log."""
     from regwrap.report.size_text import size_total
 
@@ -104,26 +104,3 @@ def target_of(output: Path, volume_size: str | None, volume: int | None) -> Targ
     if size < 1:
         raise UsageError("--volume-size: a volume has bytes")
     return VolumeTarget(output=output, size=size, only=volume or 0)
-
-
-def parity_of(text: str | None, output: Path | None, volume: int | None) -> int:
-    """Percent of recovery data; 0 for none. Raises UsageError."""
-    if text is None:
-        return 0
-    number = text.removesuffix("%")
-    if not (number.isascii() and number.isdecimal() and 1 <= int(number) <= 100):
-        raise UsageError(f"--parity: expected a percentage from 1% to 100%, got {text!r}")
-    if output == Path("-") or volume is not None:
-        raise UsageError("--parity is for all of a bundle's files", hint="leave it out, or write all volumes")
-    return int(number)
-
-
-def protected(job: Job, output: Path, percent: int) -> None:
-    """With recovery data, if that is wanted; that of an earlier bundle of this name goes."""
-    from regwrap.commands.repair import add_parity, forget_parity
-    from regwrap.tools.par2 import Par2
-
-    forget_parity(output)
-    if percent:
-        job.listener.say(f"{output}: par2 computes recovery data of {percent}%")
-        add_parity(Par2(job.runner, job.timeouts.disk_stall), output, percent)

@@ -39,33 +39,37 @@ _DIFFERS: Final = (
 _REGISTRY: Final = re.compile(r"[a-z]+://.*|localhost(:[0-9]+)?(/.*)?|[^/.~][^/]*:[0-9]+(/.*)?|[^/.~][^/]*\.[^/]*/.*")
 
 
+_TargetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="BUNDLE.TAR|-|DIR|HOST[/PREFIX]",
+        help="A bundle (- reads a pipe), the root directory of a storage, or a registry.",
+    ),
+]
+_ListOption = Annotated[
+    str | None,
+    typer.Option("--list", metavar="LIST|BUNDLE.TAR", help="A bundle holds exactly these images, a storage at least."),
+]
+_ExactOption = Annotated[bool, typer.Option("--exact", help="With --list: there are no other images.")]
+_HashedOption = Annotated[
+    bool, typer.Option("--hash", help="Of a registry: fetch and hash every blob. Of files it is done in any case.")
+]
+_ReceiptOption = Annotated[
+    Path | None, typer.Option("--receipt", metavar="FILE", help="Write what was found, image by image, as JSON.")
+]
+
+
 def verify(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="BUNDLE.TAR|-|DIR|HOST[/PREFIX]",
-            help="A bundle (- reads a pipe), the root directory of a storage, or a registry.",
-        ),
-    ],
-    images_list: Annotated[
-        str | None,
-        typer.Option(
-            "--list", metavar="LIST|BUNDLE.TAR", help="A bundle holds exactly these images, a storage at least."
-        ),
-    ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="With --list: there are no other images.")] = False,
-    hashed: Annotated[
-        bool, typer.Option("--hash", help="Of a registry: fetch and hash every blob. Of files it is done in any case.")
-    ] = False,
+    target: _TargetArgument,
+    images_list: _ListOption = None,
+    exact: _ExactOption = False,
+    hashed: _HashedOption = False,
     base: BaseOption = None,
     signers: SignersOption = None,
     signature: SignatureOption = None,
     volumes_from: VolumesFromOption = None,
     signed_by: SignedByOption = None,
-    receipt: Annotated[
-        Path | None,
-        typer.Option("--receipt", metavar="FILE", help="Write what was found, image by image, as JSON."),
-    ] = None,
+    receipt: _ReceiptOption = None,
     html: HtmlOption = None,
     junit: JunitOption = None,
     config: ConfigOption = None,
@@ -124,10 +128,10 @@ def _checked_file(
     with told(quiet=quiet) as progress:
         entries = None
         if images_list is not None:  # lists and their configuration are a third of the start, and most checks have none
-            from regwrap.cli.session import images_of, load, wanted_of
+            from regwrap.cli.session import listed, load
 
             # only its rewrite: and images: count here
-            entries = images_of(wanted_of(images_list, load(config), progress), progress).entries
+            entries = listed(images_list, load(config), progress).entries
         progress.expect("verify", path.stat().st_size if path.is_file() else 0)
         if path.is_dir():
             result = verify_storage(path, entries, progress.on_bytes, exact=exact)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regwrap.cli.session import images_of, load, opened_session, wanted_of
+from regwrap.cli.session import listed, load, opened_session
 from regwrap.commands.verify_registry import RegistryCheck, verify_registry
 from regwrap.config.places import push_place
 from regwrap.core.errors import UsageError
@@ -25,5 +25,5 @@ def checked_registry(
     place, prefix = push_place(target, settings)
     check = RegistryCheck(place=place, prefix=prefix, exact=exact, hashed=hashed)
     with opened_session(quiet=quiet) as session:
-        entries = images_of(wanted_of(images_list, settings, session.progress), session.progress).entries
+        entries = listed(images_list, settings, session.progress).entries
         return verify_registry(session.job(settings), check, entries), entries

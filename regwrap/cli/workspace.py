@@ -17,7 +17,7 @@ from regwrap.cli.options import (
     UpperOption,
     VerboseOption,
 )
-from regwrap.cli.session import Session, images_of, load, opened_session, wanted_of
+from regwrap.cli.session import Session, listed, load, opened_session
 from regwrap.commands.workspace import Workspace, WorkspaceOptions, writable_workspace
 from regwrap.core.errors import ExitCode, Interrupted
 from regwrap.report import text as report
@@ -40,7 +40,7 @@ def workspace(
 ) -> None:
     settings = load(config, source, history, jobs, upper)
     with opened_session(quiet=quiet, verbose=verbose) as session:
-        images = images_of(wanted_of(images_list, settings, session.progress), session.progress)
+        images = listed(images_list, settings, session.progress)
         places = (settings.scratch,) if settings.scratch else (Path.cwd(), temporary_place())
         options = WorkspaceOptions(places=places, hashed=True)
         with writable_workspace(session.job(settings), images, options) as space:

@@ -16,9 +16,9 @@ from regwrap.commands.sync import SyncResult
 from regwrap.core.errors import Interrupted, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.moves import Existing, TagMove
-from regwrap.core.place import Place, Registry, Timeouts
+from regwrap.core.place import Place, Registry
 from regwrap.lists.naming import Naming
-from regwrap.tools.retry import Retry, RetryPolicy
+from regwrap.tools.retry import RetryPolicy
 from regwrap.transfer.job import Job
 from regwrap.transfer.plan import Copy
 from regwrap.transfer.run import SyncReport
@@ -26,6 +26,7 @@ from tests.builders import make_image, make_multi_image, make_storage
 from tests.bundles import contents_of, listed, packed, parts_of
 from tests.fakeregistry import FakeRegistry, fake_registry
 from tests.fakes import Scripted
+from tests.unit.commands.pushing import push_job
 from tests.unit.transfer.test_sync import Heard
 
 IMAGES = {"team/app:v1": make_image("app"), "team/tool:v1": make_image("tool"), "other/app:v2": make_image("app")}
@@ -74,18 +75,7 @@ def site(tmp_path: Path, scripted: Scripted) -> Iterator[Site]:
     with fake_registry() as registry:
         source = make_storage(tmp_path / "source", IMAGES)
         told = Quiet()
-        job = Job(
-            runner=scripted.runner,
-            scratch=scripted.runner.scratch,
-            source=None,
-            archive=Place(name="none"),
-            place_of=lambda host: Place(name=host),
-            jobs=2,
-            retry=Retry(RetryPolicy(attempts=20, wait=600, max_wait=600), scripted.runner.stopping),
-            timeouts=Timeouts(),
-            environment=(),
-            listener=told,
-        )
+        job = push_job(scripted, told, RetryPolicy(attempts=20, wait=600, max_wait=600))
         yield Site(registry, job, told, source)
 
 

@@ -11,15 +11,16 @@ from regwrap.commands.push import PushOptions, push_images
 from regwrap.core.errors import ImagesFailedError, IntegrityError
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
-from regwrap.core.place import Place, Registry, Timeouts
+from regwrap.core.place import Place, Registry
 from regwrap.lists.naming import Naming
-from regwrap.tools.retry import Retry, RetryPolicy
+from regwrap.tools.retry import RetryPolicy
 from regwrap.transfer.job import Job
 from regwrap.transfer.run import SyncReport
 from tests.builders import make_image, make_layer, make_multi_image, make_storage
 from tests.bundles import contents_of, older, write_bundle
 from tests.fakeregistry import FakeRegistry, fake_registry
 from tests.fakes import Scripted
+from tests.unit.commands.pushing import push_job
 from tests.unit.commands.test_push import Quiet
 
 BASE = make_layer("base")
@@ -56,18 +57,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, scripted: Scripted) -> Iterator[Site]:
     with fake_registry() as registry:
-        job = Job(
-            runner=scripted.runner,
-            scratch=scripted.runner.scratch,
-            source=None,
-            archive=Place(name="none"),
-            place_of=lambda host: Place(name=host),
-            jobs=2,
-            retry=Retry(RetryPolicy(attempts=1, wait=0, max_wait=0), scripted.runner.stopping),
-            timeouts=Timeouts(),
-            environment=(),
-            listener=Quiet(),
-        )
+        job = push_job(scripted, Quiet(), RetryPolicy(attempts=1, wait=0, max_wait=0))
         yield Site(tmp_path, registry, job)
 
 

@@ -1,0 +1,64 @@
+"""What stands beside a bundle once it is written: its signature, and recovery data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from regwrap.cli.signing import check_signing, signed
+from regwrap.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from regwrap.core.model import Digest
+    from regwrap.transfer.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """`key` signs the release into `signature` (None: beside the bundle); `percent` of recovery data, 0 for none. Where
+    one `volume` alone is made again, what stands beside the others is still right."""
+
+    output: Path | None
+    key: Path | None
+    signature: Path | None
+    percent: int
+    volume: int | None
+
+    @classmethod
+    def parse(
+        cls, output: Path | None, key: Path | None, signature: Path | None, parity: str | None, volume: int | None
+    ) -> Self:
+        """What can't be is said before anything is done. Raises UsageError."""
+        check_signing(key, output, signature)
+        return cls(output, key, signature, _percent(parity, output, volume), volume)
+
+    def finish(self, job: Job, release: Digest) -> None:
+        """Sign the release and protect its files, as it is wanted; what is there of an earlier bundle goes. Raises
+        ToolError."""
+        if self.output is None or self.volume is not None:
+            return
+        signed(job.runner, self.key, self.output, self.signature, release)
+        if self.output != Path("-"):
+            _protect(job, self.output, self.percent)
+
+
+def _percent(text: str | None, output: Path | None, volume: int | None) -> int:
+    if text is None:
+        return 0
+    number = text.removesuffix("%")
+    if not (number.isascii() and number.isdecimal() and 1 <= int(number) <= 100):
+        raise UsageError(f"--parity: expected a percentage from 1% to 100%, got {text!r}")
+    if output == Path("-") or volume is not None:
+        raise UsageError("--parity is for all of a bundle's files", hint="leave it out, or write all volumes")
+    return int(number)
+
+
+def _protect(job: Job, output: Path, percent: int) -> None:
+    from regwrap.commands.repair import add_parity, forget_parity  # most bundles have none
+    from regwrap.tools.par2 import Par2
+
+    forget_parity(output)
+    if percent:
+        job.listener.say(f"{output}: par2 computes recovery data of {percent}%")
+        add_parity(Par2(job.runner, job.timeouts.disk_stall), output, percent)

@@ -1,0 +1,21 @@
+"""A push as tests of it start it: its job, whose programs only answer from a script."""
+
+from regwrap.core.place import Place, Timeouts
+from regwrap.tools.retry import Retry, RetryPolicy
+from regwrap.transfer.job import Job, TransferListener
+from tests.fakes import Scripted
+
+
+def push_job(scripted: Scripted, listener: TransferListener, policy: RetryPolicy) -> Job:
+    return Job(
+        runner=scripted.runner,
+        scratch=scripted.runner.scratch,
+        source=None,
+        archive=Place(name="none"),
+        place_of=lambda host: Place(name=host),
+        jobs=2,
+        retry=Retry(policy, scripted.runner.stopping),
+        timeouts=Timeouts(),
+        environment=(),
+        listener=listener,
+    )
