@@ -77,10 +77,11 @@ class _Image:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Item:
-    """A blob that is needed, and where it can be had: `places` are tried one after the other."""
+    """A blob that is needed, and where it can be had: `places` are tried one after the other. `images` wait for it, in
+    their order; a dict, since thousands may share a layer."""
 
     need: Need
-    images: list[_Image]
+    images: dict[_Image, None]
     places: deque[tuple[ImageSource, str]]
     travels: list[Travel] = field(default_factory=list)
     copied: int = 0
@@ -104,7 +105,7 @@ class _Item:
 class _Host:
     """A registry, and what waits to come from it."""
 
-    waiting: list[_Item] = field(default_factory=list)
+    waiting: deque[_Item] = field(default_factory=deque)
     batches: list[Left] = field(default_factory=list)
 
 
@@ -164,10 +165,10 @@ class BlobRun:
         for copy in copies:
             self.images[copy.entry.dest] = _Image(copy=copy, open={blob.digest for blob in copy.closure.blobs})
         for need in needs_of(copies):
-            images = [self.images[copy.entry.dest] for copy in need.copies]
+            images = dict.fromkeys(self.images[copy.entry.dest] for copy in need.copies)
             item = _Item(need=need, images=images, places=self._places(need))
             self.items[need.blob.digest] = item
-            images[0].brings.append(item)
+            self.images[need.first.entry.dest].brings.append(item)
         for image in list(self.images.values()):
             self._check_room(image)
         for item in self.items.values():
@@ -243,11 +244,15 @@ class BlobRun:
     def _batch(self, host: _Host, parallel: int) -> list[_Item]:
         """The next that are due. A host that wants its pace kept gets one request at a time."""
         now = time.monotonic()
-        host.waiting = [item for item in host.waiting if item.is_wanted]
-        due = [item for item in host.waiting if item.not_before <= now]
-        paced = bool(due) and due[0].travel.end.registry.requests_per_second is not None
-        taken = due[: 1 if paced else max(_BATCH, _BATCH_EACH * parallel)]
-        host.waiting = [item for item in host.waiting if item not in taken]
+        taken, later = list[_Item](), list[_Item]()
+        most = max(_BATCH, _BATCH_EACH * parallel)
+        while host.waiting and len(taken) < most:
+            item = host.waiting.popleft()
+            if item.travel.end.registry.requests_per_second is not None:
+                most = 1
+            if item.is_wanted:
+                (taken if item.not_before <= now else later).append(item)
+        host.waiting.extendleft(reversed(later))
         return taken
 
     def _fetch(self, batch: list[_Item], parallel: int, left: Left) -> None:
@@ -309,7 +314,7 @@ class BlobRun:
 
     def _begun(self, item: _Item) -> None:
         if item.images:
-            self._start(item.images[0])
+            self._start(next(iter(item.images)))
 
     def _start(self, image: _Image) -> None:
         if image.started is None:
@@ -317,7 +322,7 @@ class BlobRun:
             self.work.events.started(image.copy)
 
     def _proved(self, item: _Item) -> None:
-        images, item.images = item.images, []
+        images, item.images = item.images, {}
         for image in images:
             image.open.discard(item.need.blob.digest)
             self._ready_if_whole(image)
@@ -412,6 +417,5 @@ class BlobRun:
     def _drop(self, image: _Image) -> None:
         """What only this image needs is not begun any more."""
         del self.images[image.copy.entry.dest]
-        for item in self.items.values():
-            if image in item.images:
-                item.images.remove(image)
+        for digest in image.open:
+            self.items[digest].images.pop(image, None)
