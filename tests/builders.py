@@ -8,6 +8,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -303,3 +304,14 @@ def _tar(name: str, content: bytes) -> bytes:
 
 def _unpacked(layer: bytes) -> bytes:
     return gzip.decompress(layer) if layer.startswith(b"\x1f\x8b") else layer
+
+
+def open_below(root: Path) -> list[str]:
+    """The files and directories at or below `root` that this process has open. Others come and go with other tests."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            target = f"{descriptor.readlink()}"
+            if f"{target}/".startswith(f"{root}/"):
+                found.append(target)
+    return sorted(found)

@@ -6,6 +6,7 @@ away by a link nor keep a hand on what we write. Each is locked as long as its r
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import re
@@ -21,6 +22,10 @@ from regwrap.core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+WRITE_BACK_BYTES: Final = 32 * 1024 * 1024
+"""How much is begun to be written back at once."""
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_LIBC: Final = ctypes.CDLL(None)
 _MODE: Final = 0o644  # of a bundle and all that stands beside it, whatever the umask
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _THERE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -55,6 +60,11 @@ def part_file(output: Path) -> Iterator[Part]:
             part.unlink(missing_ok=True)  # unless it was renamed
     finally:
         os.close(descriptor)
+
+
+def start_write_back(descriptor: int, start: int, end: int) -> None:
+    """sync_file_range(2) of these bytes, which only starts it: the fsync at the end then has little to wait for."""
+    _LIBC.sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(end - start), _SYNC_FILE_RANGE_WRITE)
 
 
 def write_whole(path: Path, text: str) -> None:

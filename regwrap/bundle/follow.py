@@ -4,7 +4,6 @@ way to the disk. What is proved are the bytes that were written, whoever writes 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from regwrap.bundle.aside import WRITE_BACK_BYTES, start_write_back
 from regwrap.bundle.contents import BUNDLE_JSON, offsets_of
 from regwrap.bundle.files import Located
 from regwrap.storage import layout
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from regwrap.core.model import Digest
 
 _POLL_SECONDS: Final = 0.01
-_FLUSH_BYTES: Final = 32 * 1024 * 1024
-_SYNC_FILE_RANGE_WRITE: Final = 2
-_LIBC: Final = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +102,9 @@ class _Follower:
         return valid
 
     def _flush(self, descriptor: int, end: int) -> None:
-        # sync_file_range(2) only starts the write-back; the fsync at the end then has little left to wait for
         with self._lock:
-            start, due = self.flushed, end - self.flushed >= _FLUSH_BYTES
+            start, due = self.flushed, end - self.flushed >= WRITE_BACK_BYTES
             if due:
                 self.flushed = end
         if due:
-            _LIBC.sync_file_range(
-                descriptor, ctypes.c_int64(start), ctypes.c_int64(end - start), _SYNC_FILE_RANGE_WRITE
-            )
+            start_write_back(descriptor, start, end)

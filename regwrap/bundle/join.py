@@ -19,7 +19,7 @@ from regwrap.bundle.read import Bundle, hash_problem
 from regwrap.bundle.write import header_of
 from regwrap.core.errors import IntegrityError
 from regwrap.storage import layout
-from regwrap.storage.hashing import pieces_at
+from regwrap.storage.hashing import pieces_at, write_all_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,7 +52,7 @@ def _write(delta: Bundle, part: Part, listener: Listener) -> None:
     with followed(Following(whole, part, listener, hashed=True)) as wrong:
         for piece in chain([head.ljust(padded(len(head)), b"\0")], _merged(_pieces(delta))):
             if isinstance(piece, bytes):
-                _write_all(part.descriptor, memoryview(piece))
+                write_all_to(part.descriptor, piece)
             else:
                 _copy(piece, part.descriptor)
     if wrong:
@@ -107,12 +107,7 @@ def _copy(piece: Range, out: int) -> None:
         if error.errno not in _NOT_HERE:
             raise
         for data in pieces_at(source, offset, end - offset):
-            _write_all(out, data)
-
-
-def _write_all(out: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(out, data) :]
+            write_all_to(out, data)
 
 
 def _damaged(delta: Bundle, wrong: list[Digest]) -> IntegrityError:

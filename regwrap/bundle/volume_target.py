@@ -6,7 +6,6 @@ are of which bundle.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
@@ -14,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from regwrap.bundle.aside import Part, part_file, write_whole
+from regwrap.bundle.aside import WRITE_BACK_BYTES, Part, part_file, start_write_back, write_whole
 from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.output import checksum_path, forget_beside, sync_directory
 from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, found_volumes, places_of, volume_name
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.storage.hashing import write_all_to
 from regwrap.storage.space import need_space
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
-
-_FLUSH_BYTES: Final = 32 * 1024 * 1024
-_SYNC_FILE_RANGE_WRITE: Final = 2
-_LIBC: Final = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,19 +159,16 @@ class _Writing:
         inside = self.position - volume.offset
         part, taken = self.parts[-1][0], data[: volume.size - inside]
         hashed = self.pool.submit(self.sums[-1].update, taken)
-        rest = taken
-        while rest:
-            rest = rest[os.write(part.descriptor, rest) :]
+        write_all_to(part.descriptor, taken)
         hashed.result()
         self._flush(part, inside + len(taken))
         return len(taken)
 
     def _flush(self, part: Part, end: int) -> None:
         start = self.flushed
-        if end - start >= _FLUSH_BYTES:  # the fsync at the end then has little left to wait for
+        if end - start >= WRITE_BACK_BYTES:
             self.flushed = end
-            span = (ctypes.c_int64(start), ctypes.c_int64(end - start))
-            self.pool.submit(_LIBC.sync_file_range, part.descriptor, *span, _SYNC_FILE_RANGE_WRITE)
+            self.pool.submit(start_write_back, part.descriptor, start, end)
 
     def ended(self) -> tuple[Volume, ...]:
         """All of them are on the disk."""

@@ -72,6 +72,15 @@ def hash_at(descriptor: int, offset: int, size: int) -> Digest:
 
 def write_all(out: IO[bytes], data: bytes | memoryview) -> None:
     """Into a file without a buffer: a disk that is nearly full takes a part, and says so only when asked again."""
+    _write_all(out.write, data)
+
+
+def write_all_to(descriptor: int, data: bytes | memoryview) -> None:
+    """The same into an open file by its descriptor."""
+    _write_all(lambda rest: os.write(descriptor, rest), data)
+
+
+def _write_all(write: Callable[[memoryview], int], data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
-        view = view[out.write(view) :]
+        view = view[write(view) :]

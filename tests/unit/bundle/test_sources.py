@@ -26,6 +26,7 @@ from tests.builders import (
     make_layer,
     make_multi_image,
     make_storage,
+    open_below,
     put,
     remove,
     replace_by_directory,
@@ -128,28 +129,28 @@ def test_a_config_that_has_rotten_is_none(tmp_path: Path) -> None:
     assert stock.copy(LAYER)
 
 
-def test_reading_leaves_no_file_open(source: LocalSource) -> None:
-    counts = set()
+def test_reading_leaves_no_file_open(source: LocalSource, tmp_path: Path) -> None:
+    found = []
     for _ in range(3):
         piece = source.blob("team/app", LAYER)
         assert piece is not None
         piece.file.close()
         source.config("team/app", APP.top, described(APP.blobs[0]))
-        counts.add(len(os.listdir("/proc/self/fd")))
-    assert len(counts) == 1
+        found.append(open_below(tmp_path))
+    assert found[0] == found[1] == found[2]
 
 
 def test_what_is_no_file_leaves_none_open(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", IMAGES)
     stock, living = storage_stock(Storage(root)), StorageSource(name="root", storage=Storage(root))
     replace_by_fifo(Storage(root).blob_path(LAYER))
-    counts = set()
+    found = []
     for _ in range(3):
         assert living.blob("team/app", LAYER) is None
         with pytest.raises(IntegrityError):
             stock.blob("team/app", LAYER)
-        counts.add(len(os.listdir("/proc/self/fd")))
-    assert len(counts) == 1
+        found.append(open_below(tmp_path))
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_tag_whose_manifest_has_rotten_is_not_listed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, read_link
 from regwrap.storage.tree import Tree
-from tests.builders import add_untagged, make_image, make_storage, put
+from tests.builders import add_untagged, make_image, make_storage, open_below, put
 
 ONE = make_image("one")
 
@@ -34,7 +34,7 @@ def test_reading_links_leaves_no_descriptor_open(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     tree = Tree(tmp_path)
     assert tree.descriptor
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_below(tmp_path)
     for name in ("link", "fifo", "absent"):
         assert read_link(tree, name) is None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tmp_path) == before

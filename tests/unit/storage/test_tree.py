@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.storage.tree import LinkedDirectoryError, Tree
-from tests.builders import put, snapshot
+from tests.builders import open_below, put, snapshot
 
 FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -106,22 +106,22 @@ def test_names_that_are_no_text_are_names(tree: Tree) -> None:
 
 def test_no_descriptor_is_left_open(tree: Tree) -> None:
     tree.stat("a/b/file")
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_below(tree.root)
     for operation in OPERATIONS.values():
         with pytest.raises(LinkedDirectoryError):
             operation(tree)
     inner = tree.inner("a/b")
     inner.rename("file", tree, "a/moved")
     del inner
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tree.root) == before
 
 
 def test_looking_into_directories_leaves_no_descriptor_open(tree: Tree) -> None:
     tree.stat("a/b/file")
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_below(tree.root)
     for _ in range(3):
         assert [entry.name for entry in tree.entries("a/b")] == ["file"]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tree.root) == before
 
 
 def test_what_is_made_in_a_directory_of_ours_goes_to_its_owner(tmp_path: Path) -> None:
