@@ -11,7 +11,7 @@ from regwrap.cli.session import listed, load, opened_session
 from regwrap.commands.gc import GcOptions, GcReport, collect_garbage, keep_of
 from regwrap.commands.gc_releases import KeptReleases
 from regwrap.core.listener import Listener
-from regwrap.report import text as report
+from regwrap.report.site_text import gc_text
 from regwrap.storage.sweep import RealDisk
 
 _DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Root directory of the storage.")]
@@ -73,7 +73,7 @@ def gc(
         )
         result = collect_garbage(directory, kept, options, progress, RealDisk())
         _tell(result, progress, dry_run=dry_run)
-    show(result, report.gc_text(result, directory), json=json)
+    show(result, gc_text(result, directory), json=json)
 
 
 def _tell(result: GcReport, listener: Listener, *, dry_run: bool) -> None:

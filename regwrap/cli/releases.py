@@ -9,7 +9,7 @@ from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
 from regwrap.cli.output import show, told
 from regwrap.cli.session import load
 from regwrap.commands.releases import adopt_release, list_releases
-from regwrap.report import text as report
+from regwrap.report.site_text import releases_text
 
 
 def releases(
@@ -31,4 +31,4 @@ def releases(
         result = list_releases(directory, lock_timeout=timeout, listener=progress)
         for note in result.notes:
             progress.say(f"note: {note}")
-    show(result, report.releases_text(result), json=json)
+    show(result, releases_text(result), json=json)

@@ -9,7 +9,7 @@ from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
 from regwrap.cli.output import show, told
 from regwrap.cli.session import load
 from regwrap.commands.rollback import RollbackOptions, rollback
-from regwrap.report import text as report
+from regwrap.report.site_text import rollback_text
 
 
 def roll_back(
@@ -29,4 +29,4 @@ def roll_back(
         result = rollback(directory, release, options, progress)
         for note in result.notes:
             progress.say(f"note: {note}")
-    show(result, report.rollback_text(result), json=json)
+    show(result, rollback_text(result), json=json)

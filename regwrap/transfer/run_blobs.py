@@ -24,6 +24,7 @@ from regwrap.transfer.fetch import damaged_on_the_way
 from regwrap.transfer.lanes import in_lanes
 from regwrap.transfer.needs import Need, needs_of
 from regwrap.transfer.run import Copied, Failed
+from regwrap.transfer.under_way import BlobUnderWay, HostQueue, ImageUnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,65 +63,18 @@ class BlobReport:
     left: tuple[Copy, ...]
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Image:
-    copy: Copy
-    open: set[Digest]
-    brings: list[_Item] = field(default_factory=list)
-    started: float | None = None
-    attempts: int = 1
-
-    @property
-    def sent(self) -> int:
-        return sum(item.sent for item in self.brings)
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Item:
-    """A blob that is needed, and where it can be had: `places` are tried one after the other. `images` wait for it, in
-    their order; a dict, since thousands may share a layer."""
-
-    need: Need
-    images: dict[_Image, None]
-    places: deque[tuple[ImageSource, str]]
-    travels: list[Travel] = field(default_factory=list)
-    copied: int = 0
-    attempt: int = 1
-    not_before: float = 0
-
-    @property
-    def sent(self) -> int:
-        return self.copied + sum(travel.came for travel in self.travels)
-
-    @property
-    def travel(self) -> Travel:
-        return self.travels[-1]
-
-    @property
-    def is_wanted(self) -> bool:
-        return bool(self.images)
-
-
-@dataclass(slots=True)
-class _Host:
-    """A registry, and what waits to come from it."""
-
-    waiting: deque[_Item] = field(default_factory=deque)
-    batches: list[Left] = field(default_factory=list)
-
-
 @dataclass(slots=True, kw_only=True)
 class BlobRun:
     """One run. Call `run` once."""
 
     work: BlobWork
-    images: dict[Destination, _Image] = field(default_factory=dict)
-    items: dict[Digest, _Item] = field(default_factory=dict)
-    hosts: dict[str, _Host] = field(default_factory=dict)
-    ready: list[_Image] = field(default_factory=list)
+    images: dict[Destination, ImageUnderWay] = field(default_factory=dict)
+    items: dict[Digest, BlobUnderWay] = field(default_factory=dict)
+    hosts: dict[str, HostQueue] = field(default_factory=dict)
+    ready: list[ImageUnderWay] = field(default_factory=list)
     is_committing: bool = False
     copied: list[Copied] = field(default_factory=list)
-    failed: list[tuple[_Image, Failed]] = field(default_factory=list)
+    failed: list[tuple[ImageUnderWay, Failed]] = field(default_factory=list)
     left: list[Copy] = field(default_factory=list)
     _inbox: SimpleQueue[Callable[[], None]] = field(default_factory=SimpleQueue)
     _began: float = field(default_factory=time.monotonic)
@@ -163,10 +117,10 @@ class BlobRun:
 
     def _begin(self, copies: tuple[Copy, ...]) -> None:
         for copy in copies:
-            self.images[copy.entry.dest] = _Image(copy=copy, open={blob.digest for blob in copy.closure.blobs})
+            self.images[copy.entry.dest] = ImageUnderWay(copy=copy, open={blob.digest for blob in copy.closure.blobs})
         for need in needs_of(copies):
             images = dict.fromkeys(self.images[copy.entry.dest] for copy in need.copies)
-            item = _Item(need=need, images=images, places=self._places(need))
+            item = BlobUnderWay(need=need, images=images, places=self._places(need))
             self.items[need.blob.digest] = item
             self.images[need.first.entry.dest].brings.append(item)
         for image in list(self.images.values()):
@@ -184,14 +138,14 @@ class BlobRun:
                  for source, name in ((source_of(copy.entry), copy.entry.source.repository),)}  # fmt: skip
         return deque(sorted(found.values(), key=lambda place: isinstance(place[0], RegistryEnd)))
 
-    def _check_room(self, image: _Image) -> None:
+    def _check_room(self, image: ImageUnderWay) -> None:
         stage = self.work.carrier.stage
         try:
             need_space(stage.tree.root, image.copy.bytes_missing, at=stage.tree.descriptor)
         except ToolError as error:
             self._fail(image, error, 1)
 
-    def _look(self, item: _Item) -> None:
+    def _look(self, item: BlobUnderWay) -> None:
         """A blob of the storage is not believed, and an earlier run may have left one in the stage: it is hashed."""
         carrier, blob = self.work.carrier, item.need.blob
         stage = carrier.stage
@@ -202,10 +156,10 @@ class BlobRun:
         else:
             self._submit("hash", lambda: self._looked(item, is_right=stage.has(blob)))
 
-    def _looked(self, item: _Item, *, is_right: bool) -> None:
+    def _looked(self, item: BlobUnderWay, *, is_right: bool) -> None:
         self._inbox.put(lambda: self._proved(item) if is_right else self._wait(item))
 
-    def _wait(self, item: _Item) -> None:
+    def _wait(self, item: BlobUnderWay) -> None:
         """For its turn: to be copied here, or to come from a registry."""
         source, repository = item.places[0]
         if not isinstance(source, RegistryEnd):
@@ -213,7 +167,7 @@ class BlobRun:
             return
         if not item.travels or item.travel.end is not source or item.travel.repository != repository:
             item.travels.append(Travel(blob=item.need.blob, end=source, repository=repository))
-        self.hosts.setdefault(source.name, _Host()).waiting.append(item)
+        self.hosts.setdefault(source.name, HostQueue()).waiting.append(item)
 
     # --- who works
 
@@ -241,10 +195,10 @@ class BlobRun:
                 host.batches.append(left)
                 self._fetch(batch, parallel, left)
 
-    def _batch(self, host: _Host, parallel: int) -> list[_Item]:
+    def _batch(self, host: HostQueue, parallel: int) -> list[BlobUnderWay]:
         """The next that are due. A host that wants its pace kept gets one request at a time."""
         now = time.monotonic()
-        taken, later = list[_Item](), list[_Item]()
+        taken, later = list[BlobUnderWay](), list[BlobUnderWay]()
         most = max(_BATCH, _BATCH_EACH * parallel)
         while host.waiting and len(taken) < most:
             item = host.waiting.popleft()
@@ -255,13 +209,13 @@ class BlobRun:
         host.waiting.extendleft(reversed(later))
         return taken
 
-    def _fetch(self, batch: list[_Item], parallel: int, left: Left) -> None:
+    def _fetch(self, batch: list[BlobUnderWay], parallel: int, left: Left) -> None:
         travels = [item.travel for item in batch]
         limit = travels[0].end.probe.limiter.rate.limit
         at_once = max(1, int(min(parallel, limit)))
         self._submit("curl", lambda: self.work.fetcher.fetch(travels, self, parallel=at_once, left=left))
 
-    def _copy_here(self, item: _Item, source: ImageSource) -> None:
+    def _copy_here(self, item: BlobUnderWay, source: ImageSource) -> None:
         blob = item.need.blob
         self._inbox.put(lambda: self._begun(item))
         try:
@@ -273,7 +227,7 @@ class BlobRun:
             item.copied = blob.size
             self._inbox.put(lambda: self._proved(item))
 
-    def _prove(self, item: _Item) -> None:
+    def _prove(self, item: BlobUnderWay) -> None:
         blob, stage = item.need.blob, self.work.carrier.stage
         if stage.take_part(blob):
             self._inbox.put(lambda: self._proved(item))
@@ -299,7 +253,7 @@ class BlobRun:
     def failed_to_come(self, travel: Travel, error: RegwrapError) -> None:
         self._inbox.put(lambda: self._failed(self._item(travel), error))
 
-    def _item(self, travel: Travel) -> _Item:
+    def _item(self, travel: Travel) -> BlobUnderWay:
         return self.items[travel.blob.digest]
 
     # --- what came of it, in the deciding thread
@@ -312,22 +266,22 @@ class BlobRun:
         except Empty:
             pass
 
-    def _begun(self, item: _Item) -> None:
+    def _begun(self, item: BlobUnderWay) -> None:
         if item.images:
             self._start(next(iter(item.images)))
 
-    def _start(self, image: _Image) -> None:
+    def _start(self, image: ImageUnderWay) -> None:
         if image.started is None:
             image.started = time.monotonic()
             self.work.events.started(image.copy)
 
-    def _proved(self, item: _Item) -> None:
+    def _proved(self, item: BlobUnderWay) -> None:
         images, item.images = item.images, {}
         for image in images:
             image.open.discard(item.need.blob.digest)
             self._ready_if_whole(image)
 
-    def _ready_if_whole(self, image: _Image) -> None:
+    def _ready_if_whole(self, image: ImageUnderWay) -> None:
         if not image.open and image.copy.entry.dest in self.images:
             self.ready.append(image)
             self._commit()
@@ -340,7 +294,7 @@ class BlobRun:
                 self._start(image)
             self._submit("commit", lambda: self._finish(group))
 
-    def _finish(self, group: list[_Image]) -> None:
+    def _finish(self, group: list[ImageUnderWay]) -> None:
         carrier, error = self.work.carrier, None
         try:
             carrier.finish([image.copy for image in group])
@@ -348,7 +302,7 @@ class BlobRun:
             error = raised
         self._inbox.put(lambda: self._finished(group, error))
 
-    def _finished(self, group: list[_Image], error: RegwrapError | None) -> None:
+    def _finished(self, group: list[ImageUnderWay], error: RegwrapError | None) -> None:
         self.is_committing = False
         for image in group:
             try:
@@ -361,7 +315,7 @@ class BlobRun:
                 self._shows(image)
         self._commit()
 
-    def _shows(self, image: _Image) -> None:
+    def _shows(self, image: ImageUnderWay) -> None:
         started = image.started or self._began
         outcome = Copied(copy=image.copy, sent=image.sent, attempts=image.attempts, seconds=time.monotonic() - started)
         self.copied.append(replace(outcome, start=started - self._began))
@@ -371,7 +325,7 @@ class BlobRun:
 
     # --- what fails
 
-    def _failed(self, item: _Item, error: RegwrapError) -> None:
+    def _failed(self, item: BlobUnderWay, error: RegwrapError) -> None:
         """Once more, from another place, or not at all."""
         retry = self.work.retry
         if not item.is_wanted or retry.stopping.is_set():
@@ -394,12 +348,12 @@ class BlobRun:
             for image in list(item.images):
                 self._fail(image, last, item.attempt)
 
-    def _leave(self, item: _Item) -> None:
+    def _leave(self, item: BlobUnderWay) -> None:
         for image in list(item.images):
             self.left.append(image.copy)
             self._drop(image)
 
-    def _fail(self, image: _Image, error: RegwrapError, attempts: int) -> None:
+    def _fail(self, image: ImageUnderWay, error: RegwrapError, attempts: int) -> None:
         now, started = time.monotonic(), image.started
         failed = Failed(
             entry=image.copy.entry,
@@ -414,7 +368,7 @@ class BlobRun:
         self.failed.append((image, failed))
         self.work.events.failed(failed)
 
-    def _drop(self, image: _Image) -> None:
+    def _drop(self, image: ImageUnderWay) -> None:
         """What only this image needs is not begun any more."""
         del self.images[image.copy.entry.dest]
         for digest in image.open:

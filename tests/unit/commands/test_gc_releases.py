@@ -19,7 +19,7 @@ from regwrap.core.errors import UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.model import OCI_MANIFEST, Digest
 from regwrap.core.moves import Existing
-from regwrap.report.text import gc_text
+from regwrap.report.site_text import gc_text
 from regwrap.storage import layout
 from regwrap.storage.sweep import RealDisk
 from regwrap.storage.tree import Tree

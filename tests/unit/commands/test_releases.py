@@ -16,7 +16,7 @@ from regwrap.core.errors import ImagesFailedError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
-from regwrap.report.text import releases_text
+from regwrap.report.site_text import releases_text
 from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles
 from regwrap.storage.tree import Tree

@@ -14,7 +14,7 @@ from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing, TagMove
-from regwrap.report.text import rollback_text
+from regwrap.report.site_text import rollback_text
 from regwrap.storage import layout
 from regwrap.storage.commit import Owner, RealFiles
 from regwrap.storage.tree import Tree

@@ -17,10 +17,10 @@ from regwrap.core.model import Destination, Digest, ImageRef, Platform
 from regwrap.core.text import human_bytes, table
 from regwrap.lists.lock import Change, LockedImage
 from regwrap.report.progress import Progress
+from regwrap.report.site_text import gc_text
 from regwrap.report.terminal import Folds, Reader
 from regwrap.report.text import (
     failures_text,
-    gc_text,
     lock_check_text,
     lock_text,
     moved_text,

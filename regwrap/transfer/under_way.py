@@ -1,0 +1,61 @@
+"""What a run of blobs keeps in mind: images that wait for blobs, blobs that wait for their turn, and for a host."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from regwrap.bundle.by_repository import ImageSource
+    from regwrap.core.model import Digest
+    from regwrap.transfer.by_curl import Left, Travel
+    from regwrap.transfer.needs import Need
+    from regwrap.transfer.plan import Copy
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ImageUnderWay:
+    copy: Copy
+    open: set[Digest]
+    brings: list[BlobUnderWay] = field(default_factory=list)
+    started: float | None = None
+    attempts: int = 1
+
+    @property
+    def sent(self) -> int:
+        return sum(item.sent for item in self.brings)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class BlobUnderWay:
+    """A blob that is needed, and where it can be had: `places` are tried one after the other. `images` wait for it, in
+    their order; a dict, since thousands may share a layer."""
+
+    need: Need
+    images: dict[ImageUnderWay, None]
+    places: deque[tuple[ImageSource, str]]
+    travels: list[Travel] = field(default_factory=list)
+    copied: int = 0
+    attempt: int = 1
+    not_before: float = 0
+
+    @property
+    def sent(self) -> int:
+        return self.copied + sum(travel.came for travel in self.travels)
+
+    @property
+    def travel(self) -> Travel:
+        return self.travels[-1]
+
+    @property
+    def is_wanted(self) -> bool:
+        return bool(self.images)
+
+
+@dataclass(slots=True)
+class HostQueue:
+    """A registry, and what waits to come from it."""
+
+    waiting: deque[BlobUnderWay] = field(default_factory=deque)
+    batches: list[Left] = field(default_factory=list)
