@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Digest
-from regwrap.core.place import Registry, Timeouts
 from regwrap.tools.executor import Process, ShExecutor
 from regwrap.tools.runner import Runner
 from regwrap.tools.skopeo import Remote, Skopeo
@@ -66,7 +66,7 @@ class ListeningExecutor:
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """`host` serves ONE as a/one:1 and LIST as a/list:1; `dest` takes everything. `skopeo` is asked."""
 
     skopeo: Skopeo
@@ -95,7 +95,7 @@ class Place:
 
 
 @contextmanager
-def made_place(directory: Path) -> Iterator[Place]:
+def made_place(directory: Path) -> Iterator[Location]:
     for name in ("scratch", "home"):
         (directory / name).mkdir(parents=True)
     executor = ListeningExecutor()
@@ -107,4 +107,4 @@ def made_place(directory: Path) -> Iterator[Place]:
         served_loopback(root, scratch=directory / "registry") as source,
         served_loopback(directory / "dest", scratch=directory / "other") as dest,
     ):
-        yield Place(skopeo, source.host, dest.host, directory, executor)
+        yield Location(skopeo, source.host, dest.host, directory, executor)

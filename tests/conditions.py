@@ -18,7 +18,7 @@ from regwrap.core.model import Descriptor, Digest
 from regwrap.tools.answers import Says
 from regwrap.tools.imageproxy import ImageProxies
 from regwrap.tools.skopeo import Remote
-from tests.asking import ONE, Place
+from tests.asking import ONE, Location
 from tests.faultserver import Fault, faulty_proxy
 from tests.island import NOWHERE
 from tests.registry import served_loopback
@@ -30,19 +30,19 @@ _NAMELESS: Final = "registry.invalid:5000"
 _PING: Final = "GET /v2/$"
 _MANIFEST: Final = "(GET|HEAD) .*/manifests/"
 
-Make = Callable[[Place], None]
+Make = Callable[[Location], None]
 
 
 def _asked(repository: str, reference: str | Digest) -> Make:
     return lambda place: _read(place, place.remote(place.host, repository, reference))
 
 
-def _read(place: Place, source: Remote) -> None:
+def _read(place: Location, source: Remote) -> None:
     place.skopeo.manifest(source)
 
 
 def _manifest_with(fault: Fault) -> Make:
-    def make(place: Place) -> None:
+    def make(place: Location) -> None:
         with faulty_proxy(place.host, [fault]) as proxy:
             place.skopeo.manifest(place.remote(proxy.host))
 
@@ -50,7 +50,7 @@ def _manifest_with(fault: Fault) -> Make:
 
 
 def _tags(fault: Fault | None = None, repository: str = "a/one") -> Make:
-    def make(place: Place) -> None:
+    def make(place: Location) -> None:
         with faulty_proxy(place.host, [fault] if fault else []) as proxy:
             place.skopeo.tags(place.remote(proxy.host).registry, repository)
 
@@ -58,7 +58,7 @@ def _tags(fault: Fault | None = None, repository: str = "a/one") -> Make:
 
 
 def _fetch_with(fault: Fault) -> Make:
-    def make(place: Place) -> None:
+    def make(place: Location) -> None:
         with faulty_proxy(place.host, [fault]) as proxy:
             place.to_layout(place.remote(proxy.host))
 
@@ -66,7 +66,7 @@ def _fetch_with(fault: Fault) -> Make:
 
 
 def _copy_with(fault: Fault, repository: str = "a/one") -> Make:
-    def make(place: Place) -> None:
+    def make(place: Location) -> None:
         with faulty_proxy(place.dest, [fault]) as proxy:
             place.skopeo.copy(place.remote(place.host, repository), place.remote(proxy.host, repository))
 
@@ -76,7 +76,7 @@ def _copy_with(fault: Fault, repository: str = "a/one") -> Make:
 def _through_proxy(size: int, fault: Fault | None = None) -> Make:
     """The layer by an image proxy, of which `size` more bytes are wanted than there are."""
 
-    def make(place: Place) -> None:
+    def make(place: Location) -> None:
         wanted = Descriptor(media_type="x/y", digest=LAYER, size=len(ONE.blobs[1]) + size)
         with faulty_proxy(place.host, [fault] if fault else []) as server:
             proxies = ImageProxies(skopeo=place.skopeo, repositories={server.host: ["a/one"]})
@@ -103,7 +103,7 @@ def _says(status: int, pattern: str, code: str, message: str) -> Fault:
 
 
 @contextmanager
-def _closed(place: Place, login: str = "") -> Iterator[Remote]:
+def _closed(place: Location, login: str = "") -> Iterator[Remote]:
     (place.directory / "htpasswd").write_text(HTPASSWD)
     extra = {"auth": {"htpasswd": {"realm": "tests", "path": f"{place.directory}/htpasswd"}}}
     with served_loopback(place.directory / "source", scratch=place.directory / "closed", extra=extra) as registry:
@@ -111,34 +111,34 @@ def _closed(place: Place, login: str = "") -> Iterator[Remote]:
         yield place.remote(registry.host, authfile=authfile)
 
 
-def _without_login(place: Place) -> None:
+def _without_login(place: Location) -> None:
     with _closed(place) as source:
         place.skopeo.manifest(source)
 
 
-def _with_wrong_login(place: Place) -> None:
+def _with_wrong_login(place: Location) -> None:
     with _closed(place, "ci:wrong") as source:
         place.skopeo.manifest(source)
 
 
-def _with_wrong_login_for_a_token(place: Place) -> None:
+def _with_wrong_login_for_a_token(place: Location) -> None:
     with faulty_proxy(place.host, token="t0ken", login=LOGIN) as proxy:
         authfile = write_authfile(place.directory / "auth.json", proxy.host, "ci:wrong")
         place.skopeo.manifest(place.remote(proxy.host, authfile=authfile))
 
 
-def _plain_http(place: Place) -> None:
+def _plain_http(place: Location) -> None:
     place.skopeo.manifest(place.remote(place.host, tls_verify=True, plain_http=False))
 
 
-def _unknown_ca(place: Place) -> None:
+def _unknown_ca(place: Location) -> None:
     certificate = make_certificate(place.directory / "tls")
     extra = {"http": {"tls": {"certificate": f"{certificate.cert}", "key": f"{certificate.key}"}}}
     with served_loopback(place.directory / "source", scratch=place.directory / "tls-registry", extra=extra) as registry:
         place.skopeo.manifest(place.remote(registry.host, tls_verify=True, plain_http=False))
 
 
-def _nobody_there(place: Place) -> None:
+def _nobody_there(place: Location) -> None:
     place.skopeo.manifest(place.remote("127.0.0.1:1"))
 
 
@@ -165,7 +165,7 @@ def _end(connection: socket.socket) -> None:
     connection.close()
 
 
-def _hung_up(place: Place) -> None:
+def _hung_up(place: Location) -> None:
     with _server(_end) as host:
         place.skopeo.manifest(place.remote(host))
 
@@ -176,12 +176,12 @@ def _reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def _resetting(place: Place) -> None:
+def _resetting(place: Location) -> None:
     with _server(_reset) as host:
         place.skopeo.manifest(place.remote(host))
 
 
-def _no_handshake(place: Place) -> None:
+def _no_handshake(place: Location) -> None:
     kept: list[socket.socket] = []
     with _server(kept.append) as host, ExitStack() as stack:
         place.skopeo.manifest(place.remote(host, tls_verify=True, plain_http=False))
@@ -189,7 +189,7 @@ def _no_handshake(place: Place) -> None:
             stack.enter_context(connection)
 
 
-def _late(place: Place) -> None:
+def _late(place: Location) -> None:
     """It has the same limit as the runner, and may be the first to keep it."""
     place.executor.limit = "1s"
     with faulty_proxy(place.host, [Fault("silent", _MANIFEST)]) as proxy:
@@ -199,7 +199,7 @@ def _late(place: Place) -> None:
 def _in_trouble(trouble: str, host: str = "") -> Make:
     """On a machine with that trouble: `host` is asked, or an image is fetched from the usual one."""
 
-    def make(place: Place) -> None:
+    def make(place: Location) -> None:
         user = () if os.geteuid() == 0 else ("--user", "--map-root-user")
         net = ("--net",) if host else ()
         (place.directory / "host").write_text(place.host)

@@ -18,7 +18,7 @@ import yaml
 
 from regwrap.config.load import KEYS, Config, Flags, load_config
 from regwrap.core.errors import UsageError
-from regwrap.core.place import Registry
+from regwrap.core.location import Registry
 
 # A section: what stands above its keys in a file, and where its problems are reported.
 _ABOVE: Final = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.files import Located
-from regwrap.bundle.stock import opened_file
+from regwrap.bundle.image_set import opened_file
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError
 from regwrap.core.text import human_bytes

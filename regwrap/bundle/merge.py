@@ -1,4 +1,4 @@
-"""Import images into a storage, from a bundle or any other stock: all is checked first, blobs go in first, tags last.
+"""Import images into a storage, from a bundle or any other image set: check all first, blobs go in first, tags last.
 
 The names, the tags that are there already, and the space are checked before a byte is written; each blob is hashed
 while it is copied into a stage on the storage's own file system; then `storage.commit` moves all in by rename, and the
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.bundle.files import Located
+from regwrap.bundle.image_set import ImageSet, damaged
 from regwrap.bundle.read import hash_all
 from regwrap.bundle.releases import moves_to, release_now, write_release
-from regwrap.bundle.stock import Stock, damaged
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.moves import Existing
@@ -76,8 +76,8 @@ def target_storage(root: Path, options: ImportOptions) -> Storage:
     return storage
 
 
-def import_stock(
-    stock: Stock,
+def import_image_set(
+    image_set: ImageSet,
     storage: Storage,
     step: str,
     options: ImportOptions,
@@ -89,68 +89,71 @@ def import_stock(
     Raises UsageError (a tag is there and points elsewhere, no storage), IntegrityError, ToolError (no space).
     `files_for` is the seam at which tests let file operations fail.
     """
-    contents = stock.contents
+    contents = image_set.contents
     if options.dry_run:
-        _check_tags(stock, storage, options)
-        _check_required(stock, storage, options, listener)
+        _check_tags(image_set, storage, options)
+        _check_required(image_set, storage, options, listener)
         there = {digest: storage.blob_size(digest) for digest, _size in contents.blobs}
         lacking = {digest for digest, size in there.items() if size is None}
         damaged_there = {digest for digest, size in contents.blobs if there[digest] not in {None, size}}
-        return _imported(stock, storage, lacking, damaged_there, options.existing)
+        return _imported(image_set, storage, lacking, damaged_there, options.existing)
     with locked_storage(storage.tree, exclusive=True, timeout=options.lock_timeout, on_wait=listener.say):
-        _check_tags(stock, storage, options)
-        _check_required(stock, storage, options, listener)
+        _check_tags(image_set, storage, options)
+        _check_required(image_set, storage, options, listener)
         own = own_tree(storage.tree)
         remove_stage(own, step)
         _check_space(contents, storage)
         listener.expect(step, contents.blob_bytes)
         with temporary_stage(own, step) as stage:
-            staging = Staging(stock, storage, stage)
-            wrong = _brought(stock, staging, listener)
+            staging = Staging(image_set, storage, stage)
+            wrong = _brought(image_set, staging, listener)
             if wrong:
-                raise damaged(stock, wrong)
-            imported = _imported(stock, storage, staging.added, staging.mended, options.existing)
+                raise damaged(image_set, wrong)
+            imported = _imported(image_set, storage, staging.added, staging.mended, options.existing)
             files = files_for(Owner.of(storage.tree))
             commit(storage.tree, staging.additions({move.image for move in imported.kept}), stage=stage, files=files)
             write_release(storage.tree, release_now(contents.whole, options.checksum), stage=stage, files=files)
     return imported
 
 
-def _brought(stock: Stock, staging: Staging, listener: Listener) -> tuple[Digest, ...]:
-    """Every blob of the stock is hashed, and staged where it is needed; those of other bytes."""
-    if stock.brought is not None:
-        return stock.brought(staging, listener.on_bytes)
-    return hash_all(staging.stage_blob, stock.contents.blobs, listener.on_bytes)
+def _brought(image_set: ImageSet, staging: Staging, listener: Listener) -> tuple[Digest, ...]:
+    """Every blob of the image set is hashed, and staged where it is needed; those of other bytes."""
+    if image_set.brought is not None:
+        return image_set.brought(staging, listener.on_bytes)
+    return hash_all(staging.stage_blob, image_set.contents.blobs, listener.on_bytes)
 
 
-def _check_tags(stock: Stock, storage: Storage, options: ImportOptions) -> None:
+def _check_tags(image_set: ImageSet, storage: Storage, options: ImportOptions) -> None:
     if options.existing is Existing.FAIL:
-        refuse_moves(_tag_changes(stock.contents, storage).moved, f"{storage.root}", stock.name)
+        refuse_moves(_tag_changes(image_set.contents, storage).moved, f"{storage.root}", image_set.name)
 
 
-def _check_required(stock: Stock, storage: Storage, options: ImportOptions, listener: Listener) -> None:
+def _check_required(image_set: ImageSet, storage: Storage, options: ImportOptions, listener: Listener) -> None:
     """Raises IntegrityError where the storage has other bytes for a blob that a delta requires, or none any more."""
-    sizes = [(blob.digest, blob.size) for blob in stock.contents.required]
+    sizes = [(blob.digest, blob.size) for blob in image_set.contents.required]
     if not sizes:
         return
     if options.hashed:
-        listener.expect("hash", stock.contents.required_bytes)
+        listener.expect("hash", image_set.contents.required_bytes)
 
     def is_there(digest: Digest) -> bool:
-        right = storage.blob_size(digest) == stock.contents.sizes[digest]
+        right = storage.blob_size(digest) == image_set.contents.sizes[digest]
         return right and (not options.hashed or storage.hash_blob(digest) == digest)
 
     wrong = hash_all(is_there, sizes, listener.on_bytes if options.hashed else lambda _bytes: None)
     if wrong:
         raise IntegrityError(
-            f"{len(wrong)} of the blobs that {stock.name} requires are damaged in {storage.root}; nothing was changed",
+            f"{len(wrong)} of the blobs that {image_set.name} requires are damaged in {storage.root};"
+            " nothing was changed",
             problems=tuple(f"blob {digest} has other bytes ({layout.blob_path(digest)})" for digest in wrong),
             hint="deploy the whole bundle, or that of the release they belong to: it repairs them",
         )
 
 
-def _imported(stock: Stock, storage: Storage, added: set[Digest], mended: set[Digest], existing: Existing) -> Imported:
-    blobs, changes = stock.contents.blobs, _tag_changes(stock.contents, storage)
+def _imported(
+    image_set: ImageSet, storage: Storage, added: set[Digest], mended: set[Digest], existing: Existing
+) -> Imported:
+    blobs, changes = image_set.contents.blobs, _tag_changes(image_set.contents, storage)
     skipping = existing is Existing.SKIP
     return Imported(
         changes=replace(changes, moved=()) if skipping else changes,
@@ -235,7 +238,7 @@ class Staging:
     """Copies of what the storage lacks, `added`, or has with other bytes, `mended`. As a base it has all that will be
     in the storage."""
 
-    stock: Stock
+    image_set: ImageSet
     storage: Storage
     stage: Tree
     added: set[Digest] = field(default_factory=set)
@@ -244,13 +247,13 @@ class Staging:
     def stage_blob(self, digest: Digest) -> bool:
         """Hash the blob, whether it is needed or not; whether it is valid. Safe from several threads."""
         if self.has(digest):
-            return self.stock.copy(digest)
+            return self.image_set.copy(digest)
         with self.new_file(digest) as out:
-            return self.stock.copy(digest, lambda piece: write_all(out, piece))
+            return self.image_set.copy(digest, lambda piece: write_all(out, piece))
 
     def has(self, digest: Digest) -> bool:
         """Whether the storage has the blob, with the right bytes."""
-        size = self.stock.contents.sizes[digest]
+        size = self.image_set.contents.sizes[digest]
         return self.storage.blob_size(digest) == size and self.storage.hash_blob(digest) == digest
 
     @contextmanager
@@ -280,7 +283,7 @@ class Staging:
 
     def additions(self, kept: set[str]) -> Additions:
         """All links of the images, the blobs that are staged for them, and all tags but those that are kept."""
-        contents = self.stock.contents
+        contents = self.image_set.contents
         return Additions(
             blobs=tuple((digest, digest.hex) for digest in sorted(self.added | self.mended)),
             layers=tuple((r.name, digest) for r in contents.repositories for digest in r.layers),

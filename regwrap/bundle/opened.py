@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.base import BASE_HINT, Base, StorageBase, based
 from regwrap.bundle.by_repository import StorageSource
+from regwrap.bundle.discovery import history_image_set, storage_image_set
 from regwrap.bundle.examine import verify_storage
-from regwrap.bundle.found import history_stock, storage_stock
+from regwrap.bundle.image_set import ImageSet, sound_image_set
 from regwrap.bundle.read import Bundle, hash_all, opened_bundle
-from regwrap.bundle.stock import Stock, sound_stock
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.text import human_bytes
@@ -31,18 +31,20 @@ _HINT: Final = "give a bundle, or the registry's root directory (rootdirectory i
 
 
 @contextmanager
-def opened_stock(path: Path, *, lock_timeout: float, listener: Listener, bases: Sequence[Path] = ()) -> Iterator[Stock]:
-    """The stock for the block; a storage is locked (shared) as long. `bases` have what a delta requires. Raises
+def opened_image_set(
+    path: Path, *, lock_timeout: float, listener: Listener, bases: Sequence[Path] = ()
+) -> Iterator[ImageSet]:
+    """The image set for the block; a storage is locked (shared) as long. `bases` have what a delta requires. Raises
     UsageError, IntegrityError, ImagesFailedError."""
     if not path.is_dir():
         with (
             opened_bases(bases, lock_timeout=lock_timeout, listener=listener) as opened,
-            whole_stock(path, opened) as it,
+            whole_image_set(path, opened) as it,
         ):
             yield it
         return
     with _read(path, lock_timeout, listener) as storage:
-        yield storage_stock(storage)
+        yield storage_image_set(storage)
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def opened_bases(
 
 
 @contextmanager
-def whole_stock(path: Path, bases: Sequence[Base], trust: Trust | None = None) -> Iterator[Stock]:
+def whole_image_set(path: Path, bases: Sequence[Base], trust: Trust | None = None) -> Iterator[ImageSet]:
     """All of a bundle's images; a delta's with what is in its bases. Raises UsageError where it has none."""
     with opened_bundle(path, trust) as bundle:
         if bundle.contents.required and not bases:
@@ -72,9 +74,9 @@ def whole_stock(path: Path, bases: Sequence[Base], trust: Trust | None = None) -
         yield whole_of(based(bundle, bases, hint=BASE_HINT))
 
 
-def whole_of(bundle: Bundle) -> Stock:
+def whole_of(bundle: Bundle) -> ImageSet:
     """With what a delta requires. Raises IntegrityError where the bundle is inconsistent."""
-    return replace(sound_stock(bundle), contents=bundle.contents.whole)
+    return replace(sound_image_set(bundle), contents=bundle.contents.whole)
 
 
 def _needs_base(bundle: Bundle) -> UsageError:
@@ -89,10 +91,10 @@ def _needs_base(bundle: Bundle) -> UsageError:
 
 
 @contextmanager
-def opened_history(path: Path, *, lock_timeout: float, listener: Listener) -> Iterator[Stock]:
+def opened_history(path: Path, *, lock_timeout: float, listener: Listener) -> Iterator[ImageSet]:
     """The same for a storage without its images."""
     with _read(path, lock_timeout, listener) as storage:
-        yield history_stock(storage)
+        yield history_image_set(storage)
 
 
 @contextmanager
@@ -105,7 +107,7 @@ def _read(path: Path, lock_timeout: float, listener: Listener) -> Iterator[Stora
 @contextmanager
 def opened_contents(
     path: Path, *, hashed: bool, listener: Listener, bases: Sequence[Path] = (), trust: Trust | None = None
-) -> Iterator[Stock | StorageSource]:
+) -> Iterator[ImageSet | StorageSource]:
     """A bundle whose structure is valid, or a storage, for the block. `bases` have what a delta requires. Raises
     UsageError, IntegrityError, ImagesFailedError."""
     if path.is_dir():
@@ -116,17 +118,20 @@ def opened_contents(
             _check(f"{path}", verify_storage(storage.root, None, listener.on_bytes).problems)
         yield StorageSource(name=f"{storage.root}", storage=storage)
         return
-    with opened_bases(bases, lock_timeout=None, listener=listener) as opened, whole_stock(path, opened, trust) as stock:
+    with (
+        opened_bases(bases, lock_timeout=None, listener=listener) as opened,
+        whole_image_set(path, opened, trust) as image_set,
+    ):
         if hashed:
-            check_bytes(stock, listener)
-        yield stock
+            check_bytes(image_set, listener)
+        yield image_set
 
 
-def check_bytes(stock: Stock, listener: Listener) -> None:
+def check_bytes(image_set: ImageSet, listener: Listener) -> None:
     """Raises IntegrityError where a blob is not what its digest says."""
-    listener.expect("verify", stock.contents.blob_bytes)
-    wrong = hash_all(stock.copy, stock.contents.blobs, listener.on_bytes)
-    _check(stock.name, tuple(f"blob {digest}: the bytes have another digest" for digest in wrong))
+    listener.expect("verify", image_set.contents.blob_bytes)
+    wrong = hash_all(image_set.copy, image_set.contents.blobs, listener.on_bytes)
+    _check(image_set.name, tuple(f"blob {digest}: the bytes have another digest" for digest in wrong))
 
 
 def _check(name: str, problems: tuple[str, ...]) -> None:

@@ -14,8 +14,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.contents import BUNDLE_JSON, blob_end, padded, tar_bytes
+from regwrap.bundle.image_set import file_image_set
 from regwrap.bundle.pack import broken
-from regwrap.bundle.stock import file_stock
 from regwrap.bundle.write import header_of, link_bytes
 from regwrap.core.errors import BrokenBlobError, IntegrityError
 from regwrap.storage import layout
@@ -69,12 +69,12 @@ def _end(contents: BundleContents) -> int:
 def _pieces(selection: Selection, listener: Listener, *, hashed: bool) -> Iterator[bytes | memoryview]:
     """All members, in order; a piece is good until the next is asked for."""
     contents, json = selection.contents, selection.contents.to_json()
-    stock = file_stock(f"{selection.storage.root}", contents, lambda _digest: selection.storage)
+    image_set = file_image_set(f"{selection.storage.root}", contents, lambda _digest: selection.storage)
     yield header_of(BUNDLE_JSON, len(json)) + json + bytes(padded(len(json)) - len(json))
     for digest, size in contents.blobs:
         state = hashlib.sha256()
         yield header_of(layout.blob_path(digest), size)
-        with stock.opened(digest) as (descriptor, located):
+        with image_set.opened(digest) as (descriptor, located):
             for piece in pieces_at(descriptor, located.offset, size):
                 if hashed:
                     state.update(piece)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, StockArgument, VerboseOption
+from regwrap.cli.options import ConfigOption, ImageSetArgument, JsonOption, QuietOption, VerboseOption
 from regwrap.cli.output import show
 from regwrap.cli.session import load, opened_session, parsed
 from regwrap.commands.bake import BakeOptions, bake_image
@@ -45,7 +45,7 @@ _DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything
 
 
 def bake(
-    source: StockArgument,
+    source: ImageSetArgument,
     to: _ToOption,
     base: _BaseOption = None,
     history: _HistoryOption = False,

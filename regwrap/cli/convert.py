@@ -9,22 +9,22 @@ from regwrap.cli.options import (
     BaseOption,
     ConfigOption,
     ExistingOption,
+    ImageSetArgument,
     JsonOption,
     QuietOption,
     ReplaceTagsOption,
-    StockArgument,
     existing_of,
 )
 from regwrap.cli.output import show
 from regwrap.cli.session import load, opened_session
-from regwrap.commands.export import export_stock
+from regwrap.commands.export import export_image_set
 from regwrap.commands.import_tree import import_tree
 from regwrap.forms.tree import Form
 from regwrap.report import text as report
 
 
 def export(
-    source: StockArgument,
+    source: ImageSetArgument,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to create.")],
     form: Annotated[
         Form, typer.Option("--format", help="One skopeo dir: directory per image, or one OCI layout.")
@@ -37,7 +37,9 @@ def export(
 ) -> None:
     settings = load(config)
     with opened_session(quiet=quiet) as session:
-        result = export_stock(session.job(settings), source, directory, form=form, dry_run=dry_run, bases=base or ())
+        result = export_image_set(
+            session.job(settings), source, directory, form=form, dry_run=dry_run, bases=base or ()
+        )
     show(result, report.export_text(result), json=json)
 
 

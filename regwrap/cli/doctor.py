@@ -10,12 +10,12 @@ import typer
 from regwrap.cli.options import ArchiveOption, ConfigOption, JsonOption
 from regwrap.cli.output import show
 from regwrap.cli.session import Session, load, opened_session
-from regwrap.commands.doctor import DoctorPlaces, examine_machine
+from regwrap.commands.doctor import DoctorDirectories, examine_machine
 from regwrap.commands.doctor_registries import RegistryCheck, examine_registries
 from regwrap.config.load import Config
-from regwrap.config.outside import look_outside
+from regwrap.config.skopeo_files import look_outside
 from regwrap.core.errors import ExitCode
-from regwrap.core.place import Registry
+from regwrap.core.location import Registry
 from regwrap.registry.probe import Probe
 from regwrap.report import text as report
 from regwrap.tools.helpers import Helpers
@@ -26,7 +26,7 @@ _SECONDS: Final = 10.0
 def doctor(archive: ArchiveOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
     settings = load(config, None, archive)
     with opened_session(quiet=True) as session:
-        places = DoctorPlaces(
+        places = DoctorDirectories(
             archive=settings.archive.storage,
             uppers=(settings.scratch,) if settings.scratch else (Path.cwd(), session.scratch.parent),
             scratch=session.scratch,

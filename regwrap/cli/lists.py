@@ -13,7 +13,7 @@ from regwrap.cli.output import echo
 from regwrap.cli.session import load, opened_session
 from regwrap.commands.check_images import CheckedImages, check_images
 from regwrap.commands.list_registry import Listing, list_place
-from regwrap.config.places import listed_place
+from regwrap.config.locations import listed_place
 from regwrap.core.counts import counted
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.lists.imagelist import list_text

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from regwrap.core.errors import UsageError
+from regwrap.core.location import Engine
 from regwrap.core.moves import Existing
-from regwrap.core.place import Engine
 
 ListArgument = Annotated[
     str, typer.Argument(metavar="IMAGES.LIST", help="The list of images, a lock, or a bundle; - reads standard input.")
@@ -45,7 +45,7 @@ UpperOption = Annotated[
         help="Directory for the overlay's upper layer (default: $REGWRAP_SCRATCH, else beside the output).",
     ),
 ]
-StockArgument = Annotated[
+ImageSetArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE.TAR|STORAGE", help="A bundle, or the root directory of a storage.")
 ]
 JobsOption = Annotated[

@@ -10,6 +10,7 @@ from regwrap.cli.options import (
     ConfigOption,
     DryRunOption,
     ExistingOption,
+    ImageSetArgument,
     JobsOption,
     JsonOption,
     JunitOption,
@@ -18,7 +19,6 @@ from regwrap.cli.options import (
     ReportOption,
     SignatureOption,
     SignersOption,
-    StockArgument,
     VerboseOption,
     VerifyOption,
     existing_of,
@@ -28,7 +28,7 @@ from regwrap.cli.records import RecordFiles, failures_code, tell_moved
 from regwrap.cli.session import load, opened_session, parsed
 from regwrap.cli.signing import trusting
 from regwrap.commands.push import PushOptions, push_images
-from regwrap.config.places import push_place
+from regwrap.config.locations import push_place
 from regwrap.core.errors import UsageError
 from regwrap.core.moves import PlatformIndex
 from regwrap.lists.naming import Naming, Rename
@@ -62,7 +62,7 @@ _PlatformIndexOption = Annotated[
 
 
 def push(
-    source: StockArgument,
+    source: ImageSetArgument,
     dest: _DestArgument,
     flat: _FlatOption = False,
     rename: _RenameOption = None,

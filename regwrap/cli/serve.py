@@ -12,10 +12,10 @@ from regwrap.bundle.opened import opened_contents
 from regwrap.cli.options import (
     BaseOption,
     ConfigOption,
+    ImageSetArgument,
     QuietOption,
     SignatureOption,
     SignersOption,
-    StockArgument,
     VerboseOption,
     VerifyOption,
 )
@@ -29,7 +29,7 @@ from regwrap.registry.server_access import check_exposure, parse_address, read_c
 
 
 def serve(
-    source: StockArgument,
+    source: ImageSetArgument,
     addr: Annotated[
         str, typer.Option("--addr", metavar="HOST:PORT", help="Address to listen on; port 0 picks a free port.")
     ] = "127.0.0.1:5000",

@@ -14,11 +14,11 @@ from regwrap.bundle.as_list import read_listing
 from regwrap.bundle.contents import parse_name
 from regwrap.cli.output import told
 from regwrap.config.load import Config, Flags, load_config
-from regwrap.config.places import configured_place, registry_for
+from regwrap.config.locations import configured_place, registry_for
 from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
+from regwrap.core.location import Location
 from regwrap.core.model import ParseError
-from regwrap.core.place import Place
 from regwrap.core.text import printable
 from regwrap.lists.lock import lock_path
 from regwrap.lists.wanted import Wanted
@@ -64,8 +64,8 @@ class Session:
         )
 
 
-def _place_of(config: Config, host: str) -> Place:
-    return configured_place(config, host) or Place(name=host, registry=registry_for(config, host))
+def _place_of(config: Config, host: str) -> Location:
+    return configured_place(config, host) or Location(name=host, registry=registry_for(config, host))
 
 
 @contextmanager

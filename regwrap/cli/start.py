@@ -9,7 +9,7 @@ import typer
 
 from regwrap.cli.lists import found_in_manifests, list_of_registry
 from regwrap.cli.options import QuietOption
-from regwrap.config.places import parse_url
+from regwrap.config.locations import parse_url
 from regwrap.config.starter import CONFIGURATION, FIRST_LIST, LIST, configuration_text, is_directory
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.lists.manifests.text import manifests_text

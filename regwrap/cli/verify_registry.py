@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.cli.session import listed, load, opened_session
 from regwrap.commands.verify_registry import RegistryCheck, verify_registry
-from regwrap.config.places import push_place
+from regwrap.config.locations import push_place
 from regwrap.core.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from regwrap.bundle.opened import opened_contents
 from regwrap.cli.session import load, opened_session
 from regwrap.cli.verify import is_registry
 from regwrap.commands.verify_signed import with_signatures
-from regwrap.config.places import push_place
+from regwrap.config.locations import push_place
 from regwrap.core.errors import UsageError
 from regwrap.tools.openssl import Openssl, need_key
 from regwrap.transfer.endpoints import Endpoints

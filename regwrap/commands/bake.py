@@ -1,6 +1,6 @@
 """Bake an image: base, one layer with the storage, how to run it; built aside, published whole.
 
-The same stock and base give the same digest: every file is written with fixed times, by one writer.
+The same image set and base give the same digest: every file is written with fixed times, by one writer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.opened import opened_history, opened_stock
+from regwrap.bundle.opened import opened_history, opened_image_set
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, ToolError, UsageError
 from regwrap.core.model import (  # fmt: skip
@@ -39,7 +39,7 @@ from regwrap.tools.umoci import RunConfig, Umoci
 from regwrap.transfer.endpoints import Endpoints
 
 if TYPE_CHECKING:
-    from regwrap.bundle.stock import Stock
+    from regwrap.bundle.image_set import ImageSet
     from regwrap.core.release_id import ReleaseId
     from regwrap.transfer.job import Job
 
@@ -89,17 +89,17 @@ def bake_image(job: Job, source: Path, dest: LayoutRef, options: BakeOptions) ->
         )
     directory = Path(dest.directory).absolute()
     ocilayout.is_published(directory, dest.name, None)
-    opened = opened_history if options.history else partial(opened_stock, bases=options.bases)
+    opened = opened_history if options.history else partial(opened_image_set, bases=options.bases)
     with ExitStack() as stack:
-        stock = stack.enter_context(opened(source, lock_timeout=job.timeouts.lock, listener=job.listener))
+        image_set = stack.enter_context(opened(source, lock_timeout=job.timeouts.lock, listener=job.listener))
         base = _base(job, options, stack)
         run = _run_config(base, options)
-        report = _report(dest, stock, run)
+        report = _report(dest, image_set, run)
         if options.dry_run:
             return report
-        _check_space(directory, stock, options)
+        _check_space(directory, image_set, options)
         aside = stack.enter_context(overlay_directory(directory.parent, job.scratch))
-        built = _Building(job=job, stock=stock, base=base, layout=aside / "layout", options=options)
+        built = _Building(job=job, image_set=image_set, base=base, layout=aside / "layout", options=options)
         layer = built.layer(aside)
         digest = built.image(dest.name, layer, run)
         there = ocilayout.is_published(directory, dest.name, digest)
@@ -108,8 +108,8 @@ def bake_image(job: Job, source: Path, dest: LayoutRef, options: BakeOptions) ->
         return replace(report, digest=digest, layer_bytes=layer.size, there=there)
 
 
-def _report(dest: LayoutRef, stock: Stock, run: RunConfig) -> BakeReport:
-    contents = stock.contents
+def _report(dest: LayoutRef, image_set: ImageSet, run: RunConfig) -> BakeReport:
+    contents = image_set.contents
     return BakeReport(
         image=f"{dest}",
         digest=None,
@@ -119,7 +119,7 @@ def _report(dest: LayoutRef, stock: Stock, run: RunConfig) -> BakeReport:
         layer_bytes=0,
         entrypoint=run.entrypoint,
         there=False,
-        release=stock.release,
+        release=image_set.release,
     )
 
 
@@ -153,23 +153,23 @@ def _run_config(base: BaseImage, options: BakeOptions) -> RunConfig:
     )
 
 
-def _check_space(directory: Path, stock: Stock, options: BakeOptions) -> None:
+def _check_space(directory: Path, image_set: ImageSet, options: BakeOptions) -> None:
     place = next(parent for parent in directory.parents if parent.is_dir())
-    need_space(place, stock.contents.blob_bytes * (2 if options.compress else 1))
+    need_space(place, image_set.contents.blob_bytes * (2 if options.compress else 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Building:
     job: Job
-    stock: Stock
+    image_set: ImageSet
     base: BaseImage
     layout: Path
     options: BakeOptions
 
     def layer(self, aside: Path) -> Layer:
-        self.job.listener.expect("bake", self.stock.contents.blob_bytes)
+        self.job.listener.expect("bake", self.image_set.contents.blob_bytes)
         layer = write_layer(
-            self.stock,
+            self.image_set,
             aside / "layer.tar",
             root=self.options.root,
             extra={CONFIG_PATH: registry_config(self.options.root)},

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.base import StorageBase, based
+from regwrap.bundle.image_set import ImageSet, sound_image_set
 from regwrap.bundle.incoming import PIPE, IncomingBundle, incoming_bundle
-from regwrap.bundle.merge import ImportOptions, check_place, import_stock, target_storage
+from regwrap.bundle.merge import ImportOptions, check_place, import_image_set, target_storage
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import known_checksum
-from regwrap.bundle.stock import Stock, sound_stock
 from regwrap.core.errors import UsageError
 from regwrap.storage.commit import Files, Owner, RealFiles
 from regwrap.storage.hashing import write_all
@@ -62,15 +62,15 @@ def deploy_bundle(
     for_good: bool = False,
 ) -> DeployReport:
     """Import the bundle's images into the storage at `root`, made if absent. What a delta requires has to be there.
-    Raises what `import_stock` does.
+    Raises what `import_image_set` does.
 
     `for_good`: root opens the bundle, which may be his alone, and is the storage's owner until the process ends.
     """
     options = replace(options, checksum=known_checksum(bundle))
     check_place(root)
     with opened_bundle(bundle, options.trust) as opened:
-        stock = sound_stock(based(opened, (StorageBase(Storage(root)),), hint=_BASE_HINT))
-        return _deployed(stock, root, options, listener, files_for, for_good=for_good)
+        image_set = sound_image_set(based(opened, (StorageBase(Storage(root)),), hint=_BASE_HINT))
+        return _deployed(image_set, root, options, listener, files_for, for_good=for_good)
 
 
 def deploy_incoming(
@@ -92,9 +92,11 @@ def deploy_incoming(
     if options.trust is not None:
         options.trust(incoming.contents.id)
     based(incoming.bundle(), (StorageBase(Storage(root)),), hint=_BASE_HINT)
-    stock = Stock(name=incoming.name, contents=incoming.contents, opened=_never, brought=partial(_brought, incoming))
+    image_set = ImageSet(
+        name=incoming.name, contents=incoming.contents, opened=_never, brought=partial(_brought, incoming)
+    )
     # the volumes that are still to come may be root's alone
-    return _deployed(stock, root, options, listener, files_for, for_good=bundle == _PIPED)
+    return _deployed(image_set, root, options, listener, files_for, for_good=bundle == _PIPED)
 
 
 def _never(digest: Digest) -> AbstractContextManager[tuple[int, Located]]:
@@ -112,12 +114,12 @@ def _brought(incoming: IncomingBundle, staging: Staging, on_bytes: Callable[[int
 
     wrong = incoming.each_blob(take, on_bytes)
     if not wrong:
-        sound_stock(replace(incoming.bundle(), base=dict.fromkeys(incoming.contents.sizes, staging)))
+        sound_image_set(replace(incoming.bundle(), base=dict.fromkeys(incoming.contents.sizes, staging)))
     return wrong
 
 
 def _deployed(
-    stock: Stock,
+    image_set: ImageSet,
     root: Path,
     options: ImportOptions,
     listener: Listener,
@@ -128,15 +130,15 @@ def _deployed(
     storage = target_storage(root, options)
     if for_good and not options.dry_run:
         storage.tree.become_owner()
-    imported = import_stock(stock, storage, "deploy", options, listener, files_for)
+    imported = import_image_set(image_set, storage, "deploy", options, listener, files_for)
     return DeployReport(
-        images=len(stock.contents.images),
+        images=len(image_set.contents.images),
         tags_added=imported.changes.added,
         tags_replaced=imported.changes.moved,
         tags_kept=imported.kept,
         blobs_added=len(imported.added),
         bytes_added=sum(size for _digest, size in imported.added),
         mended=len(imported.mended),
-        name=stock.contents.name,
-        id=str(stock.contents.id),
+        name=image_set.contents.name,
+        id=str(image_set.contents.id),
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.commands.doctor_registries import RegistryCheck
-    from regwrap.config.outside import Finding
+    from regwrap.config.skopeo_files import Finding
 
 _PROGRAMS: Final = {
     # program: (arguments that print its version, least version, Debian's package)
@@ -106,7 +106,7 @@ class DoctorReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorPlaces:
+class DoctorDirectories:
     """The directories that commands would use: `archive` None where it is a registry; `uppers`, of which an overlay
     takes the first that it works in; `scratch`, a private one of this run."""
 
@@ -115,7 +115,7 @@ class DoctorPlaces:
     scratch: Path
 
 
-def examine_machine(runner: Runner, places: DoctorPlaces, outside: tuple[Finding, ...]) -> DoctorReport:
+def examine_machine(runner: Runner, places: DoctorDirectories, outside: tuple[Finding, ...]) -> DoctorReport:
     """Look at all that the commands need; changes nothing."""
     programs = [_program(runner, tool) for tool in _PROGRAMS]
     python = Check(name=_PYTHON, ok=True, found=sys.version.split()[0])
@@ -144,7 +144,7 @@ def tool_versions(runner: Runner) -> dict[str, str]:
     return {tool.value: _version(runner, tool) or "-" for tool in _PROGRAMS}
 
 
-def _overlay(runner: Runner, places: DoctorPlaces) -> Check:
+def _overlay(runner: Runner, places: DoctorDirectories) -> Check:
     errors: list[RegwrapError] = []
     for place in dict.fromkeys(place.absolute() for place in places.uppers):
         history = places.scratch / "history"

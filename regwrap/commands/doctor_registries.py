@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from regwrap.core.place import Place, Registry
+    from regwrap.core.location import Location, Registry
     from regwrap.registry.probe import Probe
 
 _NAME: Final = "regwrap-doctor"
@@ -51,7 +51,7 @@ class _Access:
 
 
 def examine_registries(
-    places: Iterable[Place], probe_of: Callable[[Registry], Probe], now: datetime, jobs: int
+    places: Iterable[Location], probe_of: Callable[[Registry], Probe], now: datetime, jobs: int
 ) -> tuple[RegistryCheck, ...]:
     """All registries that are configured, several at the same time. `probe_of` makes who asks one."""
     asked: dict[tuple[str, str], tuple[str, Registry]] = {}

@@ -1,4 +1,4 @@
-"""Write a stock's images as skopeo's dir: trees, or as one OCI layout.
+"""Write an image set's images as skopeo's dir: trees, or as one OCI layout.
 
 The tree is built aside on the same file system, every byte hashed on the way, and appears by rename. Images of one
 export share equal blobs by hard links among themselves, never with the source.
@@ -11,9 +11,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.opened import opened_stock
+from regwrap.bundle.image_set import ImageSet, damaged
+from regwrap.bundle.opened import opened_image_set
 from regwrap.bundle.read import hash_all
-from regwrap.bundle.stock import Stock, damaged
 from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
 from regwrap.core.model import DOCKER_LIST, DOCKER_MANIFEST
@@ -58,30 +58,30 @@ class ExportOptions:
     scratch: Path
 
 
-def export_images(stock: Stock, target: Path, options: ExportOptions, listener: Listener) -> ExportReport:
+def export_images(image_set: ImageSet, target: Path, options: ExportOptions, listener: Listener) -> ExportReport:
     """Raises UsageError where `target` holds anything else, IntegrityError, ToolError (no space)."""
-    files = tree_files(stock.contents, stock.read, options.form)
+    files = tree_files(image_set.contents, image_set.read, options.form)
     there = _is_there(target, files)
     if not (there or options.dry_run):
         if not target.parent.is_dir():
             raise UsageError(f"{target.parent} is not a directory")
-        need_space(target.parent, stock.contents.blob_bytes)
-        listener.expect("export", stock.contents.blob_bytes)
+        need_space(target.parent, image_set.contents.blob_bytes)
+        listener.expect("export", image_set.contents.blob_bytes)
         with overlay_directory(target.parent, options.scratch) as aside:
             tree = aside / "export"
-            _write(stock, files, tree, listener.on_bytes)
+            _write(image_set, files, tree, listener.on_bytes)
             sync_file_system(tree)
             tree.rename(target)
             sync_file_system(target)
     return ExportReport(
         path=target,
         form=options.form,
-        images=tuple(image.name for image in stock.contents.images),
+        images=tuple(image.name for image in image_set.contents.images),
         files=len(files),
-        bytes=stock.contents.blob_bytes,
+        bytes=image_set.contents.blob_bytes,
         there=there,
         dry_run=options.dry_run,
-        release=stock.release,
+        release=image_set.release,
     )
 
 
@@ -109,7 +109,7 @@ def _is_same(target: Path, file: TreeFile) -> bool:
     return regular_size(target / file.path) == file.size and hash_file(target / file.path) == file.digest
 
 
-def _write(stock: Stock, files: tuple[TreeFile, ...], tree: Path, on_bytes: Callable[[int], None]) -> None:
+def _write(image_set: ImageSet, files: tuple[TreeFile, ...], tree: Path, on_bytes: Callable[[int], None]) -> None:
     tree.mkdir()
     places: dict[Digest, list[Path]] = defaultdict(list)
     for file in files:
@@ -123,22 +123,22 @@ def _write(stock: Stock, files: tuple[TreeFile, ...], tree: Path, on_bytes: Call
     def write(digest: Digest) -> bool:
         first, *others = places[digest]
         with first.open("xb", buffering=0) as out:
-            valid = stock.copy(digest, lambda piece: write_all(out, piece))
+            valid = image_set.copy(digest, lambda piece: write_all(out, piece))
         for path in others:
             path.hardlink_to(first)
         return valid
 
-    wrong = hash_all(write, stock.contents.blobs, on_bytes)
+    wrong = hash_all(write, image_set.contents.blobs, on_bytes)
     if wrong:
-        raise damaged(stock, wrong)
+        raise damaged(image_set, wrong)
 
 
-def export_stock(
+def export_image_set(
     job: Job, source: Path, target: Path, *, form: Form, dry_run: bool, bases: Sequence[Path] = ()
 ) -> ExportReport:
     """Write the images of a bundle or a storage into the directory `target`. `bases` have what a delta requires."""
-    with opened_stock(source, lock_timeout=job.timeouts.lock, listener=job.listener, bases=bases) as stock:
-        old = [i.name for i in stock.contents.images if i.media_type in {DOCKER_MANIFEST, DOCKER_LIST}]
+    with opened_image_set(source, lock_timeout=job.timeouts.lock, listener=job.listener, bases=bases) as image_set:
+        old = [i.name for i in image_set.contents.images if i.media_type in {DOCKER_MANIFEST, DOCKER_LIST}]
         if form is Form.OCI and old:
             job.listener.say(
                 f"note: {counted(len(old), 'image has a docker manifest', 'images have docker manifests')},"
@@ -146,4 +146,4 @@ def export_stock(
                 " skopeo cannot read them from an OCI layout; regwrap import can, and --format dir has no such limit"
             )
         options = ExportOptions(form=form, dry_run=dry_run, scratch=job.scratch)
-        return export_images(stock, target.absolute(), options, job.listener)
+        return export_images(image_set, target.absolute(), options, job.listener)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.counts import counted
+from regwrap.core.location import Location
 from regwrap.core.model import LayoutRef, Platform
-from regwrap.core.place import Place
 from regwrap.forms.baked_base import read_base
 from regwrap.forms.baked_unpack import unpack_history
 from regwrap.storage.space import need_space
@@ -29,7 +29,7 @@ def history_in_place(job: Job, image: LayoutRef, upper: Path | None) -> Iterator
     with overlay_directory((upper or temporary_place()).absolute(), job.scratch) as private:
         root = private / "history"
         _unpack(job, image, root)
-        yield replace(job, archive=Place(name=f"{image}", storage=root))
+        yield replace(job, archive=Location(name=f"{image}", storage=root))
 
 
 def _unpack(job: Job, image: LayoutRef, root: Path) -> None:

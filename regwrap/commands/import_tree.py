@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.found import tree_stock
-from regwrap.bundle.merge import ImportOptions, check_place, import_stock, target_storage
+from regwrap.bundle.discovery import tree_image_set
+from regwrap.bundle.merge import ImportOptions, check_place, import_image_set, target_storage
 from regwrap.core.errors import UsageError
 from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from regwrap.bundle.stock import Stock
+    from regwrap.bundle.image_set import ImageSet
     from regwrap.core.listener import Listener
     from regwrap.core.moves import Existing, TagMove
     from regwrap.core.release_id import ReleaseId
@@ -41,17 +41,20 @@ class ImportReport:
 
 
 def import_images(
-    stock: Stock,
+    image_set: ImageSet,
     root: Path,
     options: ImportOptions,
     listener: Listener,
     files_for: Callable[[Owner], Files] = RealFiles,
 ) -> ImportReport:
-    """Raises what `import_stock` does, and UsageError for a directory that holds other things."""
+    """Raises what `import_image_set` does, and UsageError for a directory that holds other things."""
     check_place(root)
     _refuse_strange(root)
     storage = target_storage(root, options)
-    imported, images = import_stock(stock, storage, "import", options, listener, files_for), stock.contents.images
+    imported, images = (
+        import_image_set(image_set, storage, "import", options, listener, files_for),
+        image_set.contents.images,
+    )
     brought = (*imported.added, *imported.mended)
     return ImportReport(
         path=root,
@@ -63,7 +66,7 @@ def import_images(
         blobs_added=len(brought),
         bytes_added=sum(size for _digest, size in brought),
         dry_run=options.dry_run,
-        release=stock.contents.release,
+        release=image_set.contents.release,
     )
 
 
@@ -83,4 +86,4 @@ def import_tree(
 ) -> ImportReport:
     """Bring what `DIR` or `oci:DIR[:NAME]` holds into the storage at `root`."""
     options = ImportOptions(existing=existing, dry_run=dry_run, lock_timeout=job.timeouts.lock)
-    return import_images(tree_stock(place, named=named), real_root(root), options, job.listener)
+    return import_images(tree_image_set(place, named=named), real_root(root), options, job.listener)

@@ -12,7 +12,7 @@ from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.listing import tags_of
 
 if TYPE_CHECKING:
-    from regwrap.core.place import Place
+    from regwrap.core.location import Location
     from regwrap.transfer.job import Job
 
 _MAX_NOTES: Final = 100
@@ -28,7 +28,7 @@ class Listing:
     unread: tuple[str, ...] = ()
 
 
-def list_place(job: Job, place: Place, prefix: str) -> Listing:
+def list_place(job: Job, place: Location, prefix: str) -> Listing:
     """All tags of all repositories, or of those below `prefix`. Raises ImagesFailedError where there are none."""
     if place.storage is not None and not place.storage.is_dir():
         raise UsageError(
@@ -55,7 +55,7 @@ def _is_below(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(f"{prefix}/")
 
 
-def _nameable_host(place: Place) -> str | None:
+def _nameable_host(place: Location) -> str | None:
     """The host, where a line that begins with it is not taken for a path."""
     host = place.registry.host if place.registry else ""
     return host if "." in host or ":" in host or host == "localhost" else None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.by_repository import ImageSource, StorageSource
     from regwrap.core.model import Platform
     from regwrap.lists.wanted import Wanted
-    from regwrap.registry.end import RegistryEnd
+    from regwrap.registry.endpoint import RegistryEndpoint
     from regwrap.transfer.job import Job
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class _Locking:
         self.unread.extend(found.unread)
         return [rule_line(rule, name, tag) for name, tags in found.tags for tag in rule.chosen(tags)]
 
-    def _end_of(self, rule: ImageRule) -> RegistryEnd | StorageSource:
+    def _end_of(self, rule: ImageRule) -> RegistryEndpoint | StorageSource:
         if rule.match.registry is not None:
             return self.ends.of(self.job.place_of(rule.match.registry))
         if self.job.source is None:

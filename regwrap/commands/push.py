@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.base import BASE_HINT, based
 from regwrap.bundle.by_repository import LocalSource, StorageSource
+from regwrap.bundle.image_set import ImageSet, image_set_of
 from regwrap.bundle.merge import refuse_moves
 from regwrap.bundle.opened import check_bytes, opened_bases, opened_contents, whole_of
 from regwrap.bundle.read import opened_bundle
-from regwrap.bundle.stock import Stock, stock_of
 from regwrap.commands.push_delta import DeltaSource
 from regwrap.commands.sync import SyncResult
 from regwrap.core.closure import closure_of, shipped_platforms
@@ -22,7 +22,7 @@ from regwrap.core.errors import RegwrapError, UsageError
 from regwrap.core.moves import Existing, PlatformIndex, TagMove
 from regwrap.lists.naming import Naming, entry_of, renamed
 from regwrap.registry.credentials import UnsureError
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.harbor import Harbor
 from regwrap.storage.store import Storage, real_root
 from regwrap.storage.tree import Tree
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.signature import Trust
+    from regwrap.core.location import Location
     from regwrap.core.model import Digest, Platform
-    from regwrap.core.place import Place
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.job import Job
     from regwrap.transfer.plan import Observation, Plan, Skip
@@ -66,7 +66,7 @@ class PushOptions:
     trust: Trust | None = None
 
 
-def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> SyncResult:
+def push_images(job: Job, source: Path, place: Location, options: PushOptions) -> SyncResult:
     """Push all images of `source`; with `dry_run` only say what would be done. Call from the main thread.
 
     Raises UsageError where names or projects do not fit, and where tags would move: nothing was sent then.
@@ -75,7 +75,7 @@ def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> S
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
         end = ends.of(replace(place, storage=None))
-        if not isinstance(end, RegistryEnd):
+        if not isinstance(end, RegistryEndpoint):
             raise UsageError(f"{place.name} is not a registry")
         contents = _opened(job, source, stack, end, options)
         source_of_all, entries = _as_asked(job, contents, renamed(_entries(contents), options.naming), options)
@@ -95,19 +95,19 @@ def push_images(job: Job, source: Path, place: Place, options: PushOptions) -> S
 
 
 def _opened(
-    job: Job, source: Path, stack: ExitStack, end: RegistryEnd, options: PushOptions
-) -> Stock | StorageSource | DeltaSource:
+    job: Job, source: Path, stack: ExitStack, end: RegistryEndpoint, options: PushOptions
+) -> ImageSet | StorageSource | DeltaSource:
     if source.is_dir():
         stack.enter_context(job.locked(Tree(real_root(source)), exclusive=False, untouched=True))
         return stack.enter_context(opened_contents(source, hashed=options.hashed, listener=job.listener))
     bundle = stack.enter_context(opened_bundle(source, options.trust))
     bases = stack.enter_context(opened_bases(options.bases, lock_timeout=job.timeouts.lock, listener=job.listener))
-    stock = whole_of(based(bundle, bases, hint=BASE_HINT) if bases else bundle)
+    image_set = whole_of(based(bundle, bases, hint=BASE_HINT) if bases else bundle)
     if options.hashed:
-        check_bytes(stock if bases else stock_of(bundle), job.listener)
+        check_bytes(image_set if bases else image_set_of(bundle), job.listener)
     if not bundle.contents.required:
-        return stock
-    return DeltaSource(bundle=bundle, stock=stock, end=end, naming=options.naming, bases=bases)
+        return image_set
+    return DeltaSource(bundle=bundle, image_set=image_set, end=end, naming=options.naming, bases=bases)
 
 
 def _as_asked(
@@ -125,7 +125,7 @@ def _as_asked(
     return rewriting.source, rewriting.entries
 
 
-def _with_refusals(job: Job, dest: RegistryEnd, plan: Plan, *, dry_run: bool) -> Plan:
+def _with_refusals(job: Job, dest: RegistryEndpoint, plan: Plan, *, dry_run: bool) -> Plan:
     """The plan, with what the registry would refuse as failed: a partial index, if it is known to refuse them. A push
     tries what the configuration does not forbid."""
     whole = tuple(copy for copy in plan.copies if not copy.closure.omitted)
@@ -141,7 +141,7 @@ def _with_refusals(job: Job, dest: RegistryEnd, plan: Plan, *, dry_run: bool) ->
     return replace(plan, copies=whole, unseen=(*plan.unseen, *refused))
 
 
-def _unknown(dest: RegistryEnd, names: list[str]) -> str:
+def _unknown(dest: RegistryEndpoint, names: list[str]) -> str:
     images = counted(len(names), "image has some platforms only", "images have some platforms only")
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
@@ -159,7 +159,7 @@ def _moves(observations: tuple[Observation, ...]) -> list[TagMove]:
     ]
 
 
-def _entries(contents: Stock | StorageSource | DeltaSource) -> tuple[ImageEntry, ...]:
+def _entries(contents: ImageSet | StorageSource | DeltaSource) -> tuple[ImageEntry, ...]:
     if isinstance(contents, StorageSource):
         return _storage_entries(contents)
     return tuple(
@@ -191,7 +191,7 @@ def _platforms(storage: Storage, entry: ImageEntry) -> tuple[Platform, ...]:
 
 
 def _prepare_projects(
-    job: Job, dest: RegistryEnd, entries: tuple[ImageEntry, ...], options: PushOptions
+    job: Job, dest: RegistryEndpoint, entries: tuple[ImageEntry, ...], options: PushOptions
 ) -> frozenset[str]:
     """Harbor refuses a push into a project that is not there, with words that do not say so.
 
@@ -237,8 +237,8 @@ class _Pushing:
     job: Job
     ends: Endpoints
     contents: LocalSource
-    dest: RegistryEnd
-    place: Place
+    dest: RegistryEndpoint
+    place: Location
 
     def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
@@ -247,7 +247,9 @@ class _Pushing:
         old = tuple(entry for entry in entries if entry not in new)
         return (*self._observe(old, self.dest), *self._observe(new, nothing))
 
-    def _observe(self, entries: tuple[ImageEntry, ...], dest: RegistryEnd | StorageSource) -> tuple[Observation, ...]:
+    def _observe(
+        self, entries: tuple[ImageEntry, ...], dest: RegistryEndpoint | StorageSource
+    ) -> tuple[Observation, ...]:
         observer = Observer(
             source_of=lambda _entry: self.contents,
             dest=dest,

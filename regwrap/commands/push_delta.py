@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from regwrap.bundle.base import Base
     from regwrap.bundle.by_repository import Piece
     from regwrap.bundle.contents import BundleContents
-    from regwrap.bundle.stock import Stock
+    from regwrap.bundle.image_set import ImageSet
     from regwrap.lists.naming import Naming
-    from regwrap.registry.end import RegistryEnd
+    from regwrap.registry.endpoint import RegistryEndpoint
 
 _HINT: Final = (
     "push the release that has them first, or the whole bundle; or give bundles or a storage that has them: --base"
@@ -37,38 +37,38 @@ class DeltaSource:
     that are nowhere."""
 
     bundle: Bundle
-    stock: Stock
-    end: RegistryEnd
+    image_set: ImageSet
+    end: RegistryEndpoint
     naming: Naming
     bases: Sequence[Base]
     lost: set[Digest] = field(default_factory=set)
 
     @property
     def name(self) -> str:
-        return self.stock.name
+        return self.image_set.name
 
     @property
     def contents(self) -> BundleContents:
-        return self.stock.contents
+        return self.image_set.contents
 
     def repositories(self) -> tuple[str, ...]:
-        return self.stock.repositories()
+        return self.image_set.repositories()
 
     def tags(self, repository: str) -> tuple[str, ...]:
-        return self.stock.tags(repository)
+        return self.image_set.tags(repository)
 
     def repositories_after(self, last: str) -> Iterator[str]:
-        return self.stock.repositories_after(last)
+        return self.image_set.repositories_after(last)
 
     def tags_after(self, repository: str, last: str) -> Iterator[str]:
-        return self.stock.tags_after(repository, last)
+        return self.image_set.tags_after(repository, last)
 
     def resolve(self, repository: str, tag: str) -> Digest | None:
-        return self.stock.resolve(repository, tag)
+        return self.image_set.resolve(repository, tag)
 
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
         if self._is_at_hand(digest) or digest not in self.contents.sizes:
-            return self.stock.manifest(repository, digest)
+            return self.image_set.manifest(repository, digest)
         for place in self._places(repository, digest):
             raw = self.end.manifest(place, digest)
             if raw is not None and Digest.of(raw) == digest:
@@ -78,13 +78,13 @@ class DeltaSource:
 
     def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
         if self._is_at_hand(blob.digest):
-            return self.stock.config(repository, manifest, blob)
+            return self.image_set.config(repository, manifest, blob)
         return self.end.config(self.naming.of(repository), manifest, blob)
 
     def blob(self, repository: str, digest: Digest) -> Piece | None:
         """Raises ImagesFailedError for what the registry alone has: it was asked to take it over."""
         if self._is_at_hand(digest) or digest not in self.contents.sizes:
-            return self.stock.blob(repository, digest)
+            return self.image_set.blob(repository, digest)
         raise ImagesFailedError(
             f"{self.end.name} has blob {digest.short}, but does not give it to {self.naming.of(repository)}",
             hint="push with --base, so that the blob can be sent",

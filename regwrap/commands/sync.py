@@ -23,7 +23,7 @@ from regwrap.transfer.signed import only_signed, with_their_signatures
 
 if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageList
-    from regwrap.registry.end import RegistryEnd
+    from regwrap.registry.endpoint import RegistryEndpoint
     from regwrap.transfer.job import Job
     from regwrap.transfer.plan import Unseen
 
@@ -65,7 +65,7 @@ def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult
 def copy_images(
     job: Job,
     ends: Endpoints,
-    dest: RegistryEnd | StorageSource,
+    dest: RegistryEndpoint | StorageSource,
     images: ImageList,
     *,
     options: SyncOptions,
@@ -101,7 +101,9 @@ def copy_images(
     )
 
 
-def _carried(job: Job, ends: Endpoints, dest: RegistryEnd | StorageSource, plan: Plan, writing: Writing) -> SyncReport:
+def _carried(
+    job: Job, ends: Endpoints, dest: RegistryEndpoint | StorageSource, plan: Plan, writing: Writing
+) -> SyncReport:
     if not plan.copies:
         if isinstance(dest, StorageSource) and writing.upper is None and not plan.unseen:
             remove_stage(own_tree(dest.storage.tree), SYNC)  # a killed run's
@@ -123,7 +125,7 @@ def _drifted_meanwhile(job: Job, ends: Endpoints, copied: tuple[Copied, ...]) ->
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))
 
 
-def _lock_dest(job: Job, dest: RegistryEnd | StorageSource, stack: ExitStack) -> int | None:
+def _lock_dest(job: Job, dest: RegistryEndpoint | StorageSource, stack: ExitStack) -> int | None:
     """A storage is made and locked; whoever only looks must do neither."""
     if not isinstance(dest, StorageSource):
         return None

@@ -17,13 +17,13 @@ from regwrap.core.model import Descriptor, Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.lists.naming import Naming, renamed
 from regwrap.registry.credentials import UnsureError
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.tools.imageproxy import ImageProxies
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.endpoints import Endpoints
 
 if TYPE_CHECKING:
-    from regwrap.core.place import Place
+    from regwrap.core.location import Location
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.job import Job
 
@@ -33,7 +33,7 @@ class RegistryCheck:
     """`prefix` stands before all repositories there. `exact`: there are no other images below it. `hashed`: every
     blob is fetched and hashed."""
 
-    place: Place
+    place: Location
     prefix: str
     exact: bool
     hashed: bool
@@ -62,7 +62,7 @@ def verify_registry(job: Job, check: RegistryCheck, entries: tuple[ImageEntry, .
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
         end = ends.of(check.place)
-        if not isinstance(end, RegistryEnd):
+        if not isinstance(end, RegistryEndpoint):
             raise UsageError(f"{check.place.name} is not a registry")
         named = renamed(entries, Naming(prefix=check.prefix))
         looking = _Looking(job=job, end=end)
@@ -79,7 +79,7 @@ def verify_registry(job: Job, check: RegistryCheck, entries: tuple[ImageEntry, .
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Looking:
     job: Job
-    end: RegistryEnd
+    end: RegistryEndpoint
 
     def look(self, pair: tuple[ImageEntry, ImageEntry]) -> _Checked:
         """An entry of the list, and the same with its name there."""

@@ -29,9 +29,9 @@ from regwrap.storage.tree import Tree
 from regwrap.tools.docker_registry import why_it_does_not_answer
 from regwrap.tools.overlay import (
     Hiding,
+    MountMode,
     Overlay,
     ServedOverlay,
-    Way,
     check_mountable,
     file_system,
     mark_opaque,
@@ -48,8 +48,8 @@ from regwrap.transfer.signed import with_their_signatures
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from regwrap.core.location import Registry
     from regwrap.core.model import Digest
-    from regwrap.core.place import Registry
     from regwrap.lists.imagelist import ImageEntry, ImageList
     from regwrap.tools.runner import Server
     from regwrap.transfer.job import Job
@@ -186,7 +186,7 @@ def mounted(job: Job, staged: _Staged, *, read_only: bool) -> Iterator[ServedOve
         yield served
 
 
-def _place(job: Job, history: Path, places: tuple[Path, ...], stack: ExitStack) -> tuple[Path, Way]:
+def _place(job: Job, history: Path, places: tuple[Path, ...], stack: ExitStack) -> tuple[Path, MountMode]:
     """The first of `places` that an overlay works in. Raises what was wrong with the only one, or with all."""
     errors: list[RegwrapError] = []
     for place in dict.fromkeys(place.absolute() for place in places):
@@ -208,7 +208,7 @@ def _place(job: Job, history: Path, places: tuple[Path, ...], stack: ExitStack) 
     raise ToolError("no directory for the upper layer works with overlay", detail=detail, hint=errors[0].hint)
 
 
-def _links(job: Job, way: Way, lines: int, stack: ExitStack) -> Path | None:
+def _links(job: Job, way: MountMode, lines: int, stack: ExitStack) -> Path | None:
     """A directory in memory for the link files: thousands of tiny directories, which cost a disk seconds to make and to
     remove. None where there is none that takes marks."""
     expected = lines * _LINKS_A_LINE
@@ -225,7 +225,7 @@ def _links(job: Job, way: Way, lines: int, stack: ExitStack) -> Path | None:
     return None
 
 
-def _overlay(history: Path, run: Path, way: Way, links: Path | None) -> tuple[Overlay, Path]:
+def _overlay(history: Path, run: Path, way: MountMode, links: Path | None) -> tuple[Overlay, Path]:
     """The overlay's directories, and that of them which the link files go to."""
     lower = (history,) if links is None else (links, history)
     overlay = Overlay(lower=lower, upper=run / "upper", work=run / "work", merged=run / "merged", way=way)

@@ -21,11 +21,11 @@ from regwrap.config.file import (
     read_file,
     seconds_from,
 )
-from regwrap.config.places import parse_mirror, parse_url, place_of, registry_of
+from regwrap.config.locations import parse_mirror, parse_url, place_of, registry_of
 from regwrap.core.errors import UsageError, usage_error
 from regwrap.core.fields import a_switch, a_text, a_whole, list_of, of_kind, shown
+from regwrap.core.location import Engine, Location, Mirror, Timeouts
 from regwrap.core.model import ParseError, Platform, is_repository
-from regwrap.core.place import Engine, Mirror, Place, Timeouts
 from regwrap.core.signed_rule import SignedRule
 from regwrap.lists.imagelist import HOST_IS_DROPPED, Rewrite
 from regwrap.tools.retry import RetryPolicy
@@ -56,9 +56,9 @@ class Config:
     may sign bundles."""
 
     path: Path | None
-    registries: tuple[Place, ...]
-    source: Place | None
-    archive: Place
+    registries: tuple[Location, ...]
+    source: Location | None
+    archive: Location
     scratch: Path | None
     jobs: int
     engine: Engine
@@ -85,7 +85,7 @@ class Flags:
     upper: str | None = None
 
 
-def _a_place(value: object, section: Section, plain: Config) -> Place:
+def _a_place(value: object, section: Section, plain: Config) -> Location:
     return place_of(a_text(value), plain, base=section.base, home=section.home)
 
 
@@ -170,7 +170,7 @@ def load_config(flags: Flags, *, environ: Mapping[str, str], cwd: Path) -> Confi
 def _defaults(embedded: Path) -> dict[str, Any]:
     return {
         **{setting.key: setting.default for setting in SETTINGS},
-        "archive": Place(name="archive", storage=embedded),
+        "archive": Location(name="archive", storage=embedded),
     }
 
 
@@ -207,7 +207,7 @@ def _find_file(flags: Flags, environ: Mapping[str, str], cwd: Path, home: Path) 
     return next((path for path in candidates if is_there(path, Path.exists)), None)
 
 
-def _read_registries(root: Section, authfile: Path | None) -> tuple[Place, ...]:
+def _read_registries(root: Section, authfile: Path | None) -> tuple[Location, ...]:
     section = root.section("registries")
     names = [name for name in section.values if isinstance(name, str) and _NAME.fullmatch(name)]
     for name in section.values:
@@ -217,7 +217,7 @@ def _read_registries(root: Section, authfile: Path | None) -> tuple[Place, ...]:
     return tuple(_read_place(name, section.section(name), authfile) for name in names)
 
 
-def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
+def _read_place(name: str, section: Section, authfile: Path | None) -> Location:
     section.expect_keys(_PLACE_KEYS)
     scheme, host = section.get("url", parse_url, ("", ""))
     storage = section.path("storage")
@@ -237,7 +237,9 @@ def _read_place(name: str, section: Section, authfile: Path | None) -> Place:
     )
     immutable = section.get("immutable", _patterns, ())
     mirrors = section.get("mirrors", _mirrors, ())
-    return Place(name=name, registry=registry if host else None, storage=storage, immutable=immutable, mirrors=mirrors)
+    return Location(
+        name=name, registry=registry if host else None, storage=storage, immutable=immutable, mirrors=mirrors
+    )
 
 
 def _mirrors(value: object) -> tuple[Mirror, ...]:

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import BLOCK, Member, padded
+from regwrap.bundle.image_set import ImageSet, damaged
 from regwrap.bundle.read import HASH_THREADS
-from regwrap.bundle.stock import Stock, damaged
 from regwrap.bundle.write import directory_header, header_of
 from regwrap.storage.hashing import hash_at, hash_file, write_all
 
@@ -42,10 +42,10 @@ class Layer:
 
 
 def write_layer(
-    stock: Stock, path: Path, *, root: str, extra: dict[str, bytes], on_bytes: Callable[[int], None]
+    image_set: ImageSet, path: Path, *, root: str, extra: dict[str, bytes], on_bytes: Callable[[int], None]
 ) -> Layer:
     """The storage below `root`, and `extra` files by absolute path. Raises IntegrityError where a blob is rotten."""
-    members = stock.contents.members
+    members = image_set.contents.members
     inside = {member: f"{root}/{member.path}".removeprefix("/") for member in members}
     files = {name.removeprefix("/"): data for name, data in extra.items()}
     with path.open("xb", buffering=0) as out:
@@ -53,11 +53,11 @@ def write_layer(
             write_all(out, directory_header(directory))
         for name, data in sorted(files.items()):
             write_all(out, header_of(name, len(data)) + data.ljust(padded(len(data)), b"\0"))
-        offsets = {m.digest: _write_member(stock, out, m, inside[m], on_bytes) for m in members if m.link is None}
+        offsets = {m.digest: _write_member(image_set, out, m, inside[m], on_bytes) for m in members if m.link is None}
         for member in members[len(offsets) :]:
-            _write_member(stock, out, member, inside[member], on_bytes)
+            _write_member(image_set, out, member, inside[member], on_bytes)
         write_all(out, bytes(2 * BLOCK))
-    diff_id = _proved(stock, path, offsets)
+    diff_id = _proved(image_set, path, offsets)
     media_type = "application/vnd.oci.image.layer.v1.tar"
     return Layer(path=path, diff_id=diff_id, digest=diff_id, size=path.stat().st_size, media_type=media_type)
 
@@ -85,14 +85,16 @@ def _directories(names: list[str]) -> list[str]:
     return sorted(found)
 
 
-def _write_member(stock: Stock, out: IO[bytes], member: Member, name: str, on_bytes: Callable[[int], None]) -> int:
+def _write_member(
+    image_set: ImageSet, out: IO[bytes], member: Member, name: str, on_bytes: Callable[[int], None]
+) -> int:
     """Returns where its bytes begin in the file."""
     write_all(out, header_of(name, member.size))
     offset = out.tell()
     if member.link is not None:
         write_all(out, str(member.link).encode("ascii"))
     else:
-        with stock.opened(member.digest) as (descriptor, located):
+        with image_set.opened(member.digest) as (descriptor, located):
             copy_bytes(descriptor, located.offset, member.size, out.fileno())
         on_bytes(member.size)
     write_all(out, bytes(padded(member.size) - member.size))
@@ -119,9 +121,9 @@ def copy_bytes(source: int, offset: int, size: int, dest: int) -> None:
         offset += count
 
 
-def _proved(stock: Stock, path: Path, offsets: dict[Digest, int]) -> Digest:
+def _proved(image_set: ImageSet, path: Path, offsets: dict[Digest, int]) -> Digest:
     """The digest of the layer as it lies there; raises IntegrityError where a blob in it has another one."""
-    sizes = stock.contents.sizes
+    sizes = image_set.contents.sizes
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="prove") as pool:
@@ -129,7 +131,7 @@ def _proved(stock: Stock, path: Path, offsets: dict[Digest, int]) -> Digest:
             digests = pool.map(lambda blob: hash_at(descriptor, offsets[blob], sizes[blob]), offsets)
             wrong = tuple(blob for blob, digest in zip(offsets, digests, strict=True) if digest != blob)
             if wrong:
-                raise damaged(stock, wrong)
+                raise damaged(image_set, wrong)
             return whole.result()
     finally:
         os.close(descriptor)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.found import MANIFEST, VERSION, VERSION_BYTES, child_manifest
+from regwrap.bundle.discovery import MANIFEST, VERSION, VERSION_BYTES, child_manifest
 from regwrap.core import ocilayout
 from regwrap.core.closure import Closure, Fetch, closure_of
 from regwrap.core.errors import IntegrityError
@@ -33,7 +33,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeFile:
-    """A file: a blob of the stock or, where `data` is set, that."""
+    """A file: a blob of the image set or, where `data` is set, that."""
 
     path: str
     digest: Digest

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from urllib.parse import SplitResult
 
-    from regwrap.core.place import Registry
+    from regwrap.core.location import Registry
     from regwrap.registry.client import Response
     from regwrap.tools.login_gate import LoginGate, Trial
 

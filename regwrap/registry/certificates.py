@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-    from regwrap.core.place import Registry
+    from regwrap.core.location import Registry
 
 _VERSION: Final = 0xA0  # tags of DER: the version comes first, where there is one
 _UTC_TIME: Final = 0x17

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from urllib.parse import SplitResult
 
-    from regwrap.core.place import Registry
+    from regwrap.core.location import Registry
     from regwrap.tools.rate_limit import HostLimiter
 
 _ACCEPT: Final = ", ".join(MANIFEST_TYPES)

@@ -12,7 +12,7 @@ from regwrap.tools.authfile import AuthfileError, Login, login_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regwrap.core.place import Registry
+    from regwrap.core.location import Registry
 
 AskHelper = Callable[[Login], Login | None]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from regwrap.core.place import Registry
+    from regwrap.core.location import Registry
 
 _SIZE: Final = "?n=1000"  # docker-registry gives 100 names without it, and answers 400 where it is larger
 _MAX_PAGES: Final = 10_000

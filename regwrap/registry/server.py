@@ -23,7 +23,7 @@ from regwrap.core.closure import parsed
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest, parse_manifest
 from regwrap.core.text import printable
-from regwrap.registry.server_places import Guest, Places
+from regwrap.registry.server_connections import Connections, Guest
 from regwrap.registry.server_requests import (
     BlobOf,
     Catalog,
@@ -125,7 +125,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def __init__(self, shared: _Shared, family: int, address: tuple[object, ...]) -> None:
         self.address_family = family
         self.local = threading.local()  # whom this thread answers
-        self.places = Places(self._start)
+        self.places = Connections(self._start)
         super().__init__(address, functools.partial(_Connection, shared))  # type: ignore[arg-type]  # IPv6: four parts
 
     def process_request(self, request: _Request, client_address: tuple[str, int]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from regwrap.core.place import Registry
+    from regwrap.core.location import Registry
 
 _MAX_BYTES: Final = 1024 * 1024
 _HUB_IN_STORES: Final = "https://index.docker.io/v1/"

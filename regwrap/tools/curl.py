@@ -26,7 +26,7 @@ from regwrap.tools.runner import Command, Runner, Tool
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from regwrap.core.place import Timeouts
+    from regwrap.core.location import Timeouts
     from regwrap.tools.runner import Talk
 
 _PIPE_BYTES: Final = 1024 * 1024

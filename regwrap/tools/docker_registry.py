@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
-from regwrap.core.place import Registry
+from regwrap.core.location import Registry
 from regwrap.tools.answers import REGISTRY_ERROR, REGISTRY_LISTENS
 from regwrap.tools.runner import Command, Runner, Server, Tool, last_lines
 

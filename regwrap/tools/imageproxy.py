@@ -27,8 +27,8 @@ from regwrap.tools.skopeo import Remote, Skopeo, failure, fatal_text, tell_trial
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from regwrap.core.location import Registry
     from regwrap.core.model import Descriptor
-    from regwrap.core.place import Registry
 
 AT_ONCE: Final = 6  # as many blobs as skopeo copies at the same time
 _PROTOCOL: Final = "0.2."

@@ -23,7 +23,7 @@ from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regwrap.core.place import Registry
+    from regwrap.core.location import Registry
 
 SELECT_HINT: Final = "work without mounts: sync the list into an archive, then package with --strategy select"
 _RIGHTS_HINT: Final = (
@@ -65,7 +65,7 @@ class Hiding(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class MountMode:
     """How overlays work on this machine: by the rights one has, or by those in a `new_user` namespace.
 
     Marks are `trusted.*` attributes, which only the machine's root may set, or `user.*` ones (the option `userxattr`).
@@ -82,9 +82,9 @@ class Way:
 
 
 _WAYS: Final = (
-    Way(new_user=False, user_marks=False),
-    Way(new_user=False, user_marks=True),  # root of a container's user namespace
-    Way(new_user=True, user_marks=True),
+    MountMode(new_user=False, user_marks=False),
+    MountMode(new_user=False, user_marks=True),  # root of a container's user namespace
+    MountMode(new_user=True, user_marks=True),
 )
 
 
@@ -96,7 +96,7 @@ class Overlay:
     upper: Path
     work: Path
     merged: Path
-    way: Way
+    way: MountMode
 
     @property
     def options(self) -> str:
@@ -144,7 +144,7 @@ def run_in_overlay(runner: Runner, overlay: Overlay, script: str, *args: str) ->
     runner.run(_unshared(overlay.way, _MOUNT, options))
 
 
-def mark_opaque(directory: Path, way: Way) -> None:
+def mark_opaque(directory: Path, way: MountMode) -> None:
     """Hide what lies below `directory` on the lower side; only before the mount (overlayfs caches it).
 
     The kernel's documentation calls it an opaque directory; in a user namespace the attribute is another one.
@@ -152,7 +152,7 @@ def mark_opaque(directory: Path, way: Way) -> None:
     os.setxattr(directory, opaque_mark(way), b"y")
 
 
-def opaque_mark(way: Way) -> str:
+def opaque_mark(way: MountMode) -> str:
     """The name of the attribute."""
     return f"{'user' if way.user_marks else 'trusted'}.overlay.opaque"
 
@@ -167,7 +167,7 @@ def check_mountable(path: Path, name: str) -> None:
         )
 
 
-def try_overlay(runner: Runner, *, lower: Path, place: Path) -> Way:
+def try_overlay(runner: Runner, *, lower: Path, place: Path) -> MountMode:
     """Mount, write and hide in a throw-away overlay of `lower` in `place`: by own rights, then in a user namespace.
 
     `place` is an empty directory of this run, made in the directory that is tried.
@@ -175,7 +175,7 @@ def try_overlay(runner: Runner, *, lower: Path, place: Path) -> Way:
     Returns the first way that takes marks, else the first that can do without them. Raises ToolError with what forbids
     each, UsageError for paths that cannot be mounted.
     """
-    refusals, slow = dict[str, list[str]](), list[Way]()
+    refusals, slow = dict[str, list[str]](), list[MountMode]()
     for way in _WAYS if os.geteuid() == 0 else _WAYS[2:]:
         words, result = _trial(runner, lower, place, way)
         if "marked" in words:
@@ -197,7 +197,7 @@ def try_overlay(runner: Runner, *, lower: Path, place: Path) -> Way:
     )
 
 
-def _trial(runner: Runner, lower: Path, place: Path, way: Way) -> tuple[list[str], RunResult]:
+def _trial(runner: Runner, lower: Path, place: Path, way: MountMode) -> tuple[list[str], RunResult]:
     top = place / "trial"
     own, inner = top / "lower", "regwrap-trial"
     overlay = Overlay(lower=(own, lower), upper=top / "upper", work=top / "work", merged=top / "merged", way=way)
@@ -227,7 +227,7 @@ def _check_options(overlay: Overlay) -> None:
         )
 
 
-def _unshared(way: Way, script: str, args: tuple[str, ...]) -> Command:
+def _unshared(way: MountMode, script: str, args: tuple[str, ...]) -> Command:
     # --kill-child, and setpriv in front (Runner): both are needed for a kill -9 to leave nothing. exec in the script:
     # SIGTERM has to reach the registry itself.
     user = ("--user", "--map-root-user") if way.new_user else ()
@@ -242,7 +242,7 @@ def _only_child(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])
 
 
-def _reason(words: list[str], result: RunResult, place: Path, way: Way) -> str:
+def _reason(words: list[str], result: RunResult, place: Path, way: MountMode) -> str:
     said = last_lines(result.stderr).partition("\n")[0] or "no word why"
     if "unshare" in said or "permission denied" in said or "must be superuser" in said:
         return f"{_FORBIDDEN} {_forbidden(way)} ({said})"
@@ -254,7 +254,7 @@ def _reason(words: list[str], result: RunResult, place: Path, way: Way) -> str:
     return f"{where}, where nothing can be hidden: it takes no extended attributes ({said})"
 
 
-def _forbidden(way: Way) -> str:
+def _forbidden(way: MountMode) -> str:
     """Which rule forbids namespaces or mounts: a sysctl, a missing capability, or what a container engine has set."""
     for name, forbids in _SYSCTLS if way.new_user else ():
         if _read(Path("/proc/sys", name)) == forbids:

@@ -23,7 +23,7 @@ from regwrap.tools.outage import Outage, Outages, host_down
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from regwrap.core.place import Registry
+    from regwrap.core.location import Registry
 
 # An interruption sets an event and notifies no condition, so waits are looked at again this often.
 _LOOK_SECONDS: Final = 0.5

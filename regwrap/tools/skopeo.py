@@ -34,7 +34,7 @@ from regwrap.tools.skopeo_authfile import skopeos_authfile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from regwrap.core.place import Registry, Timeouts
+    from regwrap.core.location import Registry, Timeouts
     from regwrap.tools.login_gate import Trial
 
 _ANY_ENDING: Final = tuple(range(256))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from regwrap.core.place import Registry
+    from regwrap.core.location import Registry
     from regwrap.tools.helpers import Helpers
 
 _NOBODY: Final = base64.b64encode(b"<token>:").decode()  # skopeo wants a user beside a token

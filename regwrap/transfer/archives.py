@@ -10,14 +10,14 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.found import tree_stock
+from regwrap.bundle.discovery import tree_image_set
 from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.storage.space import need_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regwrap.bundle.stock import Stock
+    from regwrap.bundle.image_set import ImageSet
     from regwrap.core.archive_ref import ArchiveRef
     from regwrap.tools.skopeo import Skopeo
 
@@ -30,21 +30,21 @@ class Archives:
 
     skopeo: Callable[[], Skopeo]
     directory: Path
-    _stocks: dict[str, Stock] = field(default_factory=dict)
+    _image_sets: dict[str, ImageSet] = field(default_factory=dict)
     _number: int = 0
     _turns: dict[str, Lock] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def stock_of(self, ref: ArchiveRef) -> Stock:
+    def image_set_of(self, ref: ArchiveRef) -> ImageSet:
         """The image, unpacked. Raises ImagesFailedError where there is no such archive, and ToolError."""
         with self._lock:
             turn = self._turns.setdefault(ref.url, Lock())
         with turn:
-            if ref.url not in self._stocks:
-                self._stocks[ref.url] = self._unpacked(ref)
-            return self._stocks[ref.url]
+            if ref.url not in self._image_sets:
+                self._image_sets[ref.url] = self._unpacked(ref)
+            return self._image_sets[ref.url]
 
-    def _unpacked(self, ref: ArchiveRef) -> Stock:
+    def _unpacked(self, ref: ArchiveRef) -> ImageSet:
         path = Path(ref.path)
         if not path.exists():
             raise ImagesFailedError(
@@ -60,6 +60,6 @@ class Archives:
             ref.url, f"oci:{place}:{ref.tag}" if is_docker else f"dir:{place}", keep_digests=not is_docker
         )
         try:
-            return tree_stock(f"{place}", named=ref.repository if is_docker else f"{ref.repository}:{ref.tag}")
+            return tree_image_set(f"{place}", named=ref.repository if is_docker else f"{ref.repository}:{ref.tag}")
         except UsageError as error:  # of a directory that nobody but skopeo has written
             raise ImagesFailedError(f"{ref.url} has no image: {error.message}") from error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.core.model import Descriptor
-    from regwrap.registry.end import RegistryEnd
+    from regwrap.registry.endpoint import RegistryEndpoint
     from regwrap.tools.retry import Retry
 
 _MOST_RENEWALS: Final = 3
@@ -30,7 +30,7 @@ class Travel:
     that were got for it since its last byte."""
 
     blob: Descriptor
-    end: RegistryEnd
+    end: RegistryEndpoint
     repository: str
     came: int = 0
     renewals: int = 0

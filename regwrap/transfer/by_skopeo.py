@@ -21,10 +21,10 @@ from regwrap.transfer.blob_index import BlobIndex
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from regwrap.core.location import Registry
     from regwrap.core.model import Destination
-    from regwrap.core.place import Registry
     from regwrap.lists.imagelist import ImageEntry
-    from regwrap.registry.end import RegistryEnd
+    from regwrap.registry.endpoint import RegistryEndpoint
     from regwrap.transfer.plan import Copy
 
 _FEW: Final = 2
@@ -111,7 +111,7 @@ class RegistryCarrier:
     docker-registry rewrites link files in place, so two pushes into one repository disturb each other.
     """
 
-    dest: RegistryEnd
+    dest: RegistryEndpoint
     served: Callable[[ImageEntry], Registry]
     index: BlobIndex = field(default_factory=BlobIndex)
     exclusive_repositories: bool = True
@@ -144,7 +144,7 @@ class RegistryCarrier:
         return 0
 
 
-def prove(dest: RegistryEnd, copy: Copy) -> None:
+def prove(dest: RegistryEndpoint, copy: Copy) -> None:
     """Ask for what was pushed and hash it; compare the sizes of the blobs. Exit 0 proves nothing."""
     repository, tag = copy.entry.dest.repository, copy.entry.dest.tag
     name = f"{dest.name}/{copy.entry.dest}"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
-from regwrap.core.place import Engine
-from regwrap.registry.end import RegistryEnd
+from regwrap.core.location import Engine
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, put_unordered
 from regwrap.storage.own import own_tree
 from regwrap.storage.space import free_space, need_space
@@ -25,7 +25,7 @@ from regwrap.transfer.blob_index import BlobIndex, index_of
 from regwrap.transfer.by_curl import BlobFetcher
 from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches, prove
 from regwrap.transfer.fetch import BLOBS, COPIES, LINKS, PARTS, LayoutFetcher, Stage
-from regwrap.transfer.into_registry import EndsOrigin, PushCarrier
+from regwrap.transfer.into_registry import EndpointsOrigin, PushCarrier
 from regwrap.transfer.into_storage import StorageCarrier
 from regwrap.transfer.plan import Plan
 from regwrap.transfer.run import report_of, run_plan
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 
 def carry_out(
-    plan: Plan, dest: RegistryEnd | StorageSource, *, job: Job, ends: Endpoints, writing: Writing
+    plan: Plan, dest: RegistryEndpoint | StorageSource, *, job: Job, ends: Endpoints, writing: Writing
 ) -> SyncReport:
     """Copy what the plan says by its engine. Call from the main thread."""
     with ExitStack() as stack:
-        if isinstance(dest, RegistryEnd):
+        if isinstance(dest, RegistryEndpoint):
             return _run_images(plan, _to_registry(dest, job, ends, stack, plan), job, ends)
         carrier = _to_storage(dest, writing, ends, stack, plan)
         if _engine(plan) is Engine.COPY:
@@ -86,7 +86,7 @@ def _run_blobs(plan: Plan, carrier: StorageCarrier, job: Job, ends: Endpoints) -
     return report_of(plan, outcomes, time.monotonic() - started)
 
 
-def _to_registry(dest: RegistryEnd, job: Job, ends: Endpoints, stack: ExitStack, plan: Plan) -> Carrier:
+def _to_registry(dest: RegistryEndpoint, job: Job, ends: Endpoints, stack: ExitStack, plan: Plan) -> Carrier:
     by_skopeo = RegistryCarrier(dest=dest, served=ends.served)
     match _engine(plan):
         case Engine.COPY:
@@ -99,7 +99,7 @@ def _to_registry(dest: RegistryEnd, job: Job, ends: Endpoints, stack: ExitStack,
             batched.run(batches, job.jobs)
             return batched
         case _:
-            origin = EndsOrigin(source_of=ends.source_of, proxies=_proxies(ends, stack, plan), dest=dest.registry)
+            origin = EndpointsOrigin(source_of=ends.source_of, proxies=_proxies(ends, stack, plan), dest=dest.registry)
             return PushCarrier(
                 origin=origin,
                 dest=dest,
@@ -110,7 +110,7 @@ def _to_registry(dest: RegistryEnd, job: Job, ends: Endpoints, stack: ExitStack,
             )
 
 
-def _index(dest: RegistryEnd, ends: Endpoints, plan: Plan) -> BlobIndex:
+def _index(dest: RegistryEndpoint, ends: Endpoints, plan: Plan) -> BlobIndex:
     """What is at the destination before anything is copied; it has the images that come from it, too."""
     index = index_of(plan.copies)
     for copy in plan.copies:
@@ -151,7 +151,7 @@ def _proxies(ends: Endpoints, stack: ExitStack, plan: Plan) -> ImageProxies:
     repositories: dict[str, set[str]] = {}
     for copy in plan.copies:
         source = ends.source_of(copy.entry)
-        if isinstance(source, RegistryEnd):
+        if isinstance(source, RegistryEndpoint):
             repositories.setdefault(source.registry.host, set()).add(copy.entry.source.repository)
     named = {host: sorted(names) for host, names in repositories.items()}
     proxies = ImageProxies(skopeo=ends.skopeo(), repositories=named)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.errors import IntegrityError
 from regwrap.core.fields import a_text, an_object, field, list_of
 from regwrap.core.model import Descriptor, Digest, a_digest, a_size
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,7 +81,7 @@ def _manifests(source: ImageSource, repository: str, digest: Digest) -> Iterator
     tagged = source.resolve(repository, f"sha256-{digest.hex}.sig")
     if tagged is not None:
         yield tagged
-    listed = source.referrers(repository, digest) if isinstance(source, RegistryEnd) else None
+    listed = source.referrers(repository, digest) if isinstance(source, RegistryEndpoint) else None
     index = source.resolve(repository, f"sha256-{digest.hex}") if listed is None else None
     raw = source.manifest(repository, index) if index is not None else None
     for descriptor in listed or (_children(raw) if raw is not None else ()):

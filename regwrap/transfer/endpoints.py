@@ -10,9 +10,9 @@ from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
-from regwrap.core.place import Place, Registry
+from regwrap.core.location import Location, Registry
 from regwrap.lists.imagelist import ImageEntry, ImageList, need_source
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.probe import Probe
 from regwrap.storage.store import Storage, real_root
 from regwrap.tools.rate_limit import HostLimiters
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from regwrap.bundle.stock import Stock
+    from regwrap.bundle.image_set import ImageSet
     from regwrap.transfer.job import Job
 
 
@@ -51,7 +51,7 @@ class Endpoints:
     stack: ExitStack
     _limiters: HostLimiters | None = None
     _skopeo: Skopeo | None = None
-    _known: dict[Place, RegistryEnd | StorageSource] = field(default_factory=dict)
+    _known: dict[Location, RegistryEndpoint | StorageSource] = field(default_factory=dict)
     _archives: Archives = field(init=False)
     _served: dict[str, Registry] = field(default_factory=dict)
     _noted: set[str] = field(default_factory=set)
@@ -86,21 +86,21 @@ class Endpoints:
             )
         return self._limiters
 
-    def source_of(self, entry: ImageEntry) -> RegistryEnd | StorageSource | Stock:
+    def source_of(self, entry: ImageEntry) -> RegistryEndpoint | StorageSource | ImageSet:
         if isinstance(entry.source, ArchiveRef):
-            return self._archives.stock_of(entry.source)
+            return self._archives.image_set_of(entry.source)
         if entry.source.registry is not None:
             return self.of(self.job.place_of(entry.source.registry))
         if self.job.source is None:
             raise UsageError(f"{entry.where} names no registry")
         return self.of(self.job.source)
 
-    def of(self, place: Place) -> RegistryEnd | StorageSource:
+    def of(self, place: Location) -> RegistryEndpoint | StorageSource:
         if place not in self._known:
             self._known[place] = self._make(place)
         return self._known[place]
 
-    def _make(self, place: Place) -> RegistryEnd | StorageSource:
+    def _make(self, place: Location) -> RegistryEndpoint | StorageSource:
         if place.storage is not None:
             return StorageSource(name=str(place.storage), storage=Storage(real_root(place.storage)))
         if place.registry is None:
@@ -116,7 +116,7 @@ class Endpoints:
             note=self._note,
             ask_helper=self.skopeo().helpers.known,
         )
-        return RegistryEnd(registry=place.registry, probe=probe, skopeo=self.skopeo())
+        return RegistryEndpoint(registry=place.registry, probe=probe, skopeo=self.skopeo())
 
     def _note(self, text: str) -> None:
         with self._lock:
@@ -146,7 +146,7 @@ class Endpoints:
     def served(self, entry: ImageEntry) -> Registry:
         """The registry that skopeo reads an entry from."""
         source = self.source_of(entry)
-        if isinstance(source, RegistryEnd):
+        if isinstance(source, RegistryEndpoint):
             return source.registry
         return self.loopback(source)
 

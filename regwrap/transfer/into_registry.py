@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import ImageSource, LocalSource, Piece, StorageSource
-from regwrap.bundle.stock import Stock
+from regwrap.bundle.image_set import ImageSet
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Digest, Index, Manifest
 from regwrap.registry.answers import meaning_of, reason_of, refusal
 from regwrap.registry.client import Body
 from regwrap.registry.credentials import UnsureError
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.storage.hashing import pieces_at
 from regwrap.tools.skopeo import Remote
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from threading import Event
 
+    from regwrap.core.location import Registry
     from regwrap.core.model import Destination
-    from regwrap.core.place import Registry
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.tools.imageproxy import ImageProxies
     from regwrap.transfer.blob_index import BlobIndex
@@ -67,7 +67,7 @@ class PushCarrier:
     """
 
     origin: Origin
-    dest: RegistryEnd
+    dest: RegistryEndpoint
     proof: Callable[[Copy], None]
     fallback: Carrier
     index: BlobIndex
@@ -186,7 +186,7 @@ class _PieceBytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndsOrigin:
+class EndpointsOrigin:
     """Registries, through skopeo's pipes, and storages, whose files are read."""
 
     source_of: Callable[[ImageEntry], ImageSource]
@@ -196,10 +196,10 @@ class EndsOrigin:
     @contextmanager
     def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
         source = self.source_of(copy.entry)
-        if isinstance(source, StorageSource | Stock):
+        if isinstance(source, StorageSource | ImageSet):
             with ContentsOrigin(source).opened(copy, blob) as bytes_of:
                 yield bytes_of
-        elif isinstance(source, RegistryEnd):
+        elif isinstance(source, RegistryEndpoint):
             leaf = next(leaf for leaf in copy.closure.leaves if blob in leaf.blobs)
             remote = Remote(registry=source.registry, repository=copy.entry.source.repository, reference=leaf.digest)
             # both slots at once, in the order that all take them in, or two copies might wait for each other

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.bundle.by_repository import ImageSource, StorageSource
-from regwrap.bundle.stock import Stock
+from regwrap.bundle.image_set import ImageSet
 from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Index, Manifest
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.hashing import write_all
 from regwrap.storage.space import need_space
@@ -80,7 +80,7 @@ class StorageCarrier:
         if not absent:
             return 0
         source, repository = self.source_of(copy.entry), copy.entry.source.repository
-        if isinstance(source, RegistryEnd):
+        if isinstance(source, RegistryEndpoint):
             remote = Remote(registry=source.registry, repository=repository, reference=leaf.digest)
             self.fetcher.fetch(remote, leaf, absent)
         else:
@@ -92,7 +92,7 @@ class StorageCarrier:
         """From what lies on this machine into the stage. Raises ToolError and IntegrityError."""
         if isinstance(source, StorageSource):
             self._copy_file(source, blob)
-        elif isinstance(source, Stock):
+        elif isinstance(source, ImageSet):
             self._copy_hashed(source, blob)
 
     def _copy_file(self, source: StorageSource, blob: Descriptor) -> None:
@@ -106,7 +106,7 @@ class StorageCarrier:
         if not self.stage.has(blob):
             raise damaged_on_the_way(source.name, blob, blob.size)
 
-    def _copy_hashed(self, source: Stock, blob: Descriptor) -> None:
+    def _copy_hashed(self, source: ImageSet, blob: Descriptor) -> None:
         with self._new_file(blob) as file:
             is_right = source.copy(blob.digest, lambda piece: write_all(file, piece))
         if not is_right:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from regwrap.core.listener import Listener
-from regwrap.core.place import Engine
+from regwrap.core.location import Engine
 from regwrap.storage.lock import locked_storage
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.core.errors import ToolError
-    from regwrap.core.place import Place, Timeouts
+    from regwrap.core.location import Location, Timeouts
     from regwrap.core.signed_rule import SignedRule
     from regwrap.storage.tree import Tree
     from regwrap.tools.retry import Retry
@@ -44,9 +44,9 @@ class Job:
 
     runner: Runner
     scratch: Path
-    source: Place | None
-    archive: Place
-    place_of: Callable[[str], Place]
+    source: Location | None
+    archive: Location
+    place_of: Callable[[str], Location]
     jobs: int
     retry: Retry
     timeouts: Timeouts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.core.errors import HostDownError, RegwrapError
 from regwrap.core.pool import map_in_order
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ class FoundTags:
     unread: tuple[str, ...]
 
 
-def tags_of(job: Job, end: RegistryEnd | StorageSource, names: Iterable[str]) -> FoundTags:
+def tags_of(job: Job, end: RegistryEndpoint | StorageSource, names: Iterable[str]) -> FoundTags:
     """Several repositories are asked at the same time. Raises RegwrapError where none of them could be read."""
 
     def tags(name: str) -> tuple[str, ...] | RegwrapError:
@@ -49,8 +49,8 @@ def tags_of(job: Job, end: RegistryEnd | StorageSource, names: Iterable[str]) ->
     )
 
 
-def _tags(end: RegistryEnd | StorageSource, name: str) -> tuple[str, ...]:
-    if not isinstance(end, RegistryEnd):
+def _tags(end: RegistryEndpoint | StorageSource, name: str) -> tuple[str, ...]:
+    if not isinstance(end, RegistryEndpoint):
         return end.tags(name)
     found = end.known_tags(name)
     if found is None:

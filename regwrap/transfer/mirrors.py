@@ -14,10 +14,10 @@ from regwrap.core.pool import map_in_order
 
 if TYPE_CHECKING:
     from regwrap.bundle.by_repository import StorageSource
+    from regwrap.core.location import Mirror
     from regwrap.core.model import ImageRef
-    from regwrap.core.place import Mirror
     from regwrap.lists.imagelist import ImageEntry, ImageList
-    from regwrap.registry.end import RegistryEnd
+    from regwrap.registry.endpoint import RegistryEndpoint
     from regwrap.transfer.endpoints import Endpoints
     from regwrap.transfer.job import Job
 
@@ -37,7 +37,7 @@ class Mirrors:
     """`ends` are the mirrors' by their hosts; `passed_by` are hosts that were told."""
 
     job: Job
-    ends: dict[str, RegistryEnd | StorageSource]
+    ends: dict[str, RegistryEndpoint | StorageSource]
     passed_by: set[str] = field(default_factory=set)
 
     @classmethod

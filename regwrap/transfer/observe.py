@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.by_repository import StorageSource
-from regwrap.bundle.stock import Stock
+from regwrap.bundle.image_set import ImageSet
 from regwrap.core.closure import Closure, Fetch, check_platform, closure_of
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.core.model import Descriptor, Digest, Platform
 from regwrap.core.pool import map_waiting
 from regwrap.registry.credentials import UnsureError
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.transfer.plan import Drifted, Lacking, Observation, Unseen, Whole
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Observer:
     destination."""
 
     source_of: Callable[[ImageEntry], ImageSource]
-    dest: RegistryEnd | StorageSource
+    dest: RegistryEndpoint | StorageSource
     retry: Retry
     sound: SoundBlobs | None
     gave_up: Callable[[ToolError], ToolError]
@@ -91,7 +91,7 @@ class Observer:
 
     def _whole(self, entry: ImageEntry, digest: Digest) -> Whole | None:
         """The image, if all of it is there; with its blobs where they can be seen."""
-        if isinstance(self.dest, RegistryEnd) or self.sound is None:
+        if isinstance(self.dest, RegistryEndpoint) or self.sound is None:
             # its storage cannot be looked into; each copy is proved when it is made
             return Whole(entry=entry, digest=digest)
         storage, repository, sound = self.dest.storage, entry.dest.repository, self.sound
@@ -109,7 +109,7 @@ class Observer:
 
     def _known(self, digest: Digest) -> bytes | None:
         """A manifest that the destination's storage has already, verified: it need not travel."""
-        if isinstance(self.dest, RegistryEnd):
+        if isinstance(self.dest, RegistryEndpoint):
             return None
         with suppress(IntegrityError):
             raw = self.dest.storage.read_blob(digest)
@@ -117,7 +117,7 @@ class Observer:
         return None
 
     def _missing(self, closure: Closure, repository: str) -> tuple[Descriptor, ...]:
-        if isinstance(self.dest, RegistryEnd):
+        if isinstance(self.dest, RegistryEndpoint):
             # blob by blob: a repository that a push was interrupted in has blobs, and no tag to know it by
             with suppress(UnsureError):
                 return self.dest.lacking(repository, closure.blobs)
@@ -182,14 +182,14 @@ def _refuse_absent_layers(source: ImageSource, repository: str, closure: Closure
 
 
 def _absent_of(source: ImageSource, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
-    if isinstance(source, StorageSource | Stock):
+    if isinstance(source, StorageSource | ImageSet):
         return tuple(blob for blob in blobs if not _has(source, repository, blob))
     with suppress(UnsureError):  # who fetches them will see
-        return source.lacking(repository, blobs) if isinstance(source, RegistryEnd) else ()
+        return source.lacking(repository, blobs) if isinstance(source, RegistryEndpoint) else ()
     return ()
 
 
-def _has(source: StorageSource | Stock, repository: str, blob: Descriptor) -> bool:
+def _has(source: StorageSource | ImageSet, repository: str, blob: Descriptor) -> bool:
     piece = source.blob(repository, blob.digest)
     if piece is None:
         return False

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from regwrap.core.errors import UsageError
-from regwrap.core.place import Engine
+from regwrap.core.location import Engine
 
 if TYPE_CHECKING:
     from regwrap.core.closure import Closure

@@ -17,7 +17,7 @@ from regwrap.core.closure import closure_of
 from regwrap.core.errors import RegwrapError
 from regwrap.core.model import OCI_INDEX, Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.transfer.observe import source_digest
 from regwrap.transfer.plan import Unseen
 
@@ -114,7 +114,7 @@ class _Finder:
 
     def _made(self, end: ImageSource, repository: str, subject: Digest) -> tuple[bool, Digest | None]:
         """Whether the registry has an API for referrers; and an index of what it lists, made here."""
-        if not isinstance(end, RegistryEnd) or end.name in self._without:
+        if not isinstance(end, RegistryEndpoint) or end.name in self._without:
             return False, None
         listed = end.referrers(repository, subject)
         if listed is None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError
 from regwrap.registry.credentials import UnsureError
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.storage.space import need_space
 from regwrap.transfer.by_curl import BlobFetcher, Left, Travel
 from regwrap.transfer.fetch import damaged_on_the_way
@@ -136,7 +136,7 @@ class BlobRun:
         source_of = self.work.carrier.source_of
         found = {(id(source), name): (source, name) for copy in need.copies
                  for source, name in ((source_of(copy.entry), copy.entry.source.repository),)}  # fmt: skip
-        return deque(sorted(found.values(), key=lambda place: isinstance(place[0], RegistryEnd)))
+        return deque(sorted(found.values(), key=lambda place: isinstance(place[0], RegistryEndpoint)))
 
     def _check_room(self, image: ImageUnderWay) -> None:
         stage = self.work.carrier.stage
@@ -162,7 +162,7 @@ class BlobRun:
     def _wait(self, item: BlobUnderWay) -> None:
         """For its turn: to be copied here, or to come from a registry."""
         source, repository = item.places[0]
-        if not isinstance(source, RegistryEnd):
+        if not isinstance(source, RegistryEndpoint):
             self._submit("copy", lambda: self._copy_here(item, source))
             return
         if not item.travels or item.travel.end is not source or item.travel.repository != repository:

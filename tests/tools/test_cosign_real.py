@@ -11,13 +11,13 @@ import pytest
 
 from regwrap.bundle.by_repository import ImageSource, StorageSource
 from regwrap.bundle.examine import verify_bundle, verify_storage
-from regwrap.bundle.opened import opened_stock
+from regwrap.bundle.opened import opened_image_set
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.commands.verify_signed import with_signatures
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import Silent
+from regwrap.core.location import Location, Timeouts
 from regwrap.core.model import OCI_INDEX, Digest
-from regwrap.core.place import Place, Timeouts
 from regwrap.core.signed_rule import SignedRule
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.store import Storage
@@ -167,10 +167,10 @@ def test_a_site_proves_it_from_a_storage_and_a_bundle(keys: Keys, openssl: Opens
     )
     assert report.problems == (f"other:1: {OTHER.top.short} is not signed: it has no signature",)
     bundle = write_bundle(tmp_path / "v1.tar", contents_of(root, *images), root)
-    with opened_stock(bundle, lock_timeout=0, listener=Silent()) as stock:
+    with opened_image_set(bundle, lock_timeout=0, listener=Silent()) as image_set:
         checked = verify_bundle(bundle, None, lambda _bytes: None)
-        assert with_signatures(checked, stock, openssl, [keys.public("vendor")]).problems == report.problems
-        assert len(with_signatures(checked, stock, openssl, [keys.public("else")]).problems) == 2
+        assert with_signatures(checked, image_set, openssl, [keys.public("vendor")]).problems == report.problems
+        assert len(with_signatures(checked, image_set, openssl, [keys.public("else")]).problems) == 2
 
 
 def test_a_key_that_is_none_is_told(keys: Keys) -> None:
@@ -194,9 +194,9 @@ def test_sync_refuses_what_is_not_signed_and_takes_the_signatures_with_it(
     job = Job(
         runner=real_runner,
         scratch=real_runner.scratch,
-        source=Place(name="source", storage=source),
-        archive=Place(name="archive", storage=tmp_path / "archive"),
-        place_of=lambda host: Place(name=host),
+        source=Location(name="source", storage=source),
+        archive=Location(name="archive", storage=tmp_path / "archive"),
+        place_of=lambda host: Location(name=host),
         jobs=2,
         retry=Retry(RetryPolicy(attempts=1, wait=0, max_wait=0), real_runner.stopping),
         timeouts=Timeouts(),

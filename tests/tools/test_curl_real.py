@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 
 from regwrap.core.errors import ToolError
-from regwrap.core.place import Timeouts
+from regwrap.core.location import Timeouts
 from regwrap.tools.curl import Curl, Download, Outcome, Route
 from regwrap.tools.executor import ShExecutor
 from regwrap.tools.runner import Runner, Tool

@@ -10,8 +10,8 @@ from typing import Literal
 
 import pytest
 
+from regwrap.core.location import Timeouts
 from regwrap.core.model import Digest
-from regwrap.core.place import Timeouts
 from tests.builders import Image, make_image, make_layer, make_storage, storage_problems
 from tests.conftest import StartRegistry
 from tests.faultserver import Fault, FaultProxy, faulty_proxy

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import ToolError
+from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Descriptor, Digest, Manifest, parse_manifest
-from regwrap.core.place import Registry, Timeouts
 from regwrap.tools.executor import ShExecutor
 from regwrap.tools.imageproxy import ImageProxies
 from regwrap.tools.runner import Runner, Tool

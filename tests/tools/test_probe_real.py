@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from regwrap.core.errors import ToolError
+from regwrap.core.location import Registry
 from regwrap.core.model import Digest
-from regwrap.core.place import Registry
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.probe import Probe
 from regwrap.storage import layout

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import ToolError
+from regwrap.core.location import Registry
 from regwrap.core.model import OCI_MANIFEST, Digest
-from regwrap.core.place import Registry
 from regwrap.registry.probe import Probe
 from regwrap.storage import layout
 from regwrap.tools.docker_registry import started_registry, why_it_does_not_answer

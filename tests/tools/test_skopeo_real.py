@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from regwrap.core.errors import ToolError
+from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Digest
-from regwrap.core.place import Registry, Timeouts
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from regwrap.tools.executor import ShExecutor

@@ -13,8 +13,8 @@ import pytest
 from regwrap.commands.sync import SyncOptions, SyncResult, sync_images
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.listener import Silent
+from regwrap.core.location import Engine, Location, Registry, Timeouts
 from regwrap.core.model import OCI_MANIFEST, Digest
-from regwrap.core.place import Engine, Place, Registry, Timeouts
 from regwrap.lists.imagelist import ImageList, parse_images
 from regwrap.registry.probe import Probe
 from regwrap.storage import layout
@@ -104,15 +104,15 @@ def listed(*lines: str) -> ImageList:
     return parse_images("\n".join(lines).encode(), "images.list")
 
 
-def at(host: str) -> Place:
-    return Place(name=host, registry=Registry(host=host, tls_verify=False, plain_http=True))
+def at(host: str) -> Location:
+    return Location(name=host, registry=Registry(host=host, tls_verify=False, plain_http=True))
 
 
-def in_directory(root: Path) -> Place:
-    return Place(name=str(root), storage=root)
+def in_directory(root: Path) -> Location:
+    return Location(name=str(root), storage=root)
 
 
-def make_bench(tmp_path: Path, source: Place, archive: Place, *, jobs: int = 4) -> Bench:
+def make_bench(tmp_path: Path, source: Location, archive: Location, *, jobs: int = 4) -> Bench:
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
     commands: list[str] = []
@@ -302,7 +302,7 @@ def test_from_storage_to_registry_the_files_are_sent_and_skopeo_does_not_run(
 def test_within_one_registry_nothing_is_sent(serve: Serve) -> None:
     served = serve({"a/b:1": big_image("one", 300_000)})
     registry = Registry(host=served.host, tls_verify=False, plain_http=True, max_connections=1)
-    same = Place(name=served.host, registry=registry)
+    same = Location(name=served.host, registry=registry)
     bench = served.bench.changed(source=same, archive=same)
     assert bench.synced("a/b:1 => c/d:2").sent == 0
     assert bench.skopeos == []

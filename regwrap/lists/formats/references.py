@@ -17,7 +17,7 @@ from regwrap.lists.formats.values import (
     text_of,
 )
 from regwrap.lists.formats.verdicts import READ
-from regwrap.lists.manifests.mapping import Place, fields_of
+from regwrap.lists.manifests.mapping import Context, fields_of
 from regwrap.lists.manifests.parts import NAMES, parts_of
 from regwrap.lists.yaml_nodes import Sequence
 
@@ -52,7 +52,7 @@ def _text(item: Node) -> str:
         if is_archive(text):
             raise BadValueError(item, f"{quoted(text)} is a file or directory: write it as a line of a plain list")
         return text
-    parts = parts_of(fields_of(item, Place(key="images")), names=(*NAMES, "name"))
+    parts = parts_of(fields_of(item, Context(key="images")), names=(*NAMES, "name"))
     if not parts.name:
         raise BadValueError(item, "not an image: expected a string, or a mapping with image: and tag:")
     for key, value in item.pairs:

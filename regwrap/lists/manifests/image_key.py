@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from regwrap.lists import yaml_nodes
-from regwrap.lists.manifests.mapping import NO_TAG, Fields, Mention, Place, fields_of
+from regwrap.lists.manifests.mapping import NO_TAG, Context, Fields, Mention, fields_of
 from regwrap.lists.manifests.parts import NAMES, REGISTRIES, REPOSITORIES, TAGS, Parts, parts_of
 from regwrap.lists.manifests.reference import has_host, is_picture
 from regwrap.lists.yaml_nodes import Scalar, Sequence
@@ -43,7 +43,7 @@ def _text(key: str, value: Scalar, fields: Fields) -> Iterator[Mention]:
         if key == "image":
             yield Mention(key=key, node=value, text="", why=_NOTHING, is_sure=True)
         return
-    if fields.place.is_container and said:
+    if fields.context.is_container and said:
         yield _of_container(key, value, said, fields)
         return
     parts = parts_of(fields)
@@ -53,7 +53,7 @@ def _text(key: str, value: Scalar, fields: Fields) -> Iterator[Mention]:
 
 
 def _of_container(key: str, value: Scalar, text: str, fields: Fields) -> Mention:
-    is_built = fields.place.is_service and fields.has(("build",)) and not has_host(text)
+    is_built = fields.context.is_service and fields.has(("build",)) and not has_host(text)
     is_filled_in = not set(text) & set("/:@") and _is_triggered(fields)
     is_go = text.startswith(("github.com/", "ko://"))
     why = _GO if is_go else _INJECTED if text == "auto" else _BUILT if is_built else _TRIGGERED if is_filled_in else ""
@@ -70,7 +70,7 @@ def _is_triggered(fields: Fields) -> bool:
         if isinstance(triggers, Sequence):
             items = (item for item in triggers.items if isinstance(item, yaml_nodes.Mapping))
             return any(key.text == "imageChangeParams" for item in items for key, _value in item.pairs)
-        above = above.place.above
+        above = above.context.above
     return False
 
 
@@ -83,7 +83,7 @@ def _mentions(key: str, node: Node, parts: Parts) -> Iterator[Mention]:
 
 
 def _mapped(key: str, value: yaml_nodes.Mapping, above: Fields) -> Iterator[Mention]:
-    fields = fields_of(value, Place(key=key, above=above))
+    fields = fields_of(value, Context(key=key, above=above))
     if reference := fields.scalar("reference"):  # a volume of a Pod that is an image
         yield Mention(key="image.reference", node=reference, text=f"{reference.text}", is_sure=True, is_latest=True)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from regwrap.lists import yaml_nodes
-from regwrap.lists.manifests.mapping import Fields, Mention, Place, fields_of
+from regwrap.lists.manifests.mapping import Context, Fields, Mention, fields_of
 from regwrap.lists.manifests.reference import has_host, references_in
 from regwrap.lists.yaml_nodes import Scalar, Sequence
 
@@ -30,7 +30,7 @@ def is_unwanted(key: str) -> bool:
 
 def _item(key: str, item: yaml_nodes.Node, above: Fields) -> Iterator[Mention]:
     if isinstance(item, yaml_nodes.Mapping):
-        name = fields_of(item, Place(key=key, above=above)).scalar("name")
+        name = fields_of(item, Context(key=key, above=above)).scalar("name")
         if name and len(item.pairs) == 1:
             yield from _text(key, name)
     elif isinstance(item, Scalar):

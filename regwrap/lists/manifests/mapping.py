@@ -21,7 +21,7 @@ NO_TAG: Final = "it has no tag beside it, and hub or tag may be elsewhere: add t
 
 
 @dataclass(slots=True)
-class Place:
+class Context:
     """Where a node stands. `key` leads to it, or to the list that it is in; `above` is the mapping with that key.
 
     `is_resource`: within a resource of Kubernetes; `is_service`: a service of a compose file; `is_free`: nothing but
@@ -37,7 +37,7 @@ class Place:
     @property
     def says_image(self) -> bool:
         """Whether the key names images, or the one above does so for many."""
-        above = plain(self.above.place.key) if self.above else ""
+        above = plain(self.above.context.key) if self.above else ""
         return "image" in plain(self.key) or above.endswith("images")
 
     @property
@@ -52,7 +52,7 @@ class Fields:
     last counts."""
 
     node: yaml_nodes.Mapping
-    place: Place
+    context: Context
     values: dict[str, Node]
 
     def scalar(self, *keys: str) -> Scalar | None:
@@ -68,8 +68,8 @@ class Fields:
         return any(key in self.values for key in keys)
 
 
-def fields_of(node: yaml_nodes.Mapping, place: Place) -> Fields:
-    return Fields(node=node, place=place, values={plain(key.text or ""): value for key, value in node.pairs})
+def fields_of(node: yaml_nodes.Mapping, context: Context) -> Fields:
+    return Fields(node=node, context=context, values={plain(key.text or ""): value for key, value in node.pairs})
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from regwrap.lists.manifests.mapping import Fields, Mention, Place, fields_of, plain
+from regwrap.lists.manifests.mapping import Context, Fields, Mention, fields_of, plain
 from regwrap.lists.manifests.other_keys import other_keys
 from regwrap.lists.manifests.parts import NAMES, parts_of
 from regwrap.lists.manifests.reference import has_host, references_in
@@ -39,7 +39,7 @@ def named_parts(fields: Fields) -> Iterator[Mention]:
         for group, names in groups.items() if len(named) > 1 else ():
             pairs = tuple((Scalar(name.rpartition(".")[2], *_at(named[name][1])), named[name][1]) for name in names)
             node = Mapping(pairs, value.line, value.column)
-            together = fields_of(node, Place(key=group.rpartition(".")[2] or key, above=fields))
+            together = fields_of(node, Context(key=group.rpartition(".")[2] or key, above=fields))
             items = {id(named[name][1]): named[name][0] for name in names}
             for mention in _put_together(together, is_group=bool(group)):
                 yield replace(mention, key=group or mention.key, used=(*mention.used, *_items(mention, items)))
@@ -49,7 +49,7 @@ def _put_together(fields: Fields, *, is_group: bool) -> Iterator[Mention]:
     if not is_group:
         yield from (each for each in other_keys(fields) if len(each.used) > 2)
         return
-    parts = parts_of(fields, names=(*NAMES, "name") if fields.place.says_image else NAMES)
+    parts = parts_of(fields, names=(*NAMES, "name") if fields.context.says_image else NAMES)
     if len(parts.used) > 1 and parts.name and (parts.tag or parts.digest) and "://" not in parts.name:
         yield Mention(key="", node=parts.used[0], text=parts.text, used=parts.used)
 
@@ -78,7 +78,7 @@ def _is_in_template(fields: Fields) -> bool:
     while above is not None:
         if above.text("kind") == "Template":
             return True
-        above = above.place.above
+        above = above.context.above
     return False
 
 

@@ -32,7 +32,7 @@ def oci_url(fields: Fields) -> Iterator[Mention]:
 
 def _completed(key: str, node: Node, name: str, fields: Fields) -> Mention:
     reference = fields.values.get("ref")
-    beside = fields_of(reference, fields.place) if isinstance(reference, yaml_nodes.Mapping) else fields
+    beside = fields_of(reference, fields.context) if isinstance(reference, yaml_nodes.Mapping) else fields
     digest, tag = beside.text("digest"), beside.text("tag", "version", "targetrevision")
     chart = fields.text("chart", "name") if key in {"repository", "repourl"} else fields.text("chart")
     name = f"{name}/{chart}" if chart and not name.endswith(f"/{chart}") else name

@@ -31,7 +31,7 @@ def other_keys(fields: Fields) -> Iterator[Mention]:
         if prefix == "default" and ending != "image" and "/" not in value.text:
             continue  # where the images of a chart are, not one of them
         parts = _with_tag(parts_of(fields, prefix=prefix), prefix, fields)
-        if fields.place.is_resource and parts.tag and not set(parts.name) & set("/:@"):
+        if fields.context.is_resource and parts.tag and not set(parts.name) & set("/:@"):
             yield Mention(key=f"{name.text}", node=value, text="", used=(value, *parts.used), why=_NO_PLACE)
         elif references_in(parts.text, says_image=True) or (not parts.has_tag_key and has_host(parts.text)):
             yield Mention(key=f"{name.text}", node=value, text=parts.text, used=(value, *parts.used))

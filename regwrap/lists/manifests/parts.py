@@ -106,8 +106,8 @@ def _odd_registry(fields: Fields) -> str:
 def _shared_registry(fields: Fields) -> str:
     """Beside a mapping `image:`, or of all images of a chart: `imageRegistry: …`, `global: {hub: …}`,
     `global: {imageRegistry: …}`, `global: {image: {registry: …}}`."""
-    above: Fields | None = fields.place.above
-    if above is not None and plain(fields.place.key) in NAMES and (beside := above.text(*REGISTRIES)):
+    above: Fields | None = fields.context.above
+    if above is not None and plain(fields.context.key) in NAMES and (beside := above.text(*REGISTRIES)):
         return beside
     above = fields
     while above is not None:
@@ -117,7 +117,7 @@ def _shared_registry(fields: Fields) -> str:
         for values in (shared, _values(shared.get("image"))):
             if found := next((text for key in REGISTRIES if (text := _text(values.get(key)))), ""):
                 return found
-        above = above.place.above
+        above = above.context.above
     return ""
 
 

@@ -22,12 +22,12 @@ _EMPTY: Final = "its tag is empty: render it first (helm template)"
 
 def repository_key(fields: Fields) -> Iterator[Mention]:
     """`{repository: a/b, tag: 1}`; below a key that names images also `{registry: r.example, name: b, tag: 1}`."""
-    says_image = fields.place.says_image
+    says_image = fields.context.says_image
     names = (*NAMES, "name") if says_image else NAMES
     has_name = fields.scalar(*REPOSITORIES, *(names if says_image else ())) is not None
     if not has_name or fields.has(NAMES) or not fields.has((*TAGS, *DIGESTS, *REGISTRIES)) or _is_chart(fields):
         return
-    if plain(fields.place.key) == "global":
+    if plain(fields.context.key) == "global":
         return  # where the images of a chart are, not one of them
     parts = parts_of(fields, names=names)
     if _ORGANISATION.fullmatch(parts.name):
@@ -40,11 +40,11 @@ def repository_key(fields: Fields) -> Iterator[Mention]:
 def repository_tags(fields: Fields) -> Iterator[Mention]:
     """`{repository: r.example/a, tags: [v1, v2]}`; below a key that names images also `{name: a, tags: [v1]}`."""
     tags = fields.values.get("tags")
-    name = fields.scalar(*REPOSITORIES, *((*NAMES, "name") if fields.place.says_image else ()))
+    name = fields.scalar(*REPOSITORIES, *((*NAMES, "name") if fields.context.says_image else ()))
     if not isinstance(tags, Sequence) or name is None or fields.has(TAGS):
         return
     parts = parts_of(fields, names=(*NAMES, "name"))
-    if not (fields.place.says_image or has_host(parts.name)) or "://" in parts.name:
+    if not (fields.context.says_image or has_host(parts.name)) or "://" in parts.name:
         return
     for tag in tags.items:
         if isinstance(tag, Scalar) and tag.text:
@@ -57,4 +57,4 @@ def _is_chart(fields: Fields) -> bool:
     repository = fields.text(*REPOSITORIES)
     is_place = "/" not in repository or "://" in repository or repository.startswith("@")
     is_named = fields.has(("chart",)) or (fields.has(("name",)) and is_place)
-    return is_named and not fields.has(("tag", "imagetag", *DIGESTS)) and not fields.place.says_image
+    return is_named and not fields.has(("tag", "imagetag", *DIGESTS)) and not fields.context.says_image

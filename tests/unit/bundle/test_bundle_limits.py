@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, parse_contents
-from regwrap.bundle.merge import ImportOptions, import_stock, target_storage
+from regwrap.bundle.image_set import bundle_image_set
+from regwrap.bundle.merge import ImportOptions, import_image_set, target_storage
 from regwrap.bundle.read import opened_bundle
-from regwrap.bundle.stock import bundle_stock
 from regwrap.bundle.structure import structure_problems
 from regwrap.bundle.write import header_of
 from regwrap.core.errors import IntegrityError
@@ -42,9 +42,9 @@ def test_a_bundle_that_does_not_fit_together_is_not_deployed(tmp_path: Path) -> 
     options = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
     with (
         pytest.raises(IntegrityError, match="is inconsistent") as raised,
-        bundle_stock(bundle) as stock,
+        bundle_image_set(bundle) as image_set,
     ):
-        import_stock(stock, target_storage(root, options), "deploy", options, Silent(), RealFiles)
+        import_image_set(image_set, target_storage(root, options), "deploy", options, Silent(), RealFiles)
     assert raised.value.problems == (f"a:1: blob {Digest.of(ONE.blobs[-1])} is not in the bundle",)
     assert not root.exists()
 

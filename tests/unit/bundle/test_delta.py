@@ -14,7 +14,7 @@ from regwrap.bundle.contents import BundleContents, RequiredBlob, parse_contents
 from regwrap.bundle.delta import Older, read_older, since
 from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.inspection import inspect_bundle
-from regwrap.bundle.opened import opened_bases, opened_stock
+from regwrap.bundle.opened import opened_bases, opened_image_set
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.structure import structure_problems
 from regwrap.commands.join import JoinReport, join_bundles
@@ -379,10 +379,10 @@ def test_inspect_shows_what_is_not_in_it_and_sizes_where_they_are_known(vendor: 
     assert with_base.file_bytes == vendor.delta.stat().st_size
 
 
-def test_a_stock_of_a_delta_is_that_of_the_whole(vendor: Vendor) -> None:
+def test_an_image_set_of_a_delta_is_that_of_the_whole(vendor: Vendor) -> None:
     with (
-        opened_stock(vendor.delta, lock_timeout=0, listener=Silent(), bases=[vendor.first]) as delta,
-        opened_stock(vendor.second, lock_timeout=0, listener=Silent()) as whole,
+        opened_image_set(vendor.delta, lock_timeout=0, listener=Silent(), bases=[vendor.first]) as delta,
+        opened_image_set(vendor.second, lock_timeout=0, listener=Silent()) as whole,
     ):
         assert delta.contents == whole.contents
         assert all(delta.copy(digest) for digest in whole.contents.sizes)
@@ -392,7 +392,7 @@ def test_a_stock_of_a_delta_is_that_of_the_whole(vendor: Vendor) -> None:
             assert piece.digest() == Digest.of(KEPT.blobs[-1])
     with (
         pytest.raises(UsageError, match="is a delta") as told,
-        opened_stock(vendor.delta, lock_timeout=0, listener=Silent()),
+        opened_image_set(vendor.delta, lock_timeout=0, listener=Silent()),
     ):
         pass
     assert "acme-1" in told.value.message

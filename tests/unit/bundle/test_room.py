@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from regwrap.bundle.merge import ImportOptions, import_stock, target_storage
-from regwrap.bundle.stock import Stock, bundle_stock
+from regwrap.bundle.image_set import ImageSet, bundle_image_set
+from regwrap.bundle.merge import ImportOptions, import_image_set, target_storage
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.moves import Existing
@@ -22,13 +22,13 @@ IMAGES = {"a:1": make_image("one"), "a:2": make_image("two")}
 
 
 @pytest.fixture
-def stock(tmp_path: Path) -> Iterator[Stock]:
-    with bundle_stock(make_bundle(tmp_path / "release", IMAGES)) as opened:
+def image_set(tmp_path: Path) -> Iterator[ImageSet]:
+    with bundle_image_set(make_bundle(tmp_path / "release", IMAGES)) as opened:
         yield opened
 
 
-def deploy(stock: Stock, root: Path) -> None:
-    import_stock(stock, target_storage(root, OPTIONS), "deploy", OPTIONS, Silent(), RealFiles)
+def deploy(image_set: ImageSet, root: Path) -> None:
+    import_image_set(image_set, target_storage(root, OPTIONS), "deploy", OPTIONS, Silent(), RealFiles)
 
 
 def disk_with(monkeypatch: pytest.MonkeyPatch, **values: int) -> None:
@@ -38,47 +38,49 @@ def disk_with(monkeypatch: pytest.MonkeyPatch, **values: int) -> None:
 
 
 def test_space_is_needed_for_every_byte_and_a_twentieth(
-    tmp_path: Path, stock: Stock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_set: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need = stock.contents.blob_bytes * 105 // 100
+    need = image_set.contents.blob_bytes * 105 // 100
     disk_with(monkeypatch, f_bavail=need - 1)
     with pytest.raises(ToolError, match=f"not enough space in .*: {need:,} bytes are needed, {need - 1:,} are free"):
-        deploy(stock, tmp_path / "root")
+        deploy(image_set, tmp_path / "root")
     assert not list((tmp_path / "root").rglob("data"))
     disk_with(monkeypatch, f_bavail=need // 512, f_frsize=512)
     with pytest.raises(ToolError, match="not enough space"):
-        deploy(stock, tmp_path / "root")
+        deploy(image_set, tmp_path / "root")
     disk_with(monkeypatch, f_bavail=need)
-    deploy(stock, tmp_path / "root")
+    deploy(image_set, tmp_path / "root")
 
 
 def test_files_are_needed_for_every_blob_and_link(
-    tmp_path: Path, stock: Stock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_set: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contents = stock.contents
+    contents = image_set.contents
     need = 3 * len(contents.blobs) + 2 * (len(contents.members) - len(contents.blobs))
     disk_with(monkeypatch, f_favail=need - 1)
     with pytest.raises(ToolError, match=f"not enough inodes in .*: {need} are needed, {need - 1} are free"):
-        deploy(stock, tmp_path / "root")
+        deploy(image_set, tmp_path / "root")
     disk_with(monkeypatch, f_favail=need)
-    deploy(stock, tmp_path / "root")
+    deploy(image_set, tmp_path / "root")
 
 
 @pytest.mark.parametrize("unlimited", [{"f_bavail": 0, "f_blocks": 0}, {"f_favail": 0, "f_files": 0}])
 def test_a_file_system_that_names_no_limit_has_none(
-    tmp_path: Path, stock: Stock, monkeypatch: pytest.MonkeyPatch, unlimited: dict[str, int]
+    tmp_path: Path, image_set: ImageSet, monkeypatch: pytest.MonkeyPatch, unlimited: dict[str, int]
 ) -> None:
     disk_with(monkeypatch, **unlimited)
-    deploy(stock, tmp_path / "root")
+    deploy(image_set, tmp_path / "root")
 
 
-def test_what_is_there_already_needs_no_room(tmp_path: Path, stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_there_already_needs_no_room(
+    tmp_path: Path, image_set: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk_with(monkeypatch, f_bavail=0, f_favail=0)
-    deploy(stock, make_storage(tmp_path / "old", IMAGES))
+    deploy(image_set, make_storage(tmp_path / "old", IMAGES))
 
 
 def test_a_part_on_another_file_system_is_refused(
-    tmp_path: Path, stock: Stock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_set: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files are put in place by rename, which does not reach there."""
     root = make_storage(tmp_path / "root", IMAGES)
@@ -92,4 +94,4 @@ def test_a_part_on_another_file_system_is_refused(
 
     monkeypatch.setattr(Tree, "stat", stat)
     with pytest.raises(UsageError, match="repositories is on another file system"):
-        deploy(stock, root)
+        deploy(image_set, root)

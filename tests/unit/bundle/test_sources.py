@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.by_repository import LocalSource, StorageSource
-from regwrap.bundle.found import history_stock, storage_stock, tree_stock
-from regwrap.bundle.opened import opened_contents, opened_history, opened_stock
-from regwrap.bundle.stock import PlainFiles, Stock, bundle_stock
+from regwrap.bundle.discovery import history_image_set, storage_image_set, tree_image_set
+from regwrap.bundle.image_set import ImageSet, PlainFiles, bundle_image_set
+from regwrap.bundle.opened import opened_contents, opened_history, opened_image_set
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import Silent
@@ -47,14 +47,14 @@ def described(data: bytes) -> Descriptor:
     return Descriptor(media_type="application/json", digest=Digest.of(data), size=len(data))
 
 
-@pytest.fixture(params=["bundle", "storage", "stock"])
+@pytest.fixture(params=["bundle", "storage", "image set"])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalSource]:
     path = make_bundle(tmp_path, IMAGES)
     if request.param == "bundle":
-        with bundle_stock(path) as stock:
-            yield stock
-    elif request.param == "stock":
-        yield storage_stock(Storage(tmp_path / "archive"))
+        with bundle_image_set(path) as image_set:
+            yield image_set
+    elif request.param == "image set":
+        yield storage_image_set(Storage(tmp_path / "archive"))
     else:
         yield StorageSource(name="archive", storage=Storage(tmp_path / "archive"))
 
@@ -93,12 +93,12 @@ def test_what_is_larger_than_any_config_is_not_read_into_memory(source: LocalSou
 def test_a_blob_in_whose_place_something_else_lies_is_damage(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     """A fifo must not hang, a link not lead away."""
     root = make_storage(tmp_path / "root", IMAGES)
-    stock, living = storage_stock(Storage(root)), StorageSource(name="root", storage=Storage(root))
+    image_set, living = storage_image_set(Storage(root)), StorageSource(name="root", storage=Storage(root))
     damage(Storage(root).blob_path(LAYER))
     with pytest.raises(IntegrityError, match=rf"blob {LAYER} (cannot be read|is not a file of)"):
-        stock.blob("team/app", LAYER)
+        image_set.blob("team/app", LAYER)
     with pytest.raises(IntegrityError):
-        stock.copy(LAYER)
+        image_set.copy(LAYER)
     piece = living.blob("team/app", LAYER)
     if damage is truncate:
         assert piece is not None
@@ -122,11 +122,11 @@ def test_a_blob_of_a_tree_is_a_file_of_the_tree(tmp_path: Path) -> None:
 
 def test_a_config_that_has_rotten_is_none(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", IMAGES)
-    stock = storage_stock(Storage(root))
+    image_set = storage_image_set(Storage(root))
     flip(Storage(root).blob_path(CONFIG))
-    assert stock.config("team/app", APP.top, described(APP.blobs[0])) == b""
-    assert not stock.copy(CONFIG)
-    assert stock.copy(LAYER)
+    assert image_set.config("team/app", APP.top, described(APP.blobs[0])) == b""
+    assert not image_set.copy(CONFIG)
+    assert image_set.copy(LAYER)
 
 
 def test_reading_leaves_no_file_open(source: LocalSource, tmp_path: Path) -> None:
@@ -142,13 +142,13 @@ def test_reading_leaves_no_file_open(source: LocalSource, tmp_path: Path) -> Non
 
 def test_what_is_no_file_leaves_none_open(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", IMAGES)
-    stock, living = storage_stock(Storage(root)), StorageSource(name="root", storage=Storage(root))
+    image_set, living = storage_image_set(Storage(root)), StorageSource(name="root", storage=Storage(root))
     replace_by_fifo(Storage(root).blob_path(LAYER))
     found = []
     for _ in range(3):
         assert living.blob("team/app", LAYER) is None
         with pytest.raises(IntegrityError):
-            stock.blob("team/app", LAYER)
+            image_set.blob("team/app", LAYER)
         found.append(open_below(tmp_path))
     assert found[0] == found[1] == found[2]
 
@@ -168,7 +168,7 @@ def test_a_tag_whose_manifest_has_rotten_is_not_listed(tmp_path: Path) -> None:
 def problem(place: Path | str, *, named: str | None = None) -> str:
     """The one thing that is wrong with it."""
     with pytest.raises(IntegrityError, match="is damaged; nothing was written") as raised:
-        tree_stock(place, named=named) if isinstance(place, str) else storage_stock(Storage(place))
+        tree_image_set(place, named=named) if isinstance(place, str) else storage_image_set(Storage(place))
     (line,) = raised.value.problems
     return line
 
@@ -181,7 +181,7 @@ def test_each_image_that_is_not_whole_is_named_and_none_left_out(tmp_path: Path)
     assert problem(root) == f"team/app:1: blob {LAYER} has 3 bytes instead of {len(APP.blobs[1])}"
     remove(Storage(root).blob_path(Digest.of(MULTI.manifests[0])))
     with pytest.raises(IntegrityError) as raised:
-        storage_stock(Storage(root))
+        storage_image_set(Storage(root))
     assert len(raised.value.problems) == 2
 
 
@@ -203,20 +203,20 @@ def test_a_tag_without_its_manifest_is_named(tmp_path: Path) -> None:
 
 def test_a_storage_without_images_is_none_to_take_from(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="root has no images"):
-        storage_stock(Storage(make_storage(tmp_path / "root", {})))
+        storage_image_set(Storage(make_storage(tmp_path / "root", {})))
 
 
 def test_a_history_has_the_blobs_that_are_files_and_the_links_that_are_right(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", IMAGES)
     replace_by_fifo(Storage(root).blob_path(CONFIG))
     flip(root / layout.layer_link("multi", Digest.of(MULTI.blobs[0])))
-    stock = history_stock(Storage(root))
-    assert CONFIG not in stock.contents.sizes
-    links = {repository.name: set(repository.layers) for repository in stock.contents.repositories}
+    image_set = history_image_set(Storage(root))
+    assert CONFIG not in image_set.contents.sizes
+    links = {repository.name: set(repository.layers) for repository in image_set.contents.repositories}
     assert links["team/app"] == {LAYER, *map(Digest.of, BIG.blobs)}
     assert Digest.of(MULTI.blobs[0]) not in links["multi"]
-    assert all(not repository.manifests for repository in stock.contents.repositories)
-    assert stock.copy(LAYER)
+    assert all(not repository.manifests for repository in image_set.contents.repositories)
+    assert image_set.copy(LAYER)
 
 
 # --- trees and layouts
@@ -240,23 +240,23 @@ def as_layout(place: Path, **images: Image) -> None:
     put(place / ocilayout.INDEX, ocilayout.index_bytes(tuple(entries)))
 
 
-def names(stock: Stock) -> dict[str, Digest]:
-    return {image.name: image.digest for image in stock.contents.images}
+def names(image_set: ImageSet) -> dict[str, Digest]:
+    return {image.name: image.digest for image in image_set.contents.images}
 
 
 def test_a_tree_has_its_images_below_their_names(tmp_path: Path) -> None:
     as_tree(tmp_path / "tree/team/app:1", APP)
     as_tree(tmp_path / "tree/multi:1", MULTI)
-    stock = tree_stock(f"{tmp_path}/tree", named=None)
-    assert names(stock) == {"multi:1": MULTI.top, "team/app:1": APP.top}
-    assert all(stock.copy(digest) for digest in stock.contents.sizes)
+    image_set = tree_image_set(f"{tmp_path}/tree", named=None)
+    assert names(image_set) == {"multi:1": MULTI.top, "team/app:1": APP.top}
+    assert all(image_set.copy(digest) for digest in image_set.contents.sizes)
 
 
 def test_a_tree_that_is_one_image_is_named_by_who_knows_it(tmp_path: Path) -> None:
     as_tree(tmp_path / "tree", MULTI)
-    assert names(tree_stock(f"{tmp_path}/tree", named="multi:9")) == {"multi:9": MULTI.top}
+    assert names(tree_image_set(f"{tmp_path}/tree", named="multi:9")) == {"multi:9": MULTI.top}
     with pytest.raises(UsageError, match="the image has no name"):
-        tree_stock(f"{tmp_path}/tree", named=None)
+        tree_image_set(f"{tmp_path}/tree", named=None)
 
 
 def test_what_is_wrong_in_a_tree_is_named(tmp_path: Path) -> None:
@@ -265,9 +265,9 @@ def test_what_is_wrong_in_a_tree_is_named(tmp_path: Path) -> None:
     assert problem(f"{tmp_path}/tree") == f"team/app:1: blob {LAYER} is absent"
     remove(tmp_path / "tree/team/app:1/manifest.json")
     with pytest.raises(UsageError, match="tree has no images"):
-        tree_stock(f"{tmp_path}/tree", named=None)
+        tree_image_set(f"{tmp_path}/tree", named=None)
     with pytest.raises(UsageError, match="nowhere is not a directory"):
-        tree_stock(f"{tmp_path}/nowhere", named=None)
+        tree_image_set(f"{tmp_path}/nowhere", named=None)
 
 
 def test_a_manifest_larger_than_any_is_not_read(tmp_path: Path) -> None:
@@ -279,17 +279,17 @@ def test_a_manifest_larger_than_any_is_not_read(tmp_path: Path) -> None:
 def test_a_layout_has_its_images_by_their_names_and_one_can_be_chosen(tmp_path: Path) -> None:
     as_layout(tmp_path / "layout", one=APP, two=MULTI)
     found = {"team/x:one": APP.top, "team/x:two": MULTI.top}
-    assert names(tree_stock(f"{tmp_path}/layout", named="team/x")) == found
-    assert names(tree_stock(f"oci:{tmp_path}/layout", named="team/x")) == found
-    assert names(tree_stock(f"oci:{tmp_path}/layout:two", named="team/x")) == {"team/x:two": MULTI.top}
-    assert all(tree_stock(f"{tmp_path}/layout", named="team/x").copy(Digest.of(blob)) for blob in MULTI.blobs)
+    assert names(tree_image_set(f"{tmp_path}/layout", named="team/x")) == found
+    assert names(tree_image_set(f"oci:{tmp_path}/layout", named="team/x")) == found
+    assert names(tree_image_set(f"oci:{tmp_path}/layout:two", named="team/x")) == {"team/x:two": MULTI.top}
+    assert all(tree_image_set(f"{tmp_path}/layout", named="team/x").copy(Digest.of(blob)) for blob in MULTI.blobs)
 
 
 def test_two_images_with_one_name_are_refused(tmp_path: Path) -> None:
     as_tree(tmp_path / "tree/app:1", APP)
     as_tree(tmp_path / "tree/app/1", MULTI)
     with pytest.raises(UsageError, match="tree has two images with the name app:1"):
-        tree_stock(f"{tmp_path}/tree", named=None)
+        tree_image_set(f"{tmp_path}/tree", named=None)
 
 
 # --- what a user names
@@ -298,8 +298,8 @@ def test_two_images_with_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_bundle_or_a_directory_is_opened_by_its_path(tmp_path: Path) -> None:
     path = make_bundle(tmp_path, IMAGES)
     for place in (path, tmp_path / "archive"):
-        with opened_stock(place, lock_timeout=0, listener=Silent()) as stock:
-            assert set(names(stock)) == set(IMAGES)
+        with opened_image_set(place, lock_timeout=0, listener=Silent()) as image_set:
+            assert set(names(image_set)) == set(IMAGES)
         for hashed in (True, False):
             with opened_contents(place, hashed=hashed, listener=Silent()) as contents:
                 assert contents.resolve("team/app", "1") == APP.top
@@ -310,7 +310,7 @@ def test_a_bundle_or_a_directory_is_opened_by_its_path(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_no_storage_is_refused(tmp_path: Path) -> None:
     for opened in (
-        opened_stock(tmp_path, lock_timeout=0, listener=Silent()),
+        opened_image_set(tmp_path, lock_timeout=0, listener=Silent()),
         opened_history(tmp_path, lock_timeout=0, listener=Silent()),
         opened_contents(tmp_path, hashed=False, listener=Silent()),
     ):
@@ -350,7 +350,7 @@ def test_what_is_read_is_told(tmp_path: Path) -> None:
             steps.append((step, expected))
 
     with opened_contents(path, hashed=True, listener=Listening()) as contents:
-        assert isinstance(contents, Stock)
+        assert isinstance(contents, ImageSet)
         assert steps == [("verify", contents.contents.blob_bytes)]
         assert sum(told) == contents.contents.blob_bytes
 
@@ -360,7 +360,7 @@ def test_nobody_writes_into_a_storage_that_is_read(tmp_path: Path) -> None:
     root = tmp_path / "archive"
     (root / ".regwrap").mkdir()
     (root / ".regwrap/lock").touch()
-    for opened in (opened_stock, opened_history):
+    for opened in (opened_image_set, opened_history):
         with opened(root, lock_timeout=0, listener=Silent()), (root / ".regwrap/lock").open("r+b") as lock:
             with pytest.raises(BlockingIOError) as raised:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -376,4 +376,4 @@ def test_a_disk_that_fails_is_no_image_that_is_not_there(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Path, "read_bytes", fails)
     with pytest.raises(OSError, match="Input/output error"):
-        tree_stock(f"{tmp_path}/tree", named=None)
+        tree_image_set(f"{tmp_path}/tree", named=None)

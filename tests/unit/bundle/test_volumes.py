@@ -17,7 +17,7 @@ from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.examine_incoming import Arrival, verify_incoming
 from regwrap.bundle.inspection import inspect_bundle
 from regwrap.bundle.merge import ImportOptions
-from regwrap.bundle.opened import opened_stock
+from regwrap.bundle.opened import opened_image_set
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.select import select_images
@@ -170,12 +170,12 @@ def test_the_bundle_is_read_out_of_them_wherever_one_is_asked_for(bundle: Path, 
     plain = tmp_path / "plain.tar"
     plain.write_bytes(whole)
     assert inspect_bundle(bundle).images == inspect_bundle(plain).images
-    with opened_stock(bundle, lock_timeout=0, listener=Silent()) as stock:
-        for digest in stock.contents.sizes:  # some lie in two or three volumes
+    with opened_image_set(bundle, lock_timeout=0, listener=Silent()) as image_set:
+        for digest in image_set.contents.sizes:  # some lie in two or three volumes
             taken = bytearray()
-            assert stock.copy(digest, taken.extend)
+            assert image_set.copy(digest, taken.extend)
             assert Digest.of(bytes(taken)) == digest
-        piece = stock.blob("app", Digest.of(BASE))
+        piece = image_set.blob("app", Digest.of(BASE))
         assert piece is not None
         with piece.file:
             assert piece.digest() == Digest.of(BASE)

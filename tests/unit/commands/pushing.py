@@ -1,6 +1,6 @@
 """A push as tests of it start it: its job, whose programs only answer from a script."""
 
-from regwrap.core.place import Place, Timeouts
+from regwrap.core.location import Location, Timeouts
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.job import Job, TransferListener
 from tests.fakes import Scripted
@@ -11,8 +11,8 @@ def push_job(scripted: Scripted, listener: TransferListener, policy: RetryPolicy
         runner=scripted.runner,
         scratch=scripted.runner.scratch,
         source=None,
-        archive=Place(name="none"),
-        place_of=lambda host: Place(name=host),
+        archive=Location(name="none"),
+        place_of=lambda host: Location(name=host),
         jobs=2,
         retry=Retry(policy, scripted.runner.stopping),
         timeouts=Timeouts(),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.found import full_name, history_stock, storage_stock, tree_stock
+from regwrap.bundle.discovery import full_name, history_image_set, storage_image_set, tree_image_set
 from regwrap.bundle.merge import ImportOptions
 from regwrap.commands.export import ExportOptions, export_images
 from regwrap.commands.import_tree import import_images
@@ -33,7 +33,7 @@ def export(root: Path, target: Path, form: Form = Form.DIR) -> None:
     scratch = target.parent / f"{target.name}.scratch"
     scratch.mkdir()
     options = ExportOptions(form=form, dry_run=False, scratch=scratch)
-    export_images(storage_stock(Storage(root)), target, options, Silent())
+    export_images(storage_image_set(Storage(root)), target, options, Silent())
 
 
 @pytest.mark.parametrize(
@@ -64,16 +64,16 @@ def test_a_partial_index_stays_partial(tmp_path: Path, form: Form) -> None:
     remove(root / layout.revision_link("team/multi", child))
     remove(root / layout.blob_path(child))
     export(root, tmp_path / "tree", form)
-    report = import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "back", taking(), Silent())
+    report = import_images(tree_image_set(f"{tmp_path}/tree", named=None), tmp_path / "back", taking(), Silent())
     assert report.omitted == 1
-    assert storage_stock(Storage(tmp_path / "back")).contents == storage_stock(Storage(root)).contents
+    assert storage_image_set(Storage(tmp_path / "back")).contents == storage_image_set(Storage(root)).contents
 
 
 def test_a_lost_manifest_is_not_taken_for_one_that_was_left_out(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "ci", IMAGES)
     remove(root / layout.blob_path(Digest.of(IMAGES["team/multi:v1"].manifests[0])))
     with pytest.raises(IntegrityError) as caught:
-        storage_stock(Storage(root))
+        storage_image_set(Storage(root))
     assert "is missing" in caught.value.problems[0]
 
 
@@ -81,7 +81,7 @@ def test_history_has_no_image_and_no_link_that_dangles(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "ci", IMAGES)
     lost = Storage(root).layers("app")[0]
     remove(root / layout.blob_path(lost))
-    contents = history_stock(Storage(root)).contents
+    contents = history_image_set(Storage(root)).contents
     assert contents.images == ()
     linked = {digest for repository in contents.repositories for digest in repository.layers}
     assert lost not in linked
@@ -91,17 +91,17 @@ def test_history_has_no_image_and_no_link_that_dangles(tmp_path: Path) -> None:
 @pytest.mark.exhaustive
 def test_an_import_that_dies_at_any_step_leaves_no_half_image_and_is_done_by_the_next(tmp_path: Path) -> None:
     export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
-    stock = tree_stock(f"{tmp_path}/tree", named=None)
+    image_set = tree_image_set(f"{tmp_path}/tree", named=None)
     count = DyingFiles(RealFiles(Owner.of(Tree(tmp_path))), left=10_000)
-    import_images(stock, tmp_path / "whole", taking(), Silent(), lambda _owner: count)
+    import_images(image_set, tmp_path / "whole", taking(), Silent(), lambda _owner: count)
     for number in range(0, len(count.done), 5):
         root = tmp_path / f"back-{number}"
         dying = DyingFiles(RealFiles(Owner.of(Tree(tmp_path))), left=number, half=True)
         with pytest.raises(Died):
-            import_images(stock, root, taking(), Silent(), partial(_given, dying))
+            import_images(image_set, root, taking(), Silent(), partial(_given, dying))
         assert not storage_problems(root)
-        import_images(stock, root, taking(), Silent())
-        assert storage_stock(Storage(root)).contents == stock.contents
+        import_images(image_set, root, taking(), Silent())
+        assert storage_image_set(Storage(root)).contents == image_set.contents
 
 
 def test_a_directory_that_is_no_storage_is_not_imported_into(tmp_path: Path) -> None:
@@ -109,21 +109,21 @@ def test_a_directory_that_is_no_storage_is_not_imported_into(tmp_path: Path) -> 
     (tmp_path / "home").mkdir()
     (tmp_path / "home/file").touch()
     with pytest.raises(UsageError, match="neither empty nor a storage"):
-        import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "home", taking(), Silent())
+        import_images(tree_image_set(f"{tmp_path}/tree", named=None), tmp_path / "home", taking(), Silent())
 
 
 def test_a_new_file_system_is_imported_into(tmp_path: Path) -> None:
     export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
     (tmp_path / "back/lost+found").mkdir(parents=True)
-    stock = tree_stock(f"{tmp_path}/tree", named=None)
-    import_images(stock, tmp_path / "back", taking(), Silent())
-    assert storage_stock(Storage(tmp_path / "back")).contents == stock.contents
+    image_set = tree_image_set(f"{tmp_path}/tree", named=None)
+    import_images(image_set, tmp_path / "back", taking(), Silent())
+    assert storage_image_set(Storage(tmp_path / "back")).contents == image_set.contents
 
 
 def test_the_inside_of_a_storage_is_not_imported_into(tmp_path: Path) -> None:
     export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
     with pytest.raises(UsageError, match="seems to be a directory inside a storage"):
-        import_images(tree_stock(f"{tmp_path}/tree", named=None), tmp_path / "ci/docker", taking(), Silent())
+        import_images(tree_image_set(f"{tmp_path}/tree", named=None), tmp_path / "ci/docker", taking(), Silent())
 
 
 def test_a_directory_that_can_t_be_read_is_not_left_out_in_silence(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_directory_that_can_t_be_read_is_not_left_out_in_silence(tmp_path: Pat
         descriptor = inner
     os.close(descriptor)
     with pytest.raises(OSError, match="too long"):
-        tree_stock(f"{tmp_path}/tree", named=None)
+        tree_image_set(f"{tmp_path}/tree", named=None)
 
 
 def _given(files: DyingFiles, _owner: Owner) -> DyingFiles:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.commands.doctor_registries import RegistryCheck, examine_registries
-from regwrap.core.place import Place, Registry
+from regwrap.core.location import Location, Registry
 from regwrap.registry.probe import Probe
 from tests.answering import Answer, Asked
 from tests.builders import make_image, put
@@ -25,8 +25,8 @@ def checks(registry: Registry, now: datetime = NOW) -> list[RegistryCheck]:
     def probe_of(asked: Registry) -> Probe:
         return Probe(registry=asked, timeout=5, connections=1)
 
-    place = Place(name="harbor", registry=registry)
-    return list(examine_registries([Place(name="archive", storage=Path("/a")), place, place], probe_of, now, jobs=2))
+    place = Location(name="harbor", registry=registry)
+    return list(examine_registries([Location(name="archive", storage=Path("/a")), place, place], probe_of, now, jobs=2))
 
 
 def plain(host: str, directory: Path | None = None, **auths: str) -> Registry:

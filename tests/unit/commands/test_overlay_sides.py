@@ -10,17 +10,17 @@ from regwrap.core.errors import IntegrityError, ToolError, UsageError
 from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, real_root
-from regwrap.tools.overlay import Hiding, Overlay, Way, check_mountable, try_overlay
+from regwrap.tools.overlay import Hiding, MountMode, Overlay, check_mountable, try_overlay
 from regwrap.tools.runner import Tool
 from regwrap.tools.scratch import overlay_directory
 from tests.builders import empty, make_image, make_storage, put, remove
 from tests.fakes import Answer, Scripted
 
-USER = Way(new_user=True, user_marks=True)
-ROOT = Way(new_user=False, user_marks=False)
+USER = MountMode(new_user=True, user_marks=True)
+ROOT = MountMode(new_user=False, user_marks=False)
 
 
-def make_overlay(way: Way) -> Overlay:
+def make_overlay(way: MountMode) -> Overlay:
     return Overlay(lower=(Path("/l"),), upper=Path("/u"), work=Path("/w"), merged=Path("/m"), way=way)
 
 

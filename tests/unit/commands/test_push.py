@@ -15,8 +15,8 @@ from regwrap.commands.push import PushOptions, push_images
 from regwrap.commands.sync import SyncResult
 from regwrap.core.errors import Interrupted, UsageError
 from regwrap.core.listener import Silent
+from regwrap.core.location import Location, Registry
 from regwrap.core.moves import Existing, TagMove
-from regwrap.core.place import Place, Registry
 from regwrap.lists.naming import Naming
 from regwrap.tools.retry import RetryPolicy
 from regwrap.transfer.job import Job
@@ -67,7 +67,7 @@ class Site:
         naming = Naming(prefix="site")
         options = PushOptions(naming=naming, existing=existing, create_projects=False, hashed=False, dry_run=dry_run)
         registry = Registry(host=self.registry.host, tls_verify=False, plain_http=True, partial_indexes=partial_indexes)
-        return push_images(self.job, source, Place(name="site", registry=registry, immutable=immutable), options)
+        return push_images(self.job, source, Location(name="site", registry=registry, immutable=immutable), options)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from regwrap.bundle.delta import since
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.core.errors import ImagesFailedError, IntegrityError
+from regwrap.core.location import Location, Registry
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
-from regwrap.core.place import Place, Registry
 from regwrap.lists.naming import Naming
 from regwrap.tools.retry import RetryPolicy
 from regwrap.transfer.job import Job
@@ -49,7 +49,7 @@ class Site:
             bases=bases,
         )
         registry = Registry(host=self.registry.host, tls_verify=False, plain_http=True)
-        report = push_images(self.job, self.delta, Place(name="site", registry=registry), options).report
+        report = push_images(self.job, self.delta, Location(name="site", registry=registry), options).report
         assert report is not None
         return report
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from regwrap.config.load import Config, Flags, load_config
-from regwrap.config.places import registry_for
+from regwrap.config.locations import registry_for
 from regwrap.core.errors import UsageError
-from regwrap.core.place import Engine, Registry
+from regwrap.core.location import Engine, Registry
 from regwrap.lists.imagelist import Rewrite
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.config.load import Config, Flags, load_config
-from regwrap.config.places import listed_place
+from regwrap.config.locations import listed_place
 from regwrap.config.starter import FIRST_LIST, configuration_text, is_directory
 from regwrap.core.errors import UsageError
 from regwrap.lists.imagelist import parse_images

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.found import storage_stock
-from regwrap.bundle.stock import Stock
+from regwrap.bundle.discovery import storage_image_set
+from regwrap.bundle.image_set import ImageSet
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Digest, Manifest, Platform, parse_manifest
@@ -42,14 +42,14 @@ IMAGES = {"app:1": make_image("app"), "multi:1": make_multi_image("multi"), f"{L
 
 
 @pytest.fixture
-def stock(tmp_path: Path) -> Stock:
-    return storage_stock(Storage(make_storage(tmp_path / "archive", IMAGES)))
+def image_set(tmp_path: Path) -> ImageSet:
+    return storage_image_set(Storage(make_storage(tmp_path / "archive", IMAGES)))
 
 
-def layer_of(stock: Stock, path: Path, told: list[int] | None = None) -> Layer:
+def layer_of(image_set: ImageSet, path: Path, told: list[int] | None = None) -> Layer:
     extra = {"/etc/regwrap/registry.yml": b"version: 0.1\n", "/srv/note": b"x" * 1024}
     return write_layer(
-        stock, path, root="/srv/registry", extra=extra, on_bytes=(told if told is not None else []).append
+        image_set, path, root="/srv/registry", extra=extra, on_bytes=(told if told is not None else []).append
     )
 
 
@@ -65,23 +65,23 @@ def unpacked(layer: Path, root: Path) -> list[tarfile.TarInfo]:
     return members
 
 
-def test_a_layer_unpacks_to_the_storage_and_the_files_beside_it(stock: Stock, tmp_path: Path) -> None:
+def test_a_layer_unpacks_to_the_storage_and_the_files_beside_it(image_set: ImageSet, tmp_path: Path) -> None:
     told: list[int] = []
-    layer = layer_of(stock, tmp_path / "layer.tar", told)
+    layer = layer_of(image_set, tmp_path / "layer.tar", told)
     members = unpacked(layer.path, tmp_path / "root")
     root = tmp_path / "root/srv/registry"
     assert {(m.uid, m.gid, m.mtime, m.mode) for m in members if m.isreg()} == {(0, 0, 0, 0o644)}
     assert {m.mode for m in members if m.isdir()} == {0o755}
     assert not storage_problems(root)
-    assert storage_stock(Storage(root)).contents == stock.contents
+    assert storage_image_set(Storage(root)).contents == image_set.contents
     assert (tmp_path / "root/etc/regwrap/registry.yml").read_bytes() == b"version: 0.1\n"
     assert (tmp_path / "root/srv/note").read_bytes() == b"x" * 1024
-    assert sum(told) == stock.contents.blob_bytes
+    assert sum(told) == image_set.contents.blob_bytes
 
 
-def test_each_directory_of_a_layer_comes_before_what_is_in_it(stock: Stock, tmp_path: Path) -> None:
+def test_each_directory_of_a_layer_comes_before_what_is_in_it(image_set: ImageSet, tmp_path: Path) -> None:
     """An engine makes one that is missing with an owner and a time of its own."""
-    with tarfile.open(layer_of(stock, tmp_path / "layer.tar").path) as archive:
+    with tarfile.open(layer_of(image_set, tmp_path / "layer.tar").path) as archive:
         names = [(member.name, member.isdir()) for member in archive]
     known = {""}
     for name, is_directory in names:
@@ -90,19 +90,21 @@ def test_each_directory_of_a_layer_comes_before_what_is_in_it(stock: Stock, tmp_
             known.add(name)
 
 
-def test_a_layer_is_told_as_it_lies_there(stock: Stock, tmp_path: Path) -> None:
-    layer = layer_of(stock, tmp_path / "layer.tar")
+def test_a_layer_is_told_as_it_lies_there(image_set: ImageSet, tmp_path: Path) -> None:
+    layer = layer_of(image_set, tmp_path / "layer.tar")
     data = layer.path.read_bytes()
     assert layer.diff_id == layer.digest == Digest.of(data)
     assert (layer.size, layer.media_type) == (len(data), "application/vnd.oci.image.layer.v1.tar")
     assert len(data) % 512 == 0
     assert data.endswith(bytes(1024))
-    again = layer_of(stock, tmp_path / "again.tar")
+    again = layer_of(image_set, tmp_path / "again.tar")
     assert again.digest == layer.digest
 
 
-def test_a_compressed_layer_has_the_same_tar_in_it_and_nothing_of_this_machine(stock: Stock, tmp_path: Path) -> None:
-    layer = layer_of(stock, tmp_path / "layer.tar")
+def test_a_compressed_layer_has_the_same_tar_in_it_and_nothing_of_this_machine(
+    image_set: ImageSet, tmp_path: Path
+) -> None:
+    layer = layer_of(image_set, tmp_path / "layer.tar")
     packed = compressed(layer, tmp_path / "layer.tar.gz")
     data = packed.path.read_bytes()
     assert gzip.decompress(data) == layer.path.read_bytes()
@@ -114,18 +116,18 @@ def test_a_compressed_layer_has_the_same_tar_in_it_and_nothing_of_this_machine(s
     assert data[10:] == gzip.compress(layer.path.read_bytes(), compresslevel=6, mtime=0)[10:]
 
 
-def test_a_blob_that_is_rotten_is_found_in_what_was_written(stock: Stock, tmp_path: Path) -> None:
+def test_a_blob_that_is_rotten_is_found_in_what_was_written(image_set: ImageSet, tmp_path: Path) -> None:
     victim = Digest.of(IMAGES["app:1"].blobs[1])
     flip(Storage(tmp_path / "archive").blob_path(victim))
     with pytest.raises(IntegrityError, match="is damaged") as raised:
-        layer_of(stock, tmp_path / "layer.tar")
+        layer_of(image_set, tmp_path / "layer.tar")
     assert raised.value.problems == (f"blob {victim}: the bytes have another digest",)
 
 
-def test_a_layer_is_a_new_file(stock: Stock, tmp_path: Path) -> None:
+def test_a_layer_is_a_new_file(image_set: ImageSet, tmp_path: Path) -> None:
     (tmp_path / "layer.tar").write_bytes(b"mine")
     with pytest.raises(FileExistsError):
-        layer_of(stock, tmp_path / "layer.tar")
+        layer_of(image_set, tmp_path / "layer.tar")
 
 
 def copied(tmp_path: Path, offset: int, size: int, dest: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import ToolError, UsageError
-from regwrap.core.place import Registry
+from regwrap.core.location import Registry
 from regwrap.registry.certificates import certificates_of, curl_options, meaning_of_tls, trust_of
 from regwrap.registry.client import Client, Request
 from regwrap.registry.credentials import UnsureError

@@ -13,8 +13,8 @@ import pytest
 
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
+from regwrap.core.location import Registry
 from regwrap.core.model import MAX_MANIFEST_BYTES
-from regwrap.core.place import Registry
 from regwrap.registry.auth import Access
 from regwrap.registry.client import Body, Client, Request
 from regwrap.registry.credentials import UnsureError

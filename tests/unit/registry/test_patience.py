@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from regwrap.core.errors import RegwrapError
-from regwrap.core.place import Registry
+from regwrap.core.location import Registry
 from regwrap.registry.client import Body, Client, Request
 from regwrap.tools.rate_limit import HostLimiter, RateLimit
 

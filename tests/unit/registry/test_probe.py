@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import ToolError
+from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Descriptor, Digest
-from regwrap.core.place import Registry, Timeouts
 from regwrap.registry.client import Body
 from regwrap.registry.credentials import UnsureError, no_helper, usable_login
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.harbor import Harbor
 from regwrap.registry.probe import Probe
 from regwrap.tools.skopeo import Skopeo
@@ -70,7 +70,7 @@ def test_whether_a_partial_index_is_refused_is_told_where_it_can_be_known(
 ) -> None:
     with answering(script(*answers)) as server:
         probe = probe_of(server.host)
-        end = RegistryEnd(
+        end = RegistryEndpoint(
             registry=probe.registry,
             probe=probe,
             skopeo=Skopeo(runner=scripted.runner, home=Path("/"), timeouts=Timeouts()),
@@ -290,10 +290,10 @@ def test_harbor_is_known_by_its_ping_and_its_projects() -> None:
 # --- who is asked where the probe is unsure
 
 
-def end_of(host: str, scripted: Scripted, tmp_path: Path) -> RegistryEnd:
+def end_of(host: str, scripted: Scripted, tmp_path: Path) -> RegistryEndpoint:
     probe = probe_of(host)
     skopeo = Skopeo(runner=scripted.runner, home=tmp_path, timeouts=Timeouts())
-    return RegistryEnd(registry=probe.registry, probe=probe, skopeo=skopeo)
+    return RegistryEndpoint(registry=probe.registry, probe=probe, skopeo=skopeo)
 
 
 def test_a_blob_that_a_repository_has_is_asked_for_once_a_run(scripted: Scripted, tmp_path: Path) -> None:

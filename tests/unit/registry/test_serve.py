@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.by_repository import LocalSource, StorageSource
+from regwrap.bundle.image_set import bundle_image_set, image_set_of
 from regwrap.bundle.read import opened_bundle
-from regwrap.bundle.stock import bundle_stock, stock_of
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest
 from regwrap.registry.server import Served, ServeOptions, check_listening, served_contents
 from regwrap.registry.server_access import check_exposure, parse_address, read_htpasswd
-from regwrap.registry.server_places import MAX_CONNECTIONS
+from regwrap.registry.server_connections import MAX_CONNECTIONS
 from regwrap.registry.server_requests import (
     BlobOf,
     Catalog,
@@ -77,8 +77,8 @@ def contents(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalSo
     if request.param == "storage":
         yield StorageSource(name="archive", storage=Storage(tmp_path / "archive"))
         return
-    with bundle_stock(path) as stock:
-        yield stock
+    with bundle_image_set(path) as image_set:
+        yield image_set
 
 
 @contextmanager
@@ -263,8 +263,8 @@ def test_a_damaged_manifest_of_a_bundle_is_not_given(tmp_path: Path) -> None:
     image = IMAGES["team/app:v1"]
     path.write_bytes(path.read_bytes().replace(image.raw, image.raw.replace(b"layer", b"LAYER")))
     with opened_bundle(path) as bundle:
-        stock = stock_of(bundle)
-        with served_contents(stock, ServeOptions()) as served, connected(served) as client:
+        image_set = image_set_of(bundle)
+        with served_contents(image_set, ServeOptions()) as served, connected(served) as client:
             assert client(f"/v2/team/app/manifests/{image.top}").status == 404
 
 
@@ -321,8 +321,12 @@ def test_a_port_in_use_is_said_so(contents: LocalSource) -> None:
 def test_a_bundle_that_became_shorter_ends_the_connection_instead_of_the_blob(tmp_path: Path) -> None:
     """A client must never take the next answer for the rest of a layer."""
     path = make_bundle(tmp_path, IMAGES)
-    with bundle_stock(path) as stock, served_contents(stock, ServeOptions()) as served, connected(served) as client:
-        with stock.opened(Digest.of(LAYER)) as (_descriptor, located):
+    with (
+        bundle_image_set(path) as image_set,
+        served_contents(image_set, ServeOptions()) as served,
+        connected(served) as client,
+    ):
+        with image_set.opened(Digest.of(LAYER)) as (_descriptor, located):
             end = located.offset + 100
         os.truncate(path, end)
         client.connection.request("GET", f"/v2/team/app/blobs/{Digest.of(LAYER)}")
@@ -332,7 +336,7 @@ def test_a_bundle_that_became_shorter_ends_the_connection_instead_of_the_blob(tm
             response.read()
         assert raised.value.partial == LAYER[:100]
         with pytest.raises(IntegrityError, match="truncated while it was read"):
-            stock.copy(Digest.of(LAYER))
+            image_set.copy(Digest.of(LAYER))
 
 
 @pytest.mark.exhaustive

@@ -12,7 +12,7 @@ import pytest
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.model import Digest
 from regwrap.registry.server import ServeOptions, served_contents
-from regwrap.registry.server_places import MAX_CONNECTIONS
+from regwrap.registry.server_connections import MAX_CONNECTIONS
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import make_image, make_storage

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from regwrap.commands.doctor import Check, CommandCheck, DoctorReport
-from regwrap.config.outside import Finding
+from regwrap.config.skopeo_files import Finding
 from regwrap.report.text import doctor_text
 
 OVERLAY = ("overlay: no privilege", "skopeo: not installed")

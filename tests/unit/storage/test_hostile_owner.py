@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.examine import verify_storage
+from regwrap.bundle.image_set import bundle_image_set
 from regwrap.bundle.merge import ImportOptions
-from regwrap.bundle.stock import bundle_stock
 from regwrap.commands.deploy import deploy_bundle
 from regwrap.commands.gc import GcOptions, collect_garbage
 from regwrap.core.errors import RegwrapError, UsageError
@@ -249,7 +249,7 @@ def test_root_works_as_the_owner(tmp_path: Path) -> None:
     root.mkdir()
     owner = 65534 if os.geteuid() == 0 else os.geteuid()
     os.chown(root, owner, owner if os.geteuid() == 0 else -1)
-    with bundle_stock(bundle):
+    with bundle_image_set(bundle):
         deploy_bundle(bundle, root, OPTIONS, Silent())
     assert {path.lstat().st_uid for path in root.rglob("*")} == {owner}
     assert os.geteuid() == (0 if owner == 65534 else owner)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import ToolError
-from regwrap.core.place import Timeouts
+from regwrap.core.location import Timeouts
 from regwrap.tools.curl import Curl, Download, Outcome, Route, parse_outcome
 from tests.fakes import Answer, Scripted
 

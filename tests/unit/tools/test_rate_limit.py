@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from regwrap.core.errors import HostDownError, ToolError
-from regwrap.core.place import Registry
+from regwrap.core.location import Registry
 from regwrap.tools.rate_limit import HostLimiter, HostLimiters, RateLimit, pause_of
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import ToolError
+from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Digest
-from regwrap.core.place import Registry, Timeouts
 from regwrap.tools.answers import told
 from regwrap.tools.skopeo import Remote, Skopeo, blamed, fatal_text, is_absent
 from tests.fakes import Answer, Argv, Scripted

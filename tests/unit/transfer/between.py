@@ -9,8 +9,8 @@ from pathlib import Path
 
 from regwrap.commands.sync import SyncOptions, SyncResult, sync_images
 from regwrap.core.listener import Silent
+from regwrap.core.location import Engine, Location, Registry, Timeouts
 from regwrap.core.model import Index, parse_manifest
-from regwrap.core.place import Engine, Place, Registry, Timeouts
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.store import Storage
 from regwrap.tools.retry import Retry, RetryPolicy
@@ -59,7 +59,9 @@ class Between:
     def storage(self) -> Storage:
         return Storage(self.root)
 
-    def job(self, engine: Engine = Engine.AUTO, *, archive: Place | None = None, source: Place | None = None) -> Job:
+    def job(
+        self, engine: Engine = Engine.AUTO, *, archive: Location | None = None, source: Location | None = None
+    ) -> Job:
         runner = self.scripted.runner
         policy = RetryPolicy(attempts=self.attempts, wait=0.0001, max_wait=0.0001)
         return Job(
@@ -67,7 +69,7 @@ class Between:
             scratch=runner.scratch,
             source=source or self.place(self.source),
             archive=archive or self.place(self.dest),
-            place_of=lambda host: Place(name=host, registry=plain(host)),
+            place_of=lambda host: Location(name=host, registry=plain(host)),
             jobs=1,
             retry=Retry(policy, runner.stopping),
             timeouts=Timeouts(),
@@ -76,12 +78,12 @@ class Between:
             engine=engine,
         )
 
-    def place(self, registry: FakeRegistry) -> Place:
-        return Place(name=registry.host, registry=plain(registry.host))
+    def place(self, registry: FakeRegistry) -> Location:
+        return Location(name=registry.host, registry=plain(registry.host))
 
     @property
-    def directory(self) -> Place:
-        return Place(name="archive", storage=self.root)
+    def directory(self) -> Location:
+        return Location(name="archive", storage=self.root)
 
     def run(self, job: Job, *lines: str, options: SyncOptions | None = None) -> SyncResult:
         return sync_images(job, parse_images("\n".join(lines).encode(), "images.list"), options or SyncOptions())

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
-from regwrap.core.place import Engine, Place
 from regwrap.storage.store import Storage
 from tests.builders import flip, index_of, make_image, make_layer, make_multi_image, make_storage, remove, truncate
 from tests.fakes import Scripted
@@ -110,7 +110,7 @@ def test_what_skopeo_cannot_push_is_refused_before_it_starts(two: Between, line:
 
 def test_skopeo_reads_a_storage_through_one_registry_on_loopback(two: Between, tmp_path: Path) -> None:
     two.answers("copy")
-    source = Place(name="old", storage=make_storage(tmp_path / "old", {"team/app:1": APP, "other:1": OTHER}))
+    source = Location(name="old", storage=make_storage(tmp_path / "old", {"team/app:1": APP, "other:1": OTHER}))
     two.sync(two.job(Engine.COPY, source=source), "team/app:1", "other:1")
     assert two.dest.has("team/app:1", APP)
     assert two.dest.has("other:1", OTHER)
@@ -233,7 +233,7 @@ def test_a_stream_sends_each_blob_once_and_starts_nothing_for_an_image(two: Betw
 
 
 def test_a_stream_out_of_a_storage_starts_nothing(two: Between, tmp_path: Path) -> None:
-    source = Place(name="old", storage=make_storage(tmp_path / "old", {"multi:1": MULTI}))
+    source = Location(name="old", storage=make_storage(tmp_path / "old", {"multi:1": MULTI}))
     two.sync(two.job(source=source), "multi:1")
     assert two.dest.has("multi:1", MULTI)
     assert two.scripted.executor.started == []
@@ -300,7 +300,7 @@ def test_damage_of_a_storage_is_no_fault_of_the_registry(
     root = make_storage(tmp_path / "old", {"team/app:1": APP})
     layer = Digest.of(APP.blobs[2])
     damage(Storage(root).blob_path(layer))
-    said = two.failure(two.job(source=Place(name="old", storage=root)), "team/app:1")
+    said = two.failure(two.job(source=Location(name="old", storage=root)), "team/app:1")
     assert f"team/app:1: blob {layer} is damaged at the source" in said
     assert two.dest.manifests == {}
 

@@ -9,10 +9,10 @@ import pytest
 
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError, ToolError
+from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Descriptor, Digest
-from regwrap.core.place import Registry, Timeouts
 from regwrap.registry.credentials import UnsureError
-from regwrap.registry.end import RegistryEnd
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.probe import Probe
 from regwrap.tools.skopeo import Skopeo
 from regwrap.transfer.blob_index import BlobIndex
@@ -83,7 +83,7 @@ def pushing(scripted: Scripted) -> Iterator[Pushing]:
         where = Registry(host=registry.host, tls_verify=False, plain_http=True)
         probe = Probe(registry=where, timeout=10, connections=2)
         skopeo = Skopeo(runner=scripted.runner, home=scripted.runner.scratch, timeouts=Timeouts(), environment=())
-        dest, source, fallback = RegistryEnd(registry=where, probe=probe, skopeo=skopeo), Source(), Fallback()
+        dest, source, fallback = RegistryEndpoint(registry=where, probe=probe, skopeo=skopeo), Source(), Fallback()
         carrier = PushCarrier(
             origin=source,
             dest=dest,

@@ -9,8 +9,8 @@ import pytest
 
 from regwrap.commands.sync import SyncOptions, copy_images
 from regwrap.core.errors import IntegrityError, ToolError
+from regwrap.core.location import Engine, Location
 from regwrap.core.model import OCI_MANIFEST, Digest, Manifest
-from regwrap.core.place import Engine, Place
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.store import SoundBlobs, Storage
@@ -223,9 +223,9 @@ def test_a_disk_without_space_is_said_before_anything_starts(two: Between) -> No
 # --- out of another storage
 
 
-def old(two: Between, **images: Image) -> tuple[Place, Storage]:
+def old(two: Between, **images: Image) -> tuple[Location, Storage]:
     root = make_storage(two.root.with_name("old"), {f"{name}:1": image for name, image in images.items()})
-    return Place(name="old", storage=root), Storage(root)
+    return Location(name="old", storage=root), Storage(root)
 
 
 def test_a_storage_gives_what_is_absent_and_keeps_its_own(two: Between) -> None:
@@ -288,7 +288,7 @@ def test_an_upper_gets_the_blobs_and_the_root_above_it_the_links(two: Between) -
     upper.mkdir()
     two.root.mkdir()
     two.scripted.executor.answers.append(curl())
-    dest_place = Place(name="root", storage=two.root)
+    dest_place = Location(name="root", storage=two.root)
     job = two.job(archive=dest_place)
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)

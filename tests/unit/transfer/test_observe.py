@@ -9,8 +9,8 @@ import pytest
 
 from regwrap.commands.sync import SyncOptions, SyncResult, sync_images
 from regwrap.core.errors import UsageError
+from regwrap.core.location import Location
 from regwrap.core.model import OCI_MANIFEST, Digest, LayoutRef
-from regwrap.core.place import Place
 from regwrap.lists.imagelist import parse_images
 from regwrap.transfer.plan import Drifted
 from tests.builders import Image, add_untagged, make_config, make_image, make_layer, make_multi_image, make_storage
@@ -222,11 +222,11 @@ def test_a_line_that_names_its_registry_needs_none(two: Between) -> None:
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        (Place(name="odd"), "odd has neither a url nor a storage"),
-        (Place(name="odd", image=LayoutRef.parse("oci:x")), "odd can only be the history of package"),
+        (Location(name="odd"), "odd has neither a url nor a storage"),
+        (Location(name="odd", image=LayoutRef.parse("oci:x")), "odd can only be the history of package"),
     ],
 )
-def test_a_place_that_can_be_no_end_is_refused(two: Between, place: Place, said: str) -> None:
+def test_a_place_that_can_be_no_end_is_refused(two: Between, place: Location, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         two.run(two.job(archive=place), "team/app:1")
 

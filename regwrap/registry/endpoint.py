@@ -15,14 +15,14 @@ from regwrap.tools.skopeo import Remote, Skopeo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regwrap.core.place import Registry
+    from regwrap.core.location import Registry
     from regwrap.registry.probe import Probe
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryEnd:
+class RegistryEndpoint:
     """A registry: asked by the probe, and by skopeo where the probe is unsure. `made` are manifests that it does not
     have itself (indexes of its referrers), and that are as good as if it had them. `there` are the sizes of blobs that
     repositories were seen to have."""

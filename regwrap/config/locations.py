@@ -12,8 +12,8 @@ from regwrap.config.file import advice, is_there, parsed_path
 from regwrap.core.errors import UsageError
 from regwrap.core.fields import a_text, shown
 from regwrap.core.hosts import normal_host
+from regwrap.core.location import Location, Mirror, Registry
 from regwrap.core.model import LayoutRef, ParseError, is_host, is_repository
-from regwrap.core.place import Mirror, Place, Registry
 
 if TYPE_CHECKING:
     from regwrap.config.load import Config
@@ -28,7 +28,7 @@ def registry_for(config: Config, host: str) -> Registry:
     return known or registry_of("", normal_host(host), authfile=config.default_authfile)
 
 
-def configured_place(config: Config, host: str) -> Place | None:
+def configured_place(config: Config, host: str) -> Location | None:
     """The first configured place with that registry."""
     name = normal_host(host)
 
@@ -38,7 +38,7 @@ def configured_place(config: Config, host: str) -> Place | None:
     return next((place for place in config.registries if place.registry and is_named(place.registry)), None)
 
 
-def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
+def place_of(text: str, config: Config, *, base: Path, home: Path) -> Location:
     """What a user means by NAME, DIR (relative to `base`) or HOST[:PORT], in this order. Raises UsageError.
 
     A host that is configured is the configured place, with its storage: one registry, however it is named.
@@ -47,11 +47,11 @@ def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
     if text in named:
         return named[text]
     if text.startswith("oci:"):
-        return Place(name=text, image=_layout(text, base, home))
+        return Location(name=text, image=_layout(text, base, home))
     if "://" in text:
         return _place_of_url(text, config)
     if text.startswith((".", "/", "~")) or "/" in text or (text and is_there(base / text, Path.is_dir)):
-        return Place(name=text, storage=parsed_path(text, base, home))
+        return Location(name=text, storage=parsed_path(text, base, home))
     if "@" in text or (is_host(text) and ("." in text or ":" in text or text == "localhost")):
         return _place_of_url(text, config)
     known = f"; {advice(text, named)}" if named else ""
@@ -61,7 +61,7 @@ def place_of(text: str, config: Config, *, base: Path, home: Path) -> Place:
     )
 
 
-def push_place(text: str, config: Config) -> tuple[Place, str]:
+def push_place(text: str, config: Config) -> tuple[Location, str]:
     """The registry's place, and the prefix of `NAME[/PREFIX]` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
     scheme, separator, rest = text.rpartition("://")
     name, _, prefix = rest.partition("/")
@@ -81,7 +81,7 @@ def push_place(text: str, config: Config) -> tuple[Place, str]:
     return place, prefix
 
 
-def listed_place(text: str, config: Config, *, base: Path, home: Path) -> tuple[Place, str]:
+def listed_place(text: str, config: Config, *, base: Path, home: Path) -> tuple[Location, str]:
     """The place and the prefix of `NAME[/PREFIX]`, `DIR` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
     name, _, prefix = text.partition("/")
     place = next((place for place in config.registries if place.name == name), None)
@@ -108,12 +108,12 @@ def _layout(text: str, base: Path, home: Path) -> LayoutRef:
         raise UsageError(f"{error}") from error
 
 
-def _place_of_url(url: str, config: Config) -> Place:
+def _place_of_url(url: str, config: Config) -> Location:
     """The place of a host; http:// or https:// in front of it counts more than what is configured."""
     scheme, host = parse_url(url)
     place = configured_place(config, host)
     if place is None or place.registry is None:
-        return Place(name=host, registry=registry_of(scheme, host, authfile=config.default_authfile))
+        return Location(name=host, registry=registry_of(scheme, host, authfile=config.default_authfile))
     is_http = scheme == "http"
     if scheme and place.registry.plain_http != is_http:
         return replace(place, registry=replace(place.registry, plain_http=is_http, tls_verify=not is_http))

@@ -35,7 +35,7 @@ _OR_BASE: Final = "; what it requires may be damaged too: regwrap verify tells w
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
-class Stock:
+class ImageSet:
     """`name` is for messages, `release` what it is, if it is a bundle. `opened(D)` gives a descriptor and where in that
     file the blob's bytes are. `brought`: who brings all blobs in an order of its own, because they come only once; else
     each is opened when it is wanted."""
@@ -111,13 +111,13 @@ class Stock:
 
 
 @contextmanager
-def bundle_stock(path: Path) -> Iterator[Stock]:
+def bundle_image_set(path: Path) -> Iterator[ImageSet]:
     """Raises UsageError and IntegrityError, also where the bundle is inconsistent."""
     with opened_bundle(path) as bundle:
-        yield sound_stock(bundle)
+        yield sound_image_set(bundle)
 
 
-def sound_stock(bundle: Bundle) -> Stock:
+def sound_image_set(bundle: Bundle) -> ImageSet:
     """Raises IntegrityError where the bundle is inconsistent."""
     problems = structure_problems(bundle)
     if problems:
@@ -126,11 +126,11 @@ def sound_stock(bundle: Bundle) -> Stock:
             problems=tuple(problems),
             hint="copy the bundle again and check it against its .sha256" + _OR_BASE * bool(bundle.base),
         )
-    return stock_of(bundle)
+    return image_set_of(bundle)
 
 
-def stock_of(bundle: Bundle) -> Stock:
-    return Stock(name=bundle.name, contents=bundle.contents, opened=bundle.opened, release=bundle.contents.release)
+def image_set_of(bundle: Bundle) -> ImageSet:
+    return ImageSet(name=bundle.name, contents=bundle.contents, opened=bundle.opened, release=bundle.contents.release)
 
 
 class BlobFiles(Protocol):
@@ -163,8 +163,8 @@ class PlainFiles:
         return self.path_of(digest).read_bytes() if size is not None and size <= MAX_MANIFEST_BYTES else None
 
 
-def file_stock(name: str, contents: BundleContents, files_of: Callable[[Digest], BlobFiles]) -> Stock:
-    """A stock in which each blob is a file of its own."""
+def file_image_set(name: str, contents: BundleContents, files_of: Callable[[Digest], BlobFiles]) -> ImageSet:
+    """An image set in which each blob is a file of its own."""
 
     @contextmanager
     def opened(digest: Digest) -> Iterator[tuple[int, Located]]:
@@ -172,7 +172,7 @@ def file_stock(name: str, contents: BundleContents, files_of: Callable[[Digest],
         with opened_file(files_of(digest), size, digest) as descriptor:
             yield descriptor, Located(0, size)
 
-    return Stock(name=name, contents=contents, opened=opened)
+    return ImageSet(name=name, contents=contents, opened=opened)
 
 
 @contextmanager
@@ -191,9 +191,9 @@ def opened_file(files: BlobFiles, size: int, digest: Digest) -> Iterator[int]:
         os.close(descriptor)
 
 
-def damaged(stock: Stock, wrong: tuple[Digest, ...]) -> IntegrityError:
+def damaged(image_set: ImageSet, wrong: tuple[Digest, ...]) -> IntegrityError:
     return IntegrityError(
-        f"{stock.name} is damaged; nothing was changed",
+        f"{image_set.name} is damaged; nothing was changed",
         problems=tuple(f"blob {digest}: the bytes have another digest" for digest in wrong),
         hint="copy or build it again; regwrap verify lists all damage",
     )

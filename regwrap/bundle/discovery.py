@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from regwrap.bundle.contents import BundleContents, BundleRepository
 from regwrap.bundle.gather import Gathering
-from regwrap.bundle.stock import BlobFiles, PlainFiles, Stock, file_stock
+from regwrap.bundle.image_set import BlobFiles, ImageSet, PlainFiles, file_image_set
 from regwrap.core import ocilayout
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError, RegwrapError, UsageError
@@ -45,7 +45,7 @@ def child_manifest(digest: Digest) -> str:
     return f"{digest.hex}.{MANIFEST}"
 
 
-def storage_stock(storage: Storage) -> Stock:
+def storage_image_set(storage: Storage) -> ImageSet:
     """Every tag of the storage. Raises IntegrityError with a line for each image that is not whole."""
     found = _Found(name=f"{storage.root}")
     for repository in storage.repositories():
@@ -57,10 +57,10 @@ def storage_stock(storage: Storage) -> Stock:
                     if storage.has_lost(repository, child.digest):
                         raise IntegrityError(f"manifest {child.digest} of its index is missing")
                 image.add(closure, storage)
-    return found.stock()
+    return found.image_set()
 
 
-def history_stock(storage: Storage) -> Stock:
+def history_image_set(storage: Storage) -> ImageSet:
     """All blobs and the links to layers, and no image: what a registry needs to answer "exists" to a push.
 
     Links to blobs that are not there are left out: they would spoil a later push.
@@ -72,10 +72,10 @@ def history_stock(storage: Storage) -> Stock:
         if layers:
             repositories.append(BundleRepository(name=name, manifests=(), layers=layers))
     contents = BundleContents(images=(), repositories=tuple(repositories), blobs=tuple(sorted(sizes.items())))
-    return file_stock(f"{storage.root}", contents, lambda _digest: storage)
+    return file_image_set(f"{storage.root}", contents, lambda _digest: storage)
 
 
-def tree_stock(place: str, *, named: str | None) -> Stock:
+def tree_image_set(place: str, *, named: str | None) -> ImageSet:
     """What `DIR` or `oci:DIR[:NAME]` holds. `named`: the repository, or REPOSITORY:TAG, of what says none itself.
 
     Raises UsageError (no images, no names) and IntegrityError with a line for each image that is not whole.
@@ -85,11 +85,11 @@ def tree_stock(place: str, *, named: str | None) -> Stock:
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a directory")
     if ref or ocilayout.is_layout(directory):
-        return _layout_stock(directory, ref.name if ref else None, named)
-    return _dir_stock(directory, named)
+        return _layout_image_set(directory, ref.name if ref else None, named)
+    return _dir_image_set(directory, named)
 
 
-def _layout_stock(directory: Path, chosen: str | None, named: str | None) -> Stock:
+def _layout_image_set(directory: Path, chosen: str | None, named: str | None) -> ImageSet:
     entries = (ocilayout.named_entry(directory, chosen),) if chosen else ocilayout.read_entries(directory)
     found = _Found(name=f"oci:{directory}")
 
@@ -99,7 +99,7 @@ def _layout_stock(directory: Path, chosen: str | None, named: str | None) -> Sto
     for entry in entries:
         with found.collected(full_name(entry.name if named else _own_name(entry), named)) as image:
             image.add(closure_of(entry.digest, lambda digest: _read(path_of(digest))), PlainFiles(path_of))
-    return found.stock()
+    return found.image_set()
 
 
 def _own_name(entry: LayoutEntry) -> str | None:
@@ -112,13 +112,13 @@ def _own_name(entry: LayoutEntry) -> str | None:
     return entry.name
 
 
-def _dir_stock(directory: Path, named: str | None) -> Stock:
+def _dir_image_set(directory: Path, named: str | None) -> ImageSet:
     found = _Found(name=f"{directory}")
     for path in sorted(_image_directories(directory)):
         relative = f"{path.relative_to(directory)}"
         with found.collected(full_name(None if relative == "." else relative, named)) as image:
             _add_dir(image, path)
-    return found.stock()
+    return found.image_set()
 
 
 def _add_dir(image: _Image, path: Path) -> None:
@@ -158,7 +158,7 @@ def full_name(name: str | None, named: str | None) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class _Found:
-    """All images of a stock, and what is wrong with any of them."""
+    """All images of an image set, and what is wrong with any of them."""
 
     name: str
     gathering: Gathering = field(default_factory=Gathering)
@@ -172,12 +172,12 @@ class _Found:
         self.names.add(name)
         return _Image(found=self, name=name)
 
-    def stock(self) -> Stock:
+    def image_set(self) -> ImageSet:
         if self.problems:
             raise IntegrityError(f"{self.name} is damaged; nothing was written", problems=tuple(self.problems))
         if not self.names:
             raise UsageError(f"{self.name} has no images")
-        return file_stock(self.name, self.gathering.contents(), self.files.__getitem__)
+        return file_image_set(self.name, self.gathering.contents(), self.files.__getitem__)
 
 
 @dataclass(slots=True, kw_only=True)

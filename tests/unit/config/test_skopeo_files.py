@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from regwrap.config.outside import Finding, look_outside
+from regwrap.config.skopeo_files import Finding, look_outside
 from tests.builders import put
 
 

@@ -44,7 +44,7 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Location:
     """One end of a sync: a registry, the storage directory behind one, or both. At least one is set, or else `image`:
     a registry image with a storage inside, which can only be a history.
 
