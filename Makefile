@@ -40,7 +40,7 @@ test: $(BIN)/regwrap ## everything, with the real programs
 
 CHECKS := check-format check-lint check-types check-imports check-units
 check: $(BIN)/regwrap ## before each commit; .pre-commit-config.yaml has a hook for each
-	@$(TOGETHER) $(CHECKS)
+	@$(TOGETHER) --jobs=$(SHARES) $(CHECKS)
 
 check-format: $(BIN)/regwrap ## is everything formatted as `make fmt` does it?
 	$(BIN)/ruff format --check --quiet .
@@ -54,15 +54,17 @@ check-types: $(BIN)/regwrap ## mypy, strict
 check-imports: $(BIN)/regwrap ## which room may import which (import-linter)
 	@log=$$($(BIN)/lint-imports --no-cache) || { echo "$$log"; exit 1; }
 
-# shares of the files side by side: pytest-xdist would take a quarter more to talk about each test
-UNITS := $(shell seq -f .unit-%.0f $(WORKERS))
+# shares of the files side by side: pytest-xdist would take a quarter more to talk about each test; one share more than
+# there are processors, since tests of timeouts wait
+SHARES := $(shell expr $(WORKERS) + 1)
+UNITS := $(shell seq -f .unit-%.0f $(SHARES))
 check-units: CHOICE := -m "not exhaustive"
 check-units: $(UNITS) ## unit tests but for those that try every moment or size
 
 test-unit: $(UNITS) ## unit tests, all of them
 
 .unit-%: $(BIN)/regwrap
-	TMPDIR=$(MEMORY) $(BIN)/pytest --share $*/$(WORKERS) $(CHOICE) tests/unit
+	TMPDIR=$(MEMORY) $(BIN)/pytest --share $*/$(SHARES) $(CHOICE) tests/unit
 
 test-tools: $(BIN)/regwrap .packages .test-packages ## each tools/ module against its program
 	$(BIN)/pytest -n 6 tests/tools

@@ -1,5 +1,6 @@
 """Guards and fixtures. Without the `tools` marker no test can start a program, not even by mistake."""
 
+import gc
 import os
 import shutil
 import signal
@@ -39,6 +40,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     return True if collection_path in config.stash[_OTHERS] else None
+
+
+def pytest_collection_finish() -> None:
+    """The collector need not look at thousands of collected tests again and again: a sixth of the time of all."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 def _others(share: int, shares: int) -> frozenset[Path]:

@@ -83,6 +83,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body would wait 40 ms for the ack of its header
     registries: ClassVar[dict[int, FakeRegistry]] = {}  # one for each server of this process
 
     @property

@@ -83,6 +83,7 @@ def served_contents(contents: LocalSource, options: ServeOptions) -> Iterator[Se
         host = f"[{options.host}]" if ":" in options.host else options.host
         yield Served(scheme="https" if options.tls else "http", host=f"{host}:{port}")
     finally:
+        server.socket.shutdown(socket.SHUT_RDWR)  # wakes the loop; it would look around after a poll's time only
         server.shutdown()
         server.server_close()
 

@@ -27,6 +27,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Each path is a way to answer a GET."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body would wait 40 ms for the ack of its header
     seen: ClassVar[list[tuple[str, str, str]]] = []
     other: ClassVar[str] = ""
     ending: ClassVar[threading.Event] = threading.Event()

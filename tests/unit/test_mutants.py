@@ -119,6 +119,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
     return Ground(tmp_path, "tiny", "tests", examples=False)
 
 
+@pytest.mark.exhaustive
 def test_mutants_are_killed_or_survive_as_the_tests_are(tiny: Ground) -> None:
     ended: dict[str, Outcome] = {}
 

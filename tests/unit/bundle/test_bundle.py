@@ -582,6 +582,7 @@ def test_an_absent_bundle_is_the_users_mistake(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.exhaustive
 def test_random_damage_is_never_a_crash(tmp_path: Path, parts: Parts) -> None:
     data, dice = packed(parts), random.Random(2)
     used = len(b"".join(map(member, parts)))

@@ -181,6 +181,7 @@ def test_a_storage_is_a_base_as_well(vendor: Vendor, tmp_path: Path) -> None:
     assert (tmp_path / "joined.tar").read_bytes() == vendor.second.read_bytes()
 
 
+@pytest.mark.exhaustive
 def test_every_pair_of_ten_random_releases_gives_the_whole_back(tmp_path: Path) -> None:
     chance = random.Random(7)
     releases = [_random_release(chance) for _ in range(10)]
@@ -325,6 +326,7 @@ def test_a_blob_that_no_image_needs_can_not_be_required(vendor: Vendor) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.exhaustive
 def test_a_delta_with_any_bit_turned_is_refused_or_harmless(vendor: Vendor, tmp_path: Path, seed: int) -> None:
     chance, data = random.Random(seed), vendor.delta.read_bytes()
     for _ in range(40):

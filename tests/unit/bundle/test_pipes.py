@@ -181,6 +181,7 @@ def test_a_delta_from_a_pipe_needs_the_same(archive: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.exhaustive
 def test_what_is_cut_off_anywhere_is_refused_and_nothing_is_changed(archive: Path, tmp_path: Path, seed: int) -> None:
     data, chance = whole(archive, *SMALL), random.Random(seed)
     site = make_storage(tmp_path / "site", {"other:1": make_image("other")})
@@ -198,6 +199,7 @@ def test_what_is_cut_off_anywhere_is_refused_and_nothing_is_changed(archive: Pat
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.exhaustive
 def test_a_bit_that_was_turned_anywhere_is_found_and_nothing_is_changed(
     archive: Path, tmp_path: Path, seed: int
 ) -> None:

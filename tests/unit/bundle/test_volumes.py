@@ -96,6 +96,7 @@ def test_they_are_the_bundle_cut_into_slices_with_a_checksum_each(bundle: Path, 
 
 
 @pytest.mark.parametrize("size", [1000, 65_536, 131_072, 10**9])
+@pytest.mark.exhaustive
 def test_any_size_gives_the_same_whole(archive: Path, whole: bytes, tmp_path: Path, size: int) -> None:
     write(archive, tmp_path / "v.tar", size=size)
     assert b"".join(part.read_bytes() for part in volumes_of(tmp_path / "v.tar")) == whole

@@ -149,6 +149,7 @@ def memory() -> Iterator[Path]:
         yield directory
 
 
+@pytest.mark.exhaustive
 def test_killed_at_any_moment_the_site_is_whole_and_the_next_run_ends_it(delta: Path, memory: Path) -> None:
     for left in range(200):
         site = make_storage(memory / f"{left}", FIRST)

@@ -165,6 +165,7 @@ def reads_of(call: Callable[[], object]) -> int:
     return count() - before
 
 
+@pytest.mark.exhaustive
 def test_what_gc_reads_grows_with_the_images_and_not_with_the_releases_that_share_them(tmp_path: Path) -> None:
     images = {f"app-{number:02}:1": make_image(f"{number % 4}") for number in range(40)}
     options = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)

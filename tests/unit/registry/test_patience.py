@@ -72,6 +72,7 @@ def flood(start: bytes, piece: bytes) -> Callable[[socket.socket], None]:
     ],
     ids=["body", "header", "status line", "100 Continue", "404"],
 )
+@pytest.mark.exhaustive
 def test_a_byte_now_and_then_does_not_go_on_for_ever(answer: Callable[[socket.socket], None]) -> None:
     with answering(answer) as host:
         started = time.monotonic()
