@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regwrap.storage.commit import RealFiles
+from regwrap.storage.commit import Owner, RealFiles
 from regwrap.storage.sweep import RealDisk
 from regwrap.storage.tree import Tree
 from tests.builders import put
@@ -15,6 +15,11 @@ from tests.builders import put
 
 class Died(BaseException):
     """The process is gone."""
+
+
+def always(files: "DyingFiles") -> Callable[[Owner], "DyingFiles"]:
+    """These, whoever the owner is."""
+    return lambda _owner: files
 
 
 @dataclass

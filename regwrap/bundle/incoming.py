@@ -27,6 +27,7 @@ from regwrap.bundle.write import header_of, link_bytes
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Digest
 from regwrap.storage import layout
+from regwrap.storage.hashing import read_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ class _Pipe:
     def pieces(self, size: int, of: int) -> Iterator[memoryview]:
         """A piece is good until the next is asked for."""
         while size:
-            count = self.file.readinto(self.buffer[:size])  # type: ignore[attr-defined]  # IO[bytes] does not declare it
+            count = read_into(self.file, self.buffer[:size])
             if not count:
                 raise self._cut(of)
             self.position += count

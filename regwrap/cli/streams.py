@@ -45,7 +45,7 @@ def open_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", errors=_ESCAPED, closefd=False)  # noqa: SIM115  for good
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8", errors=_ESCAPED)
     sys.stdout = _text(_Out(1, "w", closefd=False), sys.stdout)
     sys.stderr = _text(_Err(2, "w", closefd=False), sys.stderr)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -393,7 +393,7 @@ class _Sender:
             request.method,
             self.prefix + request.target,
             headers=headers,
-            body=body.data if body else None,  # type: ignore[arg-type]  # any buffer can be sent
+            body=cast("bytes | None", body.data if body else None),  # any buffer can be sent
             timeout=timeout,
             redirect=False,
             retries=_NO_RETRIES,

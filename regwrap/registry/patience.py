@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    _Socket = socket.socket
+else:
+    _Socket = object  # the other base of a class below is a socket
+
 _LOOK_SECONDS: Final = 0.25
 _HEAD_BYTES: Final = 256 * 1024  # all heads of one answer, those of 1xx too
 _SEND_BYTES: Final = 256 * 1024
@@ -71,46 +75,46 @@ def head_is_read() -> None:
     _NOW.head = None
 
 
-class _Patient:
+class _Patient(_Socket):
     """For both kinds of sockets."""
 
-    def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
+    def recv_into(self, buffer: Buffer, nbytes: int | None = None, flags: int = 0) -> int:
         if _NOW.deadline is None and _NOW.seconds is not None:
             _NOW.deadline = time.monotonic() + _NOW.seconds
-        receive = super().recv_into  # type: ignore[misc]  # a socket's
-        count = self._waited(lambda: receive(buffer, nbytes, flags))
+        receive = super().recv_into
+        count = self._waited(lambda: receive(buffer, nbytes or 0, flags))
         _NOW.came(count)
         return count
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
-        send, view = super().send, memoryview(data).cast("B")  # type: ignore[misc]  # a socket's
+        send, view = super().send, memoryview(data).cast("B")
         while view:
             piece = view[:_SEND_BYTES]
             view = view[self._waited(partial(send, piece, flags)) :]
 
     def _waited(self, call: Callable[[], int]) -> int:
-        patience: float | None = self.gettimeout()  # type: ignore[attr-defined]  # a socket's
+        patience: float | None = self.gettimeout()
         if patience is None or _NOW.seconds is None:
             return call()
         stalled = time.monotonic() + patience
         try:
             while True:
                 _NOW.look()
-                self.settimeout(min(_LOOK_SECONDS, patience))  # type: ignore[attr-defined]  # a socket's
+                self.settimeout(min(_LOOK_SECONDS, patience))
                 try:
                     return call()
                 except TimeoutError:
                     if time.monotonic() >= stalled:
                         raise
         finally:
-            self.settimeout(patience)  # type: ignore[attr-defined]  # a socket's
+            self.settimeout(patience)
 
 
 class PatientSocket(_Patient, socket.socket):
     """Without TLS."""
 
 
-class PatientTls(_Patient, ssl.SSLSocket):  # type: ignore[misc]  # it calls the same things by other names
+class PatientTls(_Patient, ssl.SSLSocket):
     """With TLS, by `SSLContext.sslsocket_class`."""
 
 
@@ -129,11 +133,11 @@ class PatientTlsConnection(HTTPSConnection):
 
 
 class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = PatientConnection  # type: ignore[mutable-override]  # urllib3 means it to be set so
+    ConnectionCls = PatientConnection
 
 
 class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = PatientTlsConnection  # type: ignore[mutable-override]  # urllib3 means it to be set so
+    ConnectionCls = PatientTlsConnection
 
 
 def patient(manager: PoolManager) -> PoolManager:
@@ -148,7 +152,8 @@ def connected(connection: HTTPConnection, host: str, port: int | None) -> socket
     try:
         addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as unknown:
-        raise NameResolutionError(host, connection, unknown) from unknown  # type: ignore[arg-type]
+        reason = unknown if isinstance(unknown, socket.gaierror) else socket.gaierror(socket.EAI_NONAME, f"{unknown}")
+        raise NameResolutionError(host, connection, reason) from unknown
     timeout = connection.timeout if isinstance(connection.timeout, int | float) else None
     for family, kind, protocol, _name, address in addresses:
         own = PatientSocket(family, kind, protocol)

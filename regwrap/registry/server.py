@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Final, assert_never
+from typing import TYPE_CHECKING, ClassVar, Final, assert_never, cast
 
 from regwrap import __version__
 from regwrap.core.closure import parsed
@@ -127,7 +127,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.address_family = family
         self.local = threading.local()  # whom this thread answers
         self.places = Connections(self._start)
-        super().__init__(address, functools.partial(_Connection, shared))  # type: ignore[arg-type]  # IPv6: four parts
+        super().__init__(cast("tuple[str, int]", address), functools.partial(_Connection, shared))  # IPv6: four parts
 
     def process_request(self, request: _Request, client_address: tuple[str, int]) -> None:
         if isinstance(request, socket.socket):

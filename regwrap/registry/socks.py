@@ -41,10 +41,10 @@ def socks_manager(proxy: Proxy, pools: int, size: int, tls: ssl.SSLContext | Non
             return _through(self, proxy)
 
     class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain  # type: ignore[mutable-override]  # urllib3 means it to be set so
+        ConnectionCls = Plain
 
     class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = Tls  # type: ignore[mutable-override]  # urllib3 means it to be set so
+        ConnectionCls = Tls
 
     manager = PoolManager(pools, maxsize=size, ssl_context=tls)
     manager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Digest
@@ -25,11 +25,20 @@ class _Own(threading.local):
 _OWN: Final = _Own()
 
 
+class _ReadsInto(Protocol):
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
+
+
+def read_into(file: IO[bytes], buffer: memoryview) -> int:
+    """How many bytes came; every binary file can do it, though IO[bytes] does not declare it."""
+    return cast("_ReadsInto", file).readinto(buffer) or 0
+
+
 def pieces_of(file: IO[bytes]) -> Iterator[memoryview]:
     """From where the file stands to its end. A piece is good until the thread asks for another one: a new buffer for
     each blob would cost a page fault for each of its pages."""
     buffer = _OWN.buffer
-    while count := file.readinto(buffer):  # type: ignore[attr-defined]  # IO[bytes] does not declare it
+    while count := read_into(file, buffer):
         yield buffer[:count]
 
 

@@ -78,16 +78,20 @@ class Tree:
     def descriptor(self) -> int:
         """Of the directory itself, which is the same one from the first use on. Raises OSError where there is none."""
         if self._descriptor < 0:
-            with self._opening:
-                if self._descriptor < 0:
-                    descriptor = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                    try:
-                        self._actor = actor_for(descriptor)
-                    except BaseException:
-                        os.close(descriptor)
-                        raise
-                    self._descriptor = descriptor
+            self._be_opened()
         return self._descriptor
+
+    def _be_opened(self) -> None:
+        with self._opening:
+            if self._descriptor >= 0:
+                return
+            descriptor = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._actor = actor_for(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._descriptor = descriptor
 
     def inner(self, name: str) -> Tree:
         """The directory `name` as a tree: it stays the same one, whatever is put in its place."""
@@ -108,7 +112,7 @@ class Tree:
 
     def become_owner(self) -> None:
         """Be the directory's owner from now on, for good, where we are root and he is not: uid, gid, and no groups."""
-        self.descriptor  # noqa: B018  it is opened by root: the directories above may be closed to him
+        self._be_opened()  # by root: the directories above may be closed to him
         if self._actor is not None and os.geteuid() == 0:
             self._actor.become()
 

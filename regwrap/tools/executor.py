@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 from regwrap.core.interruption import uninterrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import sh
 
@@ -138,8 +138,8 @@ def _started(argv: tuple[str, ...], **options: object) -> ShProcess:
     import sh  # most commands start no program
 
     try:
-        start = sh.Command(argv[0])
-        running = start(  # type: ignore[call-overload]  # its options are a long list of types
+        start: Callable[..., sh.RunningCommand] = sh.Command(argv[0])
+        running = start(
             *map(_Argument, argv[1:]),
             **options,
             _tty_out=False,

@@ -13,7 +13,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -101,7 +101,7 @@ def _work(work: Callable[[], Any], output: Path) -> NoReturn:
     try:
         output.write_text(json.dumps(work()), encoding="utf-8")
         code = 0
-    except BaseException:  # noqa: BLE001
+    except BaseException:
         os.dup2(story, 2)
         traceback.print_exc()
     finally:
@@ -142,12 +142,16 @@ def _known(ground: Ground, kept: Path) -> dict[str, Any]:
     }
 
 
+def _observed_all(ground: Ground, mine: list[str]) -> list[dict[str, Any]]:
+    return [_observed(ground, mine)] if mine else []
+
+
 def _observed_files(ground: Ground, files: list[str], workers: int, directory: Path) -> dict[str, Any]:
     directory.mkdir(parents=True, exist_ok=True)
     outputs = [directory / f"mutants-part-{number}.json" for number in range(workers)]
     for number, output in enumerate(outputs):
         mine = files[number::workers]
-        in_child(lambda mine=mine: [_observed(ground, mine)] if mine else [], output)  # type: ignore[misc]
+        in_child(partial(_observed_all, ground, mine), output)
     codes = [os.waitstatus_to_exitcode(os.wait()[1]) for _ in outputs]
     if any(codes):
         raise BrokenSuiteError("a run of the tests ended in pieces: see above")

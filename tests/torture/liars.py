@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from tests.builders import make_image
 from tests.forked import Ended
@@ -30,13 +30,17 @@ def _plain(status: int, body: bytes, *headers: bytes) -> bytes:
     return b"HTTP/1.1 %d X\r\n%sContent-Length: %d\r\n%s\r\n%s" % (status, _JSON, len(body), lines, body)
 
 
-def _manifest(change: Callable[[dict[str, object]], object] | None = None, raw: bytes = b"") -> bytes:
+def _manifest(change: Callable[[dict[str, Any]], object] | None = None, raw: bytes = b"") -> bytes:
     document = json.loads(_IMAGE.raw)
     if change is not None:
         change(document)
     data = raw or json.dumps(document).encode()
     kind = b"Docker-Content-Digest: sha256:" + hashlib.sha256(data).hexdigest().encode()
     return _plain(200, data, kind).replace(b"application/json", b"application/vnd.oci.image.manifest.v1+json")
+
+
+def _many_layers(document: dict[str, Any]) -> None:
+    document["layers"] *= 10_000
 
 
 def _endless(status: int) -> Answer:
@@ -82,7 +86,7 @@ _MANIFESTS: Final[dict[str, Callable[[str], Answer]]] = {
     "size-5000-digits": lambda _host: _once(_manifest(raw=_IMAGE.raw.replace(b'"size": ', b'"size": ' + b"9" * 5000))),
     "digest-path": lambda _host: _once(_manifest(_layer(digest="sha256:../../../../etc/passwd"))),
     "deep": lambda _host: _once(_manifest(raw=b'{"schemaVersion":2,"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}")),
-    "layers-10000": lambda _host: _once(_manifest(lambda d: d.update(layers=[d["layers"][0]] * 10_000))),  # type: ignore[index]
+    "layers-10000": lambda _host: _once(_manifest(_many_layers)),
     "not-utf8": lambda _host: _once(_manifest(raw=b'{"a":"\xff\xfe"}')),
     "endless-200": lambda _host: _endless(200),
     "endless-404": lambda _host: _endless(404),

@@ -22,7 +22,7 @@ from regwrap.storage.commit import Files, Owner, RealFiles
 from regwrap.storage.tree import Tree
 from tests.builders import flip, make_image, make_multi_image, make_storage, put, remove
 from tests.bundles import make_bundle
-from tests.crashing import Died, DyingFiles, directory_in_memory
+from tests.crashing import Died, DyingFiles, always, directory_in_memory
 
 OLD, NEW, MULTI = make_image("old"), make_image("new"), make_multi_image("multi")
 FIRST = {"a:1": OLD, "a:latest": OLD, "m:1": MULTI}
@@ -145,7 +145,7 @@ def test_a_crash_at_any_moment_notes_nothing_that_is_not_there(first: Path, seco
             deploy(first, root)
             files = DyingFiles(RealFiles(Owner.of(Tree(root))), left=left, half=half)
             try:
-                deploy(second, root, lambda _owner, files=files: files)  # type: ignore[misc]
+                deploy(second, root, always(files))
             except Died:
                 found = read_releases(Tree(root))
                 assert found.notes == ()

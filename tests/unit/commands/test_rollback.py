@@ -20,7 +20,7 @@ from regwrap.storage.commit import Owner, RealFiles
 from regwrap.storage.tree import Tree
 from tests.builders import make_image, make_multi_image, remove, snapshot, storage_problems
 from tests.bundles import make_bundle
-from tests.crashing import Died, DyingFiles, directory_in_memory
+from tests.crashing import Died, DyingFiles, always, directory_in_memory
 
 OLD, NEW, MULTI = make_image("old"), make_image("new"), make_multi_image("multi")
 FIRST = {"a:1": OLD, "a:latest": OLD, "m:1": MULTI, "only:1": OLD}
@@ -139,7 +139,7 @@ def test_a_crash_at_any_moment_is_mended_by_the_next_run(half: bool) -> None:
             files = DyingFiles(RealFiles(Owner.of(Tree(root))), left=left, half=half)
             options = RollbackOptions(dry_run=False, lock_timeout=0)
             try:
-                rollback(root, first, options, Silent(), lambda _owner, files=files: files)  # type: ignore[misc]
+                rollback(root, first, options, Silent(), always(files))
             except Died:
                 assert storage_problems(root) == set()
                 assert set(states(root).values()) <= {"current", "partly replaced"}

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_the_line_is_that_of_the_list_whatever_was_done_with_it() -> None:
 def test_where_no_line_stands_for_it_none_is_named(tmp_path: Path) -> None:
     """Images of a release, and of a rule of the configuration."""
     bundle = make_bundle(tmp_path, {"a/one:1": make_image("one")})
-    (of_release,) = read_listing(f"{bundle}", None).entries  # type: ignore[arg-type]
+    (of_release,) = read_listing(f"{bundle}", BytesIO()).entries
     by_rule = replace(parse_images(TEXT, "images.list").entries[0], line=0)
     for entry, name in ((of_release, f"{bundle}"), (by_rule, "images.list")):
         *told, table = messages(entry, name)

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import re
 import stat
 import threading
 from pathlib import Path
@@ -46,7 +47,7 @@ def test_a_sync_leaves_no_descriptor_open(tmp_path: Path, monkeypatch: pytest.Mo
     sync_file_system(tmp_path)
     monkeypatch.setattr(commit_module._LIBC, "syncfs", lambda _descriptor: -1)
     for _ in range(3):
-        with pytest.raises(OSError):  # noqa: PT011  the number is the kernel's
+        with pytest.raises(OSError, match=re.escape(f"{tmp_path}")):
             sync_file_system(tmp_path)
     assert open_below(tmp_path) == []
 

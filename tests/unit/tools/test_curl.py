@@ -71,8 +71,8 @@ def outcome(key: str, exit_code: int = 0, *, retry_after: str = "", **values: ob
     return f"{json.dumps(document)} {retry_after}\n".encode()
 
 
-def one(key: str = "a", size: int = 4, **values: object) -> Download:
-    return Download(key=key, url=f"http://HOST/{key}", size=size, **values)  # type: ignore[arg-type]
+def one(key: str = "a", size: int = 4, *, offset: int = 0, authorization: str = "") -> Download:
+    return Download(key=key, url=f"http://HOST/{key}", size=size, offset=offset, authorization=authorization)
 
 
 def pipes(stdin: bytes) -> list[Path]:
