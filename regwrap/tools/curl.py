@@ -40,13 +40,15 @@ _OUTCOME_BYTES: Final = 64 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
     """What is at `url`, from `offset` on; it has `size` bytes in all. `key` is a file's name. `authorization`: a
-    header's value, or empty; it goes to this host and to no other that the answer leads to."""
+    header's value, or empty; it goes to this host and to no other that the answer leads to. `place`: where its first
+    byte belongs in the file that it is written to."""
 
     key: str
     url: str
     size: int
     offset: int = 0
     authorization: str = field(default="", repr=False)
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,14 +228,13 @@ class _Pipe:
             fcntl.fcntl(self.reading, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def _moved(self, most: int) -> int:
+        to = self.download.place + self.position
         try:
-            return os.splice(
-                self.reading, self.writing, most, offset_dst=self.position, flags=os.SPLICE_F_NONBLOCK
-            )  # fmt: skip
+            return os.splice(self.reading, self.writing, most, offset_dst=to, flags=os.SPLICE_F_NONBLOCK)
         except OSError as error:
             if error.errno != errno.EINVAL:  # a file system that has no splice
                 raise
-        return _write_all_at(self.writing, os.read(self.reading, most), self.position)
+        return _write_all_at(self.writing, os.read(self.reading, most), to)
 
 
 def _write_all_at(descriptor: int, data: bytes, position: int) -> int:

@@ -11,7 +11,7 @@ from regwrap.core.errors import HostDownError, RegwrapError, ToolError
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.downloads import DISGUISES, UNSUPPORTED_RANGE, Downloads
 from regwrap.tools.curl import Curl, Download, Outcome, Route
-from regwrap.transfer.fetch import Stage, damaged_on_the_way
+from regwrap.transfer.fetch import damaged_on_the_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,12 +65,31 @@ class BatchEvents(Protocol):
     def failed_to_come(self, travel: Travel, error: RegwrapError) -> None: ...
 
 
+class Parts(Protocol):
+    """Where the bytes of blobs lie until all have come."""
+
+    def arrived(self, blob: Descriptor) -> int:
+        """How many of them are there, from the first one on."""
+
+    def place(self, blob: Descriptor) -> int:
+        """Where its first byte belongs in the file that `open_part` gives."""
+
+    def open_part(self, blob: Descriptor) -> int:
+        """A descriptor to write the rest to, which whoever gets it closes."""
+
+    def came(self, blob: Descriptor, count: int) -> None:
+        """So many bytes more were written."""
+
+    def forget(self, blob: Descriptor) -> None:
+        """What is there of it is wrong."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobFetcher:
     """`scratch` is a private directory. A host that is away is waited for by `retry`'s outages."""
 
     curl: Curl
-    stage: Stage
+    parts: Parts
     scratch: Path
     retry: Retry
 
@@ -116,8 +135,8 @@ class _Batch:
 
     def _prepared(self, travel: Travel) -> Download | None:
         """None where nothing has to travel, or it cannot."""
-        stage, blob = self.fetcher.stage, travel.blob
-        offset = stage.arrived(blob)
+        parts, blob = self.fetcher.parts, travel.blob
+        offset = parts.arrived(blob)
         if offset == blob.size and offset:
             self._ends(lambda: self.events.whole(travel))
             return None
@@ -132,6 +151,7 @@ class _Batch:
             size=blob.size,
             offset=offset,
             authorization=address.authorization,
+            place=parts.place(blob),
         )
         self.open[download.key] = (travel, download)
         return download
@@ -144,10 +164,11 @@ class _Batch:
     def opened(self, key: str) -> int:
         travel, _download = self.open[key]
         self.events.begun(travel)
-        return self.fetcher.stage.open_part(travel.blob)
+        return self.fetcher.parts.open_part(travel.blob)
 
     def came(self, key: str, count: int) -> None:
         travel, _download = self.open[key]
+        self.fetcher.parts.came(travel.blob, count)
         travel.came += count
         travel.renewals = 0
 
@@ -157,11 +178,11 @@ class _Batch:
     def ended(self, outcome: Outcome) -> None:
         travel, download = self.open.pop(outcome.key)
         self.downloads.told(outcome, self.started)
-        arrived = self.fetcher.stage.arrived(travel.blob)
+        arrived = self.fetcher.parts.arrived(travel.blob)
         if outcome.exit_code == 0 and not outcome.excess and arrived == travel.blob.size:
             self._ends(lambda: self._whole(travel))
         elif outcome.exit_code == UNSUPPORTED_RANGE:
-            self.fetcher.stage.remove(self.fetcher.stage.part(travel.blob.digest))
+            self.fetcher.parts.forget(travel.blob)
             self._ends(lambda: self.events.again(travel))
         else:
             self._refused(travel, outcome, download, arrived)
@@ -192,10 +213,10 @@ class _Batch:
 
     def _failure(self, travel: Travel, outcome: Outcome, download: Download, arrived: int) -> ToolError:
         if outcome.exit_code == 0 and not outcome.excess and "html" not in outcome.media_type:
-            self.fetcher.stage.remove(self.fetcher.stage.part(travel.blob.digest))
+            self.fetcher.parts.forget(travel.blob)
             return damaged_on_the_way(travel.where, travel.blob, arrived)
         if outcome.exit_code == 0 or outcome.excess:
-            self.fetcher.stage.remove(self.fetcher.stage.part(travel.blob.digest))
+            self.fetcher.parts.forget(travel.blob)
         what = f"blob {travel.blob.digest.short} of {travel.repository}"
         return self.downloads.failure(what, outcome, download, self.fetcher.curl.timeouts.stall)
 

@@ -67,7 +67,7 @@ def _run_blobs(plan: Plan, carrier: StorageCarrier, job: Job, ends: Endpoints) -
     """Blob by blob by curl; then, image by image, what only skopeo can ask for."""
     started = time.monotonic()
     curl = Curl(runner=job.runner, scratch=job.scratch, timeouts=job.timeouts)
-    fetcher = BlobFetcher(curl=curl, stage=carrier.stage, scratch=job.scratch, retry=job.retry)
+    fetcher = BlobFetcher(curl=curl, parts=carrier.stage, scratch=job.scratch, retry=job.retry)
     work = BlobWork(
         carrier=carrier,
         fetcher=fetcher,

@@ -23,10 +23,11 @@ from regwrap.tools.skopeo import Remote
 from regwrap.transfer.fetch import Fetcher, Stage, damaged_on_the_way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import SoundBlobs, Storage
+    from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
 _CHUNK: Final = 64 * 1024 * 1024
@@ -47,7 +48,7 @@ class StorageCarrier:
     exclusive_repositories: bool = False
 
     def carry(self, copy: Copy) -> int:
-        need_space(self.stage.tree.root, copy.bytes_missing, at=self.stage.tree.descriptor)
+        self.check_room(copy)
         try:
             brought = sum(self._bring(copy, leaf) for leaf in copy.closure.leaves)
             self.finish((copy,))
@@ -70,6 +71,25 @@ class StorageCarrier:
         """Raises IntegrityError where the image is not what its tag shows."""
         if self.storage.resolve(copy.entry.dest.repository, copy.entry.dest.tag) != copy.digest:
             raise IntegrityError(f"{copy.entry.dest} does not point to {copy.digest} after the copy")
+
+    def keep(self) -> None:
+        self.stage.is_wanted = True
+
+    def sources_of(self, need: Need) -> Iterator[tuple[ImageSource, str]]:
+        return ((self.source_of(copy.entry), copy.entry.source.repository) for copy in need.copies)
+
+    def check_room(self, copy: Copy) -> None:
+        """Raises ToolError where what is missing of the image has none."""
+        need_space(self.stage.tree.root, copy.bytes_missing, at=self.stage.tree.descriptor)
+
+    def may_have(self, need: Need) -> bool:
+        return need.is_there or self.stage.tree.stat(self.stage.blob(need.blob.digest)) is not None
+
+    def has(self, need: Need) -> bool:
+        return self.sound.has(need.blob) if need.is_there else self.stage.has(need.blob)
+
+    def take(self, blob: Descriptor) -> bool:
+        return self.stage.take_part(blob)
 
     def bytes_under_way(self) -> int:
         return self.fetcher.bytes_under_way()

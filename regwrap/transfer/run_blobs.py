@@ -13,12 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
-from regwrap.storage.space import need_space
 from regwrap.transfer.by_curl import BlobFetcher, Left, Travel
 from regwrap.transfer.fetch import damaged_on_the_way
 from regwrap.transfer.lanes import in_lanes
@@ -27,12 +26,11 @@ from regwrap.transfer.run import Copied, Failed
 from regwrap.transfer.under_way import BlobUnderWay, HostQueue, ImageUnderWay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from regwrap.bundle.by_repository import ImageSource
-    from regwrap.core.model import Destination, Digest
+    from regwrap.core.model import Descriptor, Destination, Digest
     from regwrap.tools.retry import Retry
-    from regwrap.transfer.into_storage import StorageCarrier
     from regwrap.transfer.job import Events
     from regwrap.transfer.plan import Copy
 
@@ -43,11 +41,41 @@ _LOOK_SECONDS: Final = 0.5
 _HASHERS: Final = min(4, os.cpu_count() or 1)
 
 
+class BlobDestination(Protocol):
+    """Where the blobs go. Called from several threads; all but `keep` and `sources_of` raise ToolError, and
+    IntegrityError where something on this machine is damaged."""
+
+    def keep(self) -> None:
+        """What has come is for the next run: this one brings not all of it to its end."""
+
+    def sources_of(self, need: Need) -> Iterable[tuple[ImageSource, str]]:
+        """Where a blob can be had, with the repository there."""
+
+    def check_room(self, copy: Copy) -> None: ...
+
+    def may_have(self, need: Need) -> bool:
+        """A quick look, whether a blob seems to be there already."""
+
+    def has(self, need: Need) -> bool:
+        """Whether it is there, by its bytes; what is wrong is removed."""
+
+    def take(self, blob: Descriptor) -> bool:
+        """Whether what has come of the blob is all of it, and right: then it counts, else it is removed."""
+
+    def copy_here(self, source: ImageSource, blob: Descriptor) -> None:
+        """From what lies on this machine."""
+
+    def finish(self, copies: Sequence[Copy]) -> None:
+        """Make images visible whose blobs are all there."""
+
+    def prove(self, copy: Copy) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobWork:
     """What a run works with. `gave_up` says whether a host is down, when a blob was tried to the end."""
 
-    carrier: StorageCarrier
+    carrier: BlobDestination
     fetcher: BlobFetcher
     jobs: int
     retry: Retry
@@ -93,14 +121,14 @@ class BlobRun:
                     self._launch()
                     self._hear()
             except BaseException:
-                self.work.carrier.stage.is_wanted = True
+                self.work.carrier.keep()
                 self.work.retry.stopping.set()
                 raise
             finally:
                 for pool in self._pools.values():
                     pool.shutdown(wait=False, cancel_futures=True)
         if self.failed:
-            self.work.carrier.stage.is_wanted = True
+            self.work.carrier.keep()
         return BlobReport(outcomes=self._outcomes(), left=tuple(self.left))
 
     def _outcomes(self) -> tuple[Copied | Failed, ...]:
@@ -133,28 +161,22 @@ class BlobRun:
 
     def _places(self, need: Need) -> deque[tuple[ImageSource, str]]:
         """Those on this machine first."""
-        source_of = self.work.carrier.source_of
-        found = {(id(source), name): (source, name) for copy in need.copies
-                 for source, name in ((source_of(copy.entry), copy.entry.source.repository),)}  # fmt: skip
+        found = {(id(source), name): (source, name) for source, name in self.work.carrier.sources_of(need)}
         return deque(sorted(found.values(), key=lambda place: isinstance(place[0], RegistryEndpoint)))
 
     def _check_room(self, image: ImageUnderWay) -> None:
-        stage = self.work.carrier.stage
         try:
-            need_space(stage.tree.root, image.copy.bytes_missing, at=stage.tree.descriptor)
+            self.work.carrier.check_room(image.copy)
         except ToolError as error:
             self._fail(image, error, 1)
 
     def _look(self, item: BlobUnderWay) -> None:
-        """A blob of the storage is not believed, and an earlier run may have left one in the stage: it is hashed."""
-        carrier, blob = self.work.carrier, item.need.blob
-        stage = carrier.stage
-        if item.need.is_there:
-            self._submit("hash", lambda: self._looked(item, is_right=carrier.sound.has(blob)))
-        elif stage.tree.stat(stage.blob(blob.digest)) is None:
-            self._wait(item)
+        """What is there already, or what an earlier run has left, is not believed: it is hashed."""
+        carrier = self.work.carrier
+        if carrier.may_have(item.need):
+            self._submit("hash", lambda: self._looked(item, is_right=carrier.has(item.need)))
         else:
-            self._submit("hash", lambda: self._looked(item, is_right=stage.has(blob)))
+            self._wait(item)
 
     def _looked(self, item: BlobUnderWay, *, is_right: bool) -> None:
         self._inbox.put(lambda: self._proved(item) if is_right else self._wait(item))
@@ -228,8 +250,8 @@ class BlobRun:
             self._inbox.put(lambda: self._proved(item))
 
     def _prove(self, item: BlobUnderWay) -> None:
-        blob, stage = item.need.blob, self.work.carrier.stage
-        if stage.take_part(blob):
+        blob = item.need.blob
+        if self.work.carrier.take(blob):
             self._inbox.put(lambda: self._proved(item))
         else:
             error = damaged_on_the_way(item.travel.where, blob, blob.size)
