@@ -34,7 +34,7 @@ from regwrap.core.moves import PlatformIndex
 from regwrap.lists.naming import Naming, Rename
 from regwrap.report import text as report
 from regwrap.report.record import RunRecord
-from regwrap.report.record_text import hosts_text
+from regwrap.report.record_text import tables_text
 from regwrap.transfer.run import SyncReport
 
 _DestArgument = Annotated[
@@ -113,7 +113,7 @@ def push(
 
 def _tell(result: SyncReport, record: RunRecord, *, quiet: bool, json: bool) -> None:
     if not quiet:
-        echo(hosts_text(record), err=True)
+        echo(tables_text(record), err=True)
     tell_moved(result, quiet=quiet)
     if result.failed:
         echo(report.failures_text(result), err=True)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from regwrap.cli.cluster import ClusterOption, InsecureClusterOption, registries_of, with_cluster
 from regwrap.cli.options import (
     ArchiveOption,
     ConfigOption,
@@ -29,7 +30,7 @@ from regwrap.cli.session import images_of, load, lock_of, opened_session, parsed
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.errors import UsageError
 from regwrap.lists.shards import Shard, shard_images
-from regwrap.report.record_text import hosts_text
+from regwrap.report.record_text import tables_text
 
 _HashedOption = Annotated[bool, typer.Option("--hash", help="Hash every blob in the archive; copy damaged ones again.")]
 _LockOption = Annotated[
@@ -54,6 +55,8 @@ def sync(
     report_file: ReportOption = None,
     junit: JunitOption = None,
     referrers: ReferrersOption = False,
+    cluster: ClusterOption = None,
+    insecure_cluster: InsecureClusterOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -74,10 +77,13 @@ def sync(
         images = images_of(wanted, session.progress, lock_used)
         images = shard_images(images, part) if part else images
         options = SyncOptions(hashed=hashed, dry_run=dry_run, referrers=referrers)
-        result = sync_images(session.job(settings), images, options)
+        job = session.job(settings)
+        places = registries_of(job, images)
+        with with_cluster(session, job, cluster, places, insecure=insecure_cluster, config=config) as job:
+            result = sync_images(job, images, options)
     if result.report is None:
         raise show_plan(result.plan, json=json)
     record = files.write([result.report], images.name, source_of(settings))
     if not quiet:
-        echo(hosts_text(record), err=True)
+        echo(tables_text(record), err=True)
     finish_sync(result.report, failed_file(failed, part), images.name, json=json, quiet=quiet)

@@ -96,9 +96,8 @@ def copy_images(
     # nobody hears of it from a package, in which every image counts as copied
     meanwhile = _drifted_meanwhile(job, ends, report.copied) if writing.upper is None else ()
     moved = (*plan.moved, *meanwhile)
-    return SyncResult(
-        plan=plan, report=replace(report, moved=moved, seconds=time.monotonic() - started, release=images.release)
-    )
+    report = replace(report, moved=moved, release=images.release, workers=job.workers.shares if job.workers else ())
+    return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
 
 def _carried(

@@ -22,6 +22,7 @@ from regwrap.core.fields import a_text, a_whole, list_of, of_kind, or_none
 from regwrap.core.model import a_digest
 from regwrap.core.release_id import ReleaseId
 from regwrap.transfer.plan import Drifted, Reason, Skip
+from regwrap.transfer.workers import WorkerShare, all_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -93,7 +94,7 @@ class HostRecord:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """`shards` are those that it has, empty for a whole list; `started` is in ISO 8601. `release` is None where the
-    images are no release's."""
+    images are no release's; `workers` are a cluster's."""
 
     command: str
     list: str
@@ -102,6 +103,7 @@ class RunRecord:
     seconds: float
     images: tuple[ImageRecord, ...]
     release: ReleaseId | None = None
+    workers: tuple[WorkerShare, ...] = ()
     regwrap: str = __version__
     version: int = VERSION
 
@@ -157,6 +159,7 @@ def record_of(report: SyncReport, facts: RunFacts) -> RunRecord:
         seconds=round(report.seconds, 3),
         images=tuple(sorted(records, key=lambda record: record.image)),
         release=report.release,
+        workers=report.workers,
     )
 
 
@@ -258,6 +261,7 @@ def merge(records: Sequence[RunRecord]) -> RunRecord:
         seconds=max(record.seconds for record in records),
         images=tuple(images[name] for name in sorted(images)),
         release=releases[0] if len(releases) == 1 else None,
+        workers=all_shares(share for record in records for share in record.workers),
         regwrap=__version__,
     )
 
@@ -281,6 +285,7 @@ def to_text(record: RunRecord) -> str:
         "totals": record.totals,
         "hosts": [dataclasses.asdict(host) for host in record.hosts],
         "images": [dataclasses.asdict(image) for image in record.images],
+        "workers": [dataclasses.asdict(share) for share in record.workers],
         "release": _release_keys(record.release),
     }
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
@@ -318,6 +323,10 @@ def _image(value: object) -> ImageRecord:
     return _made(ImageRecord, _IMAGE_FIELDS, fields.an_object(value))
 
 
+def _share(value: object) -> WorkerShare:
+    return _made(WorkerShare, _SHARE_FIELDS, fields.an_object(value))
+
+
 def _release(value: object) -> ReleaseId:
     keys = fields.an_object(value)
     return ReleaseId(fields.field(keys, "name", or_none(a_text)) or "", fields.field(keys, "id", or_none(a_digest)))
@@ -346,10 +355,16 @@ _IMAGE_FIELDS: Final[Mapping[str, Parse]] = {
     "replaced": or_none(a_text),
     "blobs": _sizes,
 }
+_SHARE_FIELDS: Final[Mapping[str, Parse]] = {
+    **dict.fromkeys(("worker", "machine"), a_text),
+    **dict.fromkeys(("blobs", "bytes_sent", "failures"), _COUNT),
+    "seconds": _NUMBER,
+}
 _RUN_FIELDS: Final[Mapping[str, Parse]] = {
     **dict.fromkeys(("command", "list", "started", "regwrap"), a_text),
     "shards": list_of(a_text),
     "seconds": _NUMBER,
     "images": list_of(_image),
     "release": or_none(_release),
+    "workers": lambda value: or_none(list_of(_share))(value) or (),
 }

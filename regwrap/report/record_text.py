@@ -16,6 +16,20 @@ def hosts_text(record: RunRecord) -> str:
     return "\n".join(table(rows))
 
 
+def tables_text(record: RunRecord) -> str:
+    """Hosts, and the workers of a cluster."""
+    return "\n".join([hosts_text(record), *([workers_text(record)] if record.workers else [])])
+
+
+def workers_text(record: RunRecord) -> str:
+    """What each worker of a cluster did, a line each."""
+    rows: list[tuple[str, ...]] = [("WORKER", "MACHINE", "BLOBS", "FAILED", "SENT", "SECONDS")]
+    for one in record.workers:
+        counts = (f"{one.blobs}", f"{one.failures}", human_bytes(one.bytes_sent), f"{one.seconds:.1f}")
+        rows.append((one.worker, one.machine, *counts))
+    return "\n".join(table(rows))
+
+
 def _host_row(host: HostRecord) -> tuple[str, ...]:
     counts = (host.images, host.copied, host.moved, host.already_there, host.failures)
     sizes = (host.bytes_sent, host.bytes_mounted, max(0, host.bytes_skipped - host.bytes_mounted))
@@ -36,7 +50,7 @@ def record_text(record: RunRecord) -> str:
         f" and {human_bytes(totals['bytes_skipped'])} skipped in {record.seconds:.1f} s,"
         f" {counted(retries, 'retry', 'retries')}"
     )
-    return "\n".join([*(table(rows) if len(rows) > 1 else ()), hosts_text(record), printable(total)])
+    return "\n".join([*(table(rows) if len(rows) > 1 else ()), tables_text(record), printable(total)])
 
 
 def _row(image: ImageRecord) -> tuple[str, ...]:

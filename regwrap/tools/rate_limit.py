@@ -99,6 +99,7 @@ class HostLimiter:
     stopping: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     outages: Outages | None = None
+    on_pushed_back: Callable[[str, str], None] = lambda _host, _retry_after: None
     logins: LoginGate = field(init=False)
     outage: Outage = field(init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -156,6 +157,7 @@ class HostLimiter:
         with self._changed:
             pause = pause_of(retry_after, time.time())
             self.rate.pushed_back(self.clock(), started=started, pause=pause)
+        self.on_pushed_back(self.host, retry_after)
 
     def unreachable(self) -> None:
         with self._changed:
@@ -177,11 +179,13 @@ class HostLimiter:
 
 @dataclass(slots=True, kw_only=True)
 class HostLimiters:
-    """One HostLimiter a host, for the length of a run. `max_pause` bounds what a Retry-After may demand."""
+    """One HostLimiter a host, for the length of a run. `max_pause` bounds what a Retry-After may demand;
+    `on_pushed_back` hears of each host that wants less, and of its Retry-After."""
 
     max_pause: float = 30.0
     stopping: threading.Event = field(default_factory=threading.Event)
     outages: Outages | None = None
+    on_pushed_back: Callable[[str, str], None] = lambda _host, _retry_after: None
     _known: dict[str, HostLimiter] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -193,9 +197,18 @@ class HostLimiters:
                     most=registry.max_connections or 0, interval=1 / pace if pace else 0.0, max_pause=self.max_pause
                 )
                 self._known[registry.host] = HostLimiter(
-                    host=registry.host, rate=rate, stopping=self.stopping, outages=self.outages
+                    host=registry.host,
+                    rate=rate,
+                    stopping=self.stopping,
+                    outages=self.outages,
+                    on_pushed_back=self.on_pushed_back,
                 )
             return self._known[registry.host]
+
+    def pushed_back(self, host: str, started: float, retry_after: str) -> None:
+        """A host said so to somebody else of this run."""
+        if limiter := self._known.get(host):
+            limiter.pushed_back(started, retry_after)
 
     @contextmanager
     def slots(self, registries: Iterable[Registry], weight: int) -> Iterator[float]:

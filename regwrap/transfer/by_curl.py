@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -56,6 +57,9 @@ class BatchEvents(Protocol):
     def whole(self, travel: Travel) -> None:
         """All its bytes are in the stage; nobody has hashed them."""
 
+    def proved(self, travel: Travel) -> None:
+        """The same, and where it was fetched it was hashed as well."""
+
     def again(self, travel: Travel) -> None:
         """It did not fail and has to be asked for once more: with another token, from its start, after an outage."""
 
@@ -84,6 +88,26 @@ class Parts(Protocol):
         """What is there of it is wrong."""
 
 
+class Fetcher(Protocol):
+    """Who brings batches of blobs: a curl here, or those of a cluster's workers."""
+
+    @property
+    def threads(self) -> int:
+        """How many may call `fetch` at the same time."""
+
+    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
+        """Bring blobs of one registry, `parallel` at a time; each ends in one event. `left` counts those that have not.
+
+        Raises ToolError once the run is stopped, and what ends the whole run.
+        """
+
+    def has_room(self, batches: Sequence[Left], parallel: int, hosts: int) -> bool:
+        """Whether another batch of a registry should begin beside these; `hosts` registries are busy."""
+
+    def enough(self, waiting: int) -> float:
+        """Bytes that make a batch, of so many that wait."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobFetcher:
     """`scratch` is a private directory. A host that is away is waited for by `retry`'s outages."""
@@ -93,12 +117,22 @@ class BlobFetcher:
     scratch: Path
     retry: Retry
 
-    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
-        """Bring blobs of one registry, `parallel` at a time; each ends in one event. `left` counts those that have not.
+    @property
+    def threads(self) -> int:
+        return 64
 
-        Raises ToolError once the run is stopped.
-        """
-        batch = _Batch(fetcher=self, events=events, left=left, downloads=travels[0].end.probe.downloads)
+    def has_room(self, batches: Sequence[Left], parallel: int, hosts: int) -> bool:
+        """The next begins when the last has fewer left than may come at the same time."""
+        del hosts
+        return sum(left.count for left in batches) < parallel and len(batches) < 2
+
+    def enough(self, waiting: int) -> float:
+        del waiting
+        return math.inf
+
+    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
+        endings = Endings(events=events, left=left, retry=self.retry)
+        batch = _Batch(fetcher=self, events=events, endings=endings, downloads=travels[0].end.probe.downloads)
         batch.run(travels, parallel)
 
 
@@ -110,16 +144,55 @@ class Left:
 
 
 @dataclass(slots=True, kw_only=True)
+class Endings:
+    """How the travels of a batch end, each in one event. What failed because the host may be away waits for it
+    together, once."""
+
+    events: BatchEvents
+    left: Left
+    retry: Retry
+    _away: list[tuple[Travel, ToolError]] = field(default_factory=list)
+
+    def ends(self, tell: Callable[[], None]) -> None:
+        self.left.count -= 1
+        tell()
+
+    def fails(self, travel: Travel, error: RegwrapError) -> None:
+        if isinstance(error, ToolError) and error.transient and error.outage:
+            self._away.append((travel, error))
+        else:
+            self.ends(lambda: self.events.failed_to_come(travel, error))
+
+    def wait_for_host(self) -> None:
+        """For all that the batch has left."""
+        if not self._away:
+            return
+        is_back, error = False, self._away[0][1]
+        try:
+            is_back = (
+                self.retry.outages is not None and not self.retry.stopping.is_set() and self.retry.outages.wait(error)
+            )
+        except ToolError as down:
+            error = down
+        for travel, own in self._away:
+            last = error if isinstance(error, HostDownError) else own
+            self.left.count -= 1
+            if is_back and travel.may_wait(self.retry.policy.outage):
+                self.events.again(travel)
+            else:
+                self.events.failed_to_come(travel, last)
+
+
+@dataclass(slots=True, kw_only=True)
 class _Batch:
     """One batch; it is curl's receiver."""
 
     fetcher: BlobFetcher
     events: BatchEvents
-    left: Left
     downloads: Downloads
+    endings: Endings
     started: float = 0
     open: dict[str, tuple[Travel, Download]] = field(default_factory=dict)
-    away: list[tuple[Travel, ToolError]] = field(default_factory=list)
 
     def run(self, travels: Sequence[Travel], parallel: int) -> None:
         limiter = self.downloads.client.limiter
@@ -130,20 +203,19 @@ class _Batch:
                     self._fetch(prepared, self.downloads.route(self.fetcher.scratch), parallel)
         except ToolError as error:
             self._end_open(error)
-        if self.away:
-            self._wait_for_host()
+        self.endings.wait_for_host()
 
     def _prepared(self, travel: Travel) -> Download | None:
         """None where nothing has to travel, or it cannot."""
         parts, blob = self.fetcher.parts, travel.blob
         offset = parts.arrived(blob)
         if offset == blob.size and offset:
-            self._ends(lambda: self.events.whole(travel))
+            self.endings.ends(lambda: self.events.whole(travel))
             return None
         try:
             address = self.downloads.address(travel.repository, blob)
         except (UnsureError, ToolError) as error:
-            self._fails(travel, error)
+            self.endings.fails(travel, error)
             return None
         download = Download(
             key=blob.digest.hex,
@@ -180,10 +252,10 @@ class _Batch:
         self.downloads.told(outcome, self.started)
         arrived = self.fetcher.parts.arrived(travel.blob)
         if outcome.exit_code == 0 and not outcome.excess and arrived == travel.blob.size:
-            self._ends(lambda: self._whole(travel))
+            self.endings.ends(lambda: self._whole(travel))
         elif outcome.exit_code == UNSUPPORTED_RANGE:
             self.fetcher.parts.forget(travel.blob)
-            self._ends(lambda: self.events.again(travel))
+            self.endings.ends(lambda: self.events.again(travel))
         else:
             self._refused(travel, outcome, download, arrived)
 
@@ -197,12 +269,12 @@ class _Batch:
         try:
             is_renewed = outcome.status in DISGUISES and self._is_renewed(travel, download)
         except UnsureError as unsure:
-            self._fails(travel, unsure)
+            self.endings.fails(travel, unsure)
             return
         if is_renewed:
-            self._ends(lambda: self.events.again(travel))
+            self.endings.ends(lambda: self.events.again(travel))
         else:
-            self._fails(travel, self._failure(travel, outcome, download, arrived))
+            self.endings.fails(travel, self._failure(travel, outcome, download, arrived))
 
     def _is_renewed(self, travel: Travel, download: Download) -> bool:
         travel.renewals += 1
@@ -220,35 +292,7 @@ class _Batch:
         what = f"blob {travel.blob.digest.short} of {travel.repository}"
         return self.downloads.failure(what, outcome, download, self.fetcher.curl.timeouts.stall)
 
-    # --- how a travel ends
-
-    def _ends(self, tell: Callable[[], None]) -> None:
-        self.left.count -= 1
-        tell()
-
-    def _fails(self, travel: Travel, error: RegwrapError) -> None:
-        if isinstance(error, ToolError) and error.transient and error.outage:
-            self.away.append((travel, error))
-        else:
-            self._ends(lambda: self.events.failed_to_come(travel, error))
-
     def _end_open(self, error: ToolError) -> None:
         for travel, _download in self.open.values():
-            self._fails(travel, error)
+            self.endings.fails(travel, error)
         self.open.clear()
-
-    def _wait_for_host(self) -> None:
-        """All that failed because the host may be away waits together, once."""
-        is_back, error = False, self.away[0][1]
-        outages = self.fetcher.retry.outages
-        try:
-            is_back = outages is not None and not self.fetcher.retry.stopping.is_set() and outages.wait(error)
-        except ToolError as down:
-            error = down
-        for travel, own in self.away:
-            last = error if isinstance(error, HostDownError) else own
-            self.left.count -= 1
-            if is_back and travel.may_wait(self.fetcher.retry.policy.outage):
-                self.events.again(travel)
-            else:
-                self.events.failed_to_come(travel, last)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
 from regwrap.core.location import Engine
@@ -21,8 +22,10 @@ from regwrap.storage.store import SoundBlobs
 from regwrap.storage.tree import Tree
 from regwrap.tools.curl import Curl
 from regwrap.tools.imageproxy import ImageProxies
+from regwrap.transfer.at_worker import mark_stage, unmark_stage
 from regwrap.transfer.blob_index import BlobIndex, index_of
-from regwrap.transfer.by_curl import BlobFetcher
+from regwrap.transfer.by_cluster import ClusterFetcher, by_workers
+from regwrap.transfer.by_curl import BlobFetcher, Fetcher
 from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches, prove
 from regwrap.transfer.fetch import BLOBS, COPIES, LINKS, PARTS, LayoutFetcher, Stage
 from regwrap.transfer.into_registry import EndpointsOrigin, PushCarrier
@@ -32,11 +35,11 @@ from regwrap.transfer.run import report_of, run_plan
 from regwrap.transfer.run_blobs import BlobRun, BlobWork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from regwrap.bundle.by_repository import StorageSource
     from regwrap.transfer.endpoints import Endpoints, Writing
     from regwrap.transfer.job import Job
+    from regwrap.transfer.plan import Copy
     from regwrap.transfer.run import Carrier, SyncReport
 
 
@@ -66,11 +69,9 @@ def _run_images(plan: Plan, carrier: Carrier, job: Job, ends: Endpoints) -> Sync
 def _run_blobs(plan: Plan, carrier: StorageCarrier, job: Job, ends: Endpoints) -> SyncReport:
     """Blob by blob by curl; then, image by image, what only skopeo can ask for."""
     started = time.monotonic()
-    curl = Curl(runner=job.runner, scratch=job.scratch, timeouts=job.timeouts)
-    fetcher = BlobFetcher(curl=curl, parts=carrier.stage, scratch=job.scratch, retry=job.retry)
     work = BlobWork(
         carrier=carrier,
-        fetcher=fetcher,
+        fetcher=_fetcher(carrier, job, ends),
         jobs=job.jobs,
         retry=job.retry,
         events=job.listener,
@@ -78,12 +79,33 @@ def _run_blobs(plan: Plan, carrier: StorageCarrier, job: Job, ends: Endpoints) -
     )
     run = BlobRun(work=work)
     job.listener.watch(run.bytes_under_way)
-    report = run.run(plan.copies)
+    with _marked(carrier.stage, job):
+        report = run.run(plan.copies)
     outcomes = report.outcomes
     if report.left:
         rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), carrier, job, ends)
         outcomes = (*outcomes, *rest.copied, *rest.failed)
     return report_of(plan, outcomes, time.monotonic() - started)
+
+
+def _fetcher(carrier: StorageCarrier, job: Job, ends: Endpoints) -> Fetcher:
+    if job.workers is not None:
+        return ClusterFetcher(workers=job.workers, ends=ends, root=carrier.storage.root, retry=job.retry)
+    curl = Curl(runner=job.runner, scratch=job.scratch, timeouts=job.timeouts)
+    return BlobFetcher(curl=curl, parts=carrier.stage, scratch=job.scratch, retry=job.retry)
+
+
+@contextmanager
+def _marked(stage: Stage, job: Job) -> Iterator[None]:
+    """The stage, so that workers see that theirs is the same."""
+    if job.workers is None:
+        yield
+        return
+    mark_stage(stage, job.workers.run)
+    try:
+        yield
+    finally:
+        unmark_stage(stage, job.workers.run)
 
 
 def _to_registry(dest: RegistryEndpoint, job: Job, ends: Endpoints, stack: ExitStack, plan: Plan) -> Carrier:
@@ -100,7 +122,7 @@ def _to_registry(dest: RegistryEndpoint, job: Job, ends: Endpoints, stack: ExitS
             return batched
         case _:
             origin = EndpointsOrigin(source_of=ends.source_of, proxies=_proxies(ends, stack, plan), dest=dest.registry)
-            return PushCarrier(
+            carrier = PushCarrier(
                 origin=origin,
                 dest=dest,
                 proof=partial(prove, dest),
@@ -108,6 +130,22 @@ def _to_registry(dest: RegistryEndpoint, job: Job, ends: Endpoints, stack: ExitS
                 index=_index(dest, ends, plan),
                 stopping=job.retry.stopping,
             )
+            return carrier if job.workers is None else by_workers(carrier, job.workers, ends, _sent_from(ends))
+
+
+def _sent_from(ends: Endpoints) -> Callable[[Copy], RegistryEndpoint | str | None]:
+    """What of an image's source workers have too: all but what was unpacked here."""
+
+    def sent_from(copy: Copy) -> RegistryEndpoint | str | None:
+        match ends.source_of(copy.entry):
+            case RegistryEndpoint() as source:
+                return source
+            case StorageSource(storage=storage):
+                return f"{storage.root}"
+            case _:
+                return None
+
+    return sent_from
 
 
 def _index(dest: RegistryEndpoint, ends: Endpoints, plan: Plan) -> BlobIndex:

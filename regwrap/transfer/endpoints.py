@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from regwrap.transfer.archives import Archives
 from regwrap.transfer.observe import QUESTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -49,6 +50,7 @@ class Endpoints:
 
     job: Job
     stack: ExitStack
+    on_pushed_back: Callable[[str, str], None] = lambda _host, _retry_after: None
     _limiters: HostLimiters | None = None
     _skopeo: Skopeo | None = None
     _known: dict[Location, RegistryEndpoint | StorageSource] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class Endpoints:
                 max_pause=retry.policy.max_wait,
                 stopping=retry.stopping,
                 outages=retry.outages,
+                on_pushed_back=self.on_pushed_back,
             )
         return self._limiters
 
@@ -99,6 +102,17 @@ class Endpoints:
         if place not in self._known:
             self._known[place] = self._make(place)
         return self._known[place]
+
+    def registry(self, place: Location) -> RegistryEndpoint:
+        """Of a place the registry, even where its directory is known. Raises UsageError where it has none."""
+        end = self.of(replace(place, storage=None))
+        if not isinstance(end, RegistryEndpoint):
+            raise UsageError(f"{place.name} is not a registry")
+        return end
+
+    def place_of(self, end: RegistryEndpoint | StorageSource) -> Location:
+        """What an end was made of."""
+        return next(place for place, known in self._known.items() if known is end)
 
     def _make(self, place: Location) -> RegistryEndpoint | StorageSource:
         if place.storage is not None:

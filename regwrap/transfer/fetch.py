@@ -33,10 +33,12 @@ LINKS: Final = "links"
 @dataclass(slots=True)
 class Stage:
     """A directory on the storage's file system that belongs to one run. Names are in its tree. `is_wanted`: an image
-    was not finished, and what has come of it is for the next run."""
+    was not finished, and what has come of it is for the next run. `mark` is part of its parts' names: several
+    processes may have a stage of their own in one directory, and nobody writes into another's file."""
 
     tree: Tree
     is_wanted: bool = False
+    mark: str = ""
     _number: int = 0
     _lock: Lock = field(default_factory=Lock)
 
@@ -45,7 +47,7 @@ class Stage:
 
     def part(self, digest: Digest) -> str:
         """Where the first bytes of a blob lie until the others have come: perhaps in the next run."""
-        return f"{PARTS}/{digest.hex}"
+        return f"{PARTS}/{digest.hex}{self.mark}"
 
     def arrived(self, blob: Descriptor) -> int:
         """How much of the blob's part is there; what can be none is removed."""

@@ -76,11 +76,9 @@ class PushCarrier:
     _under_way: dict[Destination, int] = field(default_factory=dict)
 
     def carry(self, copy: Copy) -> int:
-        repository, sent = copy.entry.dest.repository, 0
+        repository = copy.entry.dest.repository
         try:
-            for blob in copy.missing:
-                sent += self._bring(copy, blob, sent)
-                self.index.add(repository, (blob.digest,))
+            sent = self.bring_all(copy)
             for manifest in copy.closure.manifests:
                 self._put(copy, manifest)
         except UnsureError:
@@ -94,7 +92,15 @@ class PushCarrier:
     def bytes_under_way(self) -> int:
         return sum(list(self._under_way.values()))
 
-    def _bring(self, copy: Copy, blob: Descriptor, before: int) -> int:
+    def bring_all(self, copy: Copy) -> int:
+        """All blobs that the image lacks there. Returns the bytes that travelled."""
+        sent = 0
+        for blob in copy.missing:
+            sent += self.bring(copy, blob, sent)
+            self.index.add(copy.entry.dest.repository, (blob.digest,))
+        return sent
+
+    def bring(self, copy: Copy, blob: Descriptor, before: int) -> int:
         """The bytes that travelled: none where the repository has the blob by now, or another one gives it. `before`
         were sent of this image already."""
         repository = copy.entry.dest.repository

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from regwrap.tools.runner import Runner
     from regwrap.transfer.plan import Copy
     from regwrap.transfer.run import Copied, Failed
+    from regwrap.transfer.workers import Workers
 
 
 class Events(Protocol):
@@ -40,7 +41,7 @@ class TransferListener(Listener, Events, Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What every step needs. `place_of` gives the place of a registry that a list line names. `signed` says which
-    images have to be signed."""
+    images have to be signed; `workers` are a cluster's, where blobs are theirs to bring."""
 
     runner: Runner
     scratch: Path
@@ -55,6 +56,7 @@ class Job:
     helper_environment: tuple[tuple[str, str], ...] = ()
     engine: Engine = Engine.AUTO
     signed: tuple[SignedRule, ...] = ()
+    workers: Workers | None = None
 
     @contextmanager
     def locked(self, tree: Tree, *, exclusive: bool, untouched: bool = False) -> Iterator[int | None]:

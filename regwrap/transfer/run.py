@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from regwrap.tools.retry import Retry
     from regwrap.transfer.job import Events
     from regwrap.transfer.plan import Copy, Drifted, Plan, Skip
+    from regwrap.transfer.workers import WorkerShare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Failed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
     """What came of a plan: every image is in exactly one of the first three. `moved` are tags that are others at the
-    source than what was brought. `release` is what the images are, or become."""
+    source than what was brought. `release` is what the images are, or become. `workers` are a cluster's."""
 
     copied: tuple[Copied, ...]
     skipped: tuple[Skip, ...]
@@ -67,6 +68,7 @@ class SyncReport:
     seconds: float
     moved: tuple[Drifted, ...] = ()
     release: ReleaseId | None = None
+    workers: tuple[WorkerShare, ...] = ()
 
     @property
     def replaced(self) -> tuple[TagMove, ...]:

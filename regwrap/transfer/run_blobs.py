@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
-from regwrap.transfer.by_curl import BlobFetcher, Left, Travel
+from regwrap.transfer.by_curl import Fetcher, Left, Travel
 from regwrap.transfer.fetch import damaged_on_the_way
 from regwrap.transfer.lanes import in_lanes
 from regwrap.transfer.needs import Need, needs_of
@@ -76,7 +76,7 @@ class BlobWork:
     """What a run works with. `gave_up` says whether a host is down, when a blob was tried to the end."""
 
     carrier: BlobDestination
-    fetcher: BlobFetcher
+    fetcher: Fetcher
     jobs: int
     retry: Retry
     events: Events
@@ -113,7 +113,12 @@ class BlobRun:
         """All of them; an interruption ends the waits and is raised again."""
         copies = tuple(copies)
         with ExitStack() as stack:
-            for name, most in (("hash", _HASHERS), ("copy", self.work.jobs), ("curl", 64), ("commit", 1)):
+            for name, most in (
+                ("hash", _HASHERS),
+                ("copy", self.work.jobs),
+                ("curl", self.work.fetcher.threads),
+                ("commit", 1),
+            ):
                 self._pools[name] = stack.enter_context(ThreadPoolExecutor(most, thread_name_prefix=name))
             try:
                 self._begin(copies)
@@ -189,7 +194,7 @@ class BlobRun:
             return
         if not item.travels or item.travel.end is not source or item.travel.repository != repository:
             item.travels.append(Travel(blob=item.need.blob, end=source, repository=repository))
-        self.hosts.setdefault(source.name, HostQueue()).waiting.append(item)
+        self.hosts.setdefault(source.name, HostQueue()).add(item)
 
     # --- who works
 
@@ -209,7 +214,7 @@ class BlobRun:
         for host in self.hosts.values():
             parallel = max(1, self.work.jobs // max(1, busy))
             host.batches = [left for left in host.batches if left.count]
-            while host.waiting and sum(left.count for left in host.batches) < parallel and len(host.batches) < 2:
+            while host.waiting and self.work.fetcher.has_room(host.batches, parallel, busy):
                 batch = self._batch(host, parallel)
                 if not batch:
                     break
@@ -220,15 +225,18 @@ class BlobRun:
     def _batch(self, host: HostQueue, parallel: int) -> list[BlobUnderWay]:
         """The next that are due. A host that wants its pace kept gets one request at a time."""
         now = time.monotonic()
-        taken, later = list[BlobUnderWay](), list[BlobUnderWay]()
+        taken, later, size = list[BlobUnderWay](), list[BlobUnderWay](), 0
         most = max(_BATCH, _BATCH_EACH * parallel)
-        while host.waiting and len(taken) < most:
-            item = host.waiting.popleft()
+        enough = self.work.fetcher.enough(host.bytes_waiting)
+        while host.waiting and len(taken) < most and size < enough:
+            item = host.take()
             if item.travel.end.registry.requests_per_second is not None:
                 most = 1
             if item.is_wanted:
-                (taken if item.not_before <= now else later).append(item)
-        host.waiting.extendleft(reversed(later))
+                is_due = item.not_before <= now
+                (taken if is_due else later).append(item)
+                size += item.need.blob.size * is_due
+        host.put_back(later)
         return taken
 
     def _fetch(self, batch: list[BlobUnderWay], parallel: int, left: Left) -> None:
@@ -265,6 +273,9 @@ class BlobRun:
     def whole(self, travel: Travel) -> None:
         self._submit("hash", lambda: self._prove(self._item(travel)))
         self._inbox.put(lambda: None)  # there may be room for the next batch
+
+    def proved(self, travel: Travel) -> None:
+        self._inbox.put(lambda: self._proved(self._item(travel)))
 
     def again(self, travel: Travel) -> None:
         self._inbox.put(lambda: self._wait(self._item(travel)))

@@ -58,4 +58,19 @@ class HostQueue:
     """A registry, and what waits to come from it."""
 
     waiting: deque[BlobUnderWay] = field(default_factory=deque)
+    bytes_waiting: int = 0
     batches: list[Left] = field(default_factory=list)
+
+    def add(self, item: BlobUnderWay) -> None:
+        self.waiting.append(item)
+        self.bytes_waiting += item.need.blob.size
+
+    def take(self) -> BlobUnderWay:
+        item = self.waiting.popleft()
+        self.bytes_waiting -= item.need.blob.size
+        return item
+
+    def put_back(self, items: list[BlobUnderWay]) -> None:
+        """They stay the first, in their order."""
+        self.waiting.extendleft(reversed(items))
+        self.bytes_waiting += sum(item.need.blob.size for item in items)
