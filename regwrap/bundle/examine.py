@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageEntry
 
 OnBytes = Callable[[int], None]
+HashElsewhere = Callable[[Sequence[tuple[Digest, int]], OnBytes], frozenset[Digest]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,15 +169,23 @@ def _other_problems(names: list[str]) -> Iterator[str]:
 
 
 def verify_storage(
-    root: Path, entries: tuple[ImageEntry, ...] | None, on_bytes: OnBytes, *, exact: bool = False
+    root: Path,
+    entries: tuple[ImageEntry, ...] | None,
+    on_bytes: OnBytes,
+    *,
+    exact: bool = False,
+    hash_elsewhere: HashElsewhere | None = None,
 ) -> VerifyReport:
     """Check a storage: every link, every manifest and its children, every blob's size and sha256. It has to have the
-    images of the list; with `exact` no others."""
+    images of the list; with `exact` no others. `hash_elsewhere` hashes blobs with these sizes, and says which have
+    other bytes; without it they are hashed here."""
     try:
         storage = need_storage(root)
     except LinkedDirectoryError:
         storage = Storage(root)  # the check names it
-    return _StorageCheck(storage, entries, exact=exact).run(on_bytes)
+    check = _StorageCheck(storage, entries, exact=exact)
+    check.hash_elsewhere = hash_elsewhere
+    return check.run(on_bytes)
 
 
 class _StorageCheck:
@@ -184,6 +193,7 @@ class _StorageCheck:
         self.storage = storage
         self.entries = entries
         self.exact = exact
+        self.hash_elsewhere: HashElsewhere | None = None
         self.wanted = {str(entry.dest): entry.platforms for entry in entries or ()}
         self.problems: list[str] = []
         self.differences: list[str] = []
@@ -321,18 +331,23 @@ class _StorageCheck:
     def _check_blobs(self, on_bytes: OnBytes) -> None:
         """Every blob, those that no tag needs included: one that is damaged would spoil a later push."""
 
+        digests = sorted({*self.sizes, *self.storage.blobs()})
+        wrong = self._wrong_elsewhere(digests, on_bytes)
+
         def check(digest: Digest) -> tuple[int | None, str]:
             size, user = self.sizes.get(digest, (None, "no tag needs it"))
             there = self.storage.blob_size(digest)
             if there is None:  # an empty directory that nobody needs is what the registry's collector leaves
                 return None, f"{user}: blob {digest} is absent" if size is not None else ""
-            on_bytes(there)
             if size is not None and there != size:
                 return there, f"{user}: blob {digest} has {there} bytes instead of {size}"
-            right = self.storage.is_sound(Descriptor(media_type="", digest=digest, size=there), hashed=True)
+            if wrong is not None:
+                right = digest not in wrong
+            else:
+                on_bytes(there)
+                right = self.storage.is_sound(Descriptor(media_type="", digest=digest, size=there), hashed=True)
             return there, "" if right else f"{user}: blob {digest} has other bytes ({layout.blob_path(digest)})"
 
-        digests = sorted({*self.sizes, *self.storage.blobs()})
         checked = map_in_order(check, digests, workers=HASH_THREADS, name="hash")
         for digest, (size, problem) in zip(digests, checked, strict=True):
             if size is not None:
@@ -340,6 +355,13 @@ class _StorageCheck:
             if problem:
                 self.problems.append(problem)
                 self.damaged.add(digest)
+
+    def _wrong_elsewhere(self, digests: Sequence[Digest], on_bytes: OnBytes) -> frozenset[Digest] | None:
+        if self.hash_elsewhere is None:
+            return None
+        sizes = ((digest, self.storage.blob_size(digest)) for digest in digests)
+        known = [(digest, size) for digest, size in sizes if size == self.sizes.get(digest, (size, ""))[0]]
+        return self.hash_elsewhere([(digest, size) for digest, size in known if size is not None], on_bytes)
 
 
 def needs_of(bundle: Bundle, closure: Closure | None) -> dict[Digest, int]:

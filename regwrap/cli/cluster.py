@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageList
     from regwrap.tools.dask_cluster import ClusterAddress, DaskCluster
     from regwrap.transfer.job import Job
+    from regwrap.transfer.workers import Workers
 
 ClusterOption = Annotated[
     str | None,
@@ -45,6 +46,15 @@ def with_cluster(
     if cluster is None:
         yield job
         return
+    with with_workers(session, cluster, places, insecure=insecure, config=config) as workers:
+        yield replace(job, workers=workers)
+
+
+@contextmanager
+def with_workers(
+    session: Session, cluster: str, places: Iterable[Location], *, insecure: bool, config: Path | None
+) -> Iterator[Workers]:
+    """Raises UsageError where one of them does not fit."""
     from regwrap.cli.worker import end_run, greet, perform
     from regwrap.transfer.orders import registry_name
     from regwrap.transfer.workers import Workers
@@ -61,11 +71,11 @@ def with_cluster(
             count=dask.count,
             is_there=lambda: dask.is_there,
             lost=dask.lost,
-            stopping=job.retry.stopping,
+            stopping=session.runner.stopping,
         )
         dask.hear(workers.heard)
         session.progress.say(f"{cluster}: {counted(dask.count(), 'worker')}")
-        yield replace(job, workers=workers)
+        yield workers
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from typing import Final
 
 import typer
 
+from regwrap.cli.cluster import ClusterOption, InsecureClusterOption
 from regwrap.cli.options import ArchiveOption, ConfigOption, JsonOption
 from regwrap.cli.output import show
 from regwrap.cli.session import Session, load, opened_session
-from regwrap.commands.doctor import DoctorDirectories, examine_machine
+from regwrap.commands.doctor import DoctorDirectories, DoctorReport, examine_machine
 from regwrap.commands.doctor_registries import RegistryCheck, examine_registries
 from regwrap.config.load import Config
 from regwrap.config.skopeo_files import look_outside
@@ -23,20 +24,36 @@ from regwrap.tools.helpers import Helpers
 _SECONDS: Final = 10.0
 
 
-def doctor(archive: ArchiveOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+def doctor(
+    archive: ArchiveOption = None,
+    cluster: ClusterOption = None,
+    insecure_cluster: InsecureClusterOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
     settings = load(config, None, archive)
     with opened_session(quiet=True) as session:
-        places = DoctorDirectories(
-            archive=settings.archive.storage,
-            uppers=(settings.scratch,) if settings.scratch else (Path.cwd(), session.scratch.parent),
-            scratch=session.scratch,
-        )
-        outside = look_outside(settings.environment, settings.default_authfile, home=Path.home(), etc=Path("/etc"))
-        machine = examine_machine(session.runner, places, outside)
-        result = replace(machine, registries=_registries(session, settings))
+        result = examined(session, settings)
+        if cluster is not None:
+            from regwrap.cli.doctor_cluster import examined_workers
+
+            workers = examined_workers(session, settings, cluster, insecure=insecure_cluster, config=config)
+            result = replace(result, workers=workers)
     show(result, report.doctor_text(result), json=json)
     if not result.ok:
         raise typer.Exit(ExitCode.TOOL)
+
+
+def examined(session: Session, settings: Config) -> DoctorReport:
+    """This machine, with this configuration."""
+    places = DoctorDirectories(
+        archive=settings.archive.storage,
+        uppers=(settings.scratch,) if settings.scratch else (Path.cwd(), session.scratch.parent),
+        scratch=session.scratch,
+    )
+    outside = look_outside(settings.environment, settings.default_authfile, home=Path.home(), etc=Path("/etc"))
+    machine = examine_machine(session.runner, places, outside)
+    return replace(machine, registries=_registries(session, settings))
 
 
 def _registries(session: Session, settings: Config) -> tuple[RegistryCheck, ...]:

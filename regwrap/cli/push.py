@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from regwrap.cli.cluster import ClusterOption, InsecureClusterOption, with_cluster
 from regwrap.cli.options import (
     BaseOption,
     ConfigOption,
@@ -78,6 +79,8 @@ def push(
     dry_run: DryRunOption = False,
     report_file: ReportOption = None,
     junit: JunitOption = None,
+    cluster: ClusterOption = None,
+    insecure_cluster: InsecureClusterOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -103,8 +106,11 @@ def push(
     with (
         opened_session(quiet=quiet, verbose=verbose) as session,
         trusting(source, signers or settings.signers, signature, session.progress) as trust,
+        with_cluster(
+            session, session.job(settings), cluster, [registry], insecure=insecure_cluster, config=config
+        ) as job,
     ):
-        result = push_images(session.job(settings), source, registry, replace(options, trust=trust))
+        result = push_images(job, source, registry, replace(options, trust=trust))
     if result.report is None:
         raise show_plan(result.plan, json=json)
     record = files.write([result.report], f"{source}", source.name)

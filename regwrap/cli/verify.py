@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from regwrap.bundle.examine import VerifyReport, verify_bundle, verify_storage
+from regwrap.cli.cluster import ClusterOption, InsecureClusterOption
 from regwrap.cli.options import (
     BaseOption,
     ConfigOption,
@@ -72,14 +73,24 @@ def verify(
     receipt: _ReceiptOption = None,
     html: HtmlOption = None,
     junit: JunitOption = None,
+    cluster: ClusterOption = None,
+    insecure_cluster: InsecureClusterOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
+    if cluster and not Path(target).is_dir():
+        raise UsageError(f"{target} is no storage's directory", hint="--cluster hashes one that all workers share")
     if exact and images_list is None:
         raise UsageError("--exact compares with a list", hint="give --list too")
     entries: tuple[ImageEntry, ...] | None
-    if is_registry(target):
+    if cluster:
+        from regwrap.cli.verify_cluster import checked_storage
+
+        result, entries = checked_storage(
+            Path(target), images_list, cluster, exact=exact, insecure=insecure_cluster, config=config, quiet=quiet
+        )
+    elif is_registry(target):
         from regwrap.cli.verify_registry import checked_registry  # files need nothing of registries
 
         result, entries = checked_registry(target, images_list, exact=exact, hashed=hashed, config=config, quiet=quiet)

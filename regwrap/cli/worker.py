@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -24,7 +24,7 @@ from regwrap.tools.retry import Retry
 from regwrap.transfer.at_worker import endpoint_of, fetch_blobs, hash_blobs
 from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.orders import Answer, BlobAnswer, FetchOrder, HashOrder, PushedBack, PushOrder, Refusal
-from regwrap.transfer.push_at_worker import push_blobs
+from regwrap.transfer.push_at_worker import OpenedContents, push_blobs
 
 if TYPE_CHECKING:
     from regwrap.transfer.job import Job
@@ -39,7 +39,8 @@ class _Run:
     job: Job
     ends: Endpoints
     stack: ExitStack
-    pushed_back: list[PushedBack] = field(default_factory=list)
+    pushed_back: list[PushedBack]
+    opened: OpenedContents
     orders: int = 0
 
 
@@ -156,7 +157,8 @@ def _new(name: str) -> _Run:
         retry=Retry(replace(job.retry.policy, attempts=1, outage=0), job.retry.stopping),
     )
     ends = Endpoints(job=job, stack=stack, on_pushed_back=lambda host, text: pushed_back.append(PushedBack(host, text)))
-    return _Run(name=name, job=job, ends=ends, stack=stack, pushed_back=pushed_back)
+    opened = OpenedContents(stack)
+    return _Run(name=name, job=job, ends=ends, stack=stack, pushed_back=pushed_back, opened=opened)
 
 
 def _taken(run: _Run) -> tuple[PushedBack, ...]:
@@ -183,7 +185,7 @@ def _done(run: _Run, order: Order, around: _Around) -> tuple[BlobAnswer, ...]:
         case FetchOrder():
             return fetch_blobs(run.ends, order, around)
         case PushOrder():
-            return push_blobs(run.ends, order, around)
+            return push_blobs(run.ends, order, around, run.opened)
         case HashOrder():
             return hash_blobs(order, around)
         case _:

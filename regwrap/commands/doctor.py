@@ -89,19 +89,36 @@ class CommandCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerCheck:
+    """A worker of a cluster, where `problems` are all that keep it from taking part, each with what to do."""
+
+    worker: str
+    machine: str
+    regwrap: str = "-"
+    python: str = "-"
+    skopeo: str = "-"
+    curl: str = "-"
+    logins: int = 0
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorReport:
-    """`outside` is what the configuration of other programs means for registries outside."""
+    """`outside` is what the configuration of other programs means for registries outside; `workers` are a cluster's."""
 
     commands: tuple[CommandCheck, ...]
     checks: tuple[Check, ...]
     outside: tuple[Finding, ...]
     registries: tuple[RegistryCheck, ...] = ()
+    workers: tuple[WorkerCheck, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether everything can be done here, in one way or another, with all registries that are configured."""
-        return all(command.works or command.optional for command in self.commands) and all(
-            registry.ok for registry in self.registries
+        return (
+            all(command.works or command.optional for command in self.commands)
+            and all(registry.ok for registry in self.registries)
+            and not any(worker.problems for worker in self.workers)
         )
 
 

@@ -80,7 +80,14 @@ def push_images(job: Job, source: Path, place: Location, options: PushOptions) -
         contents = _opened(job, source, stack, end, options)
         source_of_all, entries = _as_asked(job, contents, renamed(_entries(contents), options.naming), options)
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
-        pushing = _Pushing(job=job, ends=ends, contents=source_of_all, dest=end, place=place)
+        pushing = _Pushing(
+            job=job,
+            ends=ends,
+            contents=source_of_all,
+            dest=end,
+            place=place,
+            shared=_Shared.of(source, contents) if not options.bases else None,
+        )
         observations = pushing.observe(entries, absent)
         if options.existing is Existing.FAIL:
             refuse_moves(_moves(observations), end.name, f"{source}")
@@ -91,7 +98,8 @@ def push_images(job: Job, source: Path, place: Location, options: PushOptions) -
             return SyncResult(plan=plan, report=None)
         report = pushing.carry(plan, elsewhere)
         release = None if isinstance(contents, StorageSource) else contents.contents.release
-        return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started, release=release))
+        report = replace(report, release=release, workers=job.workers.shares if job.workers else ())
+        return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
 
 def _opened(
@@ -232,13 +240,29 @@ def _prepare_projects(
     return frozenset(absent if options.dry_run else ())
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What a cluster's workers read too: a bundle by its digest, or a storage."""
+
+    path: Path
+    release: str
+
+    @classmethod
+    def of(cls, source: Path, contents: ImageSet | StorageSource | DeltaSource) -> _Shared:
+        release = "" if isinstance(contents, StorageSource) else f"{contents.contents.id}"
+        return cls(source.absolute(), release)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pushing:
+    """`shared` is None where blobs come from more than one place."""
+
     job: Job
     ends: Endpoints
     contents: LocalSource
     dest: RegistryEndpoint
     place: Location
+    shared: _Shared | None
 
     def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
@@ -275,10 +299,15 @@ class _Pushing:
             index=index,
             stopping=job.retry.stopping,
         )
+        if job.workers is not None and self.shared is not None:
+            from regwrap.transfer.by_cluster import by_workers  # seldom asked for
+
+            path = f"{self.shared.path}"
+            carrier = by_workers(carrier, job.workers, self.ends, lambda _copy: path, self.shared.release)
         job.listener.expect("push", plan.bytes_missing)
         job.listener.watch(carrier.bytes_under_way)
         gave_up = self.ends.limiters.gave_up
-        return run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
+        return run_plan(plan, carrier, jobs=job.images_at_once, retry=job.retry, events=job.listener, gave_up=gave_up)
 
     def _index(self, plan: Plan) -> BlobIndex:
         """What the repositories there have: of an image that is there all, of the others what was found of them."""

@@ -296,6 +296,7 @@ def doctor_text(report: DoctorReport) -> str:
             *table(found),
             "",
             *_registries(report),
+            *_workers(report),
             *(table(outside) if report.outside else nothing),
         ],
     )
@@ -306,6 +307,15 @@ def _registries(report: DoctorReport) -> list[str]:
     rows += [(r.name, r.host, r.certificate, r.pushing, r.login, r.access) for r in report.registries]
     advice = [f"{r.name}: {r.advice}" for r in report.registries if r.advice]
     return [*table(rows), *advice, ""] if report.registries else []
+
+
+def _workers(report: DoctorReport) -> list[str]:
+    rows = [("WORKER", "MACHINE", "REGWRAP", "PYTHON", "SKOPEO", "CURL", "LOGINS", "FIT")]
+    for one in report.workers:
+        fit = "no" if one.problems else "yes"
+        rows.append((one.worker, one.machine, one.regwrap, one.python, one.skopeo, one.curl, f"{one.logins}", fit))
+    problems = [f"{one.machine} ({one.worker}): {problem}" for one in report.workers for problem in one.problems]
+    return [*table(rows), *problems, ""] if report.workers else []
 
 
 def _command_rows(commands: tuple[CommandCheck, ...]) -> list[tuple[str, ...]]:

@@ -217,17 +217,18 @@ def hash_blobs(order: HashOrder, around: Surroundings) -> tuple[BlobAnswer, ...]
         raise UsageError(f"there is no {root} on this worker", hint=_PATH_HINT)
     source = StorageSource(name=f"{root}", storage=Storage(root))
     with ThreadPoolExecutor(_HASHERS, thread_name_prefix="hash") as pool:
-        return tuple(pool.map(lambda text: _hashed(source, Digest.parse(text), around), order.blobs))
+        return tuple(pool.map(lambda blob: _hashed(source, Digest.parse(blob[0]), blob[1], around), order.blobs))
 
 
-def _hashed(source: StorageSource, digest: Digest, around: Surroundings) -> BlobAnswer:
+def _hashed(source: StorageSource, digest: Digest, size: int, around: Surroundings) -> BlobAnswer:
     if not around.is_wanted():
         return BlobAnswer(digest=f"{digest}", again=True)
-    size = source.storage.blob_size(digest)
-    if size is not None and source.storage.hash_blob(digest) == digest:
+    if source.storage.blob_size(digest) != size:
+        raise UsageError(f"{source.name} on this worker is another directory than the client's", hint=_PATH_HINT)
+    if source.storage.hash_blob(digest) == digest:
         return BlobAnswer(digest=f"{digest}", came=size)
     wrong = IntegrityError(f"blob {digest} has other bytes")
-    return BlobAnswer(digest=f"{digest}", came=size or 0, refusal=Refusal.of(wrong))
+    return BlobAnswer(digest=f"{digest}", came=size, refusal=Refusal.of(wrong))
 
 
 def told(work: Callable[[], int], digest: str) -> BlobAnswer:

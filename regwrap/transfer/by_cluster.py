@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import RegwrapError, ToolError
 from regwrap.core.model import Descriptor, Digest
+from regwrap.core.pool import map_in_order
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.transfer.by_curl import Endings, Left
 from regwrap.transfer.into_registry import PushCarrier
-from regwrap.transfer.orders import BlobOrder, FetchOrder, PushOrder, RegistryName, SendOrder, registry_name
+from regwrap.transfer.orders import BlobOrder, FetchOrder, HashOrder, PushOrder, RegistryName, SendOrder, registry_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -190,6 +191,23 @@ class ClusterPushCarrier(PushCarrier):
 
     def _name(self, end: RegistryEndpoint) -> RegistryName:
         return registry_name(self.ends.place_of(end))
+
+
+def hash_by_workers(
+    workers: Workers, root: Path, blobs: Sequence[tuple[Digest, int]], on_bytes: Callable[[int], None]
+) -> frozenset[Digest]:
+    """Those that have other bytes, of the storage at `root`, which the workers have by the same path."""
+    known = [Descriptor(media_type="", digest=digest, size=size) for digest, size in blobs]
+
+    def hashed(share: tuple[Descriptor, ...]) -> list[Digest]:
+        order = HashOrder(run=workers.run, root=f"{root}", blobs=tuple((f"{blob.digest}", blob.size) for blob in share))
+        answer = workers.answer(order)
+        on_bytes(sum(said.came for said in answer.blobs))
+        return [Digest.parse(said.digest) for said in answer.blobs if said.refusal is not None]
+
+    shares = shares_of(known, workers.lanes)
+    found = map_in_order(hashed, shares, workers=workers.lanes, name="order", stopping=workers.stopping)
+    return frozenset(digest for digests in found for digest in digests)
 
 
 def by_workers(

@@ -63,7 +63,7 @@ def _engine(plan: Plan) -> Engine:
 def _run_images(plan: Plan, carrier: Carrier, job: Job, ends: Endpoints) -> SyncReport:
     job.listener.watch(carrier.bytes_under_way)
     gave_up = ends.limiters.gave_up
-    return run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
+    return run_plan(plan, carrier, jobs=job.images_at_once, retry=job.retry, events=job.listener, gave_up=gave_up)
 
 
 def _run_blobs(plan: Plan, carrier: StorageCarrier, job: Job, ends: Endpoints) -> SyncReport:

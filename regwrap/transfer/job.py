@@ -58,6 +58,11 @@ class Job:
     signed: tuple[SignedRule, ...] = ()
     workers: Workers | None = None
 
+    @property
+    def images_at_once(self) -> int:
+        """Where they are copied one by one: enough for all workers."""
+        return max(self.jobs, self.workers.lanes if self.workers else 0)
+
     @contextmanager
     def locked(self, tree: Tree, *, exclusive: bool, untouched: bool = False) -> Iterator[int | None]:
         """The lock of a storage, for the block; see `locked_storage`."""

@@ -85,11 +85,11 @@ class PushOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashOrder:
-    """Hash these blobs of the storage at `root`."""
+    """Hash these blobs of the storage at `root`, of which each has so many bytes."""
 
     run: str
     root: str
-    blobs: tuple[str, ...]
+    blobs: tuple[tuple[str, int], ...]
     version: str = __version__
 
 

@@ -4,9 +4,10 @@ has by the same path as the client."""
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from regwrap.bundle.by_repository import LocalSource, StorageSource
@@ -25,6 +26,7 @@ from regwrap.transfer.plan import Copy, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import ExitStack
 
     from regwrap.transfer.at_worker import Surroundings
     from regwrap.transfer.endpoints import Endpoints
@@ -34,10 +36,27 @@ if TYPE_CHECKING:
 _PATH_HINT: Final = "give the workers the bundle or storage by the same path as the client"
 
 
-def push_blobs(ends: Endpoints, order: PushOrder, around: Surroundings) -> tuple[BlobAnswer, ...]:
+@dataclass(slots=True)
+class OpenedContents:
+    """Bundles and storages that a run pushes from, each opened once; `stack` closes them."""
+
+    stack: ExitStack
+    _known: dict[tuple[str, str], LocalSource] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def of(self, path: str, release: str) -> LocalSource:
+        with self._lock:
+            if (path, release) not in self._known:
+                self._known[path, release] = self.stack.enter_context(_contents(Path(path), release))
+            return self._known[path, release]
+
+
+def push_blobs(
+    ends: Endpoints, order: PushOrder, around: Surroundings, opened: OpenedContents
+) -> tuple[BlobAnswer, ...]:
     """Put them there. Raises UsageError where this worker cannot."""
     dest = endpoint_of(ends, order.dest)
-    with _origin(ends, order) as origin:
+    with _origin(ends, order, opened) as origin:
         carrier = PushCarrier(
             origin=origin,
             dest=dest,
@@ -50,10 +69,9 @@ def push_blobs(ends: Endpoints, order: PushOrder, around: Surroundings) -> tuple
 
 
 @contextmanager
-def _origin(ends: Endpoints, order: PushOrder) -> Iterator[Origin]:
+def _origin(ends: Endpoints, order: PushOrder, opened: OpenedContents) -> Iterator[Origin]:
     if isinstance(order.source, str):
-        with _contents(Path(order.source), order.release) as contents:
-            yield ContentsOrigin(contents)
+        yield ContentsOrigin(opened.of(order.source, order.release))
         return
     source = endpoint_of(ends, order.source)
     names = sorted({send.repository for send in order.blobs})

@@ -6,13 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -264,3 +266,101 @@ def test_workers_push_into_a_registry(farm: Farm, tmp_path: Path, loopback_regis
         assert tags == {name: image.top for name, image in farm.images.items()}
         assert not storage_problems(root)
         assert farm.cli(*words, "--cluster", farm.cluster.address).stdout.startswith("0 copied, 8 already there")
+
+
+def test_workers_hash_a_storage_and_name_what_is_damaged(farm: Farm, tmp_path: Path) -> None:
+    root = tmp_path / "ci"
+    words = ["verify", f"{root}", "--hash", "--cluster", farm.cluster.address]
+    whole = farm.cli(*words)
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stdout == farm.cli("verify", f"{root}").stdout
+    digest = Digest.of(farm.images["team/app3:1"].blobs[-1])
+    with Storage(root).blob_path(digest).open("r+b") as file:
+        file.write(b"rotten")
+    farm.cluster.kill("w0")
+    damaged = farm.cli(*words)
+    assert damaged.returncode == 4
+    assert f"blob {digest} has other bytes" in damaged.stdout
+    assert damaged.stdout == farm.cli("verify", f"{root}").stdout
+    assert "is no storage's directory" in farm.cli("verify", "x.tar", "--cluster", farm.cluster.address).stderr
+
+
+def test_workers_push_a_bundle_that_all_of_them_have(
+    farm: Farm, tmp_path: Path, loopback_registry: StartRegistry
+) -> None:
+    tar, root = f"{tmp_path / 'release.tar'}", tmp_path / "site"
+    assert farm.cli("package", "images.list", "--archive", f"{tmp_path / 'ci'}", "-o", tar).returncode == 0
+    with faulty_proxy(loopback_registry(root).host) as dest:
+        dest.delay = 0.05
+        words = ["push", tar, f"{dest.host}/product", "--cluster", farm.cluster.address, "-j", "2"]
+        run = farm.cli.start(*words, "--report", "report.json")
+        waited_for(lambda: sum(dest.received.values()) > 500_000, "nothing came")
+        farm.cluster.kill("w2")
+        out, err = run.communicate(timeout=100)
+        assert run.returncode == 0, err
+        assert out.startswith("8 copied, 0 already there, 0 failed")
+        tags = {name: Storage(root).resolve(*f"product/{name}".split(":")) for name in farm.images}
+        assert tags == {name: image.top for name, image in farm.images.items()}
+        assert not storage_problems(root)
+        report = json.loads((farm.cli.directory / "report.json").read_text())
+        assert sum(worker["bytes_sent"] for worker in report["workers"]) == unique_bytes(farm.images)
+
+
+def test_doctor_says_what_each_worker_has_and_lacks(farm: Farm, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    archive = tmp_path / "ci"
+    words = ["doctor", "--archive", f"{archive}", "--cluster", farm.cluster.address]
+    well = farm.cli(*words)
+    assert well.stdout.count("  yes") == 3
+    farm.cluster.start_worker("bare", {"PATH": f"{bare}"})
+    ended = farm.cli(*words)
+    assert ended.returncode == 3
+    assert re.search(r"\): curl: not installed; apt-get install curl", ended.stdout)
+    assert len(json.loads(farm.cli(*words, "--json").stdout)["workers"]) == 4
+
+
+@contextmanager
+def counted_way(address: str) -> Iterator[tuple[str, list[int]]]:
+    """Another address of a server, and the bytes that pass through it, both ways."""
+    counts, target = list[int](), urlsplit(address)
+
+    def carry(reading: socket.socket, writing: socket.socket) -> None:
+        with suppress(OSError):
+            while data := reading.recv(65536):
+                counts.append(len(data))
+                writing.sendall(data)
+        for end in (reading, writing):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _address = server.accept()
+                far = socket.create_connection((target.hostname, target.port))
+                stack.callback(near.close)
+                stack.callback(far.close)
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}", counts
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_blob_takes_less_than_a_kilobyte_on_the_wire(
+    cli: Cli, dask_host: DaskHost, tmp_path: Path, loopback_registry: StartRegistry
+) -> None:
+    images = {f"team/app{number}:1": make_image(f"app{number}") for number in range(300)}
+    host = loopback_registry(make_storage(tmp_path / "ci", images)).host
+    (cli.directory / "images.list").write_text("".join(f"{name}\n" for name in images))
+    blobs = len({Digest.of(blob) for image in images.values() for blob in image.blobs})
+    with dask_cluster(dask_host, tmp_path / "cluster", workers=0) as cluster, counted_way(cluster.address) as way:
+        cluster.address, counts = way
+        cluster.start_worker("w0")
+        ended = cli("sync", "images.list", "--source", host, "--dest", "./archive", "--cluster", cluster.address)
+        assert ended.stdout.startswith("300 copied, 0 already there, 0 failed"), ended.stderr
+        assert sum(counts) <= 1000 * blobs, f"{sum(counts) / blobs:.0f} bytes for each of {blobs} blobs"
