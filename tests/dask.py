@@ -43,16 +43,19 @@ def started_dask_host(directory: Path) -> Iterator[DaskHost]:
 
 @dataclass
 class DaskCluster:
-    """`address` is the scheduler's. `workers` are processes by their names."""
+    """`address` is the scheduler's. `workers` are processes by their names; one that is not heard of for `ttl` is lost.
+    `env` is that of all of them: with certificates they use TLS."""
 
     host: DaskHost
     directory: Path
     address: str = ""
     scheduler: int = 0
     workers: dict[str, int] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    ttl: str = "60s"
 
-    def start_scheduler(self, port: int = 0) -> None:
-        self.scheduler, self.address = self._start("scheduler", "", {}, port)
+    def start_scheduler(self) -> None:
+        self.scheduler, self.address = self._start("scheduler", "", {})
 
     def start_worker(self, name: str, env: Mapping[str, str] | None = None) -> None:
         self.workers[name], _address = self._start(name, self.address, env or {})
@@ -73,7 +76,7 @@ class DaskCluster:
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text()
 
-    def _start(self, name: str, scheduler: str, env: Mapping[str, str], port: int = 0) -> tuple[int, str]:
+    def _start(self, name: str, scheduler: str, env: Mapping[str, str]) -> tuple[int, str]:
         """In a directory and a home of its own, as on another machine."""
         place = self.directory / name
         (place / "home").mkdir(parents=True, exist_ok=True)
@@ -82,18 +85,28 @@ class DaskCluster:
             "HOME": f"{place / 'home'}",
             "TMPDIR": f"{place}",
             "LC_ALL": "C.UTF-8",
+            **self.env,
             **env,
         }
         log = self.directory / f"{name}.log"
         return self.host.start(
-            name=name, scheduler=scheduler, cwd=f"{place}", env=surroundings, log=f"{log}", port=port
+            name=name,
+            scheduler=scheduler,
+            cwd=f"{place}",
+            env=surroundings,
+            log=f"{log}",
+            port=0,
+            protocol="tls" if self.env else "tcp",
+            ttl=self.ttl,
         )
 
 
 @contextmanager
-def dask_cluster(host: DaskHost, directory: Path, workers: int = 3) -> Iterator[DaskCluster]:
+def dask_cluster(
+    host: DaskHost, directory: Path, workers: int = 3, *, env: Mapping[str, str] | None = None, ttl: str = "60s"
+) -> Iterator[DaskCluster]:
     directory.mkdir()
-    cluster = DaskCluster(host, directory)
+    cluster = DaskCluster(host, directory, env=env or {}, ttl=ttl)
     try:
         cluster.start_scheduler()
         for number in range(workers):

@@ -25,7 +25,6 @@ assert regwrap.cli.worker.__name__  # loaded before anything is forked
 
 
 def main() -> None:
-    dask.config.set({"distributed.comm.timeouts.connect": "5s", "distributed.scheduler.worker-ttl": "60s"})
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while line := sys.stdin.readline():
@@ -49,6 +48,8 @@ def _become(request: dict[str, Any], writing: int) -> None:
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["env"])
+        dask.config.refresh()
+        dask.config.set({"distributed.scheduler.worker-ttl": request["ttl"]})
         tempfile.tempdir = None
         nothing = os.open(os.devnull, os.O_RDWR)
         for number, log in (
@@ -66,7 +67,7 @@ def _become(request: dict[str, Any], writing: int) -> None:
 async def _serve(request: dict[str, Any], writing: int) -> None:
     server: Scheduler | Worker
     if not request["scheduler"]:
-        server = await Scheduler(host="127.0.0.1", port=request["port"], dashboard=False)
+        server = await Scheduler(host="127.0.0.1", port=request["port"], protocol=request["protocol"], dashboard=False)
     else:
         server = await Worker(
             request["scheduler"],

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import re
+import signal
 import threading
+import time
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,6 +34,8 @@ _CONNECT_SECONDS: Final = 10
 _FIRST_WORKER_SECONDS: Final = 30
 _COUNT_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 1.0
+_END_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.1
 _ALONE_SECONDS: Final = 300.0
 _INSTALL: Final = "pip install 'regwrap[cluster]' here and on every worker; the container image has it"
 _AGAIN: Final = "start it again and rerun the same command: what has arrived is not sent again"
@@ -214,8 +219,22 @@ def _started(
         silence_logs=logging.CRITICAL + 1,
         env=dict(environment),
     )
-    stack.callback(_quietly, lambda: cluster.close(timeout=_LEAVE_SECONDS))
+    stack.callback(_end_local, cluster)
     return cluster
+
+
+def _end_local(cluster: Any) -> None:
+    """Dask asks its processes to end, which takes them seconds: nothing is lost where they are killed."""
+    nannies = list(cluster.workers.values())
+    closing = threading.Thread(target=lambda: _quietly(lambda: cluster.close(timeout=_END_SECONDS)), daemon=True)
+    closing.start()
+    latest = time.monotonic() + _END_SECONDS
+    while closing.is_alive() and time.monotonic() < latest:
+        closing.join(_LOOK_SECONDS)
+        for nanny in nannies:
+            if nanny.pid and closing.is_alive():
+                with suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
 
 
 def _unreachable(address: ClusterAddress, error: Exception) -> ToolError:

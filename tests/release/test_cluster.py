@@ -1,6 +1,7 @@
 """`--cluster`: a scheduler and three workers of Dask, of which one is killed in the middle."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -26,6 +27,7 @@ from tests.dask import DaskCluster, DaskHost, dask_cluster, started_dask_host
 from tests.faultserver import Fault, FaultProxy, faulty_proxy
 from tests.release.conftest import Scene
 from tests.release.regwrap_cli import Cli
+from tests.tls import make_certificate
 
 pytestmark = pytest.mark.tools
 
@@ -364,3 +366,72 @@ def test_a_blob_takes_less_than_a_kilobyte_on_the_wire(
         ended = cli("sync", "images.list", "--source", host, "--dest", "./archive", "--cluster", cluster.address)
         assert ended.stdout.startswith("300 copied, 0 already there, 0 failed"), ended.stderr
         assert sum(counts) <= 1000 * blobs, f"{sum(counts) / blobs:.0f} bytes for each of {blobs} blobs"
+
+
+def test_processes_of_this_machine_are_a_cluster_too(farm: Farm) -> None:
+    farm.cluster.end()
+    farm.cluster.address = "local:2"
+    ended = farm.sync()
+    assert ended.stdout.startswith("8 copied, 0 already there, 0 failed"), ended.stderr
+    assert "local:2: 2 workers" in ended.stderr
+    assert farm.sent == unique_bytes(farm.images)
+    assert farm.holds_all()
+
+
+def test_a_budget_of_connections_is_the_whole_clusters(farm: Farm) -> None:
+    farm.source.rate = 2_000_000
+    for place in (farm.cli.directory, *(farm.cluster.directory / name for name in farm.cluster.workers)):
+        text = f"registries:\n  ci:\n    url: http://{farm.source.host}\n    max_connections: 2\n"
+        (place / "regwrap.yaml").write_text(text)
+    farm.source.most_together = 0
+    assert farm.sync().returncode == 0
+    assert farm.holds_all()
+    assert farm.source.most_together <= 2
+
+
+def test_a_worker_that_hangs_is_given_up_and_does_no_harm_later(
+    cli: Cli, dask_host: DaskHost, tmp_path: Path, loopback_registry: StartRegistry
+) -> None:
+    images = shared_images(8, 1_000_000)
+    host = loopback_registry(make_storage(tmp_path / "ci", images)).host
+    (cli.directory / "images.list").write_text("".join(f"{name}\n" for name in images))
+    with faulty_proxy(host) as source, dask_cluster(dask_host, tmp_path / "cluster", ttl="3s") as cluster:
+        farm = Farm(cli, cluster, images, source)
+        source.rate = 400_000
+        run = cli.start(*farm.words())
+        waited_for(lambda: farm.sent > 1_000_000 and busy_worker(cluster) is not None, "nothing came")
+        busy = busy_worker(cluster)
+        assert busy
+        os.kill(cluster.workers[busy], signal.SIGSTOP)
+        source.rate = 0
+        out, err = run.communicate(timeout=100)
+        assert out.startswith("8 copied, 0 already there, 0 failed"), err
+        os.kill(cluster.workers[busy], signal.SIGCONT)
+        waited_for(lambda: busy_worker(cluster) is None, "it goes on")
+        assert farm.holds_all()
+        assert cli("verify", "./archive").returncode == 0
+
+
+def test_tls_is_what_dask_has_configured(
+    cli: Cli, dask_host: DaskHost, tmp_path: Path, loopback_registry: StartRegistry
+) -> None:
+    images = shared_images(2, 1000)
+    host = loopback_registry(make_storage(tmp_path / "ci", images)).host
+    (cli.directory / "images.list").write_text("".join(f"{name}\n" for name in images))
+    pair = make_certificate(tmp_path / "tls")
+    env = {
+        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": f"{pair.directory / 'ca.crt'}",
+        **{
+            f"DASK_DISTRIBUTED__COMM__TLS__{role}__{part}": f"{path}"
+            for role in ("SCHEDULER", "WORKER", "CLIENT")
+            for part, path in (("CERT", pair.cert), ("KEY", pair.key))
+        },
+    }
+    with dask_cluster(dask_host, tmp_path / "cluster", workers=1, env=env) as cluster:
+        assert cluster.address.startswith("tls://")
+        words = ["sync", "images.list", "--source", host, "--dest", "./archive", "--cluster", cluster.address]
+        ended = cli(*words, env=env)
+        assert ended.stdout.startswith("2 copied"), ended.stderr
+        refused = cli(*words)
+        assert refused.returncode == 3
+        assert "Dask's TLS is configured in" in refused.stderr
