@@ -56,16 +56,19 @@ _WHOLE_FACTOR: Final = 4  # an answer as a whole, against the time between two b
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a request carries. `size` is needed for what comes in pieces, which may be asked for twice."""
+    """What a request carries. `size` is needed for what comes in pieces, which may be asked for twice. `content_range`:
+    the bytes FIRST-LAST that it is of something larger."""
 
     media_type: str = ""
     data: bytes | Iterable[bytes | memoryview] = b""
     size: int | None = None
+    content_range: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
         kind = {"Content-Type": self.media_type} if self.media_type else {}
-        return kind if self.size is None else {**kind, "Content-Length": f"{self.size}"}
+        part = {"Content-Range": self.content_range} if self.content_range else {}
+        return {**kind, **part} if self.size is None else {**kind, **part, "Content-Length": f"{self.size}"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ from urllib.parse import urlencode
 
 from regwrap.core.errors import ToolError
 from regwrap.core.model import OCI_MANIFEST, Digest, ParseError
-from regwrap.registry.addresses import is_same_server, next_page, target_of
+from regwrap.registry.addresses import next_page
 from regwrap.registry.answers import is_absent, is_page, meaning_of, raise_if_later, refusal
 from regwrap.registry.auth import Access
 from regwrap.registry.certificates import end_of
 from regwrap.registry.client import Body, Client, Request, Response
 from regwrap.registry.credentials import AskHelper, UnsureError, no_helper
 from regwrap.registry.downloads import Downloads
+from regwrap.registry.uploads import Uploads
 from regwrap.tools.rate_limit import HostLimiter
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Probe:
     limiter: HostLimiter = field(default_factory=lambda: HostLimiter(host=""))
     note: Callable[[str], None] = lambda _text: None
     ask_helper: AskHelper = no_helper
+    uploads: Uploads = field(init=False)
     _client: Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class Probe:
             note=self.note,
             ask_helper=self.ask_helper,
         )
+        self.uploads = Uploads(self._client)
 
     @property
     def downloads(self) -> Downloads:
@@ -144,43 +147,13 @@ class Probe:
         request = Request("POST", target, Access(repository, source))
         answer = self._client.request(request)
         if answer.status == 202:
-            self._cancel_upload(request, answer)
+            with suppress(UnsureError):  # an address that cannot be asked is no upload's
+                self.uploads.cancel(self.uploads.begun(request, answer), request.access)
         return answer.status == 201
 
     def put_manifest(self, repository: str, reference: str | Digest, body: Body) -> Response:
         """Put a manifest's bytes; what the registry says. Raises ToolError where it wants to be asked later."""
         return self._sent(Request("PUT", f"/v2/{repository}/manifests/{reference}", Access(repository), body))
-
-    def upload(self, repository: str, digest: Digest, body: Body) -> Response:
-        """Send a blob in one piece, which the registry hashes; what it says, 201: it is there. Raises ToolError."""
-        begun = Request("POST", f"/v2/{repository}/blobs/uploads/", Access(repository), Body())
-        answer = self._sent(begun)
-        if answer.status != 202 or not answer.headers.get("Location"):
-            return answer
-        try:
-            return self._upload_to(begun, answer, digest, body)
-        except ToolError:
-            with suppress(ToolError):
-                self._cancel_upload(begun, answer)
-            raise
-
-    def _upload_to(self, begun: Request, answer: Response, digest: Digest, body: Body) -> Response:
-        address = self._client.address(begun.target, answer.headers["Location"])
-        query = f"{address.query}&{urlencode({'digest': f'{digest}'})}".removeprefix("&")
-        address = address._replace(query=query)
-        if is_same_server(address, self.registry.host):
-            return self._sent(Request("PUT", target_of(address), begun.access, body))
-        answer = self._client.elsewhere("PUT", address.geturl(), body)
-        if answer.status in {401, 403}:  # perhaps another name of the registry; skopeo gives that one the login as well
-            raise UnsureError(f"{address.netloc} answered {answer.status} to the upload that {begun.shown} led to")
-        return answer
-
-    def _cancel_upload(self, begun: Request, answer: Response) -> None:
-        """A registry keeps what was sent of an upload for a week; told so, it forgets it."""
-        with suppress(UnsureError):  # an address that cannot be asked is no upload's
-            address = self._client.address(begun.target, answer.headers.get("Location", "/"))
-            if is_same_server(address, self.registry.host) and address.path.startswith("/v2/"):
-                self._client.request(Request("DELETE", target_of(address), begun.access))
 
     def call(self, method: str, target: str, body: Body | None = None) -> Response:
         """A request beside the registry's API (Harbor's): with the authfile's credentials at once, if it has any."""
@@ -227,7 +200,8 @@ class Probe:
         return names[0] if names else ""
 
     def close(self) -> None:
-        """Close the connections that are kept alive."""
+        """Forget uploads that broke, and close the connections that are kept alive."""
+        self.uploads.close()
         self._client.close()
 
     def _sent(self, request: Request) -> Response:

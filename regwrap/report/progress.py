@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -41,6 +42,7 @@ class Progress:
         self.expected = 0
         self.done = 0
         self.running: dict[str, float] = {}
+        self._failures: dict[str, list[str]] = {}
         self.under_way: Callable[[], int] = lambda: 0
         self._since = time.monotonic()
         self._drawn = False
@@ -117,7 +119,11 @@ class Progress:
     def failed(self, outcome: Failed) -> None:
         with self._lock:
             self.running.pop(str(outcome.entry.dest), None)
+            alike = self._failures.setdefault(outcome.down or cause_of(outcome), [])
+            alike.append(str(outcome.entry.dest))
         text = failure_text(outcome.entry, outcome.error, outcome.hint, outcome.attempts)
+        if len(alike) > SHOWN_IMAGES:  # told already, and once more in the end
+            text = f"{outcome.entry.dest}: FAILED, as {alike[0]}"
         self.line(red(printable(text, keep="\n"), self.reader))
 
     def _redraw(self) -> None:
@@ -173,3 +179,12 @@ def failure_text(entry: ImageEntry, error: str, hint: str, attempts: int = 1) ->
     tries = f" (after {attempts} attempts)" if attempts > 1 else ""
     line = f", line {entry.line}" if entry.line else ""
     return f"{entry.dest}: FAILED{tries}{line}: {error}" + (f"\n    {hint}" if hint else "")
+
+
+def cause_of(failed: Failed) -> str:
+    """What was wrong, without the names of the image, and whether a host was known by then to be down."""
+    source, dest = failed.entry.source, failed.entry.dest
+    text = failed.error.removeprefix(f"{failed.down} is down: ") if failed.down else failed.error
+    for name in (f"{source}", f"{dest}", source.repository, dest.repository):
+        text = text.replace(name, "…")
+    return re.sub(r":(\S+ in …|[0-9a-f]{12,64}\b)", "", text)

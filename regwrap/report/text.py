@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path, PurePath
@@ -14,7 +13,7 @@ from regwrap.core.counts import counted
 from regwrap.core.model import Destination, Digest, ImageRef, Platform
 from regwrap.core.moves import TagMove
 from regwrap.core.text import human_bytes, table
-from regwrap.report.progress import SHOWN_IMAGES, failure_text
+from regwrap.report.progress import SHOWN_IMAGES, cause_of, failure_text
 
 if TYPE_CHECKING:
     from regwrap.bundle.examine import VerifyReport
@@ -108,31 +107,26 @@ def unseen_text(unseen: tuple[Unseen, ...]) -> str:
 
 def failures_text(report: SyncReport) -> str:
     """Each failure; those of a host that is down, and many with one cause, together."""
-    causes: dict[tuple[str, str], list[Failed]] = {}
-    for failed in report.failed:
-        causes.setdefault((failed.down, "") if failed.down else _cause(failed), []).append(failed)
+    causes: dict[str, list[Failed]] = {}
+    of_down = {cause_of(failed): failed.down for failed in report.failed if failed.down}
+    for failed in report.failed:  # the first that fail are not known yet to have failed as the host is down
+        cause = cause_of(failed)
+        causes.setdefault(failed.down or of_down.get(cause, cause), []).append(failed)
     lines: list[str] = []
     for concerned in causes.values():
-        if concerned[0].down or len(concerned) > SHOWN_IMAGES:
+        if any(failed.down for failed in concerned) or len(concerned) > SHOWN_IMAGES:
             lines.append(_together(concerned))
         else:
             lines += [failure_text(f.entry, f.error, f.hint, f.attempts) for f in concerned]
     return "\n".join(lines)
 
 
-def _cause(failed: Failed) -> tuple[str, str]:
-    """What was wrong, without the names of the image."""
-    source, dest, text = failed.entry.source, failed.entry.dest, failed.error
-    for name in (f"{source}", f"{dest}", source.repository, dest.repository):
-        text = text.replace(name, "…")
-    return re.sub(r":(\S+ in …|[0-9a-f]{12,64}\b)", "", text), failed.hint
-
-
 def _together(concerned: list[Failed]) -> str:
+    told = next((failed for failed in concerned if failed.down), concerned[0])
     names = " ".join(str(failed.entry.dest) for failed in concerned[:SHOWN_IMAGES])
     more = f" and {len(concerned) - SHOWN_IMAGES} more" if len(concerned) > SHOWN_IMAGES else ""
-    hint = f"\n    {concerned[0].hint}" if concerned[0].hint else ""
-    return f"{counted(len(concerned), 'image')} FAILED ({names}{more}): {concerned[0].error}{hint}"
+    hint = f"\n    {told.hint}" if told.hint else ""
+    return f"{counted(len(concerned), 'image')} FAILED ({names}{more}): {told.error}{hint}"
 
 
 def package_text(report: PackageReport) -> str:

@@ -137,25 +137,30 @@ class ClusterPushCarrier(PushCarrier):
     sent_from: Callable[[Copy], RegistryEndpoint | str | None]
     release: str = ""
 
-    def bring_all(self, copy: Copy) -> int:
+    def bring_all(self, copy: Copy) -> None:
         source = self.sent_from(copy)
         if source is None:
-            return PushCarrier.bring_all(self, copy)
+            PushCarrier.bring_all(self, copy)
+            return
         repository = copy.entry.dest.repository
         wanted = [blob for blob in copy.missing if not self.index.has(repository, blob.digest)]
         shares = shares_of(wanted, self.workers.lanes)
         if len(shares) < 2:
-            return sum(self._bring(copy, source, share) for share in shares)
+            for share in shares:
+                self._bring(copy, source, share)
+            return
         with ThreadPoolExecutor(len(shares), thread_name_prefix="order") as pool:
-            return sum(pool.map(lambda share: self._bring(copy, source, share), shares))
+            for _done in pool.map(lambda share: self._bring(copy, source, share), shares):
+                pass
 
-    def _bring(self, copy: Copy, source: RegistryEndpoint | str, blobs: Sequence[Descriptor]) -> int:
+    def _bring(self, copy: Copy, source: RegistryEndpoint | str, blobs: Sequence[Descriptor]) -> None:
         """Raises what the first of them failed by; the others are there."""
         repository = copy.entry.dest.repository
         ends = (source, self.dest) if isinstance(source, RegistryEndpoint) else (self.dest,)
         with self.ends.limiters.slots((end.registry for end in ends), 1) as started:
             answer = self.workers.answer(self._order(copy, source, blobs))
         pass_on(answer, self.ends.limiters, started)
+        self.meter.add(copy, sum(said.came for said in answer.blobs))
         failure: RegwrapError | None = None
         for said in answer.blobs:
             if said.refusal is None:
@@ -164,7 +169,6 @@ class ClusterPushCarrier(PushCarrier):
                 failure = failure or said.refusal.error()
         if failure is not None:
             raise failure
-        return sum(said.came for said in answer.blobs)
 
     def _order(self, copy: Copy, source: RegistryEndpoint | str, blobs: Sequence[Descriptor]) -> PushOrder:
         is_registry = isinstance(source, RegistryEndpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from regwrap.registry.endpoint import RegistryEndpoint
     from regwrap.tools.retry import Retry
 
-_MOST_RENEWALS: Final = 3
+_MOST_RENEWALS: Final = 6
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -251,23 +252,27 @@ class _Batch:
         travel, download = self.open.pop(outcome.key)
         self.downloads.told(outcome, self.started)
         arrived = self.fetcher.parts.arrived(travel.blob)
-        if outcome.exit_code == 0 and not outcome.excess and arrived == travel.blob.size:
+        # with all bytes there, a length that was announced wrong is nobody's business: they are hashed
+        is_whole = arrived == travel.blob.size and (outcome.exit_code == 0 or arrived > 0)
+        if is_whole and not outcome.excess:
             self.endings.ends(lambda: self._whole(travel))
-        elif outcome.exit_code == UNSUPPORTED_RANGE:
+        elif download.offset and (outcome.exit_code == UNSUPPORTED_RANGE or outcome.status == 416 or outcome.excess):
+            # it knows no ranges, or not these
             self.fetcher.parts.forget(travel.blob)
             self.endings.ends(lambda: self.events.again(travel))
         else:
             self._refused(travel, outcome, download, arrived)
 
     def _whole(self, travel: Travel) -> None:
-        if travel.blob.size == 0:
+        if travel.blob.size == 0:  # no byte has opened it
             self.events.begun(travel)
+            os.close(self.fetcher.parts.open_part(travel.blob))
         self.events.whole(travel)
 
     def _refused(self, travel: Travel, outcome: Outcome, download: Download, arrived: int) -> None:
         """A token that has expired is renewed, and the blob goes on; what only skopeo can say, it has to."""
         try:
-            is_renewed = outcome.status in DISGUISES and self._is_renewed(travel, download)
+            is_renewed = outcome.status in DISGUISES and self._is_renewed(travel, outcome, download)
         except UnsureError as unsure:
             self.endings.fails(travel, unsure)
             return
@@ -276,12 +281,15 @@ class _Batch:
         else:
             self.endings.fails(travel, self._failure(travel, outcome, download, arrived))
 
-    def _is_renewed(self, travel: Travel, download: Download) -> bool:
+    def _is_renewed(self, travel: Travel, outcome: Outcome, download: Download) -> bool:
+        """Raises UnsureError where each token is refused: some live for less than a program takes to start."""
         travel.renewals += 1
+        is_other = False
         with suppress(ToolError):  # what was answered to curl is told
             is_other = self.downloads.is_renewed(travel.repository, travel.blob, download.authorization)
-            return is_other and travel.renewals <= _MOST_RENEWALS
-        return False
+        if is_other and outcome.status == 401 and travel.renewals > _MOST_RENEWALS:
+            raise UnsureError(f"{travel.end.name} refuses the tokens that are given for {travel.repository}")
+        return is_other and travel.renewals <= _MOST_RENEWALS
 
     def _failure(self, travel: Travel, outcome: Outcome, download: Download, arrived: int) -> ToolError:
         if outcome.exit_code == 0 and not outcome.excess and "html" not in outcome.media_type:

@@ -8,6 +8,7 @@ as another image because its tag has moved, is copied by its digest.
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,9 +18,10 @@ from regwrap.core.pool import map_in_order
 from regwrap.registry.credentials import UnsureError
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.blob_index import BlobIndex
+from regwrap.transfer.meter import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from regwrap.core.location import Registry
     from regwrap.core.model import Destination
@@ -90,15 +92,19 @@ class BatchCarrier:
                 if dest.skopeo.runner.stopping.is_set():
                     raise
 
-    def carry(self, copy: Copy) -> int:
+    def carry(self, copy: Copy) -> None:
         if copy.entry.dest in self._tried:
             try:
                 prove(self.registry.dest, copy)
             except (IntegrityError, ImagesFailedError, ToolError):
                 pass
             else:
-                return self.registry.arrived(copy)
-        return self.registry.carry(copy)
+                self.registry.arrived(copy)
+                return
+        self.registry.carry(copy)
+
+    def sent(self, copy: Copy) -> int:
+        return self.registry.sent(copy)
 
     def bytes_under_way(self) -> int:
         return 0
@@ -115,23 +121,42 @@ class RegistryCarrier:
     served: Callable[[ImageEntry], Registry]
     index: BlobIndex = field(default_factory=BlobIndex)
     exclusive_repositories: bool = True
+    _meter: Meter = field(default_factory=Meter)
 
-    def carry(self, copy: Copy) -> int:
+    def carry(self, copy: Copy) -> None:
         _refuse_what_skopeo_cannot_push(copy)
         entry, dest = copy.entry, copy.entry.dest
         source = Remote(registry=self.served(entry), repository=entry.source.repository, reference=copy.digest)
         target = Remote(registry=self.dest.registry, repository=dest.repository, reference=dest.tag)
-        sent = [blob for blob in copy.missing if not self._is_there(blob, dest.repository)]
-        self.dest.skopeo.copy(source, target)
+        new = tuple(blob for blob in copy.missing if not self._is_there(blob, dest.repository))
+        try:
+            self.dest.skopeo.copy(source, target)
+        except ToolError as error:
+            if not error.outage:
+                self._count(copy, self._arrived(dest.repository, new))
+            raise
+        self._count(copy, new)
         prove(self.dest, copy)
         self.index.add(dest.repository, (blob.digest for blob in copy.closure.blobs))
-        return sum({blob.digest: blob.size for blob in sent}.values())
 
-    def arrived(self, copy: Copy) -> int:
+    def sent(self, copy: Copy) -> int:
+        return self._meter.of(copy)
+
+    def arrived(self, copy: Copy) -> None:
         """Count an image that something else has brought: the bytes that no other image had brought before."""
-        new = {blob.digest: blob.size for blob in copy.missing if not self.index.knows(blob.digest)}
+        self._meter.add(copy, _size_of(blob for blob in copy.missing if not self.index.knows(blob.digest)))
         self.index.add(copy.entry.dest.repository, (blob.digest for blob in copy.closure.blobs))
-        return sum(new.values())
+
+    def _count(self, copy: Copy, blobs: tuple[Descriptor, ...]) -> None:
+        self._meter.add(copy, _size_of(blobs))
+        self.index.add(copy.entry.dest.repository, (blob.digest for blob in blobs))
+
+    def _arrived(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+        """Those that a copy has brought before it failed; skopeo itself says nothing of it."""
+        with suppress(ToolError, UnsureError):
+            lacking = self.dest.lacking(repository, blobs)
+            return tuple(blob for blob in blobs if blob not in lacking)
+        return ()
 
     def _is_there(self, blob: Descriptor, repository: str) -> bool:
         """Whether the blob is in the repository without being sent: it was brought there, or to another one."""
@@ -142,6 +167,10 @@ class RegistryCarrier:
 
     def bytes_under_way(self) -> int:
         return 0
+
+
+def _size_of(blobs: Iterable[Descriptor]) -> int:
+    return sum({blob.digest: blob.size for blob in blobs}.values())
 
 
 def prove(dest: RegistryEndpoint, copy: Copy) -> None:

@@ -130,6 +130,7 @@ class Endpoints:
             note=self._note,
             ask_helper=self.skopeo().helpers.known,
         )
+        self.stack.callback(probe.close)
         return RegistryEndpoint(registry=place.registry, probe=probe, skopeo=self.skopeo())
 
     def _note(self, text: str) -> None:

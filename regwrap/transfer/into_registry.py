@@ -19,11 +19,13 @@ from regwrap.registry.answers import meaning_of, reason_of, refusal
 from regwrap.registry.client import Body
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
+from regwrap.registry.uploads import Parcel
 from regwrap.storage.hashing import pieces_at
 from regwrap.tools.skopeo import Remote
+from regwrap.transfer.meter import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from threading import Event
 
     from regwrap.core.location import Registry
@@ -42,10 +44,11 @@ PARTIAL_HINT: Final = (
 
 
 class Sendable(Protocol):
-    """A blob's bytes: from the first to the last each time it is iterated over; a piece is only good until the next.
-    Raises what the carrier may."""
+    """A blob's bytes."""
 
-    def __iter__(self) -> Iterator[bytes | memoryview]: ...
+    def pieces(self, start: int, end: int) -> Iterator[bytes | memoryview]:
+        """Those from `start` up to `end`, each time anew; a piece is only good until the next. Raises what the carrier
+        may."""
 
     def is_right(self) -> bool:
         """Whether they have the digest; asked when the registry says that they do not."""
@@ -73,62 +76,66 @@ class PushCarrier:
     index: BlobIndex
     stopping: Event
     exclusive_repositories: bool = True
+    meter: Meter = field(default_factory=Meter)
     _under_way: dict[Destination, int] = field(default_factory=dict)
 
-    def carry(self, copy: Copy) -> int:
+    def carry(self, copy: Copy) -> None:
         repository = copy.entry.dest.repository
         try:
-            sent = self.bring_all(copy)
+            self.bring_all(copy)
             for manifest in copy.closure.manifests:
                 self._put(copy, manifest)
         except UnsureError:
-            return self.fallback.carry(copy)
+            self.fallback.carry(copy)
+            return
         finally:
             self._under_way.pop(copy.entry.dest, None)
         self.proof(copy)
         self.index.add(repository, (blob.digest for blob in copy.closure.blobs))
-        return sent
+
+    def sent(self, copy: Copy) -> int:
+        return self.meter.of(copy) + self.fallback.sent(copy)
 
     def bytes_under_way(self) -> int:
         return sum(list(self._under_way.values()))
 
-    def bring_all(self, copy: Copy) -> int:
-        """All blobs that the image lacks there. Returns the bytes that travelled."""
-        sent = 0
+    def bring_all(self, copy: Copy) -> None:
+        """All blobs that the image lacks there."""
         for blob in copy.missing:
-            sent += self.bring(copy, blob, sent)
+            self.bring(copy, blob)
             self.index.add(copy.entry.dest.repository, (blob.digest,))
-        return sent
 
-    def bring(self, copy: Copy, blob: Descriptor, before: int) -> int:
-        """The bytes that travelled: none where the repository has the blob by now, or another one gives it. `before`
-        were sent of this image already."""
+    def bring(self, copy: Copy, blob: Descriptor) -> None:
+        """Nothing travels where the repository has the blob by now, or another one gives it."""
         repository = copy.entry.dest.repository
         if self.index.has(repository, blob.digest):
-            return 0
+            return
         other = self.index.other(repository, blob.digest)
         if other is not None and self.dest.probe.mount(repository, blob.digest, other):
-            return 0
-
-        def on_bytes(count: int) -> None:
-            if self.stopping.is_set():
-                raise ToolError("the upload was stopped: regwrap is stopping")
-            self._under_way[copy.entry.dest] = before + count
-
+            return
         with self.origin.opened(copy, blob) as bytes_of:
-            self._upload(copy, blob, bytes_of, on_bytes)
-        return blob.size
+            self._upload(copy, blob, bytes_of)
 
-    def _upload(self, copy: Copy, blob: Descriptor, bytes_of: Sendable, on_bytes: Callable[[int], None]) -> None:
-        body = Body("application/octet-stream", _Counted(bytes_of, on_bytes), blob.size)
+    def _upload(self, copy: Copy, blob: Descriptor, bytes_of: Sendable) -> None:
+        def pieces(start: int, end: int) -> _Counted:
+            return _Counted(bytes_of, start, end, lambda count: self._count(copy, count))
+
+        repository = copy.entry.dest.repository
+        parcel = Parcel(repository=repository, digest=blob.digest, size=blob.size, pieces=pieces)
         try:
-            answer = self.dest.probe.upload(copy.entry.dest.repository, blob.digest, body)
+            answer = self.dest.probe.uploads.send(parcel)
         except ToolError as error:
             raise _named(error, copy) from error
         if answer.status == 400 and not bytes_of.is_right():
             raise damaged(copy, blob)
         if answer.status != 201:
             raise refusal(self.dest.name, f"blob {blob.digest.short} of {copy.entry.dest}", answer)
+
+    def _count(self, copy: Copy, count: int) -> None:
+        if self.stopping.is_set():
+            raise ToolError("the upload was stopped: regwrap is stopping")
+        self.meter.add(copy, count)
+        self._under_way[copy.entry.dest] = self._under_way.get(copy.entry.dest, 0) + count
 
     def _put(self, copy: Copy, manifest: Manifest | Index) -> None:
         dest, name = self.dest, copy.entry.dest
@@ -149,16 +156,16 @@ def partial_refusal(registry: str, entry: ImageEntry) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """The same bytes; `on_bytes` hears how many have been taken, from none on each time they are read."""
+    """Bytes to send, from the first each time they are read; `on_bytes` hears of each piece how many are taken."""
 
     bytes_of: Sendable
+    start: int
+    end: int
     on_bytes: Callable[[int], None]
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        taken = 0
-        for data in self.bytes_of:
-            taken += len(data)
-            self.on_bytes(taken)
+        for data in self.bytes_of.pieces(self.start, self.end):
+            self.on_bytes(len(data))
             yield data
 
 
@@ -184,8 +191,8 @@ class _PieceBytes:
     piece: Piece
     digest: Digest
 
-    def __iter__(self) -> Iterator[memoryview]:
-        return pieces_at(self.piece.file.fileno(), self.piece.offset, self.piece.size)
+    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
+        return pieces_at(self.piece.file.fileno(), self.piece.offset + start, end - start)
 
     def is_right(self) -> bool:
         return self.piece.digest() == self.digest
@@ -210,16 +217,43 @@ class EndpointsOrigin:
             remote = Remote(registry=source.registry, repository=copy.entry.source.repository, reference=leaf.digest)
             # both slots at once, in the order that all take them in, or two copies might wait for each other
             with self.proxies.skopeo.limiters.slots((source.registry, self.dest), 1):
-                yield _StreamBytes(self.proxies, remote, blob)
+                stream = _StreamBytes(self.proxies, remote, blob)
+                try:
+                    yield stream
+                finally:
+                    stream.close()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _StreamBytes:
+    """What skopeo gives goes by once: what is asked for next is read on, for anything else it begins anew."""
+
     proxies: ImageProxies
     source: Remote
     blob: Descriptor
+    _stream: Generator[memoryview] | None = None
+    _at: int = 0
+    _rest: memoryview | None = None
 
-    def __iter__(self) -> Iterator[memoryview]:
+    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
+        if self._stream is None or self._at != start:
+            self.close()
+            self._stream, self._at, self._rest = self._all(), 0, None
+        stream = self._stream
+        while self._at < end and (piece := self._rest or next(stream, None)) is not None:
+            taken = piece[: (start if self._at < start else end) - self._at]
+            self._at, self._rest = self._at + len(taken), piece[len(taken) :]
+            if self._at > start:
+                yield taken
+        if end == self.blob.size:
+            yield from stream  # nothing; skopeo says at the end whether it was right
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _all(self) -> Generator[memoryview]:
         with self.proxies.turn(self.source, 1) as proxy:
             for _blob, data in proxy.blobs(self.source, (self.blob,)):
                 yield data

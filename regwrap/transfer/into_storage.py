@@ -8,7 +8,7 @@ indexes, some platforms of an index. Copies into a registry are in `into_registr
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.bundle.by_repository import ImageSource, StorageSource
@@ -21,6 +21,7 @@ from regwrap.storage.hashing import write_all
 from regwrap.storage.space import need_space
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.fetch import Fetcher, Stage, damaged_on_the_way
+from regwrap.transfer.meter import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,17 +47,21 @@ class StorageCarrier:
     commit: GroupCommit
     sound: SoundBlobs
     exclusive_repositories: bool = False
+    _meter: Meter = field(default_factory=Meter)
 
-    def carry(self, copy: Copy) -> int:
+    def carry(self, copy: Copy) -> None:
         self.check_room(copy)
         try:
-            brought = sum(self._bring(copy, leaf) for leaf in copy.closure.leaves)
+            for leaf in copy.closure.leaves:
+                self._bring(copy, leaf)
             self.finish((copy,))
         except BaseException:
             self.stage.is_wanted = True
             raise
         self.prove(copy)
-        return brought
+
+    def sent(self, copy: Copy) -> int:
+        return self._meter.of(copy)
 
     def finish(self, copies: Sequence[Copy]) -> None:
         """Make images visible whose blobs are all in the storage or in the stage. Raises ToolError, IntegrityError."""
@@ -94,19 +99,24 @@ class StorageCarrier:
     def bytes_under_way(self) -> int:
         return self.fetcher.bytes_under_way()
 
-    def _bring(self, copy: Copy, leaf: Manifest) -> int:
+    def _bring(self, copy: Copy, leaf: Manifest) -> None:
         blobs = {blob.digest: blob for blob in leaf.blobs}.values()
         absent = [blob for blob in blobs if not self.sound.has(blob) and not self.stage.has(blob)]
         if not absent:
-            return 0
+            return
         source, repository = self.source_of(copy.entry), copy.entry.source.repository
-        if isinstance(source, RegistryEndpoint):
-            remote = Remote(registry=source.registry, repository=repository, reference=leaf.digest)
-            self.fetcher.fetch(remote, leaf, absent)
-        else:
-            for blob in absent:
-                self.copy_here(source, blob)
-        return sum(blob.size for blob in absent)
+        try:
+            if isinstance(source, RegistryEndpoint):
+                remote = Remote(registry=source.registry, repository=repository, reference=leaf.digest)
+                self.fetcher.fetch(remote, leaf, absent)
+            else:
+                for blob in absent:
+                    self.copy_here(source, blob)
+        finally:
+            self._meter.add(copy, sum(blob.size for blob in absent if self._is_staged(blob)))
+
+    def _is_staged(self, blob: Descriptor) -> bool:
+        return self.stage.tree.size(self.stage.blob(blob.digest)) == blob.size
 
     def copy_here(self, source: ImageSource, blob: Descriptor) -> None:
         """From what lies on this machine into the stage. Raises ToolError and IntegrityError."""

@@ -104,7 +104,9 @@ def _pushed(carrier: PushCarrier, send: SendOrder, around: Surroundings) -> int:
     (blob,) = copy.missing
     if send.mount:
         carrier.index.add(send.mount, (blob.digest,))
-    return carrier.bring(copy, blob, 0)
+    before = carrier.meter.of(copy)
+    carrier.bring(copy, blob)
+    return carrier.meter.of(copy) - before
 
 
 def _part_of(send: SendOrder) -> Copy:
@@ -129,6 +131,9 @@ class _NoFallback:
 
     def carry(self, copy: Copy) -> NoReturn:
         raise AssertionError(f"{copy.entry.dest}: the client copies it")
+
+    def sent(self, _copy: Copy) -> int:
+        return 0
 
     def bytes_under_way(self) -> int:
         return 0

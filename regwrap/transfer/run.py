@@ -140,12 +140,13 @@ class _Work:
         self.events.started(copy)
         outcome: Copied | Failed
         try:
-            sent = self.retry.call(lambda: self.carrier.carry(copy), on_retry=on_retry)
-            copied = Copied(copy=copy, sent=sent, attempts=attempts, seconds=0)
+            self.retry.call(lambda: self.carrier.carry(copy), on_retry=on_retry)
+            copied = Copied(copy=copy, sent=self.carrier.sent(copy), attempts=attempts, seconds=0)
             outcome = replace(copied, seconds=time.monotonic() - started, start=start, worker=worker)
         except (ToolError, IntegrityError, ImagesFailedError) as error:
             last = self.gave_up(error) if isinstance(error, ToolError) else error
-            failed = Failed(entry=copy.entry, error=str(last), hint=last.hint, attempts=attempts)
+            sent = self.carrier.sent(copy)
+            failed = Failed(entry=copy.entry, error=str(last), hint=last.hint, attempts=attempts, sent=sent)
             down = last.host if isinstance(last, HostDownError) else ""
             outcome = replace(failed, down=down, seconds=time.monotonic() - started, start=start, worker=worker)
         if self.retry.stopping.is_set():  # what an interruption ended did not fail
@@ -240,8 +241,11 @@ class Carrier(Protocol):
     exclusive_repositories: bool
     """Whether two copies into one repository must not run at the same time."""
 
-    def carry(self, copy: Copy) -> int:
-        """Returns the bytes that travelled. Raises ToolError, IntegrityError or ImagesFailedError."""
+    def carry(self, copy: Copy) -> None:
+        """Raises ToolError, IntegrityError or ImagesFailedError."""
+
+    def sent(self, copy: Copy) -> int:
+        """Bytes that travelled for it so far, in all tries."""
 
     def bytes_under_way(self) -> int:
         """Bytes of unfinished copies so far, for the progress line."""

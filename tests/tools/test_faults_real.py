@@ -126,7 +126,7 @@ def test_an_upload_whose_source_breaks_off_is_cancelled(ends: StartEnds) -> None
     started = ends(source=(Fault("cut", ONE_LAYER, at=1_000),))
     few = started.bench.trying(2, 0.01, 0.02)
     assert [str(failed.entry.dest) for failed in few.report(*IMAGES).failed] == ["a/one:1"]
-    assert len(started.dest.asked("DELETE .*a/one/blobs/uploads/")) == 2
+    assert started.dest.asked("a/one/blobs/uploads/")[-1].startswith("DELETE ")
 
 
 @pytest.mark.parametrize("pattern", [ONE_LAYER, "GET .*one/manifests/"])

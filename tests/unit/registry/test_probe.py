@@ -1,4 +1,4 @@
-"""The probe's questions and uploads, against a server that answers what a test says; who is asked if it is unsure."""
+"""The probe's questions, against a server that answers what a test says; who is asked if it is unsure."""
 
 import base64
 import json
@@ -15,6 +15,7 @@ from regwrap.registry.credentials import UnsureError, no_helper, usable_login
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.harbor import Harbor
 from regwrap.registry.probe import Probe
+from regwrap.registry.uploads import Parcel
 from regwrap.tools.skopeo import Skopeo
 from tests.answering import Answer, Asked, answering, script
 from tests.fakes import Answer as Told
@@ -28,6 +29,11 @@ PAGE = Answer(200, {"Content-Type": "text/html"}, b"<html>")
 
 def probe_of(host: str) -> Probe:
     return Probe(registry=Registry(host=host, tls_verify=False, plain_http=True), timeout=5, connections=2)
+
+
+def parcel_of(data: bytes) -> Parcel:
+    digest = Digest.of(data)
+    return Parcel(repository="a/b", digest=digest, size=len(data), pieces=lambda start, end: (data[start:end],))
 
 
 def names(key: str, *values: object, link: str = "") -> Answer:
@@ -188,63 +194,6 @@ def test_referrers_of_all_pages() -> None:
 
 
 # --- what is sent
-
-
-class Uploads:
-    """An upload begins at `location`; what is put there, and what is cancelled, is kept by the server."""
-
-    def __init__(self, location: str, status: int = 201) -> None:
-        self.location, self.status = location, status
-
-    def __call__(self, asked: Asked) -> Answer:
-        if asked.line.startswith("POST"):
-            return Answer(202, {"Location": self.location.replace("HOST", asked.headers["host"])})
-        return Answer(self.status, body=b"said") if asked.line.startswith("PUT") else Answer(204)
-
-
-@pytest.mark.parametrize(
-    ("location", "target"),
-    [
-        ("/v2/a/b/blobs/uploads/1?state=x", "/v2/a/b/blobs/uploads/1?state=x&digest="),
-        ("1", "/v2/a/b/blobs/uploads/1?digest="),
-        ("http://HOST/v2/u", "/v2/u?digest="),
-        ("https://HOST/v2/u", "/v2/u?digest="),  # as behind a proxy that ends TLS, or begins it
-    ],
-)
-def test_a_blob_is_sent_in_one_piece_to_where_the_registry_says(location: str, target: str) -> None:
-    with answering(Uploads(location)) as server:
-        answer = probe_of(server.host).upload("a/b", DIGEST, Body("application/octet-stream", b"blob", 4))
-        assert (answer.status, answer.body) == (201, b"said")
-        assert server.asked[1].line == f"PUT {target}sha256%3A{DIGEST.hex}"
-        assert server.asked[1].body == b"blob"
-
-
-def test_a_blob_store_gets_the_blob_without_our_credentials(tmp_path: Path) -> None:
-    path = tmp_path / "auth.json"
-    with answering(lambda _asked: Answer(201)) as store, answering(Uploads(f"http://{store.host}/s?x=1")) as server:
-        path.write_text(json.dumps({"auths": {server.host: {"auth": "eDp5"}}}))
-        registry = Registry(host=server.host, tls_verify=False, plain_http=True, authfile=path)
-        probe = Probe(registry=registry, timeout=5, connections=1)
-        assert probe.call("GET", "/api").status == 204
-        assert server.asked[0].authorization == "Basic eDp5"
-        assert probe.upload("a/b", DIGEST, Body("", (b"bl", b"ob"), 4)).status == 201
-        assert [(a.line, a.body, a.authorization) for a in store.asked] == [
-            (f"PUT /s?x=1&digest=sha256%3A{DIGEST.hex}", b"blob", "")
-        ]
-
-
-def test_an_upload_that_is_not_begun_is_the_answer() -> None:
-    with answering(script(Answer(405, body=b"no"), Answer(202))) as server:
-        probe = probe_of(server.host)
-        assert [probe.upload("a/b", DIGEST, Body()).status for _ in range(2)] == [405, 202]
-        assert len(server.asked) == 2
-
-
-def test_an_upload_that_fails_is_cancelled() -> None:
-    with answering(Uploads("/v2/u?state=x", 503)) as server:
-        with pytest.raises(ToolError, match=r"answered 503 to PUT /v2/u: .*: said"):
-            probe_of(server.host).upload("a/b", DIGEST, Body("", b"blob", 4))
-        assert server.lines[-1] == "DELETE /v2/u?state=x"
 
 
 def test_a_mount_is_201_and_an_upload_that_was_begun_instead_is_cancelled() -> None:
@@ -465,7 +414,7 @@ def test_a_refusal_of_who_we_are_is_the_end_of_it() -> None:
             lambda: probe.manifest("a/b", "1"),
             lambda: probe.tags("a/b"),
             lambda: probe.put_manifest("a/b", "1", Body("x", b"{}")),
-            lambda: probe.upload("a/b", DIGEST, Body("x", b"blob", 4)),
+            lambda: probe.uploads.send(parcel_of(b"blob")),
         ):
             with pytest.raises(ToolError, match=f"{server.host} answered 401 for {server.host}/a/b") as raised:
                 ask()
@@ -480,14 +429,6 @@ def test_what_only_another_way_of_asking_could_answer_is_unsure() -> None:
             probe.manifest("a/b", "1")
         with pytest.raises(UnsureError, match="answered 401 to PUT /v2/a/b/manifests/1"):
             probe.put_manifest("a/b", "1", Body("x", b"{}"))
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_another_name_of_the_registry_that_wants_the_login_is_left_to_skopeo(status: int) -> None:
-    with answering(lambda _asked: Answer(status)) as store, answering(Uploads(f"http://{store.host}/s")) as server:
-        message = f"{store.host} answered {status} to the upload that POST /v2/a/b/blobs/uploads/ led to"
-        with pytest.raises(UnsureError, match=message):
-            probe_of(server.host).upload("a/b", DIGEST, Body("", b"blob", 4))
 
 
 def test_a_registry_that_gives_smaller_pages_is_asked_for_its_own() -> None:

@@ -33,13 +33,14 @@ class ListeningCarrier:
     during: Callable[[str], None] = lambda _name: None
     meeting: frozenset[str] = frozenset()
     _running: set[str] = field(default_factory=set)
+    _carried: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _all_there: threading.Barrier = field(init=False)
 
     def __post_init__(self) -> None:
         self._all_there = threading.Barrier(max(1, len(self.meeting)))
 
-    def carry(self, copy: Copy) -> int:
+    def carry(self, copy: Copy) -> None:
         name = str(copy.entry.dest)
         with self._lock:
             self.order.append(name)
@@ -56,7 +57,10 @@ class ListeningCarrier:
         finally:
             with self._lock:
                 self._running.discard(name)
-        return copy.bytes_missing
+        self._carried.add(name)
+
+    def sent(self, copy: Copy) -> int:
+        return copy.bytes_missing if f"{copy.entry.dest}" in self._carried else 0
 
     def bytes_under_way(self) -> int:
         return 0
