@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlencode
 
+from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.registry.addresses import answered_address
 from regwrap.registry.credentials import AskHelper, UnsureError, no_helper, usable_login
@@ -195,7 +196,8 @@ class Authorizer:
 def login_refused(registry: Registry, access: Access) -> ToolError:
     """The registry wants to know who we are, and has heard all that the authfile has: skopeo could say no more."""
     what = f"{registry.host}/{access.repository}".removesuffix("/")
-    return ToolError(f"{registry.host} answered 401 for {what}", hint=login_advice(registry, access.repository))
+    told = Meaning.UNAUTHORIZED.told(f"{registry.host} answered 401 for {what}")
+    return ToolError(told, hint=login_advice(registry, access.repository))
 
 
 def is_understood(challenges: str) -> bool:

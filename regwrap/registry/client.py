@@ -152,7 +152,8 @@ class Client:
         """What to raise for a 401 that remained: skopeo says what we have said, unless it is asked in another way."""
         if is_understood(_challenges(response)):
             return login_refused(self.registry, request.access)
-        return UnsureError(f"{self.registry.host} answered 401 to {request.shown}")
+        told = Meaning.UNAUTHORIZED.told(f"{self.registry.host} answered 401 to {request.shown}")
+        return UnsureError(told, hint=Meaning.UNAUTHORIZED.hint)
 
     def _said(self, request: Request, said: Authorization) -> Response:
         with self._auth.trial(said, request.access) as trial:

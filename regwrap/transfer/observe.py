@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.image_set import ImageSet
+from regwrap.core.answers import Meaning
 from regwrap.core.closure import Closure, Fetch, check_platform, closure_of
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.core.model import Descriptor, Digest, Platform
@@ -84,7 +85,7 @@ class Observer:
         repository = entry.source.repository
         closure = whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:
-            raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
+            raise _absent(source, f"manifest {digest} of {repository}")
         check_platform(closure, entry.platforms, lambda blob: source.config(repository, closure.top.digest, blob))
         _refuse_absent_layers(source, repository, closure)
         return closure
@@ -131,6 +132,11 @@ def _lacks_attestations(closure: Closure) -> bool:
     return any(child.about in {manifest.digest for manifest in closure.manifests} for child in closure.omitted)
 
 
+def _absent(source: ImageSource, what: str) -> ImagesFailedError:
+    hint = Meaning.ABSENT.hint if isinstance(source, RegistryEndpoint) else ""
+    return ImagesFailedError(f"{source.name} has no {what}", hint=hint)
+
+
 def source_digest(source: ImageSource, entry: ImageEntry) -> Digest:
     """What the entry means at its source now: its tag is resolved, unless a lock has fixed it. Raises."""
     image = entry.source
@@ -138,7 +144,7 @@ def source_digest(source: ImageSource, entry: ImageEntry) -> Digest:
         return image.digest
     digest = source.resolve(image.repository, image.tag or "")
     if digest is None:
-        raise ImagesFailedError(f"{source.name} has no {image.repository}:{image.tag}")
+        raise _absent(source, f"{image.repository}:{image.tag}")
     if image.digest is not None and digest != image.digest:
         raise ImagesFailedError(
             f"{source.name}: {image.repository}:{image.tag} is {digest} now, the list says {image.digest}",

@@ -239,3 +239,28 @@ def test_a_push_to_docker_hub(cli: Cli, tmp_path: Path) -> None:
         assert "1 copied" in done.stdout, done.stderr
         assert "team/new:v1" in registry.tags
     assert set(asked) == {"registry-1.docker.io:443"}
+
+
+@pytest.mark.parametrize("uses", [3, 1])
+def test_tokens_that_live_shortly_are_got_again_or_skopeo_is_asked(cli: Cli, uses: int) -> None:
+    """Each is good for a few requests; with one request, curl's is none of them."""
+    given: dict[str, int] = {}
+
+    def hook(asked: Asked) -> Answer | None:
+        if asked.line.startswith("GET /token"):
+            given[name := f"t{len(given)}"] = 0
+            return Answer(200, {"Content-Type": "application/json"}, json.dumps({"token": name}).encode())
+        token = asked.authorization.removeprefix("Bearer ")
+        if token in given:
+            given[token] += 1
+        is_spent = given.get(token, uses) >= uses and asked.headers.get("user-agent", "").startswith("curl")
+        challenge = f'Bearer realm="http://{found[0].host}/token",service="s",scope="repository:team/app:pull"'
+        return refusing(401, "X", WWW_Authenticate=challenge) if is_spent or token not in given else None
+
+    found: list[FieldRegistry] = []
+    with field_registry(IMAGES, hook) as registry:
+        found.append(registry)
+        configure(cli, registry, {})
+        done = cli("sync", "images.list", "--verbose")
+    assert "1 copied" in done.stdout, done.stderr
+    assert ("+ skopeo" in done.stderr) is (uses == 1)
