@@ -82,7 +82,7 @@ def curl_options(registry: Registry, variables: Mapping[str, str], place: Path) 
     client = tuple(option for path in pairs
                    for option in (("cert", f"{path}"), ("key", f"{path.with_suffix('.key')}")))  # fmt: skip
     if not registry.tls_verify:
-        return (("insecure", ""), *client)
+        return (("insecure", ""), ("proxy-insecure", ""), *client)
     own = sorted(directory.glob("*.crt")) if directory else []
     if not (own or variables.get("SSL_CERT_FILE") or variables.get("SSL_CERT_DIR")):
         return client
@@ -90,7 +90,7 @@ def curl_options(registry: Registry, variables: Mapping[str, str], place: Path) 
     directories = (Path(name) for name in variables.get("SSL_CERT_DIR", "").split(":") if name)
     files = (_machine_file(variables), *(path for directory in directories for path in _files(directory)), *own)
     bundle.write_bytes(b"\n".join(path.read_bytes() for path in files if _is_taken(_empty(), path)))
-    return (("cacert", f"{bundle}"), *client)
+    return (("cacert", f"{bundle}"), ("proxy-cacert", f"{bundle}"), *client)
 
 
 def _machine_file(variables: Mapping[str, str]) -> Path:

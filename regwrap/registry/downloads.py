@@ -16,7 +16,7 @@ from regwrap.registry.answers import refusal
 from regwrap.registry.auth import Access
 from regwrap.registry.certificates import curl_options, meaning_of_tls
 from regwrap.registry.client import Client, Request, Response
-from regwrap.registry.proxies import curl_variables
+from regwrap.registry.proxies import curl_variables, proxy_for
 from regwrap.tools.curl import Download, Outcome, Route
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ class Downloads:
         """How curl reaches it; files that it needs are made in the private directory `place`. Raises ToolError."""
         registry, variables = self.client.registry, dict(self.client.environment)
         server = urlsplit(self.client.server)
-        options = curl_options(registry, variables, place) if server.scheme == "https" else ()
+        proxy = proxy_for(server.scheme, server.netloc, variables)
+        is_encrypted = "https" in {server.scheme, proxy.scheme if proxy else ""}
+        options = curl_options(registry, variables, place) if is_encrypted else ()
         return Route(environment=curl_variables(server.scheme, server.netloc, variables), options=options)
 
     def told(self, outcome: Outcome, started: float) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -42,14 +43,19 @@ def proxy_for(scheme: str, server: str, variables: Mapping[str, str]) -> Proxy |
 
 def curl_variables(scheme: str, server: str, variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The same for curl, which reads them otherwise: of NO_PROXY it knows no ports, and takes the name behind a leading
-    dot as well. So `server` is told as we read it, and others that an answer leads to as near as can be."""
+    dot as well, and gives a proxy of `socks5:` no names. So `server` is told as we read it, and others that an answer
+    leads to as near as can be."""
     names = (("http_proxy", "HTTP_PROXY"), ("https_proxy", "HTTPS_PROXY"))
-    found = tuple((own, variables[name]) for own, name in names if parse_proxy(variables.get(name, "")))
-    if not found:
-        return ()
+    found = tuple(
+        (own, re.sub("^socks5:", "socks5h:", variables[name].strip()))
+        for own, name in names
+        if parse_proxy(variables.get(name, ""))
+    )
     name, _port = _host_and_port(server)
     is_direct = proxy_for(scheme, server, variables) is None
     entries = [entry.strip().lower() for entry in variables.get("NO_PROXY", "").split(",")]
+    if not found or "*" in entries:
+        return ()
     known = [_host_and_port(entry)[0] for entry in entries if entry and not _host_and_port(entry)[1]]
     kept = [entry for entry in known if is_direct or not _is_direct(name, "", entry.removeprefix("."))]
     return (*found, ("no_proxy", ",".join((*kept, "localhost,127.0.0.0/8,::1", *([name] if is_direct else [])))))

@@ -11,6 +11,7 @@ from tests.builders import make_image, make_multi_image, make_storage, put
 from tests.fieldregistry import FieldRegistry, field_registry
 from tests.registry import served_loopback
 from tests.release.regwrap_cli import Cli
+from tests.socks import socks_to
 from tests.tls import make_certificate, served_by
 
 pytestmark = pytest.mark.tools
@@ -132,3 +133,20 @@ def test_loopback_with_tls_or_without_is_the_same_in_every_command(cli: Cli, tmp
         ):
             done = cli(*args)
             assert done.returncode == 0, (args, done.stderr)
+
+
+@pytest.mark.parametrize("kind", ["socks", "https"])
+def test_all_of_an_image_comes_through_the_proxy_that_knows_the_host(cli: Cli, tmp_path: Path, kind: str) -> None:
+    """Its name is known nowhere else; one proxy has a login, the other one speaks TLS by a CA of its own."""
+    certificate = make_certificate(tmp_path / "tls")
+    tls = served_by(certificate.cert, certificate.key) if kind == "https" else None
+    settings = f"registries: {{r: {{url: 'http://registry.test:5000'}}}}\nsource: r\n{QUICK}"
+    put(cli.directory / "regwrap.yaml", settings.encode())
+    put(cli.directory / "images.list", b"team/app:v1\nteam/multi:v1\n")
+    with field_registry(IMAGES, tls=tls) as registry, socks_to(registry.host, (b"u", b"p@ss")) as (socks, asked):
+        proxy = f"https://{registry.host}" if kind == "https" else f"socks5://u:p%40ss@{socks}"
+        env = {"http_proxy": proxy, "SSL_CERT_FILE": f"{certificate.directory / 'ca.crt'}", "NO_PROXY": "10.0.0.0/8"}
+        done = cli("sync", "images.list", env=env)
+        assert "2 copied" in done.stdout, done.stderr
+        assert len([line for line in registry.lines if "/blobs/" in line]) >= 4
+    assert set(asked) == ({"registry.test:5000"} if kind == "socks" else set())

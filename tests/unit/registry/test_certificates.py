@@ -215,7 +215,8 @@ def test_curl_shows_the_certificate_that_we_show(tmp_path: Path) -> None:
     for name in ("client.cert", "client.key"):
         put(directory / name, (TLS / name.replace(".cert", ".crt")).read_bytes())
     assert options(tmp_path, directory, tls_verify=False) == {
-        "insecure": "", "cert": f"{directory / 'client.cert'}", "key": f"{directory / 'client.key'}",
+        "insecure": "", "proxy-insecure": "",
+        "cert": f"{directory / 'client.cert'}", "key": f"{directory / 'client.key'}",
     }  # fmt: skip
     (directory / "client.key").unlink()
     with pytest.raises(ToolError, match="cannot be used"):
