@@ -44,6 +44,15 @@ class Part:
         return Path(f"/proc/self/fd/{self.descriptor}")
 
 
+@dataclass(slots=True)
+class KeptPart:
+    """`was_there`: an earlier run has left it, with whatever it has written. `is_wanted`: it is to be left as it is."""
+
+    part: Part
+    was_there: bool
+    is_wanted: bool = False
+
+
 @contextmanager
 def part_file(output: Path) -> Iterator[Part]:
     """A new file beside the output, removed unless it was renamed. Those of killed runs are removed.
@@ -60,6 +69,52 @@ def part_file(output: Path) -> Iterator[Part]:
             part.unlink(missing_ok=True)  # unless it was renamed
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def kept_part_file(output: Path) -> Iterator[KeptPart]:
+    """The same, but what an interrupted run has left is gone on with, and this one leaves its own where it is wanted.
+
+    What another user could have put there, or may still write to, is not taken. Raises UsageError as `part_file`.
+    """
+    left = _left_parts(output) if _is_ours_alone(output.parent) else []
+    part, descriptor = left[0] if left else _claimed(output)
+    kept = KeptPart(Part(part, descriptor), was_there=bool(left))
+    try:
+        for other, claimed in left[1:]:
+            other.unlink(missing_ok=True)
+            os.close(claimed)
+        _remove_dead(output, but=part)
+        yield kept
+    finally:
+        if not kept.is_wanted:
+            part.unlink(missing_ok=True)  # unless it was renamed
+        os.close(descriptor)
+
+
+def _left_parts(output: Path) -> list[tuple[Path, int]]:
+    """Those of dead runs, claimed; the last written first."""
+    found = [(path, descriptor) for path in _parts_of(output) if (descriptor := _claimed_left(path)) >= 0]
+    return sorted(found, key=lambda item: -os.fstat(item[1]).st_mtime)
+
+
+def _claimed_left(path: Path) -> int:
+    """A descriptor; -1 where its run lives, or it is no part of ours."""
+    with suppress(OSError):
+        descriptor = os.open(path, _THERE)
+        with suppress(OSError):
+            status = os.fstat(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+            if is_ours and _is_at(descriptor, path):
+                return descriptor
+        os.close(descriptor)
+    return -1
+
+
+def _is_ours_alone(directory: Path) -> bool:
+    status = directory.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def start_write_back(descriptor: int, start: int, end: int) -> None:
@@ -91,11 +146,17 @@ def _claimed(output: Path) -> tuple[Path, int]:
 
 
 def _remove_dead(output: Path, *, but: Path | None = None) -> None:
+    for path in _parts_of(output):
+        if path != but:
+            _remove_if_dead(output, path)
+
+
+def _parts_of(output: Path) -> list[Path]:
+    """By their names; none where the directory can't be listed: it can still be written to."""
     name = re.compile(rf"{re.escape(output.name)}\.regwrap-[0-9a-f]{{8}}\.part")
-    with suppress(OSError):  # what can't be listed can still be written to
-        for path in sorted(output.parent.iterdir()):
-            if path != but and name.fullmatch(path.name):
-                _remove_if_dead(output, path)
+    with suppress(OSError):
+        return [path for path in sorted(output.parent.iterdir()) if name.fullmatch(path.name)]
+    return []
 
 
 def _remove_if_dead(output: Path, path: Path) -> None:

@@ -6,10 +6,9 @@ one range. Each blob is hashed in the file that was written.
 
 from __future__ import annotations
 
-import errno
 import os
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from regwrap.bundle.contents import BUNDLE_JSON, header_bytes, padded, tar_bytes
 from regwrap.bundle.files import Located
@@ -19,7 +18,7 @@ from regwrap.bundle.read import Bundle, hash_problem
 from regwrap.bundle.write import header_of
 from regwrap.core.errors import IntegrityError
 from regwrap.storage import layout
-from regwrap.storage.hashing import pieces_at, write_all_to
+from regwrap.storage.hashing import copy_range, write_all_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
     from regwrap.bundle.files import Range
     from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
-
-_AT_ONCE: Final = 32 * 1024 * 1024  # an interruption is heard between two of them
-# other file systems, old kernels, files of which the kernel copies none (copy_file_range(2))
-_NOT_HERE: Final = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 def join_bundle(delta: Bundle, output: Path, listener: Listener) -> None:
@@ -96,18 +91,9 @@ def _merged(pieces: Iterable[bytes | Range]) -> Iterator[bytes | Range]:
 
 def _copy(piece: Range, out: int) -> None:
     source, offset, count = piece
-    end = offset + count
-    try:
-        while offset < end:
-            done = os.copy_file_range(source, out, min(end - offset, _AT_ONCE), offset)
-            if done == 0:
-                raise IntegrityError("a file was truncated while it was read")
-            offset += done
-    except OSError as error:
-        if error.errno not in _NOT_HERE:
-            raise
-        for data in pieces_at(source, offset, end - offset):
-            write_all_to(out, data)
+    position = os.lseek(out, 0, os.SEEK_CUR)
+    copy_range(source, offset, count, out, position)
+    os.lseek(out, position + count, os.SEEK_SET)
 
 
 def _damaged(delta: Bundle, wrong: list[Digest]) -> IntegrityError:

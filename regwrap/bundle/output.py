@@ -27,26 +27,32 @@ def published(output: Path, expected: int, write: Callable[[Part], None]) -> Ite
 
     Raises UsageError, ToolError (no space), IntegrityError.
     """
-    _check_target(output, expected)
+    check_target(output)
+    need_space(output.parent, expected, hint="free space there, or write the bundle to another disk with -o")
     with part_file(output) as part:
         write(part)
-        with ThreadPoolExecutor(1) as pool:
-            synced = pool.submit(os.fsync, part.descriptor)
-            with opened_bundle(part.opened):  # structure: every member there, in order, nothing else
-                synced.result()
+        sealed(part)
         yield
         part.path.rename(output)
     sync_directory(output.parent)
 
 
-def _check_target(output: Path, expected: int) -> None:
+def sealed(part: Part) -> None:
+    """It is on the disk, and has every member, in order, and nothing else. Raises IntegrityError."""
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(os.fsync, part.descriptor)
+        with opened_bundle(part.opened):
+            synced.result()
+
+
+def check_target(output: Path) -> None:
+    """Raises UsageError where it cannot be a bundle's file."""
     if output.is_dir():
         raise UsageError(f"{output} is a directory; give a file with -o")
     if output.exists() and not output.is_file():  # /dev/null would be replaced by the bundle
         raise UsageError(f"{output} is not a regular file; give a file with -o")
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is not a directory")
-    need_space(output.parent, expected, hint="free space there, or write the bundle to another disk with -o")
 
 
 def sync_directory(path: Path) -> None:

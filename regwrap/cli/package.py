@@ -52,7 +52,9 @@ _StrategyOption = Annotated[
     Strategy,
     typer.Option(
         "--strategy",
-        help="Pack from the storage, or from an overlay that adds missing images; auto decides by the list.",
+        help="select: from the archive; direct: missing images straight from their source into the bundle; overlay:"
+        " missing images on top of the archive, for an engine that direct cannot use, volumes and pipes."
+        " auto decides by the list.",
     ),
 ]
 _DryRunOption = Annotated[

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from regwrap.cli.finishing import Finishing
 from regwrap.cli.options import (
@@ -40,21 +42,35 @@ from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, targe
 from regwrap.commands.doctor import tool_versions
 from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.release import ReleaseReport, release_images
+from regwrap.core.errors import UsageError
 from regwrap.core.release_id import ReleaseId
 from regwrap.report import text as report
 from regwrap.transfer.run import SyncReport
 
 if TYPE_CHECKING:
-    from regwrap.bundle.delta import Older
     from regwrap.bundle.stream import Target
     from regwrap.lists.imagelist import ImageList
     from regwrap.transfer.job import Job
+
+_StrategyOption = Annotated[
+    Strategy,
+    typer.Option(
+        "--strategy",
+        help="select: copy into the archive, then pack from it. direct: straight from the source into the bundle, with"
+        " what the archive has; the archive stays as it is.",
+    ),
+]
+_NoArchiveOption = Annotated[
+    bool, typer.Option("--no-archive", help="Straight from the source into the bundle; read and keep no archive.")
+]
 
 
 def release(
     images_list: ListArgument,
     output: OutputOption,
     name: NameOption = None,
+    strategy: _StrategyOption = Strategy.SELECT,
+    no_archive: _NoArchiveOption = False,
     source: SourceOption = None,
     archive: ArchiveOption = None,
     jobs: JobsOption = None,
@@ -80,7 +96,13 @@ def release(
     finishing = Finishing.parse(output, sign_key, signature, parity, volume)
     settings = load(config, source, archive, jobs, engine=engine)
     files = RecordFiles.now("release", images_list, None, report_file, junit)
-    options = _options(name, older_of(since), target_of(output, volume_size, volume), referrers=referrers)
+    target = target_of(output, volume_size, volume)
+    options = replace(
+        _options(strategy, target, keep=not no_archive),
+        name=release_name(name),
+        since=older_of(since),
+        referrers=referrers,
+    )
     sizes = SizeOptions.parse(since, max_size)
 
     def record(synced: list[SyncReport], label: ReleaseId) -> None:
@@ -95,22 +117,16 @@ def release(
             coming = replace(options, strategy=Strategy.AUTO)
             planned(job, images, coming, sizes, partial(told_total, progress=session.progress))
         result = _released(job, images, output, options, finishing, record)
-        if has_summary() and sizes.limit is None:
+        if has_summary() and sizes.limit is None and job.archive.storage is not None:
             planned(job, images, options, sizes, lambda _plan: None)
     show(result, report.release_text(result), json=json)
 
 
-def _options(
-    name: str | None, since: "tuple[Older, ...]", target: "Target | None", *, referrers: bool
-) -> PackageOptions:
-    return PackageOptions(
-        hashed=True,
-        strategy=Strategy.SELECT,
-        name=release_name(name),
-        referrers=referrers,
-        since=since,
-        target=target,
-    )
+def _options(strategy: Strategy, target: "Target | None", *, keep: bool) -> PackageOptions:
+    if strategy is Strategy.OVERLAY:
+        raise UsageError("release makes no overlay", hint="--strategy select or direct; or regwrap package")
+    way = strategy if keep else Strategy.DIRECT
+    return PackageOptions(hashed=True, strategy=way, target=target, from_archive=keep)
 
 
 def _released(

@@ -56,6 +56,7 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "sync": (Tool.SKOPEO, Tool.CURL, Tool.SETPRIV, _ARCHIVE),
     "lock": (Tool.SKOPEO, Tool.SETPRIV, _ARCHIVE),
     "package": (Tool.TAR, Tool.SETPRIV, _ARCHIVE),
+    "package --strategy direct": (Tool.SKOPEO, Tool.CURL, Tool.SETPRIV),
     "package --strategy overlay": _ABOVE,
     "release": (Tool.SKOPEO, Tool.CURL, Tool.TAR, Tool.SETPRIV, _ARCHIVE),
     "workspace": _ABOVE,

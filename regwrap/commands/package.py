@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from regwrap.bundle.output import forget_beside
 from regwrap.bundle.pack import PackOptions, packed_bundle
 from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageError
+from regwrap.core.location import Engine
 from regwrap.core.release_id import ReleaseId
 from regwrap.lists.imagelist import ImageList, need_source
 from regwrap.storage.store import Storage, real_root
@@ -23,17 +24,20 @@ from regwrap.tools.scratch import temporary_place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regwrap.bundle.contents import BundleContents
     from regwrap.bundle.delta import Older
     from regwrap.bundle.stream import Target
     from regwrap.core.model import Digest
     from regwrap.transfer.job import Job
+    from regwrap.transfer.run import SyncReport
 
 
 class Strategy(StrEnum):
-    """How a bundle is assembled. Both ways give the same bytes."""
+    """How a bundle is assembled. All ways give the same bytes."""
 
     AUTO = "auto"
     SELECT = "select"
+    DIRECT = "direct"
     OVERLAY = "overlay"
 
 
@@ -41,7 +45,8 @@ class Strategy(StrEnum):
 class PackageOptions:
     """`hashed=False` trusts the archive. `name` of the release, in bundle.json; empty for none. `upper`: where an
     overlay's upper layer goes; None finds a place. `referrers`: with what is about the images. `since`: what the site
-    has is left out. `target`: where the bundle goes as a stream, instead of a file."""
+    has is left out. `target`: where the bundle goes as a stream, instead of a file. `from_archive=False`: nothing is
+    taken from the archive where images come straight from their sources."""
 
     hashed: bool
     strategy: Strategy
@@ -50,13 +55,14 @@ class PackageOptions:
     referrers: bool = False
     since: tuple[Older, ...] = ()
     target: Target | None = None
+    from_archive: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageReport:
     """A bundle that was written; sizes in bytes. `name` and `id` are the release's. `blob_bytes` counts each blob once;
     of them `brought_bytes` were not in the history and came from the source. `required` are blobs of the images that a
-    delta leaves out."""
+    delta leaves out. `sync`: what came of the images, where they came straight into the bundle."""
 
     path: Path
     name: str
@@ -70,14 +76,21 @@ class PackageReport:
     seconds: float
     required: int = 0
     required_bytes: int = 0
+    sync: SyncReport | None = field(default=None, compare=False)
+
+    def outline(self) -> dict[str, object]:
+        """Without `sync` where nothing was fetched."""
+        names = (item.name for item in fields(self) if item.name != "sync" or self.sync is not None)
+        return {name: getattr(self, name) for name in names}
 
     @property
     def release(self) -> ReleaseId:
         return ReleaseId(self.name, self.id)
 
     @property
-    def on_overlay(self) -> bool:
-        return self.strategy is Strategy.OVERLAY
+    def fetches(self) -> bool:
+        """Whether what the history lacks came from a source."""
+        return self.strategy in {Strategy.OVERLAY, Strategy.DIRECT}
 
 
 def package_images(job: Job, images: ImageList, output: Path, options: PackageOptions) -> PackageReport:
@@ -91,21 +104,21 @@ def package_images(job: Job, images: ImageList, output: Path, options: PackageOp
 
 
 def _package_images(job: Job, images: ImageList, output: Path, options: PackageOptions) -> PackageReport:
-    if job.archive.storage is None:
-        raise UsageError(
-            f"the archive {job.archive.name} is a registry without a storage directory",
-            hint="set its storage: in the configuration, or sync into a directory with --archive DIR",
-        )
     packing = _Packing(job=job, images=images, output=output, options=options, started=time.monotonic())
-    if options.strategy is Strategy.SELECT:
-        report = packing.by_selection(job.archive.storage)
-    elif options.strategy is Strategy.OVERLAY:
-        report = packing.by_overlay()
-    else:
-        report = packing.by_either(job.archive.storage)
+    report = packing.by_strategy()
     if options.target is None:
         forget_beside(output)
     return report
+
+
+def _archive(job: Job) -> Path:
+    if job.archive.storage is None:
+        raise UsageError(
+            f"the archive {job.archive.name} is a registry without a storage directory",
+            hint="set its storage: in the configuration, sync into a directory with --archive DIR, or package straight"
+            " from the registry: --strategy direct",
+        )
+    return job.archive.storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,20 +129,69 @@ class _Packing:
     options: PackageOptions
     started: float
 
+    def by_strategy(self) -> PackageReport:
+        match self.options.strategy:
+            case Strategy.DIRECT:
+                return self.directly()
+            case Strategy.SELECT:
+                return self.by_selection(_archive(self.job))
+            case Strategy.OVERLAY:
+                return self.by_overlay()
+            case Strategy.AUTO:
+                return self.by_either(_archive(self.job))
+
     def by_either(self, root: Path) -> PackageReport:
-        """Selection where every listed image is in the storage, overlay otherwise."""
+        """Selection where every listed image is in the storage, else straight from the sources; by an overlay where the
+        bundle is a stream, or another engine fetches."""
+        if self._can_be_direct and not root.is_dir():
+            self.job.listener.say(f"straight from the source: there is no archive {root}")
+            return self.directly()
         try:
             return self.by_selection(root)
         except (ImagesFailedError, BrokenBlobError) as error:
-            if self.job.source is None and need_source(self.images):
+            if not self._has_source:
                 raise
-            self.job.listener.say(f"overlay, not selection: {error.message}")
-            try:
-                return self.by_overlay()
-            except ToolError as overlay:
-                if overlay.transient:
-                    raise
-                raise type(error)(error.message, detail=f"{error.detail}\nand {overlay}", hint=error.hint) from overlay
+            if self._can_be_direct:
+                self.job.listener.say(f"straight from the source: {error.message}")
+                return self.directly()
+            return self._by_overlay_instead(error)
+
+    def _by_overlay_instead(self, error: ImagesFailedError | BrokenBlobError) -> PackageReport:
+        self.job.listener.say(f"overlay, not selection: {error.message}")
+        try:
+            return self.by_overlay()
+        except ToolError as overlay:
+            if overlay.transient:
+                raise
+            raise type(error)(error.message, detail=f"{error.detail}\nand {overlay}", hint=error.hint) from overlay
+
+    @property
+    def _has_source(self) -> bool:
+        return self.job.source is not None or not need_source(self.images)
+
+    @property
+    def _can_be_direct(self) -> bool:
+        return self._has_source and self.options.target is None and self.job.engine in {Engine.AUTO, Engine.CURL}
+
+    def directly(self) -> PackageReport:
+        from regwrap.commands.direct import DirectOptions, direct_bundle  # selection needs nothing of registries
+
+        options = self.options
+        if options.target is not None:
+            raise UsageError(
+                "--strategy direct fills a file in any order; volumes and pipes are written from the start to the end",
+                hint="use --strategy overlay, or sync into an archive and select",
+            )
+        direct = DirectOptions(
+            hashed=options.hashed,
+            name=options.name,
+            referrers=options.referrers,
+            since=options.since,
+            from_archive=options.from_archive,
+        )
+        with direct_bundle(self.job, self.images, self.output, direct) as bundle:
+            brought = bundle.contents.blob_bytes - bundle.reused
+            return self._report(bundle.contents, Strategy.DIRECT, brought=brought, sync=bundle.report)
 
     def by_selection(self, root: Path) -> PackageReport:
         if self.images.entries and not root.is_dir():
@@ -147,10 +209,11 @@ class _Packing:
                 images = with_their_signatures_there(self.job, storage, images)
             selection = self._selected(storage, images)
             with self._packed(selection):
-                return self._report(selection, Strategy.SELECT, brought=0)
+                return self._report(selection.contents, Strategy.SELECT, brought=0)
 
     def by_overlay(self) -> PackageReport:
         """What turns out to be rotten in the history while it is packed is brought again, once."""
+        _archive(self.job)
         try:
             return self._by_overlay(hashed=False)
         except BrokenBlobError as error:
@@ -175,7 +238,7 @@ class _Packing:
             brought = workspace.brought_bytes(selection.contents.blobs)
             with self._packed(selection):
                 workspace.check()
-                return self._report(selection, Strategy.OVERLAY, brought=brought)
+                return self._report(selection.contents, Strategy.OVERLAY, brought=brought)
 
     def _selected(self, storage: Storage, images: ImageList) -> Selection:
         selection = select_images(storage, images.entries)
@@ -202,8 +265,9 @@ class _Packing:
             with packed_bundle(self.job.runner, selection, self.output, options, self.job.listener):
                 yield
 
-    def _report(self, selection: Selection, strategy: Strategy, *, brought: int) -> PackageReport:
-        contents = selection.contents
+    def _report(
+        self, contents: BundleContents, strategy: Strategy, *, brought: int, sync: SyncReport | None = None
+    ) -> PackageReport:
         return PackageReport(
             path=self.output,
             name=contents.name,
@@ -217,4 +281,5 @@ class _Packing:
             seconds=time.monotonic() - self.started,
             required=len(contents.required),
             required_bytes=contents.required_bytes,
+            sync=sync,
         )

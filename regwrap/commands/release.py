@@ -18,11 +18,13 @@ from regwrap.bundle.examine_incoming import Arrival, verify_incoming
 from regwrap.bundle.output import checksum_path, facts_path
 from regwrap.bundle.volume_stream import never, volume_stream
 from regwrap.bundle.volume_target import VolumeTarget
-from regwrap.commands.package import PackageOptions, PackageReport, package_images
+from regwrap.commands.package import PackageOptions, PackageReport, Strategy, package_images
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.counts import counted
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
 from regwrap.storage.store import Storage
+from regwrap.transfer.plan import Plan
+from regwrap.transfer.run import nothing_copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,15 +61,10 @@ def release_images(
     _check_output(output)
     if output == Path("-"):
         raise UsageError("release verifies its bundle, which goes into a pipe only once", hint="regwrap package -o -")
-    sync = _synced(job, images, on_sync, SyncOptions(referrers=options.referrers))
-    try:
-        package = package_images(job, images, output, options)
-    except BrokenBlobError as error:
-        for problem in error.problems:
-            job.listener.say(f"damaged in the archive: {problem}")
-        job.listener.say("repairing damaged blobs")
-        sync = _synced(job, images, on_sync, SyncOptions(hashed=True, referrers=options.referrers))
-        package = package_images(job, images, output, options)
+    if options.strategy is Strategy.DIRECT:
+        sync, package = _directly(job, images, output, options, on_sync)
+    else:
+        sync, package = _by_archive(job, images, output, options, on_sync)
     if isinstance(options.target, VolumeTarget) and options.target.only:
         return ReleaseReport(sync=sync, package=package, verify=None, sha256="")
     job.listener.expect("verify", package.blob_bytes)
@@ -82,6 +79,31 @@ def release_images(
         write_whole(checksum_path(output), f"{checksum}  {output.name}\n")
     _write_facts(output, package, checksum, tools)
     return ReleaseReport(sync=sync, package=package, verify=verify, sha256=checksum)
+
+
+def _by_archive(
+    job: Job, images: ImageList, output: Path, options: PackageOptions, on_sync: Callable[[SyncReport], None]
+) -> tuple[SyncReport, PackageReport]:
+    sync = _synced(job, images, on_sync, SyncOptions(referrers=options.referrers))
+    try:
+        return sync, package_images(job, images, output, options)
+    except BrokenBlobError as error:
+        for problem in error.problems:
+            job.listener.say(f"damaged in the archive: {problem}")
+        job.listener.say("repairing damaged blobs")
+        sync = _synced(job, images, on_sync, SyncOptions(hashed=True, referrers=options.referrers))
+        return sync, package_images(job, images, output, options)
+
+
+def _directly(
+    job: Job, images: ImageList, output: Path, options: PackageOptions, on_sync: Callable[[SyncReport], None]
+) -> tuple[SyncReport, PackageReport]:
+    kept = "the archive is only read" if options.from_archive else "no archive is read or kept"
+    job.listener.say(f"straight from the source: {kept}")
+    package = package_images(job, images, output, options)
+    sync = package.sync or nothing_copied(Plan(copies=(), skips=(), unseen=()))
+    on_sync(sync)
+    return sync, package
 
 
 def _verified(

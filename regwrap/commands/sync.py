@@ -56,10 +56,36 @@ def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult
         for storage in ends.storages():
             if storage != dest:
                 stack.enter_context(job.locked(storage.storage.tree, exclusive=False))
-        images = through_mirrors(job, ends, images)
-        find = with_referrers if options.referrers else with_their_signatures
-        images, lost = find(job, ends, images)
+        images, lost = to_copy(job, ends, images, referrers=options.referrers)
         return copy_images(job, ends, dest, images, options=replace(options, lost=lost), writing=writing)
+
+
+def to_copy(job: Job, ends: Endpoints, images: ImageList, *, referrers: bool) -> tuple[ImageList, tuple[Unseen, ...]]:
+    """The list as it is copied: from mirrors, and with what belongs to its images; and those whose referrers are
+    unknown."""
+    find = with_referrers if referrers else with_their_signatures
+    return find(job, ends, through_mirrors(job, ends, images))
+
+
+def plan_images(
+    job: Job, ends: Endpoints, dest: RegistryEndpoint | StorageSource, images: ImageList, options: SyncOptions
+) -> Plan:
+    """Look at both ends of each image, and decide. Call from the main thread."""
+    storage = dest if isinstance(dest, StorageSource) else None
+    unsigned: tuple[Unseen, ...] = ()
+    if job.signed:
+        images, unsigned = only_signed(job, ends, images)
+    observer = Observer(
+        source_of=ends.source_of,
+        dest=dest,
+        retry=job.retry,
+        sound=SoundBlobs(storage=storage.storage, hashed=options.hashed) if storage else None,
+        gave_up=ends.limiters.gave_up,
+        is_immutable=job.archive.is_immutable,
+    )
+    way = choose_engine(job.engine, storage.name if storage else None)
+    observed = (*observer.observe_images(images.entries, job.jobs), *options.lost, *unsigned)
+    return replace(make_plan(observed), way=way)
 
 
 def copy_images(
@@ -72,23 +98,8 @@ def copy_images(
     writing: Writing,
 ) -> SyncResult:
     """Look at both ends, plan, and carry the plan out. The locks are the caller's. Call from the main thread."""
-    started, storage = time.monotonic(), dest if isinstance(dest, StorageSource) else None
-    unsigned: tuple[Unseen, ...] = ()
-    if job.signed:
-        images, unsigned = only_signed(job, ends, images)
-    sound = SoundBlobs(storage=storage.storage, hashed=options.hashed) if storage else None
-    gave_up = ends.limiters.gave_up
-    observer = Observer(
-        source_of=ends.source_of,
-        dest=dest,
-        retry=job.retry,
-        sound=sound,
-        gave_up=gave_up,
-        is_immutable=job.archive.is_immutable,
-    )
-    way = choose_engine(job.engine, storage.name if storage else None)
-    observed = (*observer.observe_images(images.entries, job.jobs), *options.lost, *unsigned)
-    plan = replace(make_plan(observed), way=way)
+    started = time.monotonic()
+    plan = plan_images(job, ends, dest, images, options)
     if options.dry_run:
         return SyncResult(plan=plan, report=None)
     job.listener.expect("sync", plan.bytes_missing)

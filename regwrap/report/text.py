@@ -136,7 +136,7 @@ def package_text(report: PackageReport) -> str:
     if report.required:
         needed = human_bytes(report.required_bytes)
         total += f"; a delta: {counted(report.required, 'blob')} ({needed}) must be at the site"
-    if not report.on_overlay:
+    if not report.fetches:
         return f"{path}: {total}"
     reused = report.blob_bytes - report.brought_bytes
     return f"{path}: {total}; {human_bytes(reused)} from history, {human_bytes(report.brought_bytes)} fetched"

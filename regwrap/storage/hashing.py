@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PIECE_BYTES: Final = 256 * 1024
+_AT_ONCE: Final = 32 * 1024 * 1024  # an interruption is heard between two of them
+# other file systems, old kernels, files of which the kernel copies none (copy_file_range(2))
+_NO_RANGES: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 class _Own(threading.local):
@@ -87,6 +91,32 @@ def write_all(out: IO[bytes], data: bytes | memoryview) -> None:
 def write_all_to(descriptor: int, data: bytes | memoryview) -> None:
     """The same into an open file by its descriptor."""
     _write_all(lambda rest: os.write(descriptor, rest), data)
+
+
+def write_all_at(descriptor: int, data: bytes | memoryview, position: int) -> None:
+    """The same at a place of an open file."""
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(descriptor, view, position)
+        view, position = view[done:], position + done
+
+
+def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:
+    """`size` bytes of one open file to a place of another: in the kernel where it can, shared on btrfs and xfs. Raises
+    IntegrityError where the source ends before."""
+    done = 0
+    try:
+        while done < size:
+            count = os.copy_file_range(source, out, min(size - done, _AT_ONCE), offset + done, to + done)
+            if count == 0:
+                raise IntegrityError("the file was truncated while it was read")
+            done += count
+    except OSError as error:
+        if error.errno not in _NO_RANGES:
+            raise
+        for piece in pieces_at(source, offset + done, size - done):
+            write_all_at(out, piece, to + done)
+            done += len(piece)
 
 
 def _write_all(write: Callable[[memoryview], int], data: bytes | memoryview) -> None:

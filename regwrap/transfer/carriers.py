@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import StorageSource
@@ -28,6 +30,7 @@ from regwrap.transfer.by_cluster import ClusterFetcher, by_workers
 from regwrap.transfer.by_curl import BlobFetcher, Fetcher
 from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches, prove
 from regwrap.transfer.fetch import BLOBS, COPIES, LINKS, PARTS, LayoutFetcher, Stage
+from regwrap.transfer.into_bundle import BundleCarrier
 from regwrap.transfer.into_registry import EndpointsOrigin, PushCarrier
 from regwrap.transfer.into_storage import StorageCarrier
 from regwrap.transfer.plan import Plan
@@ -37,6 +40,8 @@ from regwrap.transfer.run_blobs import BlobRun, BlobWork
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from regwrap.bundle.in_place import BundleInPlace
+    from regwrap.transfer.by_curl import Parts
     from regwrap.transfer.endpoints import Endpoints, Writing
     from regwrap.transfer.job import Job
     from regwrap.transfer.plan import Copy
@@ -53,7 +58,8 @@ def carry_out(
         carrier = _to_storage(dest, writing, ends, stack, plan)
         if _engine(plan) is Engine.COPY:
             return _run_images(plan, carrier, job, ends)
-        return _run_blobs(plan, carrier, job, ends)
+        with _marked(carrier.stage, job):
+            return _run_blobs(plan, carrier, _fetcher(carrier, job, ends), job, ends)
 
 
 def _engine(plan: Plan) -> Engine:
@@ -66,12 +72,34 @@ def _run_images(plan: Plan, carrier: Carrier, job: Job, ends: Endpoints) -> Sync
     return run_plan(plan, carrier, jobs=job.images_at_once, retry=job.retry, events=job.listener, gave_up=gave_up)
 
 
-def _run_blobs(plan: Plan, carrier: StorageCarrier, job: Job, ends: Endpoints) -> SyncReport:
+def fill_bundle(
+    plan: Plan, file: BundleInPlace, archive: StorageSource, *, hashed: bool, job: Job, ends: Endpoints
+) -> SyncReport:
+    """Bring the blobs of all the plan's copies into a bundle's file. Call from the main thread."""
+    with tempfile.TemporaryDirectory(dir=job.scratch) as scratch:
+        stage, sound = Stage(Tree(Path(scratch))), SoundBlobs(storage=archive.storage, hashed=False)
+        for name in (BLOBS, COPIES):
+            stage.tree.make_directories(name)
+        fetcher = LayoutFetcher(stage=stage, storage=archive.storage, sound=sound, skopeo=ends.skopeo(), inherit=())
+        carrier = BundleCarrier(
+            file=file,
+            archive=archive,
+            source_of=ends.source_of,
+            hashed=hashed,
+            stage=stage,
+            fetcher=fetcher,
+        )
+        return _run_blobs(plan, carrier, _curl(carrier, job), job, ends)
+
+
+def _run_blobs(
+    plan: Plan, carrier: StorageCarrier | BundleCarrier, fetcher: Fetcher, job: Job, ends: Endpoints
+) -> SyncReport:
     """Blob by blob by curl; then, image by image, what only skopeo can ask for."""
     started = time.monotonic()
     work = BlobWork(
         carrier=carrier,
-        fetcher=_fetcher(carrier, job, ends),
+        fetcher=fetcher,
         jobs=job.jobs,
         retry=job.retry,
         events=job.listener,
@@ -79,8 +107,7 @@ def _run_blobs(plan: Plan, carrier: StorageCarrier, job: Job, ends: Endpoints) -
     )
     run = BlobRun(work=work)
     job.listener.watch(run.bytes_under_way)
-    with _marked(carrier.stage, job):
-        report = run.run(plan.copies)
+    report = run.run(plan.copies)
     outcomes = report.outcomes
     if report.left:
         rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), carrier, job, ends)
@@ -91,8 +118,12 @@ def _run_blobs(plan: Plan, carrier: StorageCarrier, job: Job, ends: Endpoints) -
 def _fetcher(carrier: StorageCarrier, job: Job, ends: Endpoints) -> Fetcher:
     if job.workers is not None:
         return ClusterFetcher(workers=job.workers, ends=ends, root=carrier.storage.root, retry=job.retry)
+    return _curl(carrier.stage, job)
+
+
+def _curl(parts: Parts, job: Job) -> BlobFetcher:
     curl = Curl(runner=job.runner, scratch=job.scratch, timeouts=job.timeouts)
-    return BlobFetcher(curl=curl, parts=carrier.stage, scratch=job.scratch, retry=job.retry)
+    return BlobFetcher(curl=curl, parts=parts, scratch=job.scratch, retry=job.retry)
 
 
 @contextmanager

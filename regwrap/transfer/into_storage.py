@@ -17,7 +17,7 @@ from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Index, Manifest
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.storage.commit import Additions, GroupCommit
-from regwrap.storage.hashing import write_all
+from regwrap.storage.hashing import copy_range, write_all
 from regwrap.storage.space import need_space
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.fetch import Fetcher, Stage, damaged_on_the_way
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
-_CHUNK: Final = 64 * 1024 * 1024
 _SHOWN: Final = 3
 
 
@@ -118,12 +117,13 @@ class StorageCarrier:
     def _is_staged(self, blob: Descriptor) -> bool:
         return self.stage.tree.size(self.stage.blob(blob.digest)) == blob.size
 
-    def copy_here(self, source: ImageSource, blob: Descriptor) -> None:
-        """From what lies on this machine into the stage. Raises ToolError and IntegrityError."""
+    def copy_here(self, source: ImageSource, blob: Descriptor) -> int:
+        """From what lies on this machine into the stage; its bytes. Raises ToolError and IntegrityError."""
         if isinstance(source, StorageSource):
             self._copy_file(source, blob)
         elif isinstance(source, ImageSet):
             self._copy_hashed(source, blob)
+        return blob.size
 
     def _copy_file(self, source: StorageSource, blob: Descriptor) -> None:
         if source.storage.blob_size(blob.digest) != blob.size:
@@ -131,8 +131,7 @@ class StorageCarrier:
                 f"blob {blob.digest.short} is absent or damaged in {source.name}", hint=f"regwrap verify {source.name}"
             )
         with os.fdopen(source.storage.open_blob(blob.digest), "rb") as reader, self._new_file(blob) as writer:
-            while os.copy_file_range(reader.fileno(), writer.fileno(), _CHUNK):  # a reflink, on btrfs and xfs
-                pass
+            copy_range(reader.fileno(), 0, blob.size, writer.fileno(), 0)
         if not self.stage.has(blob):
             raise damaged_on_the_way(source.name, blob, blob.size)
 

@@ -62,8 +62,8 @@ class BlobDestination(Protocol):
     def take(self, blob: Descriptor) -> bool:
         """Whether what has come of the blob is all of it, and right: then it counts, else it is removed."""
 
-    def copy_here(self, source: ImageSource, blob: Descriptor) -> None:
-        """From what lies on this machine."""
+    def copy_here(self, source: ImageSource, blob: Descriptor) -> int:
+        """From what lies on this machine; how many bytes count as sent."""
 
     def finish(self, copies: Sequence[Copy]) -> None:
         """Make images visible whose blobs are all there."""
@@ -249,12 +249,11 @@ class BlobRun:
         blob = item.need.blob
         self._inbox.put(lambda: self._begun(item))
         try:
-            self.work.carrier.copy_here(source, blob)
+            item.copied = self.work.carrier.copy_here(source, blob)
         except (ToolError, IntegrityError) as error:
             failure = error
             self._inbox.put(lambda: self._failed(item, failure))
         else:
-            item.copied = blob.size
             self._inbox.put(lambda: self._proved(item))
 
     def _prove(self, item: BlobUnderWay) -> None:

@@ -204,7 +204,7 @@ OFFERED: Final = {
     "regwrap re": {"release", "releases", "repair", "report"},
     "regwrap report ": {"show", "merge"},
     "regwrap list from-": {"from-manifests", "from-registry"},
-    "regwrap package --strategy ": {"auto", "select", "overlay"},
+    "regwrap package --strategy ": {"auto", "select", "direct", "overlay"},
     "regwrap 'package' --str": {"--strategy"},
     "regwrap export r.tar d --format ": {"dir", "oci"},
     "regwrap sync ": set[str](),

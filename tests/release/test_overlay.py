@@ -148,7 +148,7 @@ def test_history_on_read_only_media(scene: Scene, history: Path, open_directory:
     assert filecmp.cmp(expected, scene.directory / "squashfs.tar", shallow=False)
 
 
-def test_auto_takes_selection_where_all_is_there_else_overlay_and_says_why(scene: Scene, history: Path) -> None:
+def test_auto_takes_selection_where_all_is_there_else_the_source_and_says_why(scene: Scene, history: Path) -> None:
     args = ("package", "images.list", "--history", f"{history}", "-o", "r.tar")
 
     alone = scene.cli(*args)
@@ -157,13 +157,16 @@ def test_auto_takes_selection_where_all_is_there_else_overlay_and_says_why(scene
 
     helped = scene.cli(*args, "--source", scene.host)
     assert helped.returncode == 0, helped.stderr
-    assert f"overlay, not selection: 3 of 8 listed images cannot be packed from {history}" in helped.stderr
+    assert f"straight from the source: 3 of 8 listed images cannot be packed from {history}" in helped.stderr
     assert "fetched" in helped.stdout
+
+    streamed = scene.cli("package", "images.list", "--history", history, "--source", scene.host, "-o", "-")
+    assert "overlay, not selection: 3 of 8 listed images cannot be packed" in streamed.stderr
 
     (scene.directory / "images.list").write_text("app:v1\n")
     there = scene.cli(*args, "--source", scene.host)
     assert there.returncode == 0, there.stderr
-    assert "overlay" not in there.stderr
+    assert "source" not in there.stderr
     assert "fetched" not in there.stdout
 
 

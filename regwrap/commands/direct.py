@@ -1,0 +1,176 @@
+"""A bundle straight from where its images are: no archive, no mount, no second copy.
+
+Where each byte of it lies follows from the manifests, so each blob goes to its place in the file as it comes, many at
+the same time. What an archive has is taken from there; the archive is only read.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from regwrap.bundle.by_repository import StorageSource
+from regwrap.bundle.gather import Gathering
+from regwrap.bundle.in_place import BundleInPlace, filled_bundle
+from regwrap.commands.sync import SyncOptions, plan_images, to_copy
+from regwrap.core.counts import counted
+from regwrap.core.errors import ImagesFailedError, UsageError
+from regwrap.core.location import Engine
+from regwrap.core.model import Manifest
+from regwrap.core.pool import map_in_order
+from regwrap.storage.store import Storage, real_root
+from regwrap.transfer.carriers import fill_bundle
+from regwrap.transfer.endpoints import Endpoints
+from regwrap.transfer.plan import Copy, Plan, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.bundle.delta import Older
+    from regwrap.core.closure import Closure
+    from regwrap.core.model import Descriptor, Digest
+    from regwrap.lists.imagelist import ImageEntry, ImageList
+    from regwrap.transfer.job import Job
+    from regwrap.transfer.run import Failed, SyncReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectOptions:
+    """`hashed=False` trusts the archive. `name` of the release. `referrers`: with the images' referrers. `since`: what
+    the site has is left out. `from_archive`: blobs that the archive has are taken from there."""
+
+    hashed: bool
+    name: str
+    referrers: bool
+    since: tuple[Older, ...]
+    from_archive: bool = True
+
+
+@dataclass(slots=True, kw_only=True)
+class DirectBundle:
+    """What was written. `report` says what came of the images; None while nothing was carried. `reused` bytes of it
+    were in the archive."""
+
+    contents: BundleContents
+    reused: int = 0
+    report: SyncReport | None = None
+
+
+@contextmanager
+def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOptions) -> Iterator[DirectBundle]:
+    """Write `output`; it gets its name when the block ends, and not if that raises. An interrupted run leaves what has
+    come, and the next one goes on with what is missing. Call from the main thread.
+
+    Raises ImagesFailedError, UsageError, ToolError (no space).
+    """
+    if job.engine not in {Engine.AUTO, Engine.CURL}:
+        raise UsageError(f"--strategy direct fetches by curl, not by --engine {job.engine}", hint="use --engine auto")
+    with ExitStack() as stack:
+        ends = Endpoints(job=job, stack=stack)
+        ends.check_sources(images)
+        archive = _archive(job, wanted=options.from_archive)
+        for root in {end.storage.root: end for end in (*ends.storages(), archive)}.values():
+            stack.enter_context(job.locked(root.storage.tree, exclusive=False, untouched=root is archive))
+        images, lost = to_copy(job, ends, images, referrers=options.referrers)
+        plan = plan_images(job, ends, archive, images, SyncOptions(lost=lost))
+        _refuse([f"{item.entry.where}: {item.error}" for item in plan.unseen], len(images.entries))
+        needed = _Needed(job=job, ends=ends, archive=archive.storage, plan=plan)
+        bundle = DirectBundle(contents=needed.contents(options))
+
+        def fill(file: BundleInPlace) -> None:
+            needed.put_known(file)
+            job.listener.expect("package", plan.bytes_missing)
+            bundle.report = fill_bundle(needed.plan, file, archive, hashed=options.hashed, job=job, ends=ends)
+            bundle.reused = file.reused
+            _refuse([_line(failed) for failed in bundle.report.failed], len(images.entries))
+
+        with filled_bundle(output, bundle.contents, fill):
+            yield bundle
+
+
+def _archive(job: Job, *, wanted: bool) -> StorageSource:
+    """The archive where there is one, or an empty directory."""
+    root = job.archive.storage
+    if root is None or not wanted or not root.is_dir():
+        root = job.scratch / "no-archive"
+        root.mkdir(exist_ok=True)
+    return StorageSource(name=f"{root}", storage=Storage(real_root(root)))
+
+
+def _line(failed: Failed) -> str:
+    return f"{failed.entry.where}: {failed.error}"
+
+
+def _refuse(problems: list[str], images: int) -> None:
+    if problems:
+        raise ImagesFailedError(
+            f"{len(problems)} of {counted(images, 'image')} could not be fetched; no bundle was written",
+            detail="\n".join(problems),
+            hint="fix these lines or their registry, or drop them, and rerun: what has come is kept for it",
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Needed:
+    """All that a bundle of the plan's images has; `plan` gets a copy for each of them."""
+
+    job: Job
+    ends: Endpoints
+    archive: Storage
+    plan: Plan
+    configs: dict[Digest, bytes] = field(default_factory=dict)
+
+    def contents(self, options: DirectOptions) -> BundleContents:
+        """Raises ImagesFailedError where an image went away meanwhile."""
+        self.plan = replace(self.plan, copies=(*self.plan.copies, *self._there()), skips=())
+        lone = tuple(copy for copy in self.plan.copies if isinstance(copy.closure.top, Manifest))
+        stopping = self.job.retry.stopping
+        map_in_order(self._read_config, lone, workers=self.job.jobs, name="config", stopping=stopping)
+        gathering = Gathering()
+        for copy in self.plan.copies:
+            dest, closure = copy.entry.dest, copy.closure
+            gathering.add(dest.repository, dest.tag, closure, omitted=closure.omitted, read_config=self._config)
+        contents = replace(gathering.contents(), name=options.name)
+        if options.since:
+            from regwrap.bundle.delta import since  # deltas are asked for now and then
+
+            contents = since(contents, options.since)
+        return contents
+
+    def put_known(self, file: BundleInPlace) -> None:
+        """Manifests and configs, which were read to know what there is."""
+        manifests = {m.digest: m.raw for copy in self.plan.copies for m in copy.closure.manifests}
+        for digest, raw in (manifests | self.configs).items():
+            file.put(digest, raw)
+            if digest in file.places and self.archive.blob_size(digest) == len(raw):
+                file.reused += len(raw)
+
+    def _there(self) -> Iterator[Copy]:
+        """Images that the archive has whole."""
+        for skip in self.plan.skips:
+            closure = self.archive.closure(skip.entry.dest.repository, skip.digest, skip.entry.platforms)
+            if closure is None or closure.missing:
+                raise ImagesFailedError(f"{skip.entry.dest} went away from {self.archive.root} meanwhile", hint="rerun")
+            yield _copy_of(skip.entry, closure)
+
+    def _read_config(self, copy: Copy) -> None:
+        """A lone manifest's platform stands in its config, and bundle.json says it."""
+        top, entry = copy.closure.top, copy.entry
+        if not isinstance(top, Manifest):
+            return
+        raw = self.archive.read_config(top.config)
+        if not raw:
+            source, repository = self.ends.source_of(entry), entry.source.repository
+            raw = self.job.retry.call(lambda: source.config(repository, top.digest, top.config))
+        if raw:
+            self.configs[top.config.digest] = raw
+
+    def _config(self, blob: Descriptor) -> bytes:
+        return self.configs.get(blob.digest, b"")
+
+
+def _copy_of(entry: ImageEntry, closure: Closure) -> Copy:
+    return Copy(entry=entry, digest=closure.top.digest, reason=Reason.SAME, closure=closure, missing=closure.blobs)

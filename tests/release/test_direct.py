@@ -1,0 +1,148 @@
+"""A bundle straight from a registry: the same bytes as by selection; no archive, no mount; what has come is kept."""
+
+import filecmp
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from regwrap.core.model import Digest
+from regwrap.storage import layout
+from tests.builders import Image, flip, make_image, make_layer, make_storage
+from tests.conftest import StartRegistry
+from tests.faultserver import faulty_proxy
+from tests.release.conftest import Scene
+from tests.release.regwrap_cli import Cli
+
+pytestmark = pytest.mark.tools
+
+
+def selected(scene: Scene) -> Path:
+    """The bundle of the same list by selection, from an archive that has it all."""
+    done = scene.cli("release", "images.list", "--source", scene.host, "--archive", "./full", "-o", "selected.tar")
+    assert done.returncode == 0, done.stderr
+    return scene.directory / "selected.tar"
+
+
+def sizes(images: Mapping[str, Image]) -> dict[Digest, int]:
+    return {Digest.of(blob): len(blob) for image in images.values() for blob in (*image.blobs, *image.manifests)}
+
+
+def parts(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.part"))
+
+
+def test_without_any_archive_it_has_the_bytes_of_a_selection(scene: Scene) -> None:
+    done = scene.cli("package", "images.list", "--source", scene.host, "-o", "direct.tar", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "straight from the source: there is no archive" in done.stderr
+    result = json.loads(done.stdout)
+    assert result["strategy"] == "direct"
+    assert result["brought_bytes"] > 300_000
+    assert not scene.archive.exists()
+    assert filecmp.cmp(selected(scene), scene.directory / "direct.tar", shallow=False)
+    assert parts(scene.directory) == []
+
+
+def test_what_an_archive_has_is_not_fetched(scene: Scene, tmp_path: Path) -> None:
+    wanted = selected(scene)
+    some = dict(list(scene.images.items())[:4])
+    history = make_storage(tmp_path / "history", some)
+    before = sorted(f"{path}" for path in history.rglob("*"))
+    args = ("--source", scene.host, "--history", f"{history}", "--strategy", "direct", "-o", "direct.tar", "--json")
+    done = scene.cli("package", "images.list", *args)
+    assert done.returncode == 0, done.stderr
+    assert filecmp.cmp(wanted, scene.directory / "direct.tar", shallow=False)
+    there, whole = sizes(some), sizes(scene.images)
+    assert json.loads(done.stdout)["brought_bytes"] == sum(whole.values()) - sum(there.values())
+    assert [p for p in sorted(f"{path}" for path in history.rglob("*")) if "/.regwrap" not in p] == before
+
+
+def test_what_is_rotten_in_the_archive_comes_from_the_source(scene: Scene, tmp_path: Path) -> None:
+    wanted = selected(scene)
+    history = make_storage(tmp_path / "history", dict(scene.images))
+    flip(history / layout.blob_path(Digest.of(scene.images["app:v1"].blobs[1])))
+    args = ("--source", scene.host, "--history", f"{history}", "--strategy", "direct", "-o", "direct.tar")
+    done = scene.cli("package", "images.list", *args)
+    assert done.returncode == 0, done.stderr
+    assert filecmp.cmp(wanted, scene.directory / "direct.tar", shallow=False)
+
+
+def test_an_image_that_cannot_be_had_is_named_and_nothing_gets_the_name(scene: Scene) -> None:
+    path = scene.directory / "images.list"
+    path.write_text(path.read_text() + "app:absent\n")
+    done = scene.cli("package", "images.list", "--source", scene.host, "--strategy", "direct", "-o", "direct.tar")
+    assert done.returncode == 1
+    assert re.search(r"1 of 9 images could not be fetched; no bundle was written", done.stderr)
+    assert "images.list:9" in done.stderr or "line 9" in done.stderr
+    assert not (scene.directory / "direct.tar").exists()
+
+
+def test_a_release_without_an_archive_is_checked_and_keeps_none(scene: Scene) -> None:
+    wanted = selected(scene)
+    done = scene.cli("release", "images.list", "--source", scene.host, "--no-archive", "-o", "v1.tar", "--report", "r")
+    assert done.returncode == 0, done.stderr
+    assert filecmp.cmp(wanted, scene.directory / "v1.tar", shallow=False)
+    assert not scene.archive.exists()
+    assert "no archive" in done.stderr
+    assert (scene.directory / "v1.tar.sha256").exists()
+    assert len(json.loads((scene.directory / "r").read_text())["images"]) == len(scene.images)
+    assert scene.cli("verify", "v1.tar", "--list", "images.list").returncode == 0
+
+
+def test_a_delta_comes_straight_from_a_registry(scene: Scene) -> None:
+    wanted = selected(scene)
+    path = scene.directory / "images.list"
+    whole = path.read_text()
+    path.write_text("".join(whole.splitlines(keepends=True)[:4]))
+    base = scene.cli("package", "images.list", "--source", scene.host, "-o", "v1.tar")
+    assert base.returncode == 0, base.stderr
+    path.write_text(whole)
+    args = ("--source", scene.host, "--strategy", "direct", "--since", "v1.tar", "-o", "delta.tar")
+    done = scene.cli("package", "images.list", *args)
+    assert done.returncode == 0, done.stderr
+    assert scene.cli("join", "v1.tar", "delta.tar", "-o", "joined.tar").returncode == 0
+    assert filecmp.cmp(wanted, scene.directory / "joined.tar", shallow=False)
+
+
+def large_images() -> dict[str, Image]:
+    random = Random(7)
+    layers = [make_layer(f"layer-{number}", random.randbytes(3_000_000)) for number in range(6)]
+    return {f"big:{number}": make_image(f"big-{number}", layers=[layer]) for number, layer in enumerate(layers)}
+
+
+def test_what_has_come_before_a_kill_is_not_sent_again(
+    tmp_path: Path, cli: Cli, loopback_registry: StartRegistry
+) -> None:
+    images = large_images()
+    server = loopback_registry(make_storage(tmp_path / "ci", images))
+    (cli.directory / "images.list").write_text("".join(f"{name}\n" for name in images))
+    with faulty_proxy(server.host) as slow:
+        slow.rate = 2_000_000
+        args = ("package", "images.list", "--source", slow.host, "--strategy", "direct", "-o", "r.tar", "-j", "2")
+        running = cli.start(*args)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and running.poll() is None:
+            written = [path.stat().st_blocks * 512 for path in parts(cli.directory)]
+            if written and max(written) > 7_000_000:
+                break
+            time.sleep(0.01)
+        assert running.poll() is None
+        os.kill(running.pid, signal.SIGKILL)
+        running.communicate()
+        (left,) = parts(cli.directory)
+        slow.rate, before = 0, sum(slow.sent.values())
+        done = cli(*args)
+        again = sum(slow.sent.values()) - before
+    assert done.returncode == 0, done.stderr
+    unique = sum({Digest.of(blob): len(blob) for image in images.values() for blob in image.blobs}.values())
+    assert 0 < again < unique - 4_000_000
+    assert not left.exists()
+    verified = cli("verify", "r.tar", "--list", "images.list")
+    assert verified.returncode == 0, verified.stderr

@@ -1,0 +1,158 @@
+"""A bundle's file that is filled in any order: the same bytes as any other, and what an earlier run left is used."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from regwrap.bundle.contents import BundleContents
+from regwrap.bundle.in_place import BundleInPlace, filled_bundle
+from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.model import Digest
+from regwrap.storage.store import Storage
+from tests.builders import make_image, make_layer, make_storage, put
+from tests.bundles import contents_of, make_bundle
+
+IMAGES = {
+    "app:1": make_image("app", layers=[make_layer("large", Random(1).randbytes(300_000))]),
+    "app:2": make_image("two"),
+    "team/tool:1": make_image("tool", layers=[make_layer("other", Random(2).randbytes(70_000))]),
+}
+Fill = Callable[[BundleInPlace], None]
+
+
+class StoppedError(Exception):
+    """The run ends here."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_storage(tmp_path / "root", IMAGES)
+
+
+def filling(root: Path, wanted: Callable[[Digest], bool] = lambda _digest: True) -> Fill:
+    """Brings blobs in no order of the file; those that are proved already are left."""
+
+    def fill(file: BundleInPlace) -> None:
+        for digest in sorted(file.places, key=lambda digest: digest.hex[::-1]):
+            if wanted(digest) and digest not in file.proved:
+                file.put(digest, Storage(root).blob_path(digest).read_bytes())
+
+    return fill
+
+
+def write(output: Path, contents: BundleContents, fill: Fill) -> None:
+    with filled_bundle(output, contents, fill):
+        assert not output.exists()
+
+
+def parts(output: Path) -> list[Path]:
+    return sorted(output.parent.glob(f"{output.name}.regwrap-*.part"))
+
+
+def stop_behind(fill: Fill) -> Fill:
+    def stopped(file: BundleInPlace) -> None:
+        fill(file)
+        raise StoppedError
+
+    return stopped
+
+
+def test_in_whatever_order_blobs_come_the_bytes_are_those_of_tar(tmp_path: Path, root: Path) -> None:
+    write(tmp_path / "out.tar", contents_of(root, *IMAGES), filling(root))
+    assert (tmp_path / "out.tar").read_bytes() == make_bundle(tmp_path, IMAGES).read_bytes()
+    assert parts(tmp_path / "out.tar") == []
+
+
+def test_the_next_run_believes_what_is_there_by_its_hash_only(tmp_path: Path, root: Path) -> None:
+    contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
+    lacking = Digest.of(IMAGES["app:1"].blobs[1])
+    with pytest.raises(StoppedError):
+        write(output, contents, stop_behind(filling(root, lambda digest: digest != lacking)))
+    (left,) = parts(output)
+    rotten = Digest.of(IMAGES["team/tool:1"].blobs[1])
+    found: dict[str, bool] = {}
+
+    def fill(file: BundleInPlace) -> None:
+        with left.open("r+b") as raw:
+            raw.seek(file.places[rotten].offset)
+            raw.write(b"?")
+        assert file.part.path == left
+        for digest, place in file.places.items():
+            found[f"{digest}"] = file.arrived[digest] == place.size and file.is_right(digest)
+        filling(root)(file)
+
+    write(output, contents, fill)
+    assert [digest for digest, is_there in found.items() if not is_there] == sorted([f"{lacking}", f"{rotten}"])
+    assert output.read_bytes() == make_bundle(tmp_path, IMAGES).read_bytes()
+    assert parts(output) == []
+
+
+def test_of_a_blob_that_came_in_part_no_more_counts_than_came(tmp_path: Path, root: Path) -> None:
+    contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
+    large = Digest.of(IMAGES["app:1"].blobs[1])
+    data = Storage(root).blob_path(large).read_bytes()
+    came = len(data) // 2
+
+    def half(file: BundleInPlace) -> None:
+        os.pwrite(file.part.descriptor, data[:came], file.places[large].offset)
+        file.arrived[large] = came
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        write(output, contents, half)
+    seen: list[int] = []
+
+    def rest(file: BundleInPlace) -> None:
+        seen.append(file.arrived[large])
+        os.pwrite(file.part.descriptor, data[seen[0] :], file.places[large].offset + seen[0])
+        assert file.is_right(large)
+        filling(root)(file)
+
+    write(output, contents, rest)
+    assert 0 < seen[0] <= came
+    assert output.read_bytes() == make_bundle(tmp_path, IMAGES).read_bytes()
+
+
+def test_where_nothing_has_come_nothing_is_left(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(StoppedError):
+        write(tmp_path / "out.tar", contents_of(root, *IMAGES), stop_behind(lambda _file: None))
+    assert parts(tmp_path / "out.tar") == []
+
+
+@pytest.mark.parametrize("open_to", ["others", "a second name"])
+def test_what_another_user_may_have_put_there_is_not_gone_on_with(tmp_path: Path, root: Path, open_to: str) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    planted = put(place / "out.tar.regwrap-00000000.part", b"precious" * 1000)
+    if open_to == "others":
+        place.chmod(0o777)
+        victim = planted
+    else:
+        victim = tmp_path / "victim"
+        os.link(planted, victim)
+    write(place / "out.tar", contents_of(root, *IMAGES), filling(root))
+    assert (place / "out.tar").read_bytes() == make_bundle(tmp_path, IMAGES).read_bytes()
+    assert not victim.exists() or victim.read_bytes() == b"precious" * 1000
+
+
+def test_two_runs_of_one_output_do_not_write_into_one_file(tmp_path: Path, root: Path) -> None:
+    contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
+
+    def meanwhile(file: BundleInPlace) -> None:
+        with pytest.raises(UsageError, match=r"another regwrap is writing"):
+            write(output, contents, filling(root))
+        filling(root)(file)
+
+    write(output, contents, meanwhile)
+    assert output.read_bytes() == make_bundle(tmp_path, IMAGES).read_bytes()
+
+
+def test_a_blob_that_does_not_come_leaves_no_bundle(tmp_path: Path, root: Path) -> None:
+    contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
+    gone = Digest.of(IMAGES["app:2"].raw)
+    with pytest.raises(IntegrityError, match="1 blob did not come"):
+        write(output, contents, filling(root, lambda digest: digest != gone))
+    assert not output.exists()
