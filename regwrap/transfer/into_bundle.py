@@ -6,7 +6,7 @@ What an archive has is copied in the kernel; what only skopeo can ask for comes 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import ImageSource, StorageSource
@@ -16,6 +16,7 @@ from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.storage.hashing import write_all_at
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.fetch import damaged_on_the_way
+from regwrap.transfer.meter import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,7 @@ class BundleCarrier:
     stage: Stage
     fetcher: Fetcher
     exclusive_repositories: bool = False
+    _meter: Meter = field(default_factory=Meter)
 
     # --- as the destination of a run of blobs
 
@@ -104,8 +106,13 @@ class BundleCarrier:
 
     # --- image by image, what only skopeo can ask for
 
-    def carry(self, copy: Copy) -> int:
-        return sum(self._bring(copy, blob) for blob in copy.closure.blobs if blob.digest in self.file.places)
+    def carry(self, copy: Copy) -> None:
+        for blob in copy.closure.blobs:
+            if blob.digest in self.file.places:
+                self._meter.add(copy, self._bring(copy, blob))
+
+    def sent(self, copy: Copy) -> int:
+        return self._meter.of(copy)
 
     def bytes_under_way(self) -> int:
         return self.fetcher.bytes_under_way()
