@@ -125,9 +125,10 @@ class _Sweep:
                 continue
             for path, size in files:
                 name = path[len(above) + 1 :]
+                inner = name.partition("/")[0]
                 self.disk.remove_file(directory, name)
-                if not self.disk.remove_directory(directory, name.rpartition("/")[0]):
-                    left.append(self.tree.shown(path.rpartition("/")[0]))
+                if not self.disk.remove_directory(directory, inner):
+                    left.append(self.tree.shown(f"{above}/{inner}"))
                 self.on_bytes(size)
         return left
 
