@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.contents import BLOCK, BUNDLE_JSON, parse_contents, tar_bytes
+from regwrap.bundle.contents import BLOCK, BUNDLE_JSON, MAX_BUNDLE_JSON_BYTES, parse_contents, tar_bytes
 from regwrap.bundle.files import ManyFiles
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, a_whole, an_object, field, list_of
@@ -156,7 +156,9 @@ def _from_first(path: Path, there: Mapping[str, Path]) -> tuple[Volume, ...]:
         first = volume_name(path.name, 1)
         raise UsageError(f"{first} is missing: it says what {path.name} is", hint=f"bring it, or {path.name}.json")
     size, total = front[0].stat().st_size, _total(path, front)
-    starts = [*range(0, total, size or total), total]
+    if total > size * MAX_VOLUMES:
+        raise IntegrityError(f"{front[0]} has only {size:,} of {total:,} bytes", hint=_AGAIN)
+    starts = [*range(0, total, size), total]
     return tuple(
         Volume(name=volume_name(path.name, number), offset=start, size=end - start)
         for number, (start, end) in enumerate(pairwise(starts), start=1)
@@ -169,7 +171,10 @@ def _total(path: Path, front: list[Path]) -> int:
         header = file.pread(BLOCK, 0)
         is_first = header.startswith(f"{BUNDLE_JSON}\0".encode())
         try:
-            return tar_bytes(parse_contents(file.pread(int(header[124:135], 8), BLOCK) if is_first else b""))
+            length = int(header[124:135], 8) if is_first else 0
+            return tar_bytes(
+                parse_contents(file.pread(min(length, MAX_BUNDLE_JSON_BYTES), BLOCK) if length > 0 else b"")
+            )
         except (ValueError, IntegrityError) as error:
             raise IntegrityError(
                 f"{front[0]} is no first volume of {path.name}, or not all of bundle.json is here", hint=_AGAIN

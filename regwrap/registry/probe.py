@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from regwrap.core.location import Registry
 
 _SIZE: Final = "?n=1000"  # docker-registry gives 100 names without it, and answers 400 where it is larger
+_MAX_DIGITS: Final = 20  # of a size; Python refuses to read thousands of them
 _MAX_PAGES: Final = 10_000
 
 T = TypeVar("T")
@@ -260,7 +261,7 @@ class Probe:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS else None
 
 
 def _items(body: bytes, key: str, kind: type[T], host: str) -> list[T]:
