@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from hashlib import sha256
@@ -209,6 +210,21 @@ def test_without_what_stands_beside_them_the_first_says_what_they_are(bundle: Pa
     bundle.with_name("v1.tar.001").unlink()
     with pytest.raises(UsageError, match=r"v1\.tar\.001 is missing"):
         inspect_bundle(bundle)
+
+
+@pytest.mark.parametrize("says", ["more bytes than volumes have", "an index of 8 GiB", "one of less than nothing"])
+def test_a_first_one_that_says_what_cannot_be_is_refused(bundle: Path, says: str) -> None:
+    bundle.with_name("v1.tar.json").unlink()
+    first = bundle.with_name("v1.tar.001")
+    header, index = first.read_bytes()[:512], bytes.split(first.read_bytes()[512:], b"\0")[0]
+    if says.startswith("more"):
+        index = re.sub(rb'"size": 9\d{4}', b'"size": 4611686018427387904', index)
+        length = f"{len(index):011o}"
+    else:
+        length = "77777777777" if "GiB" in says else "-0000000001"
+    first.write_bytes(header[:124] + length.encode() + header[135:] + index)
+    with pytest.raises(IntegrityError, match=r"v1\.tar\.001 (has only|is no first volume)"):
+        verified(bundle)
 
 
 def test_where_there_is_none_the_bundle_is_not_there(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_bytes_and_sizes() -> None:
         assert probe.blob_size("a/b", DIGEST) is None
 
 
-@pytest.mark.parametrize("length", ["", "abc"])
+@pytest.mark.parametrize("length", ["", "abc", "\N{SUPERSCRIPT TWO}", "-5", "9" * 5000])
 def test_a_size_that_is_none_is_unsure(length: str) -> None:
     behaviour = script(Answer(headers={"Content-Length": length}), Answer(206, {"Content-Range": "bytes 0-0/*"}))
     with answering(behaviour) as server, pytest.raises(UnsureError, match="named no size"):
