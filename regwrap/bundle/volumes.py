@@ -82,6 +82,11 @@ def volume_name(bundle: str, number: int) -> str:
     return f"{bundle}.{number:03}"
 
 
+def is_of_bundle(bundle: str, name: str) -> bool:
+    """Whether it is the name of the bundle, or of a volume of it."""
+    return name == bundle or (name.startswith(bundle) and _NUMBER.fullmatch(name[len(bundle) :]) is not None)
+
+
 def facts_of_volumes(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.examine import file_sha256
 from regwrap.bundle.releases import known_checksum
-from regwrap.bundle.volumes import found_volumes, places_of
+from regwrap.bundle.volumes import found_volumes, is_of_bundle, places_of
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.fields import shown
+from regwrap.tools.par2 import named_files, recovery_files
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from regwrap.tools.par2 import Par2
+
+_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +58,13 @@ def _escaped(name: str) -> str:
 def repair_bundle(par2: Par2, bundle: Path) -> RepairReport:
     """Make damaged and missing files right again. Raises UsageError (no recovery data), IntegrityError (too much is
     damaged, or what was repaired is not what its checksum says)."""
-    index = parity_path(bundle)
-    others = list(bundle.parent.glob(f"{_escaped(bundle.name)}.vol*.par2"))
-    if not index.is_file() and not others:
-        raise UsageError(f"there is no {index}", hint="the vendor writes it: release --parity 10%; or copies again")
+    recovery = recovery_files(bundle)
+    if not recovery:
+        what = f"there is no {parity_path(bundle)}"
+        raise UsageError(what, hint="the vendor writes it: release --parity 10%; or copies again")
+    _refuse_other_names(bundle, recovery)
     before = _sums(bundle)
-    why = par2.repair(index if index.is_file() else others[0], list(_files(bundle)))
+    why = par2.repair(recovery[0], list(_files(bundle)))
     if why:
         raise IntegrityError(f"{bundle} can't be repaired: {why}", hint="copy what is damaged again")
     after = _sums(bundle)
@@ -67,6 +73,17 @@ def repair_bundle(par2: Par2, bundle: Path) -> RepairReport:
         (bundle.parent / f"{name}.1").unlink(missing_ok=True)  # par2 keeps what was damaged
     repaired = tuple(name for name, sha256 in after.items() if before.get(name) != sha256)
     return RepairReport(path=bundle, files=len(after), repaired=repaired)
+
+
+def _refuse_other_names(bundle: Path, recovery: Sequence[Path]) -> None:
+    """Whoever made the recovery data must not choose which files are written here."""
+    others = sorted({name for name in named_files(recovery) if not is_of_bundle(bundle.name, name)})
+    if others:
+        raise IntegrityError(
+            f"{recovery[0]} is of other files than {bundle.name}; nothing was changed",
+            problems=tuple(map(shown, others[:_SHOWN])),
+            hint="take the recovery data that the vendor made with this bundle",
+        )
 
 
 def _files(bundle: Path) -> tuple[Path, ...]:

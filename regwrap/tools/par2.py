@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import mmap
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 _REPAIRED, _TOO_MUCH = 0, 2
 _CODES: Final = tuple(range(9))  # par2 tells with them how it went
+# a packet that describes a file: its header with the packet's length, three hashes and a length; then the name
+_FILE: Final = re.compile(rb"PAR2\0PKT(.{8}).{32}PAR 2\.0\0FileDesc.{56}", re.DOTALL)
+_MOST_NAME: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,29 @@ class Par2:
             return ""
         said = result.stdout.decode(errors="replace") + result.stderr
         return "more is damaged than the recovery data makes good" if result.exit_code == _TOO_MUCH else said.strip()
+
+
+def recovery_files(bundle: Path) -> tuple[Path, ...]:
+    """The index of a bundle's recovery data first; par2 reads the others by itself."""
+    index = bundle.with_name(f"{bundle.name}.par2")
+    beside = (path for path in bundle.parent.iterdir() if path.name.startswith(f"{bundle.name}."))
+    others = (path for path in beside if path.suffix.lower() == ".par2" and path.is_file())
+    return tuple(sorted(others, key=lambda path: (path != index, path.name)))
+
+
+def named_files(paths: Iterable[Path]) -> Iterator[str]:
+    """Which files the recovery data says it is of: par2 makes a file of each such name, whatever the name is."""
+    for path in paths:
+        with path.open("rb") as file:
+            if file.seek(0, 2):
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    yield from (_name_in(data, match) for match in _FILE.finditer(data))
+
+
+def _name_in(data: mmap.mmap, packet: re.Match[bytes]) -> str:
+    """Filled up with zeros to the packet's end."""
+    end = packet.start() + int.from_bytes(packet[1], "little")
+    return data[packet.end() : min(end, packet.end() + _MOST_NAME)].rstrip(b"\0").decode(errors="backslashreplace")
 
 
 def _places(index: Path, files: Sequence[Path]) -> tuple[str, ...]:
