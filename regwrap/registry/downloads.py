@@ -75,7 +75,7 @@ class Downloads:
         limiter = self.client.limiter
         if outcome.status in {429, 503}:
             limiter.pushed_back(started, outcome.retry_after)
-        elif outcome.exit_code in _NO_CONNECTION:
+        elif outcome.exit_code in _NO_CONNECTION and not self._led(outcome):
             limiter.unreachable()
         elif 0 < outcome.status < 500:
             limiter.answered()

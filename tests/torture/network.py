@@ -28,7 +28,7 @@ _PATTERNS: Final = {
 _AT: Final = {"source": ("ping", "any", "manifest", "look", "blob"), "dest": ("ping", "any", "look", "upload", "put")}
 _FAULTS: Final[dict[str, tuple[Fault, str]]] = {
     **{f"{code}": (Fault("refuse", "", status=code), rf"{code}|unauthorized|authentication|denied|not there|unknown"
-                   r"|no registry|absent|not found|no such")
+                   r"|no registry|has no|absent|not found|no such")
        for code in (401, 403, 404, 405, 408, 413, 416, 500, 502, 503, 504)},
     "429": (Fault("refuse", "", status=429), r"429|toomanyrequests|too many requests"),
     "429-after-0": (Fault("refuse", "", status=429, headers=(("Retry-After", "0"),)), r"429|too ?many ?requests"),

@@ -1,0 +1,21 @@
+"""What came of downloads that another program made, as the host's limiter hears it."""
+
+import pytest
+
+from regwrap.core.errors import HostDownError, ToolError
+from regwrap.core.location import Registry
+from regwrap.registry.probe import Probe
+from regwrap.tools.curl import Outcome
+from tests.answering import Answer, answering, script
+
+_REFUSED = 7  # curl(1), EXIT CODES
+
+
+@pytest.mark.parametrize(("other", "is_down"), [("", True), ("127.0.0.1:1", False)])
+def test_a_registry_is_not_down_since_its_answer_led_to_where_nobody_listens(other: str, *, is_down: bool) -> None:
+    with answering(script(Answer(200, {"Content-Type": "application/json"}, b"{}"))) as server:
+        registry = Registry(host=server.host, tls_verify=False, plain_http=True)
+        downloads = Probe(registry=registry, timeout=5, connections=1).downloads
+        downloads.told(Outcome(key="x", exit_code=_REFUSED, url=f"http://{other or server.host}/x"), 0)
+        error = downloads.client.limiter.gave_up(ToolError("refused", transient=True, host=server.host))
+    assert isinstance(error, HostDownError) is is_down
