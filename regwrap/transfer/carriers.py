@@ -111,7 +111,9 @@ def _run_blobs(
     outcomes = report.outcomes
     if report.left:
         rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), carrier, job, ends)
-        outcomes = (*outcomes, *rest.copied, *rest.failed)
+        copied = (replace(one, sent=one.sent + report.sent[one.copy.entry.dest]) for one in rest.copied)
+        failed = (replace(one, sent=one.sent + report.sent[one.entry.dest]) for one in rest.failed)
+        outcomes = (*outcomes, *copied, *failed)
     return report_of(plan, outcomes, time.monotonic() - started)
 
 

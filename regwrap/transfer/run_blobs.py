@@ -26,7 +26,7 @@ from regwrap.transfer.run import Copied, Failed
 from regwrap.transfer.under_way import BlobUnderWay, HostQueue, ImageUnderWay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from regwrap.bundle.by_repository import ImageSource
     from regwrap.core.model import Descriptor, Destination, Digest
@@ -85,10 +85,12 @@ class BlobWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobReport:
-    """`left` are images that curl cannot bring: their registry is one that only skopeo can ask."""
+    """`left` are images that curl cannot bring: their registry is one that only skopeo can ask. Of some it has brought
+    a part: `sent` bytes."""
 
     outcomes: tuple[Copied | Failed, ...]
     left: tuple[Copy, ...]
+    sent: Mapping[Destination, int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class BlobRun:
     is_committing: bool = False
     copied: list[Copied] = field(default_factory=list)
     failed: list[tuple[ImageUnderWay, Failed]] = field(default_factory=list)
-    left: list[Copy] = field(default_factory=list)
+    left: list[ImageUnderWay] = field(default_factory=list)
     _inbox: SimpleQueue[Callable[[], None]] = field(default_factory=SimpleQueue)
     _began: float = field(default_factory=time.monotonic)
     _pools: dict[str, ThreadPoolExecutor] = field(default_factory=dict)
@@ -134,7 +136,8 @@ class BlobRun:
                     pool.shutdown(wait=False, cancel_futures=True)
         if self.failed:
             self.work.carrier.keep()
-        return BlobReport(outcomes=self._outcomes(), left=tuple(self.left))
+        sent = {image.copy.entry.dest: image.sent for image in self.left}
+        return BlobReport(outcomes=self._outcomes(), left=tuple(image.copy for image in self.left), sent=sent)
 
     def _outcomes(self) -> tuple[Copied | Failed, ...]:
         failed = (replace(failed, sent=image.sent) for image, failed in self.failed)
@@ -382,7 +385,7 @@ class BlobRun:
 
     def _leave(self, item: BlobUnderWay) -> None:
         for image in list(item.images):
-            self.left.append(image.copy)
+            self.left.append(image)
             self._drop(image)
 
     def _fail(self, image: ImageUnderWay, error: RegwrapError, attempts: int) -> None:

@@ -140,6 +140,15 @@ def test_a_registry_whose_credentials_only_skopeo_can_have_is_read_by_skopeo(two
     assert not problems_in(two.root)
 
 
+def test_what_curl_had_brought_of_an_image_that_skopeo_brings_counts(two: Between) -> None:
+    two.scripted.executor.answers.append(skopeo_copy(APP))
+    two.source.challenge, two.source.guarded = "Negotiate", f"/blobs/{OWN}"
+    report = two.sync(two.job(archive=two.directory), "team/app:1")
+    assert report.sent == sum(map(len, APP.blobs))
+    assert len(two.started("copy")) == 1
+    assert not problems_in(two.root)
+
+
 def test_the_login_goes_to_curl_by_its_input(two: Between, tmp_path: Path) -> None:
     login = base64.b64encode(b"me:secret").decode()
     authfile = tmp_path / "auth.json"
