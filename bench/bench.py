@@ -31,6 +31,7 @@ from disk import OWN, has_disk, own_disk, why_no_disk
 from facts import environment_facts
 from measure import Case, Outcome, measure
 from memory import FullMemory
+from scale import missed, rows_json, rows_text, scale_rows
 from scene import Scene, find_regwrap, main_corpus
 from shell import ProgramFailedError, Shell
 from table import outcome_record, table_text
@@ -48,6 +49,7 @@ _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
     "release": release_cases,
 }
 # What takes long and gets one round stands first, and curves last: what is left of the time are rounds for the others.
+_SCALE: Final = "scale"
 _ORDER: Final = ("release", "sync", "start", "package", "unpack", "overlay", "push", "gc", "jobs", "growth")
 _PROJECT: Final = Path(__file__).resolve().parent.parent
 _BYTES: Final = 2_000_000_000
@@ -59,6 +61,8 @@ _SMALL_CORPORA: Final = 2_000_000_000
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     given = _parse_arguments()
+    if given.only and _SCALE in given.only:
+        return _measure_scale(given)
     begin = time.monotonic()
     with _work_directory(given.work) as place, contextlib.ExitStack() as stack:
         size = int(_BYTES * given.scale * _SPACE_FACTOR) + _SMALL_CORPORA
@@ -78,6 +82,18 @@ def main() -> int:
         _say(f"the targets are meant for scale 1: at {given.scale:g} most of each time is the start of programs")
     _write_json(given, {**facts, "minutes": round(minutes, 1)}, outcomes)
     return int(any(result.failed for outcome in outcomes for result in outcome.results))
+
+
+def _measure_scale(given: argparse.Namespace) -> int:
+    """Of itself alone: nothing is beside it, and it wants no disk. Exit code 1 where a limit is missed."""
+    rows = scale_rows()
+    sys.stdout.write(rows_text(rows))
+    file = given.json.with_name("scale.json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(rows_json(rows))
+    for problem in missed(rows):
+        _say(problem)
+    return int(bool(missed(rows)))
 
 
 def _measure_group(scene: Scene, group: str, deadline: float, memory: FullMemory) -> list[Outcome]:
@@ -161,7 +177,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="1.0: 183 images, 2 GB")
     parser.add_argument("--rounds", type=int, default=3, help="at most; a case also ends when its time is over")
     parser.add_argument("--minutes", type=float, default=14, help="afterwards every case that is left gets one round")
-    parser.add_argument("--only", action="append", choices=_GROUPS, help="one group of cases; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=[*_GROUPS, _SCALE], help="one group of cases; may be repeated"
+    )
     parser.add_argument("--before", type=Path, metavar="FILE",
                         help="the regwrap of another checkout, measured beside this one in each round")  # fmt: skip
     parser.add_argument("--work", type=Path, metavar="DIR", default=_work_place(), help="kept, with the corpora")

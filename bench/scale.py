@@ -1,0 +1,84 @@
+"""What a list of 1,000, 10,000 and 100,000 images costs the client: `make bench ONLY=scale`.
+
+Each step of each size is a process of its own (scale_steps.py), so that its memory is its own. A power is the slope in
+log-log between the last two sizes: 1.0 is linear, n log n is about 1.1 here.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from scale_steps import STEPS, Cost
+
+SIZES: Final = (1_000, 10_000, 100_000)
+_MB: Final = 1_000_000
+_MEMORY: Final = 1_500 * _MB
+_POWER: Final = 1.25  # n log n from 10,000 to 100,000 is 1.10; the rest is what a busy machine adds
+_MEMORY_DISK: Final = Path("/dev/shm")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step, and what it costs by the number of images."""
+
+    step: str
+    costs: Mapping[int, Cost]
+
+    @property
+    def power(self) -> float:
+        *_, small, large = sorted(self.costs)
+        ratio = max(self.costs[large].seconds, 0.001) / max(self.costs[small].seconds, 0.001)
+        return round(math.log(ratio) / math.log(large / small), 2)
+
+    @property
+    def memory(self) -> int:
+        return self.costs[max(self.costs)].memory
+
+    @property
+    def cells(self) -> list[str]:
+        seconds = (f"{cost.seconds:.2f} s" for cost in self.costs.values())
+        return [self.step, *seconds, f"{self.power:.2f}", f"{self.memory / _MB:.0f}"]
+
+
+def scale_rows(sizes: Sequence[int] = SIZES) -> list[Row]:
+    parent = _MEMORY_DISK if os.access(_MEMORY_DISK, os.W_OK) else None
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="scale-", dir=parent) as place:
+        for step in STEPS:
+            rows.append(Row(step, {size: _measured(step, size, place) for size in sizes}))
+            sys.stderr.write(f"{' | '.join(rows[-1].cells)}\n")
+    return rows
+
+
+def rows_text(rows: Sequence[Row]) -> str:
+    head = ["step", *(f"{size:,}" for size in rows[0].costs), "power", "MB at the largest"]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *(row.cells for row in rows)))
+
+
+def rows_json(rows: Sequence[Row]) -> str:
+    document = [
+        {"step": row.step, "power": row.power, "costs": {size: asdict(cost) for size, cost in row.costs.items()}}
+        for row in rows
+    ]
+    return json.dumps(document, indent=1) + "\n"
+
+
+def missed(rows: Sequence[Row]) -> list[str]:
+    """What grows faster than n log n, or takes too much memory."""
+    fast = [f"{row.step} grows with the power {row.power:.2f}" for row in rows if row.power > _POWER]
+    large = [f"{row.step} takes {row.memory / _MB:.0f} MB" for row in rows if row.memory > _MEMORY]
+    return [*fast, *large]
+
+
+def _measured(step: str, size: int, place: str) -> Cost:
+    steps = Path(__file__).with_name("scale_steps.py")
+    command = [sys.executable, f"{steps}", "--step", step, "--size", f"{size}", "--place", place]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return Cost(**json.loads(answer.stdout))
