@@ -118,7 +118,10 @@ def _images_queue(size: int, _place: Path) -> Callable[[], object]:
     class Nothing:
         exclusive_repositories = False
 
-        def carry(self, copy: Copy) -> int:
+        def carry(self, copy: Copy) -> None:
+            pass
+
+        def sent(self, copy: Copy) -> int:
             return copy.bytes_missing
 
         def bytes_under_way(self) -> int:
