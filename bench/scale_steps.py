@@ -27,8 +27,10 @@ from regwrap.report.junit import to_junit
 from regwrap.report.record import RunFacts, RunRecord, record_of, to_text
 from regwrap.report.record_text import record_text
 from regwrap.storage import layout
+from regwrap.storage.commit import Additions, Owner, RealFiles, commit
 from regwrap.storage.gc import Keep, find_garbage
 from regwrap.storage.store import Storage
+from regwrap.storage.tree import Tree
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.by_cluster import ClusterFetcher
@@ -41,6 +43,7 @@ from regwrap.transfer.workers import Workers
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_GROUP: Final = 32
 _SHARE: Final = 10  # images that have a layer in common
 
 
@@ -231,12 +234,37 @@ def _contents(size: int) -> BundleContents:
     return BundleContents(images=tuple(images), repositories=tuple(repositories), blobs=tuple(sorted(blobs.items())))
 
 
-def _bundle_json(size: int, _place: Path) -> Callable[[], object]:
-
+def _bundle_written(size: int, _place: Path) -> Callable[[], object]:
     contents = _contents(size)
+    return contents.to_json
+
+
+def _bundle_read(size: int, place: Path) -> Callable[[], object]:
+    """What makes it is another process, whose memory does not count here."""
+    file = place / f"{size}.json"
+    if not (child := os.fork()):
+        file.write_bytes(_contents(size).to_json())
+        os._exit(0)
+    os.waitpid(child, 0)
+    return lambda: parse_contents(file.read_bytes())
+
+
+def _committed(size: int, place: Path) -> Callable[[], object]:
+    """Links and tags of images whose blobs are there, 32 images at a time, into a storage in memory."""
+    tree = Tree(place / f"archive-{size}")
+    tree.root.mkdir()
+    tree.make_directory("stage")
+    stage, files, copies = tree.inner("stage"), RealFiles(Owner.of(tree)), _plan(size).copies
 
     def run() -> None:
-        assert parse_contents(contents.to_json()).images == contents.images
+        for start in range(0, size, _GROUP):
+            named = [(copy.entry.dest.repository, copy) for copy in copies[start : start + _GROUP]]
+            additions = Additions(
+                layers=tuple((name, blob.digest) for name, copy in named for blob in copy.closure.blobs),
+                revisions=tuple((name, copy.digest) for name, copy in named),
+                tags=tuple((name, copy.entry.dest.tag, copy.digest) for name, copy in named),
+            )
+            commit(tree, additions, stage=stage, files=files)
 
     return run
 
@@ -295,7 +323,9 @@ STEPS: Final[dict[str, Callable[[int, Path], Callable[[], object]]]] = {
     "queue of blobs, orders to workers": _blobs_queue,
     "reports: JSON, JUnit, text": _reports,
     "lock: written and read": _lock,
-    "bundle.json: written and read": _bundle_json,
+    "bundle.json: written": _bundle_written,
+    "bundle.json: read": _bundle_read,
+    "commit: links and tags, in memory": _committed,
     "gc decides": _garbage,
 }
 
