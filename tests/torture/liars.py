@@ -1,6 +1,7 @@
 """Hostile registry: one image of a list comes from a registry that lies. It fails alone, and soon."""
 
 import base64
+import gzip
 import hashlib
 import json
 import socket
@@ -113,15 +114,35 @@ _MANIFESTS: Final[dict[str, Callable[[str], Answer]]] = {
     "control-characters": lambda _host: _once(_plain(403, b'{"errors":[{"message":"\x1b]0;T\x07\x1b[31m"}]}')),
     "silent": lambda _host: _drip(b"", b""),
 }
-_WAITING: Final = {kind for kind in _MANIFESTS if kind == "silent" or kind.startswith("drip")}
+# what curl is answered to a blob of an image whose manifest is right
+_BLOBS: Final[dict[str, Callable[[str], Answer]]] = {
+    f"blob-{kind}": _MANIFESTS[kind]
+    for kind in ("endless-200", "endless-404", "drip-body", "drip-header", "drip-100", "flood-100", "flood-headers",
+                 "chunk-negative", "length-odd", "status-odd", "garbage", "redirect-bad", "redirect-elsewhere",
+                 "retry-after", "control-characters")
+} | {
+    "blob-redirect-file": lambda _host: _once(_plain(307, b"", b"Location: file:///etc/passwd")),
+    "blob-redirect-port": lambda _host: _once(_plain(307, b"", b"Location: http://127.0.0.1:1/x")),
+    "blob-redirect-circle": lambda _host: _once(_plain(307, b"", f"Location: {_REPOSITORY}blobs/x".encode())),
+    "blob-redirect-config": lambda _host: _once(_plain(307, b"", b'Location: /"\noutput = "/x')),
+    "blob-range-wrong": lambda _host: _once(_plain(206, b"x" * 9, b"Content-Range: bytes 5-13/4000")),
+    "blob-other-bytes": lambda _host: _once(_plain(206, b"x" * 4000, b"Content-Range: bytes 0-3999/4000")),
+    "blob-length-9s": lambda _host: _once(_HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nx"),
+    "blob-gzip-bomb": lambda _host: _once(_plain(200, gzip.compress(bytes(50_000_000), 1), b"Content-Encoding: gzip")),
+    "blob-headers-100000": lambda _host: _once(_HEAD + b"X: y\r\n" * 100_000 + b"\r\n"),
+}  # fmt: skip
+_ANSWERS: Final = _MANIFESTS | _BLOBS
+_WAITING: Final = {kind for kind in _ANSWERS if kind == "silent" or "drip" in kind}
 
 
 @dataclass
 class _Server:
-    """Answers everything below the repository by `answer`; `heard` are the Authorization headers."""
+    """Answers everything below the repository by `answer`, or where it `is_honest` all but manifests; `heard` are the
+    Authorization headers."""
 
     answer: Callable[[str], Answer]
     other: str = ""
+    is_honest: bool = False
     heard: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -146,7 +167,12 @@ class _Server:
                         return
                     if header.lower().startswith(b"authorization:"):
                         self.heard.append(header.decode("latin-1"))
-                if _REPOSITORY in line.decode("latin-1"):
+                path = line.decode("latin-1")
+                if self.is_honest and f"{_REPOSITORY}manifests/" in path:
+                    answer = _manifest(raw=_IMAGE.raw)
+                    connection.sendall(answer.partition(_IMAGE.raw)[0] if path.startswith("HEAD") else answer)
+                    continue
+                if _REPOSITORY in path:
                     for piece in self.answer(self.other):
                         connection.sendall(piece)
                     return
@@ -154,7 +180,7 @@ class _Server:
 
 
 def cases(_ground: Ground) -> Iterator[tuple[str, str]]:
-    for kind in _MANIFESTS:
+    for kind in _ANSWERS:
         for times in ("first", "again"):
             yield "sync", f"{GROUP}/sync/{kind}/{times}"
 
@@ -165,7 +191,7 @@ def run(ground: Ground, name: str) -> Verdict:
     wanted = ground.result_of(scenario)
     thief = _Server(lambda _host: _once(_plain(200, b"{}")))
     with ground.place(scenario) as place, thief.listening("127.0.0.2") as elsewhere:
-        with _Server(_MANIFESTS[kind], other=elsewhere).listening("127.0.0.1") as host:
+        with _Server(_ANSWERS[kind], other=elsewhere, is_honest=kind in _BLOBS).listening("127.0.0.1") as host:
             place.hasty = kind in _WAITING
             place.configure()
             _add(place, host)
