@@ -46,7 +46,9 @@ def filled_bundle(output: Path, contents: BundleContents, fill: Callable[[Bundle
         try:
             fill(file)
             file.check_whole(output)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = f"{output}"
             kept.is_wanted = bool(file.proved or any(file.arrived.values()))
             raise
         sealed(kept.part)

@@ -19,7 +19,18 @@ from tests.torture.programs import processes_in
 
 GROUP: Final = "disk"
 _WRITERS: Final = (
-    *("sync", "package-select", "package-overlay", "deploy", "import", "export", "gc", "release", "bake"),
+    *(
+        "sync",
+        "package-select",
+        "package-overlay",
+        "package-direct",
+        "deploy",
+        "import",
+        "export",
+        "gc",
+        "release",
+        "bake",
+    ),
     *("join", "package-volumes", "deploy-volumes", "deploy-delta"),
 )
 _MEGABYTE: Final = 1 << 20

@@ -42,7 +42,8 @@ class Scenario:
     """Work that faults are put into. `needs` are templates; `storages` show images before and after, `results` are
     compared with those of an undisturbed run, `kept` files are old or new at any time. With `dest` a registry stands on
     the storage `dest`. `adds`: files that the work may leave beside what was there.
-    `drops`: tags that it deletes. `once`: it refuses to do again what is done."""
+    `drops`: tags that it deletes. `once`: it refuses to do again what is done. `resumes`: what has come of the output
+    is kept for the next run."""
 
     name: str
     args: "Callable[[Place], list[str]]"
@@ -55,6 +56,7 @@ class Scenario:
     children: tuple[str, ...] = ()
     drops: tuple[str, ...] = ()
     once: bool = False
+    resumes: bool = False
 
 
 @dataclass
@@ -119,6 +121,11 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         ),
         ("archive", "out"), ("archive",), ("out", "archive"), ("out/release.tar",),
         children=("curl", "tar", "docker-registry", "unshare", "mount"),
+    ),
+    Scenario(
+        "package-direct",
+        lambda place: _package("--strategy", "direct", "--history", "./archive", "--source", place.source),
+        ("archive", "out"), ("archive",), ("out", "archive"), ("out/release.tar",), children=("curl",), resumes=True,
     ),
     Scenario(
         "deploy", lambda _place: ["deploy", _BUNDLE, "site", "--replace-tags"], (_BUNDLE, "site"), ("site",), ("site",)

@@ -169,7 +169,8 @@ def left(scenario: Scenario, place: Place, *, gone: bool, done: bool = False) ->
     for name in ("out", "upper", "exported", "baked"):
         expected = {"release.tar", "release.tar.sha256", "release.json"} if name == "out" else None
         for path in (place.root / name).glob("*") if name in {"out", "upper"} else ():
-            if name == "upper" or path.name not in (expected or ()):
+            is_kept = scenario.resumes and not done and path.suffix == ".part"
+            if name == "upper" or (path.name not in (expected or ()) and not is_kept):
                 yield f"file {name}/{path.name}"
     for name in scenario.storages:
         for path in (place.root / name / ".regwrap").glob("*"):

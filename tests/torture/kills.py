@@ -10,7 +10,14 @@ from tests.torture.judge import Expected, Verdict, judge
 GROUP: Final = "kill"
 _SIGNALS: Final = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 _MOMENTS: Final = tuple(range(2, 100, 3))
-_LONG: Final = {"sync": 0.4, "sync-registry": 0.7, "package-overlay": 0.8, "release": 0.8, "push": 0.4}
+_LONG: Final = {
+    "sync": 0.4,
+    "sync-registry": 0.7,
+    "package-overlay": 0.8,
+    "package-direct": 0.5,
+    "release": 0.8,
+    "push": 0.4,
+}
 
 
 def cases(_ground: Ground) -> Iterator[tuple[str, str]]:

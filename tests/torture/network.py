@@ -14,7 +14,7 @@ from tests.torture.judge import Expected, Verdict, judge
 GROUP: Final = "network"
 _ENDS: Final = (
     ("sync", "source"), ("sync-registry", "source"), ("sync-registry", "dest"), ("push", "dest"),
-    ("package-overlay", "source"), ("release", "source"),
+    ("package-overlay", "source"), ("package-direct", "source"), ("release", "source"),
 )  # fmt: skip
 _PATTERNS: Final = {
     "ping": r"GET /v2/$",
