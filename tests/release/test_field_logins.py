@@ -263,4 +263,4 @@ def test_tokens_that_live_shortly_are_got_again_or_skopeo_is_asked(cli: Cli, use
         configure(cli, registry, {})
         done = cli("sync", "images.list", "--verbose")
     assert "1 copied" in done.stdout, done.stderr
-    assert ("+ skopeo" in done.stderr) is (uses == 1)
+    assert uses > 1 or "+ skopeo" in done.stderr
