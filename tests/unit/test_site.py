@@ -80,7 +80,7 @@ def test_known_errors_are_found_where_they_are() -> None:
     """The reader of the source sees each way of saying an error."""
     found = {(message.module, message.text) for message in messages.all_messages()}
     assert found >= {
-        ("regwrap.transfer.observe", "{name} has no {repository}:{tag}"),
+        ("regwrap.transfer.observe", "{name} has no {what}"),
         ("regwrap.lists.line", "the tag is missing after the colon"),
         ("regwrap.lists.line", "a destination has no digest; put it at the source"),
         ("regwrap.bundle.examine", "{name}: is not in the list"),
