@@ -36,7 +36,7 @@ def test_a_sync_that_fails_in_part_is_reported_in_every_form(scene: Scene) -> No
         ("app:v1", False),
         ("no/such:v9", True),
     }
-    assert f"::error file=some.list,line=3::no/such:v9: {scene.host} has no no/such:v9\n" in done.stderr
+    assert f"::error file=some.list,line=3::no/such:v9: {scene.host} has no no/such:v9%0A" in done.stderr
     assert "**1 failed**" in (directory / "summary.md").read_text()
     assert f"{scene.host}  2 " in done.stderr
 
