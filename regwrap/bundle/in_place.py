@@ -18,8 +18,9 @@ from regwrap.bundle.output import append_links, check_target, sealed, sync_direc
 from regwrap.bundle.write import header_of
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError
+from regwrap.core.writing import write_all_at
 from regwrap.storage import layout
-from regwrap.storage.hashing import copy_range, hash_at, write_all_at
+from regwrap.storage.hashing import copy_range, hash_at
 from regwrap.storage.space import need_space
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ one range. Each blob is hashed in the file that was written.
 
 from __future__ import annotations
 
-import os
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from regwrap.bundle.read import Bundle, hash_problem
 from regwrap.bundle.write import header_of
 from regwrap.core.errors import IntegrityError
 from regwrap.storage import layout
-from regwrap.storage.hashing import copy_range, write_all_to
+from regwrap.storage.hashing import append_range, write_all_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -90,10 +89,7 @@ def _merged(pieces: Iterable[bytes | Range]) -> Iterator[bytes | Range]:
 
 
 def _copy(piece: Range, out: int) -> None:
-    source, offset, count = piece
-    position = os.lseek(out, 0, os.SEEK_CUR)
-    copy_range(source, offset, count, out, position)
-    os.lseek(out, position + count, os.SEEK_SET)
+    append_range(*piece, out)
 
 
 def _damaged(delta: Bundle, wrong: list[Digest]) -> IntegrityError:

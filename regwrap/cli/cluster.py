@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Self
 
 import typer
 
@@ -38,22 +38,31 @@ InsecureClusterOption = Annotated[
 _SAME: Final = "give the client and all workers the same version, configuration and logins: regwrap doctor --cluster"
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster as it was asked for. `config` is what processes that are started here are given."""
+
+    address: str
+    insecure: bool
+    config: Path | None
+
+    @classmethod
+    def of(cls, address: str | None, config: Path | None, *, insecure: bool) -> Self | None:
+        return None if address is None else cls(address, insecure, config)
+
+
 @contextmanager
-def with_cluster(
-    session: Session, job: Job, cluster: str | None, places: Iterable[Location], *, insecure: bool, config: Path | None
-) -> Iterator[Job]:
+def with_cluster(session: Session, job: Job, cluster: Cluster | None, places: Iterable[Location]) -> Iterator[Job]:
     """The job; with the workers of a cluster, where one is named. `places` are those whose registries are asked."""
     if cluster is None:
         yield job
         return
-    with with_workers(session, cluster, places, insecure=insecure, config=config) as workers:
+    with with_workers(session, cluster, places) as workers:
         yield replace(job, workers=workers)
 
 
 @contextmanager
-def with_workers(
-    session: Session, cluster: str, places: Iterable[Location], *, insecure: bool, config: Path | None
-) -> Iterator[Workers]:
+def with_workers(session: Session, cluster: Cluster, places: Iterable[Location]) -> Iterator[Workers]:
     """Raises UsageError where one of them does not fit."""
     from regwrap.cli.worker import end_run, greet, perform
     from regwrap.transfer.orders import registry_name
@@ -61,7 +70,7 @@ def with_workers(
 
     run = secrets.token_hex(6)
     names = tuple({registry_name(place): None for place in places if place.registry is not None})
-    with opened_cluster(session, cluster, insecure=insecure, config=config) as dask:
+    with opened_cluster(session, cluster) as dask:
         dask.at_the_end = lambda: dask.everywhere(end_run, run)
         _check(dask.everywhere(greet, __version__, names))
         workers = Workers(
@@ -74,18 +83,18 @@ def with_workers(
             stopping=session.runner.stopping,
         )
         dask.hear(workers.heard)
-        session.progress.say(f"{cluster}: {counted(dask.count(), 'worker')}")
+        session.progress.say(f"{cluster.address}: {counted(dask.count(), 'worker')}")
         yield workers
 
 
 @contextmanager
-def opened_cluster(session: Session, cluster: str, *, insecure: bool, config: Path | None) -> Iterator[DaskCluster]:
+def opened_cluster(session: Session, cluster: Cluster) -> Iterator[DaskCluster]:
     """Raises UsageError where it is not safe."""
     from regwrap.tools.dask_cluster import ClusterAddress, connected_cluster
 
-    address = ClusterAddress.parse(cluster)
-    _check_safe(address, session, insecure=insecure)
-    environment = {} if config is None else {"REGWRAP_CONFIG": f"{config.absolute()}"}
+    address = ClusterAddress.parse(cluster.address)
+    _check_safe(address, session, insecure=cluster.insecure)
+    environment = {} if cluster.config is None else {"REGWRAP_CONFIG": f"{cluster.config.absolute()}"}
     place = session.scratch / "dask"
     with connected_cluster(address, place=place, environment=environment, say=session.progress.say) as dask:
         yield dask

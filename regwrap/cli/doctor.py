@@ -7,7 +7,7 @@ from typing import Final
 
 import typer
 
-from regwrap.cli.cluster import ClusterOption, InsecureClusterOption
+from regwrap.cli.cluster import Cluster, ClusterOption, InsecureClusterOption
 from regwrap.cli.options import ArchiveOption, ConfigOption, JsonOption
 from regwrap.cli.output import show
 from regwrap.cli.session import Session, load, opened_session
@@ -37,7 +37,7 @@ def doctor(
         if cluster is not None:
             from regwrap.cli.doctor_cluster import examined_workers
 
-            workers = examined_workers(session, settings, cluster, insecure=insecure_cluster, config=config)
+            workers = examined_workers(session, settings, Cluster(cluster, insecure_cluster, config))
             result = replace(result, workers=workers)
     show(result, report.doctor_text(result), json=json)
     if not result.ok:

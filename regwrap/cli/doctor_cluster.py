@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap import __version__
-from regwrap.cli.cluster import opened_cluster
+from regwrap.cli.cluster import Cluster, opened_cluster
 from regwrap.cli.doctor import examined
 from regwrap.cli.session import Session, load, opened_session
 from regwrap.commands.doctor import WorkerCheck
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 _NEEDED: Final = "sync"  # what a worker does is a part of it
 
 
-def examined_workers(
-    session: Session, settings: Config, cluster: str, *, insecure: bool, config: Path | None
-) -> tuple[WorkerCheck, ...]:
+def examined_workers(session: Session, settings: Config, cluster: Cluster) -> tuple[WorkerCheck, ...]:
     """One for each, sorted by its address."""
     place = settings.archive.storage
     archive = None if place is None else (f"{place}", _identity(place))
     hosts = {place.name: place.registry.host for place in settings.registries if place.registry is not None}
-    with opened_cluster(session, cluster, insecure=insecure, config=config) as dask:
+    with opened_cluster(session, cluster) as dask:
         found = dask.everywhere(examine_here, __version__, archive, hosts)
     return tuple(_check(address, check) for address, check in sorted(found.items()))
 

@@ -32,7 +32,7 @@ from regwrap.cli.options import (
 from regwrap.cli.output import show
 from regwrap.cli.session import listed, load, lock_of, opened_session, release_name
 from regwrap.cli.sizes import SizeOptions, has_summary, older_of, planned, shown_sizes, target_of, told_total
-from regwrap.commands.package import PackageOptions, Strategy, package_images
+from regwrap.commands.package import PackageOptions, PackageReport, Strategy, package_images
 from regwrap.core.errors import UsageError
 from regwrap.report import text as report
 
@@ -108,12 +108,19 @@ def package(
         _size_first(job, images, options, sizes, shown=partial(shown_sizes, json=json) if dry_run else None)
         if output is None or dry_run:
             return
-        result = package_images(job, images, output, options)
-        finishing.finish(job, result.id)
-        if output == _PIPE:  # which stdout is
-            session.progress.say(report.package_text(result))
+        result = _packed(job, images, output, options, finishing)
     if output != _PIPE:
         show(result, report.package_text(result), json=json)
+
+
+def _packed(
+    job: "Job", images: "ImageList", output: Path, options: PackageOptions, finishing: Finishing
+) -> PackageReport:
+    result = package_images(job, images, output, options)
+    finishing.finish(job, result.id)
+    if output == _PIPE:  # which stdout is
+        job.listener.say(report.package_text(result))
+    return result
 
 
 def _check_output(output: Path | None, *, dry_run: bool, json: bool) -> None:

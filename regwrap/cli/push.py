@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.cluster import ClusterOption, InsecureClusterOption, with_cluster
+from regwrap.cli.cluster import Cluster, ClusterOption, InsecureClusterOption, with_cluster
 from regwrap.cli.options import (
     BaseOption,
     ConfigOption,
@@ -90,11 +90,9 @@ def push(
         raise UsageError("--dry-run writes nothing: it cannot be combined with --report or --junit")
     settings = load(config, None, None, jobs)
     registry, prefix = push_place(dest, settings)
-    naming = Naming(
-        prefix=prefix, flat=flat, renames=tuple(parsed("--rename", Rename.parse, text) for text in rename or ())
-    )
+    renames = tuple(parsed("--rename", Rename.parse, text) for text in rename or ())
     options = PushOptions(
-        naming=naming,
+        naming=Naming(prefix=prefix, flat=flat, renames=renames),
         existing=existing_of(existing, replace_tags=replace_tags),
         create_projects=create_projects,
         hashed=verified,
@@ -102,13 +100,12 @@ def push(
         dry_run=dry_run,
         bases=tuple(base or ()),
     )
+    workers = Cluster.of(cluster, config, insecure=insecure_cluster)
     files = RecordFiles.now("push", f"{source}", None, report_file, junit)
     with (
         opened_session(quiet=quiet, verbose=verbose) as session,
         trusting(source, signers or settings.signers, signature, session.progress) as trust,
-        with_cluster(
-            session, session.job(settings), cluster, [registry], insecure=insecure_cluster, config=config
-        ) as job,
+        with_cluster(session, session.job(settings), workers, [registry]) as job,
     ):
         result = push_images(job, source, registry, replace(options, trust=trust))
     if result.report is None:

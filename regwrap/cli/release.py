@@ -105,21 +105,37 @@ def release(
     )
     sizes = SizeOptions.parse(since, max_size)
 
-    def record(synced: list[SyncReport], label: ReleaseId) -> None:
-        files.write([replace(item, release=label) for item in synced], images.name, source_of(settings))
-        tell_moved(synced[-1], quiet=quiet)
-        write_failed(synced[-1], failed_file(failed, None), images.name)
-
+    record = partial(_record, files, source_of(settings), failed_file(failed, None), quiet=quiet)
     with opened_session(quiet=quiet, verbose=verbose) as session:
         images = listed(images_list, settings, session.progress, lock_of(images_list, lock_file, locked=locked))
         job = session.job(settings)
-        if sizes.limit is not None:  # with what is still to come from the sources
-            coming = replace(options, strategy=Strategy.AUTO)
-            planned(job, images, coming, sizes, partial(told_total, progress=session.progress))
+        _check_size(job, images, options, sizes)
         result = _released(job, images, output, options, finishing, record)
-        if has_summary() and sizes.limit is None and job.archive.storage is not None:
+        if has_summary() and sizes.limit is None:
             planned(job, images, options, sizes, lambda _plan: None)
     show(result, report.release_text(result), json=json)
+
+
+def _record(
+    files: RecordFiles,
+    source: str | None,
+    failed: Path,
+    synced: list[SyncReport],
+    label: ReleaseId,
+    images: str,
+    *,
+    quiet: bool,
+) -> None:
+    files.write([replace(item, release=label) for item in synced], images, source)
+    tell_moved(synced[-1], quiet=quiet)
+    write_failed(synced[-1], failed, images)
+
+
+def _check_size(job: "Job", images: "ImageList", options: PackageOptions, sizes: SizeOptions) -> None:
+    """With what is still to come from the sources. Raises ImagesFailedError where the bundle would be too large."""
+    if sizes.limit is not None:
+        coming = options if options.strategy is Strategy.DIRECT else replace(options, strategy=Strategy.AUTO)
+        planned(job, images, coming, sizes, partial(told_total, progress=job.listener))
 
 
 def _options(strategy: Strategy, target: "Target | None", *, keep: bool) -> PackageOptions:
@@ -135,7 +151,7 @@ def _released(
     output: Path,
     options: PackageOptions,
     finishing: Finishing,
-    record: Callable[[list[SyncReport], ReleaseId], None],
+    record: Callable[[list[SyncReport], ReleaseId, str], None],
 ) -> ReleaseReport:
     """What came of each sync is recorded also where the release fails after it."""
     synced = list[SyncReport]()
@@ -147,5 +163,5 @@ def _released(
         finishing.finish(job, result.package.id)
     finally:
         if synced:
-            record(synced, label)
+            record(synced, label, images.name)
     return result

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.cluster import ClusterOption, InsecureClusterOption, registries_of, with_cluster
+from regwrap.cli.cluster import Cluster, ClusterOption, InsecureClusterOption, registries_of, with_cluster
 from regwrap.cli.options import (
     ArchiveOption,
     ConfigOption,
@@ -78,8 +78,8 @@ def sync(
         images = shard_images(images, part) if part else images
         options = SyncOptions(hashed=hashed, dry_run=dry_run, referrers=referrers)
         job = session.job(settings)
-        places = registries_of(job, images)
-        with with_cluster(session, job, cluster, places, insecure=insecure_cluster, config=config) as job:
+        places, workers = registries_of(job, images), Cluster.of(cluster, config, insecure=insecure_cluster)
+        with with_cluster(session, job, workers, places) as job:
             result = sync_images(job, images, options)
     if result.report is None:
         raise show_plan(result.plan, json=json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from regwrap.bundle.examine import VerifyReport, verify_bundle, verify_storage
-from regwrap.cli.cluster import ClusterOption, InsecureClusterOption
+from regwrap.cli.cluster import Cluster, ClusterOption, InsecureClusterOption
 from regwrap.cli.options import (
     BaseOption,
     ConfigOption,
@@ -87,9 +87,8 @@ def verify(
     if cluster:
         from regwrap.cli.verify_cluster import checked_storage
 
-        result, entries = checked_storage(
-            Path(target), images_list, cluster, exact=exact, insecure=insecure_cluster, config=config, quiet=quiet
-        )
+        workers = Cluster(cluster, insecure_cluster, config)
+        result, entries = checked_storage(Path(target), images_list, workers, exact=exact, quiet=quiet)
     elif is_registry(target):
         from regwrap.cli.verify_registry import checked_registry  # files need nothing of registries
 
@@ -107,6 +106,11 @@ def verify(
         files = ReceiptFiles(receipt=receipt, html=html, junit=junit)
         write_receipt(result, target, images_list, entries, files, hashed=hashed)
     show(result, report.verify_text(result), json=json)
+    _refuse(result, target)
+
+
+def _refuse(result: VerifyReport, target: str) -> None:
+    """Raises IntegrityError for damage, ImagesFailedError for what is undamaged and not what the list says."""
     if result.problems:
         raise IntegrityError(f"{target}: {counted(len(result.problems), 'problem')}")
     if result.differences:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.examine import VerifyReport, verify_storage
-from regwrap.cli.cluster import with_workers
+from regwrap.cli.cluster import Cluster, with_workers
 from regwrap.cli.session import listed, load, opened_session
 from regwrap.storage.store import real_root
 from regwrap.transfer.by_cluster import hash_by_workers
@@ -18,21 +18,14 @@ if TYPE_CHECKING:
 
 
 def checked_storage(
-    path: Path,
-    images_list: str | None,
-    cluster: str,
-    *,
-    exact: bool,
-    insecure: bool,
-    config: Path | None,
-    quiet: bool,
+    path: Path, images_list: str | None, cluster: Cluster, *, exact: bool, quiet: bool
 ) -> tuple[VerifyReport, tuple[ImageEntry, ...] | None]:
     """Links and manifests are looked at here, bytes by the workers."""
     with opened_session(quiet=quiet) as session:
         progress, entries = session.progress, None
         if images_list is not None:
-            entries = listed(images_list, load(config), progress).entries
-        with with_workers(session, cluster, (), insecure=insecure, config=config) as workers:
+            entries = listed(images_list, load(cluster.config), progress).entries
+        with with_workers(session, cluster, ()) as workers:
             progress.expect("verify", 0)
             hash_elsewhere = partial(hash_by_workers, workers, real_root(path))
             result = verify_storage(path, entries, progress.on_bytes, exact=exact, hash_elsewhere=hash_elsewhere)

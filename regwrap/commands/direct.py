@@ -19,6 +19,7 @@ from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.location import Engine
 from regwrap.core.model import Manifest
 from regwrap.core.pool import map_in_order
+from regwrap.core.text import human_bytes
 from regwrap.storage.store import Storage, real_root
 from regwrap.transfer.carriers import fill_bundle
 from regwrap.transfer.endpoints import Endpoints
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from regwrap.core.model import Descriptor, Digest
     from regwrap.lists.imagelist import ImageEntry, ImageList
     from regwrap.transfer.job import Job
-    from regwrap.transfer.run import Failed, SyncReport
+    from regwrap.transfer.run import SyncReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,50 +67,48 @@ def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOpti
 
     Raises ImagesFailedError, UsageError, ToolError (no space).
     """
+    job, archive = _archive(job, wanted=options.from_archive)
     if job.engine not in {Engine.AUTO, Engine.CURL}:
         raise UsageError(f"--strategy direct fetches by curl, not by --engine {job.engine}", hint="use --engine auto")
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
         ends.check_sources(images)
-        archive = _archive(job, wanted=options.from_archive)
-        for root in {end.storage.root: end for end in (*ends.storages(), archive)}.values():
-            stack.enter_context(job.locked(root.storage.tree, exclusive=False, untouched=root is archive))
+        for end in {end.storage.root: end for end in (*ends.storages(), archive)}.values():
+            stack.enter_context(job.locked(end.storage.tree, exclusive=False, untouched=end is archive))
         images, lost = to_copy(job, ends, images, referrers=options.referrers)
         plan = plan_images(job, ends, archive, images, SyncOptions(lost=lost))
-        _refuse([f"{item.entry.where}: {item.error}" for item in plan.unseen], len(images.entries))
+        _refuse([f"{item.entry.where}: {item.error}" for item in plan.unseen], len(images.entries), "and rerun")
         needed = _Needed(job=job, ends=ends, archive=archive.storage, plan=plan)
         bundle = DirectBundle(contents=needed.contents(options))
 
         def fill(file: BundleInPlace) -> None:
+            if came := sum(file.arrived.values()):
+                job.listener.say(f"{output}: an earlier run left up to {human_bytes(came)} of it; they are hashed")
             needed.put_known(file)
             job.listener.expect("package", plan.bytes_missing)
             bundle.report = fill_bundle(needed.plan, file, archive, hashed=options.hashed, job=job, ends=ends)
             bundle.reused = file.reused
-            _refuse([_line(failed) for failed in bundle.report.failed], len(images.entries))
+            problems = [f"{failed.entry.where}: {failed.error}" for failed in bundle.report.failed]
+            _refuse(problems, len(images.entries), f"and rerun: what has come is kept in {file.part.path}")
 
         with filled_bundle(output, bundle.contents, fill):
             yield bundle
 
 
-def _archive(job: Job, *, wanted: bool) -> StorageSource:
-    """The archive where there is one, or an empty directory."""
+def _archive(job: Job, *, wanted: bool) -> tuple[Job, StorageSource]:
+    """What there is of one: the job has an empty one, where there is none, or nothing is to be taken from it."""
     root = job.archive.storage
     if root is None or not wanted or not root.is_dir():
-        root = job.scratch / "no-archive"
-        root.mkdir(exist_ok=True)
-    return StorageSource(name=f"{root}", storage=Storage(real_root(root)))
+        job, root = job.without_archive()
+    return job, StorageSource(name=f"{root}", storage=Storage(real_root(root)))
 
 
-def _line(failed: Failed) -> str:
-    return f"{failed.entry.where}: {failed.error}"
-
-
-def _refuse(problems: list[str], images: int) -> None:
+def _refuse(problems: list[str], images: int, then: str) -> None:
     if problems:
         raise ImagesFailedError(
             f"{len(problems)} of {counted(images, 'image')} could not be fetched; no bundle was written",
             detail="\n".join(problems),
-            hint="fix these lines or their registry, or drop them, and rerun: what has come is kept for it",
+            hint=f"fix these lines or their registry, or drop them, {then}",
         )
 
 

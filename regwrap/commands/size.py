@@ -79,6 +79,8 @@ def plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Seq
 
 
 def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Sequence[Listing] = ()) -> BundlePlan:
+    if options.strategy is Strategy.DIRECT and (job.archive.storage is None or not options.from_archive):
+        job, _empty = job.without_archive()
     if job.archive.storage is None:
         raise UsageError(
             f"the archive {job.archive.name} is a registry without a storage directory",

@@ -6,7 +6,6 @@ refuses. What is hashed, the layer and each blob in it, is read back from the fi
 
 from __future__ import annotations
 
-import errno
 import gzip
 import os
 import shutil
@@ -19,14 +18,13 @@ from regwrap.bundle.contents import BLOCK, Member, padded
 from regwrap.bundle.image_set import ImageSet, damaged
 from regwrap.bundle.read import HASH_THREADS
 from regwrap.bundle.write import directory_header, header_of
-from regwrap.storage.hashing import hash_at, hash_file, write_all
+from regwrap.storage.hashing import append_range, hash_at, hash_file, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regwrap.core.model import Digest
 
-_NO_COPY: Final = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _LEVEL: Final = 6
 
 
@@ -95,30 +93,10 @@ def _write_member(
         write_all(out, str(member.link).encode("ascii"))
     else:
         with image_set.opened(member.digest) as (descriptor, located):
-            copy_bytes(descriptor, located.offset, member.size, out.fileno())
+            append_range(descriptor, located.offset, member.size, out.fileno())
         on_bytes(member.size)
     write_all(out, bytes(padded(member.size) - member.size))
     return offset
-
-
-def copy_bytes(source: int, offset: int, size: int, dest: int) -> None:
-    """In the kernel; file systems that cannot share or copy with each other get sendfile. Raises OSError."""
-    end, by_range = offset + size, True
-    while offset < end:
-        try:
-            count = (
-                os.copy_file_range(source, dest, end - offset, offset)
-                if by_range
-                else os.sendfile(dest, source, offset, end - offset)
-            )
-        except OSError as error:
-            if not by_range or error.errno not in _NO_COPY:
-                raise
-            by_range = False
-            continue
-        if count == 0:
-            raise OSError(errno.EIO, "the file was truncated while it was read")
-        offset += count
 
 
 def _proved(image_set: ImageSet, path: Path, offsets: dict[Digest, int]) -> Digest:

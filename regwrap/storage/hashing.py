@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Digest
+from regwrap.core.writing import write_all_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -93,14 +94,6 @@ def write_all_to(descriptor: int, data: bytes | memoryview) -> None:
     _write_all(lambda rest: os.write(descriptor, rest), data)
 
 
-def write_all_at(descriptor: int, data: bytes | memoryview, position: int) -> None:
-    """The same at a place of an open file."""
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(descriptor, view, position)
-        view, position = view[done:], position + done
-
-
 def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:
     """`size` bytes of one open file to a place of another: in the kernel where it can, shared on btrfs and xfs. Raises
     IntegrityError where the source ends before."""
@@ -117,6 +110,13 @@ def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:
         for piece in pieces_at(source, offset + done, size - done):
             write_all_at(out, piece, to + done)
             done += len(piece)
+
+
+def append_range(source: int, offset: int, size: int, out: int) -> None:
+    """The same to where `out` stands, which then stands behind it."""
+    position = os.lseek(out, 0, os.SEEK_CUR)
+    copy_range(source, offset, size, out, position)
+    os.lseek(out, position + size, os.SEEK_SET)
 
 
 def _write_all(write: Callable[[memoryview], int], data: bytes | memoryview) -> None:

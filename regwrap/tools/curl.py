@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.errors import ToolError
+from regwrap.core.writing import write_all_at
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
@@ -234,14 +235,9 @@ class _Pipe:
         except OSError as error:
             if error.errno != errno.EINVAL:  # a file system that has no splice
                 raise
-        return _write_all_at(self.writing, os.read(self.reading, most), to)
-
-
-def _write_all_at(descriptor: int, data: bytes, position: int) -> int:
-    written = 0
-    while written < len(data):
-        written += os.pwrite(descriptor, data[written:], position + written)
-    return written
+        data = os.read(self.reading, most)
+        write_all_at(self.writing, data, to)
+        return len(data)
 
 
 @dataclass(slots=True, kw_only=True)

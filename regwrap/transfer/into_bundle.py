@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from regwrap.bundle.by_repository import ImageSource, StorageSource
 from regwrap.bundle.image_set import ImageSet
 from regwrap.core.errors import IntegrityError
+from regwrap.core.writing import write_all_at
 from regwrap.registry.endpoint import RegistryEndpoint
-from regwrap.storage.hashing import write_all_at
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.fetch import damaged_on_the_way
 from regwrap.transfer.meter import Meter

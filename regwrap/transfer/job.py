@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from regwrap.core.listener import Listener
@@ -62,6 +62,12 @@ class Job:
     def images_at_once(self) -> int:
         """Where they are copied one by one: enough for all workers."""
         return max(self.jobs, self.workers.lanes if self.workers else 0)
+
+    def without_archive(self) -> tuple[Job, Path]:
+        """The same with an empty directory as its archive, and that."""
+        empty = self.scratch / "no-archive"
+        empty.mkdir(exist_ok=True)
+        return replace(self, archive=replace(self.archive, registry=None, storage=empty, image=None)), empty
 
     @contextmanager
     def locked(self, tree: Tree, *, exclusive: bool, untouched: bool = False) -> Iterator[int | None]:

@@ -3,7 +3,6 @@
 import filecmp
 import json
 import os
-import re
 import signal
 import time
 from collections.abc import Mapping
@@ -79,7 +78,7 @@ def test_an_image_that_cannot_be_had_is_named_and_nothing_gets_the_name(scene: S
     path.write_text(path.read_text() + "app:absent\n")
     done = scene.cli("package", "images.list", "--source", scene.host, "--strategy", "direct", "-o", "direct.tar")
     assert done.returncode == 1
-    assert re.search(r"1 of 9 images could not be fetched; no bundle was written", done.stderr)
+    assert "1 of 9 images could not be fetched; no bundle was written" in done.stderr
     assert "images.list:9" in done.stderr or "line 9" in done.stderr
     assert not (scene.directory / "direct.tar").exists()
 
@@ -146,3 +145,15 @@ def test_what_has_come_before_a_kill_is_not_sent_again(
     assert not left.exists()
     verified = cli("verify", "r.tar", "--list", "images.list")
     assert verified.returncode == 0, verified.stderr
+
+
+def test_a_limit_of_size_holds_where_there_is_no_archive(scene: Scene) -> None:
+    args = ("release", "images.list", "--source", scene.host, "-o", "v1.tar", "--max-size")
+    refused = scene.cli(*args, "10kB", "--no-archive")
+    assert refused.returncode == 1
+    assert "more than the 10.0 kB of --max-size; nothing was written" in refused.stderr
+    assert not list(scene.directory.glob("v1.tar*"))
+    for archive in ("--no-archive", f"--archive={scene.host}"):  # a registry's directory is not known
+        done = scene.cli(*args, "10MB", archive, "--strategy", "direct")
+        assert done.returncode == 0, done.stderr
+        assert filecmp.cmp(selected(scene), scene.directory / "v1.tar", shallow=False)

@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import os
 import tarfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from regwrap.core.model import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Digest
 from regwrap.core.ocilayout import LayoutEntry
 from regwrap.forms.baked_base import BaseImage, empty_base, read_base, registry_program
 from regwrap.forms.baked_image import CONFIG_TYPE, image_with, parse_config
-from regwrap.forms.baked_layer import Layer, compressed, copy_bytes, write_layer
+from regwrap.forms.baked_layer import Layer, compressed, write_layer
 from regwrap.storage.store import Storage
 from tests.builders import (
     Image,
@@ -128,45 +127,6 @@ def test_a_layer_is_a_new_file(image_set: ImageSet, tmp_path: Path) -> None:
     (tmp_path / "layer.tar").write_bytes(b"mine")
     with pytest.raises(FileExistsError):
         layer_of(image_set, tmp_path / "layer.tar")
-
-
-def copied(tmp_path: Path, offset: int, size: int, dest: int) -> None:
-    path = put(tmp_path / "blob", bytes(range(200)))
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        copy_bytes(descriptor, offset, size, dest)
-    finally:
-        os.close(descriptor)
-
-
-def test_bytes_are_copied_between_files_that_cannot_share_them(tmp_path: Path) -> None:
-    """As where source and layer lie on two file systems: a pipe shares nothing with a file either."""
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as pipe:
-        copied(tmp_path, 50, 100, writing)
-        os.close(writing)
-        assert pipe.read() == bytes(range(50, 150))
-    with (tmp_path / "copy").open("wb") as file:
-        copied(tmp_path, 50, 100, file.fileno())
-    assert (tmp_path / "copy").read_bytes() == bytes(range(50, 150))
-
-
-def test_a_file_that_became_shorter_is_no_endless_copy(tmp_path: Path) -> None:
-    reading, writing = os.pipe()
-    try:
-        with (tmp_path / "copy").open("wb") as file:
-            for dest in (file.fileno(), writing):
-                with pytest.raises(OSError, match="was truncated while it was read"):
-                    copied(tmp_path, 150, 51, dest)
-    finally:
-        os.close(reading)
-        os.close(writing)
-
-
-def test_a_disk_that_fails_is_not_tried_in_another_way(tmp_path: Path) -> None:
-    put(tmp_path / "dest", b"")
-    with (tmp_path / "dest").open("rb") as dest, pytest.raises(OSError, match="Bad file descriptor"):
-        copied(tmp_path, 0, 1, dest.fileno())
 
 
 # --- the base
