@@ -37,7 +37,7 @@ _LEAVE_SECONDS: Final = 1.0
 _END_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.1
 _ALONE_SECONDS: Final = 300.0
-_INSTALL: Final = "pip install 'regwrap[cluster]' here and on every worker; the container image has it"
+_INSTALL: Final = "pip install 'regwrap[cluster]' here and on every worker"
 _AGAIN: Final = "start it again and rerun the same command: what has arrived is not sent again"
 
 

@@ -19,6 +19,7 @@ from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.model import Descriptor, Digest
 from regwrap.registry.credentials import UnsureError
+from regwrap.storage.hashing import copy_range
 from regwrap.storage.own import own_tree
 from regwrap.storage.stage import SYNC
 from regwrap.storage.store import Storage
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 _TELL_SECONDS: Final = 0.5
 _HASHERS: Final = 2
-_CHUNK: Final = 64 * 1024 * 1024
 _PATH_HINT: Final = (
     "give the workers the same directory by the same path (the same mount), or a registry as destination"
 )
@@ -138,8 +138,7 @@ def _copy_part(tree: Tree, name: str, own: str) -> None:
         with suppress(FileNotFoundError):
             tree.remove_file(own)
         with os.fdopen(tree.create(own), "wb") as writer:
-            while os.copy_file_range(reader.fileno(), writer.fileno(), _CHUNK):
-                pass
+            copy_range(reader.fileno(), 0, os.fstat(reader.fileno()).st_size, writer.fileno(), 0)
         tree.remove_file(name)
 
 
