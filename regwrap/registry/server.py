@@ -21,15 +21,17 @@ from typing import TYPE_CHECKING, ClassVar, Final, assert_never, cast
 from regwrap import __version__
 from regwrap.core.closure import parsed
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import Digest, parse_manifest
+from regwrap.core.model import OCI_INDEX, Digest, parse_manifest
 from regwrap.core.text import printable
 from regwrap.registry.server_connections import Connections, Guest
+from regwrap.registry.server_referrers import referrers_of
 from regwrap.registry.server_requests import (
     BlobOf,
     Catalog,
     ManifestOf,
     Page,
     Ping,
+    ReferrersOf,
     RefusedError,
     Tags,
     malformed,
@@ -227,16 +229,23 @@ class _Connection(BaseHTTPRequestHandler):
                 self._list("repositories", contents.repositories_after(page.last), page, {})
             case Tags(repository, page):
                 tags = contents.tags_after(repository, page.last)
-                first = next(tags, None) or next(contents.tags_after(repository, ""), None)
-                if first is None:
-                    raise RefusedError(404, "NAME_UNKNOWN", "repository name not known to registry")
+                first = next(tags, None) or self._first_tag(repository)
                 self._list("tags", chain((first,) if first > page.last else (), tags), page, {"name": repository})
             case ManifestOf(repository, reference):
                 self._manifest(repository, reference)
             case BlobOf(repository, digest):
                 self._blob(repository, digest)
+            case ReferrersOf():
+                self._referrers(asked)
             case _:
                 assert_never(asked)
+
+    def _first_tag(self, repository: str) -> str:
+        """Raises RefusedError where there is none: a repository is what has tags."""
+        first = next(self.shared.contents.tags_after(repository, ""), None)
+        if first is None:
+            raise RefusedError(404, "NAME_UNKNOWN", "repository name not known to registry")
+        return first
 
     def _list(self, key: str, names: Iterator[str], page: Page, also: dict[str, object]) -> None:
         shown, query = page.of(names)
@@ -253,6 +262,17 @@ class _Connection(BaseHTTPRequestHandler):
         if self._is_known(digest):
             return
         self._send(200, parse_manifest(raw).media_type, raw, _of_digest(digest))
+
+    def _referrers(self, asked: ReferrersOf) -> None:
+        self._first_tag(asked.repository)
+        index = referrers_of(
+            self.shared.contents,
+            asked.repository,
+            asked.subject,
+            asked.artifact_type,
+            functools.partial(self._parsed, asked.repository),
+        )
+        self._send(200, OCI_INDEX, index, {"OCI-Filters-Applied": "artifactType"} if asked.artifact_type else {})
 
     def _parsed(self, repository: str, digest: Digest) -> bytes | None:
         with suppress(IntegrityError):  # what is no manifest is absent

@@ -74,7 +74,16 @@ class BlobOf:
     digest: Digest
 
 
-Asked = Ping | Catalog | Tags | ManifestOf | BlobOf
+@dataclass(frozen=True, slots=True)
+class ReferrersOf:
+    """What is about a manifest; only what has `artifact_type`, where one is given."""
+
+    repository: str
+    subject: Digest
+    artifact_type: str = ""
+
+
+Asked = Ping | Catalog | Tags | ManifestOf | BlobOf | ReferrersOf
 
 
 def parse_path(target: str) -> Asked:
@@ -86,12 +95,14 @@ def parse_path(target: str) -> Asked:
     if path == "/v2/_catalog":
         return Catalog(_page(parts.query))
     name, kind, reference = [*path.removeprefix("/v2/").rsplit("/", 2), "", ""][:3]
-    if not path.startswith("/v2/") or kind not in {"manifests", "blobs", "tags"}:
+    if not path.startswith("/v2/") or kind not in {"manifests", "blobs", "tags", "referrers"}:
         raise RefusedError(404, "UNSUPPORTED", "there is nothing here: this is the pull side of a registry")
     if not is_repository(name):
         raise RefusedError(400, "NAME_INVALID", "invalid repository name")
     if kind == "blobs":
         return BlobOf(name, _digest(reference))
+    if kind == "referrers":
+        return ReferrersOf(name, _digest(reference), parse_qs(parts.query).get("artifactType", [""])[-1])
     if kind == "manifests":
         return ManifestOf(name, reference if is_tag(reference) else _digest(reference, of_manifest=True))
     if reference != "list":

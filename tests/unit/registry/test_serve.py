@@ -127,7 +127,7 @@ def test_paths_of_the_api_are_understood(target: str, asked: object) -> None:
         ("/", 404, "UNSUPPORTED"),
         ("//v2/", 404, "UNSUPPORTED"),
         ("/v3/", 404, "UNSUPPORTED"),
-        ("/v2/a/referrers/x", 404, "UNSUPPORTED"),
+        ("/v2/a/referrers/x", 400, "DIGEST_INVALID"),
         ("/v2/a/tags/other", 404, "UNSUPPORTED"),
         ("/v2/%ff/tags/list", 404, "UNSUPPORTED"),
         ("/v2/../../etc/manifests/v1", 400, "NAME_INVALID"),
