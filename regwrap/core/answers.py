@@ -46,6 +46,7 @@ class Meaning(Enum):
     UNAUTHORIZED = auto()
     UNAVAILABLE = auto()
     UNKNOWN_CA = auto()
+    UNREADABLE = auto()
     UPLOAD_LOST = auto()
     WRONG_NAME = auto()
 
@@ -141,6 +142,10 @@ TOLD: Final = {
         "give the address a name (DNS, /etc/hosts) and use that, or a newer skopeo",
     ),
     Meaning.NO_REGISTRY: ("the server there is not a registry", "check host and port"),
+    Meaning.UNREADABLE: (
+        "it is not HTTP, or its head has no end",
+        "check host and port: what listens there is no registry",
+    ),
     Meaning.LED_ASTRAY: (
         "the address came from the registry's answer",
         "check the address that the registry gives for itself, its storage and its token server",

@@ -48,6 +48,8 @@ _NO_HTTPS: Final = (SSLError, NewConnectionError, ProtocolError)  # some hang up
 _NO_CONNECTION: Final = (NewConnectionError, ConnectTimeoutError)
 _DISGUISES: Final = {403, 404}
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
+_NO_OUTAGES: Final = {Meaning.NO_NAME, Meaning.UNREADABLE}
+_NOT_HAD: Final = {Meaning.UNREADABLE: "the answer of {} cannot be read"}
 _MOST_REDIRECTS: Final = 5
 _NO_RETRIES: Final = urllib3.Retry(total=False)  # errors are not wrapped
 _STORE_FACTOR: Final = 10
@@ -302,12 +304,12 @@ class Client:
         if isinstance(error, SSLError):
             return UnsureError(meaning.told(f"{host}{led}"), detail=f"{error}", hint=hint)
         return ToolError(
-            meaning.told(f"{host} could not be reached{led}"),
+            meaning.told(f"{_NOT_HAD.get(meaning, '{} could not be reached').format(host)}{led}"),
             detail=reason_of_failure(error),
             hint=hint,
             transient=True,
             host=host,
-            outage=is_ours and meaning is not Meaning.NO_NAME,
+            outage=is_ours and meaning not in _NO_OUTAGES,
         )
 
     def _schemes(self) -> tuple[str, ...]:

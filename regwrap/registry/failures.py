@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+from http.client import HTTPException, IncompleteRead
 from typing import TYPE_CHECKING, Final
 
 from urllib3.exceptions import NameResolutionError, ProtocolError, ProxyError, SSLError
@@ -33,8 +35,18 @@ def meaning_of_failure(error: HTTPError) -> Meaning:
         return Meaning.PROXY_LOGIN if " 407 " in text else Meaning.PROXY
     if isinstance(error, NameResolutionError):
         return Meaning.NO_NAME
+    if _is_unreadable(error):
+        return Meaning.UNREADABLE
     other = Meaning.CUT if isinstance(error, ProtocolError) else Meaning.OTHER
     return next((meaning for words, meaning in _SAID if words in text), other)
+
+
+def _is_unreadable(error: HTTPError) -> bool:
+    """Whether somebody answered, but nothing that could be read."""
+    said = error.args[-1] if error.args else None
+    if isinstance(said, OSError):  # as one that went away without an answer is, whatever else it is
+        return said.errno == errno.EMSGSIZE
+    return isinstance(said, HTTPException) and not isinstance(said, IncompleteRead)
 
 
 def reason_of_failure(error: HTTPError) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from regwrap.core.errors import RegwrapError
+from regwrap.core.errors import RegwrapError, ToolError
 from regwrap.core.location import Registry
 from regwrap.registry.client import Body, Client, Request
 from regwrap.tools.rate_limit import HostLimiter, RateLimit
@@ -96,6 +96,25 @@ def test_what_has_no_end_is_given_up_after_so_many_bytes(answer: Callable[[socke
         with pytest.raises(RegwrapError, match=host):
             client_of(host, 60).request(Request("GET", "/v2/"))
         assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"WWW-Authenticate: a\r\n" * 101 + b"\r\n",
+        OK + b"X: " + b"y" * 70_000 + b"\r\n\r\n",
+        OK + (b"X: " + b"y" * 60_000 + b"\r\n") * 9 + b"\r\n",
+    ],
+    ids=["ssh", "many headers", "long header", "large head"],
+)
+def test_who_answers_what_is_no_http_is_not_waited_for(said: bytes) -> None:
+    """A registry that is down comes again; this one was there."""
+    with answering(lambda connection: connection.sendall(said)) as host:
+        with pytest.raises(ToolError, match=f"the answer of {host} cannot be read") as raised:
+            client_of(host, 5).request(Request("GET", "/v2/"))
+        assert not raised.value.outage
+        assert "what listens there is no registry" in f"{raised.value.hint}"
 
 
 @pytest.mark.parametrize("sends", [False, True])
