@@ -1,5 +1,7 @@
 """Signatures by the real ssh-keygen: only a signer's, of this very text, counts."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,18 @@ def test_what_a_signer_has_signed_is_trusted_and_nothing_else(ssh: SshKeygen, tm
     signers.unlink()
     with pytest.raises(UsageError, match="cannot be read"):
         trust(RELEASE)
+
+
+def test_what_is_too_long_for_a_signature_is_not_given_to_ssh_keygen(ssh: SshKeygen, tmp_path: Path) -> None:
+    """Which would read it to its end, for minutes."""
+    signers, endless = tmp_path / "signers", tmp_path / "v1.tar.sig"
+    signers.write_text(f"release@acme {make_key(ssh, tmp_path / 'mine')}\n")
+    endless.write_text("-----BEGIN SSH SIGNATURE-----\n")
+    os.truncate(endless, 100 * 1024**3)
+    said, started = list[str](), time.monotonic()
+    with pytest.raises(IntegrityError, match="no signature of"):
+        CheckedSignature(ssh, signers, endless, said.append)(RELEASE)
+    assert time.monotonic() - started < 30
 
 
 def test_a_key_that_nobody_unlocks_does_not_wait_for_an_answer(ssh: SshKeygen, tmp_path: Path) -> None:
