@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from regwrap.bundle.merge import ImportOptions
 from regwrap.cli.options import (
     BaseOption,
     ConfigOption,
@@ -13,10 +14,13 @@ from regwrap.cli.options import (
     JsonOption,
     QuietOption,
     ReplaceTagsOption,
+    SignatureOption,
+    SignersOption,
     existing_of,
 )
 from regwrap.cli.output import show
 from regwrap.cli.session import load, opened_session
+from regwrap.cli.signing import trusting_tree
 from regwrap.commands.export import export_image_set
 from regwrap.commands.import_tree import import_tree
 from regwrap.forms.tree import Form
@@ -57,11 +61,17 @@ def import_(
     existing: ExistingOption = None,
     replace_tags: ReplaceTagsOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")] = False,
+    signers: SignersOption = None,
+    signature: SignatureOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     settings, chosen = load(config), existing_of(existing, replace_tags=replace_tags)
-    with opened_session(quiet=quiet) as session:
-        result = import_tree(session.job(settings), source, directory, named=named, existing=chosen, dry_run=dry_run)
+    with (
+        opened_session(quiet=quiet) as session,
+        trusting_tree(signers or settings.signers, signature, session.progress) as trust,
+    ):
+        options = ImportOptions(existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock, trust=trust)
+        result = import_tree(source, directory, options, session.progress, named=named)
     show(result, report.import_text(result), json=json)

@@ -22,24 +22,50 @@ if TYPE_CHECKING:
 def trusting(bundle: Path, signers: Path | None, signature: Path | None, listener: Listener) -> Iterator[Trust | None]:
     """Who is asked for the release of `bundle`; nobody without signers. A storage has no signature."""
     if signers is None or bundle.is_dir():
-        if signature is not None:
-            raise UsageError("--signature is checked with --signers FILE, or signers: in the configuration")
+        _refuse_signature(signature)
         yield None
         return
     from regwrap.bundle.signature import signature_path  # most bundles are not signed
+
+    if signature is None and bundle == Path("-"):
+        raise UsageError("what comes through a pipe has its signature elsewhere", hint="give it with --signature FILE")
+    with _checked(signers, signature or signature_path(bundle), listener) as trust:
+        yield trust
+
+
+@contextmanager
+def trusting_tree(signers: Path | None, signature: Path | None, listener: Listener) -> Iterator[Trust | None]:
+    """The same for images in another form, whose signature is that of the bundle that they were exported from."""
+    if signers is None:
+        _refuse_signature(signature)
+        yield None
+        return
+    if signature is None:
+        raise UsageError(
+            "these images have their signature elsewhere: it is that of the bundle they come from",
+            hint="give it with --signature FILE; or take signers: out of the configuration",
+        )
+    with _checked(signers, signature, listener) as trust:
+        yield trust
+
+
+def _refuse_signature(signature: Path | None) -> None:
+    if signature is not None:
+        raise UsageError("--signature is checked with --signers FILE, or signers: in the configuration")
+
+
+@contextmanager
+def _checked(signers: Path, signature: Path, listener: Listener) -> Iterator[Trust]:
     from regwrap.commands.sign import CheckedSignature
     from regwrap.tools.executor import ShExecutor
     from regwrap.tools.runner import Runner
     from regwrap.tools.scratch import scratch_directory
     from regwrap.tools.ssh_keygen import SshKeygen
 
-    if signature is None and bundle == Path("-"):
-        raise UsageError("what comes through a pipe has its signature elsewhere", hint="give it with --signature FILE")
     with scratch_directory() as scratch:
         path = os.environ.get("PATH", os.defpath)
         runner = Runner(executor=ShExecutor(), scratch=scratch, search_path=path)
-        ssh = SshKeygen(runner, agent="")
-        yield CheckedSignature(ssh, signers, signature or signature_path(bundle), listener.say)
+        yield CheckedSignature(SshKeygen(runner, agent=""), signers, signature, listener.say)
 
 
 def signed(runner: Runner, key: Path | None, output: Path, signature: Path | None, release: Digest) -> None:

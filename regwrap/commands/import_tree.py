@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.image_set import ImageSet
     from regwrap.core.listener import Listener
-    from regwrap.core.moves import Existing, TagMove
+    from regwrap.core.moves import TagMove
     from regwrap.core.release_id import ReleaseId
-    from regwrap.transfer.job import Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,10 @@ def import_images(
     listener: Listener,
     files_for: Callable[[Owner], Files] = RealFiles,
 ) -> ImportReport:
-    """Raises what `import_image_set` does, and UsageError for a directory that holds other things."""
+    """The images as a whole have to be the release that somebody trusted has signed, where that is asked. Raises what
+    `import_image_set` does, and UsageError for a directory that holds other things."""
+    if options.trust is not None:
+        options.trust(image_set.contents.id)
     check_place(root)
     _refuse_strange(root)
     storage = target_storage(root, options)
@@ -82,8 +84,7 @@ def _refuse_strange(root: Path) -> None:
 
 
 def import_tree(
-    job: Job, place: str, root: Path, *, named: str | None, existing: Existing, dry_run: bool
+    place: str, root: Path, options: ImportOptions, listener: Listener, *, named: str | None = None
 ) -> ImportReport:
     """Bring what `DIR` or `oci:DIR[:NAME]` holds into the storage at `root`."""
-    options = ImportOptions(existing=existing, dry_run=dry_run, lock_timeout=job.timeouts.lock)
-    return import_images(tree_image_set(place, named=named), real_root(root), options, job.listener)
+    return import_images(tree_image_set(place, named=named), real_root(root), options, listener)

@@ -30,7 +30,7 @@ from regwrap.registry.auth import (
 )
 from regwrap.registry.certificates import shown_with, trust_of
 from regwrap.registry.credentials import AskHelper, UnsureError, no_helper
-from regwrap.registry.failures import meaning_of_failure, reason_of_failure
+from regwrap.registry.failures import endlessness, meaning_of_failure, reason_of_failure
 from regwrap.registry.patience import PatientTls, bounded_answer, head_is_read, patient
 from regwrap.registry.proxies import Proxy, proxy_for
 from regwrap.registry.socks import SCHEMES, socks_manager
@@ -298,6 +298,9 @@ class Client:
 
     def _failure(self, error: HTTPError, host: str) -> ToolError | UnsureError:
         """What to raise for a request to `host` that got no answer."""
+        endless = endlessness(error)
+        if endless:
+            return ToolError(f"{host}: {endless}", hint=Meaning.SILENT.hint, host=host)
         is_ours, meaning = host == self.registry.host, meaning_of_failure(error)
         led = "" if is_ours else f", {Meaning.LED_ASTRAY.happened} ({self.registry.host})"
         hint = meaning.hint if is_ours else f"{Meaning.LED_ASTRAY.hint}; {meaning.hint}".removesuffix("; ")
@@ -413,6 +416,8 @@ class _Sender:
             data = answer.read(MAX_MANIFEST_BYTES + 1)
         except (HTTPError, ValueError) as error:  # a number in it that is none
             answer.close()
+            if is_good and (endless := endlessness(error)):
+                raise ToolError(f"{self.host}: {endless}", hint=Meaning.SILENT.hint, host=self.host) from error
             if is_good:
                 what = f"{self.host} cut its answer off"
                 raise ToolError(what, detail=str(error), transient=True, host=self.host, outage=True) from error

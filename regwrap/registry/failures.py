@@ -11,6 +11,7 @@ from urllib3.exceptions import NameResolutionError, ProtocolError, ProxyError, S
 
 from regwrap.core.answers import Meaning
 from regwrap.registry.certificates import meaning_of_tls
+from regwrap.registry.patience import EndlessAnswerError
 
 if TYPE_CHECKING:
     from urllib3.exceptions import HTTPError
@@ -47,6 +48,12 @@ def _is_unreadable(error: HTTPError) -> bool:
     if isinstance(said, OSError):  # as one that went away without an answer is, whatever else it is
         return said.errno == errno.EMSGSIZE
     return isinstance(said, HTTPException) and not isinstance(said, IncompleteRead)
+
+
+def endlessness(error: Exception) -> str:
+    """What to say of an answer that came too slowly to wait for its end; empty for another failure."""
+    cause = error.__cause__
+    return f"{cause.strerror}" if isinstance(cause, EndlessAnswerError) else ""
 
 
 def reason_of_failure(error: HTTPError) -> str:

@@ -35,6 +35,10 @@ _HEAD_BYTES: Final = 256 * 1024  # all heads of one answer, those of 1xx too
 _SEND_BYTES: Final = 256 * 1024
 
 
+class EndlessAnswerError(TimeoutError):
+    """Bytes came, and not all of them within the time of an answer as a whole: the next try would take as long."""
+
+
 class _Now(threading.local):
     """The answer that this thread waits for."""
 
@@ -48,7 +52,7 @@ class _Now(threading.local):
         if self.stopping is not None and self.stopping.is_set():
             raise OSError(errno.ECANCELED, "regwrap is stopping")
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise TimeoutError(errno.ETIMEDOUT, f"the answer was not complete after {self.seconds:g} s")
+            raise EndlessAnswerError(errno.ETIMEDOUT, f"the answer was not complete after {self.seconds:g} s")
 
     def came(self, count: int) -> None:
         if self.head is not None:
