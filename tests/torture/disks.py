@@ -182,7 +182,7 @@ def _dying(command: tuple[str, ...], cause: str) -> Callable[[Ground, Scenario, 
     def run(ground: Ground, scenario: Scenario, place: Place, disk: Disk, verdict: Verdict, number: int) -> None:
         """The disk stops to be written to while the work goes on."""
         started = place.start(*scenario.args(place))
-        verdict.hit = not started.ends_within(_moment(scenario, number))
+        verdict.hit = not started.ends_within(ground.moment(scenario, number))
         subprocess.run([*command, disk.point], check=True, capture_output=True)
         ended = started.ended()
         verdict.hit = verdict.hit and ended.code != 0
@@ -191,11 +191,6 @@ def _dying(command: tuple[str, ...], cause: str) -> Callable[[Ground, Scenario, 
         judge(ground, scenario, place, ended, verdict, Expected(cause=cause, untidy=True))
 
     return run
-
-
-def _moment(scenario: Scenario, number: int) -> float:
-    long = {"sync": 0.5, "package-overlay": 1.0, "release": 0.9}.get(scenario.name, 0.2)
-    return 0.02 + long * number / 100
 
 
 def _owned(ground: Ground, scenario: Scenario, place: Place, disk: Disk, verdict: Verdict, number: int) -> None:
@@ -258,7 +253,7 @@ def _power_cut(ground: Ground, scenario: Scenario, disk: Disk, verdict: Verdict,
     with ground.place(scenario, at=disk.point) as place:
         os.sync()
         started = place.start(*scenario.args(place))
-        verdict.hit = not started.ends_within(_moment(scenario, number))
+        verdict.hit = not started.ends_within(ground.moment(scenario, number))
         with _stopped(place):
             if later:
                 with (place.root / "lost+found-other").open("wb") as file:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -196,6 +197,7 @@ class Ground:
     source: LoopbackRegistry
     private_memory: bool
     undisturbed: dict[str, dict[str, str]] = field(default_factory=dict)
+    lengths: dict[str, float] = field(default_factory=dict)
     part: tuple[int, int] = (0, 1)
     needed: set[str] = field(default_factory=set)
     _number: int = 0
@@ -262,10 +264,17 @@ class Ground:
         """What an undisturbed run leaves."""
         if scenario.name not in self.undisturbed:
             with self.place(scenario) as place:
+                started = time.monotonic()
                 ended = place.run(*scenario.args(place))
+                self.lengths[scenario.name] = time.monotonic() - started
                 assert ended.code == 0, (scenario.name, ended)
                 self.undisturbed[scenario.name] = snapshot(place.root, scenario.results)
         return self.undisturbed[scenario.name]
+
+    def moment(self, scenario: Scenario, hundredths: int) -> float:
+        """Seconds from the start of a run to that part of it, as long as an undisturbed one takes here and now."""
+        self.result_of(scenario)
+        return self.lengths[scenario.name] * hundredths / 100
 
 
 @contextmanager

@@ -10,14 +10,6 @@ from tests.torture.judge import Expected, Verdict, judge
 GROUP: Final = "kill"
 _SIGNALS: Final = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 _MOMENTS: Final = tuple(range(2, 100, 3))
-_LONG: Final = {
-    "sync": 0.4,
-    "sync-registry": 0.7,
-    "package-overlay": 0.8,
-    "package-direct": 0.5,
-    "release": 0.8,
-    "push": 0.4,
-}
 
 
 def cases(_ground: Ground) -> Iterator[tuple[str, str]]:
@@ -29,12 +21,12 @@ def cases(_ground: Ground) -> Iterator[tuple[str, str]]:
 
 
 def run(ground: Ground, name: str) -> Verdict:
-    _group, scenario_name, signal_name, moment = name.split("/")
+    _group, scenario_name, signal_name, hundredths = name.split("/")
     scenario, number = BY_NAME[scenario_name], signal.Signals[signal_name]
-    ground.result_of(scenario)
+    moment = ground.moment(scenario, int(hundredths))
     with ground.place(scenario) as place:
         started = place.start(*scenario.args(place))
-        hit = not started.ends_within(0.03 + int(moment) / 100 * _LONG.get(scenario_name, 0.12))
+        hit = not started.ends_within(moment)
         started.send(number)
         ended = started.ended()
         verdict = Verdict(name, hit=hit and ended.code != 0)

@@ -10,22 +10,23 @@ pytestmark = pytest.mark.tools
 _BLOB = "docker/registry/v2/blobs/sha256"
 _APP = "docker/registry/v2/repositories/app"
 CASES = [
-    "failure/sync/ENOSPC/rename@archive/.regwrap/sync/links/3#1",
-    f"failure/sync/EIO/chmod@archive/{_APP}/_manifests/tags/v2#1",
+    "failure/sync/ENOSPC/renameat@archive/.regwrap/sync/links#3",
+    "failure/sync/EIO/renameat@archive/.regwrap/sync/blobs/sha256#2",
     "failure/sync/KILL/syncfs@archive#2",
     "failure/deploy/EDQUOT/syncfs@site#1",
-    "failure/deploy/EIO/pread64@bundle.tar#55",
-    "failure/deploy/EMFILE/create@site/.regwrap/deploy/links/3#1",
-    "failure/gc/EIO/rmdir@*#2",
-    f"failure/gc/EIO/read@full/{_BLOB}/64/64a0ec19c86520e9e8697d6fcee1b416cccdc20e22fc2f2432f43e01041cb3c0/data#2",
-    "failure/import/KILL/mkdir@site/.regwrap/import/links/19/index#1",
+    "failure/deploy/EIO/pread64@bundle.tar#30",
+    "failure/deploy/EMFILE/create@site/.regwrap/deploy#3",
+    "failure/gc/EIO/unlinkat@full/.regwrap/gc/1#1",
+    f"failure/gc/EIO/read@full/{_BLOB}/64/64a0ec19c86520e9e8697d6fcee1b416cccdc20e22fc2f2432f43e01041cb3c0/data#1",
+    "failure/import/KILL/mkdirat@site/.regwrap/import/links/19/index#1",
     "failure/export/EIO/rename@*#1",
     "failure/package-select/EIO/ftruncate@*#1",
     "failure/package-select/EACCES/execve@/usr/bin/setpriv#1",
-    "failure/package-overlay/ENOSPC/create@out/release.tar.part#1",
+    "failure/package-overlay/EIO/fsync@out#1",
     "failure/push/EIO/pread64@bundle.tar#20",
-    "child/sync/skopeo/killed/all",
-    "child/sync/skopeo/nothing/all",
+    "child/sync/curl/killed/all",
+    "child/sync/curl/nothing/all",
+    "child/sync-registry/skopeo/fails/all",
     "child/package-select/tar/nothing/1",
     "child/package-select/tar/killed-late/1",
     "child/package-overlay/docker-registry/fails/1",
@@ -36,7 +37,7 @@ CASES = [
     "kill/gc-releases/SIGKILL/50",
     "kill/join/SIGKILL/60",
     "kill/package-direct/SIGKILL/60",
-    "disk/package-direct/bytes/ext4/60",
+    "disk/package-direct/bytes/ext4/10",
     "network/package-direct/source/blob/cut-100/once",
     "kill/deploy-volumes/SIGKILL/50",
     "kill/package-volumes/SIGTERM/60",
@@ -89,8 +90,11 @@ def test_the_fault_does_no_harm(verdicts: dict[str, Verdict], case: str) -> None
 
 
 def test_most_of_the_faults_come_about(verdicts: dict[str, Verdict]) -> None:
-    """A moment may be missed on a busy machine; the rest proves something."""
-    assert sum(verdict.hit for verdict in verdicts.values()) > len(CASES) * 0.7
+    """A moment in time may be missed on a busy machine. All else comes about each time, or its name is of yesterday:
+    the code calls the kernel otherwise."""
+    missed = {case for case, verdict in verdicts.items() if not verdict.hit}
+    assert {case for case in missed if case.startswith(("failure/", "child/"))} == set()
+    assert len(missed) < len(CASES) * 0.2
 
 
 def test_the_campaign_notices_harm() -> None:
