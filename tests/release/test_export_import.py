@@ -50,6 +50,28 @@ def test_export_import_and_package_give_the_same_tar(released: Scene, form: str,
     assert same_bytes(released.directory / "r.tar", released.directory / "again.tar")
 
 
+def test_exported_images_are_the_release_that_was_signed(released: Scene) -> None:
+    cli, directory = released.cli, released.directory
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / "key"], check=True)
+    (directory / "signers").write_text(f"release@acme {(directory / 'key.pub').read_text()}")
+    for command in (
+        ("package", "images.list", "--history", "archive", "-o", "s.tar", "--sign-key", "key"),
+        ("export", "s.tar", "tree"),
+    ):
+        assert cli(*command).returncode == 0, command
+    trusting = ("--signers", "signers", "--signature", "s.tar.sig")
+    unsigned = cli("import", "tree", "site", "--signers", "signers")
+    assert (unsigned.returncode, (directory / "site").exists()) == (2, False)
+    assert "--signature FILE" in unsigned.stderr
+    good = cli("import", "tree", "site", *trusting)
+    assert good.returncode == 0, good.stderr
+    assert "signed by release@acme" in good.stderr
+    shutil.rmtree(directory / "tree/app/sidecar:v1")
+    other = cli("import", "tree", "other", *trusting)
+    assert (other.returncode, (directory / "other").exists()) == (4, False)
+    assert "no signature of" in other.stderr
+
+
 def test_skopeo_pushes_what_was_exported_with_the_same_digests(
     released: Scene, loopback_registry: StartRegistry, tmp_path: Path
 ) -> None:
