@@ -123,10 +123,29 @@ def start_write_back(descriptor: int, start: int, end: int) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small text file."""
+    """Write a small text file; it is on the disk, and its name too, when this returns."""
     with part_file(path) as part:
         part.opened.write_text(text, encoding="utf-8", errors="backslashreplace")
+        sync_file(part.descriptor, path)
         part.path.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """The names in it are on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync_file(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(descriptor: int, path: Path) -> None:
+    """The bytes of an open file are on the disk. Raises OSError with `path`, which the kernel does not know here."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), f"{path}") from error
 
 
 def _claimed(output: Path) -> tuple[Path, int]:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.aside import WRITE_BACK_BYTES, kept_part_file, start_write_back
+from regwrap.bundle.aside import WRITE_BACK_BYTES, kept_part_file, start_write_back, sync_directory
 from regwrap.bundle.contents import BUNDLE_JSON, offsets_of, padded, tar_bytes
 from regwrap.bundle.files import Located
-from regwrap.bundle.output import append_links, check_target, sealed, sync_directory
+from regwrap.bundle.output import append_links, check_target, sealed
 from regwrap.bundle.write import header_of
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError

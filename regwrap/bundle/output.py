@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.aside import Part, part_file
+from regwrap.bundle.aside import Part, part_file, sync_directory, sync_file
 from regwrap.bundle.contents import blob_end, tar_bytes
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.write import link_bytes
@@ -40,7 +39,7 @@ def published(output: Path, expected: int, write: Callable[[Part], None]) -> Ite
 def sealed(part: Part) -> None:
     """It is on the disk, and has every member, in order, and nothing else. Raises IntegrityError."""
     with ThreadPoolExecutor(1) as pool:
-        synced = pool.submit(os.fsync, part.descriptor)
+        synced = pool.submit(sync_file, part.descriptor, part.path)
         with opened_bundle(part.opened):
             synced.result()
 
@@ -53,14 +52,6 @@ def check_target(output: Path) -> None:
         raise UsageError(f"{output} is not a regular file; give a file with -o")
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is not a directory")
-
-
-def sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def append_links(part: Path, contents: BundleContents) -> None:

@@ -15,9 +15,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.aside import WRITE_BACK_BYTES, Part, part_file, start_write_back, write_whole
+from regwrap.bundle.aside import (
+    WRITE_BACK_BYTES,
+    Part,
+    part_file,
+    start_write_back,
+    sync_directory,
+    sync_file,
+    write_whole,
+)
 from regwrap.bundle.contents import tar_bytes
-from regwrap.bundle.output import checksum_path, forget_beside, sync_directory
+from regwrap.bundle.output import checksum_path, forget_beside
 from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, found_volumes, places_of, volume_name
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.storage.hashing import write_all_to
@@ -172,7 +180,7 @@ class _Writing:
 
     def ended(self) -> tuple[Volume, ...]:
         """All of them are on the disk."""
-        list(self.pool.map(lambda item: os.fsync(item[0].descriptor), self.parts))
+        list(self.pool.map(lambda item: sync_file(item[0].descriptor, item[0].path), self.parts))
         done = zip(self.volumes, self.sums, strict=True)
         return tuple(
             Volume(name=volume.name, offset=volume.offset, size=volume.size, sha256=state.hexdigest())

@@ -44,6 +44,7 @@ CASES = [
     "disk/join/bytes/ext4/40",
     "disk/deploy-volumes/bytes/xfs/60",
     "disk/package-volumes/bytes/btrfs/60",
+    "failure/release/EIO/fsync@out#2",
     "failure/rollback/KILL/syncfs@series#1",
     "failure/gc-releases/KILL/syncfs@series#1",
     "network/sync/source/blob/cut-100/once",
