@@ -3,22 +3,30 @@
 In the navigation a name that ends with a slash stands for all pages of that directory, its index first.
 
 A part of a page that is generated is named by a comment in it: `<!-- configuration: retry -->`, `<!-- messages:
-regwrap.lists.imagelist -->`, `<!-- file: config.example.yaml -->`.
+regwrap.lists.imagelist -->`, `<!-- file: config.example.yaml -->`. `<!-- seen:` is followed by lines with a part of a
+message each, and ends with `-->`. The commands have pages that are generated as a whole.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import checks
+import commands
 import configuration
 import messages
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import Files
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-_PART: Final = re.compile(r"^<!-- (configuration|messages|file): *(.*?) *-->$", re.MULTILINE)
+from regwrap.core.answers import TOLD
+
+_PART: Final = re.compile(r"^<!-- (configuration|messages|file|seen):\s*(.*?)\s*-->$", re.MULTILINE | re.DOTALL)
 _ROOT: Final = Path(__file__).parents[2]
+_LOG: Final = logging.getLogger("mkdocs.hooks")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -33,7 +41,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def pages(docs: Path) -> list[str]:
     """Paths below `docs`, sorted; an index stands before the other pages of its directory."""
     found = (path.relative_to(docs) for path in docs.rglob("*.md"))
-    return [path.as_posix() for path in sorted(found, key=lambda path: (path.parent, path.name != "index.md", path))]
+    written = sorted(found, key=lambda path: (path.parent, path.name != "index.md", path))
+    return [*commands.pages(), *(path.as_posix() for path in written)]
 
 
 def _with_directories(nav: object, found: Sequence[str]) -> object:
@@ -43,7 +52,8 @@ def _with_directories(nav: object, found: Sequence[str]) -> object:
         case Mapping():
             return {title: _with_directories(child, found) for title, child in nav.items()}
         case list():
-            return [_with_directories(child, found) for child in nav]
+            made = [_with_directories(child, found) for child in nav]
+            return [inner for child in made for inner in (child if isinstance(child, list) else [child])]
         case _:
             return nav
 
@@ -55,9 +65,25 @@ def _names(nav: object) -> list[str]:
     return [name for child in children for name in _names(child)]
 
 
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for path, text in commands.pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    del page, config, files
+    del config, files
+    name = page.file.src_uri
+    for problem in checks.unknown(name, markdown):
+        _LOG.warning("%s: %s", name, problem)  # which ends a strict build
     return filled(markdown)
+
+
+@event_priority(-100)
+def on_post_build(config: MkDocsConfig) -> None:
+    """The index of the search as a script, for pages that are read as files: these may load scripts, but no JSON."""
+    index = Path(config.site_dir, "search/search_index.json")
+    index.with_suffix(".js").write_text(f"var __index = {index.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
 def filled(markdown: str) -> str:
@@ -67,9 +93,15 @@ def filled(markdown: str) -> str:
 
     def part(found: re.Match[str]) -> str:
         kind, about = found[1], found[2]
-        if kind == "messages":
-            return _messages(about.split(), named)
-        return _configuration(about) if kind == "configuration" else _file(about)
+        match kind:
+            case "messages":
+                return _messages(about.split(), named)
+            case "seen":
+                return _seen(about.splitlines())
+            case "configuration":
+                return _configuration(about)
+            case _:
+                return _file(about)
 
     return _PART.sub(part, markdown)
 
@@ -85,11 +117,26 @@ def _messages(family: list[str], named: list[str]) -> str:
     everything = messages.all_messages()
     found = messages.of_modules(everything, family)
     if family == ["*"]:
-        found = [message for message in everything if message not in set(messages.of_modules(everything, named))]
+        elsewhere = set(messages.of_modules(everything, named))
+        found = [message for message in everything if message not in elsewhere]
     if not found:
         return "There are none."
-    texts = dict.fromkeys((message.text, message.hint) for message in found)
-    return _table(("it says", "what to do"), [(_code(text), _code(hint)) for text, hint in texts])
+    texts = dict.fromkeys((message.text, message.todo) for message in found)
+    return _table(("it says", "what to do"), [(_code(text), _code(todo)) for text, todo in texts])
+
+
+def _seen(lines: Sequence[str]) -> str:
+    """What one sees, and what to do: the first message that has each part, and its hint; or what stands after =>, where
+    the hint is made while running or is too general."""
+    everything = [*((message.text, message.todo) for message in messages.all_messages()), *TOLD.values()]
+    rows = []
+    for line in lines:
+        part, _, own = line.partition(" => ")
+        said = [(text, todo) for text, todo in everything if part in text]
+        if not said:
+            raise ValueError(f"no message has {part!r}")
+        rows.append((_code(said[0][0]), own or _code(said[0][1])))
+    return _table(("it says", "what to do"), rows)
 
 
 def _file(name: str) -> str:

@@ -1,18 +1,19 @@
 """Every error text of the program, found in its source: what happened, and what to do.
 
 A message is what an error is made with, or what is appended to a list of problems. Parts that are filled in while
-running stand in braces, as short as they can be said.
+running stand in braces, as short as they can be said. What has no hint of its own ends with the advice of its error.
 """
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 import regwrap
+from regwrap.core import errors
 from regwrap.core.answers import TOLD
 
 _ROOT: Final = Path(regwrap.__file__).parent
@@ -21,14 +22,23 @@ _PARTS: Final = {"short", "message", "strerror", "text"}
 _TYPE_ERRORS: Final = {"TypeError", "ValueError", "KeyError", "FileNotFoundError", "FileExistsError", "AssertionError"}
 
 
+_CORRECT: Final = "correct it there; all that is wrong is named at once"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Message:
-    """`module` is a dotted name, `text` and `hint` have `{…}` where something is filled in."""
+    """`module` is a dotted name, `text` and `hint` have `{…}` where something is filled in. `advice` is what is said
+    where there is no hint."""
 
     module: str
     line: int
     text: str
     hint: str
+    advice: str
+
+    @property
+    def todo(self) -> str:
+        return self.hint if re.sub(r"{[^}]*}", "", self.hint).strip() else self.advice
 
 
 @cache
@@ -41,18 +51,43 @@ def all_messages() -> list[Message]:
 def _messages_in(path: Path) -> Iterator[Message]:
     module = ".".join(path.relative_to(_ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    constants = {
-        target.id: value
-        for node in tree.body
-        if isinstance(node, ast.Assign | ast.AnnAssign) and (value := node.value) is not None
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name)
-    }
-    for node in ast.walk(tree):
+    constants = _assigned(tree.body)
+    for node, known in _with_names(tree, constants):
         for said, hint in _said(node):
             text = _template(said, constants)
             if any(character.isalpha() for character in re.sub(r"{[^}]*}", "", text)):
-                yield Message(module, said.lineno, text, _template(hint, constants) if hint else "")
+                todo = _template(hint, known) if hint else ""
+                yield Message(module, said.lineno, text, todo, _advice(node, module))
+
+
+def _with_names(node: ast.AST, known: Mapping[str, ast.expr]) -> Iterator[tuple[ast.AST, Mapping[str, ast.expr]]]:
+    """Each node, with the texts that have a name there: hints are often made some lines above."""
+    if isinstance(node, ast.FunctionDef):
+        known = {**known, **_assigned(inner for inner in ast.walk(node) if isinstance(inner, ast.stmt))}
+    yield node, known
+    for child in ast.iter_child_nodes(node):
+        yield from _with_names(child, known)
+
+
+def _assigned(statements: Iterable[ast.stmt]) -> dict[str, ast.expr]:
+    """By its name each text that is assigned; one of several is an alternative."""
+    found: dict[str, ast.expr] = {}
+    for node in statements:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and (value := node.value) is not None:
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name):
+                    before = found.get(target.id)
+                    found[target.id] = ast.IfExp(value, before, value) if before else value
+    return found
+
+
+def _advice(node: ast.AST, module: str) -> str:
+    """What an error says where it has no hint; problems of a list or a configuration, and those that verify lists, are
+    told below the number of them."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        family = getattr(errors, node.func.id, errors.RegwrapError)
+        return f"{family.advice}" if issubclass(family, errors.RegwrapError) else errors.RegwrapError.advice
+    return _CORRECT if module.startswith(("regwrap.lists.", "regwrap.config.")) else errors.IntegrityError.advice
 
 
 def _said(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None]]:
@@ -108,6 +143,14 @@ def _template(node: ast.expr, constants: Mapping[str, ast.expr]) -> str:
         case _:
             found = "{…}"
     return found
+
+
+@cache
+def all_texts() -> tuple[str, ...]:
+    """Every text of the source that has words: messages, and what is said beside them."""
+    nodes = (node for path in _ROOT.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    texts = {_template(node, {}) for node in nodes if isinstance(node, ast.JoinedStr | ast.Constant)}
+    return tuple(text for text in texts if " " in text.strip() and "\n" not in text)
 
 
 def of_modules(found: list[Message], modules: list[str]) -> list[Message]:

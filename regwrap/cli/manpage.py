@@ -66,20 +66,27 @@ def _group(app: TyperGroup, group: str) -> Iterator[str]:
             yield from _command(app, entry)
 
 
-def _command(app: TyperGroup, entry: Entry) -> Iterator[str]:
+def usage_and_options(app: TyperGroup, entry: Entry) -> tuple[str, list[tuple[str, str]]]:
+    """What the help of a command says of them."""
     context = app.make_context("regwrap", [], resilient_parsing=True)
     command = app.commands[entry.words[0]]
     context = command.make_context(entry.words[0], [], parent=context, resilient_parsing=True)
     if isinstance(command, TyperGroup):
         command = command.commands[entry.words[1]]
         context = command.make_context(entry.words[1], [], parent=context, resilient_parsing=True)
+    usage = " ".join(command.get_usage(context).removeprefix("Usage:").split())
+    records = (parameter.get_help_record(context) for parameter in command.get_params(context))
+    return usage, [record for record in records if record]
+
+
+def _command(app: TyperGroup, entry: Entry) -> Iterator[str]:
+    usage, options = usage_and_options(app, entry)
     yield f".SS {_text(f'regwrap {entry.name}')}"
-    yield _text(" ".join(command.get_usage(context).removeprefix("Usage:").split()))
+    yield _text(usage)
     for paragraph in f"{entry.summary} {entry.more}".strip().split("\n\n"):
         yield from (".PP", _paragraph(paragraph))
-    for parameter in command.get_params(context):
-        if record := parameter.get_help_record(context):
-            yield from _definition(*record)
+    for name, text in options:
+        yield from _definition(name, text)
     yield from (".PP", "Examples:", ".PP", ".RS 4", ".nf")
     for what, typed in entry.examples:
         yield from (_text(f"# {what}"), _text(typed))

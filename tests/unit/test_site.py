@@ -4,25 +4,18 @@ import re
 from functools import cache
 from pathlib import Path
 
+import checks
+import commands
 import configuration
 import hooks
 import messages
 import pytest
-import typer
 import yaml
-from typer.core import TyperGroup
 
-from regwrap.cli.app import every_word, make_app
+from regwrap.cli.catalog import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
-
-
-@cache
-def whole_app() -> TyperGroup:
-    app = typer.main.get_command(make_app(every_word()))
-    assert isinstance(app, TyperGroup)
-    return app
 
 
 @cache
@@ -65,7 +58,7 @@ def test_every_error_text_is_on_the_page() -> None:
     found = messages.all_messages()
     assert len(found) > 300
     whole = page("troubleshooting.md").replace("\\|", "|")
-    texts = {" ".join(text.split()) for message in found for text in (message.text, message.hint)}
+    texts = {" ".join(text.split()) for message in found for text in (message.text, message.todo)}
     assert [text for text in texts if text not in whole] == []
 
 
@@ -90,18 +83,48 @@ def test_known_errors_are_found_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_every_command_in_the_docs_has_its_options(path: Path) -> None:
-    app = whole_app()
-    for block in re.findall(r"^```\w*\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
-        for line in re.findall(r"(?:^|&& )(regwrap [^\n#&]*)", block, re.MULTILINE):
-            words = line.partition(" -- ")[0].split()[1:]
-            known: set[str] = {"--version", "--install-completion", "--help"}
-            command: object = app
-            while words and isinstance(command, TyperGroup) and words[0] in command.commands:
-                command = command.commands[words.pop(0)]
-                known |= {option for parameter in command.params for option in parameter.opts}
-            assert command is not app or words[0] in known, line
-            assert [word for word in words if word.startswith("--") and word.partition("=")[0] not in known] == [], line
+def test_a_page_says_nothing_that_the_program_does_not_know(path: Path) -> None:
+    """Commands, options, exit codes and messages."""
+    name = path.relative_to(ROOT / "docs").as_posix() if path.is_relative_to(ROOT / "docs") else path.name
+    assert checks.unknown(name, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("```\nregwrap sink images.list\n```", "there is no command regwrap sink"),
+        ("```\nregwrap -q list from-moon x  # comment\n```", "there is no command regwrap list from-moon"),
+        (
+            "```\nregwrap package l -o - | ssh x regwrap deploy - D \\\n  --hish\n```",
+            "regwrap deploy has no option --hish",
+        ),
+        ("then `regwrap gc DIR --keap L`", "regwrap gc has no option --keap"),
+        ("then `--keap L`, or `deploy --hash`", "no command has the option --keap"),
+        ("it ends with exit code 5", "there is no exit code 5"),
+        ("| it says | what to do |\n|---|---|\n| `has no fun at all` | play |", ""),
+        ("| it says | |\n|---|---|\n| `the moon is full` | wait |", "regwrap does not say: the moon is full"),
+        ("`skopeo copy --all`, `regwrap -q --config F sync l --dry-run` and exit code 143", ""),
+    ],
+)
+def test_what_the_program_does_not_know_is_named(said: str, problem: str) -> None:
+    assert checks.unknown("page.md", f"{said}\n") == ([problem] if problem else [])
+
+
+def test_each_command_has_a_page_with_its_options_and_examples() -> None:
+    pages = commands.pages()
+    assert len(pages) == len(COMMANDS)
+    sync = pages["commands/sync.md"]
+    assert "| `--shard K/N` | Process only part K of N parts of the list. |" in sync
+    assert "regwrap sync images.list --source cicd --dry-run" in sync
+    assert "(../commands.md#sync-lock-release)" in sync
+
+
+def test_what_one_sees_at_3_am_is_a_message_with_what_to_do() -> None:
+    rows = re.findall(r"^\| (`.*) \| (.*) \|$", page("days/at-3-am.md"), re.MULTILINE)
+    assert len(rows) > 40
+    assert [said for said, todo in rows if not re.search(r"[a-z]{3}", re.sub(r"{[^}]*}", "", todo))] == []
+    with pytest.raises(ValueError, match="no message has 'the moon'"):
+        hooks.filled("<!-- seen:\nthe moon\n-->")
 
 
 @pytest.mark.parametrize("kind", ["messages", "configuration", "file"])
