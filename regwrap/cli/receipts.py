@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from regwrap.bundle.as_list import opened_listing
 from regwrap.bundle.aside import write_whole
 from regwrap.bundle.receipt import ReceiptFacts, receipt_of, receipt_text
-from regwrap.cli.verify import is_registry
 from regwrap.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ def write_receipt(
     entries: tuple[ImageEntry, ...] | None,
     files: ReceiptFiles,
     *,
+    registry: bool,
     hashed: bool,
 ) -> None:
     """Whatever came of the check. Raises UsageError where a file would be written over what was read."""
@@ -43,7 +43,7 @@ def write_receipt(
     for path in (files.receipt, files.html, files.junit):
         if path and path.absolute() in read:
             raise UsageError(f"{path} is the input and would be overwritten", hint="choose another name")
-    receipt = receipt_of(result, _facts(target, images_list, hashed=hashed), entries)
+    receipt = receipt_of(result, _facts(target, images_list, registry=registry, hashed=hashed), entries)
     if files.receipt:
         write_whole(files.receipt, receipt_text(receipt))
     if files.html:
@@ -56,8 +56,8 @@ def write_receipt(
         write_whole(files.junit, receipt_junit(receipt))
 
 
-def _facts(target: str, images_list: str | None, *, hashed: bool) -> ReceiptFacts:
-    kind = "registry" if is_registry(target) else "storage" if Path(target).is_dir() else "bundle"
+def _facts(target: str, images_list: str | None, *, registry: bool, hashed: bool) -> ReceiptFacts:
+    kind = "registry" if registry else "storage" if Path(target).is_dir() else "bundle"
     name, id_ = _release_of(images_list or (target if kind == "bundle" else "-"))
     seen = kind != "registry" or hashed
     return ReceiptFacts(

@@ -44,7 +44,7 @@ _TargetArgument = Annotated[
     str,
     typer.Argument(
         metavar="BUNDLE.TAR|-|DIR|HOST[/PREFIX]",
-        help="A bundle (- reads a pipe), the root directory of a storage, or a registry.",
+        help="A bundle (- reads a pipe), the root directory of a storage, or a registry (a configured name, too).",
     ),
 ]
 _ListOption = Annotated[
@@ -84,12 +84,13 @@ def verify(
     if exact and images_list is None:
         raise UsageError("--exact compares with a list", hint="give --list too")
     entries: tuple[ImageEntry, ...] | None
+    registry = is_registry(target, config)
     if cluster:
         from regwrap.cli.verify_cluster import checked_storage
 
         workers = Cluster(cluster, insecure_cluster, config)
         result, entries = checked_storage(Path(target), images_list, workers, exact=exact, quiet=quiet)
-    elif is_registry(target):
+    elif registry:
         from regwrap.cli.verify_registry import checked_registry  # files need nothing of registries
 
         result, entries = checked_registry(target, images_list, exact=exact, hashed=hashed, config=config, quiet=quiet)
@@ -99,12 +100,14 @@ def verify(
     if signed_by:
         from regwrap.cli.verify_signed import checked_signatures
 
-        result = checked_signatures(result, target, signed_by, base or [], config=config, quiet=quiet)
+        result = checked_signatures(
+            result, target, signed_by, base or [], registry=registry, config=config, quiet=quiet
+        )
     if receipt or html or junit:
         from regwrap.cli.receipts import ReceiptFiles, write_receipt  # asked for now and then
 
         files = ReceiptFiles(receipt=receipt, html=html, junit=junit)
-        write_receipt(result, target, images_list, entries, files, hashed=hashed)
+        write_receipt(result, target, images_list, entries, files, registry=registry, hashed=hashed)
     show(result, report.verify_text(result), json=json)
     _refuse(result, target)
 
@@ -120,9 +123,20 @@ def _refuse(result: VerifyReport, target: str) -> None:
         )
 
 
-def is_registry(target: str) -> bool:
-    """Whether it can only be a registry: a file that is not there should be said to be missing."""
-    return not os.path.lexists(target) and not target.endswith(".tar") and _REGISTRY.fullmatch(target) is not None
+def is_registry(target: str, config: Path | None = None) -> bool:
+    """Whether it can only be a registry, by its form or by its name in the configuration: a file that is not there
+    should be said to be missing."""
+    if target == "-" or target.endswith(".tar") or os.path.lexists(target):
+        return False
+    return _REGISTRY.fullmatch(target) is not None or _is_configured(target.partition("/")[0], config)
+
+
+def _is_configured(name: str, config: Path | None) -> bool:
+    if not name[:1].isalnum():  # a path
+        return False
+    from regwrap.cli.session import load  # what is there as a file needs no configuration
+
+    return any(place.name == name for place in load(config).registries)
 
 
 @dataclass(frozen=True, slots=True)

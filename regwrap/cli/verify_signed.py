@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.opened import opened_contents
 from regwrap.cli.session import load, opened_session
-from regwrap.cli.verify import is_registry
 from regwrap.commands.verify_signed import with_signatures
 from regwrap.config.locations import push_place
 from regwrap.core.errors import UsageError
@@ -21,7 +20,14 @@ if TYPE_CHECKING:
 
 
 def checked_signatures(
-    report: VerifyReport, target: str, keys: list[Path], bases: list[Path], *, config: Path | None, quiet: bool
+    report: VerifyReport,
+    target: str,
+    keys: list[Path],
+    bases: list[Path],
+    *,
+    registry: bool,
+    config: Path | None,
+    quiet: bool,
 ) -> VerifyReport:
     """With a problem for each image that none of the keys has signed. Raises UsageError for what is no key."""
     keys = [need_key(key) for key in keys]
@@ -29,7 +35,7 @@ def checked_signatures(
         raise UsageError("what comes through a pipe is gone when its signatures are asked for", hint="give a file")
     with opened_session(quiet=quiet) as session, ExitStack() as stack:
         openssl = Openssl(session.runner)
-        if not is_registry(target):
+        if not registry:
             opened = opened_contents(Path(target), hashed=False, listener=session.progress, bases=bases)
             return with_signatures(report, stack.enter_context(opened), openssl, keys)
         settings = load(config)

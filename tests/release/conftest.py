@@ -1,5 +1,8 @@
 """A CI registry with images of every kind, and the command line beside it."""
 
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +10,7 @@ from random import Random
 
 import pytest
 
+from tests.baked import umoci
 from tests.builders import Image, index_of, make_image, make_layer, make_multi_image, make_storage
 from tests.conftest import StartRegistry
 from tests.forked import Zygote, started_zygote
@@ -67,3 +71,22 @@ def scene(tmp_path: Path, cli: Cli, loopback_registry: StartRegistry) -> Scene:
     root = make_storage(tmp_path / "ci", images)
     (cli.directory / "images.list").write_text("".join(f"{name}\n" for name in images))
     return Scene(cli=cli, host=loopback_registry(root).host, ci_root=root, images=images)
+
+
+@pytest.fixture
+def base(scene: Scene, tmp_path: Path) -> str:
+    """A base image, made by umoci, of Debian's docker-registry and the libraries that it needs."""
+    program = shutil.which("docker-registry") or ""
+    linked = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    libraries = re.findall(r"(/\S+) \(0x", linked)
+    layout, root = scene.directory / "base", tmp_path / "base-root"
+    for path in (program, *libraries):
+        place = root / ("usr/bin/docker-registry" if path == program else path.removeprefix("/"))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    (root / "tmp").mkdir()
+    umoci("init", "--layout", layout)
+    umoci("new", "--image", f"{layout}:v1")
+    umoci("insert", "--rootless", "--image", f"{layout}:v1", root, "/")
+    umoci("config", "--image", f"{layout}:v1", "--config.volume", "/var/lib/registry", "--config.cmd", "old")
+    return "oci:base:v1"

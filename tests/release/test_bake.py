@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -33,25 +32,6 @@ def config_of(layout: Path, tag: str) -> dict[str, dict[str, object]]:
     found = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
     assert isinstance(found, dict)
     return found
-
-
-@pytest.fixture
-def base(scene: Scene, tmp_path: Path) -> str:
-    """A base image, made by umoci, of Debian's docker-registry and the libraries that it needs."""
-    program = shutil.which("docker-registry") or ""
-    linked = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
-    libraries = re.findall(r"(/\S+) \(0x", linked)
-    layout, root = scene.directory / "base", tmp_path / "base-root"
-    for path in (program, *libraries):
-        place = root / ("usr/bin/docker-registry" if path == program else path.removeprefix("/"))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
-    (root / "tmp").mkdir()
-    umoci("init", "--layout", layout)
-    umoci("new", "--image", f"{layout}:v1")
-    umoci("insert", "--rootless", "--image", f"{layout}:v1", root, "/")
-    umoci("config", "--image", f"{layout}:v1", "--config.volume", "/var/lib/registry", "--config.cmd", "old")
-    return "oci:base:v1"
 
 
 def test_a_container_of_the_image_serves_every_listed_image(scene: Scene, base: str, tmp_path: Path) -> None:

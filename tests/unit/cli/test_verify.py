@@ -180,3 +180,10 @@ def _list(receipt: dict[str, object]) -> list[dict[str, object]]:
 )
 def test_what_is_a_registry_and_what_a_file_that_is_not_there(target: str, expected: bool) -> None:
     assert is_registry(target) == expected
+
+
+def test_a_configured_name_is_a_registry_unless_a_file_is_called_so(here: Path) -> None:
+    put(here / "regwrap.yaml", b"registries: {harbor: {url: 'http://harbor.example'}}\n")
+    assert [is_registry(target) for target in ("harbor/product", "harbor", "port/product")] == [True, True, False]
+    put(here / "harbor/product", b"a bundle under another name")
+    assert not is_registry("harbor/product")
