@@ -164,7 +164,7 @@ def test_a_harbor_gets_a_release_as_its_page_says(site: Site, tmp_path: Path, lo
 
 
 def test_the_quick_start_is_run_as_it_is_written(site: Site) -> None:
-    site.does("quickstart.md", "A release", "At the customer's")
+    site.does("quickstart.md", "A release", "At the customer's", "And back")
 
 
 def test_no_line_of_the_pages_is_left_out() -> None:
