@@ -1,7 +1,7 @@
 # What a person types. `make help` lists the targets; .ci/run calls the same ones.
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-format check-lint check-types check-imports check-units test test-unit test-tools test-release test-torture
-.PHONY: test-image test-debian torture mutants image man docs bench bench-quick bench-report fmt clean
+.PHONY: test-image test-debian torture mutants image man docs changelog bench bench-quick bench-report fmt clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -120,8 +120,11 @@ bench-quick: $(BIN)/regwrap .packages .test-packages ## the same on a twentieth 
 bench-report: $(BIN)/regwrap ## docs/benchmarks.md and its plots from RESULTS, the results of one run
 	$(BIN)/python bench/report.py $(RESULTS)
 
-docs: $(BIN)/regwrap ## the site in build/site/index.html, with links checked
+docs: $(BIN)/regwrap ## the site in build/site/index.html; links, commands, options, exit codes and messages checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/site/mkdocs.yml
+
+changelog: $(BIN)/regwrap ## before a release: the files of docs/changes become the section VERSION of the changelog
+	$(BIN)/python docs/site/changes.py "$(VERSION)" "$$(date +%F)"
 
 fmt: $(BIN)/regwrap ## format and sort
 	$(BIN)/ruff format --quiet .

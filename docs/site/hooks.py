@@ -4,7 +4,8 @@ In the navigation a name that ends with a slash stands for all pages of that dir
 
 A part of a page that is generated is named by a comment in it: `<!-- configuration: retry -->`, `<!-- messages:
 regwrap.lists.imagelist -->`, `<!-- file: config.example.yaml -->`. `<!-- seen:` is followed by lines with a part of a
-message each, and ends with `-->`. The commands have pages that are generated as a whole.
+message each, and ends with `-->`; `<!-- changes: unreleased -->` stands for the files of docs/changes. The
+commands have pages that are generated as a whole.
 """
 
 import logging
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import changes
 import checks
 import commands
 import configuration
@@ -24,7 +26,7 @@ from mkdocs.structure.pages import Page
 
 from regwrap.core.answers import TOLD
 
-_PART: Final = re.compile(r"^<!-- (configuration|messages|file|seen):\s*(.*?)\s*-->$", re.MULTILINE | re.DOTALL)
+_PART: Final = re.compile(r"^<!-- (changes|configuration|messages|file|seen):\s*(.*?)\s*-->$", re.MULTILINE | re.DOTALL)
 _ROOT: Final = Path(__file__).parents[2]
 _LOG: Final = logging.getLogger("mkdocs.hooks")
 
@@ -40,7 +42,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def pages(docs: Path) -> list[str]:
     """Paths below `docs`, sorted; an index stands before the other pages of its directory."""
-    found = (path.relative_to(docs) for path in docs.rglob("*.md"))
+    found = (path.relative_to(docs) for path in docs.rglob("*.md") if path.parent.name != "changes")
     written = sorted(found, key=lambda path: (path.parent, path.name != "index.md", path))
     return [*commands.pages(), *(path.as_posix() for path in written)]
 
@@ -96,6 +98,8 @@ def filled(markdown: str) -> str:
         match kind:
             case "messages":
                 return _messages(about.split(), named)
+            case "changes":
+                return changes.section(changes.by_kind(changes.DOCS / "changes"))
             case "seen":
                 return _seen(about.splitlines())
             case "configuration":

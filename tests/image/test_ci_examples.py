@@ -253,14 +253,16 @@ def test_jenkins_three_branches_sync_and_one_stage_packs(job: Job) -> None:
     sync, package = re.findall(r"sh '''\n(.*?)'''", text, re.DOTALL)
     axis = re.search(r"axis \{ name '(\w+)'; values ([^}]*)\}", text)
     assert axis
-    for value in re.findall(r"'(\w+)'", axis[2]):
+    parts = re.findall(r"'(\w+)'", axis[2])
+    assert re.findall(r"unstash 'shard-(\w+)'", text) == parts
+    for value in parts:
         succeeded(job(sync, **{axis[1]: value}))
     succeeded(job(package, TAG_NAME="v1.1"))
     assert_released(job, "v1.1")
     assert cases(job.directory) == set(job.scene.images)
-    kept = re.search(r"artifacts: '(.*)'", text)
-    assert kept
-    kept_files(job, kept[1].split(", "))
+    kept_files(
+        job, [path for paths in re.findall(r"(?:artifacts|includes): '(.*?)'", text) for path in paths.split(", ")]
+    )
     change_one_image(job)
     succeeded(job(package, TAG_NAME="v1.2"))
     assert "### 1 changed" in (job.directory / "notes.md").read_text()

@@ -88,12 +88,14 @@ def test_generated_parts_are_on_the_pages(site: Path) -> None:
     assert "a whole number from 1 to 64" in configuration
     troubleshooting = (site / "troubleshooting.html").read_text()
     assert "speaks neither HTTPS nor HTTP" in troubleshooting
+    assert "<code>--shard K/N</code>" in (site / "commands/sync.html").read_text()
+    assert "the registry wants another login" in (site / "days/at-3-am.html").read_text()
     assert "&lt;!-- messages" not in troubleshooting
 
 
 def test_pages_fit_on_a_phone_and_can_be_read_as_files(site: Path) -> None:
     with opened_browser() as browser:
-        for name in ("index", "configuration", "troubleshooting", "comparison", "how-it-works"):
+        for name in ("index", "configuration", "troubleshooting", "comparison", "commands/sync", "days/at-3-am"):
             browser.open(site / f"{name}.html", width=400)
             assert browser.value("document.documentElement.scrollWidth") == 400, name
             assert [url for url in browser.requests() if not url.startswith(("file:", "data:"))] == []
@@ -101,17 +103,21 @@ def test_pages_fit_on_a_phone_and_can_be_read_as_files(site: Path) -> None:
         assert browser.value("document.querySelector('img[src=\"flow.svg\"]').naturalWidth") == 980
 
 
-def test_a_server_gives_a_search_too(served: str) -> None:
+@pytest.mark.parametrize("opened_as", ["a file", "a page of a server"])
+def test_the_site_can_be_searched(site: Path, served: str, opened_as: str) -> None:
+    root = site.as_uri() if opened_as == "a file" else served
     with opened_browser() as browser:
-        browser.open(f"{served}/index.html", width=1400)
+        browser.open(f"{root}/days/rollback.html", width=1400)
         browser.value("document.querySelector('[data-md-component=search-query]').focus()")
         browser.value("document.execCommand('insertText', false, 'requests_per_second')")
         deadline = time.monotonic() + 60
         while "Configuration" not in f"{browser.value(_FOUND)}":
             assert time.monotonic() < deadline
             time.sleep(0.1)
+        found = f"{browser.value('document.querySelector(".md-search-result__link").href')}"
+        assert found.startswith(f"{root}/configuration.html")
         assert browser.complaints() == []
-        assert [url for url in browser.requests() if not url.startswith((f"{served}/", "data:", "blob:"))] == []
+        assert [url for url in browser.requests() if not url.startswith((f"{root}/", "data:", "blob:"))] == []
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ def test_the_version_has_a_dated_section_in_the_changelog() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "docs/CHANGELOG.md").read_text(), re.MULTILINE)
     released = [heading for heading in headings if heading != "Unreleased"]
     assert headings.index(released[0]) <= 1
-    assert re.fullmatch(rf"{re.escape(regwrap.__version__)} \S \d{{4}}-\d\d-\d\d", released[0])
+    assert re.fullmatch(rf"v{re.escape(regwrap.__version__)}, \d{{4}}-\d\d-\d\d", released[0])
 
 
 def test_every_hook_before_a_commit_is_a_target_of_make() -> None:
