@@ -19,6 +19,7 @@ from tests.browser import opened_browser
 
 pytestmark = pytest.mark.tools("chromium")
 ROOT = Path(__file__).parents[2]
+_FIRST = "document.querySelector('.md-search-result__link').href"
 _FOUND = "document.querySelector('.md-search-result__list').textContent"
 
 
@@ -114,8 +115,7 @@ def test_the_site_can_be_searched(site: Path, served: str, opened_as: str) -> No
         while "Configuration" not in f"{browser.value(_FOUND)}":
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        found = f"{browser.value('document.querySelector(".md-search-result__link").href')}"
-        assert found.startswith(f"{root}/configuration.html")
+        assert f"{browser.value(_FIRST)}".startswith(f"{root}/configuration.html")
         assert browser.complaints() == []
         assert [url for url in browser.requests() if not url.startswith((f"{root}/", "data:", "blob:"))] == []
 
