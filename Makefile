@@ -121,7 +121,7 @@ bench-report: $(BIN)/regwrap ## docs/benchmarks.md and its plots from RESULTS, t
 	$(BIN)/python bench/report.py $(RESULTS)
 
 docs: $(BIN)/regwrap ## the site in build/site/index.html; links, commands, options, exit codes and messages checked
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --config-file docs/site/mkdocs.yml
 
 changelog: $(BIN)/regwrap ## before a release: the files of docs/changes become the section VERSION of the changelog
 	$(BIN)/python docs/site/changes.py "$(VERSION)" "$$(date +%F)"
