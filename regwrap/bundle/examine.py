@@ -119,7 +119,7 @@ def _in_bundle(bundle: Bundle) -> Iterator[FoundImage]:
                 digest=image.digest,
                 platforms=tuple(map(str, image.platforms)),
                 partial=bool(image.omitted),
-                blobs=frozenset(needs_of(bundle, bundle.closure(image))),
+                blobs=frozenset(needs_of(bundle.contents.sizes, bundle.closure(image))),
             )
 
 
@@ -364,10 +364,9 @@ class _StorageCheck:
         return self.hash_elsewhere([(digest, size) for digest, size in known if size is not None], on_bytes)
 
 
-def needs_of(bundle: Bundle, closure: Closure | None) -> dict[Digest, int]:
+def needs_of(sizes: Mapping[Digest, int], closure: Closure | None) -> dict[Digest, int]:
     """All of an image with its bytes, as far as its manifests are at hand."""
     if closure is None:
         return {}
     digests = (*(m.digest for m in closure.manifests), *(b.digest for b in closure.blobs))
-    sizes = bundle.contents.sizes
     return {digest: sizes[digest] for digest in digests if digest in sizes}

@@ -18,6 +18,7 @@ from regwrap.bundle.by_repository import Piece
 from regwrap.bundle.files import Located
 from regwrap.bundle.read import Bundle, opened_bundle
 from regwrap.bundle.structure import structure_problems
+from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
 from regwrap.storage.hashing import hashed, pieces_at
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from regwrap.bundle.contents import BundleContents
+    from regwrap.bundle.contents import BundleContents, BundleImage
     from regwrap.bundle.merge import Staging
     from regwrap.core.release_id import ReleaseId
 
@@ -57,6 +58,11 @@ class ImageSet:
             if located.size > MAX_MANIFEST_BYTES:
                 raise IntegrityError(f"{digest.short} has {located.size} bytes, too many for a manifest")
             return os.pread(descriptor, located.size, located.offset)
+
+    def closure(self, image: BundleImage) -> Closure | None:
+        """What belongs to one of the images. Raises IntegrityError where its manifests are damaged."""
+        left_out = set(image.omitted)
+        return closure_of(image.digest, lambda digest: None if digest in left_out else self.read(digest))
 
     @cached_property
     def _tags(self) -> dict[str, dict[str, Digest]]:

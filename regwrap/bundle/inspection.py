@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.base import BASE_HINT, Base, based
@@ -15,8 +15,13 @@ from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.structure import unseen_images
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from regwrap.bundle.contents import BundleContents, BundleImage
+    from regwrap.bundle.image_set import ImageSet
+    from regwrap.core.closure import Closure
+    from regwrap.core.model import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,36 +65,44 @@ def inspect_bundle(path: Path, bases: Sequence[Base] = ()) -> Inspection:
     requires."""
     with opened_bundle(path) as alone:
         bundle = based(alone, bases, hint=BASE_HINT) if bases else alone
-        needs = {image.name: needs_of(bundle, bundle.closure(image)) for image in bundle.contents.images}
-        users = Counter(digest for sizes in needs.values() for digest in sizes)
-        images = tuple(
-            InspectedImage(
-                image=image.name,
-                digest=str(image.digest),
-                kind=_kind(image.media_type),
-                platforms=tuple(map(str, image.platforms)),
-                omitted=len(image.omitted),
-                size=sum(needs[image.name].values()),
-                alone=sum(size for digest, size in needs[image.name].items() if users[digest] == 1),
-                blobs={str(digest): size for digest, size in needs[image.name].items()},
-            )
-            for image in bundle.contents.images
-        )
-        contents = bundle.contents
-        return Inspection(
-            path=os.fspath(path),
-            name=contents.name,
-            id=str(contents.id),
-            images=images,
-            blobs=len(contents.whole.blobs),
-            blob_bytes=contents.whole.blob_bytes,
-            file_bytes=tar_bytes(contents),
-            required=len(contents.required),
-            required_bytes=contents.required_bytes,
-            since=tuple(sorted({blob.release for blob in contents.required if blob.release})),
-            unseen=unseen_images(bundle),
-            sha256=known_checksum(path),
-        )
+        return replace(_inspected(path, bundle.contents, bundle.closure), unseen=unseen_images(bundle))
+
+
+def inspect_opened(path: Path, image_set: ImageSet) -> Inspection:
+    """The same of a bundle that is open, with what its bases have."""
+    return _inspected(path, image_set.contents, image_set.closure)
+
+
+def _inspected(path: Path, contents: BundleContents, closure: Callable[[BundleImage], Closure | None]) -> Inspection:
+    sizes = contents.sizes
+    needs = {image.name: needs_of(sizes, closure(image)) for image in contents.images}
+    users = Counter(digest for found in needs.values() for digest in found)
+    return Inspection(
+        path=os.fspath(path),
+        name=contents.name,
+        id=str(contents.id),
+        images=tuple(_image(image, needs[image.name], users) for image in contents.images),
+        blobs=len(contents.whole.blobs),
+        blob_bytes=contents.whole.blob_bytes,
+        file_bytes=tar_bytes(contents),
+        required=len(contents.required),
+        required_bytes=contents.required_bytes,
+        since=tuple(sorted({blob.release for blob in contents.required if blob.release})),
+        sha256=known_checksum(path),
+    )
+
+
+def _image(image: BundleImage, needs: Mapping[Digest, int], users: Mapping[Digest, int]) -> InspectedImage:
+    return InspectedImage(
+        image=image.name,
+        digest=str(image.digest),
+        kind=_kind(image.media_type),
+        platforms=tuple(map(str, image.platforms)),
+        omitted=len(image.omitted),
+        size=sum(needs.values()),
+        alone=sum(size for digest, size in needs.items() if users[digest] == 1),
+        blobs={str(digest): size for digest, size in needs.items()},
+    )
 
 
 def _kind(media_type: str) -> str:

@@ -143,7 +143,7 @@ def _check_required(image_set: ImageSet, storage: Storage, options: ImportOption
     wrong = hash_all(is_there, sizes, listener.on_bytes if options.hashed else lambda _bytes: None)
     if wrong:
         raise IntegrityError(
-            f"{len(wrong)} of the blobs that {image_set.name} requires are damaged in {storage.root};"
+            f"{storage.root} has {counted(len(wrong), 'damaged blob')} that {image_set.name} requires;"
             " nothing was changed",
             problems=tuple(f"blob {digest} has other bytes ({layout.blob_path(digest)})" for digest in wrong),
             hint="deploy the whole bundle, or that of the release they belong to: it repairs them",
@@ -183,9 +183,9 @@ def refuse_moves(moved: Sequence[TagMove], place: str, origin: str) -> None:
     """Raises UsageError where a tag of `place` would move to an image of `origin`, where the images come from."""
     if moved:
         lines = "\n".join(f"{move.image}: is {move.old}, {origin} has {move.new}" for move in moved)
+        one, many = f"tag in {place} points to another image", f"tags in {place} point to other images"
         raise UsageError(
-            f"{counted(len(moved), f'tag in {place} points', f'tags in {place} point')} to other images;"
-            " nothing was changed",
+            f"{counted(len(moved), one, many)}; nothing was changed",
             detail=lines,
             hint=f"--existing replace (or --replace-tags) moves them to those of {origin}; --existing skip leaves them",
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, BundleImage, contents_with_id
+from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field
 from regwrap.core.model import Digest
@@ -126,7 +127,11 @@ def chosen_release(found: SiteReleases, wanted: str, root: Path) -> SiteRelease:
         return same[0]
     known = "\n".join(f"{r.label}, deployed {r.deployed}, id {r.contents.id}" for r in same or found.releases)
     if same:
-        raise UsageError(f"{root} has {len(same)} releases {wanted}", detail=known, hint="give the id of the one")
+        raise UsageError(
+            f"{root} has {counted(len(same), f'release {wanted}', f'releases {wanted}')}",
+            detail=known,
+            hint="give the id of the one",
+        )
     raise UsageError(
         f"{root} remembers no release {wanted}",
         detail=known or "no release is noted there",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.gather import Gathering
 from regwrap.core.closure import Closure, check_platform
+from regwrap.core.counts import counted
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, RegwrapError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def select_images(storage: Storage, entries: tuple[ImageEntry, ...]) -> Selectio
         )
     if found.absent:
         raise ImagesFailedError(
-            f"{len(found.absent)} of {len(entries)} listed images cannot be packed from {storage.root}",
+            f"{len(found.absent)} of {counted(len(entries), 'listed image')} cannot be packed from {storage.root}",
             detail="\n".join(found.absent),
             hint="copy them into the archive: regwrap sync with the same list",
         )

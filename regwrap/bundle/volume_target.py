@@ -27,6 +27,7 @@ from regwrap.bundle.aside import (
 from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.output import checksum_path, forget_beside
 from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, found_volumes, places_of, volume_name
+from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.storage.hashing import write_all_to
 from regwrap.storage.space import need_space
@@ -79,7 +80,7 @@ class VolumeTarget:
             hint = f"{-(-total // MAX_VOLUMES):,} bytes or more each"
             raise UsageError(f"{self.output} would have more than {MAX_VOLUMES} volumes", hint=hint)
         if self.only >= len(starts):
-            raise UsageError(f"--volume {self.only}: {self.output} has {len(starts) - 1} volumes")
+            raise UsageError(f"--volume {self.only}: {self.output} has {counted(len(starts) - 1, 'volume')}")
         return tuple(
             Volume(name=volume_name(self.output.name, number), offset=start, size=end - start)
             for number, (start, end) in enumerate(pairwise(starts), start=1)
@@ -90,7 +91,8 @@ class VolumeTarget:
             raise UsageError(f"{self.output.parent} is not a directory")
         if os.path.lexists(self.output):
             raise UsageError(
-                f"{self.output} is there, and would be taken instead of its {count} volumes", hint="remove it first"
+                f"{self.output} is there, and would be taken instead of its {counted(count, 'volume')}",
+                hint="remove it first",
             )
         need_space(self.output.parent, sum(volume.size for volume in chosen))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import BLOCK, BUNDLE_JSON, MAX_BUNDLE_JSON_BYTES, parse_contents, tar_bytes
 from regwrap.bundle.files import ManyFiles
+from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, a_whole, an_object, field, list_of
 from regwrap.core.model import a_size
@@ -57,8 +58,7 @@ class VolumeSet:
         problems = self.problems()
         if not problems:
             return error
-        message = f"{self.path}: {len(problems)} of its volumes are damaged, or of another bundle"
-        return IntegrityError(message, problems=problems, hint=_AGAIN)
+        return _foreign(self.path, problems)
 
     def problems(self) -> tuple[str, ...]:
         """Volumes that are not what their sha256 says, or have another one's bytes."""
@@ -201,23 +201,28 @@ def _with_sum(volume: Volume, sums: Mapping[str, str]) -> Volume:
 
 def _refuse_foreign(path: Path, volumes: Sequence[Volume], there: Mapping[str, Path]) -> None:
     sizes = {volume.name: volume.size for volume in volumes}
-    problems = [f"{place}: {path.name} has only {len(volumes)} volumes" for n, place in there.items() if n not in sizes]
+    problems = [
+        f"{place}: {path.name} has only {counted(len(volumes), 'volume')}"
+        for n, place in there.items()
+        if n not in sizes
+    ]
     for name, size in sizes.items():
         place = there.get(name)
         if place is not None and (actual := place.stat().st_size) != size:
             problems.append(f"{place}: has {actual:,} bytes instead of {size:,}")
     if problems:
-        raise IntegrityError(
-            f"{path}: {len(problems)} of its volumes are damaged, or of another bundle",
-            problems=tuple(problems),
-            hint=_AGAIN,
-        )
+        raise _foreign(path, tuple(problems))
+
+
+def _foreign(path: Path, problems: tuple[str, ...]) -> IntegrityError:
+    found = counted(len(problems), "of its volumes is", "of its volumes are")
+    return IntegrityError(f"{path}: {found} damaged, or of another bundle", problems=problems, hint=_AGAIN)
 
 
 def missing_volumes(volumes: VolumeSet) -> UsageError:
-    count = len(volumes.volumes)
+    count, missing = counted(len(volumes.volumes), "volume"), ", ".join(volumes.missing)
     return UsageError(
-        f"{len(volumes.missing)} of the {count} volumes of {volumes.path} are missing: {', '.join(volumes.missing)}",
+        f"{volumes.path} lacks {len(volumes.missing)} of its {count}: {missing}",
         hint="bring them into one directory; or let the vendor make them again: regwrap release ... --volume N",
     )
 

@@ -159,7 +159,7 @@ def _released(
     try:
         tools = tool_versions(job.runner)
         result = release_images(job, images, output, options, tools=tools, on_sync=synced.append)
-        label = result.package.release
+        label = replace(result.package.release, sha256=result.sha256)
         finishing.finish(job, result.package.id)
     finally:
         if synced:

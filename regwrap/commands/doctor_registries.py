@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.errors import RegwrapError
 from regwrap.core.pool import map_in_order
 from regwrap.registry.credentials import UnsureError
@@ -120,4 +121,4 @@ def _certificate(probe: Probe, now: datetime) -> tuple[str, bool]:
     days = (end - now).days
     if end <= now:
         return f"EXPIRED on {end:%Y-%m-%d}", False
-    return f"{days} days left" + (f": renew it before {end:%Y-%m-%d}" if days < _SOON else ""), True
+    return f"{counted(days, 'day')} left" + (f": renew it before {end:%Y-%m-%d}" if days < _SOON else ""), True

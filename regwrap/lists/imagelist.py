@@ -243,7 +243,10 @@ def _notes(lines: list[_Line], first: dict[Destination, _Line], name: str) -> It
         more = f" (and in {counted(len(numbers) - 1, 'other line')})" if len(numbers) > 1 else ""
         yield f"{name}:{numbers[0]}: {message}{more}"
     if repeats:
-        (number, other_number), more = repeats[0], f"; {len(repeats)} lines repeat others" if len(repeats) > 1 else ""
+        (number, other_number), more = (
+            repeats[0],
+            f"; {counted(len(repeats), 'line repeats another one', 'lines repeat others')}" if len(repeats) > 1 else "",
+        )
         yield f"{name}:{number}: repeats line {other_number}{more}"
 
 

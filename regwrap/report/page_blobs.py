@@ -6,16 +6,16 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.page_html import Markup, joined, tag
+from regwrap.report.page_names import fitted, names_apart
 from regwrap.report.page_parts import (
     Cell,
     digest_cell,
     figure,
     legend,
-    name_cell,
     number_cell,
-    short_name,
     size_cell,
     titled,
 )
@@ -29,9 +29,8 @@ _PLACES: Final = 40
 _NAMES: Final = 3
 _WIDE: Final = Box(0, 0, 200, 100)
 _LETTER: Final = 1.35  # the width of one, where the whole is 200
+_NARROW_LETTER: Final = 4.0  # the same on a narrow screen
 _LINE: Final = 3.5
-_LONGEST: Final = 14
-_LARGE: Final = 450  # an area that holds them on a narrow screen too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +43,12 @@ class Piece:
 
     @property
     def users(self) -> str:
-        more = len(self.images) - _NAMES
-        return ", ".join(self.images[:_NAMES]) + (f" and {more} more" if more > 0 else "")
+        return _some(self.images)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES
+    return ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def pieces_of(needs: Mapping[str, Mapping[str, int]]) -> tuple[Piece, ...]:
@@ -100,7 +103,7 @@ def _groups(pieces: Sequence[Piece]) -> Iterator[_Group]:
     for style, title, low, high in (("few", "2 to 4", 2, 4), ("some", "5 to 19", 5, 19), ("many", "20 or more", 20, 0)):
         inside = [p for p in pieces if low <= len(p.images) and (not high or len(p.images) <= high)]
         tiles = [_Tile(name=f"in {len(p.images)}", size=p.size, about=f"{p.digest}, {p.users}") for p in inside]
-        yield _Group(style=style, title=f"{title} images", tiles=_bounded(tiles, "layers"))
+        yield _Group(style=style, title=f"{title} images", tiles=_bounded(tiles, "layer"))
 
 
 def _alone(pieces: Iterable[Piece]) -> tuple[_Tile, ...]:
@@ -108,11 +111,12 @@ def _alone(pieces: Iterable[Piece]) -> tuple[_Tile, ...]:
     sizes: dict[str, int] = defaultdict(int)
     for piece in pieces:
         sizes[piece.images[0]] += piece.size
+    short = names_apart(sizes)
     tiles = [
-        _Tile(name=short_name(image), size=size, about=f"used only by {image}", place=image.rpartition("/")[0])
+        _Tile(name=short[image], size=size, about=f"used only by {image}", place=image.rpartition("/")[0])
         for image, size in sizes.items()
     ]
-    return _bounded(tiles, "images")
+    return _bounded(tiles, "image")
 
 
 def _bounded(tiles: Iterable[_Tile], what: str) -> tuple[_Tile, ...]:
@@ -128,7 +132,9 @@ def _bounded(tiles: Iterable[_Tile], what: str) -> tuple[_Tile, ...]:
 def _together(tiles: Sequence[_Tile], place: str, what: str) -> _Tile:
     inside = f" in {place}" if place else ""
     name = f"{len(tiles)} more{inside}"
-    return _Tile(name=name, size=sum(tile.size for tile in tiles), about=f"{len(tiles)} smaller {what}{inside}")
+    return _Tile(
+        name=name, size=sum(tile.size for tile in tiles), about=f"{counted(len(tiles), f'smaller {what}')}{inside}"
+    )
 
 
 def _drawn(group: _Group, box: Box) -> Iterator[Markup]:
@@ -140,24 +146,29 @@ def _drawn(group: _Group, box: Box) -> Iterator[Markup]:
 
 
 def _words(tile: _Tile, size: str, part: Box) -> Iterator[Markup]:
-    """What there is room for: the size, and the name above it."""
-    room = {} if part.width * part.height >= _LARGE else {"class": "wide"}
-    letters = int(part.width / _LETTER) - 1
-    names = (name for name in (tile.name, tile.name.partition(":")[0]) if letters >= min(len(name), _LONGEST))
-    if part.height >= 2 * _LINE and (name := next(names, "")):
-        yield tag("b", room, name)
-    if part.height >= _LINE and letters >= len(size):
-        yield tag("span", room, size)
+    """What there is room for, on a wide screen and on a narrow one: the size, and the name above it."""
+    wide, narrow = int(part.width / _LETTER) - 1, int(part.width / _NARROW_LETTER) - 1
+    if part.height >= 2 * _LINE:
+        yield from _sized("b", fitted(tile.name, wide), fitted(tile.name, narrow))
+    if part.height >= _LINE:
+        yield from _sized("span", size if len(size) <= wide else "", size if len(size) <= narrow else "")
+
+
+def _sized(name: str, wide: str, narrow: str) -> Iterator[Markup]:
+    """A text for each width of the screen."""
+    texts = ((wide, ""),) if wide == narrow else ((wide, "wide"), (narrow, "narrow"))
+    yield from (tag(name, {"class": style} if style else {}, text) for text, style in texts if text)
 
 
 def largest_blobs(pieces: Sequence[Piece], count: int) -> Markup:
     head = (Cell("Layer"), Cell("Size", "number"), Cell("Images", "number"), Cell("Used by", "wide"))
+    short = names_apart({image for piece in pieces for image in piece.images})
     rows = [
         (
             digest_cell(piece.digest),
             size_cell(piece.size, pieces[0].size),
             number_cell(len(piece.images)),
-            name_cell(piece.users, "wide"),
+            Cell(_some([short[image] for image in piece.images]), "wide", piece.users),
         )
         for piece in pieces[:count]
     ]

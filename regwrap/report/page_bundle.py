@@ -1,4 +1,4 @@
-"""The page of a bundle: what is in it, how large, and what is shared. Pure."""
+"""The page of a bundle: what it is, what is in it, how large, and what is shared. Pure."""
 
 from __future__ import annotations
 
@@ -7,74 +7,89 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.page_blobs import largest_blobs, pieces_of, shared_map
-from regwrap.report.page_html import Markup, document, joined, tag
+from regwrap.report.page_html import Content, Markup, document, joined, tag
 from regwrap.report.page_parts import (
     Cell,
+    code,
+    fact_list,
     figures,
     folded,
     footer,
     header,
     name_cell,
+    platforms_text,
+    pull_command,
     section,
     share,
     size_cell,
     table,
     titled,
+    whole_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regwrap.bundle.inspection import Inspection
+    from regwrap.bundle.inspection import InspectedImage, Inspection
 
 _TOP: Final = 12
 _ROWS: Final = 2000
+_OPEN: Final = 200  # images that are shown without a click
 
 
-def bundle_page(inspection: Inspection) -> str:
-    """One HTML file."""
+def bundle_page(inspection: Inspection, host: str = "") -> str:
+    """One HTML file. `host` is where the images can be pulled from."""
     name = inspection.name or inspection.path.rpartition("/")[2]
-    return document(f"{name} - {counted(len(inspection.images), 'image')}", _body(inspection, name))
+    return document(f"{name} - {counted(len(inspection.images), 'image')}", _body(inspection, name, host))
 
 
-def _body(inspection: Inspection, name: str) -> Iterator[Markup]:
-    pieces = pieces_of({image.image: image.blobs for image in inspection.images})
-    partial = sum(bool(image.omitted) for image in inspection.images)
-    file = inspection.path.rpartition("/")[2]
-    checksum = f", its checksum file says {inspection.sha256}" if inspection.sha256 else ""
-    story = (
-        f"{file}, {human_bytes(inspection.file_bytes)}, release id {inspection.id}; structure checked, blobs not"
-        f" hashed{checksum}"
-    )
-    verdict = (
-        counted(partial, "partial image") if partial else counted(len(inspection.images), "complete image", form=",")
-    )
-    yield header(name, story, verdict, good=True)
+def _body(inspection: Inspection, name: str, host: str) -> Iterator[Markup]:
+    images, file = inspection.images, inspection.path.rpartition("/")[2]
+    pieces = pieces_of({image.image: image.blobs for image in images})
+    partial = [image for image in images if image.omitted]
+    verdict = counted(len(images), "image", form=",") + (f", {len(partial):,} partial" if partial else "")
+    served = f", served at {host}" if host else ""
+    yield header(name, f"{file}, {human_bytes(inspection.file_bytes)}{served}", verdict, good=True)
     yield Markup("<main>")
-    if partial:
-        yield _partial(inspection)
+    yield _facts(inspection)
     yield _figures(inspection)
+    if host:
+        yield _all(inspection, host)
+    if partial:
+        yield _partial(partial)
     if pieces:
         note = (
             "Every byte once, by the number of images that use it. Dropping an image saves the bytes that only it uses."
         )
         yield section("Shared layers", tag("p", {"class": "quiet"}, note), shared_map(pieces))
-        yield tag("div", {"class": "pair"}, _images(inspection, _TOP), largest_blobs(pieces, _TOP))
-    yield _all(inspection)
+        yield tag("div", {"class": "pair"}, _largest(inspection), largest_blobs(pieces, _TOP))
+    if not host:
+        yield _all(inspection, host)
     yield Markup("</main>")
     yield footer()
 
 
-def _partial(inspection: Inspection) -> Markup:
-    rows = [
-        (name_cell(image.image), Cell(", ".join(image.platforms) or "-"), Cell(f"{image.omitted}", "number"))
-        for image in inspection.images
-        if image.omitted
+def _facts(inspection: Inspection) -> Markup:
+    checksum = code(inspection.sha256) if inspection.sha256 else "not known: no checksum file lies beside it"
+    items: list[tuple[str, Content]] = [
+        ("Release id", code(inspection.id)),
+        ("sha256 of the file", checksum),
+        ("Looked at", "the structure; blobs were not hashed"),
     ]
-    head = (Cell("Image"), Cell("Included"), Cell("Left out", "number"))
-    return section(
-        "Partial images: some manifests of the index are left out", table("Partial images", head, rows[:_ROWS])
-    )
+    if inspection.required:
+        since = f", but in {', '.join(inspection.since)}" if inspection.since else ""
+        left_out = counted(inspection.required, "blob is", "blobs are", form=",")
+        items.append(("Delta", f"{left_out} ({human_bytes(inspection.required_bytes)}) not in it{since}"))
+    return fact_list(items)
+
+
+def _partial(images: list[InspectedImage]) -> Markup:
+    rows = [
+        (name_cell(image.image), Cell(platforms_text(image.platforms)), Cell(f"{image.omitted}", "number"))
+        for image in images
+    ]
+    head = (Cell("Image"), Cell("In the bundle"), Cell("Left out", "number"))
+    return titled("Images with some of their platforms", head, rows[:_ROWS])
 
 
 def _figures(inspection: Inspection) -> Markup:
@@ -93,34 +108,41 @@ def _figures(inspection: Inspection) -> Markup:
     )
 
 
-def _images(inspection: Inspection, count: int) -> Markup:
+def _largest(inspection: Inspection) -> Markup:
     images = sorted(inspection.images, key=lambda image: (-image.size, image.image))
     head = (Cell("Image"), Cell("Size", "number"), Cell("Alone", "number"))
     rows = [
         (name_cell(image.image), size_cell(image.size, images[0].size), Cell(human_bytes(image.alone), "number"))
-        for image in images[:count]
+        for image in images[:_TOP]
     ]
     return titled("The largest images", head, rows)
 
 
-def _all(inspection: Inspection) -> Markup:
+def _all(inspection: Inspection, host: str) -> Markup:
     head = (
         Cell("Image"),
         Cell("Kind", "wide"),
         Cell("Platforms"),
         Cell("Size", "number"),
-        Cell("Alone", "number"),
+        Cell("Alone", "number wide"),
     )
     rows = [
         (
-            Cell(joined((tag("span", {"class": "name"}, image.image), tag("code", {"class": "wide"}, image.digest)))),
+            Cell(joined((whole_name(image.image), *_below_name(image, host)))),
             Cell(image.kind, "wide"),
-            Cell(", ".join(image.platforms) or "-"),
+            Cell(platforms_text(image.platforms)),
             Cell(human_bytes(image.size), "number"),
-            Cell(human_bytes(image.alone), "number"),
+            Cell(human_bytes(image.alone), "number wide"),
         )
         for image in inspection.images[:_ROWS]
     ]
-    left = len(inspection.images) - _ROWS
+    left, count = len(inspection.images) - _ROWS, len(inspection.images)
     more = [tag("p", {"class": "quiet"}, f"and {left:,} more: regwrap inspect")] if left > 0 else []
-    return folded(f"All {counted(len(inspection.images), 'image', form=',')}", table("All images", head, rows), *more)
+    title = "The image" if count == 1 else f"All {counted(count, 'image', form=',')}"
+    return folded(title, table("All images", head, rows), *more, is_open=bool(host) or count <= _OPEN)
+
+
+def _below_name(image: InspectedImage, host: str) -> Iterator[Markup]:
+    if host:
+        yield pull_command(host, image.image)
+    yield tag("code", {"class": "wide"}, image.digest)

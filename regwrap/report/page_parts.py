@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regwrap import __version__
 from regwrap.core.text import human_bytes
@@ -11,6 +11,8 @@ from regwrap.report.page_html import Content, Markup, joined, tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+_BREAK: Final = Markup("<wbr>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +24,24 @@ class Cell:
     title: str = ""
 
 
-def short_name(image: str) -> str:
-    """What tells images apart where there is little room: the last part, with the tag."""
-    return image.rpartition("/")[2]
+def whole_name(image: str) -> Markup:
+    """The name of an image, which a narrow column breaks behind a slash before it breaks words."""
+    first, *others = image.split("/")
+    return tag("span", {"class": "name"}, first, *(piece for part in others for piece in ("/", _BREAK, part)))
 
 
 def name_cell(name: str, style: str = "") -> Cell:
-    return Cell(tag("span", {"class": "name"}, name), style)
+    return Cell(whole_name(name), style)
 
 
 def number_cell(number: float, style: str = "") -> Cell:
     return Cell(f"{number:,}", f"number {style}".strip())
+
+
+def platforms_text(platforms: Sequence[str]) -> Content:
+    """Each of them stays in one piece."""
+    spans = [tag("span", {"class": "platform"}, platform) for platform in platforms]
+    return joined(piece for span in spans for piece in (", ", span)[span is spans[0] :]) if spans else "-"
 
 
 def digest_cell(digest: str) -> Cell:
@@ -80,8 +89,8 @@ def titled(title: str, head: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> 
     return section(title, table(title, head, rows))
 
 
-def folded(title: str, *children: Content) -> Markup:
-    return tag("details", {}, tag("summary", {}, title), *children)
+def folded(title: str, *children: Content, is_open: bool = False) -> Markup:
+    return tag("details", {"open": ""} if is_open else {}, tag("summary", {}, title), *children)
 
 
 def figure(style: str, about: str, drawing: Content) -> Markup:
@@ -104,6 +113,27 @@ def figures(items: Iterable[tuple[str, str]], alarming: str = "") -> Markup:
     return tag("dl", {"class": "figures"}, *tiles)
 
 
+def fact_list(items: Iterable[tuple[str, Content]]) -> Markup:
+    """What is known of the whole, a label and a text each."""
+    return tag(
+        "dl", {"class": "facts"}, *(tag("div", {}, tag("dt", {}, key), tag("dd", {}, text)) for key, text in items)
+    )
+
+
+def time_text(moment: str) -> str:
+    """A time of ISO 8601 in UTC, to the second, as people read it."""
+    return moment[:19].replace("T", " ") + " UTC" if moment.endswith("+00:00") else moment
+
+
+def code(text: str) -> Markup:
+    """What people copy and compare."""
+    return tag("code", {}, text)
+
+
+def pull_command(host: str, image: str) -> Markup:
+    return tag("code", {"class": "pull"}, f"docker pull {host}/{image}")
+
+
 def bar_of_parts(about: str, parts: Sequence[tuple[str, int, str]]) -> Markup:
     """One bar of (text, bytes, class), with its legend."""
     total = sum(size for _text, size, _style in parts)
@@ -112,7 +142,7 @@ def bar_of_parts(about: str, parts: Sequence[tuple[str, int, str]]) -> Markup:
         for text, size, style in parts
         if size
     )
-    keys = legend((f"{human_bytes(size)} {text}", style) for text, size, style in parts)
+    keys = legend((f"{human_bytes(size)} {text}", style) for text, size, style in parts if size)
     return joined((figure("parts", about, pieces), keys))
 
 

@@ -8,7 +8,17 @@ from regwrap.bundle.receipt import DAMAGED, VALID
 from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.page_html import Content, Markup, document, tag
-from regwrap.report.page_parts import Cell, figures, folded, footer, header, section, table
+from regwrap.report.page_parts import (
+    code,
+    fact_list,
+    figures,
+    folded,
+    footer,
+    header,
+    section,
+    time_text,
+    whole_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +37,7 @@ def receipt_page(receipt: Receipt) -> str:
 
 def _body(receipt: Receipt, name: str) -> Iterator[Markup]:
     facts, others = receipt.facts, [image for image in receipt.images if image.listed is False]
-    story = f"{facts.kind} {facts.target} on {facts.host}, {facts.time.replace('T', ' ').replace('+00:00', ' UTC')}"
+    story = f"{facts.kind} {facts.target} on {facts.host}, {time_text(facts.time)}"
     yield header(f"Receipt: {name}", story, receipt.verdict, good=receipt.verdict == VALID)
     yield Markup("<main>")
     yield _figures(receipt, len(others))
@@ -64,13 +74,15 @@ def _figures(receipt: Receipt, others: int) -> Markup:
 
 def _facts(receipt: Receipt) -> Markup:
     facts = receipt.facts
-    rows = (
-        ("Release", f"{facts.release or 'without a name'}, id {facts.id}" if facts.id else "-"),
-        ("Compared with", facts.list or "nothing: no list was given"),
-        ("Looked at", facts.looked_at),
-        ("Checked by", f"regwrap {receipt.regwrap}"),
+    release = (("Release", facts.release or "without a name"), ("Release id", code(facts.id))) if facts.id else ()
+    return fact_list(
+        (
+            *release,
+            ("Compared with", facts.list or "nothing: no list was given"),
+            ("Looked at", facts.looked_at),
+            ("Checked by", f"regwrap {receipt.regwrap}"),
+        )
     )
-    return table("What was checked", (Cell("What"), Cell("")), [(Cell(key), Cell(text)) for key, text in rows])
 
 
 def _images(images: list[ReceiptImage]) -> list[Markup]:
@@ -84,5 +96,5 @@ def _item(image: ReceiptImage) -> Markup:
     digest = f"{image.digest}".rpartition(":")[2][:12] if image.digest else "-"
     platforms = ", ".join(image.platforms) + (" (partial)" if image.partial else "")
     verdict: Content = "" if image.verdict == VALID else tag("b", {}, f" {image.verdict}")
-    name, code = tag("span", {"class": "name"}, image.image), tag("code", {"title": f"{image.digest}"}, digest)
-    return tag("li", {}, name, " ", code, f" {platforms}", verdict)
+    short = tag("code", {"title": f"{image.digest}"}, digest)
+    return tag("li", {}, whole_name(image.image), " ", short, f" {platforms}", verdict)

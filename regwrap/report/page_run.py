@@ -11,7 +11,9 @@ from regwrap.report.page_html import Content, Markup, document, joined, tag
 from regwrap.report.page_parts import (
     Cell,
     bar_of_parts,
+    code,
     digest_cell,
+    fact_list,
     figures,
     folded,
     footer,
@@ -21,13 +23,18 @@ from regwrap.report.page_parts import (
     section,
     size_cell,
     table,
+    time_text,
     titled,
+    whole_name,
 )
 from regwrap.report.page_timeline import timeline
 from regwrap.report.record import ImageRecord, Outcome, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from regwrap.core.release_id import ReleaseId
+    from regwrap.transfer.workers import WorkerShare
 
 _TOP: Final = 12
 _FAILURES: Final = 200
@@ -52,6 +59,8 @@ def _body(record: RunRecord) -> Iterator[Markup]:
     pieces = pieces_of({image.image: image.blobs for image in record.images if image.blobs})
     yield _header(record, failed)
     yield Markup("<main>")
+    if record.release:
+        yield _release(record.release)
     if failed:
         yield _failures(failed)
     if replaced := [image for image in record.images if image.replaced]:
@@ -60,7 +69,7 @@ def _body(record: RunRecord) -> Iterator[Markup]:
         yield _moved(moved)
     yield _figures(record)
     yield section("Bytes", _bytes(record), _hosts(record))
-    yield section("Workers", timeline(record))
+    yield section("Workers", timeline(record), *([_cluster(record.workers)] if record.workers else []))
     if pieces:
         yield section("Shared layers", _known(record), shared_map(pieces))
         yield tag("div", {"class": "pair"}, _largest(record.images), largest_blobs(pieces, _TOP))
@@ -73,10 +82,15 @@ def _body(record: RunRecord) -> Iterator[Markup]:
 def _header(record: RunRecord, failed: Sequence[ImageRecord]) -> Markup:
     verdict = f"{len(failed)} of {counted(len(record.images), 'image')} failed" if failed else "no image failed"
     shards = f", shard {', '.join(record.shards)}" if record.shards else ""
-    when = tag("time", {"datetime": record.started}, record.started.replace("T", " ").replace("+00:00", " UTC"))
-    release = f", release {record.release}" if record.release else ""
-    story = joined((f"{record.command} of {record.list}{shards}, ", when, f", {record.seconds:.1f} s{release}"))
+    when = tag("time", {"datetime": record.started}, time_text(record.started))
+    story = joined((f"{record.command} of {record.list}{shards}, ", when, f", {record.seconds:.1f} s"))
     return header(_name(record), story, verdict, good=not failed)
+
+
+def _release(release: ReleaseId) -> Markup:
+    known = (("Release id", f"{release.id or ''}"), ("sha256 of the file", release.sha256))
+    written = [(key, code(text)) for key, text in known if text]
+    return fact_list(written or [("Release", "no bundle was written")])
 
 
 def _failures(failed: Sequence[ImageRecord]) -> Markup:
@@ -101,9 +115,9 @@ def _failure(error: str, hint: str, images: Sequence[ImageRecord]) -> Markup:
 
 def _failed_name(image: ImageRecord) -> Markup:
     where = f"{image.list}, line {image.line}" if image.line else image.list
-    tries = f", {image.attempts} attempts" if image.attempts > 1 else ""
+    tries = f", {counted(image.attempts, 'attempt')}" if image.attempts > 1 else ""
     place = tag("span", {"class": "quiet"}, f"{where}, from {image.host}{tries}")
-    return tag("h3", {}, tag("span", {}, image.image), " ", place)
+    return tag("h3", {}, whole_name(image.image), " ", place)
 
 
 def _more(count: int) -> Markup:
@@ -146,7 +160,7 @@ def _figures(record: RunRecord) -> Markup:
         (
             ("Images", f"{totals['images']:,}"),
             ("Copied", f"{totals['copied']:,}"),
-            ("Moved", f"{totals['moved']:,}"),
+            ("Replaced", f"{totals['moved']:,}"),
             ("Already there", f"{totals['already_there']:,}"),
             ("Failed", f"{totals['failed']:,}"),
             (f"Sent{speed}", human_bytes(totals["bytes_sent"])),
@@ -172,19 +186,51 @@ def _bytes(record: RunRecord) -> Markup:
 
 def _hosts(record: RunRecord) -> Markup:
     hosts = record.hosts
-    head = (Cell("From"), *(Cell(text, "number") for text in ("Images", "Sent", "Retries", "Failed")))
+    head = (
+        Cell("From"),
+        Cell("Images", "number"),
+        Cell("Sent", "number"),
+        Cell("Retries", "number wide"),
+        Cell("Failed", "number"),
+    )
     largest = max((host.bytes_sent for host in hosts), default=0)
     rows = [
         (
             name_cell(host.host),
             number_cell(host.images),
             size_cell(host.bytes_sent, largest),
-            number_cell(host.retries),
+            number_cell(host.retries, "wide"),
             number_cell(host.failures),
         )
         for host in hosts[:_FAILURES]
     ]
     return table("Source registries", head, rows)
+
+
+def _cluster(workers: Sequence[WorkerShare]) -> Markup:
+    """What each worker of a cluster has brought."""
+    head = (
+        Cell("Machine"),
+        Cell("Worker", "wide"),
+        *(Cell(text, "number") for text in ("Blobs", "Sent", "Failed")),
+        Cell("Seconds", "number wide"),
+    )
+    largest = max(one.bytes_sent for one in workers)
+    rows = [
+        (
+            name_cell(one.machine),
+            Cell(one.worker, "wide"),
+            number_cell(one.blobs),
+            size_cell(one.bytes_sent, largest),
+            number_cell(one.failures),
+            Cell(f"{one.seconds:.1f}", "number wide"),
+        )
+        for one in workers[:_ROWS]
+    ]
+    more = [_more(len(workers) - _ROWS)] if len(workers) > _ROWS else []
+    machines = counted(len({one.machine for one in workers}), "machine")
+    title = tag("h3", {}, f"{counted(len(workers), 'worker')} of a cluster on {machines}")
+    return joined((title, table("Workers of the cluster", head, rows), *more))
 
 
 def _known(record: RunRecord) -> Markup:
@@ -223,7 +269,9 @@ def _slowest(images: Sequence[ImageRecord]) -> Markup:
         return joined(())
     head = (
         Cell("Image"),
-        *(Cell(text, "number") for text in ("Seconds", "Sent", "Attempts")),
+        Cell("Seconds", "number"),
+        Cell("Sent", "number"),
+        Cell("Attempts", "number wide"),
         Cell("Worker", "number wide"),
     )
     rows = [
@@ -231,7 +279,7 @@ def _slowest(images: Sequence[ImageRecord]) -> Markup:
             name_cell(image.image),
             Cell(f"{image.seconds:.1f}", "number"),
             Cell(human_bytes(image.bytes_sent), "number"),
-            number_cell(image.attempts),
+            number_cell(image.attempts, "wide"),
             Cell("-" if image.worker is None else f"{image.worker + 1}", "number wide"),
         )
         for image in slow[:_TOP]
@@ -243,7 +291,7 @@ def _all(record: RunRecord) -> Markup:
     head = (Cell("Image"), Cell("Outcome"), Cell("Sent", "number"), Cell("Seconds", "number wide"), Cell("Why", "wide"))
     rows = [
         (
-            Cell(joined((tag("span", {"class": "name"}, image.image), _digest(image)))),
+            Cell(joined((whole_name(image.image), _digest(image)))),
             Cell(_outcome(image)),
             Cell(human_bytes(image.bytes_sent), "number"),
             Cell(f"{image.seconds:.1f}", "number wide"),
@@ -252,7 +300,9 @@ def _all(record: RunRecord) -> Markup:
         for image in record.images[:_ROWS]
     ]
     more = [_more(len(record.images) - _ROWS)] if len(record.images) > _ROWS else []
-    return folded(f"All {counted(len(record.images), 'image', form=',')}", table("All images", head, rows), *more)
+    count = len(record.images)
+    title = "The image" if count == 1 else f"All {counted(count, 'image', form=',')}"
+    return folded(title, table("All images", head, rows), *more)
 
 
 def _digest(image: ImageRecord) -> Content:

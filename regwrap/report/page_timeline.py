@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.page_html import Markup, joined, tag
-from regwrap.report.page_parts import figure, legend, share, short_name
+from regwrap.report.page_names import names_apart
+from regwrap.report.page_parts import figure, legend, share
 from regwrap.report.record import ImageRecord, Outcome, RunRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _BARS: Final = 2500
 _LANES: Final = 64
@@ -39,7 +40,8 @@ def timeline(record: RunRecord) -> Markup:
     busy = share(sum(image.end - image.start for image in worked), end * len(lanes))
     total = f"{counted(len(worked), 'image')} by {counted(len(lanes), 'worker')} in {end:.1f} s"
     about = f"{total}; workers were busy {busy:.0f} % of that time"
-    shown = _bounded(worked)
+    short = names_apart(image.image for image in worked)
+    shown = {name: short[name] for name in _bounded(worked)}
     drawn = [_lane(number, images, shown, end) for number, images in list(lanes.items())[:_LANES]]
     kept = {image.outcome for image in worked}
     again = [("retried", "again")] if any(image.attempts > 1 for image in worked) else []
@@ -50,10 +52,15 @@ def timeline(record: RunRecord) -> Markup:
             if len(lanes) > _LANES
             else []
         ),
-        *([f"The {len(worked) - len(shown)} shortest copies are not drawn."] if len(shown) < len(worked) else []),
+        *(_shortest(len(worked) - len(shown))),
     ]
     note = tag("p", {"class": "quiet"}, " ".join([f"{about}.", *left_out]))
     return joined((note, figure("timeline", about, joined((*drawn, _axis(end)))), keys))
+
+
+def _shortest(count: int) -> list[str]:
+    text = counted(count, "copy, the shortest, is", "shortest copies are", form=",")
+    return [f"{text} not drawn."] if count else []
 
 
 def lanes_of(images: Sequence[ImageRecord]) -> Lanes:
@@ -76,18 +83,18 @@ def _bounded(images: list[ImageRecord]) -> set[str]:
     return {image.image for image in ordered[:_BARS]}
 
 
-def _lane(number: int, images: Sequence[ImageRecord], shown: set[str], end: float) -> Markup:
-    bars = joined(_bar(image, end) for image in images if image.image in shown)
+def _lane(number: int, images: Sequence[ImageRecord], shown: Mapping[str, str], end: float) -> Markup:
+    bars = joined(_bar(image, shown[image.image], end) for image in images if image.image in shown)
     return tag("div", {"class": "lane"}, tag("span", {"class": "worker"}, f"{number + 1}"), tag("div", {}, bars))
 
 
-def _bar(image: ImageRecord, end: float) -> Markup:
+def _bar(image: ImageRecord, name: str, end: float) -> Markup:
     left, width = share(image.start, end), share(image.end - image.start, end)
-    tries = f", {image.attempts} attempts" if image.attempts > 1 else ""
+    tries = f", {counted(image.attempts, 'attempt')}" if image.attempts > 1 else ""
     words = f"{image.image}: {image.outcome}, {image.start:.1f} to {image.end:.1f} s, {human_bytes(image.bytes_sent)}"
     style = f"{_STYLES[image.outcome]}{' again' if image.attempts > 1 else ''}"
     attributes = {"class": style, "style": f"left:{left:.3f}%;width:{width:.3f}%", "title": f"{words} sent{tries}"}
-    return tag("i", attributes, short_name(image.image) if width >= _NARROWEST_NAMED else "")
+    return tag("i", attributes, name if width >= _NARROWEST_NAMED else "")
 
 
 def _axis(end: float) -> Markup:

@@ -14,6 +14,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes, printable
 from regwrap.report.terminal import Folds, Reader, closing, columns, opening, red
 
@@ -176,7 +177,7 @@ class Progress:
 
 def failure_text(entry: ImageEntry, error: str, hint: str, attempts: int = 1) -> str:
     """An image that failed: how often it was tried, its line in the list, why, what to do."""
-    tries = f" (after {attempts} attempts)" if attempts > 1 else ""
+    tries = f" (after {counted(attempts, 'attempt')})" if attempts > 1 else ""
     line = f", line {entry.line}" if entry.line else ""
     return f"{entry.dest}: FAILED{tries}{line}: {error}" + (f"\n    {hint}" if hint else "")
 

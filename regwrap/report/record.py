@@ -294,7 +294,8 @@ def to_text(record: RunRecord) -> str:
 def _release_keys(release: ReleaseId | None) -> dict[str, str | None] | None:
     if release is None:
         return None
-    return {"name": release.name or None, "id": None if release.id is None else f"{release.id}"}
+    shown_id = None if release.id is None else f"{release.id}"
+    return {"name": release.name or None, "id": shown_id, "sha256": release.sha256 or None}
 
 
 def parse_record(data: bytes, name: str) -> RunRecord:
@@ -329,7 +330,11 @@ def _share(value: object) -> WorkerShare:
 
 def _release(value: object) -> ReleaseId:
     keys = fields.an_object(value)
-    return ReleaseId(fields.field(keys, "name", or_none(a_text)) or "", fields.field(keys, "id", or_none(a_digest)))
+    return ReleaseId(
+        fields.field(keys, "name", or_none(a_text)) or "",
+        fields.field(keys, "id", or_none(a_digest)),
+        fields.field(keys, "sha256", or_none(a_text), None) or "",
+    )
 
 
 def _outcome(value: object) -> Outcome:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from regwrap.core.counts import counted
 from regwrap.core.errors import ToolError
 from regwrap.core.writing import write_all_at
 from regwrap.tools.runner import Command, Runner, Tool
@@ -272,7 +273,7 @@ class _Pump:
             latest = time.monotonic() + patience if ready else latest
         if waiting:
             raise ToolError(
-                f"curl ended before {len(waiting)} of {len(self.pipes)} downloads",
+                f"curl ended before {len(waiting)} of {counted(len(self.pipes), 'download')}",
                 detail=self.talk.ending(),
                 transient=True,
             )

@@ -1,6 +1,8 @@
 """What the files beside the program say of each other: version and changelog, hooks and make's targets."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -45,3 +47,24 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
         assert page.is_file(), link
         headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
         assert not anchor or anchor in {re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in headings}
+
+
+# a number of things in a text, whose word would be wrong for one of them
+_NUMBER = re.compile(r"^(?!counted\().*(?:\blen\(|\b(?:count|attempts|days|files)\b)")
+_PLURAL = re.compile(r" (?!bytes|characters)(?:(?:listed|more|new|other|smaller) )?[a-z]{3,}[^s\W]s\b(?! in| to)")
+
+
+def _numbers_with_words() -> Iterator[str]:
+    for path in sorted((ROOT / "regwrap").rglob("*.py")):
+        texts = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.JoinedStr))
+        pairs = (pair for text in texts for pair in zip(text.values, text.values[1:], strict=False))
+        for number, words in pairs:
+            if isinstance(number, ast.FormattedValue) and isinstance(words, ast.Constant):
+                shown = ast.unparse(number.value)
+                if _NUMBER.search(shown) and _PLURAL.match(f"{words.value}"):
+                    yield f"{path.name}:{number.lineno}: {{{shown}}}{words.value}"
+
+
+def test_one_function_writes_numbers_with_their_words() -> None:
+    """core/counts.py: `1 image`, `2 images`."""
+    assert list(_numbers_with_words()) == []

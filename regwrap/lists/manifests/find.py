@@ -55,7 +55,7 @@ class FoundImages:
     def summary(self) -> str:
         return (
             f"{counted(len(self.images), 'image')} from image:, {len(self.elsewhere)} from elsewhere,"
-            f" {self.noted + len(self.problems)} noted, in {self.files} file{'' if self.files == 1 else 's'}"
+            f" {self.noted + len(self.problems)} noted, in {counted(self.files, 'file')}"
         )
 
 
@@ -128,7 +128,7 @@ class _Found:
         images = kept & self.images
         elsewhere = {} if is_sure else {image: self.elsewhere[image] for image in sorted(kept - images, key=_ORDER)}
         shown = [*self.notes, *_shared_dests(kept)]
-        more = [f"{len(shown) - _MAX_NOTES} more notes"] if len(shown) > _MAX_NOTES else []
+        more = [counted(len(shown) - _MAX_NOTES, "more note")] if len(shown) > _MAX_NOTES else []
         return FoundImages(
             images=tuple(sorted(images, key=_ORDER)),
             elsewhere=tuple(Elsewhere(image, where) for image, where in elsewhere.items()),

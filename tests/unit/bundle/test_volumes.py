@@ -205,7 +205,7 @@ def test_without_what_stands_beside_them_the_first_says_what_they_are(bundle: Pa
     bundle.with_name("v1.tar.sha256").unlink()
     assert verified(bundle) == ()
     bundle.with_name("v1.tar.003").unlink()
-    with pytest.raises(UsageError, match=r"1 of the 4 volumes of .* are missing: v1\.tar\.003"):
+    with pytest.raises(UsageError, match=r"lacks 1 of its 4 volumes: v1\.tar\.003"):
         verified(bundle)
     bundle.with_name("v1.tar.001").unlink()
     with pytest.raises(UsageError, match=r"v1\.tar\.001 is missing"):
@@ -282,7 +282,7 @@ def test_what_is_damaged_foreign_or_another_ones_copy_is_named(bundle: Path, tmp
 def test_a_reader_at_any_place_blames_the_volume(bundle: Path) -> None:
     last = [path for path in volumes_of(bundle) if b"_manifests/tags" in path.read_bytes()][-1]
     last.write_bytes(last.read_bytes().replace(b"docker/registry", b"docker/rEgistry"))
-    with pytest.raises(IntegrityError, match="1 of its volumes are damaged") as told:
+    with pytest.raises(IntegrityError, match="1 of its volumes is damaged") as told:
         inspect_bundle(bundle)
     assert told.value.problems == (f"{last}: has other bytes than v1.tar.sha256 says",)
 
@@ -354,7 +354,7 @@ def test_media_that_do_not_come_are_listed_and_nothing_is_changed(bundle: Path, 
     drive = Drive(tmp_path / "usb", parts[:2])
     name = tmp_path / "v1.tar"
     with (
-        pytest.raises(UsageError, match=r"2 of the 4 volumes .* are missing: v1\.tar\.003, v1\.tar\.004"),
+        pytest.raises(UsageError, match=r"lacks 2 of its 4 volumes: v1\.tar\.003, v1\.tar\.004"),
         volume_stream(name, [drive.place], drive.change) as file,
     ):
         deploy_incoming(file, name, tmp_path / "site", OPTIONS, Silent())

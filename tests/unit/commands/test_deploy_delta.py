@@ -117,7 +117,7 @@ def test_with_hash_a_required_blob_of_other_bytes_is_refused(delta: Path, whole:
     flip(site / layout.blob_path(Digest.of(BASE)))
     before = state(site)
     for dry_run in (True, False):
-        with pytest.raises(IntegrityError, match=r"1 of the blobs that .* requires are damaged") as told:
+        with pytest.raises(IntegrityError, match=r"has 1 damaged blob that .* requires") as told:
             deploy(delta, site, hashed=True, dry_run=dry_run)
         assert f"{Digest.of(BASE)}" in told.value.problems[0]
     assert state(site) == before

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regwrap.bundle.inspection import InspectedImage, Inspection
+from regwrap.core.model import Digest
+from regwrap.core.release_id import ReleaseId
 from regwrap.report.page_blobs import pieces_of, shared_map
 from regwrap.report.page_bundle import bundle_page
 from regwrap.report.page_html import escaped, tag
@@ -17,6 +19,7 @@ from regwrap.report.page_run import run_page
 from regwrap.report.page_timeline import lanes_of, timeline
 from regwrap.report.page_treemap import Box, squarified
 from regwrap.report.record import ImageRecord, Outcome, RunRecord
+from regwrap.transfer.workers import WorkerShare
 from tests.unit.report.test_record import RECORD, image
 
 HOSTILE = "</title><script>alert(1)</script>\" onload='x' <img src=http://192.0.2.1/>\u202etxt\ud800\x1b[2J&amp;"
@@ -142,7 +145,7 @@ def test_a_page_is_bounded() -> None:
     assert len(pages[2000]) < 1_500_000
     assert len(pages[8000]) < 2_500_000
     assert "shortest copies are not drawn" not in pages[2000]
-    assert re.search(r"The [0-9]+ shortest copies are not drawn", pages[8000])
+    assert re.search(r"[0-9,]+ shortest copies are not drawn", pages[8000])
 
 
 def test_what_failed_is_drawn_however_short() -> None:
@@ -194,12 +197,53 @@ def test_a_bundles_page_says_what_an_image_adds_and_what_is_left_out() -> None:
     )
     page = bundle_page(found)
     assert "<h1>r.tar</h1>" in page
-    assert f"release id {found.id}" in page
+    assert f"<dt>Release id</dt><dd><code>{found.id}</code>" in page
+    assert "not known: no checksum file lies beside it" in page
+    assert f"<code>{'5' * 64}</code>" in bundle_page(replace(found, sha256="5" * 64))
     assert "<h1>acme-1.0</h1>" in bundle_page(replace(found, name="acme-1.0"))
-    assert "1 partial image" in page
+    assert "<title>acme-1.0 - 2 images</title>" in bundle_page(replace(found, name="acme-1.0"))
+    assert 'class="verdict good">2 images, 1 partial<' in page
+    assert 'class="bad"' not in page
+    assert "docker pull" not in page
+    assert "docker pull r.example:5000/team/a:1<" in bundle_page(found, "r.example:5000")
+    delta = bundle_page(replace(found, required=1, required_bytes=1_000_000, since=("acme-0.9",)))
+    assert "1 blob is (1.0 MB) not in it, but in acme-0.9" in delta
     assert "Saved by sharing" in page
     assert ">33 %<" in page
     assert "<script" not in page
+
+
+def test_a_page_of_a_release_says_which_file_it_is() -> None:
+    written = ReleaseId("acme-1.0", Digest("1" * 64), "2" * 64)
+    page = run_page(replace(record_with(replace(image("a/new:1"), tag_now=None)), release=written))
+    assert "<title>acme-1.0 - done</title>" in page
+    assert f"<dt>Release id</dt><dd><code>sha256:{'1' * 64}</code>" in page
+    assert f"<dt>sha256 of the file</dt><dd><code>{'2' * 64}</code>" in page
+    failed = replace(record_with(image("a/bad:1")), release=ReleaseId("acme-1.0", None))
+    assert "no bundle was written" in run_page(failed)
+    assert "Release id" not in run_page(replace(failed, release=None))
+
+
+def test_a_run_on_a_cluster_has_a_row_for_each_worker() -> None:
+    shares = tuple(
+        WorkerShare(worker=f"tcp://{host}:{port}", machine=host, blobs=blobs, bytes_sent=sent, failures=1, seconds=2.5)
+        for host, port, blobs, sent in (("node-a", 40001, 12, 3_000_000), ("node-a", 40002, 1, 0), ("node-b", 4, 2, 9))
+    )
+    page = run_page(replace(RECORD, workers=shares))
+    assert "3 workers of a cluster on 2 machines" in page
+    rows = page.partition('aria-label="Workers of the cluster"')[2].partition("</table>")[0]
+    assert re.findall(r">tcp://([^<]+)<", rows) == ["node-a:40001", "node-a:40002", "node-b:4"]
+    assert "3.0 MB" in rows
+    assert "Workers of the cluster" not in run_page(RECORD)
+
+
+def test_an_image_that_was_replaced_has_both_digests_at_the_top() -> None:
+    was, now = "sha256:" + "a1" * 32, "sha256:" + "b2" * 32
+    moved = replace(image("a/new:1"), tag_now=None, outcome=Outcome.REPLACED, replaced=was, digest=now)
+    page = run_page(record_with(moved))
+    card = page.partition("Tags that are another image now")[2].partition("</section>")[0]
+    assert card.index("a1a1a1a1a1a1<") < card.index("b2b2b2b2b2b2<")
+    assert page.index("Tags that are another image now") < page.index("<h2>Bytes")
 
 
 def colours(scheme: str) -> dict[str, str]:

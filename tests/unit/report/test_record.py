@@ -83,17 +83,19 @@ def test_every_report_says_which_release_it_is_about() -> None:
     release = ReleaseId("acme-1.2", OTHER)
     record = record_of(replace(REPORT, release=release), FACTS)
     told = f"acme-1.2, id {OTHER}"
-    assert json.loads(to_text(record))["release"] == {"name": "acme-1.2", "id": f"{OTHER}"}
+    packed = replace(record, release=replace(release, sha256="5" * 64))
+    assert parse_record(to_text(packed).encode(), "r.json") == packed
+    assert json.loads(to_text(record))["release"] == {"name": "acme-1.2", "id": f"{OTHER}", "sha256": None}
     assert parse_record(to_text(record).encode(), "r.json").release == release
     for text in (
         record_text(record),
         summary(record),
         to_junit(record),
-        run_page(record),
         sync_text(replace(REPORT, release=release)),
     ):
         assert told in text
     assert "<title>1 failed - acme-1.2</title>" in run_page(record)
+    assert f"<code>{OTHER}</code>" in run_page(record)
     assert json.loads(to_text(RECORD))["release"] is None
     assert merge([record, record]).release == release
     assert merge([RECORD, record]).release == release  # the shards before it made none
@@ -102,7 +104,7 @@ def test_every_report_says_which_release_it_is_about() -> None:
 
 def test_a_release_that_was_not_packed_has_no_id() -> None:
     record = record_of(replace(REPORT, release=ReleaseId("acme-1.2", None)), FACTS)
-    assert json.loads(to_text(record))["release"] == {"name": "acme-1.2", "id": None}
+    assert json.loads(to_text(record))["release"] == {"name": "acme-1.2", "id": None, "sha256": None}
     assert parse_record(to_text(record).encode(), "r.json") == record
 
 
