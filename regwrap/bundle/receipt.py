@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap import __version__
 from regwrap.core.errors import UsageError
-from regwrap.core.fields import a_switch, a_text, a_whole, an_object, field, list_of, or_none
+from regwrap.core.fields import a_list, a_switch, a_text, a_whole, an_object, field, list_of, or_none
 from regwrap.core.model import Destination, Digest, ImageRef, Platform, a_digest, a_size, is_repository, is_tag
 from regwrap.lists.imagelist import ImageEntry, ImageList
 from regwrap.lists.lock import LockedImage
@@ -176,10 +176,46 @@ def parse_receipt(data: bytes, name: str) -> tuple[ImageList, dict[Digest, int]]
         there = field(document, "blobs", an_object)
         blobs = {Digest.parse(key): a_size(size) for key, size in there.items() if key not in wrong}
     except (ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{name} is no receipt of version {VERSION}: {error}", hint="write one with regwrap verify --receipt FILE"
-        ) from error
+        raise _no_receipt(name, error) from error
     return ImageList(name=name, entries=tuple(entry for entry in found if entry is not None), notes=()), blobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptSummary:
+    """A receipt without its images: how many it has, and how many lines of damage and differences."""
+
+    facts: ReceiptFacts
+    verdict: str
+    images: int
+    problems: int
+
+
+def parse_summary(data: bytes, name: str) -> ReceiptSummary:
+    """Raises UsageError."""
+    try:
+        document = an_object(json.loads(data))
+        field(document, "receipt", a_whole(VERSION, VERSION))
+        release = field(document, "release", or_none(an_object)) or {}
+        texts = {key: field(document, key, a_text) for key in ("time", "host", "target", "kind", "looked_at")}
+        return ReceiptSummary(
+            facts=ReceiptFacts(
+                **texts,
+                list=field(document, "list", or_none(a_text)) or "",
+                release=field(release, "name", or_none(a_text)) or "",
+                id=field(release, "id", or_none(a_text)) or "",
+            ),
+            verdict=field(document, "verdict", a_text),
+            images=len(field(document, "images", a_list)),
+            problems=sum(len(field(document, key, a_list)) for key in ("problems", "differences")),
+        )
+    except (ValueError, RecursionError) as error:
+        raise _no_receipt(name, error) from error
+
+
+def _no_receipt(name: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"{name} is no receipt of version {VERSION}: {error}", hint="write one with regwrap verify --receipt FILE"
+    )
 
 
 def _parsed_image(value: object) -> ImageEntry | None:

@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ from regwrap.core.moves import TagMove
 from regwrap.storage.own import OWN_DIR
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from regwrap.storage.commit import Files
@@ -57,6 +59,27 @@ class SiteReleases:
 
     releases: tuple[SiteRelease, ...]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAlone:
+    """What is in one release and in no other one of the site."""
+
+    images: int
+    blobs: int
+    bytes: int
+
+
+def held_alone(releases: Sequence[SiteRelease]) -> dict[Digest, HeldAlone]:
+    """By the releases' ids."""
+    blob_users = Counter(digest for release in releases for digest, _size in release.contents.blobs)
+    image_users = Counter((image.repository, image.digest) for release in releases for image in release.contents.images)
+    found = dict[Digest, HeldAlone]()
+    for contents in (release.contents for release in releases):
+        sizes = [size for digest, size in contents.blobs if blob_users[digest] == 1]
+        images = sum(image_users[image.repository, image.digest] == 1 for image in contents.images)
+        found[contents.id] = HeldAlone(images, len(sizes), sum(sizes))
+    return found
 
 
 def release_now(contents: BundleContents, checksum: str) -> SiteRelease:

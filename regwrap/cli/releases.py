@@ -1,14 +1,19 @@
 """The command releases."""
 
+import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
-from regwrap.cli.output import show, told
+from regwrap.bundle.receipt import MAX_RECEIPT_BYTES, parse_summary
+from regwrap.cli.options import ConfigOption, HtmlOption, JsonOption, QuietOption
+from regwrap.cli.output import show, told, write_page
 from regwrap.cli.session import load
-from regwrap.commands.releases import adopt_release, list_releases
+from regwrap.commands.releases import adopt_release, list_releases, look_at_site
+from regwrap.core.bounded import read_bounded
+from regwrap.core.errors import UsageError
 from regwrap.report.site_text import releases_text
 
 
@@ -20,15 +25,32 @@ def releases(
             "--adopt", metavar="BUNDLE.TAR", help="First note the release of this bundle, whose images are all there."
         ),
     ] = None,
+    html: HtmlOption = None,
+    receipts: Annotated[
+        list[Path] | None,
+        typer.Option("--receipt", metavar="FILE", help="A receipt of verify, for the page; repeatable."),
+    ] = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
+    if receipts and html is None:
+        raise UsageError("--receipt is for the page", hint="give --html FILE too")
+    found = [parse_summary(read_bounded(file, MAX_RECEIPT_BYTES), f"{file}") for file in receipts or ()]
     timeout = load(config).timeouts.lock
     with told(quiet=quiet) as progress:
         if adopt is not None:
             adopt_release(adopt, directory, lock_timeout=timeout, listener=progress)
-        result = list_releases(directory, lock_timeout=timeout, listener=progress)
+        if html is None:
+            result = list_releases(directory, lock_timeout=timeout, listener=progress)
+        else:
+            from regwrap.report.page_site import SiteFacts, site_page  # pages are asked for now and then
+
+            site = look_at_site(directory, lock_timeout=timeout, listener=progress)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            facts = SiteFacts(directory=f"{directory.absolute()}", host=socket.gethostname(), time=now)
+            write_page(html, directory, site_page(site, facts, found))
+            result = site.releases
         for note in result.notes:
             progress.say(f"note: {note}")
     show(result, releases_text(result), json=json)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.releases import SiteRelease, SiteReleases, chosen_release
+from regwrap.bundle.releases import HeldAlone, SiteRelease, SiteReleases, chosen_release, held_alone
 from regwrap.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -112,17 +111,17 @@ def _with(keep: Keep, kept: tuple[SiteRelease, ...]) -> Keep:
 
 def release_reports(found: SiteReleases, kept: Iterable[SiteRelease], garbage: Garbage) -> tuple[GcReleaseReport, ...]:
     """Of each release what it alone holds, and what of it goes."""
-    users = Counter(digest for release in found.releases for digest, _size in release.contents.blobs)
+    alone = held_alone(found.releases)
     gone = {(repository.name, digest) for repository in garbage.repositories for digest in repository.revisions}
     ids = {release.contents.id for release in kept}
-    return tuple(_report(release, users, gone, kept=release.contents.id in ids) for release in found.releases)
+    return tuple(
+        _report(release, alone[release.contents.id], gone, kept=release.contents.id in ids)
+        for release in found.releases
+    )
 
 
-def _report(
-    release: SiteRelease, users: Counter[Digest], gone: set[tuple[str, Digest]], *, kept: bool
-) -> GcReleaseReport:
+def _report(release: SiteRelease, alone: HeldAlone, gone: set[tuple[str, Digest]], *, kept: bool) -> GcReleaseReport:
     contents = release.contents
-    alone = [size for digest, size in contents.blobs if users[digest] == 1]
     return GcReleaseReport(
         name=contents.name,
         id=str(contents.id),
@@ -130,6 +129,6 @@ def _report(
         kept=kept,
         images=len(contents.images),
         lost=sum((image.repository, image.digest) in gone for image in contents.images),
-        alone_blobs=len(alone),
-        alone_bytes=sum(alone),
+        alone_blobs=alone.blobs,
+        alone_bytes=alone.bytes,
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import (
+    HeldAlone,
     SiteRelease,
+    SiteReleases,
+    held_alone,
     known_checksum,
     missing_images,
     moves_to,
@@ -15,6 +20,7 @@ from regwrap.bundle.releases import (
     release_now,
     write_release,
 )
+from regwrap.commands.gc_releases import release_in_use
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError
 from regwrap.storage.commit import Files, Owner, RealFiles
@@ -24,18 +30,20 @@ from regwrap.storage.stage import remove_stage, temporary_stage
 from regwrap.storage.store import Storage, need_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleImage
     from regwrap.core.listener import Listener
+    from regwrap.core.model import Digest
 
 _STAGE: Final = "adopt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseState:
-    """`replaced` are tags that are another image now, or gone; `missing` images with what is not there of each."""
+    """`replaced` are tags that are another image now, or gone; `missing` images with what is not there of each.
+    `alone_images` and `alone_bytes` are in no other release here."""
 
     name: str
     id: str
@@ -43,6 +51,8 @@ class ReleaseState:
     sha256: str
     images: int
     bytes: int
+    alone_images: int
+    alone_bytes: int
     state: str
     replaced: tuple[str, ...]
     missing: tuple[str, ...]
@@ -57,14 +67,73 @@ class ReleasesReport:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteImage:
+    """A tag of a site, what it is now, and the releases that say so."""
+
+    image: str
+    digest: str
+    releases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteReport:
+    """`in_use` is the release most of whose tags are what it says; empty where there is none. `bytes` are those of all
+    releases together, each blob once."""
+
+    releases: ReleasesReport
+    in_use: str
+    bytes: int
+    images: tuple[SiteImage, ...]
+
+
 def list_releases(root: Path, *, lock_timeout: float, listener: Listener) -> ReleasesReport:
     """Raises UsageError where `root` is no storage."""
+    with _read(root, lock_timeout, listener) as storage:
+        return _releases(storage, root, read_releases(storage.tree))
+
+
+def look_at_site(root: Path, *, lock_timeout: float, listener: Listener) -> SiteReport:
+    """The releases, and every tag. Raises UsageError where `root` is no storage."""
+    with _read(root, lock_timeout, listener) as storage:
+        found = read_releases(storage.tree)
+        used = release_in_use(storage, found)
+        blobs = {digest: size for release in found.releases for digest, size in release.contents.blobs}
+        return SiteReport(
+            releases=_releases(storage, root, found),
+            in_use=used.label if used else "",
+            bytes=sum(blobs.values()),
+            images=site_images(StorageSource(name=f"{root}", storage=storage), found),
+        )
+
+
+@contextmanager
+def _read(root: Path, lock_timeout: float, listener: Listener) -> Iterator[Storage]:
     storage = need_storage(root)
     with locked_storage(storage.tree, exclusive=False, timeout=lock_timeout, on_wait=listener.say, untouched=True):
-        found = read_releases(storage.tree)
-        known: dict[BundleImage, str] = {}
-        states = tuple(_state(storage, release, known) for release in found.releases)
+        yield storage
+
+
+def _releases(storage: Storage, root: Path, found: SiteReleases) -> ReleasesReport:
+    known: dict[BundleImage, str] = {}
+    alone = held_alone(found.releases)
+    states = tuple(_state(storage, release, alone[release.contents.id], known) for release in found.releases)
     return ReleasesReport(path=root, releases=states, notes=found.notes)
+
+
+def site_images(source: StorageSource, found: SiteReleases) -> tuple[SiteImage, ...]:
+    """Every tag that leads to a manifest, by name."""
+    users: dict[tuple[str, Digest], list[str]] = {}
+    for release in found.releases:
+        for image in release.contents.images:
+            users.setdefault((image.name, image.digest), []).append(release.label)
+    names = ((name, tag) for name in source.repositories() for tag in source.tags(name))
+    there = ((f"{name}:{tag}", source.resolve(name, tag)) for name, tag in names)
+    return tuple(
+        SiteImage(image=image, digest=f"{digest}", releases=tuple(users.get((image, digest), ())))
+        for image, digest in there
+        if digest is not None
+    )
 
 
 def adopt_release(
@@ -95,7 +164,7 @@ def adopt_release(
             write_release(storage.tree, release, stage=stage, files=files_for(Owner.of(storage.tree)))
 
 
-def _state(storage: Storage, release: SiteRelease, known: dict[BundleImage, str]) -> ReleaseState:
+def _state(storage: Storage, release: SiteRelease, alone: HeldAlone, known: dict[BundleImage, str]) -> ReleaseState:
     contents = release.contents
     missing = missing_images(storage, contents, known)
     replaced = tuple(move.image for move in moves_to(storage, contents))
@@ -106,6 +175,8 @@ def _state(storage: Storage, release: SiteRelease, known: dict[BundleImage, str]
         sha256=release.checksum,
         images=len(contents.images),
         bytes=contents.blob_bytes,
+        alone_images=alone.images,
+        alone_bytes=alone.bytes,
         state="incomplete" if missing else "partly replaced" if replaced else "current",
         replaced=replaced,
         missing=missing,

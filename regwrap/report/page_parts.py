@@ -120,9 +120,12 @@ def fact_list(items: Iterable[tuple[str, Content]]) -> Markup:
     )
 
 
-def time_text(moment: str) -> str:
-    """A time of ISO 8601 in UTC, to the second, as people read it."""
-    return moment[:19].replace("T", " ") + " UTC" if moment.endswith("+00:00") else moment
+def moment(time: str) -> Markup:
+    """A time of ISO 8601 in UTC, to the second, as people read it. A narrow column breaks it behind the day."""
+    text = time[:19].replace("T", " ") + " UTC" if time.endswith("+00:00") else time
+    day, _, rest = text.partition(" ")
+    clock = (" ", tag("span", {"class": "moment"}, rest)) if rest else ()
+    return tag("time", {"datetime": time}, tag("span", {"class": "moment"}, day), *clock)
 
 
 def code(text: str) -> Markup:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.bundle.receipt import DAMAGED, VALID
 from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
-from regwrap.report.page_html import Content, Markup, document, tag
+from regwrap.report.page_html import Content, Markup, document, joined, tag
 from regwrap.report.page_parts import (
     code,
     fact_list,
@@ -15,8 +15,8 @@ from regwrap.report.page_parts import (
     folded,
     footer,
     header,
+    moment,
     section,
-    time_text,
     whole_name,
 )
 
@@ -37,7 +37,7 @@ def receipt_page(receipt: Receipt) -> str:
 
 def _body(receipt: Receipt, name: str) -> Iterator[Markup]:
     facts, others = receipt.facts, [image for image in receipt.images if image.listed is False]
-    story = f"{facts.kind} {facts.target} on {facts.host}, {time_text(facts.time)}"
+    story = joined((f"{facts.kind} {facts.target} on {facts.host}, ", moment(facts.time)))
     yield header(f"Receipt: {name}", story, receipt.verdict, good=receipt.verdict == VALID)
     yield Markup("<main>")
     yield _figures(receipt, len(others))

@@ -18,12 +18,12 @@ from regwrap.report.page_parts import (
     folded,
     footer,
     header,
+    moment,
     name_cell,
     number_cell,
     section,
     size_cell,
     table,
-    time_text,
     titled,
     whole_name,
 )
@@ -82,8 +82,8 @@ def _body(record: RunRecord) -> Iterator[Markup]:
 def _header(record: RunRecord, failed: Sequence[ImageRecord]) -> Markup:
     verdict = f"{len(failed)} of {counted(len(record.images), 'image')} failed" if failed else "no image failed"
     shards = f", shard {', '.join(record.shards)}" if record.shards else ""
-    when = tag("time", {"datetime": record.started}, time_text(record.started))
-    story = joined((f"{record.command} of {record.list}{shards}, ", when, f", {record.seconds:.1f} s"))
+    seconds = f"{record.seconds:.1f} s"
+    story = joined((f"{record.command} of {record.list}{shards}, {seconds}, ", moment(record.started)))
     return header(_name(record), story, verdict, good=not failed)
 
 
