@@ -96,6 +96,10 @@ class Browser:
         assert isinstance(printed, str)
         return len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(printed)))
 
+    def media(self, kind: str) -> None:
+        """Show the page as it is on paper (`print`), or on a screen again (empty)."""
+        self.ask("Emulation.setEmulatedMedia", media=kind)
+
     def screenshot(self, file: Path) -> None:
         """The whole page."""
         data = self.ask("Page.captureScreenshot", captureBeyondViewport=True)["data"]

@@ -73,13 +73,19 @@ class HeldAlone:
 def held_alone(releases: Sequence[SiteRelease]) -> dict[Digest, HeldAlone]:
     """By the releases' ids."""
     blob_users = Counter(digest for release in releases for digest, _size in release.contents.blobs)
-    image_users = Counter((image.repository, image.digest) for release in releases for image in release.contents.images)
+    image_users = Counter(image for release in releases for image in _images_of(release))
     found = dict[Digest, HeldAlone]()
-    for contents in (release.contents for release in releases):
+    for release in releases:
+        contents = release.contents
         sizes = [size for digest, size in contents.blobs if blob_users[digest] == 1]
-        images = sum(image_users[image.repository, image.digest] == 1 for image in contents.images)
+        images = sum(image_users[image] == 1 for image in _images_of(release))
         found[contents.id] = HeldAlone(images, len(sizes), sum(sizes))
     return found
+
+
+def _images_of(release: SiteRelease) -> set[tuple[str, Digest]]:
+    """Each once, whatever tags it has."""
+    return {(image.repository, image.digest) for image in release.contents.images}
 
 
 def release_now(contents: BundleContents, checksum: str) -> SiteRelease:

@@ -213,7 +213,8 @@ COMMANDS: Final = (
         function="serve.serve",
         summary="Serve a bundle as a read-only registry, in place, until Ctrl-C.",
         more="Prints its URL when it is ready.\n\n"
-        "docker and skopeo can pull from it; nothing is unpacked or copied. GET /v2/ answers as soon as it is up.",
+        "docker and skopeo can pull from it; nothing is unpacked or copied. GET /v2/ answers as soon as it is up. In a"
+        " browser the URL shows what is served, and the command that pulls each image.",
         examples=(
             ("for this machine, on a free port", "regwrap serve release-v1.1.tar --addr 127.0.0.1:0"),
             (
@@ -258,9 +259,11 @@ COMMANDS: Final = (
         function="releases.releases",
         summary="Show which releases a storage has, and what is left of each.",
         more="deploy and import note what they bring. A release is current if all its tags are what it says, partly"
-        " replaced if some are other images now, incomplete if something of it was deleted.",
+        " replaced if some are other images now, incomplete if something of it was deleted. --html writes a page that has"
+        " every tag too, and the receipts of verify.",
         examples=(
             ("what is here, since when", "regwrap releases ./site"),
+            ("a page for an auditor, with what each release alone holds", "regwrap releases ./site --html site.html"),
             ("note one that came by tar x or push", "regwrap releases ./site --adopt release-v1.1.tar"),
         ),
     ),

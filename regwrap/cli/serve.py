@@ -20,6 +20,7 @@ from regwrap.cli.options import (
     VerifyOption,
 )
 from regwrap.cli.output import echo
+from regwrap.cli.serve_page import front_page
 from regwrap.cli.session import load, opened_session
 from regwrap.cli.signing import trusting
 from regwrap.core.counts import counted
@@ -63,7 +64,8 @@ def serve(
             opened_contents(source, hashed=verified, listener=session.progress, bases=base or (), trust=trust)
         )
         log = session.progress.line if verbose else lambda _line: None
-        options = ServeOptions(host=host, port=port, tls=tls, login=login, log=log)
+        page = front_page(source, contents)
+        options = ServeOptions(host=host, port=port, tls=tls, login=login, log=log, page=page)
         if dry_run:
             check_listening(contents, options)
             names = [f"{name}:{tag}" for name in contents.repositories() for tag in contents.tags(name)]

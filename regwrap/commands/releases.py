@@ -103,7 +103,7 @@ def look_at_site(root: Path, *, lock_timeout: float, listener: Listener) -> Site
             releases=_releases(storage, root, found),
             in_use=used.label if used else "",
             bytes=sum(blobs.values()),
-            images=site_images(StorageSource(name=f"{root}", storage=storage), found),
+            images=tuple(site_images(StorageSource(name=f"{root}", storage=storage), found)),
         )
 
 
@@ -121,19 +121,17 @@ def _releases(storage: Storage, root: Path, found: SiteReleases) -> ReleasesRepo
     return ReleasesReport(path=root, releases=states, notes=found.notes)
 
 
-def site_images(source: StorageSource, found: SiteReleases) -> tuple[SiteImage, ...]:
+def site_images(source: StorageSource, found: SiteReleases) -> Iterator[SiteImage]:
     """Every tag that leads to a manifest, by name."""
     users: dict[tuple[str, Digest], list[str]] = {}
     for release in found.releases:
         for image in release.contents.images:
             users.setdefault((image.name, image.digest), []).append(release.label)
-    names = ((name, tag) for name in source.repositories() for tag in source.tags(name))
-    there = ((f"{name}:{tag}", source.resolve(name, tag)) for name, tag in names)
-    return tuple(
-        SiteImage(image=image, digest=f"{digest}", releases=tuple(users.get((image, digest), ())))
-        for image, digest in there
-        if digest is not None
-    )
+    tags = ((repository, tag) for repository in source.repositories_after("") for tag in source.tags(repository))
+    there = ((f"{repository}:{tag}", source.resolve(repository, tag)) for repository, tag in tags)
+    for name, digest in there:
+        if digest is not None:
+            yield SiteImage(image=name, digest=f"{digest}", releases=tuple(users.get((name, digest), ())))
 
 
 def adopt_release(

@@ -7,6 +7,7 @@ it cannot give whole it does not pretend to: a connection whose file became shor
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import socket
 import socketserver
@@ -28,13 +29,16 @@ from regwrap.registry.server_referrers import referrers_of
 from regwrap.registry.server_requests import (
     BlobOf,
     Catalog,
+    Front,
     ManifestOf,
     Page,
     Ping,
     ReferrersOf,
     RefusedError,
     Tags,
+    asked_host,
     malformed,
+    nothing_here,
     parse_path,
     parse_range,
 )
@@ -53,13 +57,15 @@ Login = Callable[[str, str], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """Where to listen, and who may pull. `log` hears each request as a line."""
+    """Where to listen, and who may pull. `log` hears each request as a line. `page` makes the HTML for a browser that
+    asks a host; without it there is nothing."""
 
     host: str = "127.0.0.1"
     port: int = 0
     tls: ssl.SSLContext | None = None
     login: Login | None = None
     log: Callable[[str], None] = lambda _line: None
+    page: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +87,7 @@ def served_contents(contents: LocalSource, options: ServeOptions) -> Iterator[Se
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="serve", daemon=True)
     thread.start()
     try:
-        port = server.server_address[1]
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        yield Served(scheme="https" if options.tls else "http", host=f"{host}:{port}")
+        yield Served(scheme="https" if options.tls else "http", host=server.host)
     finally:
         server.socket.shutdown(socket.SHUT_RDWR)  # wakes the loop; it would look around after a poll's time only
         server.shutdown()
@@ -128,8 +132,14 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def __init__(self, shared: _Shared, family: int, address: tuple[object, ...]) -> None:
         self.address_family = family
         self.local = threading.local()  # whom this thread answers
-        self.places = Connections(self._start)
+        self.places, self.options = Connections(self._start), shared.options
         super().__init__(cast("tuple[str, int]", address), functools.partial(_Connection, shared))  # IPv6: four parts
+
+    @property
+    def host(self) -> str:
+        """Its address as clients write it."""
+        host = self.options.host
+        return f"{f'[{host}]' if ':' in host else host}:{self.server_address[1]}"
 
     def process_request(self, request: _Request, client_address: tuple[str, int]) -> None:
         if isinstance(request, socket.socket):
@@ -165,7 +175,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def __init__(self, shared: _Shared, request: socket.socket, client_address: object, server: _Server) -> None:
         self.shared = shared
-        self.places, self.guest = server.places, server.local.guest
+        self.places, self.guest, self.served_at = server.places, server.local.guest, server.host
         super().__init__(request, client_address, server)
 
     def setup(self) -> None:
@@ -223,6 +233,8 @@ class _Connection(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         contents, asked = self.shared.contents, parse_path(self.path)
         match asked:
+            case Front():
+                self._front()
             case Ping():
                 self._send(200, "application/json", b"{}")
             case Catalog(page):
@@ -239,6 +251,21 @@ class _Connection(BaseHTTPRequestHandler):
                 self._referrers(asked)
             case _:
                 assert_never(asked)
+
+    def _front(self) -> None:
+        options = self.shared.options
+        if options.page is None:
+            raise nothing_here()
+        try:
+            body = options.page(asked_host(self.headers) or self.served_at).encode()
+        except (IntegrityError, OSError) as error:
+            raise RefusedError(500, "UNKNOWN", "what is served here is damaged") from error
+        etag = f'"{hashlib.sha256(body).hexdigest()}"'
+        headers = {"ETag": etag, "Cache-Control": "no-cache", "Content-Security-Policy": "frame-ancestors 'none'"}
+        if etag in self.headers.get("If-None-Match", ""):
+            self._head(304, 0, headers)
+        else:
+            self._send(200, "text/html; charset=utf-8", body, headers)
 
     def _first_tag(self, repository: str) -> str:
         """Raises RefusedError where there is none: a repository is what has tags."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from email.message import Message
 
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 MAX_PAGE: Final = 1000
 
 
@@ -34,6 +35,15 @@ class RefusedError(Exception):
 @dataclass(frozen=True, slots=True)
 class Ping:
     """GET /v2/: whether a registry is there at all."""
+
+
+def nothing_here() -> RefusedError:
+    return RefusedError(404, "UNSUPPORTED", "there is nothing here: this is the pull side of a registry")
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """GET /: what a browser shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +93,22 @@ class ReferrersOf:
     artifact_type: str = ""
 
 
-Asked = Ping | Catalog | Tags | ManifestOf | BlobOf | ReferrersOf
+Asked = Front | Ping | Catalog | Tags | ManifestOf | BlobOf | ReferrersOf
 
 
 def parse_path(target: str) -> Asked:
     """What a request's target asks for. Raises RefusedError."""
     parts = urlsplit(_origin_form(target))
     path = unquote(parts.path, errors="strict") if _is_decodable(parts.path) else ""
+    if path == "/":
+        return Front()
     if path in {"/v2", "/v2/"}:
         return Ping()
     if path == "/v2/_catalog":
         return Catalog(_page(parts.query))
     name, kind, reference = [*path.removeprefix("/v2/").rsplit("/", 2), "", ""][:3]
     if not path.startswith("/v2/") or kind not in {"manifests", "blobs", "tags", "referrers"}:
-        raise RefusedError(404, "UNSUPPORTED", "there is nothing here: this is the pull side of a registry")
+        raise nothing_here()
     if not is_repository(name):
         raise RefusedError(400, "NAME_INVALID", "invalid repository name")
     if kind == "blobs":
@@ -111,11 +123,16 @@ def parse_path(target: str) -> Asked:
 
 
 def _origin_form(target: str) -> str:
-    """Path and query; a proxy may be sent the whole address (RFC 9112, 3.2.2)."""
+    """Path and query; a proxy may be sent the whole address (RFC 9112, 3.2.2). Empty for what is neither."""
     scheme, found, rest = target.partition("://")
     if found and scheme.lower() in {"http", "https"}:
         target = "/" + rest.partition("/")[2]
-    return target if target.startswith("/") and not target.startswith("//") else "/"
+    return target if target.startswith("/") and not target.startswith("//") else ""
+
+
+def asked_host(headers: Message) -> str:
+    """The server as the client calls it; empty where that is no name of a host."""
+    return name if _HOST.fullmatch(name := headers.get("Host", "").strip()) else ""
 
 
 def malformed(headers: Message) -> str:

@@ -119,10 +119,11 @@ def _largest(inspection: Inspection) -> Markup:
 
 
 def _all(inspection: Inspection, host: str) -> Markup:
+    narrow = "wide" if host else ""  # the commands need the room
     head = (
         Cell("Image"),
         Cell("Kind", "wide"),
-        Cell("Platforms"),
+        Cell("Platforms", narrow),
         Cell("Size", "number"),
         Cell("Alone", "number wide"),
     )
@@ -130,7 +131,7 @@ def _all(inspection: Inspection, host: str) -> Markup:
         (
             Cell(joined((whole_name(image.image), *_below_name(image, host)))),
             Cell(image.kind, "wide"),
-            Cell(platforms_text(image.platforms)),
+            Cell(platforms_text(image.platforms), narrow),
             Cell(human_bytes(image.size), "number"),
             Cell(human_bytes(image.alone), "number wide"),
         )

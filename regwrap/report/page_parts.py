@@ -10,7 +10,7 @@ from regwrap.core.text import human_bytes
 from regwrap.report.page_html import Content, Markup, joined, tag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _BREAK: Final = Markup("<wbr>")
 
@@ -26,8 +26,14 @@ class Cell:
 
 def whole_name(image: str) -> Markup:
     """The name of an image, which a narrow column breaks behind a slash before it breaks words."""
-    first, *others = image.split("/")
-    return tag("span", {"class": "name"}, first, *(piece for part in others for piece in ("/", _BREAK, part)))
+    return tag("span", {"class": "name"}, *_breakable(image))
+
+
+def _breakable(name: str) -> Iterator[Content]:
+    first, *others = name.split("/")
+    yield first
+    for part in others:
+        yield from ("/", _BREAK, part)
 
 
 def name_cell(name: str, style: str = "") -> Cell:
@@ -134,7 +140,7 @@ def code(text: str) -> Markup:
 
 
 def pull_command(host: str, image: str) -> Markup:
-    return tag("code", {"class": "pull"}, f"docker pull {host}/{image}")
+    return tag("code", {"class": "pull"}, *_breakable(f"docker pull {host}/{image}"))
 
 
 def bar_of_parts(about: str, parts: Sequence[tuple[str, int, str]]) -> Markup:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.receipt import ReceiptSummary
     from regwrap.commands.releases import ReleaseState, SiteImage, SiteReport
 
-_ROWS: Final = 2000
+ROWS: Final = 2000
 _NAMES: Final = 200
 _OPEN: Final = 200  # images that are shown without a click
 _STYLES: Final = {"current": "good", "incomplete": "bad"}
@@ -53,8 +53,11 @@ def site_page(site: SiteReport, facts: SiteFacts, receipts: Sequence[ReceiptSumm
 
 
 def storage_page(name: str, images: Sequence[SiteImage], host: str) -> str:
-    """A storage as a registry shows it: how each image is pulled."""
-    return document(f"{name} - {counted(len(images), 'image')}", _served(name, images, host))
+    """A storage as a registry shows it: how each image is pulled. Of more images than `ROWS` one more is enough."""
+    count = counted(min(len(images), ROWS), "image", form=",")
+    return document(
+        f"{name} - {count}", _served(name, images, f"more than {count}" if len(images) > ROWS else count, host)
+    )
 
 
 def _body(site: SiteReport, facts: SiteFacts, receipts: Sequence[ReceiptSummary]) -> Iterator[Markup]:
@@ -75,8 +78,8 @@ def _body(site: SiteReport, facts: SiteFacts, receipts: Sequence[ReceiptSummary]
     yield footer()
 
 
-def _served(name: str, images: Sequence[SiteImage], host: str) -> Iterator[Markup]:
-    yield header(name, f"served at {host}", counted(len(images), "image", form=","), good=True)
+def _served(name: str, images: Sequence[SiteImage], count: str, host: str) -> Iterator[Markup]:
+    yield header(name, f"served at {host}", count, good=True)
     yield Markup("<main>")
     yield _images(images, host)
     yield Markup("</main>")
@@ -114,7 +117,7 @@ def _releases(releases: Sequence[ReleaseState]) -> Markup:
             Cell(human_bytes(release.bytes), "number wide"),
             Cell(_alone(release), "number"),
         )
-        for release in reversed(releases[-_ROWS:])
+        for release in reversed(releases[-ROWS:])
     ]
     note = "Alone is what only this release needs: collecting it gives so much back."
     return section("Releases", table("Releases", head, rows), tag("p", {"class": "quiet"}, note))
@@ -173,7 +176,7 @@ def _receipts(receipts: Sequence[ReceiptSummary]) -> Markup:
             number_cell(one.images),
             Cell(_verdict(one)),
         )
-        for one in sorted(receipts, key=_when, reverse=True)[:_ROWS]
+        for one in sorted(receipts, key=_when, reverse=True)[:ROWS]
     ]
     return titled("Receipts", head, rows)
 
@@ -200,9 +203,10 @@ def _images(images: Sequence[SiteImage], host: str) -> Markup:
     head = (Cell("Image"), Cell("In releases"))
     rows = [
         (Cell(joined((whole_name(image.image), *_below(image, host)))), Cell(", ".join(image.releases) or "-"))
-        for image in images[:_ROWS]
+        for image in images[:ROWS]
     ]
-    more = [tag("p", {"class": "quiet"}, f"and {len(images) - _ROWS:,} more")] if len(images) > _ROWS else []
+    left = "and more: the catalog has all" if host else f"and {len(images) - ROWS:,} more"
+    more = [tag("p", {"class": "quiet"}, left)] if len(images) > ROWS else []
     title = "Images" if host else f"All tags: {counted(len(images), 'image', form=',')}"
     return folded(title, table("Images", head, rows), *more, is_open=bool(host) or len(images) <= _OPEN)
 

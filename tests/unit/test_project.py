@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -57,12 +58,13 @@ _PLURAL = re.compile(r" (?!bytes|characters)(?:(?:listed|more|new|other|smaller)
 def _numbers_with_words() -> Iterator[str]:
     for path in sorted((ROOT / "regwrap").rglob("*.py")):
         texts = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.JoinedStr))
-        pairs = (pair for text in texts for pair in zip(text.values, text.values[1:], strict=False))
+        pairs = (pair for node in texts for pair in pairwise(node.values))
         for number, words in pairs:
-            if isinstance(number, ast.FormattedValue) and isinstance(words, ast.Constant):
+            text = words.value if isinstance(words, ast.Constant) else None
+            if isinstance(number, ast.FormattedValue) and isinstance(text, str):
                 shown = ast.unparse(number.value)
-                if _NUMBER.search(shown) and _PLURAL.match(f"{words.value}"):
-                    yield f"{path.name}:{number.lineno}: {{{shown}}}{words.value}"
+                if _NUMBER.search(shown) and _PLURAL.match(text):
+                    yield f"{path.name}:{number.lineno}: {{{shown}}}{text}"
 
 
 def test_one_function_writes_numbers_with_their_words() -> None:

@@ -11,7 +11,7 @@ import pytest
 from regwrap.bundle.merge import ImportOptions
 from regwrap.bundle.releases import read_releases
 from regwrap.commands.deploy import deploy_bundle
-from regwrap.commands.releases import ReleaseState, adopt_release, list_releases
+from regwrap.commands.releases import ReleaseState, adopt_release, list_releases, look_at_site
 from regwrap.core.errors import ImagesFailedError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
@@ -66,9 +66,32 @@ def test_a_site_knows_what_came_and_what_was_replaced(root: Path, first: Path, s
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", only.deployed)
     deploy(second, root)
     found = {state.id: state for state in states(root)}
-    assert found.pop(only.id).replaced == ("a:latest",)
+    earlier = found.pop(only.id)
+    assert earlier.replaced == ("a:latest",)
     (other,) = found.values()
     assert (other.state, other.sha256) == ("current", "")
+    # each has an image, under two tags, that the other one lacks: a layer, its config, its manifest
+    assert (earlier.alone_images, other.alone_images) == (1, 1)
+    assert earlier.alone_bytes == sum(map(len, (*OLD.blobs, *OLD.manifests)))
+
+
+def test_every_tag_of_a_site_knows_its_releases(root: Path, first: Path, second: Path) -> None:
+    deploy(first, root)
+    deploy(second, root)
+    make_storage(root, {"own:1": NEW})
+    site = look_at_site(root, lock_timeout=0, listener=Silent())
+    one, two = (release.id.removeprefix("sha256:")[:12] for release in site.releases.releases)
+    assert {image.image: image.releases for image in site.images} == {
+        "a:1": (one,),
+        "a:2": (two,),
+        "a:latest": (two,),
+        "m:1": (one, two),
+        "own:1": (),
+    }
+    assert site.in_use == two
+    assert site.bytes == sum(
+        map(len, {*OLD.blobs, *OLD.manifests, *NEW.blobs, *NEW.manifests, *MULTI.blobs, *MULTI.manifests})
+    )
 
 
 def test_to_deploy_again_or_only_to_look_adds_nothing(root: Path, first: Path, second: Path) -> None:

@@ -25,6 +25,7 @@ from regwrap.registry.server_connections import MAX_CONNECTIONS
 from regwrap.registry.server_requests import (
     BlobOf,
     Catalog,
+    Front,
     ManifestOf,
     Page,
     Ping,
@@ -107,6 +108,8 @@ def test_a_page_looks_for_no_more_names_than_it_shows_and_one() -> None:
 @pytest.mark.parametrize(
     ("target", "asked"),
     [
+        ("/", Front()),
+        ("http://r.example/", Front()),
         ("/v2/", Ping()),
         ("/v2", Ping()),
         ("/v2/_catalog?n=5&last=a", Catalog(Page(5, "a"))),
@@ -124,7 +127,6 @@ def test_paths_of_the_api_are_understood(target: str, asked: object) -> None:
 @pytest.mark.parametrize(
     ("target", "status", "code"),
     [
-        ("/", 404, "UNSUPPORTED"),
         ("//v2/", 404, "UNSUPPORTED"),
         ("/v3/", 404, "UNSUPPORTED"),
         ("/v2/a/referrers/x", 400, "DIGEST_INVALID"),
@@ -289,6 +291,47 @@ def test_an_htpasswd_file_with_anything_but_bcrypt_is_refused(tmp_path: Path, li
     path.write_text(f"{line}\n")
     with pytest.raises(UsageError):
         read_htpasswd(path)
+
+
+def test_a_browser_gets_the_page_for_the_host_that_it_asks(contents: LocalSource) -> None:
+    options = ServeOptions(page=lambda host: f"<p>docker pull {host}/a")
+    with served_contents(contents, options) as served, connected(served) as client:
+        page = client("/", Host="r.example:5000")
+        assert (page.status, page.body) == (200, b"<p>docker pull r.example:5000/a")
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert page.headers["Cache-Control"] == "no-cache"
+        head = client("/", method="HEAD", Host="r.example:5000")
+        assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", f"{len(page.body)}")
+        again = client("/", Host="r.example:5000", If_None_Match=page.headers["ETag"])
+        assert (again.status, again.body) == (304, b"")
+        for no_name in ('"><script>', "a b", "r.example:5000/x", "é", "[::1", ""):
+            assert (
+                client("/", Host=no_name.encode().decode("latin-1")).body == f"<p>docker pull {served.host}/a".encode()
+            )
+        assert client("/v2/").body == b"{}"
+
+
+def test_without_a_page_there_is_nothing_at_the_front(client: Client) -> None:
+    refused = client("/")
+    assert (refused.status, refused.code) == (404, "UNSUPPORTED")
+
+
+def test_a_page_of_what_is_damaged_is_an_error_and_the_server_goes_on(contents: LocalSource) -> None:
+    def page(_host: str) -> str:
+        raise IntegrityError("manifest abc is damaged")
+
+    with served_contents(contents, ServeOptions(page=page)) as served, connected(served) as client:
+        assert (client("/").status, client("/v2/").status) == (500, 200)
+
+
+def test_the_page_needs_the_password_too(tmp_path: Path, contents: LocalSource) -> None:
+    users = tmp_path / "htpasswd"
+    users.write_text(f"ci:{BCRYPT}\n")
+    options = ServeOptions(login=read_htpasswd(users), page=lambda _host: "secret names")
+    with served_contents(contents, options) as served, connected(served) as client:
+        refused = client("/")
+        assert (refused.status, b"secret names" in refused.body) == (401, False)
+        assert client("/", Authorization="Basic Y2k6c2VjcmV0").body == b"secret names"
 
 
 def test_addresses() -> None:

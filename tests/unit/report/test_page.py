@@ -205,7 +205,7 @@ def test_a_bundles_page_says_what_an_image_adds_and_what_is_left_out() -> None:
     assert 'class="verdict good">2 images, 1 partial<' in page
     assert 'class="bad"' not in page
     assert "docker pull" not in page
-    assert "docker pull r.example:5000/team/a:1<" in bundle_page(found, "r.example:5000")
+    assert "docker pull r.example:5000/<wbr>team/<wbr>a:1<" in bundle_page(found, "r.example:5000")
     delta = bundle_page(replace(found, required=1, required_bytes=1_000_000, since=("acme-0.9",)))
     assert "1 blob is (1.0 MB) not in it, but in acme-0.9" in delta
     assert "Saved by sharing" in page
