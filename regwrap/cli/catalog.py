@@ -259,11 +259,13 @@ COMMANDS: Final = (
         function="releases.releases",
         summary="Show which releases a storage has, and what is left of each.",
         more="deploy and import note what they bring. A release is current if all its tags are what it says, partly"
-        " replaced if some are other images now, incomplete if something of it was deleted. --html writes a page that has"
-        " every tag too, and the receipts of verify.",
+        " replaced if some are other images now, incomplete if something of it was deleted. --html writes a page that"
+        " has every tag too, and the receipts of verify.",
         examples=(
-            ("what is here, since when", "regwrap releases ./site"),
-            ("a page for an auditor, with what each release alone holds", "regwrap releases ./site --html site.html"),
+            (
+                "what is here, since when; the page also says what each alone holds",
+                "regwrap releases ./site --html site.html",
+            ),
             ("note one that came by tar x or push", "regwrap releases ./site --adopt release-v1.1.tar"),
         ),
     ),

@@ -145,7 +145,7 @@ def test_a_receipt_of_183_images_is_two_sheets_whatever_else_the_site_has(
         assert browser.sheets() <= 2
     browser.media("print")
     assert browser.value("getComputedStyle(document.body).color") == "rgb(27, 32, 38)"
-    assert top_of(browser, "team-0/service-182:v1.2.182") >= 0
+    assert top_of(browser, "service-182:v1.2.182") >= 0
     assert top_of(browser, "217 images that are not in the list") >= 0
     assert browser.value("document.querySelector('main > details').open") is False
 
