@@ -30,8 +30,9 @@ COMMANDS: Final = (
         group=_START,
         function="start.init",
         summary="Write a commented regwrap.yaml and a first images.list.",
-        more="Asks for the registries on a terminal, unless options or --yes answer. Existing files are overwritten"
-        " only with --force; an existing list is kept unless you ask for another one.",
+        more="Asks for the registries on a terminal, unless options or --yes answer. At the end each of them is asked,"
+        " as doctor does. Existing files are overwritten only with --force; an existing list is kept unless you ask for"
+        " another one.",
         examples=(
             (
                 "images come from cicd.example.com and are kept in ./product/archive",

@@ -53,10 +53,11 @@ def examined(session: Session, settings: Config) -> DoctorReport:
     )
     outside = look_outside(settings.environment, settings.default_authfile, home=Path.home(), etc=Path("/etc"))
     machine = examine_machine(session.runner, places, outside)
-    return replace(machine, registries=_registries(session, settings))
+    return replace(machine, registries=checked_registries(session, settings))
 
 
-def _registries(session: Session, settings: Config) -> tuple[RegistryCheck, ...]:
+def checked_registries(session: Session, settings: Config) -> tuple[RegistryCheck, ...]:
+    """Those that are configured: each is asked what it takes."""
     seconds = min(_SECONDS, settings.timeouts.request)
     helpers = Helpers(session.runner, settings.helper_environment, session.scratch / "helpers", seconds)
 

@@ -44,7 +44,7 @@ def echo(text: str, *, err: bool = False) -> None:
 
 def show_plan(plan: Plan, *, json: bool) -> typer.Exit:
     """What --dry-run prints; the exit code that goes with it."""
-    show(plan, report.plan_text(plan), json=json)
+    show(plan, report.plan_text(plan, whole=not sys.stdout.isatty()), json=json)
     return typer.Exit(ExitCode.IMAGES_FAILED if plan.unseen else ExitCode.DONE)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from regwrap.cli.lists import found_in_manifests, list_of_registry
 from regwrap.cli.options import QuietOption
+from regwrap.cli.output import echo
 from regwrap.config.locations import parse_url
 from regwrap.config.starter import CONFIGURATION, FIRST_LIST, LIST, configuration_text, is_directory
 from regwrap.core.errors import ExitCode, UsageError
@@ -67,11 +68,28 @@ def init(
     for problem in problems:
         typer.echo(f"regwrap: {problem}", err=True)
     if not quiet:
+        for note in notes:
+            typer.echo(f"note: {note}", err=True)
         place = "" if directory == Path() else f"cd {directory}, "
-        next_ = f"next: {place}edit {LIST}, regwrap doctor, regwrap release {LIST} -o release-v1.0.tar"
-        typer.echo("\n".join([*(f"note: {note}" for note in notes), next_]), err=True)
+        again = "" if _are_right(directory / CONFIGURATION) else f"correct {CONFIGURATION}, regwrap doctor, "
+        typer.echo(f"next: {place}{again}edit {LIST}, regwrap release {LIST} -o release-v1.0.tar", err=True)
     if problems:
         raise typer.Exit(ExitCode.IMAGES_FAILED)
+
+
+def _are_right(file: Path) -> bool:
+    """Tells what doctor says of the registries that were named. The files stay, whatever that is."""
+    from regwrap.cli.doctor import checked_registries  # asks by HTTP
+    from regwrap.cli.session import load, opened_session
+    from regwrap.report.text import registries_text
+
+    settings = load(file)
+    if not any(location.registry for location in settings.registries):
+        return True
+    with opened_session(quiet=True) as session:
+        checks = checked_registries(session, settings)
+    echo(registries_text(checks), err=True)
+    return all(check.ok for check in checks)
 
 
 def _first_list(manifests: list[Path] | None, registry: str | None) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # what moves a terminal's cursor, ends a line, or turns the text around it (C0, C1, separators, bidi), and what no
 # stream can write
+_DIGEST: Final = re.compile(r"\b(sha256:[0-9a-f]{12})[0-9a-f]{52}\b")
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -44,6 +45,11 @@ def human_bytes(count: float) -> str:
 def printable(text: str, *, keep: str = "") -> str:
     """Foreign text for a terminal, a log or a message: what would act on them, instead of being seen, is escaped."""
     return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
+
+def short_digests(text: str) -> str:
+    """As much of each digest as tells it from others, as docker shows them."""
+    return _DIGEST.sub(r"\1", text)
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from regwrap.core.counts import counted
 from regwrap.core.model import Destination, Digest, ImageRef, Platform
 from regwrap.core.moves import TagMove
-from regwrap.core.text import human_bytes, table
+from regwrap.core.text import human_bytes, short_digests, table
 from regwrap.report.progress import SHOWN_IMAGES, cause_of, failure_text
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from regwrap.commands.bake import BakeReport
     from regwrap.commands.deploy import DeployReport
     from regwrap.commands.doctor import CommandCheck, DoctorReport
+    from regwrap.commands.doctor_registries import RegistryCheck
     from regwrap.commands.export import ExportReport
     from regwrap.commands.import_tree import ImportReport
     from regwrap.commands.join import JoinReport
@@ -32,20 +33,21 @@ if TYPE_CHECKING:
     from regwrap.transfer.plan import Drifted, Plan, Unseen
     from regwrap.transfer.run import Failed, SyncReport
 
-_SHORT_DIGEST: Final = len("sha256:") + 12
 
-
-def plan_text(plan: Plan) -> str:
-    """What a sync would do, a line an image, each with its reason."""
-    now = {moved.entry.dest: f"; {_now(moved)}" for moved in plan.moved}
-    rows = [
-        ("copy", c.entry, human_bytes(c.bytes_missing), f"{c.reason}{now.get(c.entry.dest, '')}") for c in plan.copies
-    ]
-    rows += [("skip", s.entry, "", f"{s.reason}{now.get(s.entry.dest, '')}") for s in plan.skips]
+def plan_text(plan: Plan, *, whole: bool = True) -> str:
+    """What a sync would do, a line an image, each with its reason. `whole`: digests as they are, and not only as much
+    of them as tells them apart."""
+    shown = str if whole else short_digests
+    rows = [("copy", c.entry, human_bytes(c.bytes_missing), str(c.reason)) for c in plan.copies]
+    rows += [("skip", s.entry, "", str(s.reason)) for s in plan.skips]
     rows += [("fail", u.entry, "", u.error) for u in plan.unseen]
-    lines = table([(action, _arrow(entry), size, reason) for action, entry, size, reason in rows])
+    lines = table([(action, shown(_arrow(entry)), size, shown(reason)) for action, entry, size, reason in rows])
     moves = (TagMove(image=f"{c.entry.dest}", old=c.replaced, new=c.digest) for c in plan.copies if c.replaced)
-    lines += _tag_lines(tuple(sorted(moves, key=lambda move: move.image)), (), dry_run=True)
+    told = _tag_lines(tuple(sorted(moves, key=lambda move: move.image)), (), dry_run=True)
+    if plan.moved:
+        told.append(f"{counted(len(plan.moved), 'tag has', 'tags have')} drifted at the source:")
+        told += [f"  {moved.entry.dest}: {moved.digest} is taken, the {_tag_now(moved)}" for moved in plan.moved]
+    lines += map(shown, told)
     total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} already there"
     way = [f"engine: {plan.way.engine} ({plan.way.why})"] if plan.way and plan.copies else []
     return "\n".join([*lines, *way, total + (f", {len(plan.unseen)} cannot be read" if plan.unseen else "")])
@@ -53,7 +55,7 @@ def plan_text(plan: Plan) -> str:
 
 def _arrow(entry: ImageEntry) -> str:
     source, dest = str(entry.source), str(entry.dest)
-    return source if source == dest else f"{source} -> {dest}"
+    return source if source.partition("@")[0] == dest else f"{source} -> {dest}"
 
 
 def sync_text(report: SyncReport) -> str:
@@ -73,11 +75,12 @@ def replaced_text(replaced: tuple[TagMove, ...]) -> str:
 
 def moved_text(moved: tuple[Drifted, ...]) -> str:
     """A line for each tag that points to another image at the source than the one that was copied."""
-    return "\n".join(f"{item.entry.dest}: drifted: copied {item.digest}; {_now(item)}" for item in moved)
+    lines = (f"{m.entry.dest}: drifted: copied {m.digest}; the source's {_tag_now(m)}" for m in moved)
+    return "\n".join(lines)
 
 
-def _now(moved: Drifted) -> str:
-    return f"the source's tag is now {moved.now}" if moved.now else "the source's tag is gone"
+def _tag_now(moved: Drifted) -> str:
+    return f"tag is now {moved.now}" if moved.now else "tag is gone"
 
 
 def lock_text(report: LockReport) -> str:
@@ -256,7 +259,7 @@ def inspect_text(inspection: Inspection, *, whole: bool = True) -> str:
     for image in inspection.images:
         platforms = ",".join(image.platforms) + (f" (-{image.omitted})" if image.omitted else "")
         size, alone = ("?", "?") if image.image in unseen else (human_bytes(image.size), human_bytes(image.alone))
-        digest = image.digest if whole else image.digest[:_SHORT_DIGEST]
+        digest = image.digest if whole else short_digests(image.digest)
         rows.append((image.image, digest, image.kind, platforms or "-", size, alone))
     total = (
         f"{counted(len(inspection.images), 'image')}, {counted(inspection.blobs, 'blob')}"
@@ -289,18 +292,18 @@ def doctor_text(report: DoctorReport) -> str:
             "",
             *table(found),
             "",
-            *_registries(report),
+            *([registries_text(report.registries), ""] if report.registries else []),
             *_workers(report),
             *(table(outside) if report.outside else nothing),
         ],
     )
 
 
-def _registries(report: DoctorReport) -> list[str]:
+def registries_text(registries: tuple[RegistryCheck, ...]) -> str:
+    """A line for each, and what to do where something is wrong."""
     rows = [("REGISTRY", "HOST", "CERTIFICATE", "PUSHING", "LOGIN", "")]
-    rows += [(r.name, r.host, r.certificate, r.pushing, r.login, r.access) for r in report.registries]
-    advice = [f"{r.name}: {r.advice}" for r in report.registries if r.advice]
-    return [*table(rows), *advice, ""] if report.registries else []
+    rows += [(r.name, r.host, r.certificate, r.pushing, r.login, r.access) for r in registries]
+    return "\n".join([*table(rows), *(f"{r.name}: {r.advice}" for r in registries if r.advice)])
 
 
 def _workers(report: DoctorReport) -> list[str]:

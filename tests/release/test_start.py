@@ -1,5 +1,6 @@
 """The first minutes: init, and lists from manifests and from what a registry has."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,8 @@ def test_init_then_a_release_from_nothing_else(scene: Scene) -> None:
     made = scene.cli("init", "product", *options)
     assert made.returncode == 0, made.stderr
     assert made.stdout == "product/images.list\nproduct/regwrap.yaml\n"
-    assert "next: cd product, edit images.list" in made.stderr
+    assert re.search(rf"cicd +{scene.host} .* allowed .* open without a login", made.stderr)  # as doctor says it
+    assert "next: cd product, edit images.list, regwrap release" in made.stderr
     product = Cli(scene.directory / "product", scene.cli.zygote)
     done = product("release", "images.list", "-o", "r.tar")
     assert done.returncode == 0, done.stderr
@@ -159,6 +161,15 @@ def test_init_tells_what_it_could_not_read_by_its_exit_code(cli: Cli) -> None:
     assert lines((cli.directory / "images.list").read_text()) == ["a.io/a:1"]
 
 
+def test_init_tells_of_a_registry_that_does_not_answer_and_keeps_its_files(cli: Cli) -> None:
+    made = cli("init", "--source", "127.0.0.1:1", "--archive", "127.0.0.1:2", "--yes")
+    assert made.returncode == 0
+    for name, port in (("cicd", 1), ("archive", 2)):
+        assert re.search(rf"{name} +127\.0\.0\.1:{port} .*NO: 127\.0\.0\.1:{port} could not be reached", made.stderr)
+    assert "next: correct regwrap.yaml, regwrap doctor, edit images.list" in made.stderr
+    assert "127.0.0.1" not in cli("init", "--source", "127.0.0.1:1", "--yes", "--force", "--quiet").stderr
+
+
 def test_init_takes_the_list_of_a_running_archive(scene: Scene) -> None:
     made = scene.cli("init", "p", "--source", scene.host, "--from-registry", f"{scene.host}/multi", "--yes")
     assert made.returncode == 0, made.stderr
@@ -167,7 +178,7 @@ def test_init_takes_the_list_of_a_running_archive(scene: Scene) -> None:
 
 def test_init_never_overwrites_without_a_word(cli: Cli) -> None:
     (cli.directory / "images.list").write_text("mine:1\n")
-    assert cli("init", "--source", "one.example", "--yes").returncode == 0
+    assert cli("init", "--source", "one.example", "--yes", "-q").returncode == 0
     assert (cli.directory / "images.list").read_text() == "mine:1\n"
     before = (cli.directory / "regwrap.yaml").read_text()
 
@@ -176,7 +187,7 @@ def test_init_never_overwrites_without_a_word(cli: Cli) -> None:
     assert refused.returncode == 2
     assert "regwrap.yaml: already exists, nothing was written" in refused.stderr
     assert (cli.directory / "regwrap.yaml").read_text() == before
-    assert cli("init", "--source", "two.example", "--yes", "--force").returncode == 0
+    assert cli("init", "--source", "two.example", "--yes", "--force", "-q").returncode == 0
     assert '"two.example"' in (cli.directory / "regwrap.yaml").read_text()
     assert (cli.directory / "images.list").read_text() == "mine:1\n"
     listed = cli("init", "--from-manifests", "-", "--force", stdin="image: other:2")
@@ -199,11 +210,11 @@ def test_init_writes_nothing_where_something_is_wrong(cli: Cli) -> None:
 
 def test_init_asks_on_a_terminal_and_asks_again_where_an_answer_is_wrong(cli: Cli) -> None:
     environment = {**cli.environment, "TERM": "dumb", "COLUMNS": "200"}
-    keys = "no host\nr.example:5000\n\n"
+    keys = "no host\n127.0.0.1:1\narchive\n"
     shown = typed(cli.command("init"), keys, "next:", cwd=cli.directory, env=environment)
     assert "Registry to copy images from" in shown
     assert 'expected HOST[:PORT], got "no host"' in shown
     assert "Archive to keep them in" in shown
     text = (cli.directory / "regwrap.yaml").read_text()
-    assert 'url: "r.example:5000"' in text
-    assert "\n# archive: ./archive\n" in text
+    assert 'url: "127.0.0.1:1"' in text
+    assert 'storage: "./archive"' in text

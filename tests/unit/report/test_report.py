@@ -168,7 +168,26 @@ def test_tags_that_have_drifted_are_told() -> None:
     report = SyncReport(copied=(COPIED,), skipped=(), failed=(), seconds=2, moved=moved)
     assert sync_text(report).endswith(", 2 tags drifted at the source")
     plan = make_plan((replace(whole("a/same:1"), moved=moved[0]),))
-    assert f"already there, same digest; the source's tag is now {now}" in plan_text(plan)
+    told = plan_text(plan).splitlines()
+    assert told[1:3] == [
+        "1 tag has drifted at the source:",
+        f"  a/same:1: {here} is taken, the tag is now {now}",
+    ]
+
+
+def test_a_plan_fits_a_terminal() -> None:
+    plan = make_plan(
+        (
+            replace(whole("team/notification-service:v1.2"), moved=None),
+            replace(
+                whole("team/notification-worker:v1.2"),
+                moved=Drifted(entry=entry("team/notification-worker:v1.2"), digest=IMAGE.top, now=Digest.of(b"now")),
+            ),
+        )
+    )
+    lines = plan_text(plan, whole=False).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert f"{IMAGE.top}"[:19] in lines[3]
 
 
 def test_lock_texts() -> None:
