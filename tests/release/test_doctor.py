@@ -106,7 +106,7 @@ def test_each_configured_registry_is_asked(cli: Cli, tmp_path: Path) -> None:
         write_authfile(cli.directory / "auth.json", registry.host, "ci:wrong")
         wrong = cli("doctor")
     (row,) = (line for line in done.stdout.splitlines() if line.startswith("harbor "))
-    assert "1 days left" in row
+    assert "1 day left" in row
     assert f"{registry.host} in {cli.directory}/auth.json" in row
     assert "login accepted" in row
     assert (done.returncode, wrong.returncode) == (0, 3)
