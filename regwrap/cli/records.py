@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -53,8 +53,8 @@ class RecordFiles:
                 raise UsageError(f"{path} is the input and would be overwritten")
         return cls(command, shard, datetime.now(UTC).isoformat(timespec="seconds"), report_file, junit)
 
-    def write(self, results: Sequence[SyncReport], name: str, source: str | None) -> RunRecord:
-        """`name` says what was read, `source` where images without a registry come from."""
+    def write(self, results: Sequence[SyncReport], name: str, source: str | None, sha256: str = "") -> RunRecord:
+        """`name` says what was read, `source` where images without a registry come from; `sha256` is of the bundle."""
         facts = RunFacts(
             command=self.command,
             list=name,
@@ -62,7 +62,7 @@ class RecordFiles:
             source=source,
             started=self.started,
         )
-        record = merge([record_of(result, facts) for result in results])
+        record = replace(merge([record_of(result, facts) for result in results]), sha256=sha256)
         write_record(record, self.report, self.junit)
         return record
 

@@ -123,10 +123,11 @@ def _record(
     synced: list[SyncReport],
     label: ReleaseId,
     images: str,
+    sha256: str,
     *,
     quiet: bool,
 ) -> None:
-    files.write([replace(item, release=label) for item in synced], images, source)
+    files.write([replace(item, release=label) for item in synced], images, source, sha256)
     tell_moved(synced[-1], quiet=quiet)
     write_failed(synced[-1], failed, images)
 
@@ -151,17 +152,17 @@ def _released(
     output: Path,
     options: PackageOptions,
     finishing: Finishing,
-    record: Callable[[list[SyncReport], ReleaseId, str], None],
+    record: Callable[[list[SyncReport], ReleaseId, str, str], None],
 ) -> ReleaseReport:
     """What came of each sync is recorded also where the release fails after it."""
     synced = list[SyncReport]()
-    label = ReleaseId(options.name, None)
+    label, sha256 = ReleaseId(options.name, None), ""
     try:
         tools = tool_versions(job.runner)
         result = release_images(job, images, output, options, tools=tools, on_sync=synced.append)
-        label = replace(result.package.release, sha256=result.sha256)
+        label, sha256 = result.package.release, result.sha256
         finishing.finish(job, result.package.id)
     finally:
         if synced:
-            record(synced, label, images.name)
+            record(synced, label, images.name, sha256)
     return result

@@ -11,12 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseId:
-    """`name` is empty where it has none. `id` is the sha256 of its bundle.json; None before there is one. `sha256` is
-    of the bundle's file, empty where nobody knows it."""
+    """`name` is empty where it has none. `id` is the sha256 of its bundle.json; None before there is one."""
 
     name: str
     id: Digest | None
-    sha256: str = ""
 
     def __str__(self) -> str:
         name = self.name or "(without a name)"

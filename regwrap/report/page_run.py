@@ -60,7 +60,7 @@ def _body(record: RunRecord) -> Iterator[Markup]:
     yield _header(record, failed)
     yield Markup("<main>")
     if record.release:
-        yield _release(record.release)
+        yield _release(record.release, record.sha256)
     if failed:
         yield _failures(failed)
     if replaced := [image for image in record.images if image.replaced]:
@@ -87,8 +87,8 @@ def _header(record: RunRecord, failed: Sequence[ImageRecord]) -> Markup:
     return header(_name(record), story, verdict, good=not failed)
 
 
-def _release(release: ReleaseId) -> Markup:
-    known = (("Release id", f"{release.id or ''}"), ("sha256 of the file", release.sha256))
+def _release(release: ReleaseId, sha256: str) -> Markup:
+    known = (("Release id", f"{release.id or ''}"), ("sha256 of the file", sha256))
     written = [(key, code(text)) for key, text in known if text]
     return fact_list(written or [("Release", "no bundle was written")])
 

@@ -94,7 +94,7 @@ class HostRecord:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """`shards` are those that it has, empty for a whole list; `started` is in ISO 8601. `release` is None where the
-    images are no release's; `workers` are a cluster's."""
+    images are no release's, `sha256` of its bundle's file, empty where that is not known; `workers` are a cluster's."""
 
     command: str
     list: str
@@ -103,6 +103,7 @@ class RunRecord:
     seconds: float
     images: tuple[ImageRecord, ...]
     release: ReleaseId | None = None
+    sha256: str = ""
     workers: tuple[WorkerShare, ...] = ()
     regwrap: str = __version__
     version: int = VERSION
@@ -252,6 +253,7 @@ def merge(records: Sequence[RunRecord]) -> RunRecord:
             images[image.image] = _again(images[image.image], own) if image.image in images else own
         workers += max((image.worker + 1 for image in record.images if image.worker is not None), default=0)
     first, releases = records[0], list(dict.fromkeys(record.release for record in records if record.release))
+    release = releases[0] if len(releases) == 1 else None
     return replace(
         first,
         list=", ".join(dict.fromkeys(record.list for record in records)),
@@ -260,7 +262,8 @@ def merge(records: Sequence[RunRecord]) -> RunRecord:
         started=min(record.started for record in records),
         seconds=max(record.seconds for record in records),
         images=tuple(images[name] for name in sorted(images)),
-        release=releases[0] if len(releases) == 1 else None,
+        release=release,
+        sha256=next((record.sha256 for record in reversed(records) if record.sha256), "") if release else "",
         workers=all_shares(share for record in records for share in record.workers),
         regwrap=__version__,
     )
@@ -286,16 +289,18 @@ def to_text(record: RunRecord) -> str:
         "hosts": [dataclasses.asdict(host) for host in record.hosts],
         "images": [dataclasses.asdict(image) for image in record.images],
         "workers": [dataclasses.asdict(share) for share in record.workers],
-        "release": _release_keys(record.release),
+        "release": _release_keys(record),
     }
+    del document["sha256"]  # it is the release's
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
-def _release_keys(release: ReleaseId | None) -> dict[str, str | None] | None:
+def _release_keys(record: RunRecord) -> dict[str, str | None] | None:
+    release = record.release
     if release is None:
         return None
     shown_id = None if release.id is None else f"{release.id}"
-    return {"name": release.name or None, "id": shown_id, "sha256": release.sha256 or None}
+    return {"name": release.name or None, "id": shown_id, "sha256": record.sha256 or None}
 
 
 def parse_record(data: bytes, name: str) -> RunRecord:
@@ -310,7 +315,9 @@ def parse_record(data: bytes, name: str) -> RunRecord:
             f"{name} is not a report of version {VERSION}", hint="create one with regwrap sync --report FILE"
         )
     try:
-        return _made(RunRecord, _RUN_FIELDS, document)
+        record = _made(RunRecord, _RUN_FIELDS, document)
+        release = or_none(fields.an_object)(document.get("release")) or {}
+        return replace(record, sha256=fields.field(release, "sha256", or_none(a_text)) or "")
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from error
 
@@ -333,7 +340,6 @@ def _release(value: object) -> ReleaseId:
     return ReleaseId(
         fields.field(keys, "name", or_none(a_text)) or "",
         fields.field(keys, "id", or_none(a_digest)),
-        fields.field(keys, "sha256", or_none(a_text), None) or "",
     )
 
 

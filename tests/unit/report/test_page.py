@@ -214,8 +214,9 @@ def test_a_bundles_page_says_what_an_image_adds_and_what_is_left_out() -> None:
 
 
 def test_a_page_of_a_release_says_which_file_it_is() -> None:
-    written = ReleaseId("acme-1.0", Digest("1" * 64), "2" * 64)
-    page = run_page(replace(record_with(replace(image("a/new:1"), tag_now=None)), release=written))
+    written = ReleaseId("acme-1.0", Digest("1" * 64))
+    record = record_with(replace(image("a/new:1"), tag_now=None))
+    page = run_page(replace(record, release=written, sha256="2" * 64))
     assert "<title>acme-1.0 - done</title>" in page
     assert f"<dt>Release id</dt><dd><code>sha256:{'1' * 64}</code>" in page
     assert f"<dt>sha256 of the file</dt><dd><code>{'2' * 64}</code>" in page
