@@ -106,6 +106,10 @@ def parse_path(target: str) -> Asked:
         return Ping()
     if path == "/v2/_catalog":
         return Catalog(_page(parts.query))
+    return _in_repository(path, parts.query)
+
+
+def _in_repository(path: str, query: str) -> Asked:
     name, kind, reference = [*path.removeprefix("/v2/").rsplit("/", 2), "", ""][:3]
     if not path.startswith("/v2/") or kind not in {"manifests", "blobs", "tags", "referrers"}:
         raise nothing_here()
@@ -114,12 +118,12 @@ def parse_path(target: str) -> Asked:
     if kind == "blobs":
         return BlobOf(name, _digest(reference))
     if kind == "referrers":
-        return ReferrersOf(name, _digest(reference), parse_qs(parts.query).get("artifactType", [""])[-1])
+        return ReferrersOf(name, _digest(reference), parse_qs(query).get("artifactType", [""])[-1])
     if kind == "manifests":
         return ManifestOf(name, reference if is_tag(reference) else _digest(reference, of_manifest=True))
     if reference != "list":
         raise RefusedError(404, "UNSUPPORTED", "there is nothing here but tags/list")
-    return Tags(name, _page(parts.query))
+    return Tags(name, _page(query))
 
 
 def _origin_form(target: str) -> str:

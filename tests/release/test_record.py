@@ -110,13 +110,18 @@ def test_a_release_is_reported_also_where_it_fails(scene: Scene) -> None:
     assert good.returncode == 0, good.stderr
     report = json.loads((scene.directory / "good.json").read_text())
     facts = json.loads((scene.directory / "r.json").read_text())
-    assert (report["command"], report["release"]) == ("release", {"name": "acme-1", "id": facts["id"]})
+    known = {"name": "acme-1", "id": facts["id"], "sha256": facts["sha256"]}
+    assert (report["command"], report["release"]) == ("release", known)
     with (scene.directory / "images.list").open("a") as file:
         file.write("no/such:v9\n")
     bad = scene.cli(*release, *name, "--report", "bad.json")
     assert bad.returncode == 1
     assert report_of(scene.directory / "bad.json")["no/such:v9"]["outcome"] == "failed"
-    assert json.loads((scene.directory / "bad.json").read_text())["release"] == {"name": "acme-1", "id": None}
+    assert json.loads((scene.directory / "bad.json").read_text())["release"] == {
+        "name": "acme-1",
+        "id": None,
+        "sha256": None,
+    }
 
 
 def test_a_release_that_would_be_too_large_is_not_begun_and_its_size_is_in_the_jobs_summary(scene: Scene) -> None:
