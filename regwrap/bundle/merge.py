@@ -183,9 +183,9 @@ def refuse_moves(moved: Sequence[TagMove], place: str, origin: str) -> None:
     """Raises UsageError where a tag of `place` would move to an image of `origin`, where the images come from."""
     if moved:
         lines = "\n".join(f"{move.image}: is {move.old}, {origin} has {move.new}" for move in moved)
-        one, many = f"tag in {place} points to another image", f"tags in {place} point to other images"
         raise UsageError(
-            f"{counted(len(moved), one, many)}; nothing was changed",
+            f"{counted(len(moved), f'tag in {place} points to another image', f'tags in {place} point to other images')};"
+            " nothing was changed",
             detail=lines,
             hint=f"--existing replace (or --replace-tags) moves them to those of {origin}; --existing skip leaves them",
         )

@@ -158,7 +158,7 @@ def test_nothing_is_made_of_what_has_no_bytes(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("said", "text"),
     [
-        (b"", "curl ended before 1 of 1 downloads"),
+        (b"", "curl ended before 1 of 1 download"),
         (b"garbage\n", "curl said what is no outcome: garbage"),
         (b"[1]\n", "curl said what is no outcome"),
         (outcome("other"), "curl said what is no outcome"),
