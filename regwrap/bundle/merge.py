@@ -184,7 +184,7 @@ def refuse_moves(moved: Sequence[TagMove], place: str, origin: str) -> None:
     if moved:
         lines = "\n".join(f"{move.image}: is {move.old}, {origin} has {move.new}" for move in moved)
         raise UsageError(
-            f"{counted(len(moved), f'tag in {place} points to another image', f'tags in {place} point to other images')};"
+            f"{counted(len(moved), f'tag in {place} is another image', f'tags in {place} are other images')};"
             " nothing was changed",
             detail=lines,
             hint=f"--existing replace (or --replace-tags) moves them to those of {origin}; --existing skip leaves them",

@@ -222,7 +222,7 @@ def test_a_tag_of_somebody_else_is_seen_before_the_blobs_come(archive: Path, tmp
     site = make_storage(tmp_path / "site", {"kept:1": make_image("other")})
     data = whole(archive, *SMALL)
     pipe = io.BytesIO(data)
-    with pytest.raises(UsageError, match="points to another image"):
+    with pytest.raises(UsageError, match="is another image"):
         deploy_incoming(pipe, Path("-"), site, OPTIONS, Silent())
     assert pipe.tell() < 20_000
     assert deploy(data, site, existing=Existing.REPLACE).tags_replaced != ()
