@@ -34,8 +34,8 @@ def path_of(entry: Entry) -> str:
 
 def _page(entry: Entry) -> Iterator[str]:
     usage, options = usage_and_options(whole_app(), entry)
-    yield f"# {entry.name}\n\n{entry.summary} {entry.more}\n\n```\n{usage}\n```\n\n| | |\n|---|---|"
-    yield from (f"| {_cell(f'`{name}`')} | {_cell(text)} |" for name, text in options)
+    yield f"# {entry.name}\n\n{entry.summary} {entry.more}\n\n```\n{usage}\n```\n\n| | what it does |\n|---|---|"
+    yield from (f"| {cell(f'`{name}`')} | {cell(text)} |" for name, text in options)
     yield "\n## Examples\n\n```"
     yield from (f"# {what}\n{typed}" for what, typed in entry.examples)
     yield "```\n"
@@ -50,5 +50,7 @@ def _section(entry: Entry) -> str:
     return next((title for title in titles if entry.name in title.split(", ")), "")
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+def cell(text: str) -> str:
+    """A bar is no end of a cell; in code it need not be marked, and the mark would be shown."""
+    flat = " ".join(text.split())
+    return flat if flat.startswith("`") and flat.endswith("`") else flat.replace("|", r"\|")
