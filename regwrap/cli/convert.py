@@ -19,7 +19,7 @@ from regwrap.cli.options import (
     existing_of,
 )
 from regwrap.cli.output import show
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.session import load, opened_session, release_name
 from regwrap.cli.signing import trusting_tree
 from regwrap.commands.export import export_image_set
 from regwrap.commands.import_tree import import_tree
@@ -58,6 +58,12 @@ def import_(
         str | None,
         typer.Option("--name", metavar="REPOSITORY[:TAG]", help="Name for images without one, or with only a tag."),
     ] = None,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            "--release", metavar="NAME", help="Name of the release that was exported: its files do not say it."
+        ),
+    ] = None,
     existing: ExistingOption = None,
     replace_tags: ReplaceTagsOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")] = False,
@@ -73,5 +79,6 @@ def import_(
         trusting_tree(signers or settings.signers, signature, session.progress) as trust,
     ):
         options = ImportOptions(existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock, trust=trust)
-        result = import_tree(source, directory, options, session.progress, named=named)
+        name = release_name(release, "--release")
+        result = import_tree(source, directory, options, session.progress, named=named, release=name)
     show(result, report.import_text(result), json=json)

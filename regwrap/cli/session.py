@@ -132,6 +132,6 @@ def parsed(option: str, parse: Callable[[str], T], text: str) -> T:
         raise UsageError(f"{option}: {error}") from error
 
 
-def release_name(text: str | None) -> str:
-    """What --name says; empty where it was not given."""
-    return "" if text is None else parsed("--name", parse_name, text)
+def release_name(text: str | None, option: str = "--name") -> str:
+    """What the option says; empty where it was not given."""
+    return "" if text is None else parsed(option, parse_name, text)

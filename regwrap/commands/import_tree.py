@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.discovery import tree_image_set
@@ -84,7 +84,16 @@ def _refuse_strange(root: Path) -> None:
 
 
 def import_tree(
-    place: str, root: Path, options: ImportOptions, listener: Listener, *, named: str | None = None
+    place: str,
+    root: Path,
+    options: ImportOptions,
+    listener: Listener,
+    *,
+    named: str | None = None,
+    release: str = "",
 ) -> ImportReport:
-    """Bring what `DIR` or `oci:DIR[:NAME]` holds into the storage at `root`."""
-    return import_images(tree_image_set(place, named=named), real_root(root), options, listener)
+    """Bring what `DIR` or `oci:DIR[:NAME]` holds into the storage at `root`. `release` is the name of the release
+    that it is, which its files do not say."""
+    found = tree_image_set(place, named=named)
+    image_set = replace(found, contents=replace(found.contents, name=release))
+    return import_images(image_set, real_root(root), options, listener)

@@ -55,17 +55,19 @@ def test_exported_images_are_the_release_that_was_signed(released: Scene) -> Non
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / "key"], check=True)
     (directory / "signers").write_text(f"release@acme {(directory / 'key.pub').read_text()}")
     for command in (
-        ("package", "images.list", "--history", "archive", "-o", "s.tar", "--sign-key", "key"),
+        ("package", "images.list", "--history", "archive", "-o", "s.tar", "--sign-key", "key", "--name", "acme-1.0"),
         ("export", "s.tar", "tree"),
     ):
         assert cli(*command).returncode == 0, command
-    trusting = ("--signers", "signers", "--signature", "s.tar.sig")
+    trusting = ("--signers", "signers", "--signature", "s.tar.sig", "--release", "acme-1.0")
     unsigned = cli("import", "tree", "site", "--signers", "signers")
     assert (unsigned.returncode, (directory / "site").exists()) == (2, False)
     assert "--signature FILE" in unsigned.stderr
     good = cli("import", "tree", "site", *trusting)
     assert good.returncode == 0, good.stderr
     assert "signed by release@acme" in good.stderr
+    assert "acme-1.0" in cli("releases", "site").stdout
+    assert cli("import", "tree", "unnamed", *trusting[:4]).returncode == 4  # another release: it has no name
     shutil.rmtree(directory / "tree/app/sidecar:v1")
     other = cli("import", "tree", "other", *trusting)
     assert (other.returncode, (directory / "other").exists()) == (4, False)
