@@ -95,12 +95,15 @@ def test_what_passes_at_the_source_is_tried_again(ends: StartEnds, fault: Fault,
     assert len(started.source.asked(pattern)) > fault.times
 
 
-@pytest.mark.parametrize("fault", PASSING)
-@pytest.mark.parametrize(
-    "pattern", ["HEAD .*/manifests/", "HEAD .*/blobs/", "POST", "PATCH", "PUT .*/blobs/", "PUT .*/manifests/"]
-)
-def test_what_passes_at_the_destination_is_tried_again(ends: StartEnds, fault: Fault, pattern: str) -> None:
-    started = ends(dest=(on(fault, pattern),))
+ASKED = ("HEAD .*/manifests/", "HEAD .*/blobs/", "POST", "PATCH", "PUT .*/blobs/", "PUT .*/manifests/")
+
+
+@pytest.mark.parametrize("number", range(2 * len(PASSING)))
+def test_what_passes_at_the_destination_is_tried_again(ends: StartEnds, number: int) -> None:
+    """Each fault at two kinds of requests, and each kind of request with two faults or three."""
+    (fault,) = PASSING[number // 2].values
+    assert isinstance(fault, Fault)
+    started = ends(dest=(on(fault, ASKED[(number // 2 + 3 * (number % 2)) % len(ASKED)]),))
     assert len(started.bench.synced(*IMAGES).copied) == len(IMAGES)
     started.assert_all_arrived()
 
