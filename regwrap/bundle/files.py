@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
+from regwrap.core.writing import read_at
 from regwrap.storage.hashing import pieces_at, write_all
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class OneFile:
     size: int
 
     def pread(self, count: int, offset: int) -> bytes:
-        return os.pread(self.descriptor, count, offset)
+        return read_at(self.descriptor, count, offset)
 
     def ranges(self, located: Located) -> list[Range]:
         return [(self.descriptor, located.offset, located.size)]
@@ -76,7 +77,7 @@ class ManyFiles:
 
     def pread(self, count: int, offset: int) -> bytes:
         count = min(count, max(0, self.size - offset))
-        return b"".join(os.pread(fd, size, start) for fd, start, size in self.ranges(Located(offset, count)))
+        return b"".join(read_at(fd, size, start) for fd, start, size in self.ranges(Located(offset, count)))
 
     def ranges(self, located: Located) -> list[Range]:
         found, offset = list[Range](), located.offset

@@ -21,6 +21,7 @@ from regwrap.bundle.structure import structure_problems
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
+from regwrap.core.writing import read_at
 from regwrap.storage.hashing import hashed, pieces_at
 from regwrap.storage.store import regular_size
 
@@ -57,7 +58,7 @@ class ImageSet:
         with self.opened(digest) as (descriptor, located):
             if located.size > MAX_MANIFEST_BYTES:
                 raise IntegrityError(f"{digest.short} has {located.size} bytes, too many for a manifest")
-            return os.pread(descriptor, located.size, located.offset)
+            return read_at(descriptor, located.size, located.offset)
 
     def closure(self, image: BundleImage) -> Closure | None:
         """What belongs to one of the images. Raises IntegrityError where its manifests are damaged."""

@@ -32,6 +32,7 @@ from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest
 from regwrap.core.pool import map_in_order
+from regwrap.core.writing import read_at
 from regwrap.storage import layout
 from regwrap.storage.hashing import hashed, pieces_at
 
@@ -91,7 +92,7 @@ class Bundle:
         with self.opened(digest) as (descriptor, located):
             if located.size > MAX_MANIFEST_BYTES:
                 raise IntegrityError(f"{digest.short} has {located.size} bytes, too many for a manifest")
-            return os.pread(descriptor, located.size, located.offset)
+            return read_at(descriptor, located.size, located.offset)
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes hash to what bundle.json says; `write` is given them. Safe from several threads."""

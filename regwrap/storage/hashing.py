@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Digest
-from regwrap.core.writing import write_all_at
+from regwrap.core.writing import name_file, write_all_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +36,11 @@ class _ReadsInto(Protocol):
 
 def read_into(file: IO[bytes], buffer: memoryview) -> int:
     """How many bytes came; every binary file can do it, though IO[bytes] does not declare it."""
-    return cast("_ReadsInto", file).readinto(buffer) or 0
+    try:
+        return cast("_ReadsInto", file).readinto(buffer) or 0
+    except OSError as error:
+        name_file(error, file.fileno())
+        raise
 
 
 def pieces_of(file: IO[bytes]) -> Iterator[memoryview]:
@@ -52,7 +56,11 @@ def pieces_at(descriptor: int, offset: int, size: int) -> Iterator[memoryview]:
     buffer = _OWN.buffer
     position, end = offset, offset + size
     while position < end:
-        count = os.preadv(descriptor, [buffer[: end - position]], position)
+        try:
+            count = os.preadv(descriptor, [buffer[: end - position]], position)
+        except OSError as error:
+            name_file(error, descriptor)
+            raise
         if count == 0:
             raise IntegrityError("the file was truncated while it was read")
         position += count
@@ -86,12 +94,20 @@ def hash_at(descriptor: int, offset: int, size: int) -> Digest:
 
 def write_all(out: IO[bytes], data: bytes | memoryview) -> None:
     """Into a file without a buffer: a disk that is nearly full takes a part, and says so only when asked again."""
-    _write_all(out.write, data)
+    try:
+        _write_all(out.write, data)
+    except OSError as error:
+        name_file(error, out.fileno())
+        raise
 
 
 def write_all_to(descriptor: int, data: bytes | memoryview) -> None:
     """The same into an open file by its descriptor."""
-    _write_all(lambda rest: os.write(descriptor, rest), data)
+    try:
+        _write_all(lambda rest: os.write(descriptor, rest), data)
+    except OSError as error:
+        name_file(error, descriptor)
+        raise
 
 
 def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:

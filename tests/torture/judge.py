@@ -51,6 +51,11 @@ class Verdict:
         return not (self.lost or self.lies or self.left)
 
 
+_NAMELESS: Final = re.compile(
+    "^regwrap: (Input/output error|Permission denied|No space left on device|Disk quota exceeded)$", re.MULTILINE
+)
+
+
 @dataclass(frozen=True)
 class Expected:
     """What a fault allows. `cause`: what the message has to say where the run failed. `killed`: regwrap itself was,
@@ -107,6 +112,8 @@ def _lies(ended: Ended, expected: Expected) -> Iterator[str]:
         yield f"the message does not say /{expected.cause}/"
     elif ended.code > 0 and not ended.err.strip():
         yield "no message"
+    elif _NAMELESS.search(ended.err):
+        yield "the message names no file"
 
 
 def lost(ground: Ground, scenario: Scenario, place: Place, expected: Expected | None = None) -> Iterator[str]:
