@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
+from regwrap.core.writing import on_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +126,8 @@ def start_write_back(descriptor: int, start: int, end: int) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a small text file; it is on the disk, and its name too, when this returns."""
     with part_file(path) as part:
-        part.opened.write_text(text, encoding="utf-8", errors="backslashreplace")
+        with on_file(part.descriptor):
+            part.opened.write_text(text, encoding="utf-8", errors="backslashreplace")
         sync_file(part.descriptor, path)
         part.path.replace(path)
     sync_directory(path.parent)
@@ -153,8 +155,9 @@ def _claimed(output: Path) -> tuple[Path, int]:
         part = output.with_name(f"{output.name}.regwrap-{secrets.token_hex(4)}.part")
         descriptor = os.open(part, _NEW, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.fchmod(descriptor, _MODE)
+            with on_file(descriptor):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                os.fchmod(descriptor, _MODE)
             if _is_at(descriptor, part):
                 return part, descriptor
         except BaseException:

@@ -118,7 +118,8 @@ def _write(image_set: ImageSet, files: tuple[TreeFile, ...], tree: Path, on_byte
         if file.data is None:
             places[file.digest].append(path)
         else:
-            path.write_bytes(file.data)
+            with path.open("xb", buffering=0) as out:
+                write_all(out, file.data)
 
     def write(digest: Digest) -> bool:
         first, *others = places[digest]

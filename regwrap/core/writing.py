@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def write_all_at(descriptor: int, data: bytes | memoryview, position: int) -> None:
@@ -23,6 +27,16 @@ def read_at(descriptor: int, count: int, position: int) -> bytes:
     """At most `count` bytes. Raises OSError with the file's name."""
     try:
         return os.pread(descriptor, count, position)
+    except OSError as error:
+        name_file(error, descriptor)
+        raise
+
+
+@contextmanager
+def on_file(descriptor: int) -> Iterator[None]:
+    """What fails in the block is told with the name of this open file."""
+    try:
+        yield
     except OSError as error:
         name_file(error, descriptor)
         raise

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # curl(1), EXIT CODES
 UNSUPPORTED_RANGE: Final = 33
 _HTTP_ERROR: Final = 22
+_UNWRITTEN: Final = 23  # it does not say why
 _TOO_LATE: Final = 28
 _NO_CONNECTION: Final = {5, 6, 7}
 _AWAY: Final = {7, 52, 55, 56}
@@ -94,6 +95,12 @@ class Downloads:
             how = f"made no progress for {stall:g} s" if "slow" in outcome.message else "took too long"
             message = f"{host} {how} with {what}{self._led(outcome)}"
             return ToolError(message, detail=outcome.message, transient=True, host=host)
+        if outcome.exit_code == _UNWRITTEN:
+            why = "no space left, a quota, too many open files, permission denied or an input/output error"
+            hint = "look at the disk here (df, df -i, quota) and at ulimit -n, then rerun"
+            return ToolError(
+                f"{what} could not be written here: {why}", detail=f"{outcome.message} (curl 23)", hint=hint
+            )
         meaning = meaning_of_tls(outcome.message) if outcome.exit_code in _TLS else Meaning.OTHER
         is_transient = outcome.exit_code in _PASSING and meaning is Meaning.OTHER
         return ToolError(

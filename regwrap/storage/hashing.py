@@ -122,6 +122,7 @@ def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:
             done += count
     except OSError as error:
         if error.errno not in _NO_RANGES:
+            name_file(error, source if error.errno == errno.EIO else out)  # one of the two; full is what is written
             raise
         for piece in pieces_at(source, offset + done, size - done):
             write_all_at(out, piece, to + done)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
+from regwrap.core.writing import on_file
 from regwrap.storage.own import LOCK, own_tree
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def _acquire(descriptor: int, tree: Tree, *, exclusive: bool, deadline: float, o
     told = False
     while True:
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            with on_file(descriptor):
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             holder = _holder(descriptor)

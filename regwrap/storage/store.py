@@ -24,7 +24,7 @@ from regwrap.core.model import (
     is_repository,
     is_tag,
 )
-from regwrap.core.writing import name_file
+from regwrap.core.writing import name_file, on_file
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_descriptor
 from regwrap.storage.tree import LinkedDirectoryError, Tree
@@ -145,12 +145,8 @@ class Storage:
             return None
         if size > limit:
             raise IntegrityError(f"{digest.short} has {size} bytes; a manifest or config has at most {limit}")
-        with os.fdopen(self.open_blob(digest), "rb") as file:
-            try:
-                return file.read(size)
-            except OSError as error:
-                name_file(error, file.fileno())
-                raise
+        with os.fdopen(self.open_blob(digest), "rb") as file, on_file(file.fileno()):
+            return file.read(size)
 
     def closure(self, repository: str, top: Digest, platforms: tuple[Platform, ...] = ()) -> Closure | None:
         """All of an image as `repository` knows it, manifests verified; None where the top is absent.
@@ -257,7 +253,7 @@ def read_link(tree: Tree, name: str) -> Digest | None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
         text = os.read(descriptor, layout.LINK_BYTES + 1)
-    except OSError as error:
+    except OSError as error:  # no `on_file`, which would cost a tenth: a storage has many thousands of links
         name_file(error, descriptor)
         raise
     finally:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from regwrap.core.errors import UsageError
+from regwrap.core.writing import name_file, on_file
 from regwrap.storage.actor import Actor, actor_for
 
 if TYPE_CHECKING:
@@ -146,6 +147,9 @@ class Tree:
             raise
         try:
             return os.fstat(descriptor)
+        except OSError as error:
+            name_file(error, descriptor)
+            raise
         finally:
             os.close(descriptor)
 
@@ -213,9 +217,10 @@ class Tree:
 
     def own(self, descriptor: int, mode: int, uid: int, gid: int) -> None:
         """Give an open file or directory to the owner, which it is by itself where we act as he."""
-        if self._actor is None and os.geteuid() == 0:
-            os.fchown(descriptor, uid, gid)
-        self.as_owner(os.fchmod, descriptor, mode)
+        with on_file(descriptor):
+            if self._actor is None and os.geteuid() == 0:
+                os.fchown(descriptor, uid, gid)
+            self.as_owner(os.fchmod, descriptor, mode)
 
     def sync(self) -> None:
         """syncfs(2) of the file system that it is on. Raises OSError where write-back failed."""
