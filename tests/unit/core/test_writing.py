@@ -1,6 +1,7 @@
 """What fails on an open file is told with the file's name, which the kernel leaves out."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,20 @@ from regwrap.storage.hashing import hash_at, write_all, write_all_to
 
 def test_a_full_disk_is_told_with_the_file() -> None:
     with Path("/dev/full").open("wb", buffering=0) as file:
+        descriptor = file.fileno()
         for write in (
-            lambda: write_all(file, b"x"),
-            lambda: write_all_to(file.fileno(), b"x"),
-            lambda: write_all_at(file.fileno(), b"x", 0),
+            partial(write_all, file),
+            partial(write_all_to, descriptor),
+            partial(write_all_at, descriptor, position=0),
         ):
             with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
-                write()
+                write(data=b"x")
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
-        for read in (lambda: read_at(descriptor, 1, 0), lambda: hash_at(descriptor, 0, 1)):
+        for read in (partial(read_at, descriptor, 1, 0), partial(hash_at, descriptor, 0, 1)):
             with pytest.raises(IsADirectoryError) as raised:
                 read()
             assert raised.value.filename == f"{tmp_path}"
