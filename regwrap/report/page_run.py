@@ -69,7 +69,8 @@ def _body(record: RunRecord) -> Iterator[Markup]:
         yield _moved(moved)
     yield _figures(record)
     yield section("Bytes", _bytes(record), _hosts(record))
-    yield section("Workers", timeline(record), *([_cluster(record.workers)] if record.workers else []))
+    cluster = [_cluster(record.workers)] if record.workers else []
+    yield section("Images in time" if cluster else "Workers", timeline(record), *cluster)
     if pieces:
         yield section("Shared layers", _known(record), shared_map(pieces))
         yield tag("div", {"class": "pair"}, _largest(record.images), largest_blobs(pieces, _TOP))

@@ -37,9 +37,7 @@ def timeline(record: RunRecord) -> Markup:
         return tag("p", {"class": "quiet"}, "Nothing had to be copied.")
     end = max(image.end for image in worked)
     lanes = lanes_of(worked)
-    busy = share(sum(image.end - image.start for image in worked), end * len(lanes))
-    total = f"{counted(len(worked), 'image')} by {counted(len(lanes), 'worker')} in {end:.1f} s"
-    about = f"{total}; workers were busy {busy:.0f} % of that time"
+    about = _about(record, worked, lanes, end)
     short = names_apart(image.image for image in worked)
     shown = {name: short[name] for name in _bounded(worked)}
     drawn = [_lane(number, images, shown, end) for number, images in list(lanes.items())[:_LANES]]
@@ -56,6 +54,16 @@ def timeline(record: RunRecord) -> Markup:
     ]
     note = tag("p", {"class": "quiet"}, " ".join([f"{about}.", *left_out]))
     return joined((note, figure("timeline", about, joined((*drawn, _axis(end)))), keys))
+
+
+def _about(record: RunRecord, worked: Sequence[ImageRecord], lanes: Lanes, end: float) -> str:
+    """A lane of a run on a cluster is an image that is waited for, and no worker."""
+    images = counted(len(worked), "image")
+    if record.workers:
+        return f"{images} in {end:.1f} s, at most {len(lanes)} at the same time"
+    busy = share(sum(image.end - image.start for image in worked), end * len(lanes))
+    total = f"{images} by {counted(len(lanes), 'worker')} in {end:.1f} s"
+    return f"{total}; workers were busy {busy:.0f} % of that time"
 
 
 def _shortest(count: int) -> list[str]:

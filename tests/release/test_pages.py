@@ -80,8 +80,8 @@ def test_a_run_that_failed_in_part(scene: Scene, browser: Browser) -> None:
     for width in (375, 1400):
         browser.open(page, width=width)
         assert top_of(browser, "no/") < 300
-        assert top_of(browser, f"{scene.host} has no no/such:v9") < top_of(browser, "Workers")
-        assert top_of(browser, "2 workers of a cluster on 1 machine") > top_of(browser, "Workers")
+        assert top_of(browser, f"{scene.host} has no no/such:v9") < top_of(browser, "Images in time")
+        assert top_of(browser, "2 workers of a cluster on 1 machine") > top_of(browser, "Images in time")
     assert top_of(browser, "tcp://192.0.2.7:40002") >= 0
     browser.value("document.querySelector('main > details').open = true")
     assert top_of(browser, "nested:v1") >= 0

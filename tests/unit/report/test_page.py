@@ -232,6 +232,8 @@ def test_a_run_on_a_cluster_has_a_row_for_each_worker() -> None:
     )
     page = run_page(replace(RECORD, workers=shares))
     assert "3 workers of a cluster on 2 machines" in page
+    assert re.search(r"at most \d+ at the same time", page)  # what is drawn are images, not workers
+    assert "workers were busy" not in page
     rows = page.partition('aria-label="Workers of the cluster"')[2].partition("</table>")[0]
     assert re.findall(r">tcp://([^<]+)<", rows) == ["node-a:40001", "node-a:40002", "node-b:4"]
     assert "3.0 MB" in rows
