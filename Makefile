@@ -1,7 +1,7 @@
 # What a person types. `make help` lists the targets; .ci/run calls the same ones.
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-format check-lint check-types check-imports check-units test test-unit test-tools test-release test-torture
-.PHONY: test-image test-debian torture mutants image man docs changelog bench bench-quick bench-report fmt clean
+.PHONY: test-image test-debian torture mutants image pyz man docs changelog bench bench-quick bench-report fmt clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -87,8 +87,18 @@ endif
 test-image: $(BIN)/regwrap .packages .test-packages ## the container image, the examples for CI and make, installations
 	TMPDIR=$(MEMORY) $(BIN)/pytest -n 2 --dist loadfile tests/image
 
-image: $(BIN)/regwrap ## the container image by buildah or docker, its bill of materials in build/image (container/build)
+image: $(BIN)/regwrap ## the container image by buildah or docker, an archive of it, its bill of materials: build/image
 	container/build
+
+pyz: build/libraries ## regwrap as one file that python3 runs, build/regwrap.pyz: for a site without a package index
+	PYTHONPATH=$< $(BIN)/python -m regwrap.cli.pyz build/regwrap.pyz
+
+# those of the image, by their hashes: so each build of a commit is the same file
+build/libraries: container/requirements.txt | $(BIN)/regwrap
+	@rm -rf $@ $@.part
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --only-binary :all: \
+	  --require-hashes -r $< --target $@.part
+	@mv $@.part $@ && touch $@
 
 man: build/regwrap.1 ## the manual page, from the help
 

@@ -18,6 +18,11 @@ _SBIN: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 class Docker:
     socket: Path
 
+    @property
+    def containerd(self) -> Path:
+        """The socket of its containerd, which keeps images of its own."""
+        return self.socket.parent / "exec/containerd/containerd.sock"
+
     def __call__(self, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["docker", "-H", f"unix://{self.socket}", *args],

@@ -1,4 +1,4 @@
-"""What stands beside a bundle once it is written: its signature, and recovery data."""
+"""What stands beside a bundle once it is written: its signature, recovery data, and regwrap for the site."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finishing:
-    """`key` signs the release into `signature` (None: beside the bundle); `percent` of recovery data, 0 for none. Where
-    one `volume` alone is made again, what stands beside the others is still right."""
+    """`key` signs the release into `signature` (None: beside the bundle); `percent` of recovery data, 0 for none;
+    `with_tool`: regwrap itself. Where one `volume` alone is made again, what stands beside the rest is still right."""
 
     output: Path | None
     key: Path | None
     signature: Path | None
     percent: int
     volume: int | None
+    with_tool: bool = False
 
     @classmethod
     def parse(
@@ -34,13 +35,15 @@ class Finishing:
         return cls(output, key, signature, _percent(parity, output, volume), volume)
 
     def finish(self, job: Job, release: Digest) -> None:
-        """Sign the release and protect its files, as it is wanted; what is there of an earlier bundle goes. Raises
-        ToolError."""
+        """Sign the release, protect its files, add the tool, as it is wanted; what is there of an earlier bundle goes.
+        Raises ToolError."""
         if self.output is None or self.volume is not None:
             return
         signed(job.runner, self.key, self.output, self.signature, release)
         if self.output != Path("-"):
             _protect(job, self.output, self.percent)
+        if self.with_tool:
+            _add_tool(job, self.output)
 
 
 def _percent(text: str | None, output: Path | None, volume: int | None) -> int:
@@ -62,3 +65,12 @@ def _protect(job: Job, output: Path, percent: int) -> None:
     if percent:
         job.listener.say(f"{output}: par2 computes recovery data of {percent}%")
         add_parity(Par2(job.runner, job.timeouts.disk_stall), output, percent)
+
+
+def _add_tool(job: Job, output: Path) -> None:
+    from regwrap.commands.pyz import add_pyz  # few releases bring it
+
+    added = add_pyz(output)
+    job.listener.say(f"{added.path}: regwrap for the site, which needs python3 alone")
+    if added.was_other:
+        job.listener.say(f"{added.path} was another one: checksums of earlier releases beside it name that")

@@ -37,10 +37,10 @@ _VARIABLES: Final = (
 
 
 def manual_page(date: str) -> str:
-    """The page in the language of man(7)."""
+    """The page in the language of man(7); without a date where that is empty."""
     app = get_group(make_app(every_word()))
     lines = [
-        f'.TH REGWRAP 1 {date} "regwrap {__version__}" "User Commands"',
+        f'.TH REGWRAP 1 "{date}" "regwrap {__version__}" "User Commands"',
         ".SH NAME",
         f"regwrap {_text('-')} {_text(_small(ABOUT).removesuffix('.'))}",
         ".SH SYNOPSIS",

@@ -63,6 +63,12 @@ _StrategyOption = Annotated[
 _NoArchiveOption = Annotated[
     bool, typer.Option("--no-archive", help="Straight from the source into the bundle; read and keep no archive.")
 ]
+_WithToolOption = Annotated[
+    bool,
+    typer.Option(
+        "--with-tool", help="Also write regwrap.pyz beside the bundle: regwrap for a site that has only python3."
+    ),
+]
 
 
 def release(
@@ -88,12 +94,13 @@ def release(
     parity: ParityOption = None,
     sign_key: SignKeyOption = None,
     signature: SignatureOption = None,
+    with_tool: _WithToolOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
-    finishing = Finishing.parse(output, sign_key, signature, parity, volume)
+    finishing = replace(Finishing.parse(output, sign_key, signature, parity, volume), with_tool=with_tool)
     settings = load(config, source, archive, jobs, engine=engine)
     files = RecordFiles.now("release", images_list, None, report_file, junit)
     target = target_of(output, volume_size, volume)

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import RegwrapError
@@ -36,6 +37,9 @@ _PROGRAMS: Final = {
     Tool.UMOCI: (("--version",), (0, 4), "umoci"),
     Tool.PAR2: (("--version",), (0, 8), "par2"),
 }
+# any version will do
+_SIGNING: Final = {Tool.SSH_KEYGEN: "openssh-client", Tool.OPENSSL: "openssl"}
+_BCRYPT: Final = "bcrypt"
 _PYTHON: Final = "python"
 _SCRATCH: Final = "scratch directory"
 _ARCHIVE: Final = "archive"
@@ -65,7 +69,12 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "releases, rollback, gc": (),
     "bake": (Tool.UMOCI, Tool.SETPRIV),
     "package --parity, repair": (Tool.PAR2, Tool.SETPRIV),
+    "release --sign-key, deploy --signers": (Tool.SSH_KEYGEN, Tool.SETPRIV),
+    "verify --signed-by": (Tool.OPENSSL, Tool.SETPRIV),
+    "serve --htpasswd": (_BCRYPT,),
 }
+# few need these, or there is another way
+_OPTIONAL: Final = {_OVERLAY, Tool.PAR2, *_SIGNING, _BCRYPT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +89,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandCheck:
-    """Whether a command works here; else what is `missing`, and `how` to get each. `optional`: there is another way."""
+    """Whether a command works here; else what is `missing`, and `how` to get each. `optional`: a machine is fit without
+    it."""
 
     command: str
     works: bool
@@ -136,11 +146,13 @@ class DoctorDirectories:
 def examine_machine(runner: Runner, places: DoctorDirectories, outside: tuple[Finding, ...]) -> DoctorReport:
     """Look at all that the commands need; changes nothing."""
     programs = [_program(runner, tool) for tool in _PROGRAMS]
+    others = [_installed(tool, package, runner.which(tool)) for tool, package in _SIGNING.items()]
+    bcrypt = _installed(_BCRYPT, "python3-bcrypt", find_spec(_BCRYPT))
     python = Check(name=_PYTHON, ok=True, found=sys.version.split()[0])
     directories = [_place(_SCRATCH, places.scratch.parent, "set TMPDIR to a directory you can write to")]
     if places.archive is not None:
         directories.append(_place(_ARCHIVE, places.archive, "set archive: or --archive"))
-    checks = (python, *programs, *directories, _overlay(runner, places))
+    checks = (python, *programs, *others, bcrypt, *directories, _overlay(runner, places))
     by_name = {check.name: check for check in checks}
     commands = tuple(_command(command, needs, by_name) for command, needs in _COMMANDS.items())
     return DoctorReport(commands=commands, checks=checks, outside=outside)
@@ -151,7 +163,7 @@ def _command(command: str, needs: tuple[str, ...], checks: dict[str, Check]) -> 
     return CommandCheck(
         command=command,
         works=not lacking,
-        optional=_OVERLAY in needs or Tool.PAR2 in needs,
+        optional=bool(_OPTIONAL.intersection(needs)),
         missing=tuple(f"{check.name}: {check.found}" for check in lacking),
         how=tuple(check.advice for check in lacking),
     )
@@ -163,6 +175,8 @@ def tool_versions(runner: Runner) -> dict[str, str]:
 
 
 def _overlay(runner: Runner, places: DoctorDirectories) -> Check:
+    if runner.which(Tool.MOUNT) is None:  # each trial would say so at length
+        return Check(name=_OVERLAY, ok=False, found="there is no mount", advice="apt-get install mount")
     errors: list[RegwrapError] = []
     for place in dict.fromkeys(place.absolute() for place in places.uppers):
         history = places.scratch / "history"
@@ -178,12 +192,17 @@ def _overlay(runner: Runner, places: DoctorDirectories) -> Check:
     return Check(name=_OVERLAY, ok=False, found="; ".join(found), advice=errors[0].hint)
 
 
+def _installed(name: str, package: str, found: object) -> Check:
+    if found is None:
+        return Check(name=name, ok=False, found="not installed", advice=f"apt-get install {package}")
+    return Check(name=name, ok=True, found="installed")
+
+
 def _program(runner: Runner, tool: Tool) -> Check:
     _args, least, package = _PROGRAMS[tool]
     version = _version(runner, tool)
     if version is None:
-        advice = f"apt-get install {package}"
-        return Check(name=tool, ok=False, found="not installed", advice=advice)
+        return _installed(tool, package, None)
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     ok = numbers >= least
     advice = "" if ok else f"at least version {'.'.join(map(str, least))} is needed"

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -65,6 +66,11 @@ def read_certificate(cert: Path | None, key: Path | None) -> ssl.SSLContext | No
 
 def read_htpasswd(path: Path) -> Login:
     """The users of a file that `htpasswd -B` made; any other kind of hash is refused, as registries do."""
+    if find_spec("bcrypt") is None:
+        raise UsageError(
+            "--htpasswd needs bcrypt, which is not installed here",
+            hint="apt-get install python3-bcrypt: it is no Python code, so regwrap.pyz has it not in it",
+        )
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES).decode()

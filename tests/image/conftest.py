@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 
+from regwrap import __version__
 from tests.release.conftest import cli, scene, zygote
 
 __all__ = ["cli", "scene", "zygote"]
@@ -29,6 +30,11 @@ class BuiltImage:
     @property
     def digest(self) -> str:
         return (self.output / "digest").read_text().strip()
+
+    @property
+    def archive(self) -> Path:
+        """The whole of it in one file."""
+        return self.output / f"regwrap-{__version__}.tar"
 
     @property
     def config(self) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def assert_released(job: Job, tag: str, place: str = ".", receipt: str = "receip
     inspected = json.loads(job.scene.cli("inspect", directory / bundle, "--json").stdout)
     assert inspected["name"] == tag
     assert {image["image"] for image in inspected["images"]} == set(job.scene.images)
-    subprocess.run(["sha256sum", "-c", f"{bundle}.sha256"], cwd=directory, check=True, capture_output=True)
+    summed = subprocess.run(["sha256sum", "-c", f"{bundle}.sha256"], cwd=directory, check=True, capture_output=True)
+    assert summed.stdout == f"{bundle}: OK\nregwrap.pyz: OK\n".encode()
     assert json.loads((directory / f"release-{tag}.json").read_text())["id"] == inspected["id"]
     merged = json.loads((directory / "report.json").read_text())
     assert merged["release"] == {"name": tag, "id": inspected["id"]}

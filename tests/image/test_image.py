@@ -75,28 +75,18 @@ class Container:
 
 @pytest.fixture(scope="module")
 def docker(image: BuiltImage) -> Iterator[Docker]:
-    with TemporaryDirectory() as name, started_dockerd("overlay2") as docker:
-        file = f"{name}/image.tar"
-        push = [
-            "buildah",
-            "push",
-            "--quiet",
-            "--disable-compression",
-            image.name,
-            f"docker-archive:{file}:regwrap:test",
-        ]
-        subprocess.run(push, check=True, capture_output=True)
-        loaded = docker("load", "--input", file)
+    with started_dockerd("overlay2") as docker:
+        loaded = docker("load", "--input", f"{image.archive}")
         assert loaded.returncode == 0, loaded.stderr
         yield docker
 
 
 @pytest.fixture
-def container(docker: Docker) -> Iterator[Container]:
+def container(docker: Docker, image: BuiltImage) -> Iterator[Container]:
     with TemporaryDirectory(prefix="image-", dir="/var/tmp") as name:
         work = Path(name)
         work.chmod(0o777)
-        yield Container(docker, "regwrap:test", work)
+        yield Container(docker, image.name, work)
 
 
 @pytest.fixture
@@ -190,6 +180,23 @@ def test_it_is_a_base_for_a_bundle_that_it_then_serves(image: BuiltImage, scene:
     assert found == {name: str(one.top) for name, one in scene.images.items()}
 
 
+def test_its_archive_is_loaded_by_containerd_and_by_what_podman_reads_with(image: BuiltImage, docker: Docker) -> None:
+    run = ["ctr", "--address", f"{docker.containerd}", "--namespace", "test", "images"]
+    subprocess.run([*run, "import", "--no-unpack", image.archive], check=True, capture_output=True)
+    listed = subprocess.run([*run, "list", "--quiet"], check=True, capture_output=True, text=True)
+    assert listed.stdout.split() == [image.name]
+    subprocess.run(["sha256sum", "-c", f"{image.archive.name}.sha256"], cwd=image.output, check=True)
+    subprocess.run(["buildah", "pull", "--quiet", f"docker-archive:{image.archive}"], check=True, capture_output=True)
+
+
+def test_a_cluster_of_it_syncs(container: Container, ci: LoopbackRegistry) -> None:
+    (container.work / "images.list").write_text("app:v1\n")
+    sync = f"regwrap sync images.list --source {ci.host} --dest /release/archive --cluster local:2"
+    done = container(_PLAIN, "sh", "-c", f"python3 -m dask worker --version && {sync}")
+    assert done.returncode == 0, done.stderr
+    assert "1 copied, 0 already there, 0 failed" in done.stdout
+
+
 def test_its_size_is_told_and_within_the_limit(image: BuiltImage) -> None:
     told = re.search(r"(\d+) MB unpacked \(limit (\d+)\)", image.said)
     assert told
@@ -230,18 +237,22 @@ def test_two_builds_of_one_state_in_two_places_are_one_image(image: BuiltImage, 
         shutil.copytree(
             ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copy
         )
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "hatch_build.py"):
         shutil.copy(ROOT / name, copy / name)
     config = image.config
     labels = config["config"]["Labels"]
     time = subprocess.run(["git", "-C", ROOT, "log", "-1", "--format=%ct"], capture_output=True, text=True, check=True)
     settings = {"REVISION": labels["org.opencontainers.image.revision"], "SOURCE_DATE_EPOCH": time.stdout.strip()}
 
-    other = build_image(copy, f"{image.name}-again", tmp_path / "output", **settings)
+    other = build_image(copy, image.name, tmp_path / "output", **settings)
 
     assert other.digest == image.digest
-    bills = [(built.output / "regwrap.cdx.json").read_bytes() for built in (image, other)]
+    bills, checksums = (
+        [(built.output / name).read_bytes() for built in (image, other)]
+        for name in ("regwrap.cdx.json", f"{image.archive.name}.sha256")
+    )
     assert bills[0] == bills[1]
+    assert checksums[0] == checksums[1]
 
 
 @pytest.mark.parametrize("rights", [_PRIVILEGED, _ROOT, _PLAIN, _OTHER], ids=["sys_admin", "root", "plain", "any-user"])
@@ -301,7 +312,7 @@ def test_the_tools_have_the_pinned_versions_and_bash_completes(container: Contai
     assert re.search(r"^docker-registry .* v?2\.8\.", done.stdout, re.MULTILINE)
     assert "-F _regwrap_completion regwrap" in done.stdout
     assert done.stdout.endswith("regwrap\n")
-    files = container(_PLAIN, "sh", "-c", "cat /usr/share/zsh/vendor-completions/_regwrap; ls /usr/share/fish/*")
+    files = container(_PLAIN, "sh", "-c", "cd /usr/local/share; cat zsh/site-functions/_regwrap; ls fish/*")
     assert "#compdef regwrap" in files.stdout
     assert "regwrap.fish" in files.stdout
 

@@ -1,4 +1,5 @@
-"""Installed as a user installs it: from the wheel, from the sdist, by pipx; completions in three shells."""
+"""Installed as a user installs it: from the wheel, from the sdist, by pipx; its manual page, and completions in three
+shells."""
 
 import os
 import shutil
@@ -15,6 +16,12 @@ from tests.image.conftest import ROOT
 
 pytestmark = pytest.mark.tools
 _SHELLS: Final = ("bash", "zsh", "fish")
+_SHARED: Final = (
+    "bash-completion/completions/regwrap",
+    "fish/vendor_completions.d/regwrap.fish",
+    "man/man1/regwrap.1",
+    "zsh/site-functions/_regwrap",
+)
 
 
 def run(command: list[str | Path], cwd: Path, **variables: str) -> str:
@@ -67,16 +74,27 @@ def test_the_wheel_has_the_program_and_nothing_else(distributions: Path, tmp_pat
     shutil.unpack_archive(wheel, tmp_path, "zip")
     assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"regwrap"}
     assert "Requires-Python: >=3.11" in next(tmp_path.glob("*.dist-info/METADATA")).read_text()
+    (beside,) = tmp_path.glob("*.data")
+    files = sorted(path.relative_to(beside).as_posix() for path in beside.rglob("*") if path.is_file())
+    assert files == [f"data/share/{name}" for name in _SHARED]
 
 
 def test_the_sdist_holds_what_a_checkout_does_and_makes_the_same_wheel(distributions: Path, tmp_path: Path) -> None:
     (sdist,) = distributions.glob("*.tar.gz")
     shutil.unpack_archive(sdist, tmp_path)
     (tree,) = tmp_path.iterdir()
-    for name in ("Makefile", "README.md", "container/Containerfile", "examples/regwrap.mk", "tests/conftest.py"):
+    for name in (
+        "Makefile",
+        "README.md",
+        "hatch_build.py",
+        "container/Containerfile",
+        "examples/regwrap.mk",
+        "tests/conftest.py",
+    ):
         assert (tree / name).is_file(), name
     wheels = tmp_path / "wheels"
-    run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, sdist], tmp_path)
+    quickly = ("--quiet", "--no-deps", "--no-build-isolation")  # the other one was made of the sdist, in isolation
+    run([sys.executable, "-m", "pip", "wheel", *quickly, "--wheel-dir", wheels, ROOT], tmp_path)
     (again,), (wheel,) = wheels.glob("*.whl"), distributions.glob("*.whl")
     assert again.read_bytes() == wheel.read_bytes()
 
@@ -86,18 +104,19 @@ def test_pipx_installs_it(distributions: Path, tmp_path: Path) -> None:
     places = {"PIPX_HOME": f"{tmp_path}/pipx", "PIPX_BIN_DIR": f"{tmp_path}/bin"}
     run(["pipx", "install", "--python", sys.executable, wheel], tmp_path, **places)
     works(tmp_path / "bin/regwrap", tmp_path)
+    for name in _SHARED:
+        assert (tmp_path / "pipx/venvs/regwrap/share" / name).stat().st_size, name
 
 
-@pytest.fixture(scope="module")
-def share(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Completions as the image has them, written by the script that it runs."""
-    place = tmp_path_factory.mktemp("completions")
-    run([ROOT / "container/install-completions", place], place, PATH=f"{installed}:{os.environ['PATH']}")
-    return place / "share"
+def test_man_shows_the_installed_page(installed: Path, tmp_path: Path) -> None:
+    page = run(["mandoc", "-Tascii", installed.parent / "share/man/man1/regwrap.1"], tmp_path)
+    assert f"regwrap {__version__}" in page
+    assert "images.list" in page
 
 
-def completed(shell: str, share: Path, installed: Path, typed: str) -> str:
-    """What a shell offers for `typed`."""
+def completed(shell: str, installed: Path, place: Path, typed: str) -> str:
+    """What a shell offers for `typed`, by the file that came with the program."""
+    share = installed.parent / "share"
     last = len(typed.split(" ")) - 1
     scripts = {
         "bash": f"""
@@ -112,8 +131,9 @@ def completed(shell: str, share: Path, installed: Path, typed: str) -> str:
             _arguments() {{ print -l -- "$@" }}
             _describe() {{ print -l -- "$@"; print -l -- "${{(@P)2}}" }}
             words=({typed} "") CURRENT={last + 1}
-            . {share}/zsh/vendor-completions/_regwrap
-            _regwrap_completion
+            fpath=({share}/zsh/site-functions $fpath)
+            autoload -Uz _regwrap
+            _regwrap
         """,
         "fish": f"""
             source {share}/fish/vendor_completions.d/regwrap.fish
@@ -121,14 +141,20 @@ def completed(shell: str, share: Path, installed: Path, typed: str) -> str:
         """,
     }
     path = f"{installed}:{os.environ['PATH']}"
-    return run([shell, "-c", scripts[shell]], share.parent, PATH=path, XDG_CONFIG_HOME=f"{share.parent}/config")
+    return run([shell, "-c", scripts[shell]], place, PATH=path, XDG_CONFIG_HOME=f"{place}/config")
+
+
+def test_zsh_finds_the_file_by_itself(installed: Path, tmp_path: Path) -> None:
+    functions = installed.parent / "share/zsh/site-functions"
+    found = f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D; print $_comps[regwrap]"
+    assert run(["zsh", "-f", "-c", found], tmp_path) == "_regwrap\n"
 
 
 @pytest.mark.parametrize("shell", _SHELLS)
-def test_completion_offers_commands_and_options(shell: str, share: Path, installed: Path) -> None:
-    commands = completed(shell, share, installed, "regwrap pa")
+def test_completion_offers_commands_and_options(shell: str, installed: Path, tmp_path: Path) -> None:
+    commands = completed(shell, installed, tmp_path, "regwrap pa")
     assert "package" in commands
     assert "deploy" not in commands
-    options = completed(shell, share, installed, "regwrap package --strat")
+    options = completed(shell, installed, tmp_path, "regwrap package --strat")
     assert "--strategy" in options
     assert "--output" not in options

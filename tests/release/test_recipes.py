@@ -72,6 +72,7 @@ def site(scene: Scene, tmp_path: Path, loopback_registry: StartRegistry) -> Site
     names = {
         "cicd.example.com": scene.host,
         "/srv/": f"{outside}/",
+        "/usr/local/bin/regwrap": f"{outside}/regwrap",
         "registry.example.com:5000": loopback_registry(tmp_path / "remote").host,
         "| ssh site ": "| ",
         "ssh vendor ": "",
