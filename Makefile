@@ -136,9 +136,10 @@ docs: $(BIN)/regwrap ## the site in build/site/index.html; links, commands, opti
 changelog: $(BIN)/regwrap ## before a release: the files of docs/changes become the section VERSION of the changelog
 	$(BIN)/python docs/site/changes.py "$(VERSION)" "$$(date +%F)"
 
-fmt: $(BIN)/regwrap ## format and sort
+fmt: $(BIN)/regwrap ## format and sort; the tables of docs/days/at-3-am.md
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/python docs/site/seen.py
 
 # Debian's packages, only where a program is missing; a plain user gets told by `regwrap doctor` instead.
 .PHONY: .packages

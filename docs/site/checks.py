@@ -33,7 +33,8 @@ _BLOCK: Final = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 _COMMENT: Final = re.compile(r"(^|\s)#\s.*$", re.MULTILINE)
 _SPAN: Final = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 _OPTION: Final = re.compile(r"(?<![\w-])--[a-z][\w-]*")
-_TYPED: Final = re.compile(r"(?<![\w./$-])regwrap +([^\n#&|;<>)]*)")
+# At the beginning of a line, in a pipe, behind another command, on another machine, in the container image.
+_TYPED: Final = re.compile(r"(?:^ *(?:\$ )?|[|&;] *|ssh \S+ |regwrap:\S+ +)regwrap +([^\n#&|;<>)]*)", re.MULTILINE)
 _EXIT_CODE: Final = re.compile(r"(?:exit\s+codes?|ends?\s+with)\s+(\d+)")
 # Tables whose first column has words of regwrap.
 _QUOTED: Final = re.compile(r"^\| (?:message|it says|regwrap says) \|.*\n\|[-| ]+\n((?:\|.*\n?)+)", re.MULTILINE)

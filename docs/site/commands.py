@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tables import code, table
 from typer.core import TyperGroup
 from typer.main import get_group
 
@@ -34,8 +35,8 @@ def path_of(entry: Entry) -> str:
 
 def _page(entry: Entry) -> Iterator[str]:
     usage, options = usage_and_options(whole_app(), entry)
-    yield f"# {entry.name}\n\n{entry.summary} {entry.more}\n\n```\n{usage}\n```\n\n| | what it does |\n|---|---|"
-    yield from (f"| {cell(f'`{name}`')} | {cell(text)} |" for name, text in options)
+    yield f"# {entry.name}\n\n{entry.summary} {entry.more}\n\n```\n{usage}\n```\n"
+    yield table(("", "what it does"), [(code(name), text) for name, text in options])
     yield "\n## Examples\n\n```"
     yield from (f"# {what}\n{typed}" for what, typed in entry.examples)
     yield "```\n"
@@ -48,9 +49,3 @@ def _section(entry: Entry) -> str:
     """The part of the overview that is about the command."""
     titles = re.findall(r"^## (.+)$", _OVERVIEW.read_text(encoding="utf-8"), re.MULTILINE)
     return next((title for title in titles if entry.name in title.split(", ")), "")
-
-
-def cell(text: str) -> str:
-    """A bar is no end of a cell; in code it need not be marked, and the mark would be shown."""
-    flat = " ".join(text.split())
-    return flat if flat.startswith("`") and flat.endswith("`") else flat.replace("|", r"\|")

@@ -3,9 +3,8 @@
 In the navigation a name that ends with a slash stands for all pages of that directory, its index first.
 
 A part of a page that is generated is named by a comment in it: `<!-- configuration: retry -->`, `<!-- messages:
-regwrap.lists.imagelist -->`, `<!-- file: config.example.yaml -->`. `<!-- seen:` is followed by lines with a part of a
-message each, and ends with `-->`; `<!-- changes: unreleased -->` stands for the files of docs/changes. The
-commands have pages that are generated as a whole.
+regwrap.lists.imagelist -->`, `<!-- file: config.example.yaml -->`. `<!-- changes: unreleased -->` stands for the files
+of docs/changes. The commands have pages that are generated as a whole.
 """
 
 import logging
@@ -23,10 +22,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from tables import code, table
 
-from regwrap.core.answers import TOLD
-
-_PART: Final = re.compile(r"^<!-- (changes|configuration|messages|file|seen):\s*(.*?)\s*-->$", re.MULTILINE | re.DOTALL)
+_PART: Final = re.compile(r"^<!-- (changes|configuration|messages|file): *(.*?) *-->$", re.MULTILINE)
 _ROOT: Final = Path(__file__).parents[2]
 _LOG: Final = logging.getLogger("mkdocs.hooks")
 
@@ -100,8 +98,6 @@ def filled(markdown: str) -> str:
                 return _messages(about.split(), named)
             case "changes":
                 return changes.section(changes.by_kind(changes.DOCS / "changes"))
-            case "seen":
-                return _seen(about.splitlines())
             case "configuration":
                 return _configuration(about)
             case _:
@@ -113,7 +109,7 @@ def filled(markdown: str) -> str:
 def _configuration(section: str) -> str:
     keys = [key for key in configuration.all_keys() if key.section == section.strip("-")]
     rows = [(f"`{key.name}`", key.kind, f"`{key.default}`" if key.default else "", key.about) for key in keys]
-    return _table(("key", "what it may be", "default", ""), rows)
+    return table(("key", "what it may be", "default", ""), rows)
 
 
 def _messages(family: list[str], named: list[str]) -> str:
@@ -126,35 +122,8 @@ def _messages(family: list[str], named: list[str]) -> str:
     if not found:
         return "There are none."
     texts = dict.fromkeys((message.text, message.todo) for message in found)
-    return _table(("it says", "what to do"), [(_code(text), _code(todo)) for text, todo in texts])
-
-
-def _seen(lines: Sequence[str]) -> str:
-    """What one sees, and what to do: the first message that has each part, and its hint; or what stands after =>, where
-    the hint is made while running or is too general."""
-    everything = [*((message.text, message.todo) for message in messages.all_messages()), *TOLD.values()]
-    rows = []
-    for line in lines:
-        part, _, own = line.partition(" => ")
-        said = [(text, todo) for text, todo in everything if part in text]
-        if not said:
-            raise ValueError(f"no message has {part!r}")
-        rows.append((_code(said[0][0]), own or _code(said[0][1])))
-    return _table(("it says", "what to do"), rows)
+    return table(("it says", "what to do"), [(code(text), code(todo)) for text, todo in texts])
 
 
 def _file(name: str) -> str:
     return f"```yaml\n{(_ROOT / name).read_text(encoding='utf-8')}```"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([commands.cell(text) for text in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _code(text: str) -> str:
-    """As it is written, `{…}` for what differs from case to case."""
-    flat = " ".join(text.split())
-    fence = "``" if "`" in flat else "`"
-    edge = " " if "`" in flat else ""
-    return f"{fence}{edge}{flat}{edge}{fence}" if flat else ""

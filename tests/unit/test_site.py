@@ -10,6 +10,7 @@ import configuration
 import hooks
 import messages
 import pytest
+import seen
 import yaml
 
 from regwrap.cli.catalog import COMMANDS
@@ -120,11 +121,13 @@ def test_each_command_has_a_page_with_its_options_and_examples() -> None:
 
 
 def test_what_one_sees_at_3_am_is_a_message_with_what_to_do() -> None:
-    rows = re.findall(r"^\| (`.*) \| (.*) \|$", page("days/at-3-am.md"), re.MULTILINE)
+    whole = page("days/at-3-am.md")
+    assert whole == seen.with_tables(whole), "make fmt writes the tables of docs/days/at-3-am.md anew"
+    rows = re.findall(r"^\| (`.*) \| (.*) \|$", whole, re.MULTILINE)
     assert len(rows) > 40
     assert [said for said, todo in rows if not re.search(r"[a-z]{3}", re.sub(r"{[^}]*}", "", todo))] == []
     with pytest.raises(ValueError, match="no message has 'the moon'"):
-        hooks.filled("<!-- seen:\nthe moon\n-->")
+        seen.with_tables("<!-- seen:\nthe moon\n-->\n")
 
 
 @pytest.mark.parametrize("kind", ["messages", "configuration", "file"])
