@@ -22,6 +22,7 @@ from regwrap.cli.session import load
 from regwrap.cli.signing import trusting
 from regwrap.cli.volumes import blamed, incoming
 from regwrap.commands.deploy import DeployReport, deploy_bundle, deploy_incoming
+from regwrap.core.counts import counted
 from regwrap.report import text as report
 from regwrap.report.progress import Progress
 
@@ -55,9 +56,10 @@ def deploy(
         )
         result = _deployed(bundle, volumes_from or [], directory, options, progress)
         if result.mended and not dry_run:
+            repaired = counted(result.mended, "damaged blob was", "damaged blobs were")
             progress.say(
-                "damaged blobs were repaired: restart a registry that runs on this directory and keeps an in-memory"
-                " blob cache (docker-registry's packaged configuration does)"
+                f"{repaired} repaired: restart a registry that runs on this directory and keeps an in-memory blob cache"
+                " (docker-registry's packaged configuration does)"
             )
     show(result, report.deploy_text(result, directory, dry_run=dry_run), json=json)
 

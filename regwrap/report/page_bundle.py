@@ -23,6 +23,7 @@ from regwrap.report.page_parts import (
     share,
     size_cell,
     table,
+    tally,
     titled,
     whole_name,
 )
@@ -57,7 +58,7 @@ def _body(inspection: Inspection, name: str, host: str) -> Iterator[Markup]:
         yield _all(inspection, host)
     if partial:
         yield _partial(partial)
-    if pieces:
+    if pieces and len(images) > 1:
         note = (
             "Every byte once, by the number of images that use it. Dropping an image saves the bytes that only it uses."
         )
@@ -89,7 +90,8 @@ def _partial(images: list[InspectedImage]) -> Markup:
         for image in images
     ]
     head = (Cell("Image"), Cell("In the bundle"), Cell("Left out", "number"))
-    return titled("Images with some of their platforms", head, rows[:_ROWS])
+    title = counted(len(images), "image with some of its platforms", "images with some of their platforms", form=",")
+    return titled(title, head, rows[:_ROWS])
 
 
 def _figures(inspection: Inspection) -> Markup:
@@ -98,9 +100,9 @@ def _figures(inspection: Inspection) -> Markup:
     platforms = {platform for image in inspection.images for platform in image.platforms}
     return figures(
         (
-            ("Images", f"{len(inspection.images):,}"),
-            ("Platforms", f"{len(platforms):,}"),
-            ("Blobs", f"{inspection.blobs:,}"),
+            tally(len(inspection.images), "image"),
+            tally(len(platforms), "platform"),
+            tally(inspection.blobs, "blob"),
             ("Size", human_bytes(inspection.blob_bytes)),
             ("Image by image", human_bytes(single)),
             ("Saved by sharing", f"{share(saved, single):.0f} %"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap import __version__
+from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.page_html import Content, Markup, joined, tag
 
@@ -108,6 +109,12 @@ def legend(items: Iterable[tuple[str, str]]) -> Markup:
     """Texts and the classes that give their colours."""
     keys = (tag("li", {}, tag("i", {"class": f"key {style}", "aria-hidden": "true"}), text) for text, style in items)
     return tag("ul", {"class": "legend"}, *keys)
+
+
+def tally(count: float, one: str, many: str = "") -> tuple[str, str]:
+    """A number of things as one of the figures: its label is in the number's form."""
+    label = counted(int(count), one, many).partition(" ")[2]
+    return f"{label[:1].upper()}{label[1:]}", f"{count:,}"
 
 
 def figures(items: Iterable[tuple[str, str]], alarming: str = "") -> Markup:

@@ -17,6 +17,7 @@ from regwrap.report.page_parts import (
     header,
     moment,
     section,
+    tally,
     whole_name,
 )
 
@@ -61,11 +62,11 @@ def _figures(receipt: Receipt, others: int) -> Markup:
     bad = sum(image.verdict == DAMAGED for image in receipt.images)
     return figures(
         (
-            ("Images", f"{len(receipt.images) - others:,}"),
-            ("Other images", f"{others:,}"),
+            tally(len(receipt.images) - others, "image"),
+            tally(others, "other image"),
             ("Valid", f"{good:,}"),
             ("Damaged", f"{bad:,}"),
-            ("Blobs", f"{len(receipt.blobs):,}"),
+            tally(len(receipt.blobs), "blob"),
             ("Size", human_bytes(receipt.total)),
         ),
         alarming="Damaged" if bad else "",

@@ -24,6 +24,7 @@ from regwrap.report.page_parts import (
     section,
     size_cell,
     table,
+    tally,
     titled,
     whole_name,
 )
@@ -71,7 +72,7 @@ def _body(record: RunRecord) -> Iterator[Markup]:
     yield section("Bytes", _bytes(record), _hosts(record))
     cluster = [_cluster(record.workers)] if record.workers else []
     yield section("Images in time" if cluster else "Workers", timeline(record), *cluster)
-    if pieces:
+    if pieces and len(record.images) > 1:
         yield section("Shared layers", _known(record), shared_map(pieces))
         yield tag("div", {"class": "pair"}, _largest(record.images), largest_blobs(pieces, _TOP))
     yield _slowest(record.images)
@@ -159,14 +160,14 @@ def _figures(record: RunRecord) -> Markup:
     speed = f", {human_bytes(totals['bytes_sent'] / record.seconds)}/s" if record.seconds else ""
     return figures(
         (
-            ("Images", f"{totals['images']:,}"),
+            tally(totals["images"], "image"),
             ("Copied", f"{totals['copied']:,}"),
             ("Replaced", f"{totals['moved']:,}"),
             ("Already there", f"{totals['already_there']:,}"),
             ("Failed", f"{totals['failed']:,}"),
             (f"Sent{speed}", human_bytes(totals["bytes_sent"])),
             ("Time", f"{record.seconds:,.1f} s"),
-            ("Retries", f"{totals['retries']:,}"),
+            tally(totals["retries"], "retry", "retries"),
         ),
         alarming="Failed" if totals["failed"] else "",
     )

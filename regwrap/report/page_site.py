@@ -22,6 +22,7 @@ from regwrap.report.page_parts import (
     pull_command,
     section,
     table,
+    tally,
     titled,
     whole_name,
 )
@@ -90,8 +91,8 @@ def _figures(site: SiteReport) -> Markup:
     others = sum(not image.releases for image in site.images)
     return figures(
         (
-            ("Releases", f"{len(site.releases.releases):,}"),
-            ("Images", f"{len(site.images):,}"),
+            tally(len(site.releases.releases), "release"),
+            tally(len(site.images), "image"),
             ("In no release", f"{others:,}"),
             ("Size of all releases", human_bytes(site.bytes)),
         )

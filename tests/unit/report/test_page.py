@@ -203,9 +203,13 @@ def test_a_bundles_page_says_what_an_image_adds_and_what_is_left_out() -> None:
     assert "<h1>acme-1.0</h1>" in bundle_page(replace(found, name="acme-1.0"))
     assert "<title>acme-1.0 - 2 images</title>" in bundle_page(replace(found, name="acme-1.0"))
     assert 'class="verdict good">2 images, 1 partial<' in page
+    assert "<h2>1 image with some of its platforms</h2>" in page
     assert 'class="bad"' not in page
     assert "docker pull" not in page
     assert "docker pull r.example:5000/<wbr>team/<wbr>a:1<" in bundle_page(found, "r.example:5000")
+    alone = bundle_page(replace(found, images=images[:1]))
+    assert "<dt>Image</dt><dd>1</dd>" in alone
+    assert "Shared layers" not in alone  # with nothing
     delta = bundle_page(replace(found, required=1, required_bytes=1_000_000, since=("acme-0.9",)))
     assert "1 blob is (1.0 MB) not in it, but in acme-0.9" in delta
     assert "Saved by sharing" in page
