@@ -110,7 +110,7 @@ def places_of(path: Path, directories: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     bundle = path.name
     for place in dict.fromkeys((path.parent, *directories)):
-        with suppress(OSError):  # a medium that is not there yet
+        with suppress(FileNotFoundError, NotADirectoryError):  # a medium that is not there yet
             for item in sorted(place.iterdir()):
                 if item.name.startswith(bundle) and _NUMBER.fullmatch(item.name[len(bundle) :]) and item.is_file():
                     other = found.setdefault(item.name, item)

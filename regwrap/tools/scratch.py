@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.core.errors import UsageError
 from regwrap.core.interruption import uninterrupted
+from regwrap.core.writing import on_file
 from regwrap.tools.removal import remove_tree
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def _claim(parent: Path) -> tuple[Path, BinaryIO] | None:
         path.rmdir()
         raise
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with on_file(lock.fileno()):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.lexists(path / _LOCK):
             return path, lock
     except BaseException:

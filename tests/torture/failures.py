@@ -77,6 +77,14 @@ def run(ground: Ground, name: str) -> Verdict:
         cause = r"signal 9|killed" if killing else CAUSES[effect]
         # without a path any opening of a file may be meant, that of a directory to be removed too
         untidy = point.call in _OF_REMOVALS or (point.call == CREATE and not point.path)
+        nameless = point.call == "newfstatat"  # of an open file: what fails so is no disk
         mute = was_hit(log, of="/said/")
-        judge(ground, scenario, place, ended, verdict, Expected(cause, killed=own, untidy=untidy, mute=mute))
+        judge(
+            ground,
+            scenario,
+            place,
+            ended,
+            verdict,
+            Expected(cause, killed=own, untidy=untidy, mute=mute, nameless=nameless),
+        )
         return verdict
