@@ -15,6 +15,7 @@ from regwrap.bundle.follow import Following, followed
 from regwrap.bundle.output import append_links, published
 from regwrap.core.errors import BrokenBlobError
 from regwrap.core.model import Descriptor
+from regwrap.core.writing import write_file
 from regwrap.tools.tar import create_tar
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _write(packing: _Packing) -> None:
     contents = selection.contents
     front = scratch / "front"
     front.mkdir()
-    (front / BUNDLE_JSON).write_bytes(contents.to_json())
+    write_file(front / BUNDLE_JSON, contents.to_json())
     members = contents.members
     blobs = [m.path for m in members if m.link is None]
     parts = [(front, [BUNDLE_JSON]), (selection.storage.root, blobs)]

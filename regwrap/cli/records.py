@@ -17,6 +17,7 @@ from regwrap.bundle.aside import write_whole
 from regwrap.cli.output import echo
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.core.text import printable
+from regwrap.core.writing import write_file
 from regwrap.lists.imagelist import failed_list
 from regwrap.report import text as report
 from regwrap.report.github import summary, workflow_commands
@@ -105,7 +106,7 @@ def write_failed(result: SyncReport, file: Path, name: str) -> None:
     """The lines that failed of the list `name`; without any, what an earlier run of that list has left is removed."""
     if result.failed:
         lines = failed_list(item.entry for item in result.failed)
-        file.write_text(f"{_failed_head(name)}\n{lines}", encoding="utf-8")
+        write_file(file, f"{_failed_head(name)}\n{lines}")
         echo(f"the failed lines are in {file}; retry them with: regwrap sync {file}", err=True)
         return
     with suppress(OSError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.writing import write_file
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, need_storage
 from regwrap.tools.overlay import Hiding, Overlay, mark_opaque, run_in_overlay
@@ -78,7 +79,7 @@ def link_known_layers(history: Path, links: Path, repositories: Iterable[str]) -
             path = links / layout.layer_link(repository, digest)
             if below.has_layer(repository, digest) and below.blob_size(digest) is not None and not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(str(digest), encoding="ascii")
+                write_file(path, str(digest))
                 count += 1
     return count
 

@@ -17,6 +17,7 @@ from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field, list_of, or_none
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, a_digest, a_size
+from regwrap.core.writing import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -161,7 +162,7 @@ def publish(built: Path, directory: Path, sync: Callable[[Path], None]) -> None:
         names = {entry.name for entry in new}
         kept = tuple(entry for entry in read_entries(directory) if entry.name not in names)
         staged = built / INDEX
-        staged.write_bytes(index_bytes((*kept, *new)))
+        write_file(staged, index_bytes((*kept, *new)))
         sync(built)
         staged.replace(directory / INDEX)
         sync(directory)
@@ -171,6 +172,6 @@ def write_image(layout: Path, name: str, blobs: tuple[bytes, bytes], media_type:
     """Put a config and a manifest into a layout that nobody else writes to, and name the manifest."""
     _config, manifest = blobs
     for data in blobs:
-        (layout / blob_path(Digest.of(data))).write_bytes(data)
+        write_file(layout / blob_path(Digest.of(data)), data)
     entry = LayoutEntry(name=name, media_type=media_type, digest=Digest.of(manifest), size=len(manifest))
-    (layout / INDEX).write_bytes(index_bytes((entry,)))
+    write_file(layout / INDEX, index_bytes((entry,)))

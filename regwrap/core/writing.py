@@ -32,6 +32,15 @@ def read_at(descriptor: int, count: int, position: int) -> bytes:
         raise
 
 
+def write_file(path: Path, data: bytes | str) -> None:
+    """A small file, whole; text as UTF-8. Raises OSError with its name."""
+    try:
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    except OSError as error:
+        error.filename = error.filename or f"{path}"
+        raise
+
+
 @contextmanager
 def on_file(descriptor: int) -> Iterator[None]:
     """What fails in the block is told with the name of this open file."""

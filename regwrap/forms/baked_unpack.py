@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Final
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Descriptor, Digest, Platform, is_repository
+from regwrap.core.writing import write_file
 from regwrap.forms.baked_base import read_base
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_file, hashed, pieces_of
@@ -93,5 +94,5 @@ class _Unpacking:
         for repository, digest in links:
             path = self.root / layout.layer_link(repository, digest)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(str(digest), encoding="ascii")
+            write_file(path, str(digest))
         return len(links)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry
+from regwrap.core.writing import write_file
 from regwrap.tools.answers import REGISTRY_ERROR, REGISTRY_LISTENS
 from regwrap.tools.runner import Command, Runner, Server, Tool, last_lines
 
@@ -40,7 +41,7 @@ def started_registry(
     becomes it. Call from the main thread. Raises ToolError."""
     nonce = secrets.token_hex(16)
     config = scratch / f"registry-{nonce}.yml"
-    config.write_text(json.dumps(_config(root, nonce, read_only=read_only)), encoding="utf-8")  # JSON is YAML
+    write_file(config, json.dumps(_config(root, nonce, read_only=read_only)))  # JSON is YAML
     log = scratch / f"registry-{nonce}.log"
     command = wrap(Command(tool=Tool.DOCKER_REGISTRY, args=("serve", f"{config}")))
     with runner.serving(command, log) as server:

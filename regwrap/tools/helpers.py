@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
+from regwrap.core.writing import write_file
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
@@ -107,6 +108,6 @@ def wrapped_helpers(names: Iterable[str], environment: Mapping[str, str], place:
 def _write_script(script: Path, program: str, variables: Mapping[str, str]) -> None:
     given = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
     aside = script.with_suffix(f".{os.getpid()}-{id(variables)}")
-    aside.write_text(f'#!/bin/sh\n{given}exec {shlex.quote(program)} "$@"\n', encoding="utf-8")
+    write_file(aside, f'#!/bin/sh\n{given}exec {shlex.quote(program)} "$@"\n')
     aside.chmod(0o700)
     aside.replace(script)  # a skopeo may start it at the same time

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
+from regwrap.core.writing import write_file
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Openssl:
         with tempfile.TemporaryDirectory(dir=self.runner.scratch) as directory:
             files = Path(directory, "payload"), Path(directory, "signature")
             for file, data in zip(files, (payload, signature), strict=True):
-                file.write_bytes(data)
+                write_file(file, data)
             return any(self._is_by(key, *files) for key in keys)
 
     def _is_by(self, key: Path, payload: Path, signature: Path) -> bool:

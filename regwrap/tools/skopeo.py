@@ -23,6 +23,7 @@ from regwrap.core.answers import Meaning
 from regwrap.core.counts import counted
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Digest, Platform
+from regwrap.core.writing import write_file
 from regwrap.tools import answers
 from regwrap.tools.answers import Says
 from regwrap.tools.authfile import known_login, login_advice
@@ -202,7 +203,7 @@ class Skopeo:
         settings: dict[str, object] = {"tls-verify": source.tls_verify, "images": images}
         if source.cert_dir:
             settings["cert-dir"] = os.fspath(source.cert_dir)
-        (own / "images.yaml").write_text(json.dumps({source.host: settings}), encoding="utf-8")  # YAML has JSON in it
+        write_file(own / "images.yaml", json.dumps({source.host: settings}))  # YAML has JSON in it
         sources = [Remote(registry=source, repository=name, reference="") for name in images]
         names = (f"{prefix}/{name.rpartition('/')[2]}".removeprefix("/") for name in images)
         dests = [Remote(registry=dest, repository=name, reference="") for name in names]
@@ -238,7 +239,7 @@ class Skopeo:
         own = Path(tempfile.mkdtemp(prefix="run-", dir=self.home))
         (own / "registries.d").mkdir()
         conf = own / "registries.conf"
-        conf.write_text(_registries_conf(remotes), encoding="utf-8")
+        write_file(conf, _registries_conf(remotes))
         return Command(
             tool=Tool.SKOPEO,
             args=(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.writing import write_file
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class SshKeygen:
     def _file(self, text: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=self.runner.scratch) as directory:
             path = Path(directory) / "id"
-            path.write_text(text, encoding="ascii")
+            write_file(path, text)
             yield path
 
     def _run(self, args: tuple[str, ...], ok_codes: tuple[int, ...] = (0,)) -> str:

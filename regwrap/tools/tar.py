@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
+from regwrap.core.writing import write_file
 from regwrap.tools.answers import TAR_SHORT_WRITE
 from regwrap.tools.runner import Command, Runner, Tool
 
@@ -27,7 +28,7 @@ def create_tar(
     places: list[str] = []
     for number, (directory, names) in enumerate(parts):
         names_file = scratch / f"members-{number}"
-        names_file.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
+        write_file(names_file, b"".join(os.fsencode(name) + b"\0" for name in names))
         places += ["-C", f"{directory}", "-T", f"{names_file}"]
     command = Command(
         tool=Tool.TAR,
