@@ -75,6 +75,11 @@ class Timeouts:
     lock: float = 3600
 
     @property
+    def answer(self) -> float:
+        """For all of an answer that is no blob, against `request` between two bytes of it."""
+        return 4 * self.request
+
+    @property
     def disk_stall(self) -> float:
         """For programs that wait for the disk alone: a busy one may take its time."""
         return 10 * self.stall

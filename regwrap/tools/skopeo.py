@@ -91,7 +91,7 @@ class Skopeo:
 
     def _inspected(self, remote: Remote, what: tuple[str, ...], chosen: tuple[str, ...] = ()) -> bytes | None:
         args = (*chosen, "inspect", "--raw", *what, "--retry-times", "0", *self._side("", remote), "--", remote.url)
-        result = self._run((remote,), args, inherit=(), connections=1)
+        result = self._run((remote,), args, inherit=(), connections=1, seconds=self.timeouts.answer)
         if result.exit_code == 0 and result.stdout.lstrip().startswith(b"<"):
             raise ToolError(f"{remote.shown}: this is a web page, not a manifest", hint=Meaning.LOGIN_PAGE.hint)
         if result.exit_code == 0:
@@ -180,10 +180,13 @@ class Skopeo:
         *,
         inherit: tuple[int, ...],
         connections: int = _CONNECTIONS,
+        seconds: float = 0,
     ) -> RunResult:
-        limit = ("--command-timeout", f"{self.timeouts.copy:.0f}s")
+        """`seconds` that it may take as a whole, where that is less than a copy's time."""
+        seconds = min(seconds or self.timeouts.copy, self.timeouts.copy)
+        limit = ("--command-timeout", f"{max(1, seconds):.0f}s")
         command = self._command(remotes, (*limit, *args), inherit)
-        command = replace(command, timeout=self.timeouts.copy, stall=self.timeouts.stall, ok_codes=_ANY_ENDING)
+        command = replace(command, timeout=seconds, stall=self.timeouts.stall, ok_codes=_ANY_ENDING)
         asked = dict.fromkeys((remote.registry, remote.repository) for remote in remotes)
         registries = (registry for registry, _name in asked)
         with self.limiters.trials(asked) as trials, self.limiters.slots(registries, connections) as began:

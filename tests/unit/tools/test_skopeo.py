@@ -1,6 +1,7 @@
 """skopeo's command lines, its environment, and what its texts mean. The real skopeo is asked in `tools/`."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,16 @@ def test_manifest(skopeo: Skopeo, scripted: Scripted) -> None:
         [*GLOBAL, "inspect", "--raw", "--retry-times", "0", "--tls-verify=false", "--no-creds", "--",
          "docker://127.0.0.1:5000/a/b:1"]
     ]  # fmt: skip
+
+
+def test_an_answer_without_an_end_is_not_read_for_as_long_as_a_copy_may_take(
+    skopeo: Skopeo, scripted: Scripted
+) -> None:
+    scripted.executor.answers.append(Answer(when=("skopeo",), stdout=b'{"a": 1}'))
+    hasty = replace(skopeo, timeouts=Timeouts(request=5))
+    hasty.manifest(remote())
+    (argv,) = scripted.executor.argvs
+    assert argv[argv.index("--command-timeout") + 1] == "20s"
 
 
 def test_tags(skopeo: Skopeo, scripted: Scripted) -> None:
