@@ -108,6 +108,7 @@ def _claimed_left(path: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
             if is_ours and _is_at(descriptor, path):
+                os.fchmod(descriptor, _MODE)  # its run may have died before it did that
                 return descriptor
         os.close(descriptor)
     return -1

@@ -156,3 +156,12 @@ def test_a_blob_that_does_not_come_leaves_no_bundle(tmp_path: Path, root: Path) 
     with pytest.raises(IntegrityError, match="1 blob did not come"):
         write(output, contents, filling(root, lambda digest: digest != gone))
     assert not output.exists()
+
+
+def test_what_a_run_left_that_died_at_once_gets_the_mode_of_a_bundle(tmp_path: Path, root: Path) -> None:
+    contents, output = contents_of(root, *IMAGES), tmp_path / "r.tar"
+    left = put(tmp_path / "r.tar.regwrap-00000000.part", b"")
+    left.chmod(0o600)
+    write(output, contents, filling(root))
+    assert not left.exists()
+    assert output.stat().st_mode & 0o777 == 0o644
