@@ -112,6 +112,7 @@ def test_the_site_can_be_searched(site: Path, served: str, opened_as: str) -> No
         browser.open(f"{root}/days/rollback.html", width=1400)
         browser.value("document.querySelector('[data-md-component=search-query]').focus()")
         browser.value("document.execCommand('insertText', false, 'requests_per_second')")
+        browser.value("document.activeElement.dispatchEvent(new KeyboardEvent('keyup'))")  # as the last key does it
         deadline = time.monotonic() + 60
         while "Configuration" not in f"{browser.value(_FOUND)}":
             assert time.monotonic() < deadline
