@@ -45,7 +45,7 @@ class Site:
             env={**self.scene.cli.environment, "PATH": f"{self.programs}:{self.scene.cli.environment['PATH']}"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 
