@@ -1,6 +1,7 @@
 """The examples for CI systems: their schemas hold, and their script lines do what they promise, shard by shard."""
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -99,13 +100,17 @@ def assert_released(job: Job, tag: str, place: str = ".", receipt: str = "receip
     assert summed.stdout == f"{bundle}: OK\nregwrap.pyz: OK\n".encode()
     assert json.loads((directory / f"release-{tag}.json").read_text())["id"] == inspected["id"]
     merged = json.loads((directory / "report.json").read_text())
-    assert merged["release"] == {"name": tag, "id": inspected["id"]}
+    assert merged["release"] == {"name": tag, "id": inspected["id"], "sha256": _sha256_of(directory / bundle)}
     assert sorted(merged["shards"]) == ["1/3", "2/3", "3/3"]
     assert {image["image"]: image["outcome"] for image in merged["images"]} == dict.fromkeys(job.scene.images, "copied")
     assert json.loads((directory / receipt.format(tag=tag)).read_text())["verdict"] == "valid"
     page = (directory / f"release-{tag}.html").read_text()
     facts = json.loads((directory / f"release-{tag}.json").read_text())
     assert all(text in page for text in (f"<h1>{tag}</h1>", facts["id"], facts["sha256"]))
+
+
+def _sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def change_one_image(job: Job) -> None:
