@@ -37,7 +37,8 @@ _TOUR = """
     regwrap lock images.list && regwrap lock images.list --check
     regwrap package images.list --locked -o selected.tar
     regwrap package images.list --history history --strategy overlay -o overlay.tar
-    regwrap release images.list -o release.tar
+    regwrap release images.list -o release.tar --with-tool
+    sha256sum -c release.tar.sha256 && python3 regwrap.pyz inspect release.tar
     cmp selected.tar release.tar && cmp overlay.tar release.tar
     regwrap verify release.tar --list images.list
 
