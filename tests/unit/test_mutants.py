@@ -162,6 +162,7 @@ def test_the_table_counts_what_changes_anything() -> None:
     assert "| storage | 5 | 1 | 2 | 1 | 1 | 75.0 % |\n" in results.markdown()
 
 
+@pytest.mark.exhaustive
 def test_every_change_that_is_said_to_change_nothing_is_one_of_the_code() -> None:
     entries = read_equivalents()
     mutants = [m for module in {entry.module for entry in entries} for m in mutants_of(HERE, module)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 import yaml
 
 import regwrap
@@ -67,6 +68,7 @@ def _numbers_with_words() -> Iterator[str]:
                     yield f"{path.name}:{number.lineno}: {{{shown}}}{text}"
 
 
+@pytest.mark.exhaustive
 def test_one_function_writes_numbers_with_their_words() -> None:
     """core/counts.py: `1 image`, `2 images`."""
     assert list(_numbers_with_words()) == []

@@ -84,6 +84,7 @@ def test_known_errors_are_found_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.exhaustive
 def test_a_page_says_nothing_that_the_program_does_not_know(path: Path) -> None:
     """Commands, options, exit codes and messages."""
     name = path.relative_to(ROOT / "docs").as_posix() if path.is_relative_to(ROOT / "docs") else path.name
@@ -107,6 +108,7 @@ def test_a_page_says_nothing_that_the_program_does_not_know(path: Path) -> None:
         ("`skopeo copy --all`, `regwrap -q --config F sync l --dry-run` and exit code 143", ""),
     ],
 )
+@pytest.mark.exhaustive
 def test_what_the_program_does_not_know_is_named(said: str, problem: str) -> None:
     assert checks.unknown("page.md", f"{said}\n") == ([problem] if problem else [])
 
@@ -120,6 +122,7 @@ def test_each_command_has_a_page_with_its_options_and_examples() -> None:
     assert "(../commands.md#sync-lock-release)" in sync
 
 
+@pytest.mark.exhaustive
 def test_what_one_sees_at_3_am_is_a_message_with_what_to_do() -> None:
     whole = page("days/at-3-am.md")
     assert whole == seen.with_tables(whole), "make fmt writes the tables of docs/days/at-3-am.md anew"

@@ -323,6 +323,7 @@ def test_a_cut_anywhere_is_found(tmp_path: Path, parts: Parts) -> None:
         refused(tmp_path, data[:place])
 
 
+@pytest.mark.exhaustive
 def test_a_zero_filled_tail_is_found(tmp_path: Path, parts: Parts) -> None:
     data, position = packed(parts), 0
     for part in parts:
@@ -434,6 +435,7 @@ def test_a_forged_member_is_found(tmp_path: Path, parts: Parts, name: str) -> No
     refused(tmp_path, packed(CHANGES[name](parts)))
 
 
+@pytest.mark.exhaustive
 def test_each_member_missing_or_doubled_is_found(tmp_path: Path, parts: Parts) -> None:
     for number in range(len(parts)):
         refused(tmp_path, packed([*parts[:number], *parts[number + 1 :]]))

@@ -583,6 +583,7 @@ def test_failed_list_of_a_list_means_the_same(
 @example(b",")
 @example(b">")
 @example(b"a==>b")
+@pytest.mark.exhaustive
 def test_any_bytes_are_a_list_or_a_usage_error(data: bytes) -> None:
     try:
         images = parsed(data)

@@ -444,6 +444,7 @@ def assert_sound(result: ImageList | UsageError) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.exhaustive
 def test_any_type_at_any_place_is_read_or_refused_with_its_line(place: str) -> None:
     for shape in SHAPES:
         assert_sound(images_or_error(place.replace("@sha256", "#").replace("@", shape).replace("#", "@sha256")))
@@ -536,11 +537,13 @@ STARTS = ["", "---\n", "{", "r.io: ", "sync: ", HAULER, LOCK]
 
 @FIXED
 @given(st.sampled_from(STARTS), st.lists(st.sampled_from(TOKENS), max_size=25))
+@pytest.mark.exhaustive
 def test_any_text_is_a_list_or_a_usage_error(start: str, tokens: list[str]) -> None:
     assert_sound(images_or_error(start + "".join(tokens)))
 
 
 @pytest.mark.parametrize("path", sorted(SAMPLES.iterdir()), ids=lambda path: path.name)
+@pytest.mark.exhaustive
 def test_broken_sample_is_a_list_or_a_usage_error(path: Path) -> None:
     data, chance = path.read_bytes(), random.Random(7)
     for _ in range(60):

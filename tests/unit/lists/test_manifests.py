@@ -271,6 +271,7 @@ def test_what_aliases_unfold_to_is_bounded_and_told() -> None:
 @pytest.mark.parametrize(
     "line", ["a/" * 200_000, "a: " + " " * 400_000 + "b", "x=" * 200_000, '"' * 400_000, "{{" * 200_000]
 )
+@pytest.mark.exhaustive
 def test_long_lines_cost_little(line: str) -> None:
     started = time.process_time()
     found(json.dumps({"data": {"x": f"first: 1\nimage {line}\n", "y": line}, "image": "a.io/a:1"}))

@@ -33,6 +33,7 @@ def test_every_image_is_in_one_shard(names: list[str], count: int) -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(NAMES, st.integers(1, 7))
+@pytest.mark.exhaustive
 def test_another_image_moves_none(names: list[str], count: int) -> None:
     before, after = parts(names, count), parts(["new/one:1", *names], count)
     assert [found - {"new/one:1"} for found in after] == [found - {"new/one:1"} for found in before]
@@ -40,6 +41,7 @@ def test_another_image_moves_none(names: list[str], count: int) -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(NAMES, st.integers(1, 6))
+@pytest.mark.exhaustive
 def test_one_shard_more_takes_from_the_others_only(names: list[str], count: int) -> None:
     before, after = parts(names, count), parts(names, count + 1)
     assert all(now <= then for now, then in zip(after, before, strict=False))

@@ -444,6 +444,7 @@ def slow(method: str) -> Callable[[Asked], Answer]:
     return behaviour
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("away", [False, True])
 def test_who_gets_a_body_has_more_time_to_answer(*, away: bool) -> None:
     body = Body("application/octet-stream", b"blob", 4)

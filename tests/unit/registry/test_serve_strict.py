@@ -113,6 +113,7 @@ def test_control_characters_reach_no_log(tmp_path: Path) -> None:
     assert all(line.isprintable() for line in log), log
 
 
+@pytest.mark.exhaustive
 def test_connections_that_only_wait_do_not_keep_others_away(tmp_path: Path) -> None:
     with served(tmp_path) as address, ExitStack() as stack:
         for number in range(MAX_CONNECTIONS + 20):
@@ -124,6 +125,7 @@ def test_connections_that_only_wait_do_not_keep_others_away(tmp_path: Path) -> N
         assert time.monotonic() - started < 15
 
 
+@pytest.mark.exhaustive
 def test_a_server_full_of_idle_clients_ends_at_once(tmp_path: Path) -> None:
     with ExitStack() as stack:
         with served(tmp_path) as address:

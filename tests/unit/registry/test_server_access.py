@@ -62,6 +62,7 @@ def test_a_header_that_is_no_login_is_refused(login: Login, header: str) -> None
     assert not login(header, HERE)
 
 
+@pytest.mark.exhaustive
 def test_an_unknown_user_takes_the_time_of_a_known_one(tmp_path: Path) -> None:
     """Else the time of an answer would tell who has an account. By turns, as it is the slowest so far that counts."""
     path = tmp_path / "htpasswd"

@@ -16,6 +16,7 @@ def test_both_versions_are_recorded() -> None:
 
 
 @pytest.mark.parametrize("words", answers.SKOPEO, ids=lambda words: str(words.pattern))
+@pytest.mark.exhaustive
 def test_the_versions_that_say_it_are_those_that_were_recorded(words: Words) -> None:
     said = {
         version: {pattern for answer in read_transcript(version).values() for pattern in matched(answer.stderr)}
