@@ -56,12 +56,20 @@ def deploy(
         )
         result = _deployed(bundle, volumes_from or [], directory, options, progress)
         if result.mended and not dry_run:
-            repaired = counted(result.mended, "damaged blob was", "damaged blobs were")
-            progress.say(
-                f"{repaired} repaired: restart a registry that runs on this directory and keeps an in-memory blob cache"
-                " (docker-registry's packaged configuration does)"
-            )
+            progress.say(_repaired(result.mended))
     show(result, report.deploy_text(result, directory, dry_run=dry_run), json=json)
+
+
+def _repaired(count: int) -> str:
+    from regwrap.tools.docker_registry import runs_here  # damage is rare
+
+    repaired = f"{counted(count, 'damaged blob was', 'damaged blobs were')} repaired"
+    if not runs_here():
+        return repaired
+    return (
+        f"{repaired}: restart the registry if it runs on this directory and keeps an in-memory blob cache"
+        " (docker-registry's packaged configuration does)"
+    )
 
 
 def _deployed(

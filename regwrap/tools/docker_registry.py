@@ -11,6 +11,7 @@ import json
 import secrets
 import time
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
@@ -21,10 +22,10 @@ from regwrap.tools.runner import Command, Runner, Server, Tool, last_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 1.0
+_NAMES: Final = {"docker-registry", "registry"}  # Debian's package, the project's own image
 _NONCE_HEADER: Final = "X-Regwrap-Nonce"
 
 
@@ -47,6 +48,16 @@ def started_registry(
     with runner.serving(command, log) as server:
         port = _ready_port(server, nonce)
         yield Registry(host=f"127.0.0.1:{port}", tls_verify=False, plain_http=True), server
+
+
+def runs_here(processes: Path = Path("/proc")) -> bool:
+    """Whether somebody's docker-registry seems to run on this machine, in a container too: on which directory, another
+    user cannot see."""
+    for name in processes.glob("[0-9]*/comm"):
+        with suppress(OSError):  # it has ended
+            if name.read_text(encoding="utf-8", errors="replace").strip() in _NAMES:
+                return True
+    return False
 
 
 def _config(root: Path, nonce: str, *, read_only: bool) -> dict[str, object]:

@@ -213,6 +213,12 @@ def test_a_rotten_archive_never_ships_and_release_mends_it(scene: Scene) -> None
     assert "damaged in the archive" in mended.stderr
     assert cli("verify", "r.tar").returncode == 0
 
+    assert "cache" not in cli("deploy", "r.tar", "site").stderr
+    there = scene.directory / "site" / layer.relative_to(scene.archive)
+    there.write_bytes(data)
+    again = cli("deploy", "r.tar", "site")  # docker-registry runs here, as the source
+    assert "1 damaged blob was repaired: restart the registry if it runs on this directory" in again.stderr
+
 
 def test_a_named_release_says_its_name_and_id_everywhere(scene: Scene) -> None:
     cli = scene.cli
