@@ -144,7 +144,9 @@ def test_what_curl_had_brought_of_an_image_that_skopeo_brings_counts(two: Betwee
     two.scripted.executor.answers.append(skopeo_copy(APP))
     two.source.challenge, two.source.guarded = "Negotiate", f"/blobs/{OWN}"
     report = two.sync(two.job(archive=two.directory), "team/app:1")
-    assert report.sent == sum(map(len, APP.blobs))
+    others = [len(blob) for blob in APP.blobs if Digest.of(blob) != OWN]
+    # what curl has brought and nobody has hashed yet when the image goes to skopeo comes twice, and counts twice
+    assert report.sent - sum(map(len, APP.blobs)) in {0, *others, sum(others)}
     assert len(two.started("copy")) == 1
     assert not problems_in(two.root)
 
