@@ -243,9 +243,9 @@ def test_the_users_curlrc_does_not_count(
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("exit 0", "curl ended before 1 of 1 downloads: exit code 0"),
-        ("kill -9 $$", "curl ended before 1 of 1 downloads: signal 9"),
-        ("echo why >&2; exit 2", "curl ended before 1 of 1 downloads: exit code 2: why"),
+        ("exit 0", "curl ended before 1 of 1 download: exit code 0"),
+        ("kill -9 $$", "curl ended before 1 of 1 download: signal 9"),
+        ("echo why >&2; exit 2", "curl ended before 1 of 1 download: exit code 2: why"),
         ("exec sleep 100", "curl made no progress"),
     ],
 )
