@@ -10,7 +10,6 @@ import ctypes
 import fcntl
 import os
 import re
-import secrets
 import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -153,7 +152,7 @@ def sync_file(descriptor: int, path: Path) -> None:
 
 def _claimed(output: Path) -> tuple[Path, int]:
     while True:
-        part = output.with_name(f"{output.name}.regwrap-{secrets.token_hex(4)}.part")
+        part = output.with_name(f"{output.name}.regwrap-{os.urandom(4).hex()}.part")
         descriptor = os.open(part, _NEW, 0o600)
         try:
             with on_file(descriptor):

@@ -79,3 +79,17 @@ def forget_beside(output: Path) -> None:
     """What stands beside an earlier bundle of this name would lie."""
     for beside in (checksum_path(output), facts_path(output)):
         beside.unlink(missing_ok=True)
+
+
+def parity_path(bundle: Path) -> Path:
+    return bundle.with_name(f"{bundle.name}.par2")
+
+
+def forget_parity(bundle: Path) -> None:
+    """Recovery data of an earlier bundle of this name would repair it into that one."""
+    for path in (parity_path(bundle), *bundle.parent.glob(f"{_escaped(bundle.name)}.vol*.par2")):
+        path.unlink(missing_ok=True)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

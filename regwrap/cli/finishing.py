@@ -58,11 +58,13 @@ def _percent(text: str | None, output: Path | None, volume: int | None) -> int:
 
 
 def _protect(job: Job, output: Path, percent: int) -> None:
-    from regwrap.commands.repair import add_parity, forget_parity  # most bundles have none
-    from regwrap.tools.par2 import Par2
+    from regwrap.bundle.output import forget_parity
 
     forget_parity(output)
     if percent:
+        from regwrap.commands.repair import add_parity  # most bundles have none
+        from regwrap.tools.par2 import Par2
+
         job.listener.say(f"{output}: par2 computes recovery data of {percent}%")
         add_parity(Par2(job.runner, job.timeouts.disk_stall), output, percent)
 

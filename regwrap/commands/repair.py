@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.examine import file_sha256
+from regwrap.bundle.output import forget_parity, parity_path
 from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.volumes import found_volumes, is_of_bundle, places_of
 from regwrap.core.errors import IntegrityError, UsageError
@@ -31,10 +32,6 @@ class RepairReport:
     repaired: tuple[str, ...]
 
 
-def parity_path(bundle: Path) -> Path:
-    return bundle.with_name(f"{bundle.name}.par2")
-
-
 def add_parity(par2: Par2, bundle: Path, percent: int) -> None:
     """Recovery data for a bundle that was just written; what is there of an earlier one goes. Raises ToolError."""
     forget_parity(bundle)
@@ -44,15 +41,6 @@ def add_parity(par2: Par2, bundle: Path, percent: int) -> None:
     except BaseException:
         forget_parity(bundle)
         raise
-
-
-def forget_parity(bundle: Path) -> None:
-    for path in (parity_path(bundle), *bundle.parent.glob(f"{_escaped(bundle.name)}.vol*.par2")):
-        path.unlink(missing_ok=True)
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def repair_bundle(par2: Par2, bundle: Path) -> RepairReport:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.commands.repair import add_parity, parity_path, repair_bundle
+from regwrap.bundle.output import parity_path
+from regwrap.commands.repair import add_parity, repair_bundle
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.tools.par2 import Par2
 from regwrap.tools.runner import Runner
