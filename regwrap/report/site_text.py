@@ -79,8 +79,9 @@ def rollback_text(report: RollbackReport) -> str:
     rows = [(move.image, f"{move.old or 'no such tag'} -> {move.new}") for move in report.moved]
     name, moved = report.name or report.id.removeprefix("sha256:")[:12], len(report.moved)
     right = report.images - moved
-    total = f"{report.path}: {name} is current: {counted(moved, 'tag')} moved, {right} {'was' if right == 1 else 'were'} right"
-    would = f"{report.path}: {name} would be current: {counted(moved, 'tag')} would move, {right} are right"
+    was, are = counted(right, "was", "were"), counted(right, "is", "are")
+    total = f"{report.path}: {name} is current: {counted(moved, 'tag')} moved, {was} right"
+    would = f"{report.path}: {name} would be current: {counted(moved, 'tag')} would move, {are} right"
     return "\n".join([*table(rows), would if report.dry_run else total])
 
 
