@@ -2,7 +2,7 @@
 without the site; `make fmt` writes them.
 
 A table stands below a comment `<!-- seen:` with a line for each row: a part of a message, whose hint is taken, or
-`PART => TODO` where the hint is made while running or is too general.
+`PART => WHAT TO DO` where the hint is made while running or is too general.
 """
 
 import re
