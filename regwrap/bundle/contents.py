@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError
 from regwrap.core.fields import a_text, an_object, field, list_of, shown
 from regwrap.core.model import Digest, ParseError, Platform, a_size, is_repository, is_tag
@@ -19,7 +20,7 @@ from regwrap.core.release_id import ReleaseId
 from regwrap.storage import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PLAIN_FORMAT: Final = 1
 SECOND_FORMAT: Final = 2  # with a name, or with blobs that are required
@@ -47,6 +48,11 @@ class BundleImage:
     @property
     def name(self) -> str:
         return f"{self.repository}:{self.tag}"
+
+    def closure(self, read: Callable[[Digest], bytes | None]) -> Closure | None:
+        """What belongs to it; `read` gives a manifest, or None. Raises IntegrityError where one is damaged."""
+        left_out = set(self.omitted)
+        return closure_of(self.digest, lambda digest: None if digest in left_out else read(digest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,6 @@ from regwrap.bundle.by_repository import Piece
 from regwrap.bundle.files import Located
 from regwrap.bundle.read import Bundle, opened_bundle
 from regwrap.bundle.structure import structure_problems
-from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
 from regwrap.core.writing import read_at
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.contents import BundleContents, BundleImage
     from regwrap.bundle.merge import Staging
+    from regwrap.core.closure import Closure
     from regwrap.core.release_id import ReleaseId
 
 _OR_BASE: Final = "; what it requires may be damaged too: regwrap verify tells where"
@@ -62,8 +62,7 @@ class ImageSet:
 
     def closure(self, image: BundleImage) -> Closure | None:
         """What belongs to one of the images. Raises IntegrityError where its manifests are damaged."""
-        left_out = set(image.omitted)
-        return closure_of(image.digest, lambda digest: None if digest in left_out else self.read(digest))
+        return image.closure(self.read)
 
     @cached_property
     def _tags(self) -> dict[str, dict[str, Digest]]:

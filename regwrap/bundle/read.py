@@ -28,7 +28,6 @@ from regwrap.bundle.contents import (  # fmt: skip
 )
 from regwrap.bundle.files import BundleFile, Located, OneFile
 from regwrap.bundle.write import MAGIC, header_of, link_bytes
-from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest
 from regwrap.core.pool import map_in_order
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.base import Base
     from regwrap.bundle.signature import Trust
+    from regwrap.core.closure import Closure
 
 _LONG_NAME: Final = b"././@LongLink"
 _MAX_NAME: Final = 4096
@@ -101,8 +101,7 @@ class Bundle:
 
     def closure(self, image: BundleImage) -> Closure | None:
         """What belongs to a listed image. Raises IntegrityError where its manifests are damaged."""
-        left_out = set(image.omitted)
-        return closure_of(image.digest, lambda digest: None if digest in left_out else self.read(digest))
+        return image.closure(self.read)
 
 
 @contextmanager

@@ -53,7 +53,8 @@ def _of_storage(source: StorageSource) -> Callable[[str], str]:
     def made(host: str, _period: int) -> str:
         from regwrap.bundle.releases import read_releases
         from regwrap.commands.releases import site_images
-        from regwrap.report.page_site import ROWS, storage_page
+        from regwrap.report.page_parts import ROWS
+        from regwrap.report.page_site import storage_page
 
         images = site_images(source, read_releases(source.storage.tree))
         return storage_page(source.name, tuple(islice(images, ROWS + 1)), host)

@@ -9,6 +9,8 @@ from regwrap.core.text import human_bytes
 from regwrap.report.page_blobs import largest_blobs, pieces_of, shared_map
 from regwrap.report.page_html import Content, Markup, document, joined, tag
 from regwrap.report.page_parts import (
+    OPEN,
+    ROWS,
     Cell,
     code,
     fact_list,
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from regwrap.bundle.inspection import InspectedImage, Inspection
 
 _TOP: Final = 12
-_ROWS: Final = 2000
-_OPEN: Final = 200  # images that are shown without a click
 
 
 def bundle_page(inspection: Inspection, host: str = "") -> str:
@@ -91,7 +91,7 @@ def _partial(images: list[InspectedImage]) -> Markup:
     ]
     head = (Cell("Image"), Cell("In the bundle"), Cell("Left out", "number"))
     title = counted(len(images), "image with some of its platforms", "images with some of their platforms", form=",")
-    return titled(title, head, rows[:_ROWS])
+    return titled(title, head, rows[:ROWS])
 
 
 def _figures(inspection: Inspection) -> Markup:
@@ -137,12 +137,12 @@ def _all(inspection: Inspection, host: str) -> Markup:
             Cell(human_bytes(image.size), "number"),
             Cell(human_bytes(image.alone), "number wide"),
         )
-        for image in inspection.images[:_ROWS]
+        for image in inspection.images[:ROWS]
     ]
-    left, count = len(inspection.images) - _ROWS, len(inspection.images)
+    left, count = len(inspection.images) - ROWS, len(inspection.images)
     more = [tag("p", {"class": "quiet"}, f"and {left:,} more: regwrap inspect")] if left > 0 else []
     title = "The image" if count == 1 else f"All {counted(count, 'image', form=',')}"
-    return folded(title, table("All images", head, rows), *more, is_open=bool(host) or count <= _OPEN)
+    return folded(title, table("All images", head, rows), *more, is_open=bool(host) or count <= OPEN)
 
 
 def _below_name(image: InspectedImage, host: str) -> Iterator[Markup]:

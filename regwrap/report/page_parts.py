@@ -13,6 +13,10 @@ from regwrap.report.page_html import Content, Markup, joined, tag
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+ROWS: Final = 2000
+"""Of a table at most."""
+OPEN: Final = 200
+"""So many images are shown without a click."""
 _BREAK: Final = Markup("<wbr>")
 
 

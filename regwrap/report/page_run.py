@@ -9,6 +9,7 @@ from regwrap.core.text import human_bytes
 from regwrap.report.page_blobs import largest_blobs, pieces_of, shared_map
 from regwrap.report.page_html import Content, Markup, document, joined, tag
 from regwrap.report.page_parts import (
+    ROWS,
     Cell,
     bar_of_parts,
     code,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 _TOP: Final = 12
 _FAILURES: Final = 200
 _ALIKE: Final = 5
-_ROWS: Final = 2000
 
 
 def run_page(record: RunRecord) -> str:
@@ -227,9 +227,9 @@ def _cluster(workers: Sequence[WorkerShare]) -> Markup:
             number_cell(one.failures),
             Cell(f"{one.seconds:.1f}", "number wide"),
         )
-        for one in workers[:_ROWS]
+        for one in workers[:ROWS]
     ]
-    more = [_more(len(workers) - _ROWS)] if len(workers) > _ROWS else []
+    more = [_more(len(workers) - ROWS)] if len(workers) > ROWS else []
     machines = counted(len({one.machine for one in workers}), "machine")
     title = tag("h3", {}, f"{counted(len(workers), 'worker')} of a cluster on {machines}")
     return joined((title, table("Workers of the cluster", head, rows), *more))
@@ -299,9 +299,9 @@ def _all(record: RunRecord) -> Markup:
             Cell(f"{image.seconds:.1f}", "number wide"),
             Cell(image.reason, "wide"),
         )
-        for image in record.images[:_ROWS]
+        for image in record.images[:ROWS]
     ]
-    more = [_more(len(record.images) - _ROWS)] if len(record.images) > _ROWS else []
+    more = [_more(len(record.images) - ROWS)] if len(record.images) > ROWS else []
     count = len(record.images)
     title = "The image" if count == 1 else f"All {counted(count, 'image', form=',')}"
     return folded(title, table("All images", head, rows), *more)

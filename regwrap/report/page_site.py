@@ -11,6 +11,8 @@ from regwrap.core.counts import counted
 from regwrap.core.text import human_bytes
 from regwrap.report.page_html import Content, Markup, document, joined, tag
 from regwrap.report.page_parts import (
+    OPEN,
+    ROWS,
     Cell,
     code,
     figures,
@@ -33,9 +35,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.receipt import ReceiptSummary
     from regwrap.commands.releases import ReleaseState, SiteImage, SiteReport
 
-ROWS: Final = 2000
 _NAMES: Final = 200
-_OPEN: Final = 200  # images that are shown without a click
 _STYLES: Final = {"current": "good", "incomplete": "bad"}
 
 
@@ -209,7 +209,7 @@ def _images(images: Sequence[SiteImage], host: str) -> Markup:
     left = "and more: the catalog has all" if host else f"and {len(images) - ROWS:,} more"
     more = [tag("p", {"class": "quiet"}, left)] if len(images) > ROWS else []
     title = "Images" if host else f"All tags: {counted(len(images), 'image', form=',')}"
-    return folded(title, table("Images", head, rows), *more, is_open=bool(host) or len(images) <= _OPEN)
+    return folded(title, table("Images", head, rows), *more, is_open=bool(host) or len(images) <= OPEN)
 
 
 def _below(image: SiteImage, host: str) -> Iterator[Content]:

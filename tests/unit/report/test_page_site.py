@@ -10,7 +10,8 @@ import pytest
 from regwrap.bundle.receipt import ReceiptSummary, parse_summary
 from regwrap.commands.releases import ReleasesReport, ReleaseState, SiteImage, SiteReport
 from regwrap.core.errors import UsageError
-from regwrap.report.page_site import ROWS, SiteFacts, site_page, storage_page
+from regwrap.report.page_parts import ROWS
+from regwrap.report.page_site import SiteFacts, site_page, storage_page
 from tests.unit.report.test_page import HOSTILE, Elements
 
 FACTS = SiteFacts(directory="/srv/registry", host="site-1", time="2026-05-01T10:11:12+00:00")
