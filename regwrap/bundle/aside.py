@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
-from regwrap.core.writing import on_file
+from regwrap.core.writing import on_file, write_all_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,11 +123,13 @@ def start_write_back(descriptor: int, start: int, end: int) -> None:
     _LIBC.sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(end - start), _SYNC_FILE_RANGE_WRITE)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small text file; it is on the disk, and its name too, when this returns."""
+def write_whole(path: Path, content: str | bytes, mode: int = _MODE) -> None:
+    """Write a small file; it is on the disk, and its name too, when this returns. Raises OSError with the file's name,
+    and UsageError where another regwrap writes it."""
+    data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
     with part_file(path) as part:
-        with on_file(part.descriptor):
-            part.opened.write_text(text, encoding="utf-8", errors="backslashreplace")
+        write_all_at(part.descriptor, data, 0)
+        os.fchmod(part.descriptor, mode)
         sync_file(part.descriptor, path)
         part.path.replace(path)
     sync_directory(path.parent)

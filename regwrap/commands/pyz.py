@@ -8,7 +8,6 @@ compiled code fits one version of it, so it stays out.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.machinery import PathFinder
@@ -18,10 +17,9 @@ from typing import TYPE_CHECKING, Final
 from zipfile import ZipFile, ZipInfo
 from zipimport import zipimporter
 
-from regwrap.bundle.aside import part_file, write_whole
+from regwrap.bundle.aside import write_whole
 from regwrap.bundle.examine import file_sha256
 from regwrap.bundle.output import checksum_path
-from regwrap.storage.hashing import write_all_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,10 +59,7 @@ def write_pyz(path: Path) -> str:
     """Write the file, and its checksum beside it; the sha256. Raises ImportError where a library is missing."""
     data = pyz_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
-    with part_file(path) as part:
-        write_all_to(part.descriptor, memoryview(data))
-        os.fchmod(part.descriptor, _MODE)
-        part.path.replace(path)
+    write_whole(path, data, _MODE)
     write_whole(checksum_path(path), f"{sha256}  {path.name}\n")
     return sha256
 
