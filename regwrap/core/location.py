@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +64,10 @@ class Location:
         return any(fnmatchcase(f"{repository}:{tag}" if ":" in p else tag, p) for p in self.immutable)
 
 
+WHOLE_ANSWER: Final = 4
+"""How much longer an answer may take as a whole than there may be between two bytes of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """All in seconds. `stall`: nothing read or written; `copy`: one start of skopeo as a whole; `request`: one HTTP
@@ -76,8 +80,8 @@ class Timeouts:
 
     @property
     def answer(self) -> float:
-        """For all of an answer that is no blob, against `request` between two bytes of it."""
-        return 4 * self.request
+        """For all of an answer that is no blob."""
+        return WHOLE_ANSWER * self.request
 
     @property
     def disk_stall(self) -> float:

@@ -16,6 +16,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import RegwrapError, ToolError
+from regwrap.core.location import WHOLE_ANSWER
 from regwrap.core.model import MANIFEST_TYPES, MAX_MANIFEST_BYTES
 from regwrap.registry.addresses import answered_address, is_same_server, server_of, target_of
 from regwrap.registry.answers import GONE
@@ -53,7 +54,6 @@ _NOT_HAD: Final = {Meaning.UNREADABLE: "the answer of {} cannot be read"}
 _MOST_REDIRECTS: Final = 5
 _NO_RETRIES: Final = urllib3.Retry(total=False)  # errors are not wrapped
 _STORE_FACTOR: Final = 10
-_WHOLE_FACTOR: Final = 4  # an answer as a whole, against the time between two bytes of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +380,7 @@ class _Sender:
             headers["Range"] = "bytes=0-0"
         if authorization:
             headers["Authorization"] = authorization
-        whole = _WHOLE_FACTOR * (timeout.read_timeout or 0)
+        whole = WHOLE_ANSWER * (timeout.read_timeout or 0)
         with bounded_answer(whole, self.stopping):
             return self._answer(request, headers, timeout)
 

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Digest
-from regwrap.core.writing import name_file, write_all_at
+from regwrap.core.writing import name_file, on_file, write_all_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -103,11 +103,8 @@ def write_all(out: IO[bytes], data: bytes | memoryview) -> None:
 
 def write_all_to(descriptor: int, data: bytes | memoryview) -> None:
     """The same into an open file by its descriptor."""
-    try:
+    with on_file(descriptor):
         _write_all(lambda rest: os.write(descriptor, rest), data)
-    except OSError as error:
-        name_file(error, descriptor)
-        raise
 
 
 def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:
