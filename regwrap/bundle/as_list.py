@@ -14,6 +14,7 @@ from regwrap.bundle.receipt import MAX_RECEIPT_BYTES, RECEIPT_HEAD, parse_receip
 from regwrap.bundle.write import MAGIC
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Destination, ImageRef
+from regwrap.core.writing import telling
 from regwrap.lists.imagelist import HOST_IS_DROPPED, ImageEntry, ImageList, Rewrite, read_images
 from regwrap.lists.lock import LockedImage
 
@@ -96,7 +97,7 @@ def _release_reader(head: bytes) -> Callable[[Path], BundleContents] | None:
 
 
 def _of_receipt(path: str) -> tuple[ImageList, dict[Digest, int]]:
-    with Path(path).open("rb") as file:
+    with telling(Path(path).open("rb")) as file:
         return parse_receipt(file.read(MAX_RECEIPT_BYTES + 1), path)
 
 
@@ -106,7 +107,7 @@ def _of_bundle(path: Path) -> BundleContents:
 
 
 def _of_json(path: Path) -> BundleContents:
-    with path.open("rb") as file:
+    with telling(path.open("rb")) as file:
         data = file.read(MAX_BUNDLE_JSON_BYTES + 1)
     try:
         return parse_contents(data)

@@ -129,7 +129,8 @@ def write_whole(path: Path, content: str | bytes, mode: int = _MODE) -> None:
     data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
     with part_file(path) as part:
         write_all_at(part.descriptor, data, 0)
-        os.fchmod(part.descriptor, mode)
+        with on_file(part.descriptor):
+            os.fchmod(part.descriptor, mode)
         sync_file(part.descriptor, path)
         part.path.replace(path)
     sync_directory(path.parent)

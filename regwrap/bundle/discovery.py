@@ -28,6 +28,7 @@ from regwrap.core.model import (  # fmt: skip
     is_repository,
     is_tag,
 )
+from regwrap.core.writing import read_file
 from regwrap.storage.store import Storage, regular_size
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class _Image:
 def _read(path: Path) -> bytes | None:
     """A small file; None where it is absent or larger than a manifest may be: its digest is wrong then anyhow."""
     size = regular_size(path)
-    return path.read_bytes() if size is not None and size <= MAX_MANIFEST_BYTES else None
+    return read_file(path) if size is not None and size <= MAX_MANIFEST_BYTES else None
 
 
 def _fail(error: OSError) -> None:

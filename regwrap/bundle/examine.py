@@ -18,6 +18,7 @@ from regwrap.core.errors import ImagesFailedError, RegwrapError
 from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.core.text import human_bytes
+from regwrap.core.writing import telling
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, need_storage, read_link
 from regwrap.storage.survey import linked_directories
@@ -134,7 +135,7 @@ def _left_out(contents: BundleContents, entries: tuple[ImageEntry, ...]) -> Iter
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a whole file in hex, in constant memory."""
-    with path.open("rb") as file:
+    with telling(path.open("rb")) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

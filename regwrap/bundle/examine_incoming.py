@@ -4,7 +4,6 @@ in a file without a name, for the questions that come after.
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,6 +15,8 @@ from regwrap.bundle.files import Located, OneFile
 from regwrap.bundle.incoming import PIPE, incoming_bundle
 from regwrap.bundle.read import hash_all
 from regwrap.core.model import MAX_MANIFEST_BYTES
+from regwrap.core.writing import temporary_file
+from regwrap.storage.hashing import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +53,7 @@ def verify_incoming(
     contents, without = incoming.contents, incoming.bundle()
     if bases:
         without = based(without, bases, hint=BASE_HINT)
-    with tempfile.TemporaryFile(buffering=0) as spool:
+    with temporary_file() as spool:
         kept = _Kept(contents, spool, {})
         wrong = incoming.each_blob(kept.take, on_bytes)
         bundle = replace(without, file=OneFile(spool.fileno(), 0), blobs=kept.places)
@@ -79,5 +80,5 @@ class _Kept:
             self.places[digest] = Located(self._spool.tell(), size)
         if is_document and size <= MAX_MANIFEST_BYTES:
             for piece in chain([first], pieces):
-                self._spool.write(piece)
+                write_all(self._spool, piece)
         deque(pieces, maxlen=0)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from bisect import bisect_right
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
-from regwrap.core.writing import read_at
+from regwrap.core.writing import read_at, temporary_file
 from regwrap.storage.hashing import pieces_at, write_all
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class ManyFiles:
 
 
 def _together(parts: list[Range]) -> int:
-    with tempfile.TemporaryFile(buffering=0) as file:
+    with temporary_file() as file:
         for descriptor, start, size in parts:
             for piece in pieces_at(descriptor, start, size):
                 write_all(file, piece)

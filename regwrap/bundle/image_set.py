@@ -20,7 +20,7 @@ from regwrap.bundle.read import Bundle, opened_bundle
 from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
-from regwrap.core.writing import read_at
+from regwrap.core.writing import read_at, read_file
 from regwrap.storage.hashing import hashed, pieces_at
 from regwrap.storage.store import regular_size
 
@@ -166,7 +166,7 @@ class PlainFiles:
 
     def read_blob(self, digest: Digest) -> bytes | None:
         size = self.blob_size(digest)
-        return self.path_of(digest).read_bytes() if size is not None and size <= MAX_MANIFEST_BYTES else None
+        return read_file(self.path_of(digest)) if size is not None and size <= MAX_MANIFEST_BYTES else None
 
 
 def file_image_set(name: str, contents: BundleContents, files_of: Callable[[Digest], BlobFiles]) -> ImageSet:

@@ -18,7 +18,7 @@ from regwrap.bundle.output import append_links, check_target, sealed
 from regwrap.bundle.write import header_of
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError
-from regwrap.core.writing import write_all_at
+from regwrap.core.writing import on_file, write_all_at
 from regwrap.storage import layout
 from regwrap.storage.hashing import copy_range, hash_at
 from regwrap.storage.space import need_space
@@ -82,7 +82,8 @@ class BundleInPlace:
             part=part,
             places={digest: Located(offset, size) for (digest, size), offset in blobs},
         )
-        os.ftruncate(part.descriptor, tar_bytes(contents))
+        with on_file(part.descriptor):
+            os.ftruncate(part.descriptor, tar_bytes(contents))
         if was_there:
             file.arrived = {digest: _arrived(part.descriptor, place) for digest, place in file.places.items()}
         file._frame()

@@ -19,6 +19,7 @@ from regwrap.bundle.releases import moves_to, release_now, write_release
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.moves import Existing
+from regwrap.core.writing import telling
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, Files, Owner, commit
 from regwrap.storage.hashing import write_all
@@ -259,7 +260,7 @@ class Staging:
     @contextmanager
     def new_file(self, digest: Digest) -> Iterator[BinaryIO]:
         """A file for the blob, which counts when the block ends."""
-        with os.fdopen(self.stage.create(digest.hex), "wb", buffering=0) as out:
+        with telling(os.fdopen(self.stage.create(digest.hex), "wb", buffering=0)) as out:
             yield out
         (self.added if self.storage.blob_size(digest) is None else self.mended).add(digest)
 

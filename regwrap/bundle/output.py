@@ -11,7 +11,7 @@ from regwrap.bundle.contents import blob_end, tar_bytes
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.write import link_bytes
 from regwrap.core.errors import UsageError
-from regwrap.core.writing import on_file
+from regwrap.core.writing import telling
 from regwrap.storage.space import need_space
 
 if TYPE_CHECKING:
@@ -58,13 +58,12 @@ def check_target(output: Path) -> None:
 def append_links(part: Path, contents: BundleContents) -> None:
     """Put the link members behind the blobs, in the place of tar's end blocks, and the end behind them. Nothing is cut
     off first: the file only grows, and to truncate it would wait for the disk."""
-    with part.open("r+b") as file, on_file(file.fileno()):
+    with telling(part.open("r+b")) as file:
         file.seek(blob_end(contents))
         for member in contents.members:
             if member.link is not None:
                 file.write(link_bytes(member))
         file.write(bytes(tar_bytes(contents) - file.tell()))
-        file.flush()
 
 
 def checksum_path(output: Path) -> Path:

@@ -20,6 +20,7 @@ from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field
 from regwrap.core.model import Digest
 from regwrap.core.moves import TagMove
+from regwrap.core.writing import telling
 from regwrap.storage.own import OWN_DIR
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _read(tree: Tree, name: str) -> SiteRelease:
 def _bytes_of(tree: Tree, file: str, limit: int) -> bytes:
     if tree.size(f"{_PLACE}/{file}") is None:
         raise IntegrityError("it is no regular file")
-    with os.fdopen(tree.open(f"{_PLACE}/{file}"), "rb") as opened:
+    with telling(os.fdopen(tree.open(f"{_PLACE}/{file}"), "rb")) as opened:
         return opened.read(limit + 1)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.volumes import VolumeSet, found_volumes, missing_volumes, places_of
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.writing import on_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +62,8 @@ class _Volumes(io.RawIOBase):
         while self._number < len(self._set.volumes):
             if self._descriptor is None:
                 self._descriptor = self._open()
-            count = os.readv(self._descriptor, [view])
+            with on_file(self._descriptor):
+                count = os.readv(self._descriptor, [view])
             if count:
                 self._read += count
                 self._state.update(view[:count])

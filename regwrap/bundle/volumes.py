@@ -19,6 +19,7 @@ from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, a_whole, an_object, field, list_of
 from regwrap.core.model import a_size
+from regwrap.core.writing import telling
 from regwrap.storage.hashing import hash_file
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _from_facts(bundle: str, places: Iterable[Path]) -> tuple[Volume, ...]:
         if not path.is_file():
             continue
         try:
-            with path.open("rb") as file:
+            with telling(path.open("rb")) as file:
                 document = an_object(json.loads(file.read(_MAX_FACTS_BYTES)))
             volumes = field(document, "volumes", list_of(_volume))
         except (ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ import typer
 from regwrap.bundle.aside import write_whole
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.core.text import printable
+from regwrap.core.writing import telling
 from regwrap.report import text as report
 from regwrap.report.progress import Progress
 from regwrap.report.terminal import reader_of
@@ -53,3 +54,14 @@ def write_page(file: Path, origin: Path, page: str) -> None:
     if file.absolute() == origin.absolute():
         raise UsageError(f"{file} is the input and would be overwritten", hint="choose another name for the page")
     write_whole(file, page)
+
+
+def has_summary() -> bool:
+    """Whether a CI system wants to know what there is to say of the job."""
+    return bool(os.environ.get("GITHUB_STEP_SUMMARY"))
+
+
+def add_to_summary(text: str) -> None:
+    """Behind what the job's other steps have said. Raises OSError with the file's name."""
+    with telling(Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8")) as file:
+        file.write(text)

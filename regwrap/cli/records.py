@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from regwrap.bundle.aside import write_whole
-from regwrap.cli.output import echo
+from regwrap.cli.output import add_to_summary, echo, has_summary
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.core.text import printable
 from regwrap.core.writing import write_file
@@ -84,9 +84,8 @@ def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> No
         write_whole(junit, to_junit(record))
     if os.environ.get("GITHUB_ACTIONS") == "true" and (told := workflow_commands(record)):
         echo(told, err=True)
-    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(path).open("a", encoding="utf-8") as file_:
-            file_.write(summary(record))
+    if has_summary():
+        add_to_summary(summary(record))
 
 
 def tell_moved(result: SyncReport, *, quiet: bool) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regwrap.cli.output import show
+from regwrap.cli.output import add_to_summary, has_summary, show
 from regwrap.cli.session import parsed
 from regwrap.core.errors import UsageError
 from regwrap.core.text import parse_bytes
@@ -38,11 +38,6 @@ class SizeOptions:
         return cls(tuple(since or ()), None if max_size is None else parsed("--max-size", parse_bytes, max_size))
 
 
-def has_summary() -> bool:
-    """Whether a CI system wants to know what there is to say of the job."""
-    return bool(os.environ.get("GITHUB_STEP_SUMMARY"))
-
-
 def planned(
     job: Job, images: ImageList, options: PackageOptions, sizes: SizeOptions, tell: Callable[[BundlePlan], None]
 ) -> None:
@@ -56,8 +51,7 @@ def planned(
         plan = plan_bundle(job, images, options, older)
     tell(plan)
     if has_summary():
-        with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as file:
-            file.write(size_summary(plan))
+        add_to_summary(size_summary(plan))
     if sizes.limit is not None:
         refuse_larger(plan, sizes.limit)
 

@@ -27,6 +27,7 @@ from regwrap.core.model import (  # fmt: skip
     Platform,
     parse_manifest,
 )
+from regwrap.core.writing import telling
 from regwrap.forms.baked_base import BaseImage, empty_base, read_base, registry_program
 from regwrap.forms.baked_image import CREATED, image_beyond, image_with, volumes_over
 from regwrap.forms.baked_layer import Layer, compressed, write_layer
@@ -231,7 +232,7 @@ class _Building:
         if self.base.layout is None:
             return
         path = ocilayout.blob_path(layer.digest)
-        with (self.base.layout / path).open("rb") as source, (self.layout / path).open("wb") as out:
+        with telling((self.base.layout / path).open("rb")) as source, telling((self.layout / path).open("wb")) as out:
             copied = hashed(pieces_of(source), out.write)
         if copied != layer.digest:
             raise IntegrityError(f"the base image is damaged: layer {layer.digest} does not match its digest")

@@ -17,7 +17,7 @@ from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field, list_of, or_none
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, a_digest, a_size
-from regwrap.core.writing import write_file
+from regwrap.core.writing import on_file, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,7 +123,8 @@ def locked_layout(directory: Path) -> Iterator[None]:
     """Keep other regwraps from changing the layout's index.json. The directory itself is what is locked."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with on_file(descriptor):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

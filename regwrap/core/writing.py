@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_TEMPORARY = re.compile(r"#\d+ \(deleted\)")  # O_TMPFILE, see open(2): of use is where it would be
+_FileT = TypeVar("_FileT", bound=IO[Any])
 
 
 def write_all_at(descriptor: int, data: bytes | memoryview, position: int) -> None:
@@ -32,12 +37,38 @@ def read_at(descriptor: int, count: int, position: int) -> bytes:
         raise
 
 
+def read_file(path: Path) -> bytes:
+    """All of a file that is known to be small. Raises OSError with its name."""
+    with telling(path.open("rb")) as file:
+        return file.read()
+
+
 def write_file(path: Path, data: bytes | str) -> None:
     """A small file, whole; text as UTF-8. Raises OSError with its name."""
+    with telling(path.open("wb")) as file:
+        file.write(data if isinstance(data, bytes) else data.encode())
+
+
+def temporary_file(directory: Path | None = None) -> IO[bytes]:
+    """One without a name and without a buffer, which goes when it is closed. Raises OSError with the directory."""
+    place = f"{directory or tempfile.gettempdir()}"
     try:
-        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return tempfile.TemporaryFile(buffering=0, dir=place)
     except OSError as error:
-        error.filename = error.filename or f"{path}"
+        error.filename = error.filename or place
+        raise
+
+
+@contextmanager
+def telling(file: _FileT) -> Iterator[_FileT]:
+    """The file, closed behind the block. What fails in the block, and in what is left to write when it closes, is told
+    with the file's name."""
+    name = _name_of(file.fileno())
+    try:
+        with file:
+            yield file
+    except OSError as error:
+        error.filename = error.filename or name
         raise
 
 
@@ -54,6 +85,13 @@ def on_file(descriptor: int) -> Iterator[None]:
 def name_file(error: OSError, descriptor: int) -> None:
     """Of a call on an open file the kernel tells what failed, and not where."""
     if error.filename is None:
-        with suppress(OSError):
-            name = Path(f"/proc/self/fd/{descriptor}").readlink()
-            error.filename = f"{name}" if name.is_absolute() else None  # a pipe has a number only
+        error.filename = _name_of(descriptor)
+
+
+def _name_of(descriptor: int) -> str | None:
+    with suppress(OSError):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if not name.is_absolute():  # a pipe has a number only
+            return None
+        return f"{name.parent if _TEMPORARY.fullmatch(name.name) else name}"
+    return None

@@ -18,6 +18,7 @@ from regwrap.bundle.contents import BLOCK, Member, padded
 from regwrap.bundle.image_set import ImageSet, damaged
 from regwrap.bundle.read import HASH_THREADS
 from regwrap.bundle.write import directory_header, header_of
+from regwrap.core.writing import telling
 from regwrap.storage.hashing import append_range, hash_at, hash_file, write_all
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def write_layer(
 def compressed(layer: Layer, path: Path) -> Layer:
     """The same by gzip, without time and name. The bytes are those of this machine's zlib."""
     with (
-        layer.path.open("rb") as source,
-        path.open("xb") as out,
+        telling(layer.path.open("rb")) as source,
+        telling(path.open("xb")) as out,
         gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=out, mtime=0) as packed,
     ):
         shutil.copyfileobj(source, packed)

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Final
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Descriptor, Digest, Platform, is_repository
-from regwrap.core.writing import write_file
+from regwrap.core.writing import telling, write_file
 from regwrap.forms.baked_base import read_base
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_file, hashed, pieces_of
@@ -82,7 +82,7 @@ class _Unpacking:
     def _blob(self, file: IO[bytes], digest: Digest, size: int) -> None:
         path = self.root / layout.blob_path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as out:
+        with telling(path.open("wb")) as out:
             copied = hashed(pieces_of(file), out.write)
         if copied != digest:
             raise IntegrityError(f"blob {digest} in the history does not match its digest")

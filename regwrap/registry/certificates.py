@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Digest
-from regwrap.core.writing import write_file
+from regwrap.core.writing import read_file, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,7 +90,7 @@ def curl_options(registry: Registry, variables: Mapping[str, str], place: Path) 
     bundle = place / f"ca-{Digest.of(registry.host.encode()).hex[:16]}.pem"
     directories = (Path(name) for name in variables.get("SSL_CERT_DIR", "").split(":") if name)
     files = (_machine_file(variables), *(path for directory in directories for path in _files(directory)), *own)
-    write_file(bundle, b"\n".join(path.read_bytes() for path in files if _is_taken(_empty(), path)))
+    write_file(bundle, b"\n".join(read_file(path) for path in files if _is_taken(_empty(), path)))
     return (("cacert", f"{bundle}"), ("proxy-cacert", f"{bundle}"), *client)
 
 

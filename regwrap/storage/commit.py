@@ -179,8 +179,8 @@ def put_unordered(additions: Additions, *, stage: Tree, blobs: Tree, links: Tree
     for link, digest in dict(names).items():
         links.make_directories(link.rpartition("/")[0], 0o777)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(links.open(link, flags, 0o666), "wb") as file:
-            file.write(str(digest).encode("ascii"))
+        with os.fdopen(links.open(link, flags, 0o666), "wb", buffering=0) as file:
+            write_all(file, str(digest).encode("ascii"))
 
 
 def _staged_tags(staging: _Staging, additions: Additions) -> list[tuple[str, str]]:

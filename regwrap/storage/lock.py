@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
-from regwrap.core.writing import on_file
+from regwrap.core.writing import on_file, read_at
 from regwrap.storage.own import LOCK, own_tree
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _acquire(descriptor: int, tree: Tree, *, exclusive: bool, deadline: float, o
 
 
 def _holder(descriptor: int) -> str:
-    text = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    text = read_at(descriptor, 200, 0).decode(errors="replace").strip()
     return text or "a reader of it"
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.counts import counted
 from regwrap.core.errors import ToolError
-from regwrap.core.writing import write_all_at
+from regwrap.core.writing import name_file, write_all_at
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
@@ -235,6 +235,7 @@ class _Pipe:
             return os.splice(self.reading, self.writing, most, offset_dst=to, flags=os.SPLICE_F_NONBLOCK)
         except OSError as error:
             if error.errno != errno.EINVAL:  # a file system that has no splice
+                name_file(error, self.writing)
                 raise
         data = os.read(self.reading, most)
         write_all_at(self.writing, data, to)

@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import signal
-import tempfile
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.interruption import uninterrupted
+from regwrap.core.writing import temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -158,7 +158,7 @@ class Runner:
         """Start, wait, judge. Raises ToolError for a program that is missing, was stopped by a limit (transient),
         died by a signal, or ended with a code that is not in `ok_codes`."""
         with (
-            tempfile.TemporaryFile(dir=self.scratch) as stdout,
+            temporary_file(self.scratch) as stdout,
             # in memory: what a program says of a full disk must not need that disk
             os.fdopen(os.memfd_create("stderr", os.MFD_CLOEXEC), "w+b") as stderr,
         ):

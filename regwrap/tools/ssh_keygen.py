@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError, UsageError
-from regwrap.core.writing import write_file
+from regwrap.core.writing import read_file, write_file
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class SshKeygen:
             except ToolError as error:
                 hint = "a key with a passphrase has to be in an agent (ssh-add): give its public key then"
                 raise ToolError(f"{key} signs nothing", detail=error.detail, hint=hint) from error
-            return message.with_name(f"{message.name}.sig").read_text(encoding="ascii")
+            return read_file(message.with_name(f"{message.name}.sig")).decode("ascii")
 
     def signer(self, signers: Path, signature: Path, text: str) -> str | None:
         """Who of `signers` has signed the text; None where it is nobody of them, or something else was signed."""

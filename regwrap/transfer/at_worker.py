@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.model import Descriptor, Digest
+from regwrap.core.writing import on_file
 from regwrap.registry.credentials import UnsureError
 from regwrap.storage.hashing import copy_range
 from regwrap.storage.own import own_tree
@@ -137,7 +138,7 @@ def _copy_part(tree: Tree, name: str, own: str) -> None:
     with suppress(FileNotFoundError), os.fdopen(tree.open(name), "rb") as reader:
         with suppress(FileNotFoundError):
             tree.remove_file(own)
-        with os.fdopen(tree.create(own), "wb") as writer:
+        with os.fdopen(tree.create(own), "wb", buffering=0) as writer:
             copy_range(reader.fileno(), 0, os.fstat(reader.fileno()).st_size, writer.fileno(), 0)
         tree.remove_file(name)
 
@@ -198,7 +199,8 @@ class _Arriving:
             with suppress(FileNotFoundError):
                 descriptor = stage.tree.open(stage.part(blob.digest))
                 try:
-                    os.fsync(descriptor)
+                    with on_file(descriptor):
+                        os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
             if stage.take_part(blob) or stage.is_right(blob):

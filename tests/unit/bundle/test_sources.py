@@ -5,6 +5,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -371,9 +372,9 @@ def test_nobody_writes_into_a_storage_that_is_read(tmp_path: Path) -> None:
 def test_a_disk_that_fails_is_no_image_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_tree(tmp_path / "tree/app:1", APP)
 
-    def fails(path: Path) -> bytes:
+    def fails(path: Path, *_args: object, **_kwargs: object) -> NoReturn:
         raise OSError(errno.EIO, "Input/output error", f"{path}")
 
-    monkeypatch.setattr(Path, "read_bytes", fails)
+    monkeypatch.setattr(Path, "open", fails)
     with pytest.raises(OSError, match="Input/output error"):
         tree_image_set(f"{tmp_path}/tree", named=None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.core.writing import read_at, write_all_at
+from regwrap.core.writing import read_at, read_file, telling, temporary_file, write_all_at, write_file
 from regwrap.storage.hashing import hash_at, write_all, write_all_to
 
 
@@ -39,3 +39,29 @@ def test_a_pipe_has_no_name_to_tell() -> None:
     with os.fdopen(writing, "wb", buffering=0) as out, pytest.raises(BrokenPipeError) as raised:
         write_all(out, b"x")
     assert raised.value.filename is None
+
+
+@pytest.mark.parametrize("mode", ["wb", "w", "r+b"])
+def test_what_a_full_disk_refuses_when_the_file_closes_is_told_with_its_name(mode: str) -> None:
+    data: bytes | str = "x" if mode == "w" else b"x"
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '/dev/full'"),
+        telling(open("/dev/full", mode)) as file,
+    ):
+        file.write(data)
+    assert file.closed
+
+
+def test_a_small_file_is_written_whole_or_told_with_its_name(tmp_path: Path) -> None:
+    write_file(tmp_path / "a", "é")
+    assert read_file(tmp_path / "a") == b"\xc3\xa9"
+    for data in (b"x", "x"):
+        with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
+            write_file(Path("/dev/full"), data)
+
+
+def test_a_file_without_a_name_is_told_with_its_directory(tmp_path: Path) -> None:
+    with temporary_file(tmp_path) as file, pytest.raises(OSError, match=f": '{tmp_path}'$"):
+        write_all_at(file.fileno(), b"x", 2**63 - 1)
+    with pytest.raises(FileNotFoundError, match=f"'{tmp_path}/none"):
+        temporary_file(tmp_path / "none")
