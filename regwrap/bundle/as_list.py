@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from regwrap.bundle.receipt import MAX_RECEIPT_BYTES, RECEIPT_HEAD, parse_receip
 from regwrap.bundle.write import MAGIC
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Destination, ImageRef
-from regwrap.core.writing import telling
+from regwrap.core.writing import is_there, telling
 from regwrap.lists.imagelist import HOST_IS_DROPPED, ImageEntry, ImageList, Rewrite, read_images
 from regwrap.lists.lock import LockedImage
 
@@ -79,7 +78,7 @@ def _head_of(path: str) -> bytes:
     """How the file begins; empty where it can't be opened, which the reader of lists says better."""
     try:
         file_path = Path(path)
-        if not os.path.lexists(file_path):  # a bundle may be there in volumes
+        if not is_there(file_path):  # a bundle may be there in volumes
             file_path = file_path.with_name(f"{file_path.name}.001")
         if not file_path.is_file():  # a list may come through a pipe, of which nothing must be taken away
             return b""

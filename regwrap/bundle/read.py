@@ -31,7 +31,7 @@ from regwrap.bundle.write import MAGIC, header_of, link_bytes
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest
 from regwrap.core.pool import map_in_order
-from regwrap.core.writing import read_at
+from regwrap.core.writing import is_there, read_at
 from regwrap.storage import layout
 from regwrap.storage.hashing import hashed, pieces_at
 
@@ -108,7 +108,7 @@ class Bundle:
 def opened_bundle(path: Path, trust: Trust | None = None) -> Iterator[Bundle]:
     """Open a bundle and check its structure; `trust` is asked as soon as it is known which release it is. Raises
     UsageError (no such file) and IntegrityError."""
-    if not os.path.lexists(path):
+    if not is_there(path):
         with _opened_volumes(path, trust) as bundle:
             yield bundle
         return

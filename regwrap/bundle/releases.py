@@ -164,7 +164,7 @@ def chosen_release(found: SiteReleases, wanted: str, root: Path) -> SiteRelease:
         )
     raise UsageError(
         f"{root} remembers no release {wanted}",
-        detail=known or "no release is noted there",
+        detail="\n".join([known or "no release is noted there", *found.notes]),
         hint="deploy its bundle; or, if it came another way: regwrap releases DIR --adopt BUNDLE",
     )
 

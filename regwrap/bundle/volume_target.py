@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from regwrap.bundle.output import checksum_path, forget_beside
 from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, found_volumes, places_of, volume_name
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.writing import is_there
 from regwrap.storage.hashing import write_all_to
 from regwrap.storage.space import need_space
 
@@ -89,7 +89,7 @@ class VolumeTarget:
     def _check(self, chosen: tuple[Volume, ...], count: int) -> None:
         if not self.output.parent.is_dir():
             raise UsageError(f"{self.output.parent} is not a directory")
-        if os.path.lexists(self.output):
+        if is_there(self.output):
             raise UsageError(
                 f"{self.output} is there, and would be taken instead of its {counted(count, 'volume')}",
                 hint="remove it first",

@@ -1,6 +1,5 @@
 """The command bake."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from regwrap.cli.session import load, opened_session, parsed
 from regwrap.commands.bake import BakeOptions, bake_image
 from regwrap.core.errors import UsageError
 from regwrap.core.model import LayoutRef, Platform
+from regwrap.core.writing import is_there
 from regwrap.report import text as report
 
 _ToOption = Annotated[str, typer.Option("--to", metavar="oci:DIR:TAG", help="OCI layout, new or existing, and a tag.")]
@@ -79,7 +79,7 @@ def bake(
 
 def _bases(texts: list[str]) -> tuple[list[str], tuple[Path, ...]]:
     """The image, and where blobs of a delta are: what is a file or a directory here."""
-    there = [text for text in texts if os.path.lexists(text) or os.path.lexists(f"{text}.001")]
+    there = [text for text in texts if is_there(text) or is_there(f"{text}.001")]
     bases, images = tuple(map(Path, there)), [text for text in texts if text not in there]
     if len(images) > 1:
         raise UsageError(f"--base: {images[0]} and {images[1]} are two images", hint="an image has one base")

@@ -1,6 +1,5 @@
 """The command verify."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from regwrap.cli.output import show, told
 from regwrap.cli.signing import configured_signers, trusting
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
+from regwrap.core.writing import is_there
 from regwrap.report import text as report
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _refuse(result: VerifyReport, target: str) -> None:
 def is_registry(target: str, config: Path | None = None) -> bool:
     """Whether it can only be a registry, by its form or by its name in the configuration: a file that is not there
     should be said to be missing."""
-    if target == "-" or target.endswith(".tar") or os.path.lexists(target):
+    if target == "-" or target.endswith(".tar") or is_there(target):
         return False
     return _REGISTRY.fullmatch(target) is not None or _is_configured(target.partition("/")[0], config)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError
 from regwrap.core.text import printable
+from regwrap.core.writing import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ def incoming(bundle: Path, volumes_from: Sequence[Path], progress: Progress) -> 
     if bundle == _PIPED:
         yield sys.stdin.buffer
         return
-    if os.path.lexists(bundle) and not volumes_from:
+    if is_there(bundle) and not volumes_from:
         yield None
         return
     from regwrap.bundle.volume_stream import never, volume_stream  # most bundles are files

@@ -6,7 +6,6 @@ export share equal blobs by hard links among themselves, never with the source.
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from regwrap.bundle.read import hash_all
 from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
 from regwrap.core.model import DOCKER_LIST, DOCKER_MANIFEST
+from regwrap.core.writing import is_there
 from regwrap.forms.tree import Form, TreeFile, tree_files
 from regwrap.storage.commit import sync_file_system
 from regwrap.storage.hashing import hash_file, write_all
@@ -87,7 +87,7 @@ def export_images(image_set: ImageSet, target: Path, options: ExportOptions, lis
 
 def _is_there(target: Path, files: tuple[TreeFile, ...]) -> bool:
     """False for an absent or empty directory. Raises UsageError for anything but these files with these bytes."""
-    if not os.path.lexists(target):
+    if not is_there(target):
         return False
     if target.is_symlink() or not target.is_dir():
         raise UsageError(f"{target} is not a directory")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +11,7 @@ from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.volumes import found_volumes, is_of_bundle, places_of
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import shown
+from regwrap.core.writing import is_there
 from regwrap.tools.par2 import named_files, recovery_files
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _refuse_other_names(bundle: Path, recovery: Sequence[Path]) -> None:
 
 
 def _files(bundle: Path) -> tuple[Path, ...]:
-    return (bundle,) if os.path.lexists(bundle) else tuple(sorted(places_of(bundle, ()).values()))
+    return (bundle,) if is_there(bundle) else tuple(sorted(places_of(bundle, ()).values()))
 
 
 def _sums(bundle: Path) -> dict[str, str]:

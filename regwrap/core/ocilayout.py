@@ -17,7 +17,7 @@ from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field, list_of, or_none
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, a_digest, a_size
-from regwrap.core.writing import on_file, write_file
+from regwrap.core.writing import is_there, on_file, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,7 +132,7 @@ def locked_layout(directory: Path) -> Iterator[None]:
 
 def is_published(directory: Path, name: str, digest: Digest | None) -> bool:
     """Whether the layout has the name already. Raises UsageError where it is another image's, or no layout is there."""
-    if not os.path.lexists(directory) or (directory.is_dir() and not any(directory.iterdir())):
+    if not is_there(directory) or (directory.is_dir() and not any(directory.iterdir())):
         return False
     if not is_layout(directory):
         raise UsageError(f"{directory} is neither empty nor an OCI layout; nothing was changed")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
 from contextlib import contextmanager, suppress
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -35,6 +37,18 @@ def read_at(descriptor: int, count: int, position: int) -> bytes:
     except OSError as error:
         name_file(error, descriptor)
         raise
+
+
+def is_there(path: Path | str) -> bool:
+    """Whether anything has that name, a link without an end too. Raises OSError where the disk, or who may look, does
+    not let it be told: os.path.lexists would say no."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}:
+            return False
+        raise
+    return True
 
 
 def read_file(path: Path) -> bytes:
@@ -82,10 +96,12 @@ def on_file(descriptor: int) -> Iterator[None]:
         raise
 
 
-def name_file(error: OSError, descriptor: int) -> None:
-    """Of a call on an open file the kernel tells what failed, and not where."""
+def name_file(error: OSError, file: int | IO[bytes]) -> None:
+    """Of a call on an open file the kernel tells what failed, and not where. One that stands for several files names
+    them itself."""
     if error.filename is None:
-        error.filename = _name_of(descriptor)
+        with suppress(UnsupportedOperation):
+            error.filename = _name_of(file if isinstance(file, int) else file.fileno())
 
 
 def _name_of(descriptor: int) -> str | None:

@@ -39,7 +39,7 @@ def read_into(file: IO[bytes], buffer: memoryview) -> int:
     try:
         return cast("_ReadsInto", file).readinto(buffer) or 0
     except OSError as error:
-        name_file(error, file.fileno())
+        name_file(error, file)
         raise
 
 
@@ -97,7 +97,7 @@ def write_all(out: IO[bytes], data: bytes | memoryview) -> None:
     try:
         _write_all(out.write, data)
     except OSError as error:
-        name_file(error, out.fileno())
+        name_file(error, out)
         raise
 
 

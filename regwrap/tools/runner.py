@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.interruption import uninterrupted
-from regwrap.core.writing import temporary_file
+from regwrap.core.writing import on_file, temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -310,8 +310,9 @@ def _signal_group(pid: int, signum: signal.Signals) -> None:
 
 
 def _content(file: IO[bytes]) -> bytes:
-    file.seek(0)
-    return file.read()
+    with on_file(file.fileno()):
+        file.seek(0)
+        return file.read()
 
 
 def last_lines(stderr: str) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.core.errors import UsageError
 from regwrap.core.interruption import uninterrupted
-from regwrap.core.writing import on_file, telling
+from regwrap.core.writing import is_there, on_file, telling
 from regwrap.tools.removal import remove_tree
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _claim(parent: Path) -> tuple[Path, BinaryIO] | None:
     try:
         with on_file(lock.fileno()):
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.path.lexists(path / _LOCK):
+        if is_there(path / _LOCK):
             return path, lock
     except BaseException:
         lock.close()
@@ -155,7 +155,7 @@ def _remove_if_abandoned(path: Path) -> None:
     with suppress(OSError):
         if not path.name.startswith(_PREFIX) or not _is_ours(path):
             return
-        if not os.path.lexists(path / _LOCK):
+        if not is_there(path / _LOCK):
             if _UNCLAIMED.fullmatch(path.name):
                 _remove_unmarked(path)
             return
@@ -186,7 +186,7 @@ def _remove(path: Path) -> None:
             (path / _LOCK).unlink(missing_ok=True)
             path.rmdir()
         except FileNotFoundError:
-            if not os.path.lexists(path):
+            if not is_there(path):
                 return
         except OSError as error:
             if error.errno != errno.ENOTEMPTY or attempt == _ATTEMPTS:

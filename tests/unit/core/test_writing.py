@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.core.writing import read_at, read_file, telling, temporary_file, write_all_at, write_file
+from regwrap.core.writing import is_there, read_at, read_file, telling, temporary_file, write_all_at, write_file
 from regwrap.storage.hashing import hash_at, write_all, write_all_to
 
 
@@ -65,3 +65,15 @@ def test_a_file_without_a_name_is_told_with_its_directory(tmp_path: Path) -> Non
         write_all_at(file.fileno(), b"x", 2**63 - 1)
     with pytest.raises(FileNotFoundError, match=f"'{tmp_path}/none"):
         temporary_file(tmp_path / "none")
+
+
+def test_what_cannot_be_told_is_not_taken_for_absent(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    assert is_there(tmp_path / "file")
+    assert is_there(tmp_path / "loop")
+    assert not is_there(tmp_path / "none")
+    assert not is_there(tmp_path / "file/none")
+    assert not is_there(tmp_path / ("x" * 300))
+    with pytest.raises(OSError, match=f"Too many levels of symbolic links: '{tmp_path}/loop/x'"):
+        is_there(tmp_path / "loop/x")
