@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WRITE_BACK_BYTES: Final = 32 * 1024 * 1024
 """How much is begun to be written back at once."""
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_PUNCH_HOLE: Final = 0x01 | 0x02  # and keep the size: fallocate(2)
 _LIBC: Final = ctypes.CDLL(None)
 _MODE: Final = 0o644  # of a bundle and all that stands beside it, whatever the umask
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -121,6 +122,11 @@ def _is_ours_alone(directory: Path) -> bool:
 def start_write_back(descriptor: int, start: int, end: int) -> None:
     """sync_file_range(2) of these bytes, which only starts it: the fsync at the end then has little to wait for."""
     _LIBC.sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(end - start), _SYNC_FILE_RANGE_WRITE)
+
+
+def give_back(descriptor: int, start: int, end: int) -> None:
+    """Make these bytes a hole: their space is free again, where the file system has holes (fallocate(2))."""
+    _LIBC.fallocate(descriptor, _PUNCH_HOLE, ctypes.c_int64(start), ctypes.c_int64(end - start))
 
 
 def write_whole(path: Path, content: str | bytes, mode: int = _MODE) -> None:

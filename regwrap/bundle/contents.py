@@ -347,8 +347,12 @@ def blob_end(contents: BundleContents) -> int:
     return sum(header_bytes(path) + padded(size) for path, size in sizes)
 
 
+def links_end(contents: BundleContents) -> int:
+    """Where the last link's padding ends: from there on all is zeros."""
+    links = (m for m in contents.members if m.link is not None)
+    return blob_end(contents) + sum(header_bytes(m.path) + padded(m.size) for m in links)
+
+
 def tar_bytes(contents: BundleContents) -> int:
     """The exact size of the bundle's file: two zero blocks at the end, filled up to a whole record of 64 KiB."""
-    links = (m for m in contents.members if m.link is not None)
-    total = blob_end(contents) + sum(header_bytes(m.path) + padded(m.size) for m in links) + 2 * BLOCK
-    return -(-total // RECORD) * RECORD
+    return -(-(links_end(contents) + 2 * BLOCK) // RECORD) * RECORD

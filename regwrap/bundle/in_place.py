@@ -61,7 +61,7 @@ def filled_bundle(output: Path, contents: BundleContents, fill: Callable[[Bundle
 @dataclass(slots=True, kw_only=True)
 class BundleInPlace:
     """`proved` are the blobs whose bytes are there and right, `arrived` how many bytes of others are. Each blob has one
-    writer at a time. `reused` counts the bytes that an archive had."""
+    writer at a time. `reused` counts the bytes that an archive had. `is_kept`: the file itself becomes the bundle."""
 
     contents: BundleContents
     part: Part
@@ -69,10 +69,11 @@ class BundleInPlace:
     proved: set[Digest] = field(default_factory=set)
     arrived: dict[Digest, int] = field(default_factory=dict)
     reused: int = 0
+    is_kept: bool = True
     _dirty: int = 0
 
     @classmethod
-    def begun(cls, contents: BundleContents, part: Part, *, was_there: bool) -> BundleInPlace:
+    def begun(cls, contents: BundleContents, part: Part, *, was_there: bool, is_kept: bool = True) -> BundleInPlace:
         """With all but the blobs in it. Raises OSError."""
         sizes = [(BUNDLE_JSON, len(contents.to_json())), *((layout.blob_path(d), size) for d, size in contents.blobs)]
         offsets = list(offsets_of(iter(sizes)))[1:]
@@ -81,6 +82,7 @@ class BundleInPlace:
             contents=contents,
             part=part,
             places={digest: Located(offset, size) for (digest, size), offset in blobs},
+            is_kept=is_kept,
         )
         with on_file(part.descriptor):
             os.ftruncate(part.descriptor, tar_bytes(contents))
@@ -130,7 +132,7 @@ class BundleInPlace:
         """They count as they are. They begin their way to the disk, so that the sync at the end has little to do."""
         self.proved.add(digest)
         self._dirty += self.places[digest].size
-        if self._dirty >= WRITE_BACK_BYTES:
+        if self.is_kept and self._dirty >= WRITE_BACK_BYTES:
             self._dirty = 0
             start_write_back(self.part.descriptor, 0, tar_bytes(self.contents))
 

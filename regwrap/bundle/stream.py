@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.bundle.contents import BUNDLE_JSON, blob_end, padded, tar_bytes
+from regwrap.bundle.contents import BUNDLE_JSON, links_end, padded, tar_bytes
 from regwrap.bundle.image_set import file_image_set
 from regwrap.bundle.pack import broken
 from regwrap.bundle.write import header_of, link_bytes
@@ -59,11 +59,7 @@ def streamed_bundle(selection: Selection, target: Target, listener: Listener, *,
                 raise
             raise IntegrityError(error.message, problems=error.problems, hint=error.hint) from error
         yield
-        write(memoryview(bytes(tar_bytes(contents) - _end(contents))))
-
-
-def _end(contents: BundleContents) -> int:
-    return blob_end(contents) + sum(len(link_bytes(m)) for m in contents.members if m.link is not None)
+        write(memoryview(bytes(tar_bytes(contents) - links_end(contents))))
 
 
 def _pieces(selection: Selection, listener: Listener, *, hashed: bool) -> Iterator[bytes | memoryview]:

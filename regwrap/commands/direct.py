@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.gather import Gathering
@@ -21,33 +22,39 @@ from regwrap.core.model import Manifest
 from regwrap.core.pool import map_in_order
 from regwrap.core.text import human_bytes
 from regwrap.storage.store import Storage, real_root
-from regwrap.transfer.carriers import fill_bundle
+from regwrap.tools.scratch import temporary_place
+from regwrap.transfer.carriers import Filling, fill_bundle
 from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.plan import Copy, Plan, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from regwrap.bundle.contents import BundleContents
     from regwrap.bundle.delta import Older
+    from regwrap.bundle.stream import Target
     from regwrap.core.closure import Closure
     from regwrap.core.model import Descriptor, Digest
     from regwrap.lists.imagelist import ImageEntry, ImageList
     from regwrap.transfer.job import Job
     from regwrap.transfer.run import SyncReport
 
+_PIPED: Final = Path("-")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectOptions:
     """`hashed=False` trusts the archive. `name` of the release. `referrers`: with the images' referrers. `since`: what
-    the site has is left out. `from_archive`: blobs that the archive has are taken from there."""
+    the site has is left out. `from_archive`: blobs that the archive has are taken from there. `target`: where the
+    bundle goes as a stream, instead of a file."""
 
     hashed: bool
     name: str
     referrers: bool
     since: tuple[Older, ...]
     from_archive: bool = True
+    target: Target | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,7 +70,7 @@ class DirectBundle:
 @contextmanager
 def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOptions) -> Iterator[DirectBundle]:
     """Write `output`; it gets its name when the block ends, and not if that raises. An interrupted run leaves what has
-    come, and the next one goes on with what is missing. Call from the main thread.
+    come, and the next one goes on with what is missing; not so of a stream. Call from the main thread.
 
     Raises ImagesFailedError, UsageError, ToolError (no space).
     """
@@ -80,19 +87,33 @@ def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOpti
         _refuse([f"{item.entry.where}: {item.error}" for item in plan.unseen], len(images.entries), "and rerun")
         needed = _Needed(job=job, ends=ends, archive=archive.storage, plan=plan)
         bundle = DirectBundle(contents=needed.contents(options))
+        in_order = options.target is not None
 
         def fill(file: BundleInPlace) -> None:
             if came := sum(file.arrived.values()):
                 job.listener.say(f"{output}: an earlier run left up to {human_bytes(came)} of it; they are hashed")
             needed.put_known(file)
             job.listener.expect("package", plan.bytes_missing)
-            bundle.report = fill_bundle(needed.plan, file, archive, hashed=options.hashed, job=job, ends=ends)
+            filling = Filling(file, archive, hashed=options.hashed, in_order=in_order)
+            bundle.report = fill_bundle(needed.plan, filling, job=job, ends=ends)
             bundle.reused = file.reused
             problems = [f"{failed.entry.where}: {failed.error}" for failed in bundle.report.failed]
-            _refuse(problems, len(images.entries), f"and rerun: what has come is kept in {file.part.path}")
+            kept = f": what has come is kept in {file.part.path}" if file.is_kept else ""
+            _refuse(problems, len(images.entries), f"and rerun{kept}")
 
-        with filled_bundle(output, bundle.contents, fill):
+        with _written(job, output, bundle.contents, fill, options.target):
             yield bundle
+
+
+def _written(
+    job: Job, output: Path, contents: BundleContents, fill: Callable[[BundleInPlace], None], target: Target | None
+) -> AbstractContextManager[None]:
+    if target is None:
+        return filled_bundle(output, contents, fill)
+    from regwrap.bundle.passing import passed_bundle  # most bundles are files
+
+    directory = temporary_place() if output == _PIPED else output.parent
+    return passed_bundle(target, contents, fill, directory=directory, stopping=job.retry.stopping)
 
 
 def _archive(job: Job, *, wanted: bool) -> tuple[Job, StorageSource]:

@@ -177,17 +177,13 @@ class _Packing:
         from regwrap.commands.direct import DirectOptions, direct_bundle  # selection needs nothing of registries
 
         options = self.options
-        if options.target is not None:
-            raise UsageError(
-                "--strategy direct fills a file in any order; volumes and pipes are written from the start to the end",
-                hint="use --strategy overlay, or sync into an archive and select",
-            )
         direct = DirectOptions(
             hashed=options.hashed,
             name=options.name,
             referrers=options.referrers,
             since=options.since,
             from_archive=options.from_archive,
+            target=options.target,
         )
         with direct_bundle(self.job, self.images, self.output, direct) as bundle:
             brought = bundle.contents.blob_bytes - bundle.reused

@@ -109,8 +109,10 @@ def _directly(
 def _verified(
     job: Job, images: ImageList, output: Path, options: PackageOptions, package: PackageReport
 ) -> VerifyReport:
-    """A delta fits what the archive has, whose blobs were looked at for it."""
-    bases = (StorageBase(Storage(job.archive.storage)),) if package.required and job.archive.storage else ()
+    """A delta fits what the archive has, whose blobs were looked at for it. Straight from the source nobody has them
+    here: then what is in the bundle is checked."""
+    storage = None if options.strategy is Strategy.DIRECT else job.archive.storage
+    bases = (StorageBase(Storage(storage)),) if package.required and storage else ()
     if options.target is not None:
         stream = volume_stream(output, (), never)
         return verify_incoming(stream, images.entries, job.listener.on_bytes, bases, Arrival(output), trusted=True)

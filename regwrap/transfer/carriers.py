@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,28 +72,45 @@ def _run_images(plan: Plan, carrier: Carrier, job: Job, ends: Endpoints) -> Sync
     return run_plan(plan, carrier, jobs=job.images_at_once, retry=job.retry, events=job.listener, gave_up=gave_up)
 
 
-def fill_bundle(
-    plan: Plan, file: BundleInPlace, archive: StorageSource, *, hashed: bool, job: Job, ends: Endpoints
-) -> SyncReport:
-    """Bring the blobs of all the plan's copies into a bundle's file. Call from the main thread."""
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A bundle's file, and the archive that has blobs for it; `hashed=False` believes it. `in_order`: blobs are wanted
+    as they lie in the file, since it is read meanwhile."""
+
+    file: BundleInPlace
+    archive: StorageSource
+    _: KW_ONLY
+    hashed: bool
+    in_order: bool
+
+
+def fill_bundle(plan: Plan, filling: Filling, *, job: Job, ends: Endpoints) -> SyncReport:
+    """Bring the blobs of all the plan's copies into a bundle's file."""
+    archive = filling.archive
     with tempfile.TemporaryDirectory(dir=job.scratch) as scratch:
         stage, sound = Stage(Tree(Path(scratch))), SoundBlobs(storage=archive.storage, hashed=False)
         for name in (BLOBS, COPIES):
             stage.tree.make_directories(name)
         fetcher = LayoutFetcher(stage=stage, storage=archive.storage, sound=sound, skopeo=ends.skopeo(), inherit=())
         carrier = BundleCarrier(
-            file=file,
+            file=filling.file,
             archive=archive,
             source_of=ends.source_of,
-            hashed=hashed,
+            hashed=filling.hashed,
             stage=stage,
             fetcher=fetcher,
         )
-        return _run_blobs(plan, carrier, _curl(carrier, job), job, ends)
+        return _run_blobs(plan, carrier, _curl(carrier, job), job, ends, in_order=filling.in_order)
 
 
 def _run_blobs(
-    plan: Plan, carrier: StorageCarrier | BundleCarrier, fetcher: Fetcher, job: Job, ends: Endpoints
+    plan: Plan,
+    carrier: StorageCarrier | BundleCarrier,
+    fetcher: Fetcher,
+    job: Job,
+    ends: Endpoints,
+    *,
+    in_order: bool = False,
 ) -> SyncReport:
     """Blob by blob by curl; then, image by image, what only skopeo can ask for."""
     started = time.monotonic()
@@ -104,6 +121,7 @@ def _run_blobs(
         retry=job.retry,
         events=job.listener,
         gave_up=ends.limiters.gave_up,
+        in_order=in_order,
     )
     run = BlobRun(work=work)
     job.listener.watch(run.bytes_under_way)

@@ -73,7 +73,8 @@ class BlobDestination(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobWork:
-    """What a run works with. `gave_up` says whether a host is down, when a blob was tried to the end."""
+    """What a run works with. `gave_up` says whether a host is down, when a blob was tried to the end. `in_order`: blobs
+    are wanted in the order of their digests, not of their sizes."""
 
     carrier: BlobDestination
     fetcher: Fetcher
@@ -81,6 +82,7 @@ class BlobWork:
     retry: Retry
     events: Events
     gave_up: Callable[[ToolError], ToolError]
+    in_order: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +156,8 @@ class BlobRun:
     def _begin(self, copies: tuple[Copy, ...]) -> None:
         for copy in copies:
             self.images[copy.entry.dest] = ImageUnderWay(copy=copy, open={blob.digest for blob in copy.closure.blobs})
-        for need in needs_of(copies):
+        needs = needs_of(copies)
+        for need in sorted(needs, key=lambda need: need.blob.digest) if self.work.in_order else needs:
             images = dict.fromkeys(self.images[copy.entry.dest] for copy in need.copies)
             item = BlobUnderWay(need=need, images=images, places=self._places(need))
             self.items[need.blob.digest] = item

@@ -3,6 +3,8 @@
 import os
 import pty
 import select
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +80,20 @@ class Cli:
         )
         self.started.append(process)
         return process
+
+
+def shell(cli: Cli, line: str) -> "subprocess.CompletedProcess[str]":
+    """A line of bash, in which REGWRAP is the program; its pipes fail as their first part does."""
+    program = shlex.join(cli.command())
+    return subprocess.run(
+        [shutil.which("bash") or "bash", "-o", "pipefail", "-c", line.replace("REGWRAP", program)],
+        cwd=cli.directory,
+        env=cli.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def raw_digest(host: str, name: str) -> str:

@@ -3,6 +3,7 @@
 import filecmp
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from tests.builders import Image, flip, make_image, make_layer, make_storage
 from tests.conftest import StartRegistry
 from tests.faultserver import faulty_proxy
 from tests.release.conftest import Scene
-from tests.release.regwrap_cli import Cli
+from tests.release.regwrap_cli import Cli, shell
 
 pytestmark = pytest.mark.tools
 
@@ -108,6 +109,33 @@ def test_a_delta_comes_straight_from_a_registry(scene: Scene) -> None:
     assert done.returncode == 0, done.stderr
     assert scene.cli("join", "v1.tar", "delta.tar", "-o", "joined.tar").returncode == 0
     assert filecmp.cmp(wanted, scene.directory / "joined.tar", shallow=False)
+
+
+def test_into_volumes_and_into_a_pipe_it_has_the_same_bytes(scene: Scene) -> None:
+    wanted = selected(scene)
+    direct = ("package", "images.list", "--source", scene.host, "--strategy", "direct", "-o")
+    before = sorted(path.name for path in scene.directory.iterdir())
+    done = scene.cli(*direct, "v.tar", "--volume-size", "50kB")
+    assert done.returncode == 0, done.stderr
+    volumes = sorted(scene.directory.glob("v.tar.0*"))
+    assert b"".join(volume.read_bytes() for volume in volumes) == wanted.read_bytes()
+    made = {path.name for path in scene.directory.iterdir()} - {*before, *(volume.name for volume in volumes)}
+    assert made == {"v.tar.json", "v.tar.sha256"}
+    done = shell(scene.cli, f"REGWRAP {shlex.join([*direct, '-'])} > piped.tar")
+    assert done.returncode == 0, done.stderr
+    assert filecmp.cmp(wanted, scene.directory / "piped.tar", shallow=False)
+    gone = shell(scene.cli, f"REGWRAP {shlex.join([*direct, '-'])} | head -c 1000 > /dev/null")
+    assert gone.returncode == 3, gone.stderr
+    assert "who reads the bundle went away" in gone.stderr
+
+
+def test_volumes_of_which_an_image_cannot_be_had_are_not_there(scene: Scene) -> None:
+    (scene.directory / "images.list").write_text("app:v1\napp:absent\n")
+    args = ("--strategy", "direct", "-o", "v.tar", "--volume-size", "50kB")
+    done = scene.cli("package", "images.list", "--source", scene.host, *args)
+    assert done.returncode == 1
+    assert "no bundle was written" in done.stderr
+    assert list(scene.directory.glob("v.tar*")) == []
 
 
 def large_images() -> dict[str, Image]:

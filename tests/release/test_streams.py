@@ -1,16 +1,13 @@
 """Streams that are closed, full, or whose reader went away: the work is done, and the exit code tells the truth."""
 
 import os
-import shlex
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.builders import make_image, make_storage, put
 from tests.bundles import make_bundle
-from tests.release.regwrap_cli import Cli
+from tests.release.regwrap_cli import Cli, shell
 
 pytestmark = pytest.mark.tools
 
@@ -24,20 +21,6 @@ def site(cli: Cli) -> Path:
     put(cli.directory / "images.list", "".join(f"{name}\n" for name in IMAGES).encode())
     make_bundle(cli.directory / "made", IMAGES).rename(cli.directory / "b.tar")
     return cli.directory
-
-
-def shell(cli: Cli, line: str) -> "subprocess.CompletedProcess[str]":
-    """A line of bash, in which REGWRAP is the program; its pipes fail as their first part does."""
-    program = shlex.join(cli.command())
-    return subprocess.run(
-        [shutil.which("bash") or "bash", "-o", "pipefail", "-c", line.replace("REGWRAP", program)],
-        cwd=cli.directory,
-        env=cli.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2>&- >/dev/null", ">&-", ">&- 2>&- <&-"])

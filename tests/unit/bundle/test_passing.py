@@ -1,0 +1,98 @@
+"""Blobs come in any order; a stream gets the bundle's bytes in theirs, and nothing after a blob that is lacking."""
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from regwrap.bundle.contents import BundleContents
+from regwrap.bundle.in_place import BundleInPlace
+from regwrap.bundle.passing import passed_bundle
+from regwrap.core.errors import IntegrityError, ToolError
+from regwrap.core.model import Digest
+from tests.builders import make_image, make_layer, make_storage
+from tests.bundles import contents_of, packed, parts_of
+
+IMAGES = {f"app:{n}": make_image(f"app {n}", layers=[make_layer(f"{n}", Random(n).randbytes(40_000))]) for n in (1, 2)}
+
+
+class Taking:
+    """A target that keeps what it is given; with a `limit` it is full then."""
+
+    can_repeat = False
+
+    def __init__(self, limit: int = 10**9) -> None:
+        self.data = io.BytesIO()
+        self.limit = limit
+
+    @contextmanager
+    def written(self, contents: BundleContents) -> Iterator[Callable[[memoryview], object]]:
+        del contents
+        yield self.write
+
+    def write(self, data: memoryview) -> None:
+        self.data.write(data)
+        if self.data.tell() > self.limit:
+            raise BrokenPipeError("it went away")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return make_storage(tmp_path / "archive", IMAGES)
+
+
+def blobs_of(archive: Path) -> list[tuple[Digest, bytes]]:
+    return [
+        (Digest.of(data), data) for data in (part.data for part in parts_of(contents_of(archive, *IMAGES), archive))
+    ]
+
+
+def passed(archive: Path, target: Taking, fill: Callable[[BundleInPlace], None], stopping: threading.Event) -> None:
+    contents = contents_of(archive, *IMAGES)
+    with passed_bundle(target, contents, fill, directory=archive.parent, stopping=stopping):
+        assert target.data.tell() < len(packed(parts_of(contents, archive)))  # its end is what makes it a bundle
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_stream_is_the_bundle_whatever_comes_first(archive: Path, seed: int) -> None:
+    blobs, target = blobs_of(archive), Taking()
+    Random(seed).shuffle(blobs)
+
+    def fill(file: BundleInPlace) -> None:
+        for digest, data in blobs:
+            file.put(digest, data)
+
+    passed(archive, target, fill, threading.Event())
+    assert target.data.getvalue() == packed(parts_of(contents_of(archive, *IMAGES), archive))
+    assert [path.name for path in archive.parent.iterdir()] == ["archive"]
+
+
+def test_a_blob_that_fails_ends_the_stream_before_it(archive: Path) -> None:
+    target, blobs = Taking(), dict(blobs_of(archive))
+
+    def fill(file: BundleInPlace) -> None:
+        first = next(iter(file.places))
+        file.put(first, blobs[first])
+        raise ToolError("the registry went away")
+
+    with pytest.raises(ToolError, match="went away"):
+        passed(archive, target, fill, threading.Event())
+    with pytest.raises(IntegrityError, match="did not come"):
+        passed(archive, target, lambda _file: None, threading.Event())
+
+
+def test_a_stream_that_breaks_stops_who_brings_the_rest(archive: Path) -> None:
+    stopping, target, blobs = threading.Event(), Taking(limit=2000), dict(blobs_of(archive))
+
+    def fill(file: BundleInPlace) -> None:
+        first = next(iter(file.places))
+        file.put(first, blobs[first])
+        assert stopping.wait(20)
+        raise ToolError("regwrap is stopping")
+
+    with pytest.raises(BrokenPipeError):
+        passed(archive, target, fill, stopping)
