@@ -78,14 +78,24 @@ def _head_of(path: str) -> bytes:
     """How the file begins; empty where it can't be opened, which the reader of lists says better."""
     try:
         file_path = Path(path)
-        if not is_there(file_path):  # a bundle may be there in volumes
-            file_path = file_path.with_name(f"{file_path.name}.001")
+        if not is_there(file_path):
+            file_path = _first_volume(file_path)
         if not file_path.is_file():  # a list may come through a pipe, of which nothing must be taken away
             return b""
         with file_path.open("rb") as file:
             return file.read(_HEAD_BYTES)
     except (OSError, ValueError):
         return b""
+
+
+def _first_volume(path: Path) -> Path:
+    """Where a bundle is there in volumes; the path itself where it is not. Raises UsageError where some are missing."""
+    from regwrap.bundle.volumes import found_volumes, missing_volumes  # most lists are files
+
+    volumes = found_volumes(path)
+    if volumes is not None and volumes.missing:
+        raise missing_volumes(volumes)
+    return path if volumes is None else volumes.places[volumes.volumes[0].name]
 
 
 def _release_reader(head: bytes) -> Callable[[Path], BundleContents] | None:

@@ -27,6 +27,7 @@ from regwrap.bundle.contents import (  # fmt: skip
     parse_contents,
 )
 from regwrap.bundle.files import BundleFile, Located, OneFile
+from regwrap.bundle.volume_places import named_directories
 from regwrap.bundle.write import MAGIC, header_of, link_bytes
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest
@@ -126,17 +127,19 @@ def opened_bundle(path: Path, trust: Trust | None = None) -> Iterator[Bundle]:
 
 @contextmanager
 def _opened_volumes(path: Path, trust: Trust | None) -> Iterator[Bundle]:
-    from regwrap.bundle.volumes import found_volumes, opened_volumes  # most bundles are files
+    """Whatever damage is found in the block: the volumes that are to blame are named, if that can be told."""
+    from regwrap.bundle.volumes import found_volumes, no_volume, opened_volumes  # most bundles are files
 
     volumes = found_volumes(path)
+    if volumes is None and named_directories():
+        raise no_volume(path)
     if volumes is None:
         raise UsageError(f"{path} cannot be read: {os.strerror(errno.ENOENT)}")
     with opened_volumes(volumes) as file:
         try:
-            bundle = _named(path, file, trust)
+            yield _named(path, file, trust)
         except IntegrityError as error:
             raise volumes.blame(error) from error
-        yield bundle
 
 
 def _named(path: Path, file: BundleFile, trust: Trust | None) -> Bundle:

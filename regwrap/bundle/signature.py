@@ -16,6 +16,7 @@ Trust = Callable[["Digest"], None]  # raises IntegrityError for a release that n
 
 
 def signature_path(bundle: Path) -> Path:
+    """Where one is written."""
     return bundle.with_name(f"{bundle.name}.sig")
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
-from regwrap.bundle.volumes import VolumeSet, found_volumes, missing_volumes, places_of
-from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.bundle.volume_places import named_directories, volumes_of
+from regwrap.bundle.volumes import VolumeSet, found_volumes, missing_volumes, no_volume
+from regwrap.core.errors import IntegrityError
 from regwrap.core.writing import on_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -26,10 +28,17 @@ if TYPE_CHECKING:
 _BUFFER_BYTES: Final = 1024 * 1024
 
 
-def volume_stream(path: Path, directories: Sequence[Path], ask: Ask) -> io.BufferedReader:
-    """The bundle's bytes, out of volumes beside `path` or in `directories`. `ask` is told the name of a volume that is
-    in none of them, and says whether to look again. Raises UsageError where it says no, and IntegrityError."""
-    return io.BufferedReader(_Volumes(path, directories, ask), _BUFFER_BYTES)
+@contextmanager
+def volume_stream(path: Path, ask: Ask) -> Iterator[IO[bytes]]:
+    """The bundle's bytes, out of its volumes, for the block; where it finds damage, the volumes that are to blame are
+    named, if that can be told. `ask` is told the name of one that is in none of the directories, and says whether to
+    look again. Raises UsageError where it says no, and IntegrityError."""
+    with io.BufferedReader(_Volumes(path, ask), _BUFFER_BYTES) as file:
+        try:
+            yield file
+        except IntegrityError as error:
+            volumes = found_volumes(path)
+            raise error if volumes is None else volumes.blame(error) from error
 
 
 def never(_name: str, _directories: Sequence[Path]) -> bool:
@@ -38,10 +47,9 @@ def never(_name: str, _directories: Sequence[Path]) -> bool:
 
 
 class _Volumes(io.RawIOBase):
-    def __init__(self, path: Path, directories: Sequence[Path], ask: Ask) -> None:
+    def __init__(self, path: Path, ask: Ask) -> None:
         self._descriptor: int | None = None  # first: it is closed also where there are no volumes
         self._path = path
-        self._directories = directories
         self._ask = ask
         self._number = 0
         self._set = self._first()
@@ -49,9 +57,9 @@ class _Volumes(io.RawIOBase):
         self._state = hashlib.sha256()
 
     def _first(self) -> VolumeSet:
-        while (found := found_volumes(self._path, self._directories)) is None:
-            if not self._ask(f"{self._path.name}.001", self._directories):
-                raise UsageError(f"there is no volume of {self._path}", hint="name the directories: --volumes-from DIR")
+        while (found := found_volumes(self._path)) is None:
+            if not self._ask(f"{self._path.name}.001", named_directories()):
+                raise no_volume(self._path)
         return found
 
     def readable(self) -> bool:
@@ -73,8 +81,8 @@ class _Volumes(io.RawIOBase):
 
     def _open(self) -> int:
         name = self._set.volumes[self._number].name
-        while name not in (places := places_of(self._path, self._directories)):
-            if not self._ask(name, self._directories):
+        while name not in (places := volumes_of(self._path)):
+            if not self._ask(name, named_directories()):
                 done = {volume.name: self._path for volume in self._set.volumes[: self._number]}
                 raise missing_volumes(replace(self._set, places={**places, **done}))
         # what the first medium said still counts: the next one may have nothing but its volume

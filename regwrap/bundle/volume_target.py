@@ -25,7 +25,8 @@ from regwrap.bundle.aside import (
 )
 from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.output import checksum_path, forget_beside
-from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, found_volumes, places_of, volume_name
+from regwrap.bundle.volume_places import volume_name, volumes_in
+from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, found_volumes
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.writing import is_there
@@ -99,7 +100,7 @@ class VolumeTarget:
     def _compare(self, volume: Volume) -> None:
         """With what is said beside it of the volume, by its checksum."""
         with suppress(UsageError):
-            beside = found_volumes(self.output)
+            beside = found_volumes(self.output, (self.output.parent,))
             said = {v.name: v for v in beside.volumes}.get(volume.name) if beside else None
             if said is not None and said.sha256 not in {"", volume.sha256}:
                 raise IntegrityError(
@@ -111,7 +112,7 @@ class VolumeTarget:
         """What is left of an earlier bundle of this name would lie."""
         forget_beside(self.output)
         facts_of_volumes(self.output).unlink(missing_ok=True)
-        for name, path in places_of(self.output, ()).items():
+        for name, path in volumes_in(self.output, (self.output.parent,)).items():
             if name > written[-1].name:
                 path.unlink()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import BLOCK, BUNDLE_JSON, MAX_BUNDLE_JSON_BYTES, parse_contents, tar_bytes
 from regwrap.bundle.files import ManyFiles
+from regwrap.bundle.volume_places import directories_of, volume_name, volumes_in
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, a_whole, an_object, field, list_of
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MAX_VOLUMES: Final = 999
-_NUMBER: Final = re.compile(r"\.(00[1-9]|0[1-9][0-9]|[1-9][0-9]{2})")
 _SHA256_LINE: Final = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _MAX_FACTS_BYTES: Final = 1024 * 1024
 _AGAIN: Final = "copy them again, or let the vendor make just these again: regwrap release ... --volume N"
@@ -78,25 +78,15 @@ class VolumeSet:
         return tuple(lines)
 
 
-def volume_name(bundle: str, number: int) -> str:
-    """`number` from 1 on."""
-    return f"{bundle}.{number:03}"
-
-
-def is_of_bundle(bundle: str, name: str) -> bool:
-    """Whether it is the name of the bundle, or of a volume of it."""
-    return name == bundle or (name.startswith(bundle) and _NUMBER.fullmatch(name[len(bundle) :]) is not None)
-
-
 def facts_of_volumes(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def found_volumes(path: Path, directories: Sequence[Path] = ()) -> VolumeSet | None:
-    """The volumes of the bundle `path`, looked for beside it and in `directories`; None where there is none. Raises
-    UsageError where one is doubled, IntegrityError where one can't be of this bundle."""
-    places = tuple(dict.fromkeys((path.parent, *directories)))
-    there = places_of(path, directories)
+def found_volumes(path: Path, directories: Sequence[Path] | None = None) -> VolumeSet | None:
+    """The volumes of the bundle `path`, looked for in `directories`, or wherever they may lie; None where there is
+    none. Raises UsageError where one is doubled, IntegrityError where one can't be of this bundle."""
+    places = directories_of(path) if directories is None else directories
+    there = volumes_in(path, places)
     if not there:
         return None
     volumes = _from_facts(path.name, places) or _from_first(path, there)
@@ -104,23 +94,6 @@ def found_volumes(path: Path, directories: Sequence[Path] = ()) -> VolumeSet | N
     volumes = tuple(_with_sum(volume, sums) for volume in volumes)
     _refuse_foreign(path, volumes, there)
     return VolumeSet(path=path, volumes=volumes, places=there)
-
-
-def places_of(path: Path, directories: Sequence[Path]) -> dict[str, Path]:
-    """The volumes that are there now, by name. Raises UsageError where one is doubled."""
-    found: dict[str, Path] = {}
-    bundle = path.name
-    for place in dict.fromkeys((path.parent, *directories)):
-        with suppress(FileNotFoundError, NotADirectoryError):  # a medium that is not there yet
-            for item in sorted(place.iterdir()):
-                if item.name.startswith(bundle) and _NUMBER.fullmatch(item.name[len(bundle) :]) and item.is_file():
-                    other = found.setdefault(item.name, item)
-                    if other != item and not other.samefile(item):
-                        raise UsageError(
-                            f"{item.name} is there twice: {other} and {item}",
-                            hint="remove one of them, or give other directories",
-                        )
-    return found
 
 
 def _from_facts(bundle: str, places: Iterable[Path]) -> tuple[Volume, ...]:
@@ -220,11 +193,16 @@ def _foreign(path: Path, problems: tuple[str, ...]) -> IntegrityError:
     return IntegrityError(f"{path}: {found} damaged, or of another bundle", problems=problems, hint=_AGAIN)
 
 
+def no_volume(path: Path) -> UsageError:
+    return UsageError(f"there is no volume of {path}", hint="name the directories: --volumes-from DIR")
+
+
 def missing_volumes(volumes: VolumeSet) -> UsageError:
     count, missing = counted(len(volumes.volumes), "volume"), ", ".join(volumes.missing)
     return UsageError(
         f"{volumes.path} lacks {len(volumes.missing)} of its {count}: {missing}",
-        hint="bring them into one directory; or let the vendor make them again: regwrap release ... --volume N",
+        hint="name their directories with --volumes-from; or let the vendor make them again:"
+        " regwrap release ... --volume N",
     )
 
 

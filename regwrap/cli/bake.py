@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.options import ConfigOption, ImageSetArgument, JsonOption, QuietOption, VerboseOption
+from regwrap.bundle.volume_places import volumes_of
+from regwrap.cli.options import (
+    ConfigOption,
+    ImageSetArgument,
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    VolumesFromOption,
+)
 from regwrap.cli.output import show
 from regwrap.cli.session import load, opened_session, parsed
 from regwrap.commands.bake import BakeOptions, bake_image
@@ -54,6 +62,7 @@ def bake(
     platform: _PlatformOption = "linux/amd64",
     compress: _CompressOption = False,
     dry_run: _DryRunOption = False,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -79,7 +88,7 @@ def bake(
 
 def _bases(texts: list[str]) -> tuple[list[str], tuple[Path, ...]]:
     """The image, and where blobs of a delta are: what is a file or a directory here."""
-    there = [text for text in texts if is_there(text) or is_there(f"{text}.001")]
+    there = [text for text in texts if is_there(text) or volumes_of(Path(text))]
     bases, images = tuple(map(Path, there)), [text for text in texts if text not in there]
     if len(images) > 1:
         raise UsageError(f"--base: {images[0]} and {images[1]} are two images", hint="an image has one base")

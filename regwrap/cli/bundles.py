@@ -8,7 +8,7 @@ import typer
 
 from regwrap.bundle.inspection import inspect_bundle
 from regwrap.bundle.opened import opened_bases
-from regwrap.cli.options import BaseOption, HtmlOption, JsonOption
+from regwrap.cli.options import BaseOption, HtmlOption, JsonOption, VolumesFromOption
 from regwrap.cli.output import show, write_page
 from regwrap.core.listener import Silent
 from regwrap.report import text as report
@@ -17,6 +17,7 @@ from regwrap.report import text as report
 def inspect(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.TAR", help="The bundle.")],
     base: BaseOption = None,
+    volumes_from: VolumesFromOption = None,
     html: HtmlOption = None,
     no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Whole digests, as in a pipe.")] = False,
     json: JsonOption = False,

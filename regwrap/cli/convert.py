@@ -16,6 +16,7 @@ from regwrap.cli.options import (
     ReplaceTagsOption,
     SignatureOption,
     SignersOption,
+    VolumesFromOption,
     existing_of,
 )
 from regwrap.cli.output import show
@@ -35,6 +36,7 @@ def export(
     ] = Form.DIR,
     base: BaseOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,

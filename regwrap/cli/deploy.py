@@ -20,7 +20,7 @@ from regwrap.cli.options import (
 from regwrap.cli.output import show, told
 from regwrap.cli.session import load
 from regwrap.cli.signing import trusting
-from regwrap.cli.volumes import blamed, incoming
+from regwrap.cli.volumes import incoming
 from regwrap.commands.deploy import DeployReport, deploy_bundle, deploy_incoming
 from regwrap.core.counts import counted
 from regwrap.report import text as report
@@ -54,7 +54,7 @@ def deploy(
         options = ImportOptions(
             existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock, hashed=hashed, trust=trust
         )
-        result = _deployed(bundle, volumes_from or [], directory, options, progress)
+        result = _deployed(bundle, directory, options, progress)
         if result.mended and not dry_run:
             progress.say(_repaired(result.mended))
     show(result, report.deploy_text(result, directory, dry_run=dry_run), json=json)
@@ -72,13 +72,10 @@ def _repaired(count: int) -> str:
     )
 
 
-def _deployed(
-    bundle: Path, volumes_from: list[Path], directory: Path, options: ImportOptions, progress: Progress
-) -> DeployReport:
-    if options.dry_run and bundle != Path("-") and not volumes_from:
+def _deployed(bundle: Path, directory: Path, options: ImportOptions, progress: Progress) -> DeployReport:
+    if options.dry_run and bundle != Path("-"):
         return deploy_bundle(bundle, directory, options, progress, for_good=True)
-    with incoming(bundle, volumes_from, progress) as file:
+    with incoming(bundle, progress) as file:
         if file is None:
             return deploy_bundle(bundle, directory, options, progress, for_good=True)
-        with blamed(bundle, volumes_from):
-            return deploy_incoming(file, bundle, directory, options, progress)
+        return deploy_incoming(file, bundle, directory, options, progress)

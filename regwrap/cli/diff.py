@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.options import ConfigOption
+from regwrap.cli.options import ConfigOption, VolumesFromOption
 from regwrap.cli.session import load
 from regwrap.commands.diff import diff_listings
 from regwrap.report import text as report
@@ -28,6 +28,7 @@ def diff(
         DiffFormat, typer.Option("--format", help="For a terminal, for release notes, or for programs.")
     ] = DiffFormat.TEXT,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="End with exit code 1 if anything differs.")] = False,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
 ) -> None:
     result = diff_listings(old, new, sys.stdin.buffer, load(config).rewrite)

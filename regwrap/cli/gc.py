@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
+from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, VolumesFromOption
 from regwrap.cli.output import show
 from regwrap.cli.session import listed, load, opened_session
 from regwrap.commands.gc import GcOptions, GcReport, collect_garbage, keep_of
@@ -53,6 +53,7 @@ def gc(
     keep_last: _KeepLastOption = None,
     dry_run: _DryRunOption = False,
     offline: _OfflineOption = False,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from regwrap.cli.options import ConfigOption, JsonOption, OutputOption, QuietOption
+from regwrap.cli.options import ConfigOption, JsonOption, OutputOption, QuietOption, VolumesFromOption
 from regwrap.cli.output import show, told
 from regwrap.cli.session import load
 from regwrap.commands.join import join_bundles
@@ -21,6 +21,7 @@ def join(
         ),
     ],
     output: OutputOption,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,

@@ -16,6 +16,7 @@ from regwrap.cli.options import (
     ShardOption,
     SourceOption,
     VerboseOption,
+    VolumesFromOption,
 )
 from regwrap.cli.output import echo, show
 from regwrap.cli.session import Session, load, opened_session, parsed, wanted_of
@@ -42,6 +43,7 @@ def lock(
     archive: ArchiveOption = None,
     jobs: JobsOption = None,
     shard: ShardOption = None,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

@@ -5,9 +5,18 @@ from typing import Annotated
 
 import typer
 
+from regwrap.bundle.volume_places import volumes_also_in
 from regwrap.core.errors import UsageError
 from regwrap.core.location import Engine
 from regwrap.core.moves import Existing
+
+
+def _look_for_volumes(context: typer.Context, directories: list[Path] | None) -> list[Path] | None:
+    """As long as the command runs."""
+    if directories:
+        context.with_resource(volumes_also_in(directories))
+    return directories
+
 
 ListArgument = Annotated[
     str, typer.Argument(metavar="IMAGES.LIST", help="The list of images, a lock, or a bundle; - reads standard input.")
@@ -88,7 +97,12 @@ ParityOption = Annotated[
 ]
 VolumesFromOption = Annotated[
     list[Path] | None,
-    typer.Option("--volumes-from", metavar="DIR", help="Also look here for the bundle's volumes, one after the other."),
+    typer.Option(
+        "--volumes-from",
+        metavar="DIR",
+        help="Also look here for the volumes of bundles; may be repeated.",
+        callback=_look_for_volumes,
+    ),
 ]
 SignKeyOption = Annotated[
     Path | None,

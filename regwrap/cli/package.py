@@ -27,6 +27,7 @@ from regwrap.cli.options import (
     UpperOption,
     VerboseOption,
     VolumeOption,
+    VolumesFromOption,
     VolumeSizeOption,
 )
 from regwrap.cli.output import has_summary, show
@@ -53,7 +54,7 @@ _StrategyOption = Annotated[
     typer.Option(
         "--strategy",
         help="select: from the archive; direct: missing images straight from their source into the bundle; overlay:"
-        " missing images on top of the archive, for an engine that direct cannot use, volumes and pipes."
+        " missing images on top of the archive, for an engine that direct cannot use."
         " auto decides by the list.",
     ),
 ]
@@ -84,6 +85,7 @@ def package(
     locked: LockedOption = False,
     lock_file: LockFileOption = None,
     referrers: ReferrersOption = False,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

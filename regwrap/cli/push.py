@@ -22,6 +22,7 @@ from regwrap.cli.options import (
     SignersOption,
     VerboseOption,
     VerifyOption,
+    VolumesFromOption,
     existing_of,
 )
 from regwrap.cli.output import echo, show, show_plan
@@ -81,6 +82,7 @@ def push(
     junit: JunitOption = None,
     cluster: ClusterOption = None,
     insecure_cluster: InsecureClusterOption = False,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

@@ -33,6 +33,7 @@ from regwrap.cli.options import (
     SourceOption,
     VerboseOption,
     VolumeOption,
+    VolumesFromOption,
     VolumeSizeOption,
 )
 from regwrap.cli.output import has_summary, show
@@ -95,6 +96,7 @@ def release(
     sign_key: SignKeyOption = None,
     signature: SignatureOption = None,
     with_tool: _WithToolOption = False,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from regwrap.bundle.receipt import MAX_RECEIPT_BYTES, parse_summary
-from regwrap.cli.options import ConfigOption, HtmlOption, JsonOption, QuietOption
+from regwrap.cli.options import ConfigOption, HtmlOption, JsonOption, QuietOption, VolumesFromOption
 from regwrap.cli.output import show, told, write_page
 from regwrap.cli.session import load
 from regwrap.commands.releases import adopt_release, list_releases, look_at_site
@@ -30,6 +30,7 @@ def releases(
         list[Path] | None,
         typer.Option("--receipt", metavar="FILE", help="A receipt of verify, for the page; repeatable."),
     ] = None,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,

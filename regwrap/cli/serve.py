@@ -18,6 +18,7 @@ from regwrap.cli.options import (
     SignersOption,
     VerboseOption,
     VerifyOption,
+    VolumesFromOption,
 )
 from regwrap.cli.output import echo
 from regwrap.cli.serve_page import front_page
@@ -49,6 +50,7 @@ def serve(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the images, serve nothing.")
     ] = False,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

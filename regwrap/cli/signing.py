@@ -25,11 +25,11 @@ def trusting(bundle: Path, signers: Path | None, signature: Path | None, listene
         _refuse_signature(signature)
         yield None
         return
-    from regwrap.bundle.signature import signature_path  # most bundles are not signed
+    from regwrap.bundle.volume_places import beside  # most bundles are not signed
 
     if signature is None and bundle == Path("-"):
         raise UsageError("what comes through a pipe has its signature elsewhere", hint="give it with --signature FILE")
-    with _checked(signers, signature or signature_path(bundle), listener) as trust:
+    with _checked(signers, signature or beside(bundle, ".sig"), listener) as trust:
         yield trust
 
 

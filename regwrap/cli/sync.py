@@ -23,6 +23,7 @@ from regwrap.cli.options import (
     ShardOption,
     SourceOption,
     VerboseOption,
+    VolumesFromOption,
 )
 from regwrap.cli.output import echo, show_plan
 from regwrap.cli.records import RecordFiles, failed_file, finish_sync, source_of
@@ -57,6 +58,7 @@ def sync(
     referrers: ReferrersOption = False,
     cluster: ClusterOption = None,
     insecure_cluster: InsecureClusterOption = False,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

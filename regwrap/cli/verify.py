@@ -95,7 +95,7 @@ def verify(
 
         result, entries = checked_registry(target, images_list, exact=exact, hashed=hashed, config=config, quiet=quiet)
     else:
-        bundle = _Bundle(Path(target), base or [], volumes_from or [], signers, signature)
+        bundle = _Bundle(Path(target), base or [], signers, signature)
         result, entries = _checked_file(bundle, images_list, exact=exact, config=config, quiet=quiet)
     if signed_by:
         from regwrap.cli.verify_signed import checked_signatures
@@ -141,11 +141,10 @@ def _is_configured(name: str, config: Path | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Bundle:
-    """What is checked: `bases` have what a delta requires, volumes are looked for in `volumes_from` as well."""
+    """What is checked: `bases` have what a delta requires."""
 
     path: Path
     bases: list[Path]
-    volumes_from: list[Path]
     signers: Path | None
     signature: Path | None
 
@@ -180,14 +179,13 @@ def _checked_bundle(
         return verify_bundle(target.path, entries, progress.on_bytes, trust=trust)
     from regwrap.bundle.examine_incoming import Arrival, verify_incoming  # all of them now and then
     from regwrap.bundle.opened import opened_bases
-    from regwrap.cli.volumes import blamed, incoming, name_of
+    from regwrap.cli.volumes import incoming, name_of
 
     path, on_bytes = target.path, progress.on_bytes
     with (
         opened_bases(target.bases, lock_timeout=None, listener=progress) as bases,
-        incoming(path, target.volumes_from, progress) as file,
+        incoming(path, progress) as file,
     ):
         if file is None:
             return verify_bundle(path, entries, on_bytes, bases=bases, trust=trust)
-        with blamed(path, target.volumes_from):
-            return verify_incoming(file, entries, on_bytes, bases, Arrival(name_of(path), trust))
+        return verify_incoming(file, entries, on_bytes, bases, Arrival(name_of(path), trust))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from regwrap.core.errors import IntegrityError
+from regwrap.bundle.volume_places import named_directories, volumes_of
 from regwrap.core.text import printable
 from regwrap.core.writing import is_there
 
@@ -20,44 +20,26 @@ _PIPED: Final = Path("-")
 
 
 @contextmanager
-def incoming(bundle: Path, volumes_from: Sequence[Path], progress: Progress) -> Iterator[IO[bytes] | None]:
+def incoming(bundle: Path, progress: Progress) -> Iterator[IO[bytes] | None]:
     """Its bytes from the first to the last; None where it is a file. Raises UsageError where volumes are missing."""
     if bundle == _PIPED:
         yield sys.stdin.buffer
         return
-    if is_there(bundle) and not volumes_from:
+    media = named_directories()
+    if is_there(bundle) or not (media or volumes_of(bundle)):
         yield None
         return
     from regwrap.bundle.volume_stream import never, volume_stream  # most bundles are files
-    from regwrap.bundle.volumes import found_volumes
-
-    if not volumes_from and found_volumes(bundle) is None:
-        yield None
-        return
 
     def ask(name: str, directories: Sequence[Path]) -> bool:
         places = ", ".join(map(str, directories))
         progress.say(printable(f"{name} is not in {places}: insert its medium and press Enter; Ctrl-D to give up"))
         return sys.stdin.readline() != ""
 
-    with volume_stream(bundle, volumes_from, ask if volumes_from and sys.stdin.isatty() else never) as file:
+    with volume_stream(bundle, ask if media and sys.stdin.isatty() else never) as file:
         yield file
 
 
 def name_of(bundle: Path) -> Path:
     """What messages call it."""
     return Path("standard input") if bundle == _PIPED else bundle
-
-
-@contextmanager
-def blamed(bundle: Path, volumes_from: Sequence[Path]) -> Iterator[None]:
-    """Where the block finds damage, the volumes that are to blame are named, if that can be told."""
-    try:
-        yield
-    except IntegrityError as error:
-        from regwrap.bundle.volumes import found_volumes
-
-        volumes = None if bundle == _PIPED else found_volumes(bundle, volumes_from)
-        if volumes is not None:
-            raise volumes.blame(error) from error
-        raise

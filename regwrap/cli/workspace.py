@@ -16,6 +16,7 @@ from regwrap.cli.options import (
     SourceOption,
     UpperOption,
     VerboseOption,
+    VolumesFromOption,
 )
 from regwrap.cli.session import Session, listed, load, opened_session
 from regwrap.commands.workspace import Workspace, WorkspaceOptions, writable_workspace
@@ -34,6 +35,7 @@ def workspace(
     source: SourceOption = None,
     upper: UpperOption = None,
     jobs: JobsOption = None,
+    volumes_from: VolumesFromOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

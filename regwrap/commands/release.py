@@ -114,8 +114,8 @@ def _verified(
     storage = None if options.strategy is Strategy.DIRECT else job.archive.storage
     bases = (StorageBase(Storage(storage)),) if package.required and storage else ()
     if options.target is not None:
-        stream = volume_stream(output, (), never)
-        return verify_incoming(stream, images.entries, job.listener.on_bytes, bases, Arrival(output), trusted=True)
+        with volume_stream(output, never) as stream:
+            return verify_incoming(stream, images.entries, job.listener.on_bytes, bases, Arrival(output), trusted=True)
     return verify_bundle(output, images.entries, job.listener.on_bytes, bases=bases, trusted=True)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from regwrap.bundle.examine import file_sha256
 from regwrap.bundle.output import forget_parity, parity_path
 from regwrap.bundle.releases import known_checksum
-from regwrap.bundle.volumes import found_volumes, is_of_bundle, places_of
+from regwrap.bundle.volume_places import is_of_bundle, volumes_in
+from regwrap.bundle.volumes import found_volumes
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import shown
 from regwrap.core.writing import is_there
@@ -35,7 +36,7 @@ class RepairReport:
 def add_parity(par2: Par2, bundle: Path, percent: int) -> None:
     """Recovery data for a bundle that was just written; what is there of an earlier one goes. Raises ToolError."""
     forget_parity(bundle)
-    files = sorted(places_of(bundle, ()).values()) if not bundle.is_file() else [bundle]
+    files = sorted(volumes_in(bundle, (bundle.parent,)).values()) if not bundle.is_file() else [bundle]
     try:
         par2.create(parity_path(bundle), files, percent)
     except BaseException:
@@ -75,7 +76,7 @@ def _refuse_other_names(bundle: Path, recovery: Sequence[Path]) -> None:
 
 
 def _files(bundle: Path) -> tuple[Path, ...]:
-    return (bundle,) if is_there(bundle) else tuple(sorted(places_of(bundle, ()).values()))
+    return (bundle,) if is_there(bundle) else tuple(sorted(volumes_in(bundle, (bundle.parent,)).values()))
 
 
 def _sums(bundle: Path) -> dict[str, str]:

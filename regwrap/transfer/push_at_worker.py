@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.opened import whole_of
 from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.volume_places import volumes_of
 from regwrap.core.closure import Closure
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.model import Descriptor, Destination, Digest, Manifest
@@ -89,7 +90,7 @@ def _contents(path: Path, release: str) -> Iterator[LocalSource]:
     if path.is_dir():
         yield StorageSource(name=f"{path}", storage=Storage(real_root(path)))
         return
-    if not path.exists():
+    if not path.exists() and not volumes_of(path):
         raise UsageError(f"there is no {path} on this worker", hint=_PATH_HINT)
     with opened_bundle(path) as bundle:
         if f"{bundle.contents.id}" != release:

@@ -23,10 +23,10 @@ from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.select import select_images
 from regwrap.bundle.stream import streamed_bundle
+from regwrap.bundle.volume_places import volumes_also_in
 from regwrap.bundle.volume_stream import never, volume_stream
 from regwrap.bundle.volume_target import VolumeTarget
 from regwrap.bundle.volumes import found_volumes
-from regwrap.cli.volumes import blamed
 from regwrap.commands.deploy import deploy_bundle, deploy_incoming
 from regwrap.commands.join import join_bundles
 from regwrap.core.errors import BrokenBlobError, IntegrityError, RegwrapError, ToolError, UsageError
@@ -74,7 +74,7 @@ def volumes_of(bundle: Path) -> list[Path]:
 
 
 def verified(bundle: Path) -> tuple[str, ...]:
-    with volume_stream(bundle, (), never) as file, blamed(bundle, ()):
+    with volume_stream(bundle, never) as file:
         return verify_incoming(file, None, lambda _bytes: None, (), Arrival(bundle)).problems
 
 
@@ -183,7 +183,7 @@ def test_the_bundle_is_read_out_of_them_wherever_one_is_asked_for(bundle: Path, 
             assert piece.digest() == Digest.of(BASE)
     one = deploy_bundle(plain, tmp_path / "one", OPTIONS, Silent())
     assert deploy_bundle(bundle, tmp_path / "two", OPTIONS, Silent()) == one
-    with volume_stream(bundle, (), never) as file:
+    with volume_stream(bundle, never) as file:
         assert deploy_incoming(file, bundle, tmp_path / "three", OPTIONS, Silent()) == one
     assert storage_problems(tmp_path / "two") == storage_problems(tmp_path / "three") == set()
 
@@ -248,8 +248,8 @@ def test_what_is_missing_is_named(bundle: Path) -> None:
 def test_what_is_doubled_is_named(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "usb").mkdir()
     shutil.copy(bundle.with_name("v1.tar.002"), tmp_path / "usb")
-    with pytest.raises(UsageError, match=r"v1\.tar\.002 is there twice"):
-        volume_stream(bundle, [tmp_path / "usb"], never)
+    with volumes_also_in([tmp_path / "usb"]), pytest.raises(UsageError, match=r"v1\.tar\.002 is there twice"):
+        inspect_bundle(bundle)
 
 
 @pytest.mark.parametrize("facts", [True, False])
@@ -342,7 +342,7 @@ def test_media_are_asked_for_one_by_one(bundle: Path, tmp_path: Path) -> None:
     parts = volumes_of(bundle)
     drive = Drive(tmp_path / "usb", [parts[0], parts[2], *parts[1:]])  # one of them is the wrong one at first
     name = tmp_path / "nowhere/v1.tar"
-    with volume_stream(name, [drive.place], drive.change) as file:
+    with volumes_also_in([drive.place]), volume_stream(name, drive.change) as file:
         report = deploy_incoming(file, name, tmp_path / "site", OPTIONS, Silent())
     assert report.images == len(IMAGES)
     assert storage_problems(tmp_path / "site") == set()
@@ -355,7 +355,8 @@ def test_media_that_do_not_come_are_listed_and_nothing_is_changed(bundle: Path, 
     name = tmp_path / "v1.tar"
     with (
         pytest.raises(UsageError, match=r"lacks 2 of its 4 volumes: v1\.tar\.003, v1\.tar\.004"),
-        volume_stream(name, [drive.place], drive.change) as file,
+        volumes_also_in([drive.place]),
+        volume_stream(name, drive.change) as file,
     ):
         deploy_incoming(file, name, tmp_path / "site", OPTIONS, Silent())
     assert not (tmp_path / "site/docker").exists()
@@ -370,7 +371,7 @@ def test_a_bit_that_was_turned_in_any_volume_is_found(bundle: Path, tmp_path: Pa
         good, turned = part.read_bytes(), bytearray(part.read_bytes())
         turned[chance.randrange(len(good))] ^= 1 << chance.randrange(8)
         part.write_bytes(turned)
-        with pytest.raises(RegwrapError), volume_stream(bundle, (), never) as file:
+        with pytest.raises(RegwrapError), volume_stream(bundle, never) as file:
             deploy_incoming(file, bundle, tmp_path / "site", OPTIONS, Silent())
         assert not (tmp_path / "site/docker").exists()
         part.write_bytes(good)
