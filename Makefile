@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 PROGRAMS := python3-venv skopeo curl umoci docker-registry tar util-linux mount
 PACKAGES := $(PROGRAMS)
 # what only tests and the benchmark need: a read-only medium, other clients of a registry, shells to complete in, faults
-# and file systems; and what does not depend on the Debian it is tried on: a browser, the image, other installations
+# and file systems; and what does not depend on the Debian it is tried on: a browser, the image, other installations, a
+# mount of object storage
 TRIED := squashfs-tools openssl openssh-client par2 docker.io mandoc zsh fish strace e2fsprogs xfsprogs btrfs-progs
-TEST_PACKAGES := $(TRIED) chromium mmdebstrap buildah pipx
+TEST_PACKAGES := $(TRIED) chromium mmdebstrap buildah pipx fuse3
 # Debian's docker.io has the command docker in it up to 12
 DOCKER_COMMAND := docker-cli
 OTHER := trixie
@@ -152,7 +153,7 @@ fmt: $(BIN)/regwrap ## format and sort; the tables of docs/days/at-3-am.md
 .PHONY: .test-packages
 .test-packages: .packages
 	@for program in mksquashfs openssl dockerd docker mandoc zsh fish strace mkfs.ext4 mkfs.xfs mkfs.btrfs \
-	  chromium mmdebstrap buildah pipx; do \
+	  chromium mmdebstrap buildah pipx fusermount3; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	[ -z "$$missing" ] || $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
 

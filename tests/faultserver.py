@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,7 +56,8 @@ class FaultProxy:
     """`host` is 127.0.0.1:PORT. `requests` are `METHOD PATH` in their order, `times` when they came; `sent` and
     `received` are bodies' bytes by path; `delay` makes each answer so many seconds late. A token is good for `lifetime`
     GETs, `rate` bounds the bytes a second of each answer; 0: without an end. Without `knows_ranges` all of a blob is
-    sent, whatever part is asked for."""
+    sent, whatever part is asked for. `agents` are numbers of requests by `CLIENT METHOD`. `changed` makes what is sent
+    of the body of an answer."""
 
     host: str
     upstream: str
@@ -67,8 +68,10 @@ class FaultProxy:
     delay: float = 0.0
     rate: int = 0
     knows_ranges: bool = True
+    changed: Callable[[bytes], bytes] = bytes
     requests: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    agents: Counter[str] = field(default_factory=Counter)
     sent: Counter[str] = field(default_factory=Counter)
     received: Counter[str] = field(default_factory=Counter)
     most_together: int = 0
@@ -107,6 +110,10 @@ class FaultProxy:
         with self._lock:
             self.sent[path] += sent
             self.received[path] += received
+
+    def count_agent(self, name: str, method: str) -> None:
+        with self._lock:
+            self.agents[f"{name.partition('/')[0]} {method}"] += 1
 
     def count_connection(self) -> None:
         with self._lock:
@@ -186,6 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/token"):
             self._give_token()
             return
+        self.proxy.count_agent(self.headers.get("User-Agent", ""), self.command)
         fault = self.proxy.fault_for(f"{self.command} {self.path}")
         subject = self.path.rpartition("/referrers/")[2]
         if self.proxy.referrers and subject != self.path:
@@ -302,7 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
         kept = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_HEADERS}
         if self.command == "HEAD":
             kept["Content-Length"] = answer.headers.get("Content-Length", "0")
-        return answer.status, kept, answer.read()
+        return answer.status, kept, self.proxy.changed(answer.read())
 
     def _passed_headers(self) -> dict[str, str]:
         # Go sends one Accept line for each type; a dict of the items would keep the last

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.tools
 DOCS: Final = Path(__file__).parents[2] / "docs"
 # What needs an engine's daemon, or runs on: test_serve.py and test_bake.py pull by docker and run what was baked.
 ELSEWHERE: Final = re.compile(r"^(?:docker|podman|ctr) |(?:containers-storage|docker-daemon):| &$")
-# An archive on object storage needs a server of it; at 3 a.m. one types what other pages have.
+# tests/image runs the recipe for object storage, beside a server of it; at 3 a.m. one types what other pages have.
 BY_HAND: Final = {"object-storage.md", "at-3-am.md"}
 
 
