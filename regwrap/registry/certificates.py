@@ -20,7 +20,7 @@ from regwrap.core.model import Digest
 from regwrap.core.writing import read_file, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from urllib3 import BaseHTTPResponse
 
@@ -85,13 +85,24 @@ def curl_options(registry: Registry, variables: Mapping[str, str], place: Path) 
     if not registry.tls_verify:
         return (("insecure", ""), ("proxy-insecure", ""), *client)
     own = sorted(directory.glob("*.crt")) if directory else []
+    return (*_authorities(registry, own, variables, place), *client)
+
+
+def led_options(registry: Registry, variables: Mapping[str, str], place: Path) -> tuple[tuple[str, str], ...]:
+    """For curl, where a registry without TLS leads to a server that has it: a bucket behind one on loopback."""
+    return _authorities(registry, [], variables, place)
+
+
+def _authorities(
+    registry: Registry, own: Sequence[Path], variables: Mapping[str, str], place: Path
+) -> tuple[tuple[str, str], ...]:
     if not (own or variables.get("SSL_CERT_FILE") or variables.get("SSL_CERT_DIR")):
-        return client
+        return ()
     bundle = place / f"ca-{Digest.of(registry.host.encode()).hex[:16]}.pem"
     directories = (Path(name) for name in variables.get("SSL_CERT_DIR", "").split(":") if name)
     files = (_machine_file(variables), *(path for directory in directories for path in _files(directory)), *own)
     write_file(bundle, b"\n".join(read_file(path) for path in files if _is_taken(_empty(), path)))
-    return (("cacert", f"{bundle}"), ("proxy-cacert", f"{bundle}"), *client)
+    return (("cacert", f"{bundle}"), ("proxy-cacert", f"{bundle}"))
 
 
 def _machine_file(variables: Mapping[str, str]) -> Path:

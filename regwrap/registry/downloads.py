@@ -14,7 +14,7 @@ from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.registry.answers import refusal
 from regwrap.registry.auth import Access
-from regwrap.registry.certificates import curl_options, meaning_of_tls
+from regwrap.registry.certificates import curl_options, led_options, meaning_of_tls
 from regwrap.registry.client import Client, Request, Response
 from regwrap.registry.proxies import curl_variables, proxy_for
 from regwrap.tools.curl import Download, Outcome, Route
@@ -68,8 +68,11 @@ class Downloads:
         server = urlsplit(self.client.server)
         proxy = proxy_for(server.scheme, server.netloc, variables)
         is_encrypted = "https" in {server.scheme, proxy.scheme if proxy else ""}
-        options = curl_options(registry, variables, place) if is_encrypted else ()
-        return Route(environment=curl_variables(server.scheme, server.netloc, variables), options=options)
+        options_for = curl_options if is_encrypted else led_options
+        return Route(
+            environment=curl_variables(server.scheme, server.netloc, variables),
+            options=options_for(registry, variables, place),
+        )
 
     def told(self, outcome: Outcome, started: float) -> None:
         """The host's limiter hears how it answered to what began at `started`."""
