@@ -168,9 +168,10 @@ title "Into the archive"
 
 if [[ -n $direct ]]; then
     title "The bundle, straight from the registry"
-    "$regwrap" package "$list" --source "http://$registry" --strategy direct --name "$name" -o "$name.tar"
+    archive=http://$registry
+    "$regwrap" package "$list" --archive "$archive" --source "$archive" --strategy direct --name "$name" -o "$name.tar"
     title "Is the archive whole?"
-    "$regwrap" verify "http://$registry" --list "$list" --hash
+    "$regwrap" verify "$archive" --list "$list" --hash
 else
     title "The bundle, out of the bucket"
     start_mount

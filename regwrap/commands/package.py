@@ -17,7 +17,7 @@ from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageError
 from regwrap.core.location import Engine
 from regwrap.core.release_id import ReleaseId
-from regwrap.lists.imagelist import ImageList, need_source
+from regwrap.lists.imagelist import ImageList, as_archived, need_source
 from regwrap.storage.store import Storage, real_root
 from regwrap.tools.scratch import temporary_place
 
@@ -173,6 +173,13 @@ class _Packing:
     def _can_be_direct(self) -> bool:
         return self._has_source and self.options.target is None and self.job.engine in {Engine.AUTO, Engine.CURL}
 
+    @property
+    def _comes_from_the_archive(self) -> bool:
+        """Whether the source is the archive's own registry, where images have their names of the archive."""
+        source, archive = self.job.source, self.job.archive
+        is_one = source is not None and source.registry is not None and source.registry == archive.registry
+        return is_one and archive.storage is None
+
     def directly(self) -> PackageReport:
         from regwrap.commands.direct import DirectOptions, direct_bundle  # selection needs nothing of registries
 
@@ -185,7 +192,8 @@ class _Packing:
             from_archive=options.from_archive,
             target=options.target,
         )
-        with direct_bundle(self.job, self.images, self.output, direct) as bundle:
+        images = as_archived(self.images) if self._comes_from_the_archive else self.images
+        with direct_bundle(self.job, images, self.output, direct) as bundle:
             brought = bundle.contents.blob_bytes - bundle.reused
             return self._report(bundle.contents, Strategy.DIRECT, brought=brought, sync=bundle.report)
 

@@ -130,6 +130,16 @@ def need_source(images: ImageList) -> tuple[ImageEntry, ...]:
     return tuple(e for e in images.entries if e.source.registry is None and not isinstance(e.source, ArchiveRef))
 
 
+def as_archived(images: ImageList) -> ImageList:
+    """The same images by the names that they have in an archive."""
+    return replace(images, entries=tuple(replace(entry, source=_archived(entry)) for entry in images.entries))
+
+
+def _archived(entry: ImageEntry) -> ImageRef:
+    dest = entry.dest
+    return ImageRef(registry=None, repository=dest.repository, tag=dest.tag, digest=entry.source.digest)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Line:
     """An entry with what only this module needs: where its destination stands and the host written there."""

@@ -47,7 +47,7 @@ class Recipe:
         """Makes acme-1.0.tar in the directory `place`. `at_package` is done by a shell before `regwrap package`."""
         directory = self.directory / place
         directory.mkdir()
-        (directory / "images.list").write_text(images or "".join(f"{name}\n" for name in self.images))
+        (directory / "images.list").write_text(images or listed(self.images))
         regwrap = directory / "regwrap"
         regwrap.write_text(
             f'#!/bin/sh\n[ "$1" != package ] || {{ {at_package}; }}\nexec "{sys.executable}" -m regwrap "$@"\n'
@@ -82,6 +82,11 @@ def some_images() -> dict[str, Image]:
     }
 
 
+def listed(images: Mapping[str, Image]) -> str:
+    """All of them; one gets another name in the archive."""
+    return "".join(f"{name}\n" for name in images).replace("other:v1", "other:v1 => vendor/other:v1")
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Iterator[Recipe]:
     images = some_images()
@@ -93,7 +98,7 @@ def recipe(tmp_path: Path) -> Iterator[Recipe]:
 
 def of_a_directory(recipe: Recipe, cli: Cli) -> Path:
     """The bundle of the same images out of an archive on a disk."""
-    (cli.directory / "images.list").write_text("".join(f"{name}\n" for name in recipe.images))
+    (cli.directory / "images.list").write_text(listed(recipe.images))
     for command in (
         ("sync", "images.list", "--source", recipe.source),
         ("package", "images.list", "--name", "acme-1.0", "-o", "acme-1.0.tar"),

@@ -4,6 +4,7 @@ import filecmp
 import json
 import os
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -136,6 +137,23 @@ def test_volumes_of_which_an_image_cannot_be_had_are_not_there(scene: Scene) -> 
     assert done.returncode == 1
     assert "no bundle was written" in done.stderr
     assert list(scene.directory.glob("v.tar*")) == []
+
+
+def test_what_an_archive_is_served_with_gives_the_images_by_their_names_there(
+    scene: Scene, tmp_path: Path, loopback_registry: StartRegistry
+) -> None:
+    """Also those that the list takes from elsewhere, and calls by another name."""
+    named = f"app:v2 => other/app:2\n{scene.host}/library/tool:1.0 => tools/tool:v1\nmulti/oci:v1\n"
+    (scene.directory / "images.list").write_text(named)
+    wanted = selected(scene)
+    archive = f"http://{loopback_registry(tmp_path / 'archive').host}"
+    done = scene.cli("sync", "images.list", "--source", scene.host, "--archive", archive)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(scene.ci_root)
+    args = ("--archive", archive, "--source", archive, "--strategy", "direct", "-o", "direct.tar")
+    done = scene.cli("package", "images.list", *args)
+    assert done.returncode == 0, done.stderr
+    assert filecmp.cmp(wanted, scene.directory / "direct.tar", shallow=False)
 
 
 def large_images() -> dict[str, Image]:

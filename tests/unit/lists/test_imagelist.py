@@ -15,6 +15,7 @@ from regwrap.lists.imagelist import (
     ImageEntry,
     ImageList,
     Rewrite,
+    as_archived,
     failed_list,
     need_source,
     parse_images,
@@ -716,3 +717,10 @@ def test_a_word_of_eighty_characters_is_shown_whole() -> None:
     assert f"'{word}' is not an image" in problem
     (problem,) = refused(f"{word}x")
     assert f"'{word}…' is not an image" in problem
+
+
+def test_images_of_an_archive_have_the_names_that_they_got_there() -> None:
+    text = b"docker.io/library/redis:7 => cache/redis:7.0 platform=linux/amd64\nteam/app@sha256:" + b"a" * 64 + b"\n"
+    redis, app = as_archived(parse_images(text, "images.list")).entries
+    assert (f"{redis.source}", redis.platforms) == ("cache/redis:7.0", (AMD,))
+    assert f"{app.source}" == f"team/app:sha256-{'a' * 64}.untagged@sha256:{'a' * 64}"
