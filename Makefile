@@ -71,11 +71,12 @@ test-tools: $(BIN)/regwrap .packages .test-packages ## each tools/ module agains
 	$(BIN)/pytest -n 6 tests/tools
 
 test-release: $(BIN)/regwrap .packages .test-packages ## the command line from images.list to a pull from the deployed storage
-	$(BIN)/pytest -n 4 tests/release
+	$(BIN)/pytest -n 4 --dist loadgroup tests/release
 
-# Those of test-release that hang on the system: on skopeo's words, Python's TLS, mounts, umoci. The others are about our own
-# words, pages, lists and limits. Where this machine is Debian 13, all of it has been tried already.
-ON_OTHER := tour push overlay referrers configured supplied workspace bake field_logins field_certificates
+# Those of test-release that hang on the system: on skopeo's words, Python's TLS, names and proxies. The others are about our
+# own words, pages, lists, requests and limits; overlay, workspace and bake are tried in the image, which is Debian 13
+# too. Where this machine is Debian 13, all of it has been tried already.
+ON_OTHER := tour push configured supplied field_logins field_certificates
 test-debian: $(BIN)/regwrap .test-packages ## test-tools, test-release and test-torture in a root of Debian 13
 ifneq ($(DEBIAN),$(OTHER))
 	PACKAGES="$(PROGRAMS) $(TRIED) $(DOCKER_COMMAND)" PYTHON=$(BIN)/python tests/debian/run $(OTHER) sh -ec '\

@@ -13,6 +13,7 @@ from regwrap.cli.output import echo
 from regwrap.cli.session import load, opened_session
 from regwrap.commands.check_images import CheckedImages, check_images
 from regwrap.commands.list_registry import Listing, list_place
+from regwrap.config.load import Config
 from regwrap.config.locations import listed_place
 from regwrap.core.counts import counted
 from regwrap.core.errors import ExitCode, UsageError
@@ -42,7 +43,7 @@ def from_manifests(
     quiet: QuietOption = False,
 ) -> None:
     found = found_in_manifests(files or [Path("-")], sure=sure)
-    checked = _checked(found, config) if check else CheckedImages(absent=frozenset(), unknown=())
+    checked = _checked(found, config, quiet=quiet) if check else CheckedImages(absent=frozenset(), unknown=())
     _tell((*found.notes, *checked.unknown, *_absent_notes(checked)), quiet=quiet)
     _give(manifests_text(found, checked.absent), output, len(found.all) - len(checked.absent))
     for problem in found.problems:
@@ -61,7 +62,7 @@ def from_registry(
     config: ConfigOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    text, listing = list_of_registry(place, config)
+    text, listing = list_of_registry(place, load(config), quiet=quiet)
     _tell((*listing.notes, *listing.unread), quiet=quiet)
     _give(text, output, text.count("\n") - 1)
     if listing.unread:
@@ -81,9 +82,9 @@ def found_in_manifests(files: list[Path], *, sure: bool = False) -> FoundImages:
     return found
 
 
-def _checked(found: FoundImages, config: Path | None) -> CheckedImages:
+def _checked(found: FoundImages, config: Path | None, *, quiet: bool) -> CheckedImages:
     settings = load(config)
-    with opened_session(quiet=True) as session:
+    with opened_session(quiet=quiet) as session:
         return check_images(session.job(settings), found.all)
 
 
@@ -101,12 +102,11 @@ def _bytes_of(name: str) -> bytes:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def list_of_registry(place: str, config: Path | None) -> tuple[str, Listing]:
+def list_of_registry(place: str, settings: Config, *, quiet: bool) -> tuple[str, Listing]:
     """A list's text, and what it was made from."""
-    settings = load(config)
     home = Path(os.environ.get("HOME") or Path.home())
     where, prefix = listed_place(place, settings, base=Path.cwd(), home=home)
-    with opened_session(quiet=True) as session:
+    with opened_session(quiet=quiet) as session:
         listing = list_place(session.job(settings), where, prefix)
     needs_source = "" if listing.images[0].registry else f"; read it with --source {place}"
     heading = f"{counted(len(listing.images), 'image')}, by regwrap list from-registry {place}{needs_source}"

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -61,7 +62,7 @@ def init(
     asks = sys.stdin.isatty() and not yes
     found_source = _answer("--source", source, _ASK_SOURCE, asks=asks)
     found_archive = _as_directory(_answer("--archive", archive, _ASK_ARCHIVE, asks=asks))
-    text, notes, problems = _first_list(manifests, registry)
+    text, notes, problems = _first_list(manifests, registry, quiet=quiet)
     directory.mkdir(parents=True, exist_ok=True)
     wrote = [_written(directory / LIST, text, force=force)] if makes_list or not (directory / LIST).exists() else []
     wrote.append(_written(directory / CONFIGURATION, configuration_text(found_source, found_archive), force=force))
@@ -93,13 +94,19 @@ def _are_right(file: Path) -> bool:
     return all(check.ok for check in checks)
 
 
-def _first_list(manifests: list[Path] | None, registry: str | None) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+def _first_list(
+    manifests: list[Path] | None, registry: str | None, *, quiet: bool
+) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """A list's text, notes, and what could not be read, as list from-manifests tells it."""
     if manifests:
         found = found_in_manifests(manifests)
         return manifests_text(found), (*found.notes, found.summary), found.problems
     if registry:
-        text, listing = list_of_registry(registry, None)
+        from regwrap.cli.session import load
+
+        settings = load(None)
+        at_once = replace(settings, retry=replace(settings.retry, outage=0))  # a person waits, and may have mistyped it
+        text, listing = list_of_registry(registry, at_once, quiet=quiet)
         return text, listing.notes, listing.unread
     return FIRST_LIST, (), ()
 

@@ -1,11 +1,10 @@
-"""Installed as a user installs it: from the wheel, from the sdist, by pipx; its manual page, and completions in three
+"""Installed as a user installs it: the wheel and the sdist, by pipx; its manual page, and completions in three
 shells."""
 
 import os
 import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Final
 
@@ -50,23 +49,23 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """bin/ of a fresh virtual environment with the wheel in it."""
+    """bin/ of the virtual environment that pipx has made for the wheel."""
     place = tmp_path_factory.mktemp("installed")
-    venv.create(place / "venv", with_pip=True)
     (wheel,) = distributions.glob("*.whl")
-    run([place / "venv/bin/pip", "install", "--quiet", wheel], place)
-    return place / "venv/bin"
+    places = {"PIPX_HOME": f"{place}/pipx", "PIPX_BIN_DIR": f"{place}/bin"}
+    run(["pipx", "install", "--python", sys.executable, wheel], place, **places)
+    assert (place / "bin/regwrap").resolve() == place / "pipx/venvs/regwrap/bin/regwrap"
+    return place / "pipx/venvs/regwrap/bin"
 
 
-def works(regwrap: Path, place: Path) -> None:
-    assert run([regwrap, "--version"], place).startswith(f"regwrap {__version__}\n")
-    (place / "images.list").write_text("")
-    run([regwrap, "release", "images.list", "-o", "empty.tar"], place)
-    run([regwrap, "verify", "empty.tar"], place)
-
-
-def test_the_wheel_works_in_a_fresh_environment(installed: Path, tmp_path: Path) -> None:
-    works(installed / "regwrap", tmp_path)
+def test_what_pipx_has_installed_works(installed: Path, tmp_path: Path) -> None:
+    regwrap = installed / "regwrap"
+    assert run([regwrap, "--version"], tmp_path).startswith(f"regwrap {__version__}\n")
+    (tmp_path / "images.list").write_text("")
+    run([regwrap, "release", "images.list", "-o", "empty.tar"], tmp_path)
+    run([regwrap, "verify", "empty.tar"], tmp_path)
+    for name in _SHARED:
+        assert (installed.parent / "share" / name).stat().st_size, name
 
 
 def test_the_wheel_has_the_program_and_nothing_else(distributions: Path, tmp_path: Path) -> None:
@@ -97,15 +96,6 @@ def test_the_sdist_holds_what_a_checkout_does_and_makes_the_same_wheel(distribut
     run([sys.executable, "-m", "pip", "wheel", *quickly, "--wheel-dir", wheels, ROOT], tmp_path)
     (again,), (wheel,) = wheels.glob("*.whl"), distributions.glob("*.whl")
     assert again.read_bytes() == wheel.read_bytes()
-
-
-def test_pipx_installs_it(distributions: Path, tmp_path: Path) -> None:
-    (wheel,) = distributions.glob("*.whl")
-    places = {"PIPX_HOME": f"{tmp_path}/pipx", "PIPX_BIN_DIR": f"{tmp_path}/bin"}
-    run(["pipx", "install", "--python", sys.executable, wheel], tmp_path, **places)
-    works(tmp_path / "bin/regwrap", tmp_path)
-    for name in _SHARED:
-        assert (tmp_path / "pipx/venvs/regwrap/share" / name).stat().st_size, name
 
 
 def test_man_shows_the_installed_page(installed: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def received(proxy: FaultProxy) -> int:
 def test_a_push_goes_on_where_it_broke_though_the_registry_died_meanwhile(cli: Cli, tmp_path: Path) -> None:
     image = big(1)
     make_storage(cli.directory / "new", {"team/big:v1": image})
-    put(cli.directory / "regwrap.yaml", b"retry: {attempts: 4, wait: 0.1, max_wait: 0.2}\n")
+    put(cli.directory / "regwrap.yaml", b"retry: {attempts: 20, wait: 0.2, max_wait: 0.5}\n")
     with mortal(tmp_path) as registry, faulty_proxy(registry.host, breaks(image)) as proxy:
         running = cli.start("push", "new", proxy.host)
         deadline = time.monotonic() + 60

@@ -195,6 +195,17 @@ def test_init_never_overwrites_without_a_word(cli: Cli) -> None:
     assert "docker.io/library/other:2" in (cli.directory / "images.list").read_text()
 
 
+def test_a_registry_that_is_away_is_waited_for_by_a_list_which_says_so_and_not_by_init(cli: Cli) -> None:
+    (cli.directory / "regwrap.yaml").write_text("retry: {attempts: 1, outage: 1}\n")
+    listed = cli("list", "from-registry", "127.0.0.1:1")
+    assert listed.returncode == 3
+    assert "waiting up to 1 s for it" in listed.stderr
+    made = cli("init", "p", "--yes", "--source", "r.example", "--from-registry", "127.0.0.1:1")
+    assert made.returncode == 3
+    assert "nothing listens there" in made.stderr
+    assert "waiting" not in made.stderr
+
+
 def test_init_writes_nothing_where_something_is_wrong(cli: Cli) -> None:
     for options in (
         ("--source", "not a host"),
