@@ -1,0 +1,334 @@
+"""Blobs by the workers of a cluster: what comes, what is proved, what a worker refuses, and what a run makes of it."""
+
+import json
+import pickle
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regwrap.bundle.read import opened_bundle
+from regwrap.commands.push import PushOptions, push_images
+from regwrap.commands.sync import SyncOptions
+from regwrap.core.location import Location
+from regwrap.core.model import Digest
+from regwrap.core.moves import Existing
+from regwrap.lists.imagelist import parse_images
+from regwrap.lists.naming import Naming
+from regwrap.storage.store import Storage
+from regwrap.transfer.by_cluster import hash_by_workers
+from regwrap.transfer.carriers import carry_out
+from regwrap.transfer.endpoints import Endpoints, Writing
+from regwrap.transfer.orders import FetchOrder, HashOrder, Order, PushedBack, PushOrder
+from regwrap.transfer.push_at_worker import OpenedContents
+from regwrap.transfer.workers import ClusterError, WorkerShare
+from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, put, storage_problems
+from tests.bundles import make_bundle
+from tests.fakes import Scripted
+from tests.unit.cli.programs import curl, image_proxy
+from tests.unit.transfer.between import Between, between
+from tests.unit.transfer.cluster import in_process
+
+BASE = make_layer("base")
+APP, TOOL = make_image("app", layers=[BASE, make_layer("app")]), make_image("tool", layers=[BASE, make_layer("tool")])
+MULTI = make_multi_image("multi")
+OWN = Digest.of(APP.blobs[2])
+SIZE = sum(map(len, APP.blobs))
+
+
+@pytest.fixture
+def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
+    with between(scripted, tmp_path / "root") as found:
+        for name, image in (("team/app:1", APP), ("team/tool:1", TOOL), ("multi:1", MULTI)):
+            found.source.hold(name, image)
+        yield found
+
+
+# --- into a storage that all of them have
+
+
+def test_workers_bring_a_storage_what_curl_would_and_are_counted(two: Between) -> None:
+    two.scripted.executor.answers.append(curl())
+    with in_process(two.job(archive=two.directory)) as (inside, job):
+        report = two.sync(job, "team/app:1", "team/tool:1", "multi:1")
+    assert not storage_problems(two.root)
+    assert {name: two.storage.resolve(name, "1") for name in ("team/app", "team/tool", "multi")} == {
+        "team/app": APP.top, "team/tool": TOOL.top, "multi": MULTI.top,
+    }  # fmt: skip
+    blobs = {*APP.blobs, *TOOL.blobs, *MULTI.blobs}
+    assert report.sent == sum(map(len, blobs))
+    orders = [order for order in inside.orders if isinstance(order, FetchOrder)]
+    assert report.workers == (
+        WorkerShare(
+            worker="w1", machine="m1", blobs=len(blobs), bytes_sent=report.sent, failures=0, seconds=len(orders)
+        ),
+    )
+    asked = [blob.digest for order in orders for blob in order.blobs]
+    assert sorted(asked) == sorted(f"{Digest.of(blob)}" for blob in blobs)
+    assert {(order.source.asked, order.source.host) for order in orders} == {
+        (f"http://{two.source.host}", two.source.host)
+    }
+    assert not (two.root / ".regwrap/sync").exists()
+
+
+def test_a_worker_s_blob_of_wrong_bytes_does_not_count(two: Between) -> None:
+    two.scripted.executor.answers.append(curl(changed={APP.blobs[2]: b"x" * len(APP.blobs[2])}))
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        result = two.run(job, "team/app:1", "team/tool:1").report
+    assert result is not None
+    (failed,) = result.failed
+    assert failed.error.startswith(f"{two.source.host}/team/app: blob {OWN.short} arrived damaged")
+    assert two.storage.tags("team/app") == ()
+    assert two.storage.blob_size(OWN) is None
+    assert two.storage.resolve("team/tool", "1") == TOOL.top
+    assert [share.failures for share in result.workers] == [1]
+
+
+def test_what_is_refused_to_a_worker_is_told_of_the_image(two: Between) -> None:
+    two.scripted.executor.answers.append(curl())
+    two.source.fails = lambda request: 403 if request.startswith("GET") and f"{OWN}" in request else None
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        said = two.failure(job, "team/app:1")
+    assert f"answered 403 to blob {OWN.short} of team/app" in said
+    assert "has no permission" in said
+
+
+def test_a_worker_goes_on_where_another_was_lost(two: Between) -> None:
+    """A worker that was lost may still write into its file: it is copied, and the copy is gone on with."""
+    two.scripted.executor.answers.append(curl())
+    put(two.root / f".regwrap/sync/parts/{OWN.hex}-dead", APP.blobs[2][:5])
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        report = two.sync(job, "team/app:1")
+    assert report.sent == SIZE - 5
+    assert any(b'continue-at = "5"' in start.stdin for start in two.scripted.executor.started)
+    assert not storage_problems(two.root)
+
+
+def test_what_a_worker_has_begun_is_there_for_the_next(two: Between) -> None:
+    two.scripted.executor.answers.append(curl())
+    put(two.root / f".regwrap/sync/parts/{OWN.hex}", APP.blobs[2][:5])
+    two.source.fails = lambda request: 403 if request.startswith("GET") and f"{OWN}" in request else None
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        two.failure(job, "team/app:1")
+    parts = two.root / ".regwrap/sync/parts"
+    assert {path.name: path.read_bytes() for path in parts.iterdir()} == {OWN.hex: APP.blobs[2][:5]}
+
+
+@pytest.mark.parametrize(
+    ("inside", "said"),
+    [("", "cannot be used on this worker: No such file"), (".regwrap/sync", "is another directory than the client's")],
+)
+def test_a_worker_that_has_another_directory_by_that_path_ends_the_run(
+    two: Between, tmp_path: Path, inside: str, said: str
+) -> None:
+    """Blobs would lie on the worker's own disk, and the client would show images without them."""
+    elsewhere = make_storage(tmp_path / "elsewhere", {})
+    (elsewhere / inside).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def swap(order: Order) -> Order:
+        assert isinstance(order, FetchOrder)
+        return replace(order, root=f"{elsewhere}")
+
+    with in_process(two.job(archive=two.directory)) as (workers, job):
+        workers.before = swap
+        with pytest.raises(ClusterError, match=f"^worker w1 on m1: {elsewhere}.*{said}") as raised:
+            two.run(job, "team/app:1")
+    assert "give the workers the same directory by the same path" in raised.value.hint
+    assert two.storage.tags("team/app") == ()
+
+
+@pytest.mark.parametrize("is_registry", [True, False])
+def test_a_worker_for_which_the_name_is_another_registry_ends_the_run(two: Between, *, is_registry: bool) -> None:
+    place = Location(name="x", registry=two.place(two.dest).registry if is_registry else None)
+    with in_process(two.job(archive=two.directory)) as (workers, job):
+        workers.ends.job = replace(workers.job, place_of=lambda _name: place)
+        said = two.dest.host if is_registry else "no registry"
+        with pytest.raises(ClusterError, match=f"is {said} in the configuration of this worker") as raised:
+            two.run(job, "team/app:1")
+    assert "the same configuration" in raised.value.hint
+    assert two.dest.requests == []
+
+
+def test_a_worker_that_is_lost_costs_its_order_an_attempt(two: Between) -> None:
+    two.scripted.executor.answers.append(curl())
+    two.attempts = 2
+    broken = [True]
+
+    def die(order: Order) -> Order:
+        if broken:
+            broken.clear()
+            raise RuntimeError("killed")
+        return order
+
+    with in_process(two.job(archive=two.directory)) as (inside, job):
+        inside.before = die
+        (copied,) = two.sync(job, "team/app:1").copied
+    assert copied.attempts == 2
+    assert any("the worker is gone: killed" in line for line in two.told.said)
+
+
+@pytest.mark.parametrize("into_registry", [False, True])
+def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, into_registry: bool) -> None:
+    two.scripted.executor.answers += [curl(), image_proxy(APP)]
+    job = two.job() if into_registry else two.job(archive=two.directory)
+    make_storage(two.root, {})
+    heard: list[tuple[str, str]] = []
+    with in_process(job) as (inside, job), ExitStack() as stack:
+        inside.pushed_back.append(PushedBack(two.source.host, "0"))
+        ends = Endpoints(job=job, stack=stack, on_pushed_back=lambda *told: heard.append(told))
+        images = parse_images(b"team/app:1", "images.list")
+        copies = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
+        dest = ends.of(job.archive)
+        assert all(ends.source_of(entry) for entry in images.entries)
+        report = carry_out(copies, dest, job=job, ends=ends, writing=Writing())
+    assert len(report.copied) == 1
+    assert heard == [(two.source.host, "0")]
+
+
+# --- into a registry
+
+
+def test_workers_send_each_blob_once_and_the_client_the_manifests(two: Between) -> None:
+    two.scripted.executor.answers.append(image_proxy(APP, TOOL, MULTI))
+    with in_process(two.job()) as (inside, job):
+        report = two.sync(job, "team/app:1 => site/app:v1", "team/tool:1 => site/app:v2", "multi:1")
+    assert two.dest.has("site/app:v1", APP)
+    assert two.dest.has("site/app:v2", TOOL)
+    assert two.dest.has("multi:1", MULTI)
+    blobs = {*APP.blobs, *TOOL.blobs, *MULTI.blobs}
+    assert report.sent == sum(map(len, blobs))
+    assert len(two.dest.asked("^PUT .*digest=")) == len(blobs)
+    assert [(share.blobs, share.bytes_sent) for share in report.workers] == [(len(blobs), report.sent)]
+    sends = [send for order in inside.orders if isinstance(order, PushOrder) for send in order.blobs]
+    assert {(send.to, send.tag) for send in sends} == {("site/app", "v1"), ("site/app", "v2"), ("multi", "1")}
+    leaves = {send.leaf for send in sends if send.to == "multi"}
+    assert leaves <= {f"{Digest.of(raw)}" for raw in MULTI.manifests[:2]}
+
+
+def test_a_worker_takes_from_another_repository_what_it_has(two: Between) -> None:
+    two.scripted.executor.answers.append(image_proxy(APP))
+    with in_process(two.job()) as (inside, job):
+        two.sync(job, "team/app:1 => one/app:1", "team/app:1 => two/app:1")
+    assert two.dest.has("one/app:1", APP)
+    assert two.dest.has("two/app:1", APP)
+    mounts = [send.mount for order in inside.orders if isinstance(order, PushOrder) for send in order.blobs]
+    assert sorted(map(bool, mounts)) == [False] * 3 + [True] * 3
+    assert len(two.dest.asked("^PUT .*digest=")) == 3
+
+
+def test_workers_read_a_storage_by_its_path(two: Between, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "old", {"multi:1": MULTI})
+    with in_process(two.job(source=Location(name="old", storage=root))) as (inside, job):
+        two.sync(job, "multi:1")
+    assert two.dest.has("multi:1", MULTI)
+    (order, *_rest) = inside.orders
+    assert isinstance(order, PushOrder)
+    assert order.source == f"{root}"
+    assert {send.leaf for send in order.blobs} == {""}
+
+
+def test_damage_of_a_worker_s_storage_is_told_of_the_image(two: Between, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "old", {"team/app:1": APP, "team/tool:1": TOOL})
+    flip(Storage(root).blob_path(OWN))
+    with in_process(two.job(source=Location(name="old", storage=root))) as (_inside, job):
+        report = two.run(job, "team/app:1", "team/tool:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert f"team/app:1: blob {OWN} is damaged at the source" in failed.error
+    assert not two.dest.asked("PUT /v2/team/app/manifests")
+    assert two.dest.has("team/tool:1", TOOL)
+    assert sum(share.failures for share in report.workers) == 1
+
+
+def test_orders_have_no_credentials(two: Between, tmp_path: Path) -> None:
+    authfile = tmp_path / "auth.json"
+    authfile.write_text(json.dumps({"auths": {two.source.host: {"auth": "bWU6c2VjcmV0"}}}))
+    source = two.place(two.source)
+    assert source.registry is not None
+    source = replace(source, registry=replace(source.registry, authfile=authfile))
+    two.scripted.executor.answers.append(curl())
+    with in_process(two.job(archive=two.directory, source=source)) as (inside, job):
+        two.sync(job, "team/app:1")
+    sent = b"".join(map(pickle.dumps, inside.orders))
+    assert two.source.host.encode() in sent
+    for secret in (b"bWU6c2VjcmV0", b"secret", b"auth.json"):
+        assert secret not in sent
+
+
+@pytest.mark.parametrize("change", ["none", "another release", "absent"])
+def test_workers_push_the_release_that_the_client_has_and_no_other(two: Between, tmp_path: Path, change: str) -> None:
+    """By the same path a worker may have last month's bundle."""
+    bundle = make_bundle(tmp_path / "v1", {"team/app:1": APP, "multi:1": MULTI}, "v1")
+    other = make_bundle(tmp_path / "v2", {"team/app:1": TOOL, "multi:1": MULTI}, "v2")
+    there = {"none": bundle, "another release": other, "absent": tmp_path / "absent.tar"}[change]
+
+    def swap(order: Order) -> Order:
+        assert isinstance(order, PushOrder)
+        return replace(order, source=f"{there}")
+
+    options = PushOptions(
+        naming=Naming(prefix="site"), existing=Existing.FAIL, create_projects=False, hashed=False, dry_run=False
+    )
+    with in_process(two.job()) as (workers, job):
+        workers.before = swap
+        if change == "none":
+            report = push_images(job, bundle, two.place(two.dest), options).report
+            assert report is not None
+            assert two.dest.has("site/team/app:1", APP)
+            assert two.dest.has("site/multi:1", MULTI)
+            assert sum(share.bytes_sent for share in report.workers) == report.sent > 0
+            return
+        said = "is another release than the client's" if change == "another release" else f"there is no {there}"
+        with pytest.raises(ClusterError, match=said) as raised:
+            push_images(job, bundle, two.place(two.dest), options)
+    assert "give the workers the bundle or storage by the same path" in raised.value.hint
+    assert two.dest.manifests == {}
+
+
+def test_an_upload_that_nobody_waits_for_is_not_begun(two: Between, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "old", {"team/app:1": APP})
+    with in_process(two.job(source=Location(name="old", storage=root))) as (workers, job):
+        workers.is_wanted = lambda: False
+        said = two.failure(job, "team/app:1")
+    assert "the upload was stopped: nobody waits for it" in said
+    assert two.dest.asked("^P") == []
+
+
+def test_what_a_worker_reads_is_opened_once_for_all_orders(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "v1", {"team/app:1": APP})
+    with ExitStack() as stack, opened_bundle(bundle) as opened:
+        contents, release = OpenedContents(stack), f"{opened.contents.id}"
+        first = contents.of(f"{bundle}", release)
+        assert contents.of(f"{bundle}", release) is first
+        assert contents.of(f"{tmp_path / 'v1/archive'}", "") is not first
+
+
+# --- hashing
+
+
+def test_workers_name_the_blobs_that_have_other_bytes(two: Between) -> None:
+    make_storage(two.root, {"team/app:1": APP, "team/tool:1": TOOL})
+    flip(two.storage.blob_path(OWN))
+    blobs = [(Digest.of(blob), len(blob)) for blob in {*APP.blobs, *TOOL.blobs}]
+    counted: list[int] = []
+    with in_process(two.job()) as (_inside, job):
+        assert job.workers is not None
+        wrong = hash_by_workers(job.workers, two.root, blobs, counted.append)
+    assert wrong == {OWN}
+    assert sum(counted) == sum(size for _digest, size in blobs)
+
+
+def test_a_worker_that_has_another_storage_says_so(two: Between) -> None:
+    make_storage(two.root, {"team/app:1": APP})
+    with in_process(two.job()) as (inside, job):
+        assert job.workers is not None
+        blobs = [(OWN, len(APP.blobs[2]) + 1)]
+        with pytest.raises(ClusterError, match="is another directory than the client's"):
+            hash_by_workers(job.workers, two.root, blobs, lambda _count: None)
+        with pytest.raises(ClusterError, match=f"there is no {two.root}/none on this worker"):
+            hash_by_workers(job.workers, two.root / "none", blobs, lambda _count: None)
+        inside.is_wanted = lambda: False
+        answer = inside.perform(HashOrder(run="r", root=f"{two.root}", blobs=((f"{OWN}", 5),)))
+    assert [(said.again, said.came) for said in answer.blobs] == [(True, 0)]

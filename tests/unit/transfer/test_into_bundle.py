@@ -1,0 +1,189 @@
+"""A bundle filled straight from its sources: the bytes of a selection, what an archive gives, and what never counts."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regwrap.commands.direct import DirectBundle, DirectOptions, direct_bundle
+from regwrap.core.errors import ImagesFailedError, UsageError
+from regwrap.core.location import Engine, Location
+from regwrap.core.model import Digest
+from regwrap.lists.imagelist import parse_images
+from regwrap.storage.store import Storage
+from regwrap.transfer.job import Job
+from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, snapshot, truncate
+from tests.bundles import contents_of, make_bundle, older
+from tests.fakes import Scripted
+from tests.unit.cli.programs import curl, skopeo_copy
+from tests.unit.transfer.between import Between, between
+
+BASE = make_layer("base")
+APP, TOOL = make_image("app", layers=[BASE, make_layer("app")]), make_image("tool", layers=[BASE, make_layer("tool")])
+IMAGES = {"multi:1": make_multi_image("multi"), "team/app:1": APP, "team/tool:1": TOOL}
+OWN = Digest.of(APP.blobs[2])
+DIRECT = DirectOptions(hashed=True, name="", referrers=False, since=())
+
+
+@pytest.fixture
+def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
+    with between(scripted, tmp_path / "root") as found:
+        for name, image in IMAGES.items():
+            found.source.hold(name, image)
+        scripted.executor.answers.append(curl())
+        yield found
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "out.tar"
+
+
+def written(job: Job, output: Path, options: DirectOptions = DIRECT, lines: tuple[str, ...] = ()) -> DirectBundle:
+    images = parse_images("\n".join(lines or tuple(IMAGES)).encode(), "images.list")
+    with direct_bundle(job, images, output, options) as bundle:
+        assert not output.exists()
+    return bundle
+
+
+def parts(output: Path) -> list[Path]:
+    return sorted(output.parent.glob(f"{output.name}*.part"))
+
+
+def expected(tmp_path: Path) -> bytes:
+    return make_bundle(tmp_path / "expected", IMAGES).read_bytes()
+
+
+def blobs_asked_for(two: Between) -> int:
+    return len(two.source.asked("^GET .*/blobs/"))
+
+
+def test_without_an_archive_it_has_the_bytes_of_any_other(two: Between, output: Path, tmp_path: Path) -> None:
+    bundle = written(two.job(archive=two.directory), output)
+    assert output.read_bytes() == expected(tmp_path)
+    assert bundle.reused == 0
+    assert bundle.report is not None
+    assert not two.root.exists()
+    assert parts(output) == []
+
+
+def test_what_an_archive_has_is_taken_from_there_and_the_archive_stays_as_it_is(
+    two: Between, output: Path, tmp_path: Path
+) -> None:
+    make_storage(two.root, {"team/app:1": APP})
+    before = snapshot(two.root)
+    bundle = written(two.job(archive=two.directory), output)
+    assert output.read_bytes() == expected(tmp_path)
+    assert snapshot(two.root) == before
+    assert bundle.reused == sum(map(len, {*APP.blobs, *APP.manifests}))
+    layers = {*TOOL.blobs[2:], *IMAGES["multi:1"].blobs}
+    assert bundle.report is not None
+    assert bundle.report.sent == sum(map(len, layers))
+
+
+@pytest.mark.parametrize("damage", [flip, truncate])
+def test_what_is_rotten_in_the_archive_comes_from_the_source(
+    two: Between, output: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    make_storage(two.root, IMAGES)
+    damage(Storage(two.root).blob_path(OWN))
+    bundle = written(two.job(archive=two.directory), output)
+    assert output.read_bytes() == expected(tmp_path)
+    assert bundle.report is not None
+    assert bundle.report.sent == len(APP.blobs[2])
+
+
+def test_an_archive_that_is_trusted_is_not_hashed(two: Between, output: Path) -> None:
+    """What was asked for: each blob counts by its size."""
+    make_storage(two.root, IMAGES)
+    flip(Storage(two.root).blob_path(OWN))
+    bundle = written(two.job(archive=two.directory), output, replace(DIRECT, hashed=False))
+    assert bundle.report is not None
+    assert bundle.report.sent == 0
+    wrong = Storage(two.root).blob_path(OWN).read_bytes()
+    assert wrong in output.read_bytes()
+
+
+def test_nothing_is_taken_from_an_archive_that_is_not_wanted(two: Between, output: Path, tmp_path: Path) -> None:
+    make_storage(two.root, IMAGES)
+    bundle = written(two.job(archive=two.directory), output, replace(DIRECT, from_archive=False))
+    assert bundle.reused == 0
+    assert output.read_bytes() == expected(tmp_path)
+
+
+def test_a_blob_of_wrong_bytes_leaves_no_bundle_and_the_others_for_the_next_run(
+    two: Between, output: Path, tmp_path: Path
+) -> None:
+    two.scripted.executor.answers[:] = [curl(changed={APP.blobs[2]: b"x" * len(APP.blobs[2])})]
+    with pytest.raises(ImagesFailedError, match="1 of 3 images could not be fetched; no bundle was written") as raised:
+        written(two.job(archive=two.directory), output)
+    assert "arrived damaged" in raised.value.detail
+    (left,) = parts(output)
+    assert f"{left}" in raised.value.hint
+    assert not output.exists()
+    two.scripted.executor.answers[:] = [curl()]
+    two.source.requests.clear()
+    bundle = written(two.job(archive=two.directory), output)
+    assert output.read_bytes() == expected(tmp_path)
+    assert any("an earlier run left up to" in line for line in two.told.log)
+    assert bundle.report is not None
+    assert bundle.report.sent <= len(APP.blobs[2])
+    assert parts(output) == []
+
+
+def test_a_delta_takes_no_blob_that_the_site_has(two: Between, output: Path, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "site", {"team/app:1": APP})
+    since = (older(contents_of(root, "team/app:1")),)
+    bundle = written(two.job(archive=two.directory), output, replace(DIRECT, since=since))
+    lacking = {*IMAGES["multi:1"].blobs, *TOOL.blobs} - {*APP.blobs}
+    assert {blob.digest for blob in bundle.contents.required} == {
+        Digest.of(data) for data in (*APP.blobs, *APP.manifests)
+    }
+    assert {digest for digest, _size in bundle.contents.blobs} >= {Digest.of(data) for data in lacking}
+    assert not two.source.asked(f"^GET .*/blobs/{OWN}")
+
+
+def test_a_storage_as_source_is_copied_and_hashed(two: Between, output: Path, tmp_path: Path) -> None:
+    source = make_storage(tmp_path / "ci", IMAGES)
+    job = two.job(archive=two.directory, source=Location(name="ci", storage=source))
+    bundle = written(job, output)
+    assert output.read_bytes() == expected(tmp_path)
+    assert bundle.report is not None
+    assert bundle.report.sent == sum(map(len, {blob for image in IMAGES.values() for blob in image.blobs})) - sum(
+        len(blob) for name in ("team/app:1", "team/tool:1") for blob in IMAGES[name].blobs[:1]
+    )
+    flip(Storage(source).blob_path(OWN))
+    output.unlink()
+    with pytest.raises(ImagesFailedError) as raised:
+        written(job, output)
+    assert f"blob {OWN.short} is damaged in {source}" in raised.value.detail
+    assert not output.exists()
+
+
+def test_what_only_skopeo_can_ask_for_comes_by_it(two: Between, output: Path, tmp_path: Path) -> None:
+    authfile = tmp_path / "auth.json"
+    authfile.write_text(json.dumps({"credHelpers": {two.source.host: "cloud"}}))
+    source = two.place(two.source)
+    assert source.registry is not None
+    source = replace(source, registry=replace(source.registry, authfile=authfile))
+    two.scripted.executor.answers.append(skopeo_copy(*IMAGES.values()))
+    two.source.challenge, two.source.guarded = 'Basic realm="x"', f"/blobs/({OWN}|{Digest.of(BASE)})"
+    written(two.job(archive=two.directory, source=source), output)
+    assert output.read_bytes() == expected(tmp_path)
+    assert 1 <= len(two.started("copy")) <= 2
+
+
+def test_images_that_cannot_be_looked_at_are_all_named_and_nothing_is_begun(two: Between, output: Path) -> None:
+    with pytest.raises(ImagesFailedError, match="2 of 3 images could not be fetched") as raised:
+        written(two.job(archive=two.directory), output, lines=("team/app:1", "gone:1", "away:2"))
+    assert [line.partition(":")[0] for line in raised.value.detail.splitlines()] == ["gone", "away"]
+    assert parts(output) == []
+    assert blobs_asked_for(two) <= 1  # a config tells the platform
+
+
+def test_another_engine_is_refused(two: Between, output: Path) -> None:
+    with pytest.raises(UsageError, match="fetches by curl, not by --engine copy"):
+        written(two.job(Engine.COPY, archive=two.directory), output)
+    assert two.source.requests == []
