@@ -1,5 +1,6 @@
-"""What came of downloads that another program made, as the host's limiter hears it."""
+"""What came of downloads that another program made: what the host's limiter hears, and what is told of a failure."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -7,26 +8,125 @@ import pytest
 
 from regwrap.core.errors import HostDownError, ToolError
 from regwrap.core.location import Registry
+from regwrap.registry.certificates import meaning_of_tls
+from regwrap.registry.downloads import Downloads
 from regwrap.registry.probe import Probe
-from regwrap.tools.curl import Outcome
-from tests.answering import Answer, answering, script
+from regwrap.tools.curl import Download, Outcome
+from tests.answering import Answer, Answering, answering, script
 
 _REFUSED: Final = 7  # curl(1), EXIT CODES
+JSON = {"Content-Type": "application/json"}
+DOWNLOAD = Download(key="x", url="http://r.io/x", size=5, offset=0, authorization="")
+
+
+@pytest.fixture
+def server() -> Iterator[Answering]:
+    with answering(script(Answer(200, JSON, b"{}"))) as found:
+        yield found
+
+
+@pytest.fixture
+def downloads(server: Answering) -> Downloads:
+    registry = Registry(host=server.host, tls_verify=False, plain_http=True)
+    return Probe(registry=registry, timeout=5, connections=1).downloads
 
 
 @pytest.mark.parametrize(("other", "is_down"), [("", True), ("127.0.0.1:1", False)])
-def test_a_registry_is_not_down_since_its_answer_led_to_where_nobody_listens(other: str, *, is_down: bool) -> None:
-    with answering(script(Answer(200, {"Content-Type": "application/json"}, b"{}"))) as server:
-        registry = Registry(host=server.host, tls_verify=False, plain_http=True)
-        downloads = Probe(registry=registry, timeout=5, connections=1).downloads
-        downloads.told(Outcome(key="x", exit_code=_REFUSED, url=f"http://{other or server.host}/x"), 0)
-        error = downloads.client.limiter.gave_up(ToolError("refused", transient=True, host=server.host))
+def test_a_registry_is_not_down_since_its_answer_led_to_where_nobody_listens(
+    server: Answering, downloads: Downloads, other: str, *, is_down: bool
+) -> None:
+    downloads.told(Outcome(key="x", exit_code=_REFUSED, url=f"http://{other or server.host}/x"), 0)
+    error = downloads.client.limiter.gave_up(ToolError("refused", transient=True, host=server.host))
     assert isinstance(error, HostDownError) is is_down
+
+
+@pytest.mark.parametrize("status", [429, 503, 200, 404, 499, 500, 0])
+def test_a_host_that_wants_less_of_curl_is_asked_less_and_one_that_answers_is_there(
+    downloads: Downloads, status: int
+) -> None:
+    limiter = downloads.client.limiter
+    for _ in range(2):
+        limiter.gave_up(ToolError("x"))
+    before = limiter.rate.limit
+    downloads.told(Outcome(key="x", exit_code=22, status=status, retry_after="0"), 0)
+    assert (limiter.rate.limit < before) is (status in {429, 503})
+    is_down = isinstance(limiter.gave_up(ToolError("x")), HostDownError)
+    assert is_down is (status not in {200, 404, 499})
+
+
+def failure(downloads: Downloads, outcome: Outcome) -> ToolError:
+    return downloads.failure("blob abc of a/b", outcome, DOWNLOAD, 60)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said", "transient", "outage"),
+    [
+        (Outcome(key="x", exit_code=0, excess=True), "sends more than the 5 bytes that blob abc", False, False),
+        (Outcome(key="x", exit_code=22, status=403), "answered 403 to blob abc", False, False),
+        (Outcome(key="x", exit_code=22, status=500), "answered 500 to blob abc", True, False),
+        (
+            Outcome(key="x", exit_code=0, media_type="text/html"),
+            "answered blob abc of a/b with a web page",
+            True,
+            False,
+        ),
+        (
+            Outcome(key="x", exit_code=0, media_type="text/html", excess=True),
+            "answered blob abc of a/b with a web page",
+            True,
+            False,
+        ),
+        (Outcome(key="x", exit_code=28, message="too slow"), "made no progress for 60 s with blob abc", True, False),
+        (Outcome(key="x", exit_code=28, message="timed out"), "took too long with blob abc", True, False),
+        (Outcome(key="x", exit_code=23, message="Failed writing"), "could not be written here", False, False),
+        (Outcome(key="x", exit_code=7, message="refused"), "did not send blob abc", True, True),
+        (Outcome(key="x", exit_code=52, message="Empty reply"), "did not send blob abc", True, True),
+        (Outcome(key="x", exit_code=56, message="reset by peer"), "did not send blob abc", True, True),
+        (Outcome(key="x", exit_code=18, message="transfer closed"), "did not send blob abc", True, False),
+        (Outcome(key="x", exit_code=6, message="no such host"), "did not send blob abc", True, False),
+        (Outcome(key="x", exit_code=3, message="malformed"), "did not send blob abc", False, False),
+    ],
+)
+def test_each_way_to_fail_is_told_and_tried_again_where_it_may_pass(
+    downloads: Downloads, outcome: Outcome, said: str, transient: bool, outage: bool
+) -> None:
+    """What is tried again for nothing costs minutes; what is not and could have been costs the release."""
+    error = failure(downloads, outcome)
+    assert said in error.message
+    assert (error.transient, error.outage) == (transient, outage)
+    assert error.hint or outcome.exit_code in {0, 6, 7, 18, 22, 28, 52, 56, 3}
+
+
+def test_a_certificate_that_is_not_trusted_does_not_pass(downloads: Downloads) -> None:
+    message = "SSL certificate problem: certificate has expired"
+    error = failure(downloads, Outcome(key="x", exit_code=60, message=message))
+    assert not error.transient
+    assert error.hint == meaning_of_tls(message).hint != ""
+    assert not failure(downloads, Outcome(key="x", exit_code=35, message=message)).transient
+    assert failure(downloads, Outcome(key="x", exit_code=35, message="reset by peer")).transient
+
+
+def test_who_the_answer_led_to_is_named_and_the_registry_does_not_count_as_away(downloads: Downloads) -> None:
+    host = downloads.client.registry.host
+    led = "http://store.example/x"
+    for outcome, said in (
+        (Outcome(key="x", exit_code=7, url=led, message="refused"), f"{host} did not send blob abc of a/b from store"),
+        (Outcome(key="x", exit_code=22, status=403, url=led), "from store.example, where its answer leads"),
+        (Outcome(key="x", exit_code=28, url=led), "from store.example, where its answer leads"),
+        (Outcome(key="x", exit_code=0, media_type="text/html", url=led), "from store.example, where its answer"),
+    ):
+        error = failure(downloads, outcome)
+        assert said in f"{error.message}"
+        assert not error.outage
+    assert "check the address" in failure(downloads, Outcome(key="x", exit_code=7, url=led)).hint
+    own = failure(downloads, Outcome(key="x", exit_code=7, url=f"http://{host}/x"))
+    assert "where its answer leads" not in own.message
+    assert own.hint == ""
 
 
 def test_a_registry_without_tls_may_lead_to_a_bucket_whose_ca_is_named(tmp_path: Path) -> None:
     authority = Path(__file__).parents[2] / "samples/tls/ca.crt"
-    with answering(script(Answer(200, {"Content-Type": "application/json"}, b"{}"))) as server:
+    with answering(script(Answer(200, JSON, b"{}"))) as server:
         registry = Registry(host=server.host, tls_verify=False, plain_http=True)
         variables = (("SSL_CERT_FILE", f"{authority}"),)
         downloads = Probe(registry=registry, timeout=5, connections=1, environment=variables).downloads
