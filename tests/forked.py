@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +17,14 @@ HUNG: Final = 200.0  # seconds after which a run counts as hanging; on a quiet m
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run of regwrap ended. `code` is None for one that hung and was killed."""
+    """How a run of regwrap ended. `code` is None for one that hung and was killed. `other` is what the program at the
+    other end of its pipe said."""
 
     code: int | None
     out: str
     err: str
     memory: int = 0
+    other: str = ""
 
     @property
     def said(self) -> str:
@@ -39,8 +41,9 @@ class Zygote:
 
     def start(
         self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], traced: bool = False, umask: int = 0o022,
-        uid: int = 0,
+        uid: int = 0, stdin: Path | None = None, stdout: Path | None = None,
     ) -> "Run":  # fmt: skip
+        """`stdin` and `stdout` are pipes that somebody holds open."""
         self._number += 1
         out, err = self.files / f"{self._number}.out", self.files / f"{self._number}.err"
         if uid:
@@ -48,8 +51,8 @@ class Zygote:
                 path.touch()
                 os.chown(path, uid, uid)
         answer = self._ask(
-            op="start", argv=list(argv), cwd=f"{cwd}", env=dict(env), out=f"{out}", err=f"{err}", traced=traced,
-            umask=umask, uid=uid,
+            op="start", argv=list(argv), cwd=f"{cwd}", env=dict(env), stdin=f"{stdin or os.devnull}",
+            out=f"{stdout or out}", err=f"{err}", traced=traced, umask=umask, uid=uid,
         )  # fmt: skip
         return Run(self, int(answer["pid"]), out, err)
 
@@ -69,7 +72,7 @@ class Zygote:
 
 @dataclass
 class Run:
-    """A regwrap that was started."""
+    """A regwrap that was started. `other` waits for the program at the other end of its pipe."""
 
     zygote: Zygote
     pid: int
@@ -77,6 +80,7 @@ class Run:
     err: Path
     code: int | None = field(default=None)
     memory: int = 0
+    other: Callable[[], str] = lambda: ""
 
     def ends_within(self, seconds: float) -> bool:
         if self.code is not None:
@@ -107,7 +111,7 @@ class Run:
         texts = [path.read_text(errors="replace") if path.exists() else "" for path in (self.out, self.err)]
         for path in (self.out, self.err):
             path.unlink(missing_ok=True)
-        return Ended(None if hung else self.code, texts[0], texts[1], self.memory)
+        return Ended(None if hung else self.code, texts[0], texts[1], self.memory, self.other())
 
 
 @contextmanager

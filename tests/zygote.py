@@ -89,7 +89,7 @@ def _become(request: dict[str, Any], *, ready: int) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    files = ((os.devnull, os.O_RDONLY), (request["out"], flags), (request["err"], flags))
+    files = ((request["stdin"], os.O_RDONLY), (request["out"], flags), (request["err"], flags))
     for number, (path, how) in enumerate(files):
         descriptor = os.open(path, how, 0o600)
         os.dup2(descriptor, number)

@@ -118,7 +118,8 @@ def lacking_line(blob: RequiredBlob, users: Mapping[Digest, Sequence[str]]) -> s
     names = users.get(blob.digest, ())
     more = f" and {len(names) - _SHOWN_IMAGES} more" if len(names) > _SHOWN_IMAGES else ""
     release = f"; it is in release {blob.release}" if blob.release else ""
-    return f"blob {blob.digest} ({human_bytes(blob.size)}) of {', '.join(names[:_SHOWN_IMAGES])}{more}{release}"
+    of = f" of {', '.join(names[:_SHOWN_IMAGES])}" if names else ""  # a bundle that was altered has blobs of no image
+    return f"blob {blob.digest} ({human_bytes(blob.size)}){of}{more}{release}"
 
 
 def users_of(bundle: Bundle) -> dict[Digest, list[str]]:

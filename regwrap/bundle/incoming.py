@@ -38,6 +38,7 @@ PIPE: Final = Path("standard input")  # for messages
 _PIECE_BYTES: Final = 256 * 1024
 _LINKS: Final = 512
 _CUT: Final = "see what the sender said, then send it again: nothing of it was kept"
+_ALTERED: Final = "send or build the bundle again: it is damaged or was altered; nothing of it was kept"
 
 
 @dataclass(slots=True)
@@ -103,20 +104,27 @@ class IncomingBundle:
             self._expect(b"".join(map(link_bytes, part)), f"{part[0].path} or a link behind it")
         self._expect(bytes(total - self.pipe.position), "the end")
         if self.pipe.file.read(1):
-            raise IntegrityError(f"something follows the end of the bundle, at byte {total}")
+            raise IntegrityError(f"something follows the end of the bundle, at byte {total}", hint=_ALTERED)
         return tuple(wrong)
 
     def _expect(self, expected: bytes, what: str) -> None:
         start = self.pipe.position
         if self.pipe.exactly(len(expected), tar_bytes(self.contents)) != expected:
-            raise IntegrityError(f"{what} is not as regwrap writes it (behind byte {start})")
+            raise IntegrityError(f"{what} is not as regwrap writes it (behind byte {start})", hint=_ALTERED)
 
 
 def incoming_bundle(file: IO[bytes], path: Path = PIPE) -> IncomingBundle:
     """Read as far as bundle.json; messages call it `path`. Raises IntegrityError."""
+    try:
+        return _begun(file, path)
+    except IntegrityError as error:
+        raise IntegrityError(f"{path}: {error.message}", detail=error.detail, hint=error.hint or _ALTERED) from error
+
+
+def _begun(file: IO[bytes], path: Path) -> IncomingBundle:
     pipe = _Pipe(file, memoryview(bytearray(_PIECE_BYTES)))
     if not (first := file.read(BLOCK)):
-        raise IntegrityError("no bundle came: standard input is empty", hint=_CUT)
+        raise IntegrityError("no bundle came: it is empty", hint=_CUT)
     if len(first) < BLOCK:
         raise IntegrityError("what came is not a regwrap bundle: it is shorter than one header", hint=_CUT)
     _kind, name, length = parse_header(first, 0)

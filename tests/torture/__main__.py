@@ -2,6 +2,7 @@
 
 --seconds N     how long it may take (600)       --seed N      which of the faults, and in which order
 --case NAME     only this case, with all it says --groups A,B  only these groups
+--works A,B     only what is worked on so, in them: deploy-pipe, sync
 --table         print results/torture.json as a Markdown table
 """
 
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--case", action="append", default=[])
     parser.add_argument("--groups", default=",".join(campaign.GROUPS))
+    parser.add_argument("--works", default="")
     parser.add_argument("--workers", type=int, default=6)
     parser.add_argument("--worker", type=int, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--table", action="store_true")
@@ -33,6 +35,7 @@ def main() -> int:
         seconds=options.seconds,
         seed=campaign.new_seed() if options.seed is None else options.seed,
         groups=tuple(options.groups.split(",")),
+        works=tuple(filter(None, options.works.split(","))),
         cases=tuple(options.case),
         workers=min(options.workers, len(options.case) or options.workers),
     )

@@ -50,18 +50,20 @@ GROUPS: Final[dict[str, tuple[Group, float]]] = {
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be run."""
+    """What is to be run. `works`: only what is worked on so, all if there are none."""
 
     seconds: float
     seed: int
     groups: tuple[str, ...]
     cases: tuple[str, ...]
     workers: int
+    works: tuple[str, ...] = ()
 
     def argv(self, worker: int) -> list[str]:
         return [
             sys.executable, "-m", "tests.torture", "--worker", f"{worker}", "--workers", f"{self.workers}",
             "--seconds", f"{self.seconds}", "--seed", f"{self.seed}", "--groups", ",".join(self.groups),
+            "--works", ",".join(self.works),
             *(part for case in self.cases for part in ("--case", case)),
         ]  # fmt: skip
 
@@ -151,9 +153,11 @@ class _Turns:
     @classmethod
     def made(cls, ground: Ground, order: Order, number: int) -> Iterator[str]:
         turns = cls({}, {})
-        ground.part = (number, order.workers)
+        ground.part, ground.works = (number, order.workers), order.works
         for name in order.groups:
             works = _by_work(ground, GROUPS[name][0], order)
+            if not works:
+                continue
             turns.waiting |= works
             turns.shares |= {work: GROUPS[name][1] / len(works) for work in works}
         return turns._turns()
@@ -175,6 +179,8 @@ def _by_work(ground: Ground, group: Group, order: Order) -> dict[str, Iterator[s
     works: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     number, workers = ground.part
     for kind, name in group.cases(ground):
+        if order.works and name.split("/")[1] not in order.works:
+            continue
         if group.GROUP == failures.GROUP or zlib.crc32(name.encode()) % workers == number:
             works["/".join(name.split("/")[:2])][kind].append(name)
     dice = random.Random(f"{order.seed} {group.GROUP}")

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.torture.ground import BY_NAME, SCENARIOS, Ground
+from tests.torture.ground import Ground
 from tests.torture.judge import Expected, Verdict, judge
+from tests.torture.scenarios import BY_NAME, SCENARIOS
 
 GROUP: Final = "child"
 _STARTS: Final = {

@@ -12,8 +12,9 @@ import urllib3
 from regwrap.core.model import Digest
 from tests.builders import storage_problems
 from tests.forked import Ended
-from tests.torture.ground import BY_NAME, NEW, OLD, Ground, Place, Scenario, snapshot
+from tests.torture.ground import NEW, OLD, Ground, Place, snapshot
 from tests.torture.judge import Verdict, differences, left, lost, tags_of, unverified
+from tests.torture.scenarios import BY_NAME, Scenario
 
 GROUP: Final = "company"
 _GC: Final = ("gc", "archive", "--offline")

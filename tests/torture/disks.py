@@ -13,9 +13,10 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
-from tests.torture.ground import BY_NAME, Ground, Place, Scenario, snapshot
+from tests.torture.ground import Ground, Place, snapshot
 from tests.torture.judge import CAUSES, Expected, Verdict, differences, judge, left, lost, unverified
 from tests.torture.programs import processes_in
+from tests.torture.scenarios import BY_NAME, Scenario
 
 GROUP: Final = "disk"
 _WRITERS: Final = (
@@ -31,7 +32,7 @@ _WRITERS: Final = (
         "release",
         "bake",
     ),
-    *("join", "package-volumes", "deploy-volumes", "deploy-delta"),
+    *("join", "package-volumes", "deploy-volumes", "deploy-delta", "deploy-pipe", "deploy-package", "direct-volumes"),
 )
 _MEGABYTE: Final = 1 << 20
 _MAKE: Final = {

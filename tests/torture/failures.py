@@ -4,8 +4,9 @@ which regwrap or its child is killed."""
 from collections.abc import Iterator
 from typing import Final
 
-from tests.torture.ground import BY_NAME, SCENARIOS, Ground, Scenario
+from tests.torture.ground import Ground
 from tests.torture.judge import CAUSES, Expected, Verdict, judge
+from tests.torture.scenarios import BY_NAME, SCENARIOS, Scenario
 from tests.torture.tracing import (
     CALLS,
     CREATE,
@@ -42,7 +43,8 @@ def cases(ground: Ground) -> Iterator[tuple[str, str]]:
     """Every moment of every scenario with everything that can happen at it. Counting takes its time: each worker does
     it for some of them."""
     number, workers = ground.part
-    for scenario in SCENARIOS[number::workers]:
+    wanted = [scenario for scenario in SCENARIOS if not ground.works or scenario.name in ground.works]
+    for scenario in wanted[number::workers]:
         for point in counted(ground, scenario):
             for effect in (*_EFFECTS[point.call], *(("KILL",) if point.call in _KILLED_AT else ())):
                 yield f"{scenario.name}/{effect}/{point.call}", f"{GROUP}/{scenario.name}/{effect}/{point.name}"

@@ -8,9 +8,9 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -18,7 +18,10 @@ from typing import Final
 from tests.builders import Image, make_image, make_layer, make_multi_image, make_storage
 from tests.forked import Ended, Run, Zygote
 from tests.registry import LoopbackRegistry, served_loopback
+from tests.torture.pipes import cat, fifo, said_by
+from tests.torture.scenarios import BUNDLE, LISTED, Scenario
 
+_HUGE: Final = 1 << 30
 SECRET: Final = "s3cr3t-of-the-robot"
 _BASE: Final = make_layer("base", Random(1).randbytes(60_000))
 OLD: Final[dict[str, Image]] = {
@@ -32,32 +35,8 @@ NEW: Final[dict[str, Image]] = {
     "lib/tool:1": make_image("tool", kind="docker"),
     "multi/web:1": make_multi_image("web"),
 }
-_VOLUMES: Final = tuple(f"v.tar.{end}" for end in ("json", "sha256", *(f"00{number}" for number in range(1, 7))))
-_BUNDLE, _LIST = "bundle.tar", "images.list"
 _CONFIG: Final = {"retry": {"attempts": 2, "wait": 0.02, "max_wait": 0.1, "outage": 0}, "jobs": 4}
 _HASTY: Final = {"timeouts": {"stall": 3, "copy": 30, "request": 2, "lock": 60}}
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """Work that faults are put into. `needs` are templates; `storages` show images before and after, `results` are
-    compared with those of an undisturbed run, `kept` files are old or new at any time. With `dest` a registry stands on
-    the storage `dest`. `adds`: files that the work may leave beside what was there.
-    `drops`: tags that it deletes. `once`: it refuses to do again what is done. `resumes`: what has come of the output
-    is kept for the next run."""
-
-    name: str
-    args: "Callable[[Place], list[str]]"
-    needs: tuple[str, ...]
-    storages: tuple[str, ...] = ()
-    results: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    dest: bool = False
-    adds: tuple[str, ...] = ()
-    children: tuple[str, ...] = ()
-    drops: tuple[str, ...] = ()
-    once: bool = False
-    resumes: bool = False
 
 
 @dataclass
@@ -75,11 +54,31 @@ class Place:
     uid: int = 0
     umask: int = 0o022
     hasty: bool = False
+    pipe: tuple[str, ...] = ()
 
     def start(self, *argv: str, traced: bool = False) -> Run:
+        if self.pipe and "-" in argv:
+            return self._piped(argv, traced=traced)
+        return self._started(argv, traced=traced)
+
+    def _piped(self, argv: tuple[str, ...], *, traced: bool) -> Run:
+        """With the other program at its other end, which is the one that is read from unless this one writes."""
+        with fifo(self.zygote.files.parent / "pipe") as path:
+            if argv[argv.index("-") - 1] == "-o":
+                other = self._started(self.pipe, stdin=path)
+                return replace(self._started(argv, traced=traced, stdout=path), other=said_by(other))
+            if self.pipe[0] == "cat":
+                return replace(self._started(argv, traced=traced, stdin=path), other=cat(self.root, self.pipe[1], path))
+            other = self._started(self.pipe, stdout=path)
+            return replace(self._started(argv, traced=traced, stdin=path), other=said_by(other))
+
+    def _started(
+        self, argv: Sequence[str], *, traced: bool = False, stdin: Path | None = None, stdout: Path | None = None
+    ) -> Run:
         return self.zygote.start(
-            argv, cwd=self.root, env=self.environment, traced=traced, uid=self.uid, umask=self.umask
-        )
+            argv, cwd=self.root, env=self.environment, traced=traced, uid=self.uid, umask=self.umask,
+            stdin=stdin, stdout=stdout,
+        )  # fmt: skip
 
     def configure(self) -> None:
         """The configuration, with a password for both ends."""
@@ -94,100 +93,6 @@ class Place:
         return self.start(*argv).ended()
 
 
-def _sync(place: Place) -> list[str]:
-    return ["sync", _LIST, "--source", place.source, "--archive", "./archive"]
-
-
-def _package(*strategy: str) -> list[str]:
-    return ["package", _LIST, "-o", "out/release.tar", *strategy]
-
-
-# fmt: off
-SCENARIOS: Final[tuple[Scenario, ...]] = (
-    Scenario("sync", _sync, ("archive",), ("archive",), ("archive",), adds=("failed.list",), children=("curl",)),
-    Scenario(
-        "sync-registry",
-        lambda place: ["sync", _LIST, "--source", place.source, "--archive", place.dest],
-        ("dest",), ("dest",), ("dest",), dest=True, adds=("failed.list",), children=("skopeo",),
-    ),
-    Scenario(
-        "package-select",
-        lambda _place: _package("--strategy", "select", "--history", "./full"),
-        ("full", "out"), ("full",), ("out", "full"), ("out/release.tar",), children=("tar",),
-    ),
-    Scenario(
-        "package-overlay",
-        lambda place: _package(
-            "--strategy", "overlay", "--history", "./archive", "--source", place.source, "--upper", "./upper"
-        ),
-        ("archive", "out"), ("archive",), ("out", "archive"), ("out/release.tar",),
-        children=("curl", "tar", "docker-registry", "unshare", "mount"),
-    ),
-    Scenario(
-        "package-direct",
-        lambda place: _package("--strategy", "direct", "--history", "./archive", "--source", place.source),
-        ("archive", "out"), ("archive",), ("out", "archive"), ("out/release.tar",), children=("curl",), resumes=True,
-    ),
-    Scenario(
-        "deploy", lambda _place: ["deploy", _BUNDLE, "site", "--replace-tags"], (_BUNDLE, "site"), ("site",), ("site",)
-    ),
-    Scenario(
-        "deploy-delta", lambda _place: ["deploy", "delta.tar", "site", "--hash", "--replace-tags"],
-        ("delta.tar", "site"), ("site",), ("site",),
-    ),
-    Scenario(  # as through a pipe: blob after blob, as they come
-        "deploy-volumes", lambda _place: ["deploy", "volumes/v.tar", "site", "--replace-tags"], ("volumes", "site"),
-        ("site",), ("site",),
-    ),
-    Scenario(
-        "join", lambda _place: ["join", "base.tar", "delta.tar", "-o", "out/release.tar"],
-        ("base.tar", "delta.tar", "out"), results=("out",), kept=("out/release.tar",),
-    ),
-    Scenario(
-        "package-volumes",
-        lambda _place: [
-            "package", _LIST, "--strategy", "select", "--history", "./full", "--volume-size", "60kB", "-o", "v.tar"
-        ],
-        ("full",), ("full",), (*_VOLUMES, "full"),
-        adds=_VOLUMES,
-    ),
-    Scenario(
-        "gc", lambda _place: ["gc", "full", "--offline", "--keep", "kept.list"], ("full", "kept.list"), ("full",),
-        ("full",), drops=("app:v1", "keep/one:1", "multi/web:1"),
-    ),
-    Scenario(
-        "gc-releases", lambda _place: ["gc", "series", "--offline", "--keep-release", "older"], ("series",),
-        ("series",), ("series",), drops=("app:v2", "lib/tool:1", "multi/web:1"),
-    ),
-    Scenario(
-        "rollback", lambda _place: ["rollback", "series", "newer"], ("series",), ("series",), ("series",),
-    ),
-    Scenario(
-        "push", lambda place: ["push", _BUNDLE, place.dest, "--replace-tags"], (_BUNDLE, "dest"), ("dest",), ("dest",),
-        dest=True,
-    ),
-    Scenario(
-        "import", lambda _place: ["import", "tree", "site", "--replace-tags"], ("tree", "site"), ("site",), ("site",)
-    ),
-    Scenario(
-        "export", lambda _place: ["export", _BUNDLE, "exported"], (_BUNDLE,), results=("exported",), adds=("exported",),
-        once=True,
-    ),
-    Scenario(
-        "bake", lambda _place: ["bake", _BUNDLE, "--to", "oci:baked:v1"], (_BUNDLE,), results=("baked",),
-        adds=("baked",), children=("umoci",),
-    ),
-    Scenario(
-        "release",
-        lambda place: ["release", _LIST, "--source", place.source, "--archive", "./archive", "-o", "out/release.tar"],
-        ("archive", "out"), ("archive",), ("archive", "out/release.tar", "out/release.tar.sha256"),
-        ("out/release.tar",), adds=("failed.list",), children=("curl", "tar"),
-    ),
-)
-# fmt: on
-BY_NAME: Final = {scenario.name: scenario for scenario in SCENARIOS}
-
-
 @dataclass
 class Ground:
     """`base` belongs to this worker alone."""
@@ -199,6 +104,7 @@ class Ground:
     undisturbed: dict[str, dict[str, str]] = field(default_factory=dict)
     lengths: dict[str, float] = field(default_factory=dict)
     part: tuple[int, int] = (0, 1)
+    works: tuple[str, ...] = ()
     needed: set[str] = field(default_factory=set)
     _number: int = 0
 
@@ -225,6 +131,7 @@ class Ground:
                 spared=frozenset(spared),
                 environment=self.environment(root),
                 private_memory=self.private_memory,
+                pipe=scenario.pipe,
             )
             place.configure()
             try:
@@ -253,7 +160,7 @@ class Ground:
         root.mkdir(exist_ok=True)
         for name in ("home", "scratch"):
             (root / name).mkdir()
-        for name in (_LIST, *scenario.needs):
+        for name in (LISTED, *scenario.needs):
             template = self.templates / name
             if template.is_dir():
                 shutil.copytree(template, root / name)
@@ -286,7 +193,7 @@ def made_ground(base: Path, zygote: Zygote, *, private_memory: bool) -> Iterator
     for name in ("archive", "dest", "site"):
         make_storage(templates / name, OLD)
     make_storage(templates / "full", {**OLD, **NEW})
-    (templates / _LIST).write_text("".join(f"{name}\n" for name in NEW))
+    (templates / LISTED).write_text("".join(f"{name}\n" for name in NEW))
     (templates / "kept.list").write_text("app:v2\nkeep/multi:1\nlib/tool:1\n")
     (templates / "old.list").write_text("".join(f"{name}\n" for name in OLD))
     (templates / "out").mkdir()
@@ -296,19 +203,19 @@ def made_ground(base: Path, zygote: Zygote, *, private_memory: bool) -> Iterator
         with ground.place(Scenario("templates", lambda _place: [], ("archive", "full"))) as place:
             (place.root / "volumes").mkdir()
             for argv in (
-                ("package", _LIST, "-o", "bundle.tar", "--history", "./full"),
+                ("package", LISTED, "-o", "bundle.tar", "--history", "./full"),
                 ("package", f"{templates}/old.list", "-o", "old.tar", "--history", "./archive"),
-                ("package", _LIST, "-o", "newer.tar", "--history", "./full", "--name", "newer"),
+                ("package", LISTED, "-o", "newer.tar", "--history", "./full", "--name", "newer"),
                 ("package", f"{templates}/old.list", "-o", "older.tar", "--history", "./archive", "--name", "older"),
-                ("package", _LIST, "-o", "delta.tar", "--history", "./full", "--since", "old.tar"),
-                ("package", _LIST, "-o", "volumes/v.tar", "--history", "./full", "--volume-size", "60kB"),
+                ("package", LISTED, "-o", "delta.tar", "--history", "./full", "--since", "old.tar"),
+                ("package", LISTED, "-o", "volumes/v.tar", "--history", "./full", "--volume-size", "60kB"),
                 ("deploy", "newer.tar", "series"),
                 ("deploy", "older.tar", "series", "--replace-tags"),
                 ("export", "bundle.tar", "tree"),
             ):
                 ended = place.run(*argv)
                 assert ended.code == 0, ended
-            shutil.copy2(place.root / "bundle.tar", templates / _BUNDLE)
+            shutil.copy2(place.root / "bundle.tar", templates / BUNDLE)
             shutil.copy2(place.root / "old.tar", templates / "out/release.tar")
             shutil.copy2(place.root / "old.tar", templates / "base.tar")
             shutil.copy2(place.root / "delta.tar", templates / "delta.tar")
@@ -349,6 +256,8 @@ def snapshot(root: Path, names: tuple[str, ...]) -> dict[str, str]:
 def _state(path: Path) -> str:
     status = path.lstat()
     mode = stat.filemode(status.st_mode)
+    if stat.S_ISREG(status.st_mode) and status.st_size > _HUGE:  # and no more than a hole
+        return f"{mode} {status.st_size}"
     if stat.S_ISREG(status.st_mode):
         return f"{mode} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
     return mode

@@ -8,20 +8,24 @@ from collections.abc import Iterator
 from typing import Final
 
 from tests.builders import put, storage_problems
-from tests.torture.ground import SECRET, Ground, Place, Scenario, snapshot
+from tests.forked import Ended
+from tests.torture.deltas import DELTAS
+from tests.torture.ground import SECRET, Ground, Place, snapshot
 from tests.torture.inputs import NAMED, json_of, with_json
 from tests.torture.judge import Verdict, left
+from tests.torture.scenarios import Scenario
 
 GROUP: Final = "hostile"
 _MEMORY: Final = 300 * 1000 * 1000
 _RANDOM: Final = range(400)
+_NAMED: Final = {**NAMED, "pipe": NAMED["bundle"], "delta": DELTAS}
 
 
 def cases(_ground: Ground) -> Iterator[tuple[str, str]]:
-    for kind, named in NAMED.items():
+    for kind, named in _NAMED.items():
         for name in named:
             yield f"{kind}", f"{GROUP}/{kind}/{name}"
-    for kind in ("bundle", "list", "config", "index"):
+    for kind in ("bundle", "pipe", "list", "config", "index"):
         for number in _RANDOM:
             yield f"{kind} random", f"{GROUP}/{kind}/random-{number}"
 
@@ -29,37 +33,45 @@ def cases(_ground: Ground) -> Iterator[tuple[str, str]]:
 def run(ground: Ground, name: str) -> Verdict:
     _group, kind, what = name.split("/", 2)
     verdict = Verdict(name)
-    scenario = Scenario("hostile", lambda _place: [], ("bundle.tar", "full", "site", "tree", "archive"))
+    needs = ("bundle.tar", "delta.tar", "base.tar", "full", "site", "tree", "archive")
+    scenario = Scenario("hostile", lambda _place: [], needs, pipe=("cat", _PIPED.get(kind, "")))
     with ground.place(scenario) as place:
         if what.startswith("random-"):
             _RANDOMS[kind](ground, place, random.Random(int(what.removeprefix("random-"))))
         else:
-            NAMED[kind][what](ground, place)
+            _NAMED[kind][what](ground, place)
         outside, targets = _outside(place), _TARGETS[kind]
+        before = place.run("verify", "site") if kind == "delta" else None  # it may be the site that is damaged
         for argv in _COMMANDS[kind]:
             ended = place.start(*(place.source if word == "SOURCE" else word for word in argv)).ended()
-            verdict.code, verdict.said = ended.code, ended.said[-1500:]
-            if "Traceback" in ended.said or ended.code not in {0, 1, 2, 3, 4}:
-                verdict.lies.append(f"{argv[0]} ends with {ended.code}: {ended.said[-300:]}")
-            if ended.code and not ended.said.strip():
-                verdict.lies.append(f"{argv[0]} says nothing")
-            if len(ended.said) > max(200_000, 10 * _size(place)) or SECRET in ended.said:
-                verdict.lies.append(f"{argv[0]} says {len(ended.said)} characters, or a secret")
-            if ended.memory > _MEMORY:
-                verdict.lost.append(f"{argv[0]} took {ended.memory:,} bytes of memory")
-            if ended.code == 0 and argv[0] == "deploy":
-                verdict.lost += sorted(storage_problems(place.root / "site"))
+            _judge(verdict, argv[0], ended, place, refused=kind == "delta")
         after = _outside(place)
         verdict.lost += [f"{path} was written to" for path in outside if outside[path] != after.get(path)]
         verdict.lost += [f"{path} was made" for path in after.keys() - outside.keys()]
         checked = place.run("verify", "site")
-        if checked.code != 0:
+        if (before is not None and checked.said != before.said) or (before is None and checked.code != 0):
             verdict.lost.append(f"the site is not whole any more: {checked.said[-300:]}")
         known = tuple(path.name for path in place.root.iterdir() if path.name in targets)
         verdict.left += left(Scenario("", scenario.args, (*scenario.needs, *known, *_INPUTS)), place, gone=False)
     return verdict
 
 
+def _judge(verdict: Verdict, command: str, ended: Ended, place: Place, *, refused: bool) -> None:
+    """`refused`: nothing of it may be taken."""
+    verdict.code, verdict.said = ended.code, ended.said[-1500:]
+    if "Traceback" in ended.said or ended.code not in {0, 1, 2, 3, 4}:
+        verdict.lies.append(f"{command} ends with {ended.code}: {ended.said[-300:]}")
+    if ended.code and not ended.said.strip():
+        verdict.lies.append(f"{command} says nothing")
+    if len(ended.said) > max(200_000, 10 * _size(place)) or SECRET in ended.said:
+        verdict.lies.append(f"{command} says {len(ended.said)} characters, or a secret")
+    if ended.memory > _MEMORY:
+        verdict.lost.append(f"{command} took {ended.memory:,} bytes of memory")
+    if ended.code == 0 and command == "deploy":
+        verdict.lost += ["it was taken"] if refused else sorted(storage_problems(place.root / "site"))
+
+
+_PIPED: Final = {"pipe": "bundle.tar", "delta": "delta.tar"}
 _INPUTS: Final = ("hostile.list", "hostile.yaml", "evil", "canary")
 
 
@@ -76,6 +88,15 @@ def _outside(place: Place) -> dict[str, str]:
 
 _COMMANDS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "bundle": (("verify", "bundle.tar"), ("inspect", "bundle.tar"), ("deploy", "bundle.tar", "site", "--replace-tags")),
+    "pipe": (("verify", "-"), ("deploy", "-", "site", "--replace-tags")),
+    "delta": (
+        ("verify", "-", "--base", "site"),
+        ("verify", "delta.tar", "--base", "base.tar"),
+        ("inspect", "delta.tar"),
+        ("join", "base.tar", "delta.tar", "-o", "made.tar"),
+        ("deploy", "-", "site", "--replace-tags", "--hash"),
+        ("deploy", "delta.tar", "site", "--replace-tags", "--hash"),
+    ),
     "list": (("sync", "hostile.list", "--source", "SOURCE", "--archive", "./archive", "--dry-run"),),
     "config": (("sync", "images.list", "--config", "hostile.yaml", "--source", "SOURCE", "--dry-run"),),
     "storage": (
@@ -87,6 +108,8 @@ _COMMANDS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
 }
 _TARGETS: Final = {
     "bundle": ("site",),
+    "pipe": ("site",),
+    "delta": ("site", "made.tar"),
     "list": (),
     "config": (),
     "storage": ("made.tar",),
@@ -198,6 +221,7 @@ def _random_tree(_ground: Ground, place: Place, dice: random.Random) -> None:
 
 _RANDOMS: Final = {
     "bundle": _random_bundle,
+    "pipe": _random_bundle,
     "list": _random_list,
     "config": _random_config,
     "index": _random_tree,

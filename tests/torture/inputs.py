@@ -25,8 +25,8 @@ def _parts(ground: Ground) -> list[Part]:
     return parts_of(parse_contents(raw), ground.templates / "full")
 
 
-def json_of(ground: Ground) -> bytes:
-    data = (ground.templates / "bundle.tar").read_bytes()
+def json_of(ground: Ground, bundle: str = "bundle.tar") -> bytes:
+    data = (ground.templates / bundle).read_bytes()
     return data[BLOCK : BLOCK + int(data[124:135], 8)]
 
 

@@ -13,8 +13,9 @@ from regwrap.core.model import Digest
 from regwrap.storage import layout
 from tests.builders import storage_problems
 from tests.forked import Ended
-from tests.torture.ground import NEW, OLD, SECRET, Ground, Place, Scenario, snapshot
+from tests.torture.ground import NEW, OLD, SECRET, Ground, Place, snapshot
 from tests.torture.programs import is_locked, mounts_in, settled
+from tests.torture.scenarios import Scenario
 
 SHM: Final = Path("/dev/shm")
 _ENCODED: Final = base64.b64encode(f"robot:{SECRET}".encode())
@@ -101,7 +102,7 @@ def judge(ground: Ground, scenario: Scenario, place: Place, ended: Ended, verdic
 def _lies(ended: Ended, expected: Expected) -> Iterator[str]:
     if SECRET in ended.said:
         yield "a secret is in the output"
-    if "Traceback" in ended.said or ended.code == 70:
+    if "Traceback" in ended.said + ended.other or ended.code == 70:
         yield "a traceback"
     if ended.code is None:
         yield "it hangs"
@@ -109,12 +110,17 @@ def _lies(ended: Ended, expected: Expected) -> Iterator[str]:
         yield f"terminated by signal {-ended.code}"
     elif ended.code > 0 and expected.mute:
         return
-    elif ended.code > 0 and expected.cause and not re.search(expected.cause, ended.said, re.IGNORECASE):
+    elif ended.code > 0 and expected.cause and not re.search(expected.cause, _blaming(ended), re.IGNORECASE):
         yield f"the message does not say /{expected.cause}/"
     elif ended.code > 0 and not ended.err.strip():
         yield "no message"
     elif _NAMELESS.search(ended.err) and not expected.nameless:
         yield "the message names no file"
+
+
+def _blaming(ended: Ended) -> str:
+    """What it said; where that is to see what the other end of the pipe said, that too."""
+    return ended.said + ended.other if re.search("see what (the sender|it) said", ended.err) else ended.said
 
 
 def lost(ground: Ground, scenario: Scenario, place: Place, expected: Expected | None = None) -> Iterator[str]:

@@ -4,8 +4,9 @@ import signal
 from collections.abc import Iterator
 from typing import Final
 
-from tests.torture.ground import BY_NAME, SCENARIOS, Ground
+from tests.torture.ground import Ground
 from tests.torture.judge import Expected, Verdict, judge
+from tests.torture.scenarios import BY_NAME, SCENARIOS
 
 GROUP: Final = "kill"
 _SIGNALS: Final = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from tests.builders import make_image
 from tests.forked import Ended
-from tests.torture.ground import BY_NAME, NEW, SECRET, Ground, Place, snapshot
+from tests.torture.ground import NEW, SECRET, Ground, Place, snapshot
 from tests.torture.judge import Verdict, leaks, left
+from tests.torture.scenarios import BY_NAME
 
 GROUP: Final = "registry"
 _IMAGE: Final = make_image("evil")

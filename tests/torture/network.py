@@ -8,8 +8,9 @@ from itertools import product
 from typing import Final
 
 from tests.faultserver import Fault, faulty_proxy
-from tests.torture.ground import BY_NAME, Ground
+from tests.torture.ground import Ground
 from tests.torture.judge import Expected, Verdict, judge
+from tests.torture.scenarios import BY_NAME
 
 GROUP: Final = "network"
 _ENDS: Final = (

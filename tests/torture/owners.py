@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from regwrap.storage import layout
-from tests.torture.ground import BY_NAME, Ground
+from tests.torture.ground import Ground
 from tests.torture.judge import Verdict, left
+from tests.torture.scenarios import BY_NAME
 
 GROUP: Final = "directory"
 _UID: Final = 65534

@@ -19,8 +19,9 @@ from tests.builders import (
     replace_by_symlink,
     truncate,
 )
-from tests.torture.ground import BY_NAME, Ground, Place, Scenario, snapshot
+from tests.torture.ground import Ground, Place, snapshot
 from tests.torture.judge import Verdict, differences, left
+from tests.torture.scenarios import BY_NAME, Scenario
 
 GROUP: Final = "rot"
 

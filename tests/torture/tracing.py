@@ -27,7 +27,7 @@ _BY_DESCRIPTOR: Final = {
 _DESCRIPTOR: Final = re.compile(r"(?:AT_FDCWD|\d+)<([^>]*)>")
 _CALL: Final = re.compile(r"^(\d+) +(\w+)\((.*)$")
 _RANDOM: Final = re.compile(
-    r"regwrap-\w{6,}|run-\w{6,}|oci-put|tmp\w{8}|/tmp\.|container_images|\.umoci|umoci-|deleted|/scratch/|\d{9,}"
+    r"regwrap-\w{6,}|run-\w{6,}|oci-put|tmp\w{8}|/tmp\.|container_images|\.umoci|umoci-|deleted|(^|/)#\d+|/scratch/|\d{9,}"
 )
 
 
