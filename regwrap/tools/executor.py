@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.interruption import uninterrupted
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import sh
+
+_PR_SET_PDEATHSIG: Final = 1
 
 
 class Process(Protocol):
@@ -87,9 +90,12 @@ class ShExecutor:
         inherit: tuple[int, ...],
         stdin: Path | bytes | None = None,
     ) -> Process:
-        def keep_open() -> None:
-            # in the child: `_pass_fds` only spares them from being closed before the exec, which still closes what
-            # Python opened (PEP 446)
+        die_too = _dying_with(os.getpid())
+
+        def in_the_child() -> None:
+            die_too()
+            # `_pass_fds` only spares them from being closed before the exec, which still closes what Python opened
+            # (PEP 446)
             for descriptor in inherit:
                 os.set_inheritable(descriptor, True)
 
@@ -102,12 +108,27 @@ class ShExecutor:
                 _err=output[1],
                 _new_group=True,
                 _pass_fds=set(inherit),
-                _preexec_fn=keep_open,
+                _preexec_fn=in_the_child,
             )
 
     def start_in_front(self, argv: tuple[str, ...], *, env: Mapping[str, str]) -> Process:
         with os.fdopen(os.dup(0), "rb") as stdin, os.fdopen(os.dup(1), "wb") as out, os.fdopen(os.dup(2), "wb") as err:
             return _started(argv, _env=dict(env), _in=stdin, _out=out, _err=err)
+
+
+def _dying_with(parent: int) -> Callable[[], None]:
+    """For the child: it dies with the thread that started it (prctl(2)), from its first moment on. setpriv says so only
+    some milliseconds later, and a regwrap that was killed meanwhile would leave a program that waits for its pipes."""
+    import ctypes  # most commands start no program
+
+    libc = ctypes.CDLL(None)
+
+    def die_too() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return die_too
 
 
 def _input(data: Path | bytes | None) -> IO[bytes]:

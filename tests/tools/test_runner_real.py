@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,6 +35,16 @@ scratch, path, port = sys.argv[1:]
 Runner(ShExecutor(), scratch=Path(scratch), search_path=path).run(
     Command(tool=Tool.SKOPEO, args=("inspect", "--tls-verify=false", f"docker://127.0.0.1:{port}/x:1"))
 )
+"""
+# the same, killed at the moment of the start: the program has nobody yet who says that it dies too
+START_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from regwrap.tools.executor import ShExecutor
+with Path(sys.argv[1]).open("w+b") as said:
+    child = ShExecutor().start((sys.argv[2], "1000"), env={}, output=(said, said), inherit=())
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -260,6 +271,15 @@ def test_kill_9_of_regwrap_leaves_no_child(tmp_path: Path, silent_port: int) -> 
         finally:
             regwrap.kill()
         until(lambda: is_gone(child))
+
+
+def test_kill_9_at_the_moment_of_a_start_leaves_no_child(tmp_path: Path) -> None:
+    sleep = shutil.which("sleep")
+    assert sleep
+    command = [sys.executable, "-c", START_AND_DIE, f"{tmp_path}/said", sleep]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    until(lambda: is_gone(int(done.stdout)))
 
 
 def test_a_lock_is_held_as_long_as_the_child_that_inherited_it(

@@ -42,7 +42,7 @@ CASES = [
     "kill/deploy-volumes/SIGKILL/50",
     "kill/package-volumes/SIGTERM/60",
     "kill/deploy-package/SIGKILL/50",
-    "kill/package-deploy/SIGTERM/60",
+    "kill/package-deploy/SIGTERM/40",
     "kill/direct-volumes/SIGKILL/60",
     "failure/deploy-pipe/KILL/syncfs@site#2",
     "failure/deploy-pipe/ENOSPC/create@site/.regwrap/deploy#3",
