@@ -216,6 +216,7 @@ class _Observer:
     def _caches(self) -> list[Any]:
         """What a function remembers from one test, the next one would not run."""
         if not self.caches:
+            gc.unfreeze()  # what a conftest has frozen the collector does not tell of
             kind = type(lru_cache(len))
             self.caches.extend(each for each in gc.get_objects() if isinstance(each, kind) and self._is_ours(each))
         return self.caches

@@ -156,6 +156,7 @@ class _Zygote:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
+        gc.unfreeze()  # what a conftest has frozen the collector does not tell of
         functions = _functions(self.ground)
         gc.collect()
         gc.freeze()

@@ -1,0 +1,155 @@
+"""Whether a registry is there, how its names and connections fail, and what other programs have to say to it."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regwrap.core.errors import ToolError
+from regwrap.core.model import Descriptor, Digest
+from regwrap.registry.credentials import UnsureError
+from regwrap.registry.probe import Probe
+from regwrap.registry.server_access import read_htpasswd
+from tests.answering import Answer, Asked, answering
+from tests.unit.registry.test_client import BASIC, Tokens, client_of, get, wants_basic
+
+BLOB = Descriptor(media_type="", digest=Digest.of(b"x"), size=1)
+
+
+@contextmanager
+def silent_port() -> Iterator[str]:
+    """A port whose queue of connections is full: who connects hears nothing at all."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("status", "there"), [(200, True), (401, True), (404, True), (500, True), (502, False), (503, False), (504, False)]
+)
+def test_what_stands_before_a_registry_says_when_that_is_away(status: int, *, there: bool) -> None:
+    with answering(lambda _asked: Answer(status)) as server:
+        client = client_of(server.host)
+        assert client.is_there() is there
+        assert client.is_there() is there
+        assert server.lines == ["GET /v2/"] * 2
+        get(client)
+        assert client.is_there() is there
+
+
+def test_nobody_there_is_away_and_by_either_scheme_somebody_is_there() -> None:
+    assert not client_of("127.0.0.1:1").is_there()
+    with answering(lambda _asked: Answer()) as server:
+        client = client_of(server.host)
+        client.registry = replace(client.registry, plain_http=False)
+        assert client.is_there()  # it hangs up on TLS, and answers without it
+
+
+def test_who_answers_too_much_is_there() -> None:
+    with answering(lambda _asked: Answer(200, {}, b"x" * (5 * 1024 * 1024))) as server:
+        assert client_of(server.host).is_there()
+    with answering(lambda _asked: Answer(200, {"Content-Length": "9"}, b"x", cut=1)) as server:
+        assert client_of(server.host).is_there()
+
+
+@pytest.mark.parametrize("host", ["x" * 64 + ".example:5000", "a..example:5000"])
+def test_a_name_that_is_none_is_no_outage(host: str) -> None:
+    with pytest.raises(ToolError, match="could not be reached") as raised:
+        get(client_of(host))
+    assert not raised.value.outage
+    assert raised.value.hint
+
+
+def test_a_connection_that_does_not_come_about_ends_at_its_time() -> None:
+    with silent_port() as host:
+        client, started = client_of(host, timeout=0.3), time.monotonic()
+        with pytest.raises(ToolError, match=f"{host} could not be reached.*: ") as raised:
+            get(client)
+        assert 0.2 < time.monotonic() - started < 5
+        assert raised.value.outage
+        assert "timed out" in f"{raised.value.detail}"
+
+
+def test_a_stop_ends_the_wait_for_a_connection() -> None:
+    with silent_port() as host:
+        client, started = client_of(host, timeout=60), time.monotonic()
+        client.limiter.stopping.set()
+        with pytest.raises(ToolError):
+            client.elsewhere("GET", f"http://{host}/x")
+        assert time.monotonic() - started < 10
+
+
+# --- what other programs say
+
+
+def test_a_login_that_was_never_taken_is_tried_here_first(tmp_path: Path) -> None:
+    """curl would try a wrong one for each of a hundred blobs, and the account would be locked."""
+    with answering(wants_basic) as server:
+        probe = Probe(registry=client_of(server.host, tmp_path).registry, timeout=5, connections=1)
+        address = probe.downloads.address("a/b", BLOB)
+        assert address.authorization == ""  # nobody asked yet
+        get(probe.downloads.client)
+        assert probe.downloads.address("a/b", BLOB).authorization == BASIC
+        assert probe.downloads.address("a/b", BLOB).url == f"http://{server.host}/v2/a/b/blobs/{BLOB.digest}"
+
+
+def test_a_token_that_was_refused_has_a_successor_and_one_that_was_not_has_none() -> None:
+    tokens = Tokens()
+    with answering(tokens) as server:
+        probe = Probe(registry=client_of(server.host).registry, timeout=5, connections=1)
+        get(probe.downloads.client)
+        first = probe.downloads.address("a/b", BLOB).authorization
+        assert first.startswith("Bearer 1-")
+        assert not probe.downloads.is_renewed("a/b", BLOB, first), "it is still good"
+        tokens.generation = 2
+        assert probe.downloads.is_renewed("a/b", BLOB, first)
+        assert probe.downloads.address("a/b", BLOB).authorization.startswith("Bearer 2-")
+        asked = len(server.asked)
+        assert probe.downloads.is_renewed("a/b", BLOB, first), "another blob's refusal renews nothing twice"
+        assert [line for line in server.lines[asked:] if "/token" in line] == []
+
+
+def test_who_is_refused_whatever_he_says_is_told_so() -> None:
+    with answering(lambda _asked: Answer(401, {"WWW-Authenticate": 'Basic realm="x"'})) as server:
+        probe = Probe(registry=client_of(server.host).registry, timeout=5, connections=1)
+        for ask in (
+            lambda: probe.downloads.is_renewed("a/b", BLOB, ""),
+            lambda: probe.referrers("a/b", BLOB.digest),
+        ):
+            with pytest.raises((ToolError, UnsureError), match=server.host):
+                ask()
+
+
+@pytest.mark.parametrize(("status", "error"), [(500, UnsureError), (429, UnsureError)])
+def test_a_token_server_that_fails_for_a_while_leaves_it_to_skopeo(status: int, error: type[Exception]) -> None:
+    def behaviour(asked: Asked) -> Answer:
+        if "/token" in asked.line:
+            return Answer(status)
+        return Answer(401, {"WWW-Authenticate": f'Bearer realm="http://{asked.headers["host"]}/token"'})
+
+    with answering(behaviour) as server, pytest.raises(error):
+        get(client_of(server.host))
+
+
+# --- users of a server
+
+
+def test_addresses_that_guess_passwords_do_not_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "htpasswd"
+    path.write_text("ci:$2y$04$XXUB2dh75RjTsWfig2vOOeL0W.FvulEnva4D2Q79k2aFuRnVzrWQe\n")
+    users = read_htpasswd(path)
+    for number in range(10_001):
+        users._turn(f"{number}")  # type: ignore[attr-defined]
+    assert len(users._turns) == 1  # type: ignore[attr-defined]
+    kept = users._turn("10000")  # type: ignore[attr-defined]
+    for number in range(20_000, 29_999):
+        users._turn(f"{number}")  # type: ignore[attr-defined]
+    assert users._turn("10000") is kept, "who has a turn keeps it"  # type: ignore[attr-defined]
