@@ -1,10 +1,13 @@
 """Blobs by the workers of a cluster: what comes, what is proved, what a worker refuses, and what a run makes of it."""
 
+import errno
 import json
+import os
 import pickle
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +15,19 @@ import pytest
 from regwrap.bundle.read import opened_bundle
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.commands.sync import SyncOptions
+from regwrap.core.errors import ToolError
 from regwrap.core.location import Location
-from regwrap.core.model import Digest
+from regwrap.core.model import Descriptor, Digest
 from regwrap.core.moves import Existing
 from regwrap.lists.imagelist import parse_images
 from regwrap.lists.naming import Naming
 from regwrap.storage.store import Storage
+from regwrap.transfer.at_worker import _Arriving
 from regwrap.transfer.by_cluster import hash_by_workers
+from regwrap.transfer.by_curl import Travel
 from regwrap.transfer.carriers import carry_out
 from regwrap.transfer.endpoints import Endpoints, Writing
-from regwrap.transfer.orders import FetchOrder, HashOrder, Order, PushedBack, PushOrder
+from regwrap.transfer.orders import Answer, BlobAnswer, FetchOrder, HashOrder, Order, PushedBack, PushOrder
 from regwrap.transfer.push_at_worker import OpenedContents
 from regwrap.transfer.workers import ClusterError, WorkerShare
 from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, put, storage_problems
@@ -30,6 +36,7 @@ from tests.fakes import Scripted
 from tests.unit.cli.programs import curl, image_proxy
 from tests.unit.transfer.between import Between, between
 from tests.unit.transfer.cluster import in_process
+from tests.unit.transfer.test_archives import unpacks
 
 BASE = make_layer("base")
 APP, TOOL = make_image("app", layers=[BASE, make_layer("app")]), make_image("tool", layers=[BASE, make_layer("tool")])
@@ -187,6 +194,102 @@ def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, 
     assert heard == [(two.source.host, "0")]
 
 
+def test_what_is_coming_at_a_worker_is_under_way_here(two: Between) -> None:
+    """The progress of a run of hours would stand still until whole orders end."""
+    two.scripted.executor.answers.append(curl())
+    seen: list[int] = []
+    with in_process(two.job(archive=two.directory)) as (inside, job):
+        assert job.workers is not None
+        heard = job.workers.heard
+
+        def tell(order: Order) -> Order:
+            assert isinstance(order, FetchOrder)
+            for count in (3, 5):
+                heard({blob.digest: count for blob in order.blobs})
+            seen.append(sum(5 for _blob in order.blobs))
+            seen.append(two.told.under_way[-1]())
+            return order
+
+        inside.before = tell
+        report = two.sync(job, "team/app:1")
+    assert sum(seen[1::2]) >= seen[0] > 0
+    assert report.sent == SIZE, "what was told on the way does not count twice"
+    assert [line for line in two.told.said if line.startswith("started")] == ["started team/app:1"]
+
+
+def test_a_blob_that_a_worker_could_not_end_is_asked_for_again_and_has_not_failed(two: Between) -> None:
+    two.scripted.executor.answers.append(curl())
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        assert job.workers is not None
+        perform, orders = job.workers.perform, list[Order]()
+
+        def first_not(order: Order) -> Answer:
+            orders.append(order)
+            if len(orders) > 1:
+                return perform(order)
+            assert isinstance(order, FetchOrder)
+            again = tuple(BlobAnswer(digest=blob.digest, came=2, renewals=1, again=True) for blob in order.blobs)
+            return Answer(worker="w1", machine="m1", seconds=1, blobs=again)
+
+        job.workers.perform = first_not
+        (copied,) = two.sync(job, "team/app:1").copied
+    assert copied.attempts == 1
+    first, *later = (order for order in orders if isinstance(order, FetchOrder))
+    renewals = {blob.digest: blob.renewals for order in later for blob in order.blobs}
+    assert {renewals[blob.digest] for blob in first.blobs} == {1}
+    assert copied.sent == SIZE + 2 * len(first.blobs)
+
+
+def test_a_blob_that_does_not_reach_a_worker_s_disk_does_not_count(
+    two: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's sync does not reach what is in the memory of another machine."""
+
+    def failing(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    two.scripted.executor.answers.append(curl())
+    monkeypatch.setattr(os, "fsync", failing)
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        said = two.failure(job, "team/app:1")
+    assert f"{two.root}/.regwrap/sync: Input/output error" in said
+    assert two.storage.tags("team/app") == ()
+
+
+@dataclass
+class Hearing:
+    came_so_far: list[dict[str, int]]
+
+    def is_wanted(self) -> bool:
+        return True
+
+    def came(self, counts: Mapping[str, int]) -> None:
+        self.came_so_far.append(dict(counts))
+
+
+def test_a_worker_tells_twice_a_second_what_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    hearing = Hearing([])
+    blob = Descriptor(media_type="", digest=OWN, size=9)
+    travel = Travel(blob=blob, end=None, repository="a", came=4)  # type: ignore[arg-type]  # nobody asks it
+    arriving = _Arriving(stage=None, around=hearing, pool=None)  # type: ignore[arg-type]  # nothing is whole
+    now[0] += 0.6
+    assert arriving.is_wanted()
+    arriving.begun(travel)
+    for step in (0.0, 0.4, 0.2, 0.6):
+        now[0] += step
+        assert arriving.is_wanted()
+    assert hearing.came_so_far == [{f"{OWN}": 4}] * 3
+    assert arriving.answer(travel).again
+    for tell, again in ((arriving.proved, False), (arriving.again, True)):
+        tell(travel)
+        assert (arriving.answer(travel).again, arriving.answer(travel).refusal) == (again, None)
+    arriving.failed_to_come(travel, ToolError("no"))
+    assert not arriving.answer(travel).again
+    assert arriving.answer(travel).refusal is not None
+
+
 # --- into a registry
 
 
@@ -227,6 +330,15 @@ def test_workers_read_a_storage_by_its_path(two: Between, tmp_path: Path) -> Non
     assert isinstance(order, PushOrder)
     assert order.source == f"{root}"
     assert {send.leaf for send in order.blobs} == {""}
+
+
+def test_what_was_unpacked_here_is_sent_from_here(two: Between, tmp_path: Path) -> None:
+    unpacks(two, APP)
+    archive = put(tmp_path / "vendor.tar", b"whatever skopeo reads")
+    with in_process(two.job()) as (inside, job):
+        two.sync(job, f"docker-archive:{archive} => third/app:1")
+    assert two.dest.has("third/app:1", APP)
+    assert inside.orders == []
 
 
 def test_damage_of_a_worker_s_storage_is_told_of_the_image(two: Between, tmp_path: Path) -> None:

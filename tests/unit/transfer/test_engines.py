@@ -11,7 +11,7 @@ from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
 from regwrap.storage.store import Storage
 from tests.builders import flip, index_of, make_image, make_layer, make_multi_image, make_storage, remove, truncate
-from tests.fakes import Scripted
+from tests.fakes import Argv, Scripted
 from tests.unit.cli.programs import image_proxy
 from tests.unit.transfer.between import Between, between
 
@@ -118,6 +118,31 @@ def test_skopeo_reads_a_storage_through_one_registry_on_loopback(two: Between, t
     assert len(hosts) == 1
     assert hosts.isdisjoint({two.source.host, two.dest.host})
     assert all("--src-tls-verify=false" in argv for argv in two.started("copy"))
+
+
+def test_what_a_copy_that_failed_has_brought_counts_as_sent(two: Between) -> None:
+    """The report of a night says how much went over the line."""
+    two.answers("copy", 1)
+    two.lost = {"team/app:1"}
+
+    def part(_argv: Argv) -> None:
+        two.dest.blobs["team/app", f"{Digest.of(APP.blobs[1])}"] = APP.blobs[1]
+
+    two.before = part
+    report = two.run(two.job(Engine.COPY), "team/app:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert failed.sent == len(APP.blobs[1])
+    two.dest.fails = lambda request: (
+        500 if request.startswith("HEAD") and "/blobs/" in request and part_came() else None
+    )
+
+    def part_came() -> bool:
+        return len(two.started("copy")) > 1
+
+    report = two.run(two.job(Engine.COPY), "team/app:1").report
+    assert report is not None
+    assert [item.sent for item in report.failed] == [0], "what cannot be told counts for nothing"
 
 
 # --- skopeo sync, many at once

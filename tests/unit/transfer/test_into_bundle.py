@@ -14,11 +14,12 @@ from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.store import Storage
 from regwrap.transfer.job import Job
-from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, snapshot, truncate
+from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, put, snapshot, truncate
 from tests.bundles import contents_of, make_bundle, older
-from tests.fakes import Scripted
+from tests.fakes import Answer, Argv, Scripted
 from tests.unit.cli.programs import curl, skopeo_copy
 from tests.unit.transfer.between import Between, between
+from tests.unit.transfer.test_archives import as_tree
 
 BASE = make_layer("base")
 APP, TOOL = make_image("app", layers=[BASE, make_layer("app")]), make_image("tool", layers=[BASE, make_layer("tool")])
@@ -160,6 +161,30 @@ def test_a_storage_as_source_is_copied_and_hashed(two: Between, output: Path, tm
         written(job, output)
     assert f"blob {OWN.short} is damaged in {source}" in raised.value.detail
     assert not output.exists()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_a_supplier_sent_goes_straight_into_the_bundle(
+    two: Between, output: Path, tmp_path: Path, *, damaged: bool
+) -> None:
+    def unpack(argv: Argv) -> None:
+        place = Path(argv[-1].partition(":")[2])
+        as_tree(place, APP)
+        if damaged:
+            (place / OWN.hex).write_bytes(b"x" * len(APP.blobs[2]))
+
+    two.scripted.executor.answers.append(Answer(when=lambda argv: "copy" in argv, effect=unpack, repeats=True))
+    line = f"dir:{put(tmp_path / 'vendor', b'')} => third/app:1"
+    if damaged:
+        with pytest.raises(ImagesFailedError) as raised:
+            written(two.job(archive=two.directory), output, lines=(line,))
+        assert f"blob {OWN.short} arrived damaged" in raised.value.detail
+        assert not output.exists()
+        return
+    bundle = written(two.job(archive=two.directory), output, lines=(line,))
+    assert output.read_bytes() == make_bundle(tmp_path / "expected", {"third/app:1": APP}).read_bytes()
+    assert bundle.report is not None
+    assert bundle.report.sent == sum(map(len, APP.blobs[1:]))
 
 
 def test_what_only_skopeo_can_ask_for_comes_by_it(two: Between, output: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from regwrap.commands.sync import SyncOptions
 from regwrap.core.location import Location, Mirror
 from regwrap.transfer.job import Job
 from tests.builders import make_image, make_storage, put
@@ -101,9 +102,11 @@ def test_what_is_an_archive_or_a_directory_has_no_mirror(two: Between, tmp_path:
     two.sync(two.job(archive=two.directory, source=source), "team/app:1")
     assert two.storage.resolve("team/app", "1") == APP.top
     job = through(two, Mirror(host=mirror.host))
-    unseen = two.seen(job, f"docker-archive:{put(tmp_path / 'x.tar', b'')}.none => third/app:1")
+    missing = f"docker-archive:{put(tmp_path / 'x.tar', b'')}.none => third/app:1"
+    plan = two.run(job, missing, "team/app:1 => other/app:1", options=SyncOptions(dry_run=True)).plan
+    (unseen,) = plan.unseen
     assert "does not exist" in unseen.error
-    assert mirror.requests == []
+    assert [f"{copy.entry.dest}" for copy in plan.copies] == ["other/app:1"]
 
 
 @pytest.mark.parametrize(("prefix", "name"), [("", "a/b"), ("hub", "hub/a/b")])

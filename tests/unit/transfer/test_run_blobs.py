@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from regwrap.core.model import Digest
 from tests.builders import make_image, make_layer, put
 from tests.builders import storage_problems as problems_in
 from tests.fakeregistry import FakeRegistry, fake_registry
-from tests.fakes import Scripted
+from tests.fakes import Answer, Scripted
 from tests.unit.cli.programs import curl, skopeo_copy
 from tests.unit.transfer.between import Between, between
 
@@ -103,6 +104,35 @@ def test_a_blob_goes_on_where_it_broke(two: Between) -> None:
     (started,) = two.scripted.executor.started
     assert started.stdin.count(b"continue-at") == 1
     assert b'continue-at = "5"' in started.stdin
+    assert not problems_in(two.root)
+
+
+def test_a_registry_that_knows_no_ranges_sends_a_blob_from_its_start(two: Between) -> None:
+    """What was there already and what comes anew would be a blob of other bytes, at each attempt."""
+    fetch = two.scripted.executor.answers.pop().reads
+    assert fetch is not None
+
+    def no_ranges(stdin: bytes) -> bytes:
+        if b"continue-at" not in stdin:
+            return fetch(stdin)
+        (output,) = re.findall(rb'^output = "(.*)"$', stdin, re.MULTILINE)
+        refused = {"filename_effective": output.decode(), "response_code": 200, "exitcode": 33, "errormsg": "no ranges"}
+        return f"{json.dumps(refused)} \n".encode()
+
+    two.scripted.executor.answers.append(Answer(when=("curl", "--disable"), reads=no_ranges, repeats=True))
+    for digest in (SHARED, Digest.of(APP.blobs[0])):
+        put(two.root / f".regwrap/sync/parts/{digest.hex}", next(b for b in APP.blobs if Digest.of(b) == digest))
+    put(two.root / f".regwrap/sync/parts/{OWN.hex}", APP.blobs[2][:5])
+    (copied,) = two.sync(two.job(archive=two.directory), "team/app:1").copied
+    assert (copied.attempts, copied.sent) == (1, len(APP.blobs[2]))
+    assert not problems_in(two.root)
+
+
+def test_a_blob_without_a_byte_comes_too(two: Between) -> None:
+    nothing = make_image("nothing", layers=[BASE, b""])
+    two.source.hold("nothing:1", nothing)
+    two.sync(two.job(archive=two.directory), "nothing:1")
+    assert two.storage.blob_size(Digest.of(b"")) == 0
     assert not problems_in(two.root)
 
 
