@@ -76,8 +76,6 @@ def linked_directories(storage: Storage) -> tuple[str, ...]:
     if top is not None:
         return (top,)  # what is behind it can't be looked at
     walk = _Walk(storage.tree, refuses=False)
-    for path in (layout.V2, f"{layout.V2}/blobs"):
-        walk.directories(path, {"blobs", "repositories", "sha256"}.__contains__)
     for _repository in walk.repositories(layout.REPOSITORIES, ""):
         pass
     for prefix in walk.directories(layout.BLOBS, _is_prefix):

@@ -300,6 +300,7 @@ def test_a_browser_gets_the_page_for_the_host_that_it_asks(contents: LocalSource
         assert (page.status, page.body) == (200, b"<p>docker pull r.example:5000/a")
         assert page.headers["Content-Type"] == "text/html; charset=utf-8"
         assert page.headers["Cache-Control"] == "no-cache"
+        assert page.headers["X-Content-Type-Options"] == "nosniff", "a layer that is a web page is run by nobody"
         head = client("/", method="HEAD", Host="r.example:5000")
         assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", f"{len(page.body)}")
         again = client("/", Host="r.example:5000", If_None_Match=page.headers["ETag"])

@@ -153,6 +153,14 @@ def test_garbage_is_listed_in_order_whatever_the_disk_says(tmp_path: Path) -> No
     assert list(repository.layers) == sorted(repository.layers)
 
 
+def test_what_goes_is_told_in_order(tmp_path: Path) -> None:
+    """Two runs of the same storage would differ, and nobody could compare them."""
+    root = make_storage(tmp_path / "root", {f"a:{tag}": ONE for tag in "gebhdacfi"})
+    garbage = find_garbage(Storage(root), Keep(names=frozenset({"a:e"}), last=None))
+    assert [image.image for image in garbage.images] == [f"a:{tag}" for tag in "abcdfghi"]
+    assert [list(repository.tags) for repository in garbage.repositories] == [list("abcdfghi")]
+
+
 def test_what_is_freed_is_what_is_there(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})
     add_untagged(root, "a", TWO)

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,9 @@ from regwrap.registry.credentials import UnsureError
 from regwrap.transfer.at_worker import told
 from regwrap.transfer.by_cluster import ClusterFetcher, shares_of
 from regwrap.transfer.by_curl import Left
+from regwrap.transfer.needs import Need
 from regwrap.transfer.orders import Answer, BlobAnswer, HashOrder, Refusal, registry_name
+from regwrap.transfer.under_way import BlobUnderWay, HostQueue
 from regwrap.transfer.workers import ClusterError, Workers, WorkerShare, all_shares
 from tests.unit.transfer.test_plan import blob
 
@@ -236,3 +239,22 @@ def test_as_many_orders_are_out_as_all_workers_can_do_and_each_registry_has_one(
     assert fetcher.enough(24 * 10 * MB) == 10 * MB
     assert fetcher.enough(2**40) == 256 * MB
     assert fetcher.threads >= 100
+
+
+def test_what_waits_for_a_host_is_known_in_bytes() -> None:
+    """Orders are made as large as what waits allows: few for much, many for little."""
+    queue = HostQueue()
+    items = [waiting_for(name, size) for name, size in (("a", 5), ("b", 70), ("c", 900))]
+    for item in items:
+        queue.add(item)
+    assert queue.bytes_waiting == 975
+    assert queue.take() is items[0]
+    assert queue.take() is items[1]
+    assert queue.bytes_waiting == 900
+    queue.put_back(items[:2])
+    assert (queue.bytes_waiting, list(queue.waiting)) == (975, items)
+
+
+def waiting_for(name: str, size: int) -> BlobUnderWay:
+    need = Need(blob=blob(name, size), copies=(), is_there=False)
+    return BlobUnderWay(need=need, images={}, places=deque())
