@@ -109,8 +109,8 @@ def test_a_receipt_is_the_list_of_what_was_there(root: Path, tmp_path: Path) -> 
     text = receipt_text(receipt_on(root, "a:1\nabsent:1\n"))
     path = put(tmp_path / "r.json", text.encode())
     entries = read_listing(f"{path}", io.BytesIO()).entries
-    assert [(f"{e.dest}", e.source.digest, e.locked, e.platforms) for e in entries] == [
-        (name, image.top, True, ()) for name, image in IMAGES.items()
+    assert [(f"{e.dest}", e.source.digest, e.locked, e.platforms, e.line) for e in entries] == [
+        (name, image.top, True, (), 0) for name, image in IMAGES.items()
     ]
     again = parse_images("\n".join(entry.text for entry in entries).encode(), "again.list").entries
     assert [(e.dest, e.source.digest) for e in again] == [(e.dest, e.source.digest) for e in entries]

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,6 +163,23 @@ def test_after_an_error_no_blob_is_hashed_any_more() -> None:
     assert len(done) < 100
 
 
+def test_an_error_in_one_thread_ends_the_work_of_all() -> None:
+    """The user would wait for a bundle of a hundred gigabytes to be read to its end, to hear of it."""
+    failed, done = threading.Event(), list[Digest]()
+
+    def work(digest: Digest) -> bool:
+        if not threading.current_thread().name.endswith("_0"):
+            failed.set()
+            raise ValueError("a bug")
+        assert failed.wait(10)
+        done.append(digest)
+        return True
+
+    with pytest.raises(ValueError, match="a bug"):
+        hash_all(work, [(Digest.of(f"{n}".encode()), 1) for n in range(20_000)], lambda _count: None)
+    assert len(done) < 10_000
+
+
 def incoming(data: bytes, tmp_path: Path) -> None:
     with put(tmp_path / "pipe", data).open("rb") as file:
         incoming_bundle(file)
@@ -170,7 +188,7 @@ def incoming(data: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "no bundle came: standard input is empty"),
+        (b"", "no bundle came: it is empty"),
         (b"x" * (BLOCK - 1), "it is shorter than one header"),
         (header(b"other.json", 2) + filled(b"{}", BLOCK), "the first member is 'other.json', not bundle.json"),
         (header(b"bundle.json", 512 * 1024**2 + 1), "bundle.json has 536870913 bytes, more than"),

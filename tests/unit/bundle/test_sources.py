@@ -378,3 +378,39 @@ def test_a_disk_that_fails_is_no_image_that_is_not_there(tmp_path: Path, monkeyp
     monkeypatch.setattr(Path, "open", fails)
     with pytest.raises(OSError, match="Input/output error"):
         tree_image_set(f"{tmp_path}/tree", named=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "containerd", "found"),
+    [
+        (None, "docker.io/team/app:1", "team/app:1"),
+        ("1", "docker.io/team/app:1", "team/app:1"),
+        ("team/other:2", "docker.io/team/app:1", "team/other:2"),
+        ("team/other:2", None, "team/other:2"),
+        ("team/other:2", "docker.io/team/app", "team/other:2"),
+    ],
+)
+def test_an_image_of_a_layout_has_the_name_that_containerd_gave_it(
+    tmp_path: Path, name: str | None, containerd: str | None, found: str
+) -> None:
+    """What `ctr image export` wrote has only the tag as its own name: all of a product would be one repository's."""
+    put_layout(tmp_path / "l", name, containerd)
+    image_set = tree_image_set(f"oci:{tmp_path / 'l'}", named=None)
+    assert [image.name for image in image_set.contents.images] == [found]
+
+
+@pytest.mark.parametrize(("name", "containerd"), [("1", "docker.io/team/app"), ("1", "!"), (None, "!"), ("1", None)])
+def test_an_image_of_which_no_name_is_told_is_refused(tmp_path: Path, name: str | None, containerd: str | None) -> None:
+    put_layout(tmp_path / "l", name, containerd)
+    with pytest.raises(UsageError, match=r"is not an image name|has no name"):
+        tree_image_set(f"oci:{tmp_path / 'l'}", named=None)
+    assert tree_image_set(f"oci:{tmp_path / 'l'}", named="team/app:1" if name is None else "team/app").contents.images
+
+
+def put_layout(directory: Path, name: str | None, containerd: str | None) -> None:
+    put(directory / ocilayout.MARK, ocilayout.MARK_BYTES)
+    for data in (*APP.blobs, *APP.manifests):
+        put(directory / ocilayout.blob_path(Digest.of(data)), data)
+    media_type = parse_manifest(APP.raw).media_type
+    entry = LayoutEntry(name=name, containerd=containerd, media_type=media_type, digest=APP.top, size=len(APP.raw))
+    put(directory / ocilayout.INDEX, ocilayout.index_bytes((entry,)))
