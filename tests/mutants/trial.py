@@ -156,7 +156,6 @@ class _Zygote:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
-        gc.unfreeze()  # what a conftest has frozen the collector does not tell of
         functions = _functions(self.ground)
         gc.collect()
         gc.freeze()
@@ -175,6 +174,7 @@ _Functions = dict[tuple[str, str, int], list[FunctionType]]
 def _functions(ground: Ground) -> _Functions:
     """The package's functions by module, name and first line: what a decorator has wrapped is found too."""
     found: _Functions = {}
+    gc.unfreeze()  # what a conftest has frozen the collector does not tell of
     for each in gc.get_objects():
         if isinstance(each, FunctionType) and (key := _key(ground, each.__code__)) is not None:
             found.setdefault(key, []).append(each)

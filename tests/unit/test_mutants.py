@@ -1,6 +1,7 @@
 """The tool behind `make mutants`: which changes it makes, what it says of those that nobody notices, and its list."""
 
 import ast
+import gc
 import textwrap
 import time
 import warnings
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from regwrap.storage import layout
 from tests.mutants.changes import Mutant, changed_tree, mutants_of
 from tests.mutants.choice import all_mutants, drawn, trial_of
 from tests.mutants.equivalent import outdated, read_equivalents
 from tests.mutants.suite import Ground, suite_of
 from tests.mutants.table import Results
-from tests.mutants.trial import Outcome, Trial, try_all
+from tests.mutants.trial import Outcome, Trial, _functions, try_all
 
 HERE = Path(__file__).parents[2]
 
@@ -145,6 +147,14 @@ def test_mutants_are_killed_or_survive_as_the_tests_are(tiny: Ground) -> None:
     }
     assert [trial.mutant.function for trial in trials if not trial.tests] == ["nobody", "nobody"]
     assert (tiny.root / "tiny/module.py").read_text(encoding="utf-8") == MODULE
+
+
+def test_functions_are_found_though_the_collection_has_frozen_them() -> None:
+    """Otherwise each mutant starts Python and imports all anew, which takes ten times as long."""
+    assert layout.blob_path
+    gc.freeze()
+    found = _functions(Ground(HERE, "regwrap", "tests/unit"))
+    assert any(name == "blob_path" for _module, name, _line in found)
 
 
 def test_a_seed_draws_the_same_mutants_again() -> None:

@@ -1,5 +1,6 @@
 """What a bundle, its volumes and a release are refused for, each with words of its own; and what a failed disk says."""
 
+import errno
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ from regwrap.bundle.contents import contents_with_id
 from regwrap.bundle.delta import since
 from regwrap.bundle.examine import verify_bundle, verify_storage
 from regwrap.bundle.files import Located, OneFile
+from regwrap.bundle.follow import Following, followed
 from regwrap.bundle.image_set import bundle_image_set
 from regwrap.bundle.in_place import BundleInPlace, filled_bundle
 from regwrap.bundle.incoming import incoming_bundle
@@ -30,6 +32,7 @@ from regwrap.storage.store import Storage
 from regwrap.storage.tree import LinkedDirectoryError, Tree
 from tests.builders import (
     Image,
+    add_untagged,
     flip,
     make_config,
     make_image,
@@ -99,6 +102,22 @@ def test_of_several_that_killed_runs_left_the_last_is_gone_on_with_and_the_other
         assert [path for path in parts if path.exists()] == [parts[1]]
         assert len(open_below(tmp_path)) == len(before) + 1
     assert not parts[1].exists()
+
+
+def test_a_bundle_that_cannot_be_read_back_was_not_proved(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_descriptor: int, _buffers: object, _offset: int) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    contents, whole = contents_of(root, *IMAGES), make_bundle(tmp_path / "b", IMAGES).read_bytes()
+    monkeypatch.setattr(os, "preadv", failing)
+    with (
+        part_file(tmp_path / "out.tar") as part,
+        pytest.raises(OSError, match="Input/output error"),
+        followed(Following(contents, part, Silent(), hashed=True)),
+    ):
+        os.pwrite(part.descriptor, whole, 0)
 
 
 def test_an_error_without_a_name_gets_that_of_the_bundle(tmp_path: Path, root: Path) -> None:
@@ -319,6 +338,15 @@ def test_a_blob_of_which_two_manifests_say_other_sizes_is_damage(root: Path) -> 
     make_storage(root, {"a:1": Image((lying,), (config, layer)), "b:1": Image((raw,), (config, layer))})
     report = verify_storage(root, None, lambda _count: None)
     assert f"b:1: blob {Digest.of(layer)} has two sizes: {len(layer) + 1} and {len(layer)} bytes" in report.problems
+
+
+def test_a_damaged_link_that_no_tag_needs_is_named_as_well(root: Path) -> None:
+    """It makes every later push of that layer fail."""
+    add_untagged(root, "app", OTHER)
+    stray = Digest.of(OTHER.blobs[1])
+    (root / layout.layer_link("app", stray)).write_bytes(b"")
+    problems = verify_storage(root, None, lambda _count: None).problems
+    assert problems == (f"app: a layer's link is damaged ({layout.layer_link('app', stray)})",)
 
 
 def test_the_outline_of_a_check_is_all_of_it_but_the_inventory(tmp_path: Path) -> None:

@@ -161,6 +161,18 @@ def test_what_goes_is_told_in_order(tmp_path: Path) -> None:
     assert [list(repository.tags) for repository in garbage.repositories] == [list("abcdfghi")]
 
 
+def test_a_link_among_uploads_is_only_a_link(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    outside = put(tmp_path / "outside/precious", b"precious" * 1000)
+    uploads = root / layout.repository_path("a") / "_uploads"
+    put(uploads / "1/data", b"12345")
+    (uploads / "linked").symlink_to(outside.parent)
+    (repository,) = collect(root).repositories
+    assert repository.uploads == 5 + len(f"{outside.parent}")
+    assert not uploads.exists()
+    assert outside.exists()
+
+
 def test_what_is_freed_is_what_is_there(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})
     add_untagged(root, "a", TWO)

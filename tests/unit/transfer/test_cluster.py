@@ -105,7 +105,8 @@ def test_what_is_refused_to_a_worker_is_told_of_the_image(two: Between) -> None:
 def test_a_worker_goes_on_where_another_was_lost(two: Between) -> None:
     """A worker that was lost may still write into its file: it is copied, and the copy is gone on with."""
     two.scripted.executor.answers.append(curl())
-    put(two.root / f".regwrap/sync/parts/{OWN.hex}-dead", APP.blobs[2][:5])
+    for mark in ("dead", "gone"):
+        put(two.root / f".regwrap/sync/parts/{OWN.hex}-{mark}", APP.blobs[2][:5])
     with in_process(two.job(archive=two.directory)) as (_inside, job):
         report = two.sync(job, "team/app:1")
     assert report.sent == SIZE - 5

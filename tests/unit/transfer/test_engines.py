@@ -257,6 +257,14 @@ def test_a_stream_sends_each_blob_once_and_starts_nothing_for_an_image(two: Betw
     assert len(two.scripted.executor.started) == 1
 
 
+def test_a_stream_sends_what_two_tags_of_a_repository_share_once(two: Between) -> None:
+    two.scripted.executor.answers.append(image_proxy(APP, TOOL))
+    two.source.hold("team/app:2", TOOL)
+    report = two.sync(two.job(), "team/app:1", "team/app:2")
+    assert report.sent == size(*APP.blobs, *TOOL.blobs)
+    assert len(two.dest.asked(f"^PUT .*digest=.*{Digest.of(BASE).hex}")) == 1
+
+
 def test_a_stream_out_of_a_storage_starts_nothing(two: Between, tmp_path: Path) -> None:
     source = Location(name="old", storage=make_storage(tmp_path / "old", {"multi:1": MULTI}))
     two.sync(two.job(source=source), "multi:1")
