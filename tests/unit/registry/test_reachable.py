@@ -68,6 +68,7 @@ def test_a_name_that_is_none_is_no_outage(host: str) -> None:
     assert raised.value.hint
 
 
+@pytest.mark.exhaustive
 def test_a_connection_that_does_not_come_about_ends_at_its_time() -> None:
     with silent_port() as host:
         client, started = client_of(host, timeout=0.3), time.monotonic()

@@ -69,6 +69,7 @@ def away(message: str = "refused") -> ToolError:
     return ToolError(message, transient=True, host=HOST, outage=True)
 
 
+@pytest.mark.exhaustive
 def test_what_failed_with_a_host_that_is_back_is_asked_for_again() -> None:
     batch = Batch([False, True])
     for travel in batch.travels:
