@@ -349,6 +349,16 @@ def test_a_damaged_link_that_no_tag_needs_is_named_as_well(root: Path) -> None:
     assert problems == (f"app: a layer's link is damaged ({layout.layer_link('app', stray)})",)
 
 
+def test_a_link_that_a_registry_has_deleted_hides_no_damage_behind_it(root: Path) -> None:
+    for other in ("1", "2", "3"):
+        add_untagged(root, "app", make_image(other))
+    first, *_between, last = Storage(root).revisions("app")
+    (root / layout.revision_link("app", first)).unlink()
+    (root / layout.revision_link("app", last)).write_bytes(b"")
+    problems = verify_storage(root, None, lambda _count: None).problems
+    assert f"app: a manifest's link is damaged ({layout.revision_link('app', last)})" in problems
+
+
 def test_the_outline_of_a_check_is_all_of_it_but_the_inventory(tmp_path: Path) -> None:
     path = make_bundle(tmp_path / "b", IMAGES, "acme-1.0")
     outline = verify_bundle(path, None, lambda _count: None).outline()

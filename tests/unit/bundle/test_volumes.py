@@ -81,6 +81,15 @@ def verified(bundle: Path) -> tuple[str, ...]:
 # --- written
 
 
+def test_what_stood_beside_an_earlier_bundle_of_the_name_goes(archive: Path, tmp_path: Path) -> None:
+    """A report's facts of last month would be taken for those of this bundle."""
+    stale = tmp_path / "r.json"
+    stale.write_text("{}")
+    write(archive, tmp_path / "r.tar")
+    assert not stale.exists()
+    assert (tmp_path / "r.tar.json").exists()
+
+
 def test_they_are_the_bundle_cut_into_slices_with_a_checksum_each(bundle: Path, whole: bytes) -> None:
     parts = volumes_of(bundle)
     assert b"".join(part.read_bytes() for part in parts) == whole

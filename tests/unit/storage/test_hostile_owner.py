@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,6 +241,21 @@ def test_roots_own_directory_becomes_the_owners_and_what_was_under_way_goes(tmp_
     tree = own_tree(Tree(tmp_path))
     assert {path.stat().st_uid for path in (own, own / "lock", own / "archive")} == {owner}
     assert tree.stat("deploy") is None or owner != 65534
+
+
+@pytest.mark.parametrize("name", ["lock", "archive"])
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_file_that_has_another_name_is_not_given_to_the_owner(
+    tmp_path: Path, name: str, link: Callable[[Path, Path], None]
+) -> None:
+    """Root would give away whatever a link leads to."""
+    victim, root = put(tmp_path / "victim", b"precious"), tmp_path / "root"
+    (root / OWN_DIR).mkdir(mode=0o700, parents=True)
+    link(victim, root / OWN_DIR / name)
+    os.chown(root, 65534 if os.geteuid() == 0 else os.geteuid(), -1)
+    with suppress(OSError):
+        own_tree(Tree(root))
+    assert victim.stat().st_uid == os.geteuid()
 
 
 def test_root_works_as_the_owner(tmp_path: Path) -> None:
