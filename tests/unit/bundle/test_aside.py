@@ -32,6 +32,22 @@ def test_a_planted_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "r.tar.sha256").read_text() == "text\n"
 
 
+def test_bytes_are_on_the_disk_before_they_have_their_name_and_the_name_before_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut leaves the old file or the new one, never an empty one, and never none that was said to be there."""
+    real, seen = os.fsync, list[tuple[str, bool]]()
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name.partition("-")[0]
+        seen.append((name, (tmp_path / "out").exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_whole(tmp_path / "out", "text")
+    assert seen == [("out.regwrap", False), (tmp_path.name.partition("-")[0], True)]
+
+
 def test_no_two_names_are_the_same_and_none_is_left(tmp_path: Path) -> None:
     names = set()
     for _ in range(20):
