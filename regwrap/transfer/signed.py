@@ -1,6 +1,7 @@
 """Images that have to be signed, by the configuration: looked at before they are copied, and copied with signatures.
 
-The digest that was found signed is the one that is copied. An image whose tag moves meanwhile fails, as any that is pinned.
+The digest that was found signed is the one that is copied. An image whose tag moves meanwhile fails, as any that is
+pinned.
 """
 
 from __future__ import annotations
