@@ -17,7 +17,9 @@ DOCKER_COMMAND := docker-cli
 OTHER := trixie
 DEBIAN := $(shell . /etc/os-release; echo $$VERSION_CODENAME)
 ifeq ($(DEBIAN),$(OTHER))
-TEST_PACKAGES += $(DOCKER_COMMAND)
+# without its network program buildah of 13 does nothing, though a build here needs none
+NETAVARK := /usr/lib/podman/netavark
+TEST_PACKAGES += $(DOCKER_COMMAND) netavark
 endif
 WORKERS ?= 2
 RESULTS ?= results/bench.json
@@ -154,7 +156,7 @@ fmt: $(BIN)/regwrap ## format and sort; the tables of docs/days/at-3-am.md
 .PHONY: .test-packages
 .test-packages: .packages
 	@for program in mksquashfs openssl dockerd docker mandoc zsh fish strace mkfs.ext4 mkfs.xfs mkfs.btrfs \
-	  chromium mmdebstrap buildah pipx fusermount3; do \
+	  chromium mmdebstrap buildah pipx fusermount3 $(NETAVARK); do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	[ -z "$$missing" ] || $(MAKE) --no-print-directory .apt PACKAGES="$(TEST_PACKAGES)"
 

@@ -140,15 +140,15 @@ INI
     : >"$scratch/mount.log"
     # Mounted after the sync, and by nobody else written to meanwhile: so what is known of a directory stays true. Times
     # of change would be a request for each file, and nothing needs them.
-    setpriv --pdeathsig TERM rclone --config "$scratch/rclone.conf" mount "bucket:$S3_BUCKET" "$mount" \
-        --read-only --no-modtime --dir-cache-time 24h "${counting[@]}" >"$scratch/mount.log" 2>&1 &
+    (cd "$scratch" && exec setpriv --pdeathsig TERM rclone --config rclone.conf mount "bucket:$S3_BUCKET" "$mount" \
+        --read-only --no-modtime --dir-cache-time 24h "${counting[@]}" >mount.log 2>&1) &
     mount_pid=$!
     until_ready "$mount_pid" "$scratch/mount.log" "the mount" mountpoint -q "$mount"
 }
 
 counted() { # WHAT: what rclone has asked the bucket for since the mount
     [[ ${#counting[@]} -gt 0 ]] || return 0
-    curl --silent --unix-socket "$scratch/metrics" http://rclone/metrics | awk -v what="$1" '
+    (cd "$scratch" && curl --silent --unix-socket metrics http://rclone/metrics) | awk -v what="$1" '
         /^rclone_http_status_code/ { requests += $2 }
         /^rclone_bytes_transferred_total/ { bytes = $2 }
         END { printf "%s: %d requests to the bucket so far, %d bytes of files read\n", what, requests, bytes }'
@@ -156,7 +156,7 @@ counted() { # WHAT: what rclone has asked the bucket for since the mount
 
 registry='' counting=()
 if [[ -z $direct && $(rclone help flags 2>&1) == *--metrics-addr* ]]; then # Debian's 1.60 has none
-    counting=(--metrics-addr "unix://$scratch/metrics")
+    counting=(--metrics-addr unix://metrics) # from the directory: a socket's path has 107 bytes at most, see unix(7)
 fi
 
 title "docker-registry before the bucket $S3_BUCKET"

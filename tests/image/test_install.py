@@ -80,7 +80,7 @@ def test_the_wheel_has_the_program_and_nothing_else(distributions: Path, tmp_pat
 
 def test_the_sdist_holds_what_a_checkout_does_and_makes_the_same_wheel(distributions: Path, tmp_path: Path) -> None:
     (sdist,) = distributions.glob("*.tar.gz")
-    shutil.unpack_archive(sdist, tmp_path)
+    run(["tar", "-xf", sdist], tmp_path)  # Python 3.13 wants to be told a filter, which 3.11.2 does not know
     (tree,) = tmp_path.iterdir()
     for name in (
         "Makefile",
