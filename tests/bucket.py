@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tests.faultserver import FaultProxy, faulty_proxy
+from tests.registry import host_in
 
 _KEY: Final = ("tests", "not-a-secret")
 _LISTENING: Final = re.compile(rb"Starting s3 server on \[http://(127\.0\.0\.1:\d+)/\]")
-_START_SECONDS: Final = 30.0
 _LISTS: Final = re.compile(rb"</List(?:MultipartUploads|Parts)Result>$")
 
 
@@ -47,7 +46,7 @@ def served_bucket(scratch: Path) -> Iterator[Bucket]:
     root.mkdir(parents=True)
     with log.open("wb") as output, _started(scratch, output.fileno()) as process:
         try:
-            with faulty_proxy(_host(process, log)) as proxy:
+            with faulty_proxy(host_in(log, _LISTENING, process)) as proxy:
                 proxy.changed = _complete
                 yield Bucket(root, proxy)
         finally:
@@ -63,15 +62,6 @@ def _started(scratch: Path, output: int) -> "subprocess.Popen[bytes]":
 def program_path() -> str:
     """The search path with the programs that pip has installed beside this Python."""
     return f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-
-
-def _host(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        if match := _LISTENING.search(log.read_bytes()):
-            return match[1].decode()
-        time.sleep(0.01)
-    raise AssertionError(f"rclone serve s3 did not start: {log.read_text(errors='replace')}")
 
 
 def _complete(body: bytes) -> bytes:

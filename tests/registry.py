@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 _LISTENING: Final = re.compile(rb"listening on ((?:127\.0\.0\.1|\[::1\]):\d+)")
-_START_SECONDS: Final = 20.0
+_START_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def served_loopback(
         ) as process,
     ):
         try:
-            yield LoopbackRegistry(_host(process, log), root, log, process.pid)
+            yield LoopbackRegistry(host_in(log, _LISTENING, process), root, log, process.pid)
         finally:
             process.kill()
 
@@ -59,13 +59,14 @@ def registry_version() -> tuple[int, ...]:
     return int(match[1]), int(match[2])
 
 
-def _host(process: subprocess.Popen[bytes], log: Path) -> str:
+def host_in(log: Path, listening: re.Pattern[bytes], process: subprocess.Popen[bytes]) -> str:
+    """Where a server says that it listens, as soon as it does."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        if match := _LISTENING.search(log.read_bytes()):
+        if match := listening.search(log.read_bytes()):
             return match[1].decode()
         time.sleep(0.01)
-    raise AssertionError(f"docker-registry did not start: {log.read_text(errors='replace')}")
+    raise AssertionError(f"{process.args!r} did not start: {log.read_text(errors='replace')}")
 
 
 def _config(root: Path) -> dict[str, object]:

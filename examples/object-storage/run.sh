@@ -64,7 +64,7 @@ fi
 # certificates its programs trust is said by SSL_CERT_FILE.
 unset AWS_CA_BUNDLE "${!REGISTRY_@}"
 
-scratch=$(mktemp -d --tmpdir object-storage-XXXXXX)
+scratch=$(mktemp --directory)
 mount=$scratch/mount registry_pid='' mount_pid=''
 
 ended() { # PID

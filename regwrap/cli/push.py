@@ -92,9 +92,8 @@ def push(
         raise UsageError("--dry-run writes nothing: it cannot be combined with --report or --junit")
     settings = load(config, None, None, jobs)
     registry, prefix = push_place(dest, settings)
-    renames = tuple(parsed("--rename", Rename.parse, text) for text in rename or ())
     options = PushOptions(
-        naming=Naming(prefix=prefix, flat=flat, renames=renames),
+        naming=_naming(prefix, rename, flat=flat),
         existing=existing_of(existing, replace_tags=replace_tags),
         create_projects=create_projects,
         hashed=verified,
@@ -114,6 +113,11 @@ def push(
         raise show_plan(result.plan, json=json)
     record = files.write([result.report], f"{source}", source.name)
     _tell(result.report, record, quiet=quiet, json=json)
+
+
+def _naming(prefix: str, rename: list[str] | None, *, flat: bool) -> Naming:
+    renames = tuple(parsed("--rename", Rename.parse, text) for text in rename or ())
+    return Naming(prefix=prefix, flat=flat, renames=renames)
 
 
 def _tell(result: SyncReport, record: RunRecord, *, quiet: bool, json: bool) -> None:

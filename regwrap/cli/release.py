@@ -113,16 +113,20 @@ def release(
         referrers=referrers,
     )
     sizes = SizeOptions.parse(since, max_size)
-
     record = partial(_record, files, source_of(settings), failed_file(failed, None), quiet=quiet)
     with opened_session(quiet=quiet, verbose=verbose) as session:
         images = listed(images_list, settings, session.progress, lock_of(images_list, lock_file, locked=locked))
         job = session.job(settings)
         _check_size(job, images, options, sizes)
         result = _released(job, images, output, options, finishing, record)
-        if has_summary() and sizes.limit is None:
-            planned(job, images, options, sizes, lambda _plan: None)
+        _summarize(job, images, options, sizes)
     show(result, report.release_text(result), json=json)
+
+
+def _summarize(job: "Job", images: "ImageList", options: PackageOptions, sizes: SizeOptions) -> None:
+    """The sizes, for a CI system that wants them and was not told them before by the limit."""
+    if has_summary() and sizes.limit is None:
+        planned(job, images, options, sizes, lambda _plan: None)
 
 
 def _record(

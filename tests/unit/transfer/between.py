@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,8 +147,11 @@ class Between:
 
 
 @contextmanager
-def between(scripted: Scripted, root: Path) -> Iterator[Between]:
+def between(scripted: Scripted, root: Path, images: Mapping[str, Image] | None = None) -> Iterator[Between]:
+    """`images` are what the source has."""
     with fake_registry() as source, fake_registry() as dest:
+        for name, image in (images or {}).items():
+            source.hold(name, image)
         yield Between(source, dest, scripted, root)
 
 

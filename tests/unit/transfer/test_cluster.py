@@ -47,9 +47,7 @@ SIZE = sum(map(len, APP.blobs))
 
 @pytest.fixture
 def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
-    with between(scripted, tmp_path / "root") as found:
-        for name, image in (("team/app:1", APP), ("team/tool:1", TOOL), ("multi:1", MULTI)):
-            found.source.hold(name, image)
+    with between(scripted, tmp_path / "root", {"team/app:1": APP, "team/tool:1": TOOL, "multi:1": MULTI}) as found:
         yield found
 
 

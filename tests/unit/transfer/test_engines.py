@@ -27,9 +27,9 @@ def size(*blobs: bytes) -> int:
 
 @pytest.fixture
 def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
-    with between(scripted, tmp_path / "root") as found:
-        for name, image in (("team/app:1", APP), ("team/tool:1", TOOL), ("multi:1", MULTI), ("nested:1", NESTED)):
-            found.source.hold(name, image)
+    with between(
+        scripted, tmp_path / "root", {"team/app:1": APP, "team/tool:1": TOOL, "multi:1": MULTI, "nested:1": NESTED}
+    ) as found:
         yield found
 
 

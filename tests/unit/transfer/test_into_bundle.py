@@ -30,9 +30,7 @@ DIRECT = DirectOptions(hashed=True, name="", referrers=False, since=())
 
 @pytest.fixture
 def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
-    with between(scripted, tmp_path / "root") as found:
-        for name, image in IMAGES.items():
-            found.source.hold(name, image)
+    with between(scripted, tmp_path / "root", IMAGES) as found:
         scripted.executor.answers.append(curl())
         yield found
 

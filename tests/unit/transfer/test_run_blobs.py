@@ -27,9 +27,7 @@ IMAGES = {"team/app:1": APP, "team/tool:1": TOOL, "other:1": OTHER}
 
 @pytest.fixture
 def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
-    with between(scripted, tmp_path / "root") as found:
-        for name, image in IMAGES.items():
-            found.source.hold(name, image)
+    with between(scripted, tmp_path / "root", IMAGES) as found:
         scripted.executor.answers.append(curl())
         yield found
 
