@@ -41,7 +41,7 @@ def unpack_history(
     """Make the storage at `root`, a new directory. Raises UsageError (no storage inside), IntegrityError."""
     image, found = read_base(directory, name, platform), _Unpacking(root)
     (root / layout.BLOBS).mkdir(parents=True)
-    (root / layout.REPOSITORIES).mkdir(parents=True)
+    (root / layout.REPOSITORIES).mkdir()
     for layer in image.layers:
         _check_layer(directory, layer)
         try:
@@ -90,9 +90,9 @@ class _Unpacking:
 
     def write_links(self) -> int:
         """Only of blobs that are there."""
-        links = sorted(link for link in self.links if link[1] in self.sizes)
+        links = [link for link in self.links if link[1] in self.sizes]
         for repository, digest in links:
             path = self.root / layout.layer_link(repository, digest)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True)
             write_file(path, str(digest))
         return len(links)

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Digest, Manifest, Platform, parse_manifest
 from regwrap.core.ocilayout import LayoutEntry
 from regwrap.forms.baked_base import BaseImage, empty_base, read_base, registry_program
-from regwrap.forms.baked_image import CONFIG_TYPE, image_with, parse_config
+from regwrap.forms.baked_image import CONFIG_TYPE, image_beyond, image_with, parse_config
 from regwrap.forms.baked_layer import Layer, compressed, write_layer
 from regwrap.storage.store import Storage
 from tests.builders import (
@@ -27,6 +28,7 @@ from tests.builders import (
     make_layer,
     make_multi_image,
     make_storage,
+    open_below,
     put,
     snapshot,
     storage_problems,
@@ -94,10 +96,22 @@ def test_a_layer_is_told_as_it_lies_there(image_set: ImageSet, tmp_path: Path) -
     data = layer.path.read_bytes()
     assert layer.diff_id == layer.digest == Digest.of(data)
     assert (layer.size, layer.media_type) == (len(data), "application/vnd.oci.image.layer.v1.tar")
-    assert len(data) % 512 == 0
-    assert data.endswith(bytes(1024))
-    again = layer_of(image_set, tmp_path / "again.tar")
-    assert again.digest == layer.digest
+    with tarfile.open(layer.path) as archive:
+        last = archive.getmembers()[-1]
+    assert data[last.offset_data + 512 :] == bytes(1024), "an end, and nothing behind it"
+    assert f"{layer.path}" not in open_below(tmp_path)
+
+
+def test_the_order_in_which_files_are_given_is_no_part_of_a_layer(image_set: ImageSet, tmp_path: Path) -> None:
+    """The same image on any machine, from any run."""
+    files = {"/etc/regwrap/registry.yml": b"version: 0.1\n", "/srv/note": b"x" * 1024}
+    one, other = (
+        write_layer(
+            image_set, tmp_path / f"{number}.tar", root="/srv/registry", extra=dict(extra), on_bytes=lambda _count: None
+        )
+        for number, extra in enumerate((files.items(), reversed(files.items())))
+    )
+    assert one.digest == other.digest
 
 
 def test_a_compressed_layer_has_the_same_tar_in_it_and_nothing_of_this_machine(
@@ -209,6 +223,55 @@ def test_a_base_that_lacks_a_layer_or_has_rotten_is_refused(tmp_path: Path) -> N
     (layout / ocilayout.blob_path(image.top)).unlink()
     with pytest.raises(IntegrityError, match="No such file"):
         read_base(layout, "base", AMD)
+
+
+def with_config(image: Image, media_type: str) -> Image:
+    """The image, whose manifest calls its config something else."""
+    document = json.loads(image.raw)
+    document["config"]["mediaType"] = media_type
+    return Image((json.dumps(document).encode(),), image.blobs)
+
+
+def test_an_oci_manifest_with_a_config_of_docker_is_no_oci_image(tmp_path: Path) -> None:
+    docker = "application/vnd.docker.container.image.v1+json"
+    layout = as_layout(tmp_path / "layout", mixed=with_config(base_of(b"amd"), docker))
+    with pytest.raises(UsageError, match=rf"not an OCI image .*, config {re.escape(docker)}"):
+        read_base(layout, "mixed", AMD)
+
+
+BEYOND: dict[str, object] = {"Healthcheck": {"Test": ["CMD", "true"]}, "OnBuild": [], "Shell": ["/bin/ash"]}
+
+
+@pytest.mark.parametrize(
+    ("run", "beyond"),
+    [
+        ({**BEYOND, "Env": ["A=b"]}, {"Healthcheck": {"Test": ["CMD", "true"]}, "Shell": ["/bin/ash"]}),
+        (None, {}),
+    ],
+)
+def test_what_docker_reads_beyond_oci_is_taken_from_the_config_before_it_was_converted(
+    tmp_path: Path, run: object, beyond: dict[str, object]
+) -> None:
+    image = base_of(b"layer")
+    layout = as_layout(tmp_path / "layout", base=image)
+    original = json.dumps({**json.loads(image.blobs[0]), "config": run}).encode()
+    assert read_base(layout, "base", AMD, original).beyond == beyond
+    assert read_base(layout, "base", AMD).beyond == {}
+
+
+@pytest.mark.parametrize("run", [{"Env": ["A=b"], "Shell": ["/bin/sh"]}, None])
+def test_a_baked_image_keeps_how_its_base_is_watched_and_all_else(run: dict[str, object] | None) -> None:
+    image = base_of(b"layer")
+    config = {**json.loads(image.blobs[0]), "config": run}
+    manifest = parse_manifest(image.raw)
+    assert isinstance(manifest, Manifest)
+    made = image_beyond(json.dumps(config).encode(), manifest, {"Shell": ["/bin/ash"]})
+    assert json.loads(made.config) == {**config, "config": {**(run or {}), "Shell": ["/bin/ash"]}}
+    document = json.loads(made.manifest)
+    assert document.pop("config") == {
+        "mediaType": CONFIG_TYPE, "digest": f"{Digest.of(made.config)}", "size": len(made.config),
+    }  # fmt: skip
+    assert document == {key: value for key, value in json.loads(image.raw).items() if key != "config"}
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"rootfs": 1}', b'{"rootfs": {"diff_ids": 1}}', b"[" * 100_000])

@@ -73,13 +73,14 @@ def test_blobs_and_links_are_unpacked_and_tags_left_behind(tmp_path: Path) -> No
 
 
 def test_what_an_enemy_puts_into_a_layer_is_not_made(tmp_path: Path) -> None:
-    other = Digest.of(b"other")
+    other, link = Digest.of(b"other"), f"{DIGEST}".encode()
     unpack(
         tmp_path,
         ("../escaped", tarfile.REGTYPE, b"x"),
         (f"../../{layout.BLOBS}/../../data", tarfile.REGTYPE, b"x"),
         (f"{PREFIX}/{layout.blob_path(other)}", tarfile.SYMTYPE, b"/etc/passwd"),
-        (f"{PREFIX}/{layout.REPOSITORIES}/../../x/_layers/sha256/{DIGEST.hex}/link", tarfile.REGTYPE, b"sha256:"),
+        (f"{PREFIX}/{layout.REPOSITORIES}/../../x/_layers/sha256/{DIGEST.hex}/link", tarfile.REGTYPE, link),
+        (f"{PREFIX}/{layout.layer_link('longer', DIGEST)}", tarfile.REGTYPE, link + b"\n"),
         (f"{PREFIX}/{layout.layer_link('gone', other)}", tarfile.REGTYPE, str(other).encode()),
         (f"{PREFIX}/{layout.layer_link('wrong', DIGEST)}", tarfile.REGTYPE, str(other).encode()),
     )
@@ -95,10 +96,20 @@ def test_a_blob_with_other_bytes_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("volume", "covered"),
-    [("/var/lib/registry", True), ("/var", True), ("/", True), ("/var/lib/reg", False), ("/data", False)],
-)
+    [
+        ("/var/lib/registry", True), ("/var", True), ("/", True), ("/var/lib/reg", False), ("/data", False),
+        ("/var/lib/registry/docker", False),
+    ],
+)  # fmt: skip
 def test_a_volume_over_the_storage_is_seen(volume: str, *, covered: bool) -> None:
-    assert volumes_over({"config": {"Volumes": {volume: {}}}}, "/var/lib/registry") is covered
+    volumes: dict[str, object] = {volume: {}}
+    assert volumes_over({"config": {"Volumes": volumes}}, "/var/lib/registry") is covered
+    assert volumes_over({"config": {"Volumes": {**volumes, "/elsewhere": {}}}}, "/var/lib/registry") is covered
+
+
+@pytest.mark.parametrize("config", [{}, {"config": None}, {"config": {}}, {"config": {"Volumes": None}}])
+def test_an_image_without_volumes_covers_nothing(config: dict[str, object]) -> None:
+    assert not volumes_over(config, "/var/lib/registry")
 
 
 def unpacked(tmp_path: Path, image: Path) -> Unpacked:
