@@ -7,12 +7,15 @@ from contextlib import contextmanager, suppress
 
 from tests.tunnel import pass_on
 
+IPV4, IPV6, NAME = b"\1" + bytes(4), b"\4" + bytes(16), b"\3\5proxy"
+
 
 @contextmanager
 def socks_to(
-    target: str, login: tuple[bytes, bytes] | None = None, refusal: int = 0
+    target: str, login: tuple[bytes, bytes] | None = None, refusal: int = 0, bound: bytes = IPV4
 ) -> Iterator[tuple[str, list[str]]]:
-    """HOST:PORT of the proxy, and what it was asked for. With `refusal` it connects to nothing and says so."""
+    """HOST:PORT of the proxy, and what it was asked for. With `refusal` it connects to nothing and says so. `bound` is
+    the address that it says it has connected from, in one of three forms."""
     asked: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -33,7 +36,7 @@ def socks_to(
                     client.sendall(bytes([1, 0 if right else 1]))
                 name = file.read(file.read(5)[4]).decode()
                 asked.append(f"{name}:{int.from_bytes(file.read(2), 'big')}")
-                client.sendall(bytes([5, refusal, 0, 1, 0, 0, 0, 0, 0, 0]))
+                client.sendall(bytes([5, refusal, 0]) + bound + bytes(2))
                 if not refusal:
                     with socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2]))) as upstream:
                         pass_on(client, upstream)

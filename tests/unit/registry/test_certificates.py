@@ -24,6 +24,7 @@ from regwrap.storage.store import Storage
 from regwrap.tools.rate_limit import HostLimiter
 from tests.answering import Answer, Answering, answering
 from tests.builders import make_image, make_storage, put
+from tests.socks import IPV4, IPV6, NAME, socks_to
 
 TLS = Path(__file__).parents[2] / "samples/tls"
 NOT_TRUSTED = "give the registry's CA with cert_dir"
@@ -124,6 +125,18 @@ def test_an_expired_certificate_and_a_wrong_name_are_told_apart(trusting: Path) 
         assert "use a name that is in the registry's certificate" in refusal(
             server.host.replace("127.0.0.1", "localhost"), trusting
         )
+
+
+@pytest.mark.parametrize("bound", [IPV4, IPV6, NAME])
+def test_through_a_proxy_of_socks_it_is_the_registry_that_shows_its_certificate(trusting: Path, bound: bytes) -> None:
+    with secured() as server, socks_to(server.host, bound=bound) as (proxy, asked):
+        environment = {"HTTPS_PROXY": f"socks5://{proxy}"}
+        assert got("registry.test:5000", tls_verify=False, environment=environment) == 200
+        assert NOT_TRUSTED in refusal("registry.test:5000", environment=environment)
+        said = refusal("registry.test", trusting, environment)
+        assert "use a name that is in the registry's certificate" in said
+    assert {*asked} == {"registry.test:5000", "registry.test:443"}
+    assert server.lines == ["GET /v2/"]
 
 
 def test_a_clients_certificate_is_shown_to_who_wants_one(trusting: Path) -> None:

@@ -1,6 +1,7 @@
 """A bundle filled straight from its sources: the bytes of a selection, what an archive gives, and what never counts."""
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.bundles import contents_of, make_bundle, older
 from tests.fakes import Answer, Argv, Scripted
 from tests.unit.cli.programs import curl, skopeo_copy
 from tests.unit.transfer.between import Between, between
-from tests.unit.transfer.test_archives import as_tree
+from tests.unit.transfer.test_archives import as_tree, unpacks
 
 BASE = make_layer("base")
 APP, TOOL = make_image("app", layers=[BASE, make_layer("app")]), make_image("tool", layers=[BASE, make_layer("tool")])
@@ -183,6 +184,17 @@ def test_what_a_supplier_sent_goes_straight_into_the_bundle(
     assert output.read_bytes() == make_bundle(tmp_path / "expected", {"third/app:1": APP}).read_bytes()
     assert bundle.report is not None
     assert bundle.report.sent == sum(map(len, APP.blobs[1:]))
+
+
+def test_a_large_blob_of_a_supplier_comes_to_its_place_piece_by_piece(
+    two: Between, output: Path, tmp_path: Path
+) -> None:
+    """In the middle of a bundle, with others before and behind it."""
+    layers = [random.Random(number).randbytes(size) for number, size in enumerate((10, 700_001, 10))]
+    image = make_image("large", layers=layers)
+    unpacks(two, image)
+    written(two.job(archive=two.directory), output, lines=(f"dir:{put(tmp_path / 'vendor', b'')} => third/large:1",))
+    assert output.read_bytes() == make_bundle(tmp_path / "expected", {"third/large:1": image}).read_bytes()
 
 
 def test_what_only_skopeo_can_ask_for_comes_by_it(two: Between, output: Path, tmp_path: Path) -> None:
