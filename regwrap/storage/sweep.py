@@ -99,13 +99,12 @@ class _Sweep:
         self._remove_leftovers()
 
     def _remove_tags(self, trash: Tree) -> None:
-        """A registry lists a tag as long as its directory is there, whatever is in it: it goes as a whole."""
+        """A registry lists a tag as long as its directory is there, whatever is in it: it goes as a whole, by one
+        rename, and with the trash in the end."""
         names = [layout.tag_path(r.name, tag) for r in self.garbage.repositories for tag in r.tags]
         for number, name in enumerate(names):
             self.disk.rename(self.tree, name, trash, str(number))
         self._sync(names)
-        for number, _name in enumerate(names):
-            self.disk.remove_tree(trash, str(number))
 
     def _remove_files(self, groups: list[list[tuple[str, int]]]) -> list[str]:
         """Names and bytes, grouped by the directory they lie in; the disk's waiting is what takes the time."""

@@ -147,6 +147,20 @@ def test_foreign_and_damaged_files_hide_nothing(root: Path, first: Path, second:
         assert any(name in note for note in found.notes), found.notes
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"[" * 100_000, b"[]", b'{"deployed": 5, "sha256": ""}', None])
+def test_a_note_that_says_nothing_is_written_anew_by_the_next_deploy(
+    root: Path, first: Path, damage: bytes | None
+) -> None:
+    """Else rollback would not know the release for good, though all of it is there."""
+    deploy(first, root)
+    (note,) = (root / ".regwrap/releases").glob("*.note")
+    note.unlink() if damage is None else note.write_bytes(damage)
+    assert read_releases(Tree(root)).releases == ()
+    deploy(first, root)
+    assert [release.contents.id.hex for release in read_releases(Tree(root)).releases] == [note.stem]
+    assert read_releases(Tree(root)).notes == ()
+
+
 def test_a_release_that_came_another_way_is_adopted_if_all_of_it_is_there(root: Path, first: Path) -> None:
     make_storage(root, {"a:1": OLD, "a:latest": OLD})
     with pytest.raises(ImagesFailedError, match="lacks 1 of 3 images") as error:

@@ -2,6 +2,7 @@
 
 import errno
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,19 @@ def test_that_leftovers_are_gone_is_on_the_disk_before_it_is_said(tmp_path: Path
     assert not path.exists()
     assert disk.done[-1] == "sync"
     assert len(disk.done) > 1
+
+
+def test_each_step_is_on_the_disk_before_the_next_begins(tmp_path: Path) -> None:
+    """After a power cut no tag leads to a manifest that is gone, and no manifest to a blob."""
+    root = make_storage(tmp_path / "root", {"a:1": ONE, "a:2": TWO, "b:2": TWO})
+    put(root / layout.tag_index_link("a", "1", TWO.top), f"{TWO.top}".encode())
+    disk = DyingDisk(RealDisk(), left=10**9)
+    garbage = find_garbage(Storage(root), Keep(names=frozenset({"a:1"}), last=None))
+    remove_garbage(Tree(root), garbage, disk, lambda _bytes: None)
+    steps = [step for step, _group in groupby(filter(None, disk.paths))]
+    assert steps == [
+        "tag", "sync", "history", "sync", "revision", "sync", "layer", "sync", "blob", "sync", "prefix", "sync",
+    ]  # fmt: skip
+    assert not (root / layout.tag_path("a", "2")).exists()
+    assert not (root / layout.tag_path("b", "2")).exists()
+    assert not (root / ".regwrap/gc").exists()

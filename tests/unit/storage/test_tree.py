@@ -151,3 +151,29 @@ def test_who_becomes_the_owner_is_he_for_good_and_has_no_group_of_root_s(tmp_pat
     assert os.waitpid(child, 0)[1] == 0
     with os.fdopen(reading) as said:
         assert said.read() == f"{(owner,) * 3} {0 in os.getgroups() and os.geteuid() != 0}"
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["new", "opened"])
+def test_who_has_become_the_owner_may_do_what_he_may_and_no_more(tmp_path: Path, *, opened: bool) -> None:
+    """What a cluster's worker makes in a customer's storage is the customer's."""
+    is_root = os.geteuid() == 0
+    owner = (65534, 65533) if is_root else (os.geteuid(), os.getegid())
+    closed = put(tmp_path / "closed/file", b"root's")
+    closed.chmod(0o600)
+    tree = Tree(put(tmp_path / "site/file", b"").parent)
+    os.chown(tree.root, *owner)
+    if opened:
+        assert tree.descriptor
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            tree.become_owner()
+            tree.make_directory("new")
+            assert os.access(closed, os.R_OK) != is_root
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    made = (tree.root / "new").stat()
+    assert (made.st_uid, made.st_gid) == owner
