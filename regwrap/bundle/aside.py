@@ -28,8 +28,8 @@ _SYNC_FILE_RANGE_WRITE: Final = 2
 _PUNCH_HOLE: Final = 0x01 | 0x02  # and keep the size: fallocate(2)
 _LIBC: Final = ctypes.CDLL(None)
 _MODE: Final = 0o644  # of a bundle and all that stands beside it, whatever the umask
-_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_THERE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_THERE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def write_whole(path: Path, content: str | bytes, mode: int = _MODE) -> None:
 
 def sync_directory(path: Path) -> None:
     """The names in it are on the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         sync_file(descriptor, path)
     finally:

@@ -76,7 +76,7 @@ class _Follower:
 
     def follow(self) -> None:
         """One thread's work: take the next blob, wait until it is written, hash it."""
-        descriptor = os.open(self.following.part.opened, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self.following.part.opened, os.O_RDONLY)
         try:
             while (blob := self._next()) is not None:
                 digest, located = blob

@@ -111,7 +111,7 @@ class ImageSet:
             return None
         with self.opened(digest) as (opened, located):
             # the very file that was checked, also when another one has its name meanwhile
-            descriptor = os.open(f"/proc/self/fd/{opened}", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"/proc/self/fd/{opened}", os.O_RDONLY)
             file = os.fdopen(descriptor, "rb", buffering=0)
             return Piece(file=file, offset=located.offset, size=located.size)
 
@@ -162,7 +162,7 @@ class PlainFiles:
         return regular_size(self.path_of(digest))
 
     def open_blob(self, digest: Digest) -> int:
-        return os.open(self.path_of(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(self.path_of(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     def read_blob(self, digest: Digest) -> bytes | None:
         size = self.blob_size(digest)

@@ -114,7 +114,7 @@ def opened_bundle(path: Path, trust: Trust | None = None) -> Iterator[Bundle]:
             yield bundle
         return
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     try:

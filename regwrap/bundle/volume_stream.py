@@ -88,7 +88,7 @@ class _Volumes(io.RawIOBase):
         # what the first medium said still counts: the next one may have nothing but its volume
         self._set = replace(self._set, places=places)
         self._read, self._state = 0, hashlib.sha256()
-        return os.open(self._set.places[name], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return os.open(self._set.places[name], os.O_RDONLY | os.O_NONBLOCK)
 
     def _end_volume(self) -> None:
         volume = self._set.volumes[self._number]

@@ -220,7 +220,7 @@ def _opened_files(paths: Sequence[Path]) -> Iterator[ManyFiles]:
     with ExitStack() as stack:
         descriptors, starts = list[int](), [0]
         for path in paths:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             stack.callback(os.close, descriptor)
             descriptors.append(descriptor)
             starts.append(starts[-1] + os.fstat(descriptor).st_size)

@@ -121,7 +121,7 @@ def read_blob(directory: Path, digest: Digest, limit: int = MAX_MANIFEST_BYTES) 
 @contextmanager
 def locked_layout(directory: Path) -> Iterator[None]:
     """Keep other regwraps from changing the layout's index.json. The directory itself is what is locked."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with on_file(descriptor):
             fcntl.flock(descriptor, fcntl.LOCK_EX)

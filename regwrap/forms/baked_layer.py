@@ -103,7 +103,7 @@ def _write_member(
 def _proved(image_set: ImageSet, path: Path, offsets: dict[Digest, int]) -> Digest:
     """The digest of the layer as it lies there; raises IntegrityError where a blob in it has another one."""
     sizes = image_set.contents.sizes
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="prove") as pool:
             whole = pool.submit(hash_file, path)

@@ -127,7 +127,7 @@ class RealFiles:
 
 def sync_file_system(path: Path) -> None:
     """syncfs(2) of the file system `path` is on; raises OSError where write-back failed."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         if _LIBC.syncfs(descriptor) != 0:
             number = ctypes.get_errno()
@@ -178,7 +178,7 @@ def put_unordered(additions: Additions, *, stage: Tree, blobs: Tree, links: Tree
         names.append((layout.tag_link(repository, tag), digest))
     for link, digest in dict(names).items():
         links.make_directories(link.rpartition("/")[0], 0o777)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         with os.fdopen(links.open(link, flags, 0o666), "wb", buffering=0) as file:
             write_all(file, str(digest).encode("ascii"))
 

@@ -58,7 +58,7 @@ def _open_only(tree: Tree) -> int | None:
 
 def _open(tree: Tree, *, exclusive: bool) -> int | None:
     try:
-        return own_tree(tree).open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return own_tree(tree).open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         if exclusive or (not isinstance(error, PermissionError) and error.errno != errno.EROFS):
             raise

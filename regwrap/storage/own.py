@@ -47,7 +47,7 @@ def own_tree(tree: Tree, *, make: bool = True) -> Tree:
 
 def mark_own(tree: Tree) -> None:
     """Say that only regwrap writes into the storage: its lock then keeps all writers apart."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     os.close(own_tree(tree).open(_MARK, flags, 0o600))
 
 
@@ -64,7 +64,7 @@ def _hand_over(own: Tree, uid: int) -> None:
     at = own.descriptor
     for name in (LOCK, _MARK):
         with suppress(FileNotFoundError):
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
             try:
                 status = os.fstat(descriptor)
                 if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:

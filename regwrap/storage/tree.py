@@ -43,10 +43,10 @@ _RESOLVE: Final = 0x04 | 0x08  # RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH
 _NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR}
 # an old kernel, and containers whose filter doesn't know the call
 _UNKNOWN_CALL: Final = {errno.ENOSYS, errno.EPERM}
-_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ENTRY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+_ENTRY: Final = os.O_PATH | os.O_NOFOLLOW
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 class LinkedDirectoryError(UsageError):
@@ -88,7 +88,7 @@ class Tree:
         with self._opening:
             if self._descriptor >= 0:
                 return
-            descriptor = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = os.open(self.root, os.O_PATH | os.O_DIRECTORY)
             try:
                 self._actor = actor_for(descriptor)
             except BaseException:
@@ -165,7 +165,7 @@ class Tree:
     def entries(self, name: str) -> list[os.DirEntry[str]]:
         """What is in the directory; nothing where there is none. Only ask an entry for its name and what it is."""
         try:
-            descriptor = self.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = self.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno in _NOT_THERE:
                 return []
@@ -224,7 +224,7 @@ class Tree:
 
     def sync(self) -> None:
         """syncfs(2) of the file system that it is on. Raises OSError where write-back failed."""
-        descriptor = self.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = self.open(".", os.O_RDONLY | os.O_DIRECTORY)
         try:
             if _LIBC.syncfs(descriptor) != 0:
                 number = ctypes.get_errno()
@@ -273,7 +273,8 @@ class Tree:
         if self.beneath:
             how = self._hows.get((flags, mode))
             if how is None:
-                how = self._hows[flags, mode] = struct.pack("=QQQ", flags, mode, _RESOLVE)
+                # Python's own calls close theirs for every program by themselves (PEP 446), this one is the kernel's
+                how = self._hows[flags, mode] = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE)
             path = name.encode(_ENCODING, "surrogateescape")
             while (descriptor := _OPENAT2(_NUMBER, base, path, how, _HOW_BYTES)) < 0:
                 number = ctypes.get_errno()

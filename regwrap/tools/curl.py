@@ -183,7 +183,7 @@ class _Pipe:
         path = place / self.download.key
         os.mkfifo(path, 0o600)
         # before curl opens it, which would wait for a reader
-        self.reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     def take(self) -> int | None:
         """Move what is there; how many bytes. None: curl has closed it, or it has had enough."""

@@ -61,7 +61,7 @@ class Stage:
 
     def open_part(self, blob: Descriptor) -> int:
         """A descriptor to write the rest of a blob's part."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         return self.tree.open(self.part(blob.digest), flags, 0o600)
 
     def place(self, blob: Descriptor) -> int:

@@ -96,7 +96,7 @@ class BundleCarrier:
 
     def open_part(self, blob: Descriptor) -> int:
         del blob
-        return os.open(self.file.part.opened, os.O_WRONLY | os.O_CLOEXEC)
+        return os.open(self.file.part.opened, os.O_WRONLY)
 
     def came(self, blob: Descriptor, count: int) -> None:
         self.file.arrived[blob.digest] = self.arrived(blob) + count

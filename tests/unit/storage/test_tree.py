@@ -10,7 +10,7 @@ import pytest
 from regwrap.storage.tree import LinkedDirectoryError, Tree
 from tests.builders import open_below, put, snapshot
 
-FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+FLAGS = os.O_RDONLY | os.O_NOFOLLOW
 
 
 @pytest.fixture(params=[True, False], ids=["openat2", "by parts"])
@@ -114,6 +114,16 @@ def test_no_descriptor_is_left_open(tree: Tree) -> None:
     inner.rename("file", tree, "a/moved")
     del inner
     assert open_below(tree.root) == before
+
+
+def test_no_program_inherits_what_is_open(tree: Tree) -> None:
+    """A skopeo would keep a customer's storage busy after regwrap has gone."""
+    tree.make_directory("a/made")
+    for name, flags in (("a/b/file", FLAGS), ("a", FLAGS | os.O_DIRECTORY), ("a/made", os.O_PATH)):
+        descriptor = tree.open(name, flags)
+        assert not os.get_inheritable(descriptor)
+        os.close(descriptor)
+    assert not os.get_inheritable(tree.descriptor)
 
 
 def test_looking_into_directories_leaves_no_descriptor_open(tree: Tree) -> None:
