@@ -141,7 +141,12 @@ def test_who_becomes_another_is_he_in_all_and_never_again_root() -> None:
         assert said.read().startswith(f"{ids} cannot work as uid 0, who owns the storage: Operation not permitted")
 
 
-def test_an_own_directory_is_worked_in_as_oneself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("uid", [0, 12345])
+def test_an_own_directory_is_worked_in_as_oneself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
+    """So is another's by who is not root: what he may not do there fails."""
+    if ROOT:
+        os.chown(tmp_path, 65534 if uid else 0, -1)
+        monkeypatch.setattr(os, "geteuid", lambda: uid)
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         assert actor_for(descriptor) is None

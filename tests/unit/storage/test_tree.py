@@ -1,5 +1,6 @@
 """Names below a directory that somebody else may write to: whatever he puts there, nothing outside is reached."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -163,27 +164,45 @@ def test_who_becomes_the_owner_is_he_for_good_and_has_no_group_of_root_s(tmp_pat
         assert said.read() == f"{(owner,) * 3} {0 in os.getgroups() and os.geteuid() != 0}"
 
 
-@pytest.mark.parametrize("opened", [False, True], ids=["new", "opened"])
-def test_who_has_become_the_owner_may_do_what_he_may_and_no_more(tmp_path: Path, *, opened: bool) -> None:
-    """What a cluster's worker makes in a customer's storage is the customer's."""
-    is_root = os.geteuid() == 0
-    owner = (65534, 65533) if is_root else (os.geteuid(), os.getegid())
-    closed = put(tmp_path / "closed/file", b"root's")
-    closed.chmod(0o600)
-    tree = Tree(put(tmp_path / "site/file", b"").parent)
-    os.chown(tree.root, *owner)
-    if opened:
-        assert tree.descriptor
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            tree.become_owner()
-            tree.make_directory("new")
-            assert os.access(closed, os.R_OK) != is_root
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
-    made = (tree.root / "new").stat()
-    assert (made.st_uid, made.st_gid) == owner
+@pytest.mark.parametrize("uid", [0, 65534])
+def test_root_becomes_the_owner_where_that_is_another_his_group_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    """Who is no longer root may change no group."""
+    if os.geteuid() == 0:
+        os.chown(tmp_path, uid, 65533)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(os, "setgroups", lambda _groups: None)
+    became: list[tuple[str, tuple[int, ...]]] = []
+    monkeypatch.setattr(os, "setresgid", lambda *ids: became.append(("group", ids)))
+    monkeypatch.setattr(os, "setresuid", lambda *ids: became.append(("user", ids)))
+    Tree(tmp_path).become_owner()
+    status = tmp_path.stat()
+    expected = [("group", (status.st_gid,) * 3), ("user", (status.st_uid,) * 3)]
+    assert became == (expected if status.st_uid else [])
+    became.clear()
+    tree = Tree(tmp_path)
+    assert tree.descriptor
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    tree.become_owner()
+    assert became == [], "who is not root stays who he is"
+
+
+def test_a_path_that_cannot_be_looked_at_is_not_said_to_be_absent(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, fstat = [OSError(errno.EIO, "Input/output error")], os.fstat
+
+    def failing(descriptor: int) -> os.stat_result:
+        if looks:
+            raise looks.pop()
+        return fstat(descriptor)
+
+    assert tree.descriptor
+    monkeypatch.setattr(os, "fstat", failing)
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        tree.stat("a/b/file")
+    assert raised.value.filename == f"{tmp_path}/root/a/b/file"
+    with pytest.raises(OSError, match="too long"):
+        tree.stat("a/" + "x" * 300)
