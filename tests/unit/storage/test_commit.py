@@ -15,7 +15,7 @@ import pytest
 
 from regwrap.core.model import Digest
 from regwrap.storage import layout
-from regwrap.storage.commit import Additions, Files, GroupCommit, Owner, RealFiles, commit
+from regwrap.storage.commit import Additions, Files, GroupCommit, Owner, RealFiles, commit, put_unordered
 from regwrap.storage.store import Storage
 from regwrap.storage.tree import Tree
 from tests.builders import (
@@ -518,3 +518,37 @@ def test_an_empty_directory_in_a_file_s_place_is_mended_and_a_full_one_is_named(
     with pytest.raises(OSError, match="not empty") as caught:
         commit(Tree(root), again, stage=Tree(stage), files=RealFiles(Owner.of(Tree(root))))
     assert caught.value.filename == f"{link}"
+
+
+def test_what_nobody_reads_before_it_is_complete_is_put_into_two_places_without_a_sync(tmp_path: Path) -> None:
+    """Blobs into an upper, links into the directory above it, as a registry makes them: over what is there as well."""
+    stage, blobs, links = (tmp_path / name for name in ("stage", "blobs", "links"))
+    data = (*NEW.blobs, *NEW.manifests)
+    for number, part in enumerate(data):
+        put(stage / f"{number}", part)
+    links.mkdir()
+    blobs.mkdir()
+    put(links / layout.tag_link("a/b", "1"), b"sha256:of last month, and longer than what comes").chmod(0o600)
+    revisions = tuple(("a/b", Digest.of(raw)) for raw in NEW.manifests)
+    additions = Additions(
+        blobs=tuple((Digest.of(part), f"{number}") for number, part in enumerate(data)),
+        layers=tuple(("a/b", Digest.of(blob)) for blob in NEW.blobs),
+        revisions=revisions,
+        tags=(("a/b", "1", NEW.top),),
+    )
+    before = os.umask(0o022)
+    try:
+        put_unordered(additions, stage=Tree(stage), blobs=Tree(blobs), links=Tree(links))
+    finally:
+        os.umask(before)
+    whole = make_storage(tmp_path / "whole", {"a/b:1": NEW})
+    for below in ("blobs", "repositories"):
+        made = {"blobs": blobs, "repositories": links}[below] / layout.V2 / below
+        assert {p: look[3] for p, look in snapshot(made).items()} == {
+            p: look[3] for p, look in snapshot(whole / layout.V2 / below).items()
+        }
+    assert [path.name for path in stage.iterdir()] == []
+    tag = links / layout.tag_index_link("a/b", "1", NEW.top)
+    assert (tag.stat().st_mode & 0o777, tag.parent.stat().st_mode & 0o7777) == (0o644, 0o755)
+    blob = blobs / layout.blob_path(NEW.top)
+    assert blob.parent.stat().st_mode & 0o7777 == 0o755
