@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from before import with_before
+from cases_direct import direct_cases
 from cases_gc import gc_cases
 from cases_overlay import overlay_cases
 from cases_package import growth_cases, package_cases
@@ -45,12 +46,13 @@ _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
     "push": push_cases,
     "gc": gc_cases,
     "sync": sync_cases,
+    "direct": direct_cases,
     "jobs": jobs_cases,
     "release": release_cases,
 }
 # What takes long and gets one round stands first, and curves last: what is left of the time are rounds for the others.
 _SCALE: Final = "scale"
-_ORDER: Final = ("release", "sync", "start", "package", "unpack", "overlay", "push", "gc", "jobs", "growth")
+_ORDER: Final = ("release", "sync", "direct", "start", "package", "unpack", "overlay", "push", "gc", "jobs", "growth")
 _PROJECT: Final = Path(__file__).resolve().parent.parent
 _BYTES: Final = 2_000_000_000
 # Corpora, an archive for each contender of sync, a bundle, two trees; the small ones are of one size at any scale.
@@ -175,7 +177,9 @@ def _say(text: str) -> None:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure regwrap side by side with its contenders.")
     parser.add_argument("--scale", type=float, default=1.0, help="1.0: 183 images, 2 GB")
-    parser.add_argument("--rounds", type=int, default=3, help="at most; a case also ends when its time is over")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="of a case, and more where they differ; until its time is over"
+    )
     parser.add_argument("--minutes", type=float, default=14, help="afterwards every case that is left gets one round")
     parser.add_argument(
         "--only", action="append", choices=[*_GROUPS, _SCALE], help="one group of cases; may be repeated"

@@ -12,6 +12,7 @@ from scene import Scene, make_empty, prove_storage
 from servers import PROGRAM, Server, served_registry
 
 _RELEASE = "v1.0"
+_BARE = "bare push"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ def push_cases(scene: Scene) -> Generator[Case, None, None]:
         )
         peer = "xargs -P8 skopeo copy"
         words = (ends.source.host, ends.dest.host, corpus.list_path(_RELEASE), 8)
+        bare = scene.bare("push", ends.bundle, corpus.list_path(_RELEASE), ends.dest.host)
         yield Case(
             name="push, empty registry",
             note="From the tar; skopeo copies from docker-registry on the unpacked bundle."
@@ -52,10 +54,13 @@ def push_cases(scene: Scene) -> Generator[Case, None, None]:
             contenders=(
                 mine,
                 replace(mine, name=peer, run=lambda: scene.run_peer("skopeo_copy.sh", *words)),
+                replace(mine, name=_BARE, run=bare),
             ),
             targets=(
                 Target(key="push", text="push into an empty registry: at most 1.0 of eight skopeo at a time",
                        contender="regwrap push", against=(peer,), limit=1.0),
+                Target(key="push-bare", text="the same: at most 1.25 of each unique blob's PUT, links and manifests",
+                       contender="regwrap push", against=(_BARE,), limit=1.25),
             ),
         )  # fmt: skip
 

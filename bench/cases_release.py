@@ -105,7 +105,9 @@ def release_cases(scene: Scene) -> Generator[Case, None, None]:
                     text=f"release v1.1, sync + package: at least {times}x faster than the {peer}",
                     contender=_REGWRAP, against=(peer,), limit=1 / times,
                 )
-                for key, peer, times in (("docker", _DOCKER, 25), ("loop", _LOOP, 8), ("overlay", _OVERLAY, 4))
+                for key, peer, times in (
+                    ("docker", _DOCKER, 25), ("loop", _LOOP, 13), ("overlay", _OVERLAY, 7), ("hauler", "hauler", 2),
+                )
             ),
         )  # fmt: skip
 

@@ -79,8 +79,8 @@ def _verify_cold_case(scene: Scene, bundle: Path) -> Case:
         ),
         targets=(
             Target(
-                key="verify-cold", text="verify: at most 1.15 of reading the bundle once, cold cache",
-                contender=_VERIFY, against=("cat >/dev/null",), limit=1.15,
+                key="verify-cold", text="verify, cold cache: at most 1.15 of reading once, or of hashing on all cores",
+                contender=_VERIFY, against=(_HASH,), limit=1.15,
             ),
         ),
     )  # fmt: skip
@@ -103,8 +103,8 @@ def _verify_warm_case(scene: Scene, bundle: Path) -> Case:
         ),
         targets=(
             Target(
-                key="verify-warm", text="verify: at most 1.15 of sha256 of the bundle on all cores, warm cache",
-                contender=_VERIFY, against=(_HASH,), limit=1.15,
+                key="verify-warm", text="verify, warm cache: at most 1.1 of sha256 of the bundle on all cores",
+                contender=_VERIFY, against=(_HASH,), limit=1.1,
             ),
         ),
     )  # fmt: skip

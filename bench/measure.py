@@ -13,9 +13,12 @@ from typing import Final
 
 from meter import Costs, Watch, Work, measured
 from shell import ProgramFailedError
-from stats import Ratio, ratio_of
+from stats import Ratio, ratio_of, worst_of
 
 _QUICK_SECONDS: Final = 10.0
+# of an interval's ends to each other: narrower, and more rounds would say the same
+_SETTLED: Final = 1.1
+_MOST_TIMES: Final = 3
 
 
 class WrongResultError(Exception):
@@ -63,8 +66,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Rounds go on until there are enough or `seconds` are over; the second contender is what ratios are shown to.
-    Requests are shown by each of `images`, too."""
+    """Rounds go on until there are enough and each target is settled, or `seconds` are over; the second contender is
+    what ratios are shown to. Requests are shown by each of `images`, too."""
 
     name: str
     contenders: tuple[Contender, ...]
@@ -96,18 +99,31 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A target and what came of it; `figure` is None where nothing could be measured."""
+    """A target and what came of it; `figure` is None where nothing could be measured. `worst` is that of one round, to
+    what the other took in the same one."""
 
     target: Target
     figure: Ratio | None
     other: str
+    worst: float | None = None
 
     @property
     def holds(self) -> bool | None:
         if self.figure is None:
             return None
-        least = self.target.least
-        return self.figure.value <= self.target.limit and (least is None or self.figure.value >= least)
+        return self._is_within(self.figure.value)
+
+    @property
+    def always_holds(self) -> bool:
+        """In the worst round, too."""
+        return self.worst is not None and self._is_within(self.worst)
+
+    @property
+    def is_settled(self) -> bool:
+        return self.figure is None or self.figure.high < self.figure.low * _SETTLED
+
+    def _is_within(self, value: float) -> bool:
+        return value <= self.target.limit and (self.target.least is None or value >= self.target.least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +148,9 @@ class Outcome:
         ran = {name: figures for name, figures in others.items() if figures}
         if not mine or (target.against and not ran):
             return Verdict(target=target, figure=None, other="")
-        if not ran:
-            return Verdict(target=target, figure=ratio_of(mine, [target.unit]), other="")
-        best = min(ran, key=lambda name: statistics.median(ran[name]))
-        return Verdict(target=target, figure=ratio_of(mine, ran[best]), other=best)
+        best = min(ran, key=lambda name: statistics.median(ran[name])) if ran else ""
+        other = ran[best] if ran else [target.unit]
+        return Verdict(target=target, figure=ratio_of(mine, other), other=best, worst=worst_of(mine, other))
 
     def _figures(self, name: str, target: Target) -> list[float]:
         wanted, _, x = name.partition("@")
@@ -149,19 +164,23 @@ def measure(
     case: Case, aside: AbstractSet[int], deadline: float, settle: Callable[[], None], say: Callable[[str], None]
 ) -> Outcome:
     """Rounds in turn; every second round in reverse, so nobody always runs in another's wake. `settle` comes between
-    `prepare` and the clock. After the deadline of the whole run a case gets one round, and more only while it is quick:
-    what takes a quarter of a second says nothing when it runs once."""
-    results = tuple(Result(contender, problem=contender.missing) for contender in case.contenders)
+    `prepare` and the clock. Rounds beyond `case.rounds` are for targets that are not settled. After the deadline of the
+    whole run a case gets one round, and more only while it is quick: what takes a quarter of a second says nothing when
+    it runs once."""
+    outcome = Outcome(case, tuple(Result(contender, problem=contender.missing) for contender in case.contenders))
+    results = outcome.results
     begin = time.monotonic()
-    for number in range(case.rounds):
+    for number in range(case.rounds * _MOST_TIMES):
         now = time.monotonic()
         if number and (now > begin + case.seconds or now > max(deadline, begin + _QUICK_SECONDS)):
             break
+        if number >= case.rounds and all(verdict.is_settled for verdict in outcome.verdicts()):
+            break
         for result in results if number % 2 == 0 else reversed(results):
-            if not result.problem and number < (result.contender.rounds or case.rounds):
+            if not result.problem and number < (result.contender.rounds or number + 1):
                 _run_once(result, aside, settle)
                 say(f"{case.name}, round {number + 1}: {_label(result.contender)}: {_last(result)}")
-    return Outcome(case, results)
+    return outcome
 
 
 def _run_once(result: Result, aside: AbstractSet[int], settle: Callable[[], None]) -> None:

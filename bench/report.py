@@ -56,7 +56,7 @@ class Report:
         scale, rounds = (self.results["parameters"][name] for name in ("scale", "rounds"))
         yield "# Benchmarks\n"
         yield "Written by `make bench-report` from the results of one run of `make bench`; do not edit.\n"
-        yield f"Run on {facts['date']} in {facts['minutes']} minutes, scale {scale:g}, up to {rounds} rounds a case:"
+        yield f"Run on {facts['date']} in {facts['minutes']} minutes, scale {scale:g}, {rounds} rounds a case or more:"
         yield f"{facts['cores']} cores of {facts['cpu']}, {facts['memory']} of memory, Linux {facts['kernel']},"
         yield f"file system {facts['file system']}; its disk: {facts['disk']}."
         yield "; ".join(f"{name}: {facts[name]}" for name in _PROGRAMS if name in facts) + ".\n"
@@ -64,8 +64,8 @@ class Report:
 
     def _targets(self) -> Iterator[str]:
         yield "## Targets\n"
-        yield "| target | limit | measured | 95 % | |"
-        yield "| --- | --- | --- | --- | --- |"
+        yield "| target | limit | measured | 95 % | worst round | |"
+        yield "| --- | --- | --- | --- | --- | --- |"
         found = [target for case in self.results["cases"] for target in case["targets"]]
         yield from map(_target_row, found)
         missed = [target for target in found if target["holds"] is False]
@@ -123,15 +123,14 @@ class Report:
 
 def _target_row(target: Mapping[str, Any]) -> str:
     if target["figure"] is None:
-        return f"| {target['text']} | {_number(target['limit'])} | | | unknown: nothing to compare with |"
+        return f"| {target['text']} | {_number(target['limit'])} | | | | unknown: nothing to compare with |"
     value, low, high = target["figure"]
     measured = f"{_number(value)} of {target['against']}" if target["against"] else _number(value)
     if target["turned"]:
         measured += f" ({1 / value:.1f}x faster)"
-    word = "holds" if target["holds"] else "**missed**"
-    return (
-        f"| {target['text']} | {_number(target['limit'])} | {measured} | {_number(low)} to {_number(high)} | {word} |"
-    )
+    word = "holds in each round" if target["always"] else "holds" if target["holds"] else "**missed**"
+    columns = (measured, f"{_number(low)} to {_number(high)}", _number(target["worst"]), word)
+    return f"| {target['text']} | {_number(target['limit'])} | {' | '.join(columns)} |"
 
 
 def _table(contenders: Sequence[Contender], images: int) -> Iterator[str]:

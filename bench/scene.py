@@ -4,8 +4,9 @@ import contextlib
 import os
 import shlex
 import shutil
+import sys
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -49,6 +50,10 @@ class Scene:
 
     def run_peer(self, script: str, *arguments: object) -> None:
         self.shell.run([f"{PEERS / script}", *map(str, arguments)])
+
+    def bare(self, *arguments: object) -> Callable[[], None]:
+        """What only has to be done; `arguments` as peers/bare_transfer.py has them."""
+        return lambda: self.shell.run([sys.executable, f"{PEERS / 'bare_transfer.py'}", *map(str, arguments)])
 
     def other_corpus(self, name: str, images: int, size: int) -> Corpus:
         """A second one with the first release alone, kept beside the first."""

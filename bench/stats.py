@@ -28,6 +28,13 @@ def ratio_of(mine: Sequence[float], other: Sequence[float]) -> Ratio:
     return Ratio(statistics.median(mine) / statistics.median(other), drawn[edge], drawn[-1 - edge])
 
 
+def worst_of(mine: Sequence[float], other: Sequence[float]) -> float:
+    """The largest ratio of one round; where the other had fewer, to its median."""
+    if len(mine) == len(other):
+        return max(a / b for a, b in zip(mine, other, strict=True))
+    return max(mine) / statistics.median(other)
+
+
 def _median_again(chance: random.Random, values: Sequence[float]) -> float:
     return statistics.median(chance.choices(values, k=len(values)))
 

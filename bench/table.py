@@ -52,7 +52,7 @@ def _verdict_line(verdict: Verdict) -> str:
     if verdict.figure is None:
         return f"unknown  {verdict.target.text}: nothing to compare with"
     word = "holds " if verdict.holds else "MISSED"
-    return f"{word}   {verdict.target.text}: {verdict.figure.value:.3g}"
+    return f"{word}   {verdict.target.text}: {verdict.figure.value:.3g}, at worst {verdict.worst:.3g}"
 
 
 def _record(outcome: Outcome, result: Result) -> dict[str, object]:
@@ -76,7 +76,9 @@ def _verdict_record(verdict: Verdict) -> dict[str, object]:
         "against": verdict.other,
         "turned": bool(target.against) and target.limit < 0.2,
         "figure": None if figure is None else _rounded(figure.value, figure.low, figure.high),
+        "worst": None if verdict.worst is None else round(verdict.worst, 5),
         "holds": verdict.holds,
+        "always": verdict.always_holds,
     }
 
 
