@@ -73,7 +73,7 @@ test-tools: $(BIN)/regwrap .packages .test-packages ## each tools/ module agains
 	$(BIN)/pytest -n 6 tests/tools
 
 test-release: $(BIN)/regwrap .packages .test-packages ## the command line from images.list to a pull from the deployed storage
-	$(BIN)/pytest -n 4 --dist loadgroup tests/release
+	$(BIN)/pytest -n 4 tests/release
 
 # Those of test-release that hang on the system: on skopeo's words, Python's TLS, names and proxies. The others are about our
 # own words, pages, lists, requests and limits; overlay, workspace and bake are tried in the image, which is Debian 13

@@ -12,6 +12,8 @@ from typing import Final, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling, Scheduling
 
 from regwrap.core.interruption import handle_signals
 from regwrap.tools.executor import ShExecutor
@@ -22,6 +24,7 @@ from tests.registry import LoopbackRegistry, served_loopback
 
 StartRegistry = Callable[..., LoopbackRegistry]
 _OPTION = "--share"
+_DEAR: Final = ("tests/release/test_site.py",)  # the site is built
 _OTHERS = pytest.StashKey[frozenset[Path]]()
 
 # a machine that does something else at the same time is slow, and nothing is wrong with the test
@@ -47,6 +50,18 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
+
+
+class _OneWorker(LoadScopeScheduling):
+    """Any test to any worker, but for those of a file whose preparation is dear: one worker has them all."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.endswith(_DEAR) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    return _OneWorker(config, log) if config.getvalue("dist") == "load" else None
 
 
 def _others(share: int, shares: int) -> frozenset[Path]:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.browser import opened_browser
 
-pytestmark = [pytest.mark.tools("chromium"), pytest.mark.xdist_group("site")]  # built once
+pytestmark = pytest.mark.tools("chromium")
 ROOT = Path(__file__).parents[2]
 _FIRST = "document.querySelector('.md-search-result__link').href"
 _FOUND = "document.querySelector('.md-search-result__list').textContent"
