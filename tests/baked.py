@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def umoci(*args: str | Path) -> str:
-    return subprocess.run(["umoci", *args], check=True, timeout=60, capture_output=True, text=True).stdout
+    return subprocess.run(["umoci", *args], check=True, timeout=300, capture_output=True, text=True).stdout
 
 
 @contextmanager
