@@ -15,7 +15,8 @@ from regwrap.cli.options import (
     VolumesFromOption,
 )
 from regwrap.cli.output import show
-from regwrap.cli.session import load, opened_session, parsed
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load, parsed
 from regwrap.commands.bake import BakeOptions, bake_image
 from regwrap.core.errors import UsageError
 from regwrap.core.model import LayoutRef, Platform

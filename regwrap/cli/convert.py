@@ -20,7 +20,8 @@ from regwrap.cli.options import (
     existing_of,
 )
 from regwrap.cli.output import show
-from regwrap.cli.session import load, opened_session, release_name
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load, release_name
 from regwrap.cli.signing import trusting_tree
 from regwrap.commands.export import export_image_set
 from regwrap.commands.import_tree import import_tree

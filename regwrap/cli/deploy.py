@@ -18,7 +18,7 @@ from regwrap.cli.options import (
     existing_of,
 )
 from regwrap.cli.output import show, told
-from regwrap.cli.session import load
+from regwrap.cli.settings import load
 from regwrap.cli.signing import trusting
 from regwrap.cli.volumes import incoming
 from regwrap.commands.deploy import DeployReport, deploy_bundle, deploy_incoming

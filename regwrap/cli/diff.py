@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from regwrap.cli.options import ConfigOption, VolumesFromOption
-from regwrap.cli.session import load
+from regwrap.cli.settings import load
 from regwrap.commands.diff import diff_listings
 from regwrap.report import text as report
 from regwrap.report.diff_text import diff_markdown, diff_text

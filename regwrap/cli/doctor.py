@@ -10,7 +10,8 @@ import typer
 from regwrap.cli.cluster import Cluster, ClusterOption, InsecureClusterOption
 from regwrap.cli.options import ArchiveOption, ConfigOption, JsonOption
 from regwrap.cli.output import show
-from regwrap.cli.session import Session, load, opened_session
+from regwrap.cli.session import Session, opened_session
+from regwrap.cli.settings import load
 from regwrap.commands.doctor import DoctorDirectories, DoctorReport, examine_machine
 from regwrap.commands.doctor_registries import RegistryCheck, examine_registries
 from regwrap.config.load import Config

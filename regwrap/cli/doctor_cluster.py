@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from regwrap import __version__
 from regwrap.cli.cluster import Cluster, opened_cluster
 from regwrap.cli.doctor import examined
-from regwrap.cli.session import Session, load, opened_session
+from regwrap.cli.session import Session, opened_session
+from regwrap.cli.settings import load
 from regwrap.commands.doctor import WorkerCheck
 from regwrap.core.errors import RegwrapError
 

@@ -1,18 +1,23 @@
 """The command gc."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, VolumesFromOption
-from regwrap.cli.output import show
-from regwrap.cli.session import listed, load, opened_session
+from regwrap.cli.output import show, told
+from regwrap.cli.settings import load
 from regwrap.commands.gc import GcOptions, GcReport, collect_garbage, keep_of
 from regwrap.commands.gc_releases import KeptReleases
 from regwrap.core.listener import Listener
 from regwrap.report.site_text import gc_text
 from regwrap.storage.sweep import RealDisk
+
+if TYPE_CHECKING:
+    from regwrap.config.load import Config
+    from regwrap.lists.imagelist import ImageList
+    from regwrap.report.progress import Progress
 
 _DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Root directory of the storage.")]
 _KeepOption = Annotated[
@@ -59,10 +64,9 @@ def gc(
     json: JsonOption = False,
 ) -> None:
     settings = load(config)
-    with opened_session(quiet=quiet) as session:
-        progress = session.progress
+    with told(quiet=quiet) as progress:
         releases = KeptReleases(last=keep_releases, names=tuple(keep_release or ()), drop_current=drop_current)
-        lists = [listed(path, settings, progress) for path in keep or ()]
+        lists = _lists(keep, settings, progress) if keep else []
         entries = [entry for images in lists for entry in images.entries]
         kept = keep_of(entries if lists or releases.wanted else None, keep_last)
         options = GcOptions(
@@ -75,6 +79,12 @@ def gc(
         result = collect_garbage(directory, kept, options, progress, RealDisk())
         _tell(result, progress, dry_run=dry_run)
     show(result, gc_text(result, directory), json=json)
+
+
+def _lists(keep: list[str], settings: "Config", progress: "Progress") -> "list[ImageList]":
+    from regwrap.cli.wanted import listed  # most runs have no list, and to read one is a fifth of the start
+
+    return [listed(path, settings, progress) for path in keep]
 
 
 def _tell(result: GcReport, listener: Listener, *, dry_run: bool) -> None:

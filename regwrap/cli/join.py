@@ -7,7 +7,7 @@ import typer
 
 from regwrap.cli.options import ConfigOption, JsonOption, OutputOption, QuietOption, VolumesFromOption
 from regwrap.cli.output import show, told
-from regwrap.cli.session import load
+from regwrap.cli.settings import load
 from regwrap.commands.join import join_bundles
 from regwrap.core.errors import UsageError
 from regwrap.report import text as report

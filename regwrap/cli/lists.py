@@ -10,7 +10,8 @@ import typer
 from regwrap.bundle.aside import write_whole
 from regwrap.cli.options import ConfigOption, QuietOption
 from regwrap.cli.output import echo
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load
 from regwrap.commands.check_images import CheckedImages, check_images
 from regwrap.commands.list_registry import Listing, list_place
 from regwrap.config.load import Config

@@ -19,7 +19,9 @@ from regwrap.cli.options import (
     VolumesFromOption,
 )
 from regwrap.cli.output import echo, show
-from regwrap.cli.session import Session, load, opened_session, parsed, wanted_of
+from regwrap.cli.session import Session, opened_session
+from regwrap.cli.settings import load, parsed
+from regwrap.cli.wanted import wanted_of
 from regwrap.commands.lock import LockReport, check_lock, write_lock
 from regwrap.config.load import Config
 from regwrap.core.counts import counted

@@ -31,8 +31,10 @@ from regwrap.cli.options import (
     VolumeSizeOption,
 )
 from regwrap.cli.output import has_summary, show
-from regwrap.cli.session import listed, load, lock_of, opened_session, release_name
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load, release_name
 from regwrap.cli.sizes import SizeOptions, older_of, planned, shown_sizes, target_of, told_total
+from regwrap.cli.wanted import listed, lock_of
 from regwrap.commands.package import PackageOptions, PackageReport, Strategy, package_images
 from regwrap.core.errors import UsageError
 from regwrap.report import text as report

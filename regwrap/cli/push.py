@@ -27,7 +27,8 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.output import echo, show, show_plan
 from regwrap.cli.records import RecordFiles, failures_code, tell_moved
-from regwrap.cli.session import load, opened_session, parsed
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load, parsed
 from regwrap.cli.signing import trusting
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.config.locations import push_place

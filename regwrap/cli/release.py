@@ -38,8 +38,10 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.output import has_summary, show
 from regwrap.cli.records import RecordFiles, failed_file, source_of, tell_moved, write_failed
-from regwrap.cli.session import listed, load, lock_of, opened_session, release_name
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load, release_name
 from regwrap.cli.sizes import SizeOptions, older_of, planned, target_of, told_total
+from regwrap.cli.wanted import listed, lock_of
 from regwrap.commands.doctor import tool_versions
 from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.release import ReleaseReport, release_images

@@ -10,7 +10,7 @@ import typer
 from regwrap.bundle.receipt import MAX_RECEIPT_BYTES, parse_summary
 from regwrap.cli.options import ConfigOption, HtmlOption, JsonOption, QuietOption, VolumesFromOption
 from regwrap.cli.output import show, told, write_page
-from regwrap.cli.session import load
+from regwrap.cli.settings import load
 from regwrap.commands.releases import adopt_release, list_releases, look_at_site
 from regwrap.core.bounded import read_bounded
 from regwrap.core.errors import UsageError

@@ -7,7 +7,8 @@ import typer
 
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, VerboseOption
 from regwrap.cli.output import show
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load
 from regwrap.commands.repair import repair_bundle
 from regwrap.report.repair_text import repair_text
 from regwrap.tools.par2 import Par2

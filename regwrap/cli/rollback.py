@@ -7,7 +7,7 @@ import typer
 
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
 from regwrap.cli.output import show, told
-from regwrap.cli.session import load
+from regwrap.cli.settings import load
 from regwrap.commands.rollback import RollbackOptions, rollback
 from regwrap.report.site_text import rollback_text
 

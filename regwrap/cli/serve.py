@@ -22,7 +22,8 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.output import echo
 from regwrap.cli.serve_page import front_page
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load
 from regwrap.cli.signing import trusting
 from regwrap.core.counts import counted
 from regwrap.core.errors import Interrupted

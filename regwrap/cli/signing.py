@@ -97,6 +97,6 @@ def check_signing(key: Path | None, output: Path | None, signature: Path | None)
 
 def configured_signers(config: Path | None) -> Path | None:
     """What the configuration says, if there is one: most checks need nothing else of it."""
-    from regwrap.cli.session import load
+    from regwrap.cli.settings import load
 
     return load(config).signers

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap.cli.output import add_to_summary, has_summary, show
-from regwrap.cli.session import parsed
+from regwrap.cli.settings import parsed
 from regwrap.core.errors import UsageError
 from regwrap.core.text import parse_bytes
 

@@ -82,7 +82,8 @@ def init(
 def _are_right(file: Path) -> bool:
     """Tells what doctor says of the registries that were named. The files stay, whatever that is."""
     from regwrap.cli.doctor import checked_registries  # asks by HTTP
-    from regwrap.cli.session import load, opened_session
+    from regwrap.cli.session import opened_session
+    from regwrap.cli.settings import load
     from regwrap.report.text import registries_text
 
     settings = load(file)
@@ -102,7 +103,7 @@ def _first_list(
         found = found_in_manifests(manifests)
         return manifests_text(found), (*found.notes, found.summary), found.problems
     if registry:
-        from regwrap.cli.session import load
+        from regwrap.cli.settings import load
 
         settings = load(None)
         at_once = replace(settings, retry=replace(settings.retry, outage=0))  # a person waits, and may have mistyped it

@@ -27,7 +27,9 @@ from regwrap.cli.options import (
 )
 from regwrap.cli.output import echo, show_plan
 from regwrap.cli.records import RecordFiles, failed_file, finish_sync, source_of
-from regwrap.cli.session import images_of, load, lock_of, opened_session, parsed, wanted_of
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load, parsed
+from regwrap.cli.wanted import images_of, lock_of, wanted_of
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.errors import UsageError
 from regwrap.lists.shards import Shard, shard_images

@@ -134,7 +134,7 @@ def is_registry(target: str, config: Path | None = None) -> bool:
 def _is_configured(name: str, config: Path | None) -> bool:
     if not name[:1].isalnum():  # a path
         return False
-    from regwrap.cli.session import load  # what is there as a file needs no configuration
+    from regwrap.cli.settings import load  # what is there as a file needs no configuration
 
     return any(place.name == name for place in load(config).registries)
 
@@ -156,7 +156,8 @@ def _checked_file(
     with told(quiet=quiet) as progress:
         entries = None
         if images_list is not None:  # lists and their configuration are a third of the start, and most checks have none
-            from regwrap.cli.session import listed, load
+            from regwrap.cli.settings import load
+            from regwrap.cli.wanted import listed
 
             # only its rewrite: and images: count here
             entries = listed(images_list, load(config), progress).entries

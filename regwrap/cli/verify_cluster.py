@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.examine import VerifyReport, verify_storage
 from regwrap.cli.cluster import Cluster, with_workers
-from regwrap.cli.session import listed, load, opened_session
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load
+from regwrap.cli.wanted import listed
 from regwrap.storage.store import real_root
 from regwrap.transfer.by_cluster import hash_by_workers
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regwrap.cli.session import listed, load, opened_session
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load
+from regwrap.cli.wanted import listed
 from regwrap.commands.verify_registry import RegistryCheck, verify_registry
 from regwrap.config.locations import push_place
 from regwrap.core.errors import UsageError

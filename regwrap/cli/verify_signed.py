@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.opened import opened_contents
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load
 from regwrap.commands.verify_signed import with_signatures
 from regwrap.config.locations import push_place
 from regwrap.core.errors import UsageError

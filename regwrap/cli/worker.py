@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
 from regwrap import __version__
-from regwrap.cli.session import load, opened_session
+from regwrap.cli.session import opened_session
+from regwrap.cli.settings import load
 from regwrap.config.locations import listed_place
 from regwrap.core.errors import RegwrapError, UsageError
 from regwrap.tools.dask_cluster import TaskHere

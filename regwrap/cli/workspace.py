@@ -18,7 +18,9 @@ from regwrap.cli.options import (
     VerboseOption,
     VolumesFromOption,
 )
-from regwrap.cli.session import Session, listed, load, opened_session
+from regwrap.cli.session import Session, opened_session
+from regwrap.cli.settings import load
+from regwrap.cli.wanted import listed
 from regwrap.commands.workspace import Workspace, WorkspaceOptions, writable_workspace
 from regwrap.core.errors import ExitCode, Interrupted
 from regwrap.report import text as report

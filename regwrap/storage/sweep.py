@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _THREADS: Final = 8
 _TRASH: Final = "gc"
+_GONE: Final = suppress(FileNotFoundError, IsADirectoryError)  # one for each of hundreds of thousands would cost
 # what a registry makes in a repository; children before parents
 _PARTS: Final = ("_manifests/revisions/sha256", "_manifests/revisions", "_manifests/tags", "_manifests",
           "_layers/sha256", "_layers", "")  # fmt: skip
@@ -48,7 +49,7 @@ class RealDisk:
         tree.rename(old, trash, new)
 
     def remove_file(self, tree: Tree, name: str) -> None:
-        with suppress(FileNotFoundError, IsADirectoryError):
+        with _GONE:
             tree.remove_file(name)
 
     def remove_directory(self, tree: Tree, name: str) -> bool:
