@@ -17,6 +17,7 @@ from tests.release.regwrap_cli import Cli
 
 pytestmark = pytest.mark.tools
 CLUSTER: Final = ROOT / "examples/cluster"
+SAMPLES: Final = ROOT / "tests/samples"
 
 
 def ran(*words: str) -> str:
@@ -66,9 +67,10 @@ def documents() -> list[dict[str, Any]]:
 
 
 def test_the_kubernetes_objects_are_valid(tmp_path: Path) -> None:
-    """Of the Dask operator's resource what it makes pods and a service of."""
+    """The Dask operator's resource is what the operator defines, and of what it makes pods and a service."""
     cluster, *others = documents()
-    assert (cluster["apiVersion"], cluster["kind"]) == ("kubernetes.dask.org/v1", "DaskCluster")
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(cluster))
+    ran("check_jsonschema", "--schemafile", f"{SAMPLES / 'crds/dask-cluster.yaml'}", f"{tmp_path / 'cluster.yaml'}")
     spec = cluster["spec"]
     for role in ("worker", "scheduler"):
         others.append({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": role}, "spec": spec[role]["spec"]})
@@ -76,7 +78,7 @@ def test_the_kubernetes_objects_are_valid(tmp_path: Path) -> None:
     others.append({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "scheduler"}, "spec": service})
     for number, document in enumerate(others):
         (tmp_path / f"{number}.yaml").write_text(json.dumps(document))
-    ran("kubernetes_validate", "--strict", *(f"{path}" for path in sorted(tmp_path.iterdir())))
+    ran("kubernetes_validate", "--strict", *(f"{path}" for path in sorted(tmp_path.glob("[0-9]*"))))
 
 
 def test_the_job_reaches_the_scheduler_by_its_name_and_all_have_the_same_paths() -> None:
