@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from before import with_before
+from cases_cluster import cluster_cases
 from cases_direct import direct_cases
 from cases_gc import gc_cases
 from cases_overlay import overlay_cases
@@ -33,7 +34,7 @@ from facts import environment_facts
 from measure import Case, Outcome, measure
 from memory import FullMemory
 from scale import missed, rows_json, rows_text, scale_rows
-from scene import Scene, find_regwrap, main_corpus
+from scene import Scene, find_regwrap
 from shell import ProgramFailedError, Shell
 from table import outcome_record, table_text
 
@@ -48,16 +49,20 @@ _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
     "sync": sync_cases,
     "direct": direct_cases,
     "jobs": jobs_cases,
+    "cluster": cluster_cases,
     "release": release_cases,
 }
 # What takes long and gets one round stands first, and curves last: what is left of the time are rounds for the others.
 _SCALE: Final = "scale"
-_ORDER: Final = ("release", "sync", "direct", "start", "package", "unpack", "overlay", "push", "gc", "jobs", "growth")
+_ORDER: Final = (
+    "release", "sync", "direct", "start", "package", "unpack", "overlay", "push", "gc", "jobs", "cluster", "growth",
+)  # fmt: skip
 _PROJECT: Final = Path(__file__).resolve().parent.parent
 _BYTES: Final = 2_000_000_000
 # Corpora, an archive for each contender of sync, a bundle, two trees; the small ones are of one size at any scale.
 _SPACE_FACTOR: Final = 14
 _SMALL_CORPORA: Final = 2_000_000_000
+_SMALL: Final = {"start", "jobs", "cluster"}  # groups that take no others
 
 
 def main() -> int:
@@ -67,7 +72,8 @@ def main() -> int:
         return _measure_scale(given)
     begin = time.monotonic()
     with _work_directory(given.work) as place, contextlib.ExitStack() as stack:
-        size = int(_BYTES * given.scale * _SPACE_FACTOR) + _SMALL_CORPORA
+        size = 0 if _SMALL.issuperset(given.only or _GROUPS) else int(_BYTES * given.scale * _SPACE_FACTOR)
+        size += _SMALL_CORPORA
         work, disk = _disk(place, stack, size, own=given.own_disk)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scratch-", dir=work)))
         scene = _make_scene(given, work, scratch)
@@ -111,10 +117,8 @@ def _measure_group(scene: Scene, group: str, deadline: float, memory: FullMemory
 def _make_scene(given: argparse.Namespace, work: Path, scratch: Path) -> Scene:
     home = scratch / "home"
     home.mkdir()
-    _say("corpus")
     return Scene(
         shell=Shell(home),
-        corpus=main_corpus(work, given.scale),
         work=work,
         scratch=scratch,
         regwrap=find_regwrap(),

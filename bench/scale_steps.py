@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, Final, ParamSpec, TypeVar
 
 from regwrap.bundle.contents import BundleContents, BundleImage, BundleRepository, parse_contents
+from regwrap.cli.program import collect_seldom
 from regwrap.core.closure import Closure
 from regwrap.core.errors import RegwrapError
 from regwrap.core.location import Location, Registry
@@ -336,6 +337,7 @@ def main() -> None:
     parser.add_argument("--size", type=int)
     parser.add_argument("--place", type=Path)
     given = parser.parse_args()
+    collect_seldom()  # as the program does
     sys.stdout.write(json.dumps(asdict(_timed(STEPS[given.step](given.size, given.place)))))
     sys.stdout.flush()
     os._exit(0)  # to free a million values piece by piece takes as long as to make them

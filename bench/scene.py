@@ -8,6 +8,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -21,14 +22,14 @@ PEERS: Final = Path(__file__).resolve().parent / "peers"
 _SEED: Final = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: the corpus is made once
 class Scene:
-    """One run of the benchmark on one corpus; `scale` of 1.0 is the full size, for what is not made of the corpus.
+    """One run of the benchmark on one corpus, which is made when it is first wanted. `scale` of 1.0 is the full size,
+    for what is not made of the corpus.
     `whole`: only some groups run, so that there is time for the whole corpus where else a part of it does.
     `before`: the regwrap of another checkout, measured beside `regwrap` where there is one."""
 
     shell: Shell
-    corpus: Corpus
     work: Path
     scratch: Path
     regwrap: tuple[str, ...]
@@ -36,6 +37,11 @@ class Scene:
     scale: float
     whole: bool = False
     before: tuple[str, ...] = ()
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        parameters = Parameters(max(10, round(183 * self.scale)), int(2e9 * self.scale), _SEED, RELEASES[-1])
+        return ensure_corpus(self.work / "corpus", parameters)
 
     def missing(self, *programs: str) -> str:
         """Why a contender that needs these programs cannot run; empty if it can."""
@@ -64,12 +70,6 @@ class Scene:
         path = self.scratch / f"{corpus.root.name}-{count}.list"
         path.write_text("".join(f"{line}\n" for line in corpus.references(RELEASES[0])[:count]))
         return path
-
-
-def main_corpus(work: Path, scale: float) -> Corpus:
-    return ensure_corpus(
-        work / "corpus", Parameters(max(10, round(183 * scale)), int(2e9 * scale), _SEED, RELEASES[-1])
-    )
 
 
 def warm(paths: Iterable[Path]) -> None:

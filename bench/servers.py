@@ -1,25 +1,22 @@
-"""docker-registry on a loopback port that the kernel picks, dockerd on a socket, for as long as a block lasts."""
+"""docker-registry on a port that the kernel picks, dockerd on a socket, for as long as a block lasts."""
 
 import asyncio
 import contextlib
 import json
-import re
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shell import ProgramFailedError, Shell
+from links import Machine
+from shell import Shell, wait_for_line
 
 PROGRAM: Final = "docker-registry"
-_LISTENING: Final = re.compile(rb"listening on (127\.0\.0\.1:\d+)")
-_START_SECONDS: Final = 30.0
+_LISTENING: Final = rb"listening on ([0-9.]+:\d+)"
 # One such line, at this level, for each request.
 _REQUEST: Final = b'msg="response completed'
-_POLL_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +32,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def served_registry(shell: Shell, storage: Path) -> Iterator[Server]:
+def served_registry(shell: Shell, storage: Path, machine: Machine | None = None) -> Iterator[Server]:
     """The port comes from the log of our own child, so it is ours."""
     config = shell.home / f"{storage.name}.yml"
     log = shell.home / f"{storage.name}.log"
-    config.write_text(json.dumps(registry_config(storage)))
-    with shell.started([PROGRAM, "serve", f"{config}"], log=log) as process:
-        give_up = time.monotonic() + _START_SECONDS
-        while not (found := _LISTENING.search(log.read_bytes())):
-            if process.poll() is not None or time.monotonic() > give_up:
-                raise ProgramFailedError(f"{PROGRAM} did not start: {log.read_text()[-600:]}")
-            time.sleep(_POLL_SECONDS)
-        yield Server(found[1].decode(), process.pid, log)
+    config.write_text(json.dumps(registry_config(storage, machine.address if machine else "127.0.0.1")))
+    argv = [PROGRAM, "serve", f"{config}"]
+    with shell.started(machine.server(*argv) if machine else argv, log=log) as process:
+        yield Server(wait_for_line(process, log, _LISTENING), process.pid, log)
 
 
 @contextlib.contextmanager
@@ -63,15 +56,11 @@ def served_docker(shell: Shell, data: Path) -> Iterator[Server]:
         ]
         # fmt: on
         with shell.started(argv, log=log) as process:
-            give_up = time.monotonic() + _START_SECONDS
-            while b"API listen on" not in log.read_bytes():
-                if process.poll() is not None or time.monotonic() > give_up:
-                    raise ProgramFailedError(f"dockerd did not start: {log.read_text(errors='replace')[-600:]}")
-                time.sleep(_POLL_SECONDS)
+            wait_for_line(process, log, rb"(API listen on)")
             yield Server(f"unix://{place}/docker.sock", process.pid, log)
 
 
-def registry_config(storage: Path) -> dict[str, object]:
+def registry_config(storage: Path, address: str = "127.0.0.1") -> dict[str, object]:
     """No cache key: the registry's memory would lie when a storage is emptied between runs."""
     return {
         "version": 0.1,
@@ -80,7 +69,7 @@ def registry_config(storage: Path) -> dict[str, object]:
             "filesystem": {"rootdirectory": f"{storage}"},
             "maintenance": {"uploadpurging": {"enabled": False}},
         },
-        "http": {"addr": "127.0.0.1:0"},
+        "http": {"addr": f"{address}:0"},
     }
 
 

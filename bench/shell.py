@@ -6,8 +6,10 @@ somebody's registries.conf or proxy can change what is measured.
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import IO, Final
 PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _TAIL: int = 600
 _STOP_SECONDS: float = 10.0
+_START_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.02
 
 
 class ProgramFailedError(Exception):
@@ -103,6 +107,17 @@ class Shell:
             # XDG_DATA_HOME instead.
             "_CONTAINERS_ROOTLESS_UID": "1000",
         }
+
+
+def wait_for_line(process: "subprocess.Popen[bytes]", log: Path, pattern: bytes) -> str:
+    """What the pattern's group matches, once a program that was started has written it. Raises ProgramFailedError."""
+    give_up = time.monotonic() + _START_SECONDS
+    while not (found := re.search(pattern, log.read_bytes())):
+        if process.poll() is not None or time.monotonic() > give_up:
+            said = log.read_text(errors="replace")[-600:]
+            raise ProgramFailedError(f"{process.args!r} did not start: {said}")
+        time.sleep(_POLL_SECONDS)
+    return found[1].decode()
 
 
 def find_program(name: str) -> str | None:

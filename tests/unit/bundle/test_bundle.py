@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from regwrap.bundle.contents import BundleContents, parse_contents, tar_bytes
+from regwrap.bundle.contents import BundleContents, RequiredBlob, parse_contents, tar_bytes
 from regwrap.bundle.read import HASH_THREADS, hash_all, opened_bundle
 from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError, UsageError
@@ -93,6 +93,20 @@ def test_the_canonical_form_is_the_documented_one(contents: BundleContents) -> N
     raw = contents.to_json()
     assert raw == json.dumps(json.loads(raw), indent=1, sort_keys=True).encode() + b"\n"
     assert set(json.loads(raw)) == {"blobs", "format", "images", "repositories"}
+
+
+def test_the_canonical_form_is_what_json_dumps_writes_whatever_is_in_it(contents: BundleContents) -> None:
+    image, *_ = contents.images
+    blob = contents.blobs[0][0]
+    strange = replace(image, media_type='\u00e9 "\\ \n\u2028\x7f', omitted=(blob, blob))
+    for images in ((strange,), ()):
+        for required in ((), (RequiredBlob(digest=blob, size=0, release="v1"),) * 2):
+            raw = replace(contents, name="v2", images=images, required=required).to_json()
+            document = json.loads(raw)
+            assert raw == _canonical(document)
+            assert (document["name"], len(document["images"])) == ("v2", len(images))
+            assert len(document.get("required", ())) == len(required)
+        assert not images or document["images"][0]["mediaType"] == strange.media_type
 
 
 def test_a_name_is_in_the_bundle_and_changes_its_identity(contents: BundleContents) -> None:
