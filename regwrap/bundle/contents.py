@@ -10,23 +10,25 @@ import json
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from json.encoder import encode_basestring_ascii as _json_text
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
+from regwrap.bundle.canonical import canonical_json
 from regwrap.core.closure import Closure, closure_of
-from regwrap.core.errors import IntegrityError
+from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field, list_of, shown
 from regwrap.core.model import Digest, ParseError, Platform, a_size, is_repository, is_tag
 from regwrap.core.release_id import ReleaseId
 from regwrap.storage import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+
+    from regwrap.bundle.canonical import Value
 
 PLAIN_FORMAT: Final = 1
 SECOND_FORMAT: Final = 2  # with a name, or with blobs that are required
 BUNDLE_JSON: Final = "bundle.json"
-MAX_BUNDLE_JSON_BYTES: Final = 64 * 1024 * 1024
+MAX_BUNDLE_JSON_BYTES: Final = 128 * 1024 * 1024  # of 100,000 images, the longest list, with a few blobs each
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
@@ -134,46 +136,31 @@ class BundleContents:
         return (*blobs, *_links(_inner_links(self)), *_links(_index_links(self)), *_links(_tag_links(self)))
 
     def to_json(self) -> bytes:
+        """Raises UsageError where it would be longer than what is read."""
+        if len(self._json) > MAX_BUNDLE_JSON_BYTES:
+            raise UsageError(
+                f"bundle.json of these {len(self.images)} images has {len(self._json)} bytes,"
+                f" and one of more than {MAX_BUNDLE_JSON_BYTES} is not read",
+                hint="divide the list, and make a bundle of each part",
+            )
         return self._json
 
     @cached_property
     def _json(self) -> bytes:
         """The canonical bytes: sorted keys, one blank of indent, a newline at the end."""
-        parts: dict[str, Iterable[Mapping[str, _Value]]] = {
-            "blobs": ({"digest": f"{digest}", "size": size} for digest, size in self.blobs),
-            "images": map(_image_object, self.images),
-            "repositories": map(_repository_object, self.repositories),
-            **({"required": map(_required_object, self.required)} if self.required else {}),
-        }
-        document = {key: _list_text(map(_object_text, objects)).encode("ascii") for key, objects in parts.items()}
-        document["format"] = b"%d" % self.format
-        if self.name:
-            document["name"] = _json_text(self.name).encode("ascii")
-        lines = (b' "%b": %b' % (key.encode("ascii"), document[key]) for key in sorted(document))
-        return b"{\n" + b",\n".join(lines) + b"\n}\n"
+        return canonical_json(
+            {
+                "format": self.format,
+                **({"name": self.name} if self.name else {}),
+                "images": map(_image_object, self.images),
+                "repositories": map(_repository_object, self.repositories),
+                "blobs": ({"digest": f"{digest}", "size": size} for digest, size in self.blobs),
+                **({"required": map(_required_object, self.required)} if self.required else {}),
+            }
+        )
 
 
-_Value: TypeAlias = str | int | list[str]
-
-
-def _object_text(values: Mapping[str, _Value]) -> str:
-    """As `json.dumps` writes it with sorted keys and one blank of indent, at the depth where all objects are. That is
-    Python when it indents, and takes five times as long."""
-    return "{\n" + ",\n".join(f'   "{key}": {_value_text(values[key])}' for key in sorted(values)) + "\n  }"
-
-
-def _value_text(value: _Value) -> str:
-    if isinstance(value, list):
-        return _list_text(map(_json_text, value), "    ")
-    return _json_text(value) if isinstance(value, str) else f"{value}"
-
-
-def _list_text(items: Iterable[str], indent: str = "  ") -> str:
-    text = f",\n{indent}".join(items)
-    return f"[\n{indent}{text}\n{indent[:-1]}]" if text else "[]"
-
-
-def _image_object(image: BundleImage) -> dict[str, _Value]:
+def _image_object(image: BundleImage) -> dict[str, Value]:
     return {
         "repository": image.repository,
         "tag": image.tag,
@@ -184,7 +171,7 @@ def _image_object(image: BundleImage) -> dict[str, _Value]:
     }
 
 
-def _repository_object(repository: BundleRepository) -> dict[str, _Value]:
+def _repository_object(repository: BundleRepository) -> dict[str, Value]:
     return {
         "name": repository.name,
         "manifests": [str(digest) for digest in repository.manifests],
@@ -192,7 +179,7 @@ def _repository_object(repository: BundleRepository) -> dict[str, _Value]:
     }
 
 
-def _required_object(blob: RequiredBlob) -> dict[str, _Value]:
+def _required_object(blob: RequiredBlob) -> dict[str, Value]:
     return {"digest": str(blob.digest), "release": blob.release, "size": blob.size}
 
 

@@ -1,11 +1,8 @@
-"""The examples of clusters: their schemas hold, and their commands are those of Dask and of regwrap."""
+"""The examples of clusters: their schemas hold, and what they name fits. The compose file runs in test_image.py."""
 
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +10,6 @@ import pytest
 import yaml
 
 from tests.image.conftest import ROOT
-from tests.release.regwrap_cli import Cli
 
 pytestmark = pytest.mark.tools
 CLUSTER: Final = ROOT / "examples/cluster"
@@ -28,38 +24,6 @@ def ran(*words: str) -> str:
 
 def test_the_compose_file_is_one() -> None:
     ran("check_jsonschema", "--builtin-schema", "vendor.compose-spec", f"{CLUSTER / 'compose.yaml'}")
-
-
-@contextmanager
-def started(place: Path, command: list[str], *more: str) -> Iterator[None]:
-    """A service's command, with an address of the test's."""
-    python, *words = command
-    assert python == "python3"
-    words = [word for word in words if not word.startswith("tcp:")]
-    place.mkdir()
-    with subprocess.Popen([sys.executable, *words, *more], cwd=place, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            process.kill()
-
-
-def test_the_commands_of_the_compose_file_make_a_cluster(cli: Cli, tmp_path: Path) -> None:
-    services = yaml.safe_load((CLUSTER / "compose.yaml").read_text())["services"]
-    file = tmp_path / "scheduler.json"
-    common = ("--host", "127.0.0.1", "--scheduler-file", f"{file}")
-    with started(tmp_path / "scheduler", services["scheduler"]["command"], "--port", "0", *common):
-        deadline = time.monotonic() + 60
-        while not file.exists() or not file.read_text().endswith("}"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        address = json.loads(file.read_text())["address"]
-        with started(tmp_path / "worker", services["worker"]["command"], "--no-nanny", *common):
-            regwrap, *words = services["client"]["command"]
-            assert regwrap == "regwrap"
-            ended = cli(*(address if "scheduler:" in word else word for word in words))
-            assert ended.returncode == 0, ended.stdout + ended.stderr
-            assert ended.stdout.count("  yes") == 1
 
 
 def documents() -> list[dict[str, Any]]:

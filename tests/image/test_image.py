@@ -18,6 +18,7 @@ from tests.baked import baked_registry, umoci
 from tests.builders import make_storage, storage_problems
 from tests.conftest import StartRegistry
 from tests.dockerd import Docker, started_dockerd
+from tests.image.compose import composed
 from tests.image.conftest import ROOT, BuiltImage, build_image
 from tests.registry import LoopbackRegistry
 from tests.release.conftest import Scene, all_kinds
@@ -333,3 +334,36 @@ def test_where_it_can_be_read_only_it_still_works(container: Container, ci: Loop
     assert done.returncode == 0, done.stderr
     digest = Digest.of((container.work / "r.tar").read_bytes())
     assert f"{digest}".partition(":")[2] in (container.work / "r.tar.sha256").read_text()
+
+
+_REGISTRY = (
+    "sh", "-ec", 'echo "$0" >/tmp/registry.yml; exec docker-registry serve /tmp/registry.yml',
+    json.dumps({"version": 0.1, "storage": {"filesystem": {}}, "http": {"addr": ":5000"}}),
+)  # fmt: skip
+
+
+def test_the_cluster_of_the_compose_file_syncs(container: Container) -> None:
+    """By the file's commands, settings and volumes, and by the line that it tells to type."""
+    work, file, images = container.work, ROOT / "examples/cluster/compose.yaml", all_kinds()
+    make_storage(work / "ci", images)
+    (work / "images.list").write_text("".join(f"{name}\n" for name in images))
+    (work / "config.yaml").write_text("registries:\n  ci:\n    url: http://ci:5001\nsource: ci\n")
+    (work / "auth.json").write_text("{}")
+    settings = {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/ci", "REGISTRY_HTTP_ADDR": ":5001"}
+    source = {"environment": settings, "volumes": ["./ci:/ci:ro"]}
+    typed = re.search(r"docker compose run --rm client (regwrap .+)", file.read_text())
+    assert typed
+    with composed(container.docker, container.name, file, work, {"ci": source}) as composition:
+        composition.up("ci", *_REGISTRY)
+        composition.up("scheduler")
+        composition.up("worker", count=2)
+        wait = "from distributed import Client; Client('tcp://scheduler:8786').wait_for_workers(2, 60)"
+        composition.run("client", "python3", "-c", wait)
+        assert composition.run("client").count("  yes") == 2
+        assert composition.run("client", *typed[1].split()).startswith("8 copied, 0 already there, 0 failed")
+        composition.up("registry", *_REGISTRY)
+        composition.run("client", "regwrap", "verify", "/release/archive", "--list", "/lists/images.list")
+        served = composition.run(
+            "client", "skopeo", "inspect", "--raw", "--tls-verify=false", "docker://registry:5000/app:v1"
+        )
+        assert Digest.of(served.encode()) == images["app:v1"].top

@@ -104,9 +104,8 @@ def test_the_canonical_form_is_what_json_dumps_writes_whatever_is_in_it(contents
             raw = replace(contents, name="v2", images=images, required=required).to_json()
             document = json.loads(raw)
             assert raw == _canonical(document)
-            assert (document["name"], len(document["images"])) == ("v2", len(images))
-            assert len(document.get("required", ())) == len(required)
-        assert not images or document["images"][0]["mediaType"] == strange.media_type
+            assert (document["name"], len(document.get("required", ()))) == ("v2", len(required))
+            assert [one["mediaType"] for one in document["images"]] == [one.media_type for one in images]
 
 
 def test_a_name_is_in_the_bundle_and_changes_its_identity(contents: BundleContents) -> None:

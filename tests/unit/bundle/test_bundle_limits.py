@@ -11,7 +11,7 @@ from regwrap.bundle.merge import ImportOptions, import_image_set, target_storage
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.structure import structure_problems
 from regwrap.bundle.write import header_of
-from regwrap.core.errors import IntegrityError
+from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
@@ -73,7 +73,7 @@ def test_an_empty_blob_has_its_place(tmp_path: Path) -> None:
 def test_a_bundle_json_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "bundle.tar"
     for size, text in (
-        (MAX_BUNDLE_JSON_BYTES + 1, "more than 67108864"),
+        (MAX_BUNDLE_JSON_BYTES + 1, "more than 134217728"),
         (MAX_BUNDLE_JSON_BYTES, "bundle.json is invalid"),
     ):
         with path.open("wb") as file:
@@ -81,3 +81,13 @@ def test_a_bundle_json_that_would_fill_the_memory_is_not_read(tmp_path: Path) ->
             file.truncate(size + 64 * 1024)
         with pytest.raises(IntegrityError, match=text), opened_bundle(path):
             pytest.fail("it was read")
+
+
+@pytest.mark.exhaustive
+def test_a_bundle_that_nobody_could_read_is_not_made(tmp_path: Path) -> None:
+    with opened_bundle(make_bundle(tmp_path, {"a:1": ONE})) as opened:
+        contents = opened.contents
+    (image,) = contents.images
+    large = replace(contents, images=(replace(image, media_type="x" * MAX_BUNDLE_JSON_BYTES),))
+    with pytest.raises(UsageError, match=r"1 images has 134\d{6} bytes, and one of more than 134217728 is not read"):
+        large.to_json()
