@@ -1,11 +1,12 @@
 """Sync by one and four workers of Dask, each behind a link of its own, beside a run on one such machine without them.
 
 The workers have been there before: neither their start nor the scheduler's is on the clock, that of regwrap is. The
-source and the archive are behind no link.
+source and the archive are behind no link, and the archive is in memory: no disk shall be what is measured.
 """
 
 import contextlib
 import sys
+import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ _BYTES: Final = 500_000_000
 PLAIN: Final = "one machine, no cluster"
 ONE: Final = "1 worker"
 ALL: Final = f"{_WORKERS} workers"
+_MEMORY: Final = "/dev/shm"
 _DASK: Final = (sys.executable, "-m", "dask")
 
 
@@ -57,11 +59,10 @@ def cluster_cases(scene: Scene) -> Generator[Case, None, None]:
 
 @contextlib.contextmanager
 def _served(scene: Scene, corpus: Corpus) -> Iterator[_Farm]:
-    archive, dest_storage = scene.scratch / "cluster-archive", scene.scratch / "cluster-dest"
     with contextlib.ExitStack() as stack:
-        for place in (archive, dest_storage):
-            stack.callback(make_empty, place)
-            make_empty(place)
+        memory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regwrap-bench-", dir=_MEMORY)))
+        archive, dest_storage = memory / "archive", memory / "dest"
+        make_empty(dest_storage)
         hub, machines = stack.enter_context(linked_machines(scene.shell, _WORKERS, _RATE))
         source = stack.enter_context(served_registry(scene.shell, corpus.registry, hub))
         dest = stack.enter_context(served_registry(scene.shell, dest_storage, hub))
@@ -93,6 +94,7 @@ def _cluster(scene: Scene, hub: Machine, machines: Sequence[Machine]) -> Iterato
             stack.enter_context(shell.started(machine.server(*_DASK, *words), log=place / "log"))
         wait = f"from distributed import Client; Client({address!r}).wait_for_workers({len(machines)}, 60)"
         shell.run(hub.command(sys.executable, "-c", wait))
+        shell.run(hub.command(*scene.regwrap, "doctor", "--cluster", address, "--insecure-cluster"))
         yield address
 
 
