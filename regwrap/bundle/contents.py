@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.canonical import canonical_json
 from regwrap.core.closure import Closure, closure_of
+from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field, list_of, shown
 from regwrap.core.model import Digest, ParseError, Platform, a_size, is_repository, is_tag
@@ -139,7 +140,7 @@ class BundleContents:
         """Raises UsageError where it would be longer than what is read."""
         if len(self._json) > MAX_BUNDLE_JSON_BYTES:
             raise UsageError(
-                f"bundle.json of these {len(self.images)} images has {len(self._json)} bytes,"
+                f"bundle.json of {counted(len(self.images), 'image')} has {len(self._json)} bytes,"
                 f" and one of more than {MAX_BUNDLE_JSON_BYTES} is not read",
                 hint="divide the list, and make a bundle of each part",
             )

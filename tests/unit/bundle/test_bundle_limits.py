@@ -89,5 +89,5 @@ def test_a_bundle_that_nobody_could_read_is_not_made(tmp_path: Path) -> None:
         contents = opened.contents
     (image,) = contents.images
     large = replace(contents, images=(replace(image, media_type="x" * MAX_BUNDLE_JSON_BYTES),))
-    with pytest.raises(UsageError, match=r"1 images has 134\d{6} bytes, and one of more than 134217728 is not read"):
+    with pytest.raises(UsageError, match=r"of 1 image has 134\d{6} bytes, and one of more than 134217728 is not read"):
         large.to_json()
