@@ -17,6 +17,7 @@ from regwrap.bundle.image_set import BlobFiles, ImageSet, PlainFiles, file_image
 from regwrap.core import ocilayout
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import IntegrityError, RegwrapError, UsageError
+from regwrap.core.listener import SILENT, counted_by
 from regwrap.core.model import (  # fmt: skip
     MAX_MANIFEST_BYTES,
     Descriptor,
@@ -34,6 +35,7 @@ from regwrap.storage.store import Storage, regular_size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regwrap.core.listener import Listener
     from regwrap.core.ocilayout import LayoutEntry
 
 VERSION: Final = "version"
@@ -46,10 +48,12 @@ def child_manifest(digest: Digest) -> str:
     return f"{digest.hex}.{MANIFEST}"
 
 
-def storage_image_set(storage: Storage) -> ImageSet:
+def storage_image_set(storage: Storage, listener: Listener = SILENT) -> ImageSet:
     """Every tag of the storage. Raises IntegrityError with a line for each image that is not whole."""
     found = _Found(name=f"{storage.root}")
-    for repository in storage.repositories():
+    repositories = tuple(storage.repositories())
+    listener.count("read", "repositories", len(repositories))
+    for repository in counted_by(listener, repositories):
         for tag in storage.tags(repository):
             with found.collected(f"{repository}:{tag}") as image:
                 top = storage.resolve(repository, tag)
@@ -76,7 +80,7 @@ def history_image_set(storage: Storage) -> ImageSet:
     return file_image_set(f"{storage.root}", contents, lambda _digest: storage)
 
 
-def tree_image_set(place: str, *, named: str | None) -> ImageSet:
+def tree_image_set(place: str, *, named: str | None, listener: Listener = SILENT) -> ImageSet:
     """What `DIR` or `oci:DIR[:NAME]` holds. `named`: the repository, or REPOSITORY:TAG, of what says none itself.
 
     Raises UsageError (no images, no names) and IntegrityError with a line for each image that is not whole.
@@ -86,18 +90,19 @@ def tree_image_set(place: str, *, named: str | None) -> ImageSet:
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a directory")
     if ref or ocilayout.is_layout(directory):
-        return _layout_image_set(directory, ref.name if ref else None, named)
-    return _dir_image_set(directory, named)
+        return _layout_image_set(directory, ref.name if ref else None, named, listener)
+    return _dir_image_set(directory, named, listener)
 
 
-def _layout_image_set(directory: Path, chosen: str | None, named: str | None) -> ImageSet:
+def _layout_image_set(directory: Path, chosen: str | None, named: str | None, listener: Listener) -> ImageSet:
     entries = (ocilayout.named_entry(directory, chosen),) if chosen else ocilayout.read_entries(directory)
     found = _Found(name=f"oci:{directory}")
 
     def path_of(digest: Digest) -> Path:
         return directory / ocilayout.blob_path(digest)
 
-    for entry in entries:
+    listener.count("read", "images", len(entries))
+    for entry in counted_by(listener, entries):
         with found.collected(full_name(entry.name if named else _own_name(entry), named)) as image:
             image.add(closure_of(entry.digest, lambda digest: _read(path_of(digest))), PlainFiles(path_of))
     return found.image_set()
@@ -113,9 +118,11 @@ def _own_name(entry: LayoutEntry) -> str | None:
     return entry.name
 
 
-def _dir_image_set(directory: Path, named: str | None) -> ImageSet:
+def _dir_image_set(directory: Path, named: str | None, listener: Listener) -> ImageSet:
     found = _Found(name=f"{directory}")
-    for path in sorted(_image_directories(directory)):
+    paths = sorted(_image_directories(directory))
+    listener.count("read", "images", len(paths))
+    for path in counted_by(listener, paths):
         relative = f"{path.relative_to(directory)}"
         with found.collected(full_name(None if relative == "." else relative, named)) as image:
             _add_dir(image, path)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.contents import BundleContents
     from regwrap.bundle.signature import Trust
+    from regwrap.core.listener import Listener
     from regwrap.lists.imagelist import ImageEntry
 
 OnBytes = Callable[[int], None]
@@ -172,7 +173,7 @@ def _other_problems(names: list[str]) -> Iterator[str]:
 def verify_storage(
     root: Path,
     entries: tuple[ImageEntry, ...] | None,
-    on_bytes: OnBytes,
+    listener: Listener,
     *,
     exact: bool = False,
     hash_elsewhere: HashElsewhere | None = None,
@@ -186,7 +187,7 @@ def verify_storage(
         storage = Storage(root)  # the check names it
     check = _StorageCheck(storage, entries, exact=exact)
     check.hash_elsewhere = hash_elsewhere
-    return check.run(on_bytes)
+    return check.run(listener)
 
 
 class _StorageCheck:
@@ -206,17 +207,20 @@ class _StorageCheck:
         self.damaged: set[Digest] = set()
         self.linked: dict[Digest, bool] = {}  # of the repository that is looked at
 
-    def run(self, on_bytes: OnBytes) -> VerifyReport:
+    def run(self, listener: Listener) -> VerifyReport:
         links = linked_directories(self.storage)
         if links:  # what is behind them is not this storage's, and without it nothing can be said of the images
             self.problems += (f"{link} is a symbolic link; a storage has directories of its own" for link in links)
             return self._report(others=0)
-        for repository in self.storage.repositories():
+        repositories = tuple(self.storage.repositories())
+        listener.count("verify", "repositories read", len(repositories))
+        for repository in repositories:
             self.linked = {}
             for tag in self.storage.tags(repository):
                 self._check_tag(repository, tag)
             self._check_links(repository)
-        self._check_blobs(on_bytes)
+            listener.on_things()
+        self._check_blobs(listener)
         return self._report(others=len(self._compare()))
 
     def _report(self, *, others: int) -> VerifyReport:
@@ -329,23 +333,25 @@ class _StorageCheck:
                     what = f"{repository}: a {kind}'s link points to {digest}, which is missing"
                     (self.notes if is_left else self.problems).append(what)
 
-    def _check_blobs(self, on_bytes: OnBytes) -> None:
+    def _check_blobs(self, listener: Listener) -> None:
         """Every blob, those that no tag needs included: one that is damaged would spoil a later push."""
 
         digests = sorted({*self.sizes, *self.storage.blobs()})
-        wrong = self._wrong_elsewhere(digests, on_bytes)
+        found = {digest: self.storage.blob_size(digest) for digest in digests}
+        listener.expect("verify", sum(filter(None, found.values())))
+        wrong = self._wrong_elsewhere(found, listener.on_bytes)
 
         def check(digest: Digest) -> tuple[int | None, str]:
             size, user = self.sizes.get(digest, (None, "no tag needs it"))
-            there = self.storage.blob_size(digest)
+            there = found[digest]
             if there is None:  # an empty directory that nobody needs is what the registry's collector leaves
                 return None, f"{user}: blob {digest} is absent" if size is not None else ""
+            listener.on_bytes(0 if wrong is not None else there)
             if size is not None and there != size:
                 return there, f"{user}: blob {digest} has {there} bytes instead of {size}"
             if wrong is not None:
                 right = digest not in wrong
             else:
-                on_bytes(there)
                 right = self.storage.is_sound(Descriptor(media_type="", digest=digest, size=there), hashed=True)
             return there, "" if right else f"{user}: blob {digest} has other bytes ({layout.blob_path(digest)})"
 
@@ -357,11 +363,10 @@ class _StorageCheck:
                 self.problems.append(problem)
                 self.damaged.add(digest)
 
-    def _wrong_elsewhere(self, digests: Sequence[Digest], on_bytes: OnBytes) -> frozenset[Digest] | None:
+    def _wrong_elsewhere(self, found: Mapping[Digest, int | None], on_bytes: OnBytes) -> frozenset[Digest] | None:
         if self.hash_elsewhere is None:
             return None
-        sizes = ((digest, self.storage.blob_size(digest)) for digest in digests)
-        known = [(digest, size) for digest, size in sizes if size == self.sizes.get(digest, (size, ""))[0]]
+        known = [(digest, size) for digest, size in found.items() if size == self.sizes.get(digest, (size, ""))[0]]
         return self.hash_elsewhere([(digest, size) for digest, size in known if size is not None], on_bytes)
 
 

@@ -112,7 +112,8 @@ def import_image_set(
                 raise damaged(image_set, wrong)
             imported = _imported(image_set, storage, staging.added, staging.mended, options.existing)
             files = files_for(Owner.of(storage.tree))
-            commit(storage.tree, staging.additions({move.image for move in imported.kept}), stage=stage, files=files)
+            additions = staging.additions({move.image for move in imported.kept})
+            commit(storage.tree, additions, stage=stage, files=files, listener=listener)
             write_release(storage.tree, release_now(contents.whole, options.checksum), stage=stage, files=files)
     return imported
 

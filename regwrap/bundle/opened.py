@@ -44,7 +44,7 @@ def opened_image_set(
             yield it
         return
     with _read(path, lock_timeout, listener) as storage:
-        yield storage_image_set(storage)
+        yield storage_image_set(storage, listener)
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def opened_contents(
         if links := linked_directories(storage):
             raise LinkedDirectoryError(storage.tree.shown(links[0]))
         if hashed:
-            _check(f"{path}", verify_storage(storage.root, None, listener.on_bytes).problems)
+            _check(f"{path}", verify_storage(storage.root, None, listener).problems)
         yield StorageSource(name=f"{storage.root}", storage=storage)
         return
     with (

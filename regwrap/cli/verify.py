@@ -161,10 +161,10 @@ def _checked_file(
 
             # only its rewrite: and images: count here
             entries = listed(images_list, load(config), progress).entries
-        progress.expect("verify", path.stat().st_size if path.is_file() else 0)
         if path.is_dir():
-            result = verify_storage(path, entries, progress.on_bytes, exact=exact)
+            result = verify_storage(path, entries, progress, exact=exact)
         else:
+            progress.expect("verify", path.stat().st_size if path.is_file() else 0)
             with trusting(path, target.signers or configured_signers(config), target.signature, progress) as trust:
                 result = _checked_bundle(target, entries, progress, trust)
         for note in result.notes:

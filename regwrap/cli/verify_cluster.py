@@ -28,9 +28,8 @@ def checked_storage(
         if images_list is not None:
             entries = listed(images_list, load(cluster.config), progress).entries
         with with_workers(session, cluster, ()) as workers:
-            progress.expect("verify", 0)
             hash_elsewhere = partial(hash_by_workers, workers, real_root(path))
-            result = verify_storage(path, entries, progress.on_bytes, exact=exact, hash_elsewhere=hash_elsewhere)
+            result = verify_storage(path, entries, progress, exact=exact, hash_elsewhere=hash_elsewhere)
         for note in result.notes:
             progress.say(f"note: {note}")
     return result, entries

@@ -93,7 +93,7 @@ def collect_garbage(root: Path, keep: Keep, options: GcOptions, listener: Listen
     with locked_storage(storage.tree, exclusive=exclusive, timeout=options.lock_timeout, on_wait=listener.say):
         found = read_releases(storage.tree)
         choice = choose_releases(storage, found, options.releases, keep)
-        garbage = find_garbage(storage, choice.keep)
+        garbage = find_garbage(storage, choice.keep, listener)
         left: tuple[str, ...] = ()
         if not options.dry_run:
             listener.expect("gc", garbage.blob_bytes)

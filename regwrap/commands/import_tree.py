@@ -94,6 +94,6 @@ def import_tree(
 ) -> ImportReport:
     """Bring what `DIR` or `oci:DIR[:NAME]` holds into the storage at `root`. `release` is the name of the release
     that it is, which its files do not say."""
-    found = tree_image_set(place, named=named)
+    found = tree_image_set(place, named=named, listener=listener)
     image_set = replace(found, contents=replace(found.contents, name=release))
     return import_images(image_set, real_root(root), options, listener)

@@ -155,8 +155,11 @@ class _Locking:
                 return self.job.retry.call(lambda: work(entry))
             except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
                 return Unseen(entry=entry, error=str(error), hint=error.hint)
+            finally:
+                job.listener.on_things()
 
         job = self.job
+        job.listener.count("lock", "images looked at", len(entries))
         return map_in_order(guarded, entries, workers=job.jobs, name="lock", stopping=job.retry.stopping)
 
     def now(self, entry: ImageEntry) -> tuple[ImageEntry, Digest | None]:

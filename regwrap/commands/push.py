@@ -282,7 +282,7 @@ class _Pushing:
             gave_up=self.ends.limiters.gave_up,
             is_immutable=self.place.is_immutable,
         )
-        return observer.observe_images(entries, self.job.jobs)
+        return observer.observe_images(entries, self.job.jobs, self.job.listener)
 
     def carry(self, plan: Plan, elsewhere: Mapping[Digest, str]) -> SyncReport:
         """`elsewhere`: another repository there that has the blob."""

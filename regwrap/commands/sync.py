@@ -84,7 +84,7 @@ def plan_images(
         is_immutable=job.archive.is_immutable,
     )
     way = choose_engine(job.engine, storage.name if storage else None)
-    observed = (*observer.observe_images(images.entries, job.jobs), *options.lost, *unsigned)
+    observed = (*observer.observe_images(images.entries, job.jobs, job.listener), *options.lost, *unsigned)
     return replace(make_plan(observed), way=way)
 
 

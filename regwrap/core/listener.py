@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+
+_T = TypeVar("_T")
 
 
 class Listener(Protocol):
@@ -19,6 +21,12 @@ class Listener(Protocol):
 
     def on_bytes(self, count: int, /) -> None:
         """So many bytes more are done."""
+
+    def count(self, step: str, things: str, total: int | None = None, /) -> None:
+        """A step begins that has `total` of `things` (images looked at) to do; None: nobody knows how many."""
+
+    def on_things(self, count: int = 1, /) -> None:
+        """So many of them are done."""
 
     def watch(self, under_way: Callable[[], int], /) -> None:
         """`under_way` gives the bytes that are on their way, and not yet among those that are done."""
@@ -36,5 +44,21 @@ class Silent:
     def on_bytes(self, count: int, /) -> None:
         pass
 
+    def count(self, step: str, things: str, total: int | None = None, /) -> None:
+        pass
+
+    def on_things(self, count: int = 1, /) -> None:
+        pass
+
     def watch(self, under_way: Callable[[], int], /) -> None:
         pass
+
+
+SILENT: Final = Silent()
+
+
+def counted_by(listener: Listener, things: Iterable[_T]) -> Iterator[_T]:
+    """The things, each told when the next one is wanted."""
+    for thing in things:
+        yield thing
+        listener.on_things()

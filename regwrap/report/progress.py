@@ -40,8 +40,9 @@ class Progress:
         self.reader = reader
         self.live = reader.live and not quiet
         self.step = ""
-        self.expected = 0
+        self.expected: int | None = 0
         self.done = 0
+        self.things = ""
         self.running: dict[str, float] = {}
         self._failures: dict[str, list[str]] = {}
         self.under_way: Callable[[], int] = lambda: 0
@@ -91,11 +92,21 @@ class Progress:
     def expect(self, step: str, expected: int) -> None:
         with self._lock:
             self._begin_section(step)
-            self.step, self.expected, self.done = step, expected, 0
+            self.step, self.expected, self.done, self.things = step, expected, 0, ""
             self.under_way = lambda: 0
             self._since = time.monotonic()
 
     def on_bytes(self, count: int) -> None:
+        with self._lock:
+            self.done += count
+
+    def count(self, step: str, things: str, total: int | None = None) -> None:
+        """No section of a CI's log is opened: it may be over in a second."""
+        with self._lock:
+            self.step, self.expected, self.done, self.things = step, total, 0, things
+            self._since = time.monotonic()
+
+    def on_things(self, count: int = 1) -> None:
         with self._lock:
             self.done += count
 
@@ -140,20 +151,23 @@ class Progress:
                     self._print(text)
 
     def status(self) -> str:
-        """The whole in one line: bytes, speed, what remains, the images in work. Empty where nothing is under way."""
+        """In one line how much is done, what remains, the images in work. Empty where nothing is under way."""
         with self._lock:
-            done, expected, step = self.done, self.expected, self.step
+            done, expected, step, things = self.done, self.expected, self.step, self.things
             running = sorted(self.running, key=lambda name: self.running[name])
-        if not step or (done >= expected and not running):
+        if not step or (expected is not None and done >= expected and not running):
             return ""
+        seconds = max(0.001, time.monotonic() - self._since)
+        if things:
+            of = "" if expected is None else f" of {expected:,}"
+            return f"{step}: {done:,}{of} {things}{_left(done, expected, seconds)}"
+        expected = expected or 0
         with suppress(OSError):
             done = min(expected, done + self.under_way())
-        seconds = max(0.001, time.monotonic() - self._since)
-        speed = done / seconds
-        left = f", {(expected - done) / speed:.0f} s left" if speed and done < expected else ""
         more = f" +{len(running) - SHOWN_IMAGES}" if len(running) > SHOWN_IMAGES else ""
         images = f" [{' '.join(running[:SHOWN_IMAGES])}{more}]" if running else ""
-        return f"{step}: {human_bytes(done)} of {human_bytes(expected)}, {human_bytes(speed)}/s{left}{images}"
+        speed, left = f"{human_bytes(done / seconds)}/s", _left(done, expected, seconds)
+        return f"{step}: {human_bytes(done)} of {human_bytes(expected)}, {speed}{left}{images}"
 
     def _clear(self) -> None:
         if self._drawn:
@@ -173,6 +187,10 @@ class Progress:
         if self._section:
             self._print(closing(self.reader.folds, self._section, seconds=time.time()))
             self._section = ""
+
+
+def _left(done: int, expected: int | None, seconds: float) -> str:
+    return f", {(expected - done) * seconds / done:.0f} s left" if done and expected and done < expected else ""
 
 
 def failure_text(entry: ImageEntry, error: str, hint: str, attempts: int = 1) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.errors import IntegrityError
+from regwrap.core.listener import SILENT
 from regwrap.storage import layout
 from regwrap.storage.hashing import write_all
 from regwrap.storage.store import read_link
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
     from regwrap.storage.tree import Tree
 
@@ -136,7 +138,7 @@ def sync_file_system(path: Path) -> None:
         os.close(descriptor)
 
 
-def commit(tree: Tree, additions: Additions, *, stage: Tree, files: Files) -> None:
+def commit(tree: Tree, additions: Additions, *, stage: Tree, files: Files, listener: Listener = SILENT) -> None:
     """Add `additions` to the storage at `tree`. `stage` is a private directory on the same file system.
 
     Doing it again is harmless; killed at any point, the storage is what it was or has some whole images more.
@@ -146,8 +148,10 @@ def commit(tree: Tree, additions: Additions, *, stage: Tree, files: Files) -> No
     staging = _Staging(tree, stage, files)
     inner = [(layout.layer_link(r, d), d) for r, d in additions.layers]
     inner += [(layout.revision_link(r, d), d) for r, d in additions.revisions]
+    listener.count("commit", "links written", len(dict(inner)))
     for name, digest in dict(inner).items():
         staging.link(name, digest)
+        listener.on_things()
     links, tags = staging.taken(), _staged_tags(staging, additions)
     if not (additions.blobs or links or tags):
         files.sync(tree)  # a run that was killed may have renamed all of it, and not have synced
@@ -156,10 +160,12 @@ def commit(tree: Tree, additions: Additions, *, stage: Tree, files: Files) -> No
         files.adopt(stage, staged)
     files.sync(stage)
     blobs = [(staged, layout.blob_path(digest)) for digest, staged in additions.blobs]
+    listener.count("commit", "blobs, links and tags in place", len(blobs) + len(links) + len(tags))
     for step in (blobs, links, tags):
         for staged, name in step:
             files.make_directory(tree, name.rpartition("/")[0])
             files.rename(stage, staged, tree, name)
+            listener.on_things()
         if step:
             files.sync(tree)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.listener import SILENT
 from regwrap.core.model import Digest, Index, parse_manifest, subject_of, subject_of_tag
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, read_link
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from regwrap.core.closure import Closure
+    from regwrap.core.listener import Listener
 
 _OTHER: Final = -1  # in a blob's place, and no regular file
 
@@ -99,15 +101,17 @@ class Garbage:
         return sum(size for _digest, size in self.blobs)
 
 
-def find_garbage(storage: Storage, keep: Keep) -> Garbage:
+def find_garbage(storage: Storage, keep: Keep, listener: Listener = SILENT) -> Garbage:
     """Decide what can go. Raises UsageError where nothing would be left, or where it is no storage, and OSError where
     the disk fails: what it hides for a moment, a signature for one, must not be taken for garbage."""
-    survey = survey_storage(storage)
+    survey = survey_storage(storage, listener)
     marks = [_Marks(storage, tree) for tree in survey.repositories]
     pins = keep.digests_by_repository()
+    listener.count("gc", "repositories read", len(marks))
     for mark in marks:
         mark.keep_digests(pins.get(mark.tree.name, ()))
         mark.keep_tags(keep)
+        listener.on_things()
     _keep_attached(marks)
     if not any(mark.stays for mark in marks) and (survey.blobs or any(mark.tree.tags for mark in marks)):
         raise UsageError(

@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
 from regwrap.core.writing import on_file, read_at
-from regwrap.storage.own import LOCK, own_tree
+from regwrap.storage.own import LOCK, OWN_DIR, own_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from regwrap.storage.tree import Tree
 
 _POLL_SECONDS: Final = 0.1
+_Identity = tuple[int, int]  # device and inode
+# the locks of this process, and whose they are
+_held: dict[_Identity, tuple[Path, _Identity]] = {}
 
 
 @contextmanager
@@ -33,7 +37,8 @@ def locked_storage(
 ) -> Iterator[int | None]:
     """Hold the lock of the storage at `tree` for the block; yields its descriptor.
 
-    Waits up to `timeout` seconds while another run holds it and says so through `on_wait` once; then UsageError.
+    Waits up to `timeout` seconds while another run holds it and says so through `on_wait` once; then UsageError, which
+    is at once where this run would wait for itself.
     A storage that only lies on read-only media, or belongs to somebody else, can be read without a lock: yields None.
     `untouched`: nothing is made or written there, so a storage that no regwrap has ever written to has no lock.
     """
@@ -45,9 +50,26 @@ def locked_storage(
         _acquire(descriptor, tree, exclusive=exclusive, deadline=time.monotonic() + timeout, on_wait=on_wait)
         if not untouched:
             _sign(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n" if exclusive else "")
-        yield descriptor
+        with _remembered(descriptor, tree):
+            yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _remembered(descriptor: int, tree: Tree) -> Iterator[None]:
+    key, mine = _identity(descriptor), (tree.root, _identity(tree.descriptor))
+    is_first = _held.setdefault(key, mine) is mine
+    try:
+        yield
+    finally:
+        if is_first:
+            _held.pop(key, None)
+
+
+def _identity(descriptor: int) -> _Identity:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def _open_only(tree: Tree) -> int | None:
@@ -74,6 +96,7 @@ def _acquire(descriptor: int, tree: Tree, *, exclusive: bool, deadline: float, o
                 fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
+            _refuse_shared(descriptor, tree)
             holder = _holder(descriptor)
             if time.monotonic() >= deadline:
                 raise UsageError(
@@ -84,6 +107,18 @@ def _acquire(descriptor: int, tree: Tree, *, exclusive: bool, deadline: float, o
                 on_wait(f"waiting for another regwrap that holds {tree.root}: {holder}")
                 told = True
             time.sleep(_POLL_SECONDS)
+
+
+def _refuse_shared(descriptor: int, tree: Tree) -> None:
+    """Raises UsageError where the lock is that of another storage of this run: a copy with hard links has the same
+    file, and this run would wait for itself."""
+    root, (other, place) = tree.root, _held.get(_identity(descriptor), (tree.root, _identity(tree.descriptor)))
+    if place != _identity(tree.descriptor):
+        raise UsageError(
+            f"{root} and {other} have one lock file: one is a copy of the other with hard links (cp -al)",
+            hint=f"while no regwrap works there, give the copy its own: cd {root}/{OWN_DIR} && cp {LOCK} new &&"
+            f" mv new {LOCK}",
+        )
 
 
 def _holder(descriptor: int) -> str:

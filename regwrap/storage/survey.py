@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
+from regwrap.core.listener import SILENT, counted_by
 from regwrap.core.model import Digest, is_repository, is_tag
 from regwrap.storage import layout
 from regwrap.storage.own import OWN_DIR
@@ -21,6 +22,7 @@ from regwrap.storage.tree import LinkedDirectoryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from regwrap.core.listener import Listener
     from regwrap.storage.store import Storage
     from regwrap.storage.tree import Tree
 
@@ -58,15 +60,17 @@ class Survey:
     unknown: tuple[str, ...]
 
 
-def survey_storage(storage: Storage) -> Survey:
+def survey_storage(storage: Storage, listener: Listener = SILENT) -> Survey:
     """Look at all of a storage. Raises UsageError where it is none, or does not lie in one piece."""
     _check_top(storage.tree)
     walk = _Walk(storage.tree)
     for path, known in ((layout.V2, {"blobs", "repositories"}), (f"{layout.V2}/blobs", {"sha256"})):
         walk.directories(path, known.__contains__)
-    repositories = tuple(walk.repositories(layout.REPOSITORIES, ""))
+    listener.count("gc", "repositories found")
+    repositories = tuple(counted_by(listener, walk.repositories(layout.REPOSITORIES, "")))
     prefixes = walk.directories(layout.BLOBS, _is_prefix)
-    blobs = frozenset(digest for prefix in prefixes for digest in walk.blobs(prefix))
+    listener.count("gc", "directories of blobs listed", len(prefixes))
+    blobs = frozenset(digest for prefix in counted_by(listener, prefixes) for digest in walk.blobs(prefix))
     return Survey(repositories=repositories, prefixes=prefixes, blobs=blobs, unknown=tuple(walk.unknown))
 
 

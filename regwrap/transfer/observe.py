@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regwrap.bundle.by_repository import ImageSource
+    from regwrap.core.listener import Listener
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import SoundBlobs
     from regwrap.tools.retry import Retry
@@ -46,10 +47,18 @@ class Observer:
     gave_up: Callable[[ToolError], ToolError]
     is_immutable: Callable[[str, str], bool] = lambda _repository, _tag: False
 
-    def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int) -> tuple[Observation, ...]:
+    def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int, listener: Listener) -> tuple[Observation, ...]:
         """All of them in the list's order, `jobs` at a time, and more where the answers take long."""
+
+        def observe(entry: ImageEntry) -> Observation:
+            try:
+                return self.observe(entry)
+            finally:
+                listener.on_things()
+
+        listener.count("look", "images at both ends", len(entries))
         most, stopping = max(jobs, QUESTIONS), self.retry.stopping
-        return map_waiting(self.observe, entries, workers=jobs, most=most, name="observe", stopping=stopping)
+        return map_waiting(observe, entries, workers=jobs, most=most, name="observe", stopping=stopping)
 
     def observe(self, entry: ImageEntry) -> Observation:
         try:

@@ -15,7 +15,7 @@ from regwrap.bundle.opened import opened_image_set
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.commands.verify_signed import with_signatures
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import SILENT, Silent
 from regwrap.core.location import Location, Timeouts
 from regwrap.core.model import OCI_INDEX, Digest
 from regwrap.core.signed_rule import SignedRule
@@ -162,9 +162,7 @@ def test_what_is_forged_does_not_count(
 def test_a_site_proves_it_from_a_storage_and_a_bundle(keys: Keys, openssl: Openssl, tmp_path: Path) -> None:
     images = {"app:1": IMAGE, f"app:{tag_of(IMAGE)}": signed(keys, "vendor"), "other:1": OTHER}
     root = make_storage(tmp_path / "site", images)
-    report = with_signatures(
-        verify_storage(root, None, lambda _bytes: None), source_of(root), openssl, [keys.public("vendor")]
-    )
+    report = with_signatures(verify_storage(root, None, SILENT), source_of(root), openssl, [keys.public("vendor")])
     assert report.problems == (f"other:1: {OTHER.top.short} is not signed: it has no signature",)
     bundle = write_bundle(tmp_path / "v1.tar", contents_of(root, *images), root)
     with opened_image_set(bundle, lock_timeout=0, listener=Silent()) as image_set:

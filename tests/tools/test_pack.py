@@ -12,7 +12,7 @@ from regwrap.bundle.examine import verify_bundle, verify_storage
 from regwrap.bundle.pack import PackOptions, packed_bundle
 from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, IntegrityError, ToolError, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import SILENT, Silent
 from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
@@ -101,7 +101,7 @@ def test_a_plain_tar_unpacks_it_to_a_sound_storage(real_runner: Runner, selectio
     root = tmp_path / "customer"
     root.mkdir()
     subprocess.run(["tar", "-xf", tmp_path / "out.tar", "-C", root], check=True)
-    report = verify_storage(root, tuple(map(listed, IMAGES)), lambda _bytes: None)
+    report = verify_storage(root, tuple(map(listed, IMAGES)), SILENT)
     assert (report.problems, report.notes, report.images) == ((), (), len(IMAGES))
 
 

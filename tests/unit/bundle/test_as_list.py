@@ -9,6 +9,7 @@ from regwrap.bundle.as_list import read_listing
 from regwrap.bundle.examine import verify_bundle, verify_storage
 from regwrap.commands.gc import keep_of
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.listener import SILENT
 from regwrap.lists.imagelist import ImageEntry, parse_images
 from tests.builders import make_image, make_multi_image, make_storage, put
 from tests.bundles import contents_of, listed, make_bundle, packed, parts_of
@@ -52,9 +53,9 @@ def test_a_bundle_holds_what_it_says_and_a_site_is_compared_with_it(bundle: Path
     entries = entries_of(bundle)
     assert verify_bundle(bundle, entries, lambda _bytes: None).differences == ()
     site = make_storage(tmp_path / "site", {**IMAGES, "a/b:1": make_image("another")})
-    differences = verify_storage(site, entries, lambda _bytes: None).differences
+    differences = verify_storage(site, entries, SILENT).differences
     assert differences == (f"a/b:1: is {make_image('another').top}, the list says {IMAGES['a/b:1'].top}",)
-    lines = verify_storage(make_storage(tmp_path / "none", {}), entries, lambda _bytes: None).differences
+    lines = verify_storage(make_storage(tmp_path / "none", {}), entries, SILENT).differences
     assert lines[0] == "a/b:1: is listed but missing here"
 
 

@@ -12,6 +12,7 @@ import pytest
 from regwrap.bundle.examine import file_sha256, verify_bundle, verify_storage
 from regwrap.bundle.inspection import InspectedImage, Inspection, inspect_bundle
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.listener import SILENT
 from regwrap.core.model import Digest, Manifest, parse_manifest
 from regwrap.lists.imagelist import ImageEntry
 from regwrap.storage import layout
@@ -35,6 +36,7 @@ from tests.builders import (
     truncate,
 )
 from tests.bundles import contents_of, listed, make_bundle, packed, parts_of
+from tests.told import Told
 
 MULTI, SINGLE, DOCKER = make_multi_image("multi"), make_image("single"), make_image("docker", kind="docker")
 IMAGES = {"a/b:1": MULTI, "a/b:2": SINGLE, "z:1": DOCKER}
@@ -60,7 +62,7 @@ def root(tmp_path: Path) -> Path:
 
 def storage_lines(root: Path, entries: tuple[ImageEntry, ...] | None = None) -> tuple[str, ...]:
     before = snapshot(root)
-    report = verify_storage(root, entries, lambda _bytes: None, exact=True)
+    report = verify_storage(root, entries, SILENT, exact=True)
     assert snapshot(root) == before
     lines = (*report.problems, *report.differences)
     assert list(lines) == list(dict.fromkeys(lines))
@@ -76,17 +78,18 @@ def bundle_lines(path: Path, *entries: ImageEntry) -> tuple[str, ...]:
 
 
 def test_a_sound_storage(root: Path) -> None:
-    done: list[int] = []
-    report = verify_storage(root, ALL, done.append)
+    told = Told()
+    report = verify_storage(root, ALL, told)
     blobs = {data for image in IMAGES.values() for data in (*image.manifests, *image.blobs)}
     assert (report.images, report.blobs, report.bytes) == (3, len(blobs), sum(map(len, blobs)))
     assert (report.problems, report.notes) == ((), ())
-    assert sum(done) == report.bytes
+    assert told.steps == [("verify", "repositories read", 2), ("verify", "", report.bytes)]
+    assert told.done == [2, report.bytes]
 
 
 def test_what_is_no_storage_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a registry storage"):
-        verify_storage(tmp_path, None, lambda _bytes: None)
+        verify_storage(tmp_path, None, SILENT)
 
 
 def test_an_empty_storage_is_sound_and_lacks_what_is_listed(tmp_path: Path) -> None:
@@ -148,7 +151,7 @@ def test_a_link_to_nothing_is_named(root: Path) -> None:
         f"z:lost: points to {lost}, which is missing or not linked",
         f"z: a manifest's link points to {lost}, which is missing",
     )
-    notes = verify_storage(root, None, lambda _bytes: None).notes
+    notes = verify_storage(root, None, SILENT).notes
     assert notes == (f"z: a layer's link points to {lost}, which is missing",)  # a registry's collector leaves those
 
 
@@ -175,7 +178,7 @@ def test_a_sparse_index_is_a_note_and_with_a_list_a_problem(root: Path) -> None:
     remove(root / layout.revision_link("a/b", CHILD))
     remove(root / layout.blob_path(CHILD))
     line = f"a/b:1: linux/arm64 of its index ({CHILD}) is not here"
-    report = verify_storage(root, None, lambda _bytes: None)
+    report = verify_storage(root, None, SILENT)
     assert (report.problems, report.notes) == ((), (line,))
     assert line in storage_lines(root, ALL)
     assert storage_lines(root, (listed("a/b:1", "linux/amd64"), *ALL[1:])) == ()
@@ -193,7 +196,7 @@ def test_what_was_left_out_is_not_lost_because_another_repository_has_it(tmp_pat
     assert storage_lines(root) == (line,)  # what it names is still linked: its own link was lost
     for blob in {*own.blobs} - {*other.blobs}:
         remove(root / layout.layer_link("a/b", blob.digest))
-    report = verify_storage(root, None, lambda _bytes: None)
+    report = verify_storage(root, None, SILENT)
     assert (report.problems, report.notes) == ((), (line,))
 
 
@@ -230,22 +233,22 @@ def test_what_is_missing_and_what_is_not_listed_is_named(both: Both) -> None:
 
 
 def test_a_storage_may_have_images_of_other_releases(root: Path) -> None:
-    report = verify_storage(root, ALL[:1], lambda _bytes: None)
+    report = verify_storage(root, ALL[:1], SILENT)
     assert (report.images, report.others, report.problems, report.differences) == (3, 2, (), ())
-    exact = verify_storage(root, ALL[:1], lambda _bytes: None, exact=True)
+    exact = verify_storage(root, ALL[:1], SILENT, exact=True)
     assert exact.others == 2
     assert exact.differences == tuple(f"{name}: is not in the list" for name in ("a/b:2", "z:1"))
 
 
 def test_a_signature_is_no_image_of_another_release(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "signed", {"a:1": SINGLE, f"a:sha256-{SINGLE.top.hex}.sig": DOCKER})
-    assert verify_storage(root, (listed("a:1"),), lambda _bytes: None).others == 0
+    assert verify_storage(root, (listed("a:1"),), SILENT).others == 0
 
 
 def test_damage_and_what_differs_from_the_list_are_told_apart(root: Path, tmp_path: Path) -> None:
     flip(root / layout.blob_path(LAYER))
     entries = (*ALL[:2], listed("absent:1"), listed("z:1", digest=f"{SINGLE.top}"))
-    report = verify_storage(root, entries, lambda _bytes: None)
+    report = verify_storage(root, entries, SILENT)
     assert [line.partition(":")[0] for line in report.problems] == ["a/b"]
     assert [line.partition(":")[0] for line in report.differences] == ["absent", "z"]
     bundle = verify_bundle(make_bundle(tmp_path / "release", IMAGES), ALL[:2], lambda _bytes: None)
@@ -256,7 +259,7 @@ def test_a_platform_that_was_left_out_is_no_damage(root: Path) -> None:
     remove(root / layout.revision_link("a/b", CHILD))
     remove(root / layout.blob_path(CHILD))
     for entry in (ALL[0], listed("a/b:1", "linux/arm64"), listed("a/b:1", "linux/s390x")):
-        report = verify_storage(root, (entry,), lambda _bytes: None)
+        report = verify_storage(root, (entry,), SILENT)
         assert report.problems == (), entry
         assert report.differences, entry
 
@@ -383,7 +386,7 @@ def test_the_hash_of_a_file(tmp_path: Path) -> None:
 
 
 def test_a_platform_that_an_image_never_had_is_a_difference_and_no_damage(root: Path) -> None:
-    report = verify_storage(root, (listed("a/b:1", "linux/s390x"),), lambda _bytes: None)
+    report = verify_storage(root, (listed("a/b:1", "linux/s390x"),), SILENT)
     assert report.problems == ()
     assert report.differences[0].startswith(f"a/b:1: index {MULTI.top.short} has no linux/s390x; ")
     assert report.others == 2

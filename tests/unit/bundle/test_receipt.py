@@ -13,6 +13,7 @@ from regwrap.bundle.as_list import opened_listing, read_listing
 from regwrap.bundle.examine import verify_storage
 from regwrap.bundle.receipt import Receipt, ReceiptFacts, parse_receipt, parse_summary, receipt_of, receipt_text
 from regwrap.core.errors import UsageError
+from regwrap.core.listener import SILENT
 from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage import layout
@@ -37,7 +38,7 @@ FACTS = ReceiptFacts(
 
 def receipt_on(root: Path, lines: str | None = None, facts: ReceiptFacts = FACTS) -> Receipt:
     entries = None if lines is None else parse_images(lines.encode(), "images.list").entries
-    return receipt_of(verify_storage(root, entries, lambda _bytes: None), facts, entries)
+    return receipt_of(verify_storage(root, entries, SILENT), facts, entries)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from regwrap.bundle.read import Bundle, hash_all, opened_bundle
 from regwrap.bundle.releases import SiteRelease, SiteReleases, chosen_release, lack_of
 from regwrap.bundle.signature import signed_text
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import SILENT, Silent
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
@@ -315,7 +315,7 @@ def test_blobs_may_be_hashed_by_others_and_only_those_that_can_be_right_are(root
         asked.append(dict(blobs))  # type: ignore[call-overload]
         return frozenset({LAYER})
 
-    report = verify_storage(root, None, lambda _count: None, hash_elsewhere=elsewhere)
+    report = verify_storage(root, None, SILENT, hash_elsewhere=elsewhere)
     (sizes,) = asked
     whole = {Digest.of(data): len(data) for image in IMAGES.values() for data in (*image.blobs, *image.manifests)}
     assert sizes == {digest: size for digest, size in whole.items() if digest not in {short, gone}} | {
@@ -336,7 +336,7 @@ def test_a_blob_of_which_two_manifests_say_other_sizes_is_damage(root: Path) -> 
     document["layers"][0]["size"] += 1
     raw = json.dumps(document).encode()
     make_storage(root, {"a:1": Image((lying,), (config, layer)), "b:1": Image((raw,), (config, layer))})
-    report = verify_storage(root, None, lambda _count: None)
+    report = verify_storage(root, None, SILENT)
     assert f"b:1: blob {Digest.of(layer)} has two sizes: {len(layer) + 1} and {len(layer)} bytes" in report.problems
 
 
@@ -345,7 +345,7 @@ def test_a_damaged_link_that_no_tag_needs_is_named_as_well(root: Path) -> None:
     add_untagged(root, "app", OTHER)
     stray = Digest.of(OTHER.blobs[1])
     (root / layout.layer_link("app", stray)).write_bytes(b"")
-    problems = verify_storage(root, None, lambda _count: None).problems
+    problems = verify_storage(root, None, SILENT).problems
     assert problems == (f"app: a layer's link is damaged ({layout.layer_link('app', stray)})",)
 
 
@@ -355,7 +355,7 @@ def test_a_link_that_a_registry_has_deleted_hides_no_damage_behind_it(root: Path
     first, *_between, last = Storage(root).revisions("app")
     (root / layout.revision_link("app", first)).unlink()
     (root / layout.revision_link("app", last)).write_bytes(b"")
-    problems = verify_storage(root, None, lambda _count: None).problems
+    problems = verify_storage(root, None, SILENT).problems
     assert f"app: a manifest's link is damaged ({layout.revision_link('app', last)})" in problems
 
 

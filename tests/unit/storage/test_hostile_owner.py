@@ -15,7 +15,7 @@ from regwrap.bundle.merge import ImportOptions
 from regwrap.commands.deploy import deploy_bundle
 from regwrap.commands.gc import GcOptions, collect_garbage
 from regwrap.core.errors import RegwrapError, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import SILENT, Silent
 from regwrap.core.moves import Existing
 from regwrap.storage import layout
 from regwrap.storage.commit import Owner, RealFiles
@@ -184,7 +184,7 @@ def test_a_link_that_is_there_already_is_refused_and_verify_names_it(tmp_path: P
     before = snapshot(tmp_path / "moved") if (tmp_path / "moved").exists() else {}, snapshot(outside)
     with pytest.raises(LinkedDirectoryError, match=f"{place} is a symbolic link"):
         deploy_bundle(bundle, root, OPTIONS, Silent())
-    problems = verify_storage(root, None, lambda _bytes: None).problems
+    problems = verify_storage(root, None, SILENT).problems
     assert [line.partition(" ")[0] for line in problems] == [place]
     assert (snapshot(tmp_path / "moved") if (tmp_path / "moved").exists() else {}, snapshot(outside)) == before
 

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import stat
 import threading
 import time
@@ -67,6 +68,28 @@ def test_the_same_storage_by_another_name_is_the_same_lock(tmp_path: Path) -> No
     (tmp_path / "real").mkdir()
     (tmp_path / "alias").symlink_to("real")
     with lock(tmp_path / "real", exclusive=True), pytest.raises(UsageError), lock(tmp_path / "alias", exclusive=True):
+        pass
+
+
+def test_a_copy_with_hard_links_is_not_waited_for(tmp_path: Path) -> None:
+    """`cp -al` gives the copy the original's lock file: a run that reads one and writes the other waits for itself."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for root in (one, two):
+        root.mkdir()
+    with lock(one, exclusive=True):
+        pass
+    (two / OWN_DIR).mkdir(mode=0o700)
+    (two / OWN_DIR / "lock").hardlink_to(one / OWN_DIR / "lock")
+    with (
+        lock(one, exclusive=False),
+        pytest.raises(UsageError, match=rf"^{two} and {one} have one lock file: .* \(cp -al\)") as raised,
+        lock(two, exclusive=True, timeout=600),
+    ):
+        pass
+    assert f"cd {two}/{OWN_DIR} && cp lock new && mv new lock" in raised.value.hint
+    shutil.copy(two / OWN_DIR / "lock", two / OWN_DIR / "new")
+    (two / OWN_DIR / "new").rename(two / OWN_DIR / "lock")
+    with lock(one, exclusive=False), lock(two, exclusive=True):
         pass
 
 
