@@ -23,7 +23,7 @@ from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.select import select_images
 from regwrap.bundle.stream import streamed_bundle
-from regwrap.bundle.volume_places import volumes_also_in
+from regwrap.bundle.volume_places import beside, volumes_also_in
 from regwrap.bundle.volume_stream import never, volume_stream
 from regwrap.bundle.volume_target import VolumeTarget
 from regwrap.bundle.volumes import found_volumes
@@ -324,6 +324,19 @@ def test_volumes_stand_for_their_images_wherever_a_list_does(bundle: Path) -> No
 def inspect_contents(bundle: Path) -> BundleContents:
     with opened_bundle(bundle) as opened:
         return opened.contents
+
+
+def test_what_lies_beside_a_bundle_may_lie_on_any_of_its_media(tmp_path: Path) -> None:
+    bundle = tmp_path / "v1.tar"
+    usb = tmp_path / "usb"
+    (usb / "v1.tar.sig").mkdir(parents=True)  # no file
+    with volumes_also_in([usb]):
+        assert beside(bundle, ".sig") == tmp_path / "v1.tar.sig"
+        (usb / "v1.tar.sig").rmdir()
+        (usb / "v1.tar.sig").write_bytes(b"signed")
+        assert beside(bundle, ".sig") == usb / "v1.tar.sig"
+        (tmp_path / "v1.tar.sig").write_bytes(b"signed")
+        assert beside(bundle, ".sig") in {tmp_path / "v1.tar.sig", usb / "v1.tar.sig"}
 
 
 # --- media one by one

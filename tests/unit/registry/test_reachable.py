@@ -1,5 +1,7 @@
 """Whether a registry is there, how its names and connections fail, and what other programs have to say to it."""
 
+import base64
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from regwrap.registry.credentials import UnsureError
 from regwrap.registry.probe import Probe
 from regwrap.registry.server_access import read_htpasswd
 from tests.answering import Answer, Asked, answering
+from tests.builders import put
 from tests.unit.registry.test_client import BASIC, Tokens, client_of, get, wants_basic
 
 BLOB = Descriptor(media_type="", digest=Digest.of(b"x"), size=1)
@@ -100,6 +103,21 @@ def test_a_login_that_was_never_taken_is_tried_here_first(tmp_path: Path) -> Non
         get(probe.downloads.client)
         assert probe.downloads.address("a/b", BLOB).authorization == BASIC
         assert probe.downloads.address("a/b", BLOB).url == f"http://{server.host}/v2/a/b/blobs/{BLOB.digest}"
+
+
+def test_a_login_of_another_repository_is_tried_here_before_a_program_is_told_it(tmp_path: Path) -> None:
+    with answering(wants_basic) as server:
+        client = client_of(server.host)
+        path = put(tmp_path / "auth.json", b"")
+        logins = {"a": BASIC.removeprefix("Basic "), "c": base64.b64encode(b"ci:wrong").decode()}
+        path.write_text(json.dumps({"auths": {f"{server.host}/{name}": {"auth": logins[name]} for name in logins}}))
+        client.registry = replace(client.registry, authfile=path)
+        probe = Probe(registry=client.registry, timeout=5, connections=1)
+        get(probe.downloads.client)
+        assert probe.downloads.address("a/b", BLOB).authorization == BASIC
+        asked = len(server.asked)
+        probe.downloads.address("c/d", BLOB)
+        assert {*server.lines[asked:]} == {f"HEAD /v2/c/d/blobs/{BLOB.digest}"}
 
 
 def test_a_token_that_was_refused_has_a_successor_and_one_that_was_not_has_none() -> None:

@@ -97,6 +97,23 @@ def test_a_walk_that_was_interrupted_is_tried_again(tmp_path: Path, monkeypatch:
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("name", ["docker", layout.BLOBS, layout.REPOSITORIES])
+def test_a_storage_on_two_file_systems_is_not_cleaned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A sync reaches one of them: after a power cut a tag could lead to what is gone."""
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    mounted, fstat, stat = (root / name).stat().st_ino, os.fstat, os.stat
+
+    def other(status: os.stat_result) -> os.stat_result:
+        return os.stat_result((*status[:2], status.st_dev + (status.st_ino == mounted), *status[3:10]))
+
+    monkeypatch.setattr(os, "fstat", lambda descriptor: other(fstat(descriptor)))
+    monkeypatch.setattr(os, "stat", lambda path, **options: other(stat(path, **options)))
+    with pytest.raises(UsageError, match=f"{root}/{name} is on another file system than {root}"):
+        find_garbage(Storage(root), ALL)
+
+
 # --- who we are
 
 

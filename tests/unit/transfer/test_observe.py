@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,21 @@ from regwrap.core.errors import UsageError
 from regwrap.core.location import Location
 from regwrap.core.model import OCI_MANIFEST, Digest, LayoutRef
 from regwrap.lists.imagelist import parse_images
+from regwrap.storage import layout
+from regwrap.storage.store import Storage
+from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.plan import Drifted
-from tests.builders import Image, add_untagged, make_config, make_image, make_layer, make_multi_image, make_storage
+from tests.builders import (
+    Image,
+    add_untagged,
+    make_config,
+    make_image,
+    make_layer,
+    make_multi_image,
+    make_storage,
+    open_below,
+    truncate,
+)
 from tests.fakes import Scripted
 from tests.unit.cli.programs import image_proxy
 from tests.unit.transfer.between import Between, between
@@ -81,6 +95,35 @@ def test_a_layer_that_the_registry_need_not_hold_is_refused_where_it_does_not(tw
     assert "drop it" in said
     two.source.fails = lambda request: 403 if "/blobs/" in request else None
     assert two.copy_of(two.job(archive=two.directory), "windows:1").digest == Digest.of(raw)
+
+
+@pytest.mark.parametrize("lack", ["nothing", "bytes", "all"])
+def test_a_storage_need_not_hold_such_a_layer_either(two: Between, tmp_path: Path, lack: str) -> None:
+    layer = make_layer("windows")
+    config = make_config([layer])
+    described = {"mediaType": "x", "digest": f"{Digest.of(config)}", "size": len(config)}
+    foreign = {"mediaType": "x", "digest": f"{Digest.of(layer)}", "size": len(layer), "urls": ["https://e.example/x"]}
+    raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described, "layers": [foreign]}).encode()
+    root = make_storage(tmp_path / "old", {"windows:1": Image((raw,), (config, layer))})
+    path = Storage(root).blob_path(Digest.of(layer))
+    if lack == "bytes":
+        truncate(path)
+    elif lack == "all":
+        path.unlink()
+    job = two.job(archive=two.directory, source=Location(name="old", storage=root))
+    if lack == "nothing":
+        assert two.copy_of(job, "windows:1").bytes_missing == len(config) + len(layer)
+        assert open_below(root / layout.BLOBS) == []
+    else:
+        assert f"layer {Digest.of(layer).short} is not in {root}" in two.seen(job, "windows:1").error
+
+
+def test_a_line_without_a_registry_has_none_where_no_source_is_given(two: Between) -> None:
+    (listed,) = parse_images(b"team/app:1", "images.list").entries
+    with ExitStack() as stack:
+        ends = Endpoints(job=replace(two.job(), source=None), stack=stack)
+        with pytest.raises(UsageError, match="names no registry"):
+            ends.source_of(listed)
 
 
 def test_manifests_that_are_there_already_are_not_asked_for(two: Between) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.closure import closure_of
-from regwrap.core.model import Digest, Platform
+from regwrap.core.errors import IntegrityError
+from regwrap.core.model import Descriptor, Digest, Platform
 from regwrap.lists.imagelist import ImageEntry
 from regwrap.lists.naming import entry_of
 from regwrap.storage import layout
@@ -59,3 +60,26 @@ def test_images_that_are_whole_stay_as_they_are(source: StorageSource) -> None:
     rewriting = rewrite_indexes(source, entries)
     assert (rewriting.entries, rewriting.moves) == (entries, ())
     assert rewriting.source.resolve("one", "v1") == IMAGES["one:v1"].top
+
+
+def test_all_else_is_what_the_source_has(source: StorageSource) -> None:
+    """A registry on loopback serves it to skopeo."""
+    one = IMAGES["one:v1"]
+    made = rewrite_indexes(source, (entry("multi:v1", IMAGES["multi:v1"], "linux/amd64"),)).source
+    assert (made.name, made.repositories(), made.tags("one")) == ("storage", ("multi", "nested", "one"), ("v1",))
+    assert list(made.repositories_after("multi")) == ["nested", "one"]
+    assert (list(made.tags_after("one", "")), list(made.tags_after("one", "v1"))) == (["v1"], [])
+    assert (made.resolve("one", "v1"), made.manifest("one", one.top)) == (one.top, one.raw)
+    config, layer = (Descriptor(media_type="", digest=Digest.of(blob), size=len(blob)) for blob in one.blobs)
+    assert made.config("one", one.top, config) == one.blobs[0]
+    piece = made.blob("one", layer.digest)
+    assert piece is not None
+    with piece.file:
+        assert piece.size == layer.size
+
+
+def test_a_manifest_of_other_bytes_is_put_into_no_index(source: StorageSource) -> None:
+    path = source.storage.blob_path(Digest.of(IMAGES["multi:v1"].manifests[0]))
+    path.write_bytes(path.read_bytes().replace(b'"size": ', b'"size":  '))
+    with pytest.raises(IntegrityError, match="does not match its digest"):
+        rewrite_indexes(source, (entry("multi:v1", IMAGES["multi:v1"], "linux/amd64"),))
