@@ -68,7 +68,7 @@ def try_all(ground: Ground, trials: Sequence[Trial], *, workers: int, deadline: 
     os.close(writing)
     by_name = {trial.mutant.name: trial for trial in trials}
     with os.fdopen(reading) as lines:
-        for line in lines:
+        for line in iter(lines.readline, ""):  # each as it comes
             name, code, seconds = json.loads(line)
             if code == _NOT_IN_PLACE:
                 late.append(by_name[name])
