@@ -89,6 +89,8 @@ def test_what_is_asked_directly(server: str, no_proxy: str) -> None:
         ("r.example", "r.example:80"),
         ("r.example", ":443"),
         ("r.example", "10.0.0.0/8"),
+        ("10.1.2.3", "r.example/8"),
+        ("10.1.2.3", "10.0.0.0/99"),
         ("r.example", "r.example/8"),
         ("11.1.2.3", "10.0.0.0/8"),
         ("10.1.2.3", "10.1.2.4"),

@@ -158,6 +158,24 @@ def test_a_token_server_that_fails_for_a_while_leaves_it_to_skopeo(status: int, 
         get(client_of(server.host))
 
 
+def test_a_token_server_that_refuses_a_password_is_asked_three_times_and_skopeo_never(tmp_path: Path) -> None:
+    """It would ask with the same password, and the account would be locked."""
+
+    def behaviour(asked: Asked) -> Answer:
+        if "/token" in asked.line:
+            return Answer(401)
+        return Answer(401, {"WWW-Authenticate": f'Bearer realm="http://{asked.headers["host"]}/token"'})
+
+    with answering(behaviour) as server:
+        client = client_of(server.host, tmp_path)
+        for number in range(5):
+            with pytest.raises(ToolError) as raised:
+                get(client, f"/v2/a/b/manifests/{number}")
+            assert not isinstance(raised.value, UnsureError)
+        assert f"has refused the login {server.host} 3 times, and is not asked again" in f"{raised.value}"
+        assert len([line for line in server.lines if "/token" in line]) == 3
+
+
 # --- users of a server
 
 

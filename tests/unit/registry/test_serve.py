@@ -152,6 +152,8 @@ def test_other_paths_are_refused_in_the_words_of_the_api(target: str, status: in
     ("header", "found"),
     [
         ("bytes=0-9", (0, 10)),
+        ("bytes=5-5", (5, 1)),
+        ("bytes=99-99", (99, 1)),
         ("bytes=90-", (90, 10)),
         ("bytes=-7", (93, 7)),
         ("bytes=-700", (0, 100)),
