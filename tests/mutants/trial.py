@@ -26,7 +26,7 @@ from typing import Any, Final, NoReturn
 import pytest
 
 from tests.mutants.changes import Mutant, changed_tree
-from tests.mutants.suite import Ground, run_tests, silence
+from tests.mutants.suite import BrokenSuiteError, Ground, run_tests, silence
 
 
 class Outcome(StrEnum):
@@ -64,7 +64,7 @@ def try_all(ground: Ground, trials: Sequence[Trial], *, workers: int, deadline: 
         silence()
         zygote = _Zygote(ground, [t for t in trials if t.mutant.outer is not None], writing, workers, deadline)
         run_tests(ground, [str(ground.root / ground.tests)], zygote)
-        os._exit(0)
+        os._exit(0 if zygote.is_whole else 1)
     os.close(writing)
     by_name = {trial.mutant.name: trial for trial in trials}
     with os.fdopen(reading) as lines:
@@ -74,7 +74,8 @@ def try_all(ground: Ground, trials: Sequence[Trial], *, workers: int, deadline: 
                 late.append(by_name[name])
             else:
                 told(by_name[name], _outcome(code), seconds)
-    os.waitpid(pid, 0)
+    if os.waitpid(pid, 0)[1]:
+        raise BrokenSuiteError("the tests can't be collected together: pytest says which")
     late += [trial for trial in trials if trial.mutant.outer is None]
     _Pool(workers, deadline).run(late, lambda trial: _at_import(ground, trial), lambda t, c, s: told(t, _outcome(c), s))
 
@@ -153,8 +154,12 @@ class _Zygote:
     answers: int
     workers: int
     deadline: float
+    is_whole: bool = False
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self.is_whole = not session.testsfailed
+        if not self.is_whole:  # each mutant would count as killed
+            return True
         items = {item.nodeid: item for item in session.items}
         functions = _functions(self.ground)
         gc.collect()

@@ -13,7 +13,7 @@ from regwrap.storage import layout
 from tests.mutants.changes import Mutant, changed_tree, mutants_of
 from tests.mutants.choice import all_mutants, drawn, trial_of
 from tests.mutants.equivalent import outdated, read_equivalents
-from tests.mutants.suite import Ground, suite_of
+from tests.mutants.suite import BrokenSuiteError, Ground, suite_of
 from tests.mutants.table import Results
 from tests.mutants.trial import Outcome, Trial, _functions, try_all
 
@@ -147,6 +147,18 @@ def test_mutants_are_killed_or_survive_as_the_tests_are(tiny: Ground) -> None:
     }
     assert [trial.mutant.function for trial in trials if not trial.tests] == ["nobody", "nobody"]
     assert (tiny.root / "tiny/module.py").read_text(encoding="utf-8") == MODULE
+
+
+@pytest.mark.exhaustive
+def test_tests_that_cannot_be_collected_together_kill_no_mutant(tiny: Ground) -> None:
+    for name in ("one", "two"):
+        (tiny.root / "tests" / name).mkdir()
+        (tiny.root / "tests" / name / "test_same.py").write_text("def test_it() -> None: pass\n", encoding="utf-8")
+    trials = [Trial(mutant, ()) for mutant in all_mutants(tiny, ["tiny/module.py"])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(BrokenSuiteError):
+            try_all(tiny, trials, workers=1, deadline=time.monotonic() + 60, told=lambda *_told: None)
 
 
 def test_functions_are_found_though_the_collection_has_frozen_them() -> None:

@@ -97,3 +97,9 @@ def _writes_through_a_buffer(node: ast.AST) -> TypeGuard[ast.Call]:
     modes = {arg.value for arg in ast.walk(node) if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
     has_buffer = all(word.arg != "buffering" for word in node.keywords)
     return has_buffer and any(re.fullmatch(r"[wax]b?\+?|r\+b?", mode) for mode in modes)
+
+
+def test_no_two_files_of_unit_tests_have_one_name() -> None:
+    """pytest takes the second for the first, and refuses it, where both are in one run."""
+    names = [path.name for path in (ROOT / "tests/unit").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
