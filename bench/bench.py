@@ -20,6 +20,7 @@ from typing import Final
 
 from before import with_before
 from cases_cluster import cluster_cases
+from cases_delta import delta_cases
 from cases_direct import direct_cases
 from cases_gc import gc_cases
 from cases_overlay import overlay_cases
@@ -29,6 +30,7 @@ from cases_release import release_cases
 from cases_start import start_cases
 from cases_sync import jobs_cases, sync_cases
 from cases_unpack import unpack_cases
+from cases_volumes import volumes_cases
 from disk import OWN, has_disk, own_disk, why_no_disk
 from facts import environment_facts
 from measure import Case, Outcome, measure
@@ -41,6 +43,8 @@ from table import outcome_record, table_text
 _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
     "start": start_cases,
     "package": package_cases,
+    "delta": delta_cases,
+    "volumes": volumes_cases,
     "growth": growth_cases,
     "overlay": overlay_cases,
     "unpack": unpack_cases,
@@ -55,7 +59,8 @@ _GROUPS: Final[dict[str, Callable[[Scene], Generator[Case, None, None]]]] = {
 # What takes long and gets one round stands first, and curves last: what is left of the time are rounds for the others.
 _SCALE: Final = "scale"
 _ORDER: Final = (
-    "release", "sync", "direct", "start", "package", "unpack", "overlay", "push", "gc", "jobs", "cluster", "growth",
+    "release", "sync", "direct", "start", "package", "delta", "volumes", "unpack", "overlay", "push", "gc", "jobs",
+    "cluster", "growth",
 )  # fmt: skip
 _PROJECT: Final = Path(__file__).resolve().parent.parent
 _BYTES: Final = 2_000_000_000

@@ -12,6 +12,7 @@ import os
 import threading
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import (  # fmt: skip
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.base import Base
+    from regwrap.bundle.files import Range
     from regwrap.bundle.signature import Trust
     from regwrap.core.closure import Closure
 
@@ -97,8 +99,18 @@ class Bundle:
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes hash to what bundle.json says; `write` is given them. Safe from several threads."""
-        with self.opened(digest) as (descriptor, located):
-            return hashed(pieces_at(descriptor, located.offset, located.size), write) == digest
+        with self._ranges(digest) as ranges:
+            return hashed(chain.from_iterable(pieces_at(*piece) for piece in ranges), write) == digest
+
+    @contextmanager
+    def _ranges(self, digest: Digest) -> Iterator[list[Range]]:
+        """Where its bytes lie, in order: of volumes nothing is copied together for who reads them once."""
+        located = self.blobs.get(digest)
+        if located is not None:
+            yield self.file.ranges(located)
+            return
+        with self.base[digest].opened(digest) as (descriptor, located):
+            yield [(descriptor, located.offset, located.size)]
 
     def closure(self, image: BundleImage) -> Closure | None:
         """What belongs to a listed image. Raises IntegrityError where its manifests are damaged."""

@@ -1,7 +1,7 @@
 """A bundle that is cut into volumes while it is written: each is a file of its own, hashed on its way; no second copy.
 
 All of them get their names when the last one is on the disk, then come their checksums and what says which bytes they
-are of which bundle.
+are of which bundle: at once, or from who reads all of them again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,13 @@ from regwrap.bundle.volume_places import volume_name, volumes_in
 from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, found_volumes
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.release_id import ReleaseId
 from regwrap.core.writing import is_there
 from regwrap.storage.hashing import write_all_to
 from regwrap.storage.space import need_space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
@@ -42,11 +43,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeTarget:
-    """Volumes of `size` bytes of the bundle `output`. `only` one of them is written, by its number; 0 for all."""
+    """Volumes of `size` bytes of the bundle `output`. `only` one of them is written, by its number; 0 for all. Not
+    `summed`: they are not hashed here, and who does it calls `write_sums`."""
 
     output: Path
     size: int
     only: int = 0
+    summed: bool = True
 
     @property
     def can_repeat(self) -> bool:
@@ -56,11 +59,11 @@ class VolumeTarget:
     def written(self, contents: BundleContents) -> Iterator[Callable[[memoryview], object]]:
         """Raises UsageError (a file is in the way, too many volumes), ToolError (no space), IntegrityError (the volume
         that is made again is another one)."""
-        volumes = self._planned(contents)
+        volumes = self.volumes(tar_bytes(contents))
         chosen = volumes[self.only - 1 : self.only] if self.only else volumes
         self._check(chosen, len(volumes))
         with ExitStack() as stack, ThreadPoolExecutor(2, thread_name_prefix="volume") as pool:
-            writing = _Writing(output=self.output, volumes=chosen, stack=stack, pool=pool)
+            writing = _Writing(output=self.output, volumes=chosen, stack=stack, pool=pool, summed=self.summed)
             yield writing.write
             written = writing.ended()
             if self.only:
@@ -69,13 +72,12 @@ class VolumeTarget:
                 self._forget(written)
             for part, volume in writing.parts:
                 part.path.rename(self.output.with_name(volume.name))
-        if not self.only:
-            write_whole(checksum_path(self.output), "".join(f"{v.sha256}  {v.name}\n" for v in written))
-            write_whole(facts_of_volumes(self.output), _facts(self.output, contents, written))
+        if self.summed and not self.only:
+            write_sums(self.output, ReleaseId(contents.name, contents.id), written)
         sync_directory(self.output.parent)
 
-    def _planned(self, contents: BundleContents) -> tuple[Volume, ...]:
-        total = tar_bytes(contents)
+    def volumes(self, total: int) -> tuple[Volume, ...]:
+        """Those of a bundle of so many bytes. Raises UsageError where they are too many."""
         starts = [*range(0, total, self.size), total]
         if len(starts) - 1 > MAX_VOLUMES:
             hint = f"{-(-total // MAX_VOLUMES):,} bytes or more each"
@@ -117,11 +119,17 @@ class VolumeTarget:
                 path.unlink()
 
 
-def _facts(output: Path, contents: BundleContents, volumes: tuple[Volume, ...]) -> str:
+def write_sums(output: Path, release: ReleaseId, volumes: Sequence[Volume]) -> None:
+    """What stands beside all volumes of a release: their checksums, and which bytes they are."""
+    write_whole(checksum_path(output), "".join(f"{v.sha256}  {v.name}\n" for v in volumes))
+    write_whole(facts_of_volumes(output), _facts(output, release, volumes))
+
+
+def _facts(output: Path, release: ReleaseId, volumes: Sequence[Volume]) -> str:
     document = {
         "bundle": output.name,
-        "name": contents.name,
-        "id": f"{contents.id}",
+        "name": release.name,
+        "id": f"{release.id}",
         "bytes": volumes[-1].offset + volumes[-1].size,
         "volumes": [{"volume": v.name, "offset": v.offset, "bytes": v.size, "sha256": v.sha256} for v in volumes],
     }
@@ -136,6 +144,7 @@ class _Writing:
     volumes: tuple[Volume, ...]
     stack: ExitStack
     pool: ThreadPoolExecutor
+    summed: bool
     parts: list[tuple[Part, Volume]] = field(default_factory=list)
     sums: list[hashlib._Hash] = field(default_factory=list)
     position: int = 0
@@ -169,9 +178,10 @@ class _Writing:
         """Written here and hashed there, at the same time."""
         inside = self.position - volume.offset
         part, taken = self.parts[-1][0], data[: volume.size - inside]
-        hashed = self.pool.submit(self.sums[-1].update, taken)
+        hashed = self.pool.submit(self.sums[-1].update, taken) if self.summed else None
         write_all_to(part.descriptor, taken)
-        hashed.result()
+        if hashed is not None:
+            hashed.result()
         self._flush(part, inside + len(taken))
         return len(taken)
 
@@ -184,8 +194,7 @@ class _Writing:
     def ended(self) -> tuple[Volume, ...]:
         """All of them are on the disk."""
         list(self.pool.map(lambda item: sync_file(item[0].descriptor, item[0].path), self.parts))
+        if not self.summed:
+            return self.volumes
         done = zip(self.volumes, self.sums, strict=True)
-        return tuple(
-            Volume(name=volume.name, offset=volume.offset, size=volume.size, sha256=state.hexdigest())
-            for volume, state in done
-        )
+        return tuple(replace(volume, sha256=state.hexdigest()) for volume, state in done)

@@ -14,6 +14,7 @@ from regwrap.bundle.image_set import ImageSet, image_set_of
 from regwrap.bundle.merge import refuse_moves
 from regwrap.bundle.opened import check_bytes, opened_bases, opened_contents, whole_of
 from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.volume_places import named_directories
 from regwrap.commands.push_delta import DeltaSource
 from regwrap.commands.sync import SyncResult
 from regwrap.core.closure import closure_of, shipped_platforms
@@ -31,6 +32,7 @@ from regwrap.transfer.by_skopeo import RegistryCarrier, prove
 from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.into_registry import PARTIAL_HINT, ContentsOrigin, PushCarrier, partial_refusal
 from regwrap.transfer.observe import Observer
+from regwrap.transfer.orders import SharedFiles
 from regwrap.transfer.plan import Lacking, Unseen, make_plan
 from regwrap.transfer.rewritten import rewrite_indexes
 from regwrap.transfer.run import run_plan
@@ -86,7 +88,7 @@ def push_images(job: Job, source: Path, place: Location, options: PushOptions) -
             contents=source_of_all,
             dest=end,
             place=place,
-            shared=_Shared.of(source, contents) if not options.bases else None,
+            shared=_shared(source, contents) if not options.bases else None,
         )
         observations = pushing.observe(entries, absent)
         if options.existing is Existing.FAIL:
@@ -240,17 +242,10 @@ def _prepare_projects(
     return frozenset(absent if options.dry_run else ())
 
 
-@dataclass(frozen=True, slots=True)
-class _Shared:
+def _shared(source: Path, contents: ImageSet | StorageSource | DeltaSource) -> SharedFiles:
     """What a cluster's workers read too: a bundle by its digest, or a storage."""
-
-    path: Path
-    release: str
-
-    @classmethod
-    def of(cls, source: Path, contents: ImageSet | StorageSource | DeltaSource) -> _Shared:
-        release = "" if isinstance(contents, StorageSource) else f"{contents.contents.id}"
-        return cls(source.absolute(), release)
+    release = "" if isinstance(contents, StorageSource) else f"{contents.contents.id}"
+    return SharedFiles(f"{source.absolute()}", release, tuple(f"{place.absolute()}" for place in named_directories()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +257,7 @@ class _Pushing:
     contents: LocalSource
     dest: RegistryEndpoint
     place: Location
-    shared: _Shared | None
+    shared: SharedFiles | None
 
     def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
@@ -302,8 +297,7 @@ class _Pushing:
         if job.workers is not None and self.shared is not None:
             from regwrap.transfer.by_cluster import by_workers  # seldom asked for
 
-            path = f"{self.shared.path}"
-            carrier = by_workers(carrier, job.workers, self.ends, lambda _copy: path, self.shared.release)
+            carrier = by_workers(carrier, job.workers, self.ends, lambda _copy: self.shared)
         job.listener.expect("push", plan.bytes_missing)
         job.listener.watch(carrier.bytes_under_way)
         gave_up = self.ends.limiters.gave_up

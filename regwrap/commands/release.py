@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,9 @@ from regwrap.bundle.aside import write_whole
 from regwrap.bundle.base import StorageBase
 from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.examine import VerifyReport, file_sha256, verify_bundle
-from regwrap.bundle.examine_incoming import Arrival, verify_incoming
 from regwrap.bundle.output import checksum_path, facts_path
-from regwrap.bundle.volume_stream import never, volume_stream
-from regwrap.bundle.volume_target import VolumeTarget
+from regwrap.bundle.volume_target import VolumeTarget, write_sums
+from regwrap.bundle.volumes import Volume
 from regwrap.commands.package import PackageOptions, PackageReport, Strategy, package_images
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.counts import counted
@@ -29,6 +28,7 @@ from regwrap.transfer.run import nothing_copied
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from regwrap.bundle.stream import Target
     from regwrap.lists.imagelist import ImageList
     from regwrap.transfer.job import Job
     from regwrap.transfer.run import SyncReport
@@ -61,6 +61,7 @@ def release_images(
     _check_output(output)
     if output == Path("-"):
         raise UsageError("release verifies its bundle, which goes into a pipe only once", hint="regwrap package -o -")
+    options = _summed_once(options)
     if options.strategy is Strategy.DIRECT:
         sync, package = _directly(job, images, output, options, on_sync)
     else:
@@ -69,14 +70,12 @@ def release_images(
         return ReleaseReport(sync=sync, package=package, verify=None, sha256="")
     job.listener.expect("verify", package.blob_bytes)
     with ThreadPoolExecutor(1) as pool:
-        sha256 = pool.submit(file_sha256, output) if options.target is None else None
+        summing = pool.submit(_summed, output, package, options.target)
         verify = _verified(job, images, output, options, package)
     if verify.problems or verify.differences:
         problems = (*verify.problems, *verify.differences)
         raise IntegrityError(f"{output} did not pass its verification", problems=problems)
-    checksum = sha256.result() if sha256 else ""
-    if checksum:  # volumes have theirs already
-        write_whole(checksum_path(output), f"{checksum}  {output.name}\n")
+    checksum = _write_sums(output, package, summing.result())
     _write_facts(output, package, checksum, tools)
     return ReleaseReport(sync=sync, package=package, verify=verify, sha256=checksum)
 
@@ -113,10 +112,31 @@ def _verified(
     here: then what is in the bundle is checked."""
     storage = None if options.strategy is Strategy.DIRECT else job.archive.storage
     bases = (StorageBase(Storage(storage)),) if package.required and storage else ()
-    if options.target is not None:
-        with volume_stream(output, never) as stream:
-            return verify_incoming(stream, images.entries, job.listener.on_bytes, bases, Arrival(output), trusted=True)
     return verify_bundle(output, images.entries, job.listener.on_bytes, bases=bases, trusted=True)
+
+
+def _summed_once(options: PackageOptions) -> PackageOptions:
+    """Volumes get their checksums while they are verified, as a bundle in one file does; one alone is not verified."""
+    target = options.target
+    if isinstance(target, VolumeTarget) and not target.only:
+        return replace(options, target=replace(target, summed=False))
+    return options
+
+
+def _summed(output: Path, package: PackageReport, target: Target | None) -> tuple[Volume, ...]:
+    """The files that were written, with the sha256 of each."""
+    whole = Volume(name=output.name, offset=0, size=package.file_bytes)
+    files = target.volumes(whole.size) if isinstance(target, VolumeTarget) else (whole,)
+    return tuple(replace(file, sha256=file_sha256(output.with_name(file.name))) for file in files)
+
+
+def _write_sums(output: Path, package: PackageReport, files: tuple[Volume, ...]) -> str:
+    """Returns that of the whole; nothing where it is in volumes."""
+    if files[0].name != output.name:
+        write_sums(output, package.release, files)
+        return ""
+    write_whole(checksum_path(output), f"{files[0].sha256}  {output.name}\n")
+    return files[0].sha256
 
 
 def _check_output(output: Path) -> None:

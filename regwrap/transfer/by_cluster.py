@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from regwrap.tools.retry import Retry
     from regwrap.transfer.by_curl import BatchEvents, Travel
     from regwrap.transfer.endpoints import Endpoints
-    from regwrap.transfer.orders import Answer, BlobAnswer
+    from regwrap.transfer.orders import Answer, BlobAnswer, SharedFiles
     from regwrap.transfer.plan import Copy
     from regwrap.transfer.workers import Workers
+
+    Sender = RegistryEndpoint | SharedFiles | None
 
 _LEAST_BYTES: Final = 4 * 1024 * 1024
 _MOST_BYTES: Final = 256 * 1024 * 1024
@@ -130,12 +132,11 @@ def pass_on(answer: Answer, limiters: HostLimiters, started: float) -> None:
 @dataclass(slots=True, kw_only=True)
 class ClusterPushCarrier(PushCarrier):
     """The blobs by workers; manifests are put from here, once all blobs are there. An image is `sent_from` a registry,
-    or from what all of them have by the same path; None: from here. `release`: the digest of a bundle."""
+    or from what all of them have by the same path; None: from here."""
 
     workers: Workers
     ends: Endpoints
-    sent_from: Callable[[Copy], RegistryEndpoint | str | None]
-    release: str = ""
+    sent_from: Callable[[Copy], Sender]
 
     def bring_all(self, copy: Copy) -> None:
         source = self.sent_from(copy)
@@ -153,7 +154,7 @@ class ClusterPushCarrier(PushCarrier):
             for _done in pool.map(lambda share: self._bring(copy, source, share), shares):
                 pass
 
-    def _bring(self, copy: Copy, source: RegistryEndpoint | str, blobs: Sequence[Descriptor]) -> None:
+    def _bring(self, copy: Copy, source: RegistryEndpoint | SharedFiles, blobs: Sequence[Descriptor]) -> None:
         """Raises what the first of them failed by; the others are there."""
         repository = copy.entry.dest.repository
         ends = (source, self.dest) if isinstance(source, RegistryEndpoint) else (self.dest,)
@@ -170,7 +171,7 @@ class ClusterPushCarrier(PushCarrier):
         if failure is not None:
             raise failure
 
-    def _order(self, copy: Copy, source: RegistryEndpoint | str, blobs: Sequence[Descriptor]) -> PushOrder:
+    def _order(self, copy: Copy, source: RegistryEndpoint | SharedFiles, blobs: Sequence[Descriptor]) -> PushOrder:
         is_registry = isinstance(source, RegistryEndpoint)
         leaf_of = {blob.digest: leaf.digest for leaf in copy.closure.leaves for blob in leaf.blobs}
         to = copy.entry.dest.repository
@@ -190,7 +191,6 @@ class ClusterPushCarrier(PushCarrier):
                 )
                 for blob in blobs
             ),
-            release=self.release,
         )
 
     def _name(self, end: RegistryEndpoint) -> RegistryName:
@@ -218,8 +218,7 @@ def by_workers(
     carrier: PushCarrier,
     workers: Workers,
     ends: Endpoints,
-    sent_from: Callable[[Copy], RegistryEndpoint | str | None],
-    release: str = "",
+    sent_from: Callable[[Copy], Sender],
 ) -> ClusterPushCarrier:
     """The same, with the blobs by workers."""
     return ClusterPushCarrier(
@@ -232,7 +231,6 @@ def by_workers(
         workers=workers,
         ends=ends,
         sent_from=sent_from,
-        release=release,
     )
 
 

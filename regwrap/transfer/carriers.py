@@ -33,6 +33,7 @@ from regwrap.transfer.fetch import BLOBS, COPIES, LINKS, PARTS, LayoutFetcher, S
 from regwrap.transfer.into_bundle import BundleCarrier
 from regwrap.transfer.into_registry import EndpointsOrigin, PushCarrier
 from regwrap.transfer.into_storage import StorageCarrier
+from regwrap.transfer.orders import SharedFiles
 from regwrap.transfer.plan import Plan
 from regwrap.transfer.run import report_of, run_plan
 from regwrap.transfer.run_blobs import BlobRun, BlobWork
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from regwrap.bundle.in_place import BundleInPlace
+    from regwrap.transfer.by_cluster import Sender
     from regwrap.transfer.by_curl import Parts
     from regwrap.transfer.endpoints import Endpoints, Writing
     from regwrap.transfer.job import Job
@@ -184,15 +186,15 @@ def _to_registry(dest: RegistryEndpoint, job: Job, ends: Endpoints, stack: ExitS
             return carrier if job.workers is None else by_workers(carrier, job.workers, ends, _sent_from(ends))
 
 
-def _sent_from(ends: Endpoints) -> Callable[[Copy], RegistryEndpoint | str | None]:
+def _sent_from(ends: Endpoints) -> Callable[[Copy], Sender]:
     """What of an image's source workers have too: all but what was unpacked here."""
 
-    def sent_from(copy: Copy) -> RegistryEndpoint | str | None:
+    def sent_from(copy: Copy) -> Sender:
         match ends.source_of(copy.entry):
             case RegistryEndpoint() as source:
                 return source
             case StorageSource(storage=storage):
-                return f"{storage.root}"
+                return SharedFiles(f"{storage.root}")
             case _:
                 return None
 

@@ -70,16 +70,24 @@ class SendOrder:
     mount: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SharedFiles:
+    """A bundle or a storage that the workers have by the same path as the client. `release` is a bundle's digest, so
+    that it is the same one; its volumes may lie in `volumes_from` too."""
+
+    path: str
+    release: str = ""
+    volumes_from: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOrder:
-    """Put these blobs into a registry: from another one, or from a bundle or a storage that this worker has by the
-    same path. `release` is a bundle's digest, so that it is the same one."""
+    """Put these blobs into a registry: from another one, or from a bundle or a storage that this worker has too."""
 
     run: str
-    source: RegistryName | str
+    source: RegistryName | SharedFiles
     dest: RegistryName
     blobs: tuple[SendOrder, ...]
-    release: str = ""
     version: str = __version__
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.opened import whole_of
 from regwrap.bundle.read import opened_bundle
-from regwrap.bundle.volume_places import volumes_of
+from regwrap.bundle.volume_places import volumes_also_in, volumes_of
 from regwrap.core.closure import Closure
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.model import Descriptor, Destination, Digest, Manifest
@@ -23,6 +23,7 @@ from regwrap.tools.imageproxy import ImageProxies
 from regwrap.transfer.at_worker import endpoint_of, told
 from regwrap.transfer.blob_index import BlobIndex
 from regwrap.transfer.into_registry import ContentsOrigin, EndpointsOrigin, PushCarrier
+from regwrap.transfer.orders import SharedFiles
 from regwrap.transfer.plan import Copy, Reason
 
 if TYPE_CHECKING:
@@ -42,14 +43,14 @@ class OpenedContents:
     """Bundles and storages that a run pushes from, each opened once; `stack` closes them."""
 
     stack: ExitStack
-    _known: dict[tuple[str, str], LocalSource] = field(default_factory=dict)
+    _known: dict[SharedFiles, LocalSource] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def of(self, path: str, release: str) -> LocalSource:
-        with self._lock:
-            if (path, release) not in self._known:
-                self._known[path, release] = self.stack.enter_context(_contents(Path(path), release))
-            return self._known[path, release]
+    def of(self, files: SharedFiles) -> LocalSource:
+        with self._lock, volumes_also_in(tuple(map(Path, files.volumes_from))):
+            if files not in self._known:
+                self._known[files] = self.stack.enter_context(_contents(Path(files.path), files.release))
+            return self._known[files]
 
 
 def push_blobs(
@@ -71,8 +72,8 @@ def push_blobs(
 
 @contextmanager
 def _origin(ends: Endpoints, order: PushOrder, opened: OpenedContents) -> Iterator[Origin]:
-    if isinstance(order.source, str):
-        yield ContentsOrigin(opened.of(order.source, order.release))
+    if isinstance(order.source, SharedFiles):
+        yield ContentsOrigin(opened.of(order.source))
         return
     source = endpoint_of(ends, order.source)
     names = sorted({send.repository for send in order.blobs})

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.volume_places import volumes_also_in
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.commands.sync import SyncOptions
 from regwrap.core.errors import ToolError
@@ -27,7 +28,16 @@ from regwrap.transfer.by_cluster import hash_by_workers
 from regwrap.transfer.by_curl import Travel
 from regwrap.transfer.carriers import carry_out
 from regwrap.transfer.endpoints import Endpoints, Writing
-from regwrap.transfer.orders import Answer, BlobAnswer, FetchOrder, HashOrder, Order, PushedBack, PushOrder
+from regwrap.transfer.orders import (
+    Answer,
+    BlobAnswer,
+    FetchOrder,
+    HashOrder,
+    Order,
+    PushedBack,
+    PushOrder,
+    SharedFiles,
+)
 from regwrap.transfer.push_at_worker import OpenedContents
 from regwrap.transfer.workers import ClusterError, WorkerShare
 from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, put, storage_problems
@@ -42,6 +52,9 @@ BASE = make_layer("base")
 APP, TOOL = make_image("app", layers=[BASE, make_layer("app")]), make_image("tool", layers=[BASE, make_layer("tool")])
 MULTI = make_multi_image("multi")
 OWN = Digest.of(APP.blobs[2])
+PUSH = PushOptions(
+    naming=Naming(prefix="site"), existing=Existing.FAIL, create_projects=False, hashed=False, dry_run=False
+)
 SIZE = sum(map(len, APP.blobs))
 
 
@@ -327,7 +340,7 @@ def test_workers_read_a_storage_by_its_path(two: Between, tmp_path: Path) -> Non
     assert two.dest.has("multi:1", MULTI)
     (order, *_rest) = inside.orders
     assert isinstance(order, PushOrder)
-    assert order.source == f"{root}"
+    assert order.source == SharedFiles(f"{root}")
     assert {send.leaf for send in order.blobs} == {""}
 
 
@@ -377,15 +390,13 @@ def test_workers_push_the_release_that_the_client_has_and_no_other(two: Between,
 
     def swap(order: Order) -> Order:
         assert isinstance(order, PushOrder)
-        return replace(order, source=f"{there}")
+        assert isinstance(order.source, SharedFiles)
+        return replace(order, source=replace(order.source, path=f"{there}"))
 
-    options = PushOptions(
-        naming=Naming(prefix="site"), existing=Existing.FAIL, create_projects=False, hashed=False, dry_run=False
-    )
     with in_process(two.job()) as (workers, job):
         workers.before = swap
         if change == "none":
-            report = push_images(job, bundle, two.place(two.dest), options).report
+            report = push_images(job, bundle, two.place(two.dest), PUSH).report
             assert report is not None
             assert two.dest.has("site/team/app:1", APP)
             assert two.dest.has("site/multi:1", MULTI)
@@ -393,9 +404,27 @@ def test_workers_push_the_release_that_the_client_has_and_no_other(two: Between,
             return
         said = "is another release than the client's" if change == "another release" else f"there is no {there}"
         with pytest.raises(ClusterError, match=said) as raised:
-            push_images(job, bundle, two.place(two.dest), options)
+            push_images(job, bundle, two.place(two.dest), PUSH)
     assert "give the workers the bundle or storage by the same path" in raised.value.hint
     assert two.dest.manifests == {}
+
+
+def test_workers_look_for_volumes_where_the_client_does(two: Between, tmp_path: Path) -> None:
+    """Two media, mounted on all machines: the workers read the bundle out of both."""
+    bundle, media = make_bundle(tmp_path / "v1", {"team/app:1": APP}), [tmp_path / "one", tmp_path / "two"]
+    data, name = bundle.read_bytes(), tmp_path / "none" / bundle.name
+    cut = len(data) * 2 // 3
+    for number, place in enumerate(media, start=1):
+        place.mkdir()
+        (place / f"{bundle.name}.{number:03}").write_bytes(data[:cut] if number == 1 else data[cut:])
+    with in_process(two.job()) as (workers, job):
+        with volumes_also_in(media):
+            report = push_images(job, name, two.place(two.dest), PUSH).report
+        assert report is not None
+        assert two.dest.has("site/team/app:1", APP)
+        assert sum(share.bytes_sent for share in report.workers) == report.sent > 0
+        sent = [order.source for order in workers.orders if isinstance(order, PushOrder)]
+        assert {files.volumes_from for files in sent if isinstance(files, SharedFiles)} == {tuple(map(str, media))}
 
 
 def test_an_upload_that_nobody_waits_for_is_not_begun(two: Between, tmp_path: Path) -> None:
@@ -410,10 +439,10 @@ def test_an_upload_that_nobody_waits_for_is_not_begun(two: Between, tmp_path: Pa
 def test_what_a_worker_reads_is_opened_once_for_all_orders(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "v1", {"team/app:1": APP})
     with ExitStack() as stack, opened_bundle(bundle) as opened:
-        contents, release = OpenedContents(stack), f"{opened.contents.id}"
-        first = contents.of(f"{bundle}", release)
-        assert contents.of(f"{bundle}", release) is first
-        assert contents.of(f"{tmp_path / 'v1/archive'}", "") is not first
+        contents, files = OpenedContents(stack), SharedFiles(f"{bundle}", f"{opened.contents.id}")
+        first = contents.of(files)
+        assert contents.of(replace(files)) is first
+        assert contents.of(SharedFiles(f"{tmp_path / 'v1/archive'}")) is not first
 
 
 # --- hashing
