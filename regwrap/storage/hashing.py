@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-_PIECE_BYTES: Final = 256 * 1024
+PIECE_BYTES: Final = 256 * 1024
+"""What is read at once: small enough to be still in the processor's cache when it is hashed."""
 _AT_ONCE: Final = 32 * 1024 * 1024  # an interruption is heard between two of them
 # other file systems, old kernels, files of which the kernel copies none (copy_file_range(2))
 _NO_RANGES: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -24,7 +25,7 @@ _NO_RANGES: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EO
 
 class _Own(threading.local):
     def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(_PIECE_BYTES))
+        self.buffer = memoryview(bytearray(PIECE_BYTES))
 
 
 _OWN: Final = _Own()
@@ -56,15 +57,21 @@ def pieces_at(descriptor: int, offset: int, size: int) -> Iterator[memoryview]:
     buffer = _OWN.buffer
     position, end = offset, offset + size
     while position < end:
-        try:
-            count = os.preadv(descriptor, [buffer[: end - position]], position)
-        except OSError as error:
-            name_file(error, descriptor)
-            raise
-        if count == 0:
-            raise IntegrityError("the file was truncated while it was read")
+        count = read_piece(descriptor, buffer[: end - position], position)
         position += count
         yield buffer[:count]
+
+
+def read_piece(descriptor: int, buffer: memoryview, position: int) -> int:
+    """How many bytes came from there. Raises IntegrityError where the file has no more."""
+    try:
+        count = os.preadv(descriptor, [buffer], position)
+    except OSError as error:
+        name_file(error, descriptor)
+        raise
+    if count == 0:
+        raise IntegrityError("the file was truncated while it was read")
+    return count
 
 
 def hashed(pieces: Iterable[memoryview], write: Callable[[memoryview], object] | None = None) -> Digest:
