@@ -145,6 +145,11 @@ def _opened_volumes(path: Path, trust: Trust | None) -> Iterator[Bundle]:
     volumes = found_volumes(path)
     if volumes is None and named_directories():
         raise no_volume(path)
+    if volumes is None and f"{path}" == "-":
+        raise UsageError(
+            "a bundle that is read at any place can't come from standard input",
+            hint="write it to a file first; deploy and verify take it from a pipe",
+        )
     if volumes is None:
         raise UsageError(f"{path} cannot be read: {os.strerror(errno.ENOENT)}")
     with opened_volumes(volumes) as file:

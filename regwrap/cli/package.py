@@ -1,5 +1,6 @@
 """The command package."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -123,7 +124,7 @@ def _packed(
     result = package_images(job, images, output, options)
     finishing.finish(job, result.id)
     if output == _PIPE:  # which stdout is
-        job.listener.say(report.package_text(result))
+        job.listener.say(report.package_text(replace(result, path=Path("standard output"))))
     return result
 
 

@@ -33,8 +33,9 @@ def incoming(bundle: Path, progress: Progress) -> Iterator[IO[bytes] | None]:
 
     def ask(name: str, directories: Sequence[Path]) -> bool:
         places = ", ".join(map(str, directories))
-        progress.say(printable(f"{name} is not in {places}: insert its medium and press Enter; Ctrl-D to give up"))
-        return sys.stdin.readline() != ""
+        question = printable(f"{name} is not in {places}: insert its medium and press Enter; Ctrl-D to give up")
+        with progress.asking(question):
+            return sys.stdin.readline() != ""
 
     with volume_stream(bundle, ask if media and sys.stdin.isatty() else never) as file:
         yield file

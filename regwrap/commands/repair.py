@@ -50,7 +50,7 @@ def repair_bundle(par2: Par2, bundle: Path) -> RepairReport:
     recovery = recovery_files(bundle)
     if not recovery:
         what = f"there is no {parity_path(bundle)}"
-        raise UsageError(what, hint="the vendor writes it: release --parity 10%; or copies again")
+        raise UsageError(what, hint="copy it there, with all volumes that are on media; release --parity 10% writes it")
     _refuse_other_names(bundle, recovery)
     before = _sums(bundle)
     why = par2.repair(recovery[0], list(_files(bundle)))

@@ -48,6 +48,7 @@ class Progress:
         self.under_way: Callable[[], int] = lambda: 0
         self._since = time.monotonic()
         self._drawn = False
+        self._asking = False
         self._section = ""
         self._sections = itertools.count(1)
         self._lock = threading.Lock()
@@ -79,6 +80,22 @@ class Progress:
         with self._lock:
             self._clear()
             self._print(text)
+
+    @contextmanager
+    def asking(self, question: str) -> Iterator[None]:
+        """A line that is shown even when quiet, and nothing below it while the user answers in the block, whose time is
+        not the work's."""
+        with self._lock:
+            self._clear()
+            self._print(question)
+            self._asking = True
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._since += time.monotonic() - began
+                self._asking = False
 
     def _print(self, text: str) -> None:
         self._write(f"{text}\n")
@@ -143,6 +160,8 @@ class Progress:
         while not self._stop.wait(pause):
             text = self.status()
             with self._lock:
+                if self._asking:
+                    continue
                 if text and self.live:
                     self._clear()
                     self._write(text[: columns(self.stream) - 1])

@@ -115,6 +115,7 @@ def test_a_delta_comes_straight_from_a_registry(scene: Scene) -> None:
 def test_into_volumes_and_into_a_pipe_it_has_the_same_bytes(scene: Scene) -> None:
     wanted = selected(scene)
     direct = ("package", "images.list", "--source", scene.host, "--strategy", "direct", "-o")
+    (scene.directory / "w").mkdir()
     before = sorted(path.name for path in scene.directory.iterdir())
     done = scene.cli(*direct, "v.tar", "--volume-size", "50kB")
     assert done.returncode == 0, done.stderr
@@ -122,6 +123,11 @@ def test_into_volumes_and_into_a_pipe_it_has_the_same_bytes(scene: Scene) -> Non
     assert b"".join(volume.read_bytes() for volume in volumes) == wanted.read_bytes()
     made = {path.name for path in scene.directory.iterdir()} - {*before, *(volume.name for volume in volumes)}
     assert made == {"v.tar.json", "v.tar.sha256"}
+    released = scene.cli("release", "images.list", "--source", scene.host, "--no-archive", *direct[-1:], "w/v.tar",
+                         "--volume-size", "50kB")  # fmt: skip
+    assert released.returncode == 0, released.stderr
+    for name in sorted(made):  # hashed once there, when they are verified
+        assert (scene.directory / "w" / name).read_text() == (scene.directory / name).read_text()
     done = shell(scene.cli, f"REGWRAP {shlex.join([*direct, '-'])} > piped.tar")
     assert done.returncode == 0, done.stderr
     assert filecmp.cmp(wanted, scene.directory / "piped.tar", shallow=False)

@@ -14,6 +14,7 @@ from regwrap.bundle.examine_incoming import verify_incoming
 from regwrap.bundle.merge import ImportOptions
 from regwrap.bundle.opened import opened_bases
 from regwrap.bundle.pipe import PipeTarget
+from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import read_releases
 from regwrap.bundle.select import Selection, select_images
 from regwrap.bundle.stream import streamed_bundle
@@ -238,3 +239,9 @@ def test_anything_else_is_no_bundle(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError):
         deploy(data, tmp_path / "site")
     assert not (tmp_path / "site").exists()
+
+
+def test_who_reads_a_bundle_at_any_place_says_that_a_pipe_is_none() -> None:
+    with pytest.raises(UsageError, match="can't come from standard input") as raised, opened_bundle(Path("-")):
+        pass
+    assert "deploy and verify take it from a pipe" in raised.value.hint

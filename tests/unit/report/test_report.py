@@ -306,6 +306,29 @@ def test_the_live_line_is_wiped_before_a_line_and_at_the_end() -> None:
     assert text.endswith("\r\x1b[K")
 
 
+def test_nothing_is_drawn_while_the_user_answers_and_the_question_is_not_quiet() -> None:
+    """A line that is drawn five times a second hides what is typed."""
+    stream, looked = Terminal(), list[int]()
+    progress = Progress(stream, quiet=False, reader=replace(PLAIN, live=True))
+
+    def under_way() -> int:
+        looked.append(1)
+        return 0
+
+    with progress.shown():
+        progress.expect("deploy", 5000)
+        progress.watch(under_way)
+        with progress.asking("insert the medium"):
+            asked = stream.getvalue()
+            looked.clear()
+            wait_for(lambda: len(looked) > 1)
+            assert stream.getvalue() == asked == "insert the medium\n"
+        wait_for(lambda: "deploy: 0 B of 5.0 kB" in stream.getvalue())
+    quiet = io.StringIO()
+    with Progress(quiet, quiet=True, reader=PLAIN).asking("insert the medium"):
+        assert quiet.getvalue() == "insert the medium\n"
+
+
 def wait_for(condition: object) -> None:
     assert callable(condition)
     deadline = time.monotonic() + 5
