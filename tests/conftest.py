@@ -60,6 +60,7 @@ class _OneWorker(LoadScopeScheduling):
         return file if file.endswith(_DEAR) else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)  # make mutants runs the tests without it
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
     return _OneWorker(config, log) if config.getvalue("dist") == "load" else None
 
