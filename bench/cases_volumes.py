@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -10,11 +10,14 @@ from typing import Final
 from measure import Case, Contender, Target, WrongResultError
 from meter import Watch
 from scene import Scene, make_empty, warm
+from servers import PROGRAM, served_registry
 
 _RELEASE: Final = "v1.0"
 _PLAIN: Final = "regwrap package"
 _VOLUMES: Final = "regwrap package --volume-size"
 _PIPE: Final = "regwrap package -o - | cat"
+_RELEASE_PLAIN: Final = "regwrap release"
+_RELEASE_VOLUMES: Final = "regwrap release --volume-size"
 _VOLUMES_OF: Final = 5
 
 
@@ -40,9 +43,18 @@ class _Outputs:
     def plain(self) -> None:
         self.scene.run_regwrap(*self.package(f"{self.bundle}"))
 
+    @property
+    def cut(self) -> tuple[str, str]:
+        return "--volume-size", f"{max(1_000_000, self.scene.corpus.unique_bytes(_RELEASE) // _VOLUMES_OF)}B"
+
     def volumes(self) -> None:
-        size = max(1_000_000, self.scene.corpus.unique_bytes(_RELEASE) // _VOLUMES_OF)
-        self.scene.run_regwrap(*self.package(f"{self.bundle}", "--volume-size", f"{size}B"))
+        self.scene.run_regwrap(*self.package(f"{self.bundle}", *self.cut))
+
+    def release(self, source: str, *more: str) -> None:
+        """All images are in the archive: they are asked for, packed and verified."""
+        images, archive = f"{self.scene.corpus.list_path(_RELEASE)}", f"{self.scene.corpus.registry}"
+        words = ("release", images, "--source", source, "--archive", archive, "-o", f"{self.bundle}")
+        self.scene.run_regwrap(*words, *more)
 
     def pipe(self) -> None:
         """To the disk as well: cat, then fsync."""
@@ -110,4 +122,29 @@ def volumes_cases(scene: Scene) -> Generator[Case, None, None]:
             ),
         ),
     )  # fmt: skip
+    yield from _release_cases(outputs, mine)
     make_empty(outputs.place)
+
+
+def _release_cases(outputs: _Outputs, mine: Contender) -> Iterator[Case]:
+    scene = outputs.scene
+    if scene.missing(PROGRAM):
+        return
+    with served_registry(scene.shell, scene.corpus.registry) as source:
+        cut = replace(
+            mine, name=_RELEASE_VOLUMES, run=lambda: outputs.release(source.host, *outputs.cut),
+            prove=_SameBytes(outputs), missing=scene.missing_regwrap("tar", "skopeo"),
+        )  # fmt: skip
+        yield Case(
+            name="release in volumes",
+            note="All images are in the archive. Both kinds are hashed as files once, while they are verified.",
+            rounds=scene.rounds,
+            seconds=45 * scene.scale,
+            contenders=(cut, replace(cut, name=_RELEASE_PLAIN, run=lambda: outputs.release(source.host))),
+            targets=(
+                Target(
+                    key="release-volumes", text="release in volumes: at most 1.05 of the plain release",
+                    contender=_RELEASE_VOLUMES, against=(_RELEASE_PLAIN,), limit=1.05,
+                ),
+            ),
+        )  # fmt: skip
