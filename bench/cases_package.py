@@ -3,14 +3,13 @@
 import os
 import shutil
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import storage
+from cases_years import years_cases
 from content import Layer, config_data, layer_data, manifest_data
-from corpus import Corpus
 from measure import Case, Contender, Target, WrongResultError
 from meter import Watch
 from scene import PEERS, Scene, make_empty, prove_bundle, warm
@@ -20,8 +19,6 @@ _RELEASE: Final = "v1.0"
 _PACKAGE: Final = "regwrap package"
 _SYNC: Final = "regwrap sync, unchanged"
 _CAT: Final = "cat + fsync"
-_HISTORIES: Final = (1, 5, 10, 20)
-_HISTORY_IMAGES: Final = 16
 _LENGTHS: Final = (10, 50, 183, 500, 1000, 2000)
 _SIZES: Final = (1_000, 32_000, 1_000_000, 32_000_000, 1_000_000_000)
 _MOST_BLOBS: Final = 2_000
@@ -143,40 +140,9 @@ def _prove_tree(job: _Job, tree: Path) -> None:
 
 
 def growth_cases(scene: Scene) -> Generator[Case, None, None]:
-    yield from _history_cases(scene)
+    yield from years_cases(scene)
     yield from _length_cases(scene)
     yield from _size_cases(scene)
-
-
-def _history_cases(scene: Scene) -> Generator[Case, None, None]:
-    """The same list each time, from storages in which it has one, five, ten, twenty times its size of company."""
-    small = scene.other_corpus("few", _HISTORY_IMAGES, int(1.7e8 * scene.scale))
-    images = small.list_path(_RELEASE)
-    roots = {times: scene.scratch / f"history-{times}" for times in _HISTORIES}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda times: _write_history(small, roots[times], times), roots))
-    output = scene.scratch / "history.tar"
-    contenders = []
-    for times, root in roots.items():
-        job = _Job(scene=scene, root=root, images=images, blobs=tuple(small.blobs(_RELEASE)), output=output)
-        contenders.append(replace(job.contenders(times)[0], prove=_Exists(output)))
-    yield Case(
-        name="package, by history",
-        note=f"{_HISTORY_IMAGES} images, {small.unique_bytes(_RELEASE):,} unique bytes.",
-        axis="images in the archive, times those of the list",
-        rounds=scene.rounds + 2,
-        seconds=25 * scene.scale,
-        contenders=tuple(contenders),
-        targets=(
-            Target(
-                key="history", text="package with 10x the history: at most 1.1 of the same with 1x",
-                contender=f"{_PACKAGE}@10", against=(f"{_PACKAGE}@1",), limit=1.1,
-            ),
-        ),
-    )  # fmt: skip
-    for root in roots.values():
-        shutil.rmtree(root)
-    output.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,28 +152,6 @@ class _Exists:
     def __call__(self) -> None:
         if not self.path.is_file():
             raise WrongResultError(f"{self.path.name} is absent")
-
-
-def _write_history(small: Corpus, root: Path, times: int) -> None:
-    """Old tags of the same repositories, each with blobs of its own, which are small: nobody reads them."""
-    make_empty(root)
-    storage.copy_part(small.registry, small.blobs(_RELEASE), root)
-    for reference in small.references(_RELEASE):
-        repository = reference.rpartition(":")[0]
-        for number in range(1, times):
-            _write_old_image(root, repository, f"v0.{number}")
-
-
-def _write_old_image(root: Path, repository: str, tag: str) -> None:
-    layers = []
-    for number in range(5):
-        blob = storage.add_blob(root, f"{repository}:{tag} {number}".encode())
-        layers.append(Layer(blob, blob.hex))
-    config = storage.add_blob(root, config_data(f"{repository}:{tag}", "amd64", layers))
-    manifest = storage.add_blob(root, manifest_data("oci", config, layers))
-    storage.link_layers(root, repository, [config, *(layer.blob for layer in layers)])
-    storage.link_manifest(root, repository, manifest)
-    storage.set_tag(root, repository, tag, manifest)
 
 
 def _length_cases(scene: Scene) -> Generator[Case, None, None]:
