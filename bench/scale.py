@@ -21,7 +21,7 @@ from scale_steps import ON_FILES, STEPS, Cost
 SIZES: Final = (1_000, 10_000, 100_000)
 _MB: Final = 1_000_000
 _MEMORY: Final = 1_500 * _MB
-_POWER: Final = 1.25  # n log n from 10,000 to 100,000 is 1.10; the rest is what a busy machine adds
+_POWER: Final = 1.2  # n log n from 10,000 to 100,000 is 1.10; the rest is what a busy machine adds
 _NEEDED: Final = 13_000 * _MB  # of which 7 GB are the files of gc at the largest, and 4 GB those of commits
 # A memory of its own for files, which goes when the step ends: /dev/shm has no names for three million of them
 _IN_MEMORY: Final = 'mount -t tmpfs -o nr_inodes=0,size=10g tmpfs "$1"; shift; exec "$@"'
