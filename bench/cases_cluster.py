@@ -73,7 +73,7 @@ def _cluster(scene: Scene, hub: Machine, machines: Sequence[Machine]) -> Iterato
     name, shell = f"cluster-{len(machines)}", scene.shell
     with contextlib.ExitStack() as stack:
         log = shell.home / f"{name}.log"
-        argv = hub.server(*_DASK, "scheduler", "--host", HUB_ADDRESS, "--port", "0", "--no-dashboard")
+        argv = hub.command(*_DASK, "scheduler", "--host", HUB_ADDRESS, "--port", "0", "--no-dashboard")
         process = stack.enter_context(shell.started(argv, log=log))
         address = wait_for_line(process, log, rb"(tcp://[0-9.]+:\d+)")
         for number, machine in enumerate(machines):
@@ -85,7 +85,7 @@ def _cluster(scene: Scene, hub: Machine, machines: Sequence[Machine]) -> Iterato
                 "--local-directory", f"{place}",
             )
             # fmt: on
-            stack.enter_context(shell.started(machine.server(*_DASK, *words), log=place / "log"))
+            stack.enter_context(shell.started(machine.command(*_DASK, *words), log=place / "log"))
         wait = f"from distributed import Client; Client({address!r}).wait_for_workers({len(machines)}, 60)"
         shell.run(hub.command(sys.executable, "-c", wait))
         shell.run(hub.command(*scene.regwrap, "doctor", "--cluster", address, "--insecure-cluster"))

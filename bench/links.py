@@ -17,6 +17,7 @@ from shell import ProgramFailedError, Shell, find_program
 TOOLS: Final = ("unshare", "nsenter", "setpriv", "ip", "tc")
 HUB_ADDRESS: Final = "10.77.0.1"
 _NET: Final = "10.77.0"
+_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL")
 _START_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.01
 # A link's queue: what a burst may have at once, and how long a packet may wait before it is dropped.
@@ -31,12 +32,8 @@ class Machine:
     holder: int
 
     def command(self, *argv: str) -> list[str]:
-        """The same program in there: it becomes it, and so has its number."""
-        return ["nsenter", f"--net=/proc/{self.holder}/ns/net", *argv]
-
-    def server(self, *argv: str) -> list[str]:
-        """The same, which does not live longer than the benchmark, however that ends."""
-        return ["setpriv", "--pdeathsig", "KILL", *self.command(*argv)]
+        """The same program in there, which does not live longer than the benchmark, however that ends."""
+        return [*_WITH_US, "nsenter", f"--net=/proc/{self.holder}/ns/net", *argv]
 
 
 def why_no_links() -> str:
@@ -65,7 +62,7 @@ def linked_machines(shell: Shell, count: int, rate: str) -> Iterator[tuple[Machi
 
 @contextlib.contextmanager
 def _machine(shell: Shell, address: str) -> Iterator[Machine]:
-    argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"]
+    argv = [*_WITH_US, "unshare", "--net", "sleep", "infinity"]
     with shell.started(argv, log=shell.home / "machine.log") as process:
         give_up = time.monotonic() + _START_SECONDS
         while _namespace(process.pid) == _namespace(os.getpid()):

@@ -38,7 +38,7 @@ def served_registry(shell: Shell, storage: Path, machine: Machine | None = None)
     log = shell.home / f"{storage.name}.log"
     config.write_text(json.dumps(registry_config(storage, machine.address if machine else "127.0.0.1")))
     argv = [PROGRAM, "serve", f"{config}"]
-    with shell.started(machine.server(*argv) if machine else argv, log=log) as process:
+    with shell.started(machine.command(*argv) if machine else argv, log=log) as process:
         yield Server(wait_for_line(process, log, _LISTENING), process.pid, log)
 
 
