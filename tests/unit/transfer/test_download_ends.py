@@ -1,0 +1,152 @@
+"""How one download ends: what counts as whole, what is kept for the next try, what is begun anew, and what is told."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from regwrap.core.model import Digest
+from tests.builders import make_image, put, storage_problems
+from tests.fakes import Answer, Scripted
+from tests.unit.transfer.between import Between, between
+
+APP = make_image("app")
+CONFIG, LAYER = APP.blobs
+DIGEST = Digest.of(LAYER)
+
+
+@dataclass(frozen=True)
+class End:
+    """What curl wrote of the layer from where it was to begin, and what it said then."""
+
+    data: Callable[[int], bytes] = lambda start: LAYER[start:]
+    exit_code: int = 0
+    status: int = 200
+    content_type: str = "application/octet-stream"
+
+
+@dataclass
+class Scene:
+    """Each start of curl brings all but the layer as it is, and ends the layer as the next of `ends`."""
+
+    two: Between
+    ends: list[End] = field(default_factory=list)
+    begun_at: list[int] = field(default_factory=list)
+
+    def curl(self, stdin: bytes) -> bytes:
+        return b"".join(map(self._section, stdin.decode().split("next\n")))
+
+    def _section(self, text: str) -> bytes:
+        options = {name: value.strip('"') for name, _is, value in (line.partition(" = ") for line in text.splitlines())}
+        start = int(options.get("continue-at", "0"))
+        end = End(lambda at: CONFIG[at:])
+        if DIGEST.hex in options["url"]:
+            self.begun_at.append(start)
+            end = self.ends.pop(0)
+        data = end.data(start)
+        if data:
+            with Path(options["output"]).open("wb") as pipe, suppress(BrokenPipeError):
+                pipe.write(data)
+        said = {
+            "filename_effective": options["output"], "response_code": end.status, "exitcode": end.exit_code,
+            "errormsg": "said so", "url_effective": options["url"], "content_type": end.content_type,
+        }  # fmt: skip
+        return f"{json.dumps(said)} \n".encode()
+
+    @property
+    def part(self) -> Path:
+        return self.two.root / f".regwrap/sync/parts/{DIGEST.hex}"
+
+    def run(self, *ends: End) -> str:
+        """What is said of the image; empty where it came."""
+        self.ends += ends
+        report = self.two.run(self.two.job(archive=self.two.directory), "app:1").report
+        assert report is not None
+        assert self.ends == [], "each was asked for"
+        if report.failed:
+            return f"{report.failed[0].error} {report.failed[0].hint}"
+        assert not storage_problems(self.two.root)
+        return ""
+
+
+@pytest.fixture
+def scene(scripted: Scripted, tmp_path: Path) -> Iterator[Scene]:
+    with between(scripted, tmp_path / "root", {"app:1": APP}) as two:
+        found = Scene(two)
+        scripted.executor.answers.append(Answer(when=("curl", "--disable"), reads=found.curl, repeats=True))
+        yield found
+
+
+def first(count: int) -> Callable[[int], bytes]:
+    return lambda start: LAYER[start : start + count]
+
+
+def test_all_bytes_are_all_bytes_whatever_was_announced(scene: Scene) -> None:
+    """A server that announces a length too long ends curl with 18; what has come is hashed."""
+    assert scene.run(End(exit_code=18)) == ""
+
+
+def test_a_connection_that_breaks_costs_an_attempt_and_no_byte(scene: Scene) -> None:
+    scene.two.attempts = 2
+    assert scene.run(End(first(7), exit_code=56), End()) == ""
+    assert scene.begun_at == [0, 7]
+
+
+def test_what_broke_off_stays_for_the_next_run(scene: Scene) -> None:
+    assert "did not send blob" in scene.run(End(first(7), exit_code=56))
+    assert scene.part.read_bytes() == LAYER[:7]
+    assert scene.run(End()) == ""
+    assert scene.begun_at == [0, 7]
+
+
+def test_an_answer_that_ends_too_early_is_damage_and_begun_anew(scene: Scene) -> None:
+    """curl was content: what there is can't be trusted to be the beginning."""
+    assert f"blob {DIGEST.short} arrived damaged (7 of {len(LAYER)} bytes" in scene.run(End(first(7)))
+    assert not scene.part.exists()
+    assert scene.run(End()) == ""
+    assert scene.begun_at == [0, 0]
+
+
+def test_a_web_page_is_told_as_one_and_nothing_of_it_is_kept(scene: Scene) -> None:
+    page = End(lambda _start: b"<html>please log in</html>", content_type="text/html; charset=utf-8")
+    assert "with a web page" in scene.run(page)
+    assert not scene.part.exists()
+
+
+@pytest.mark.parametrize("exit_code", [0, 23])
+def test_more_than_a_blob_has_is_refused_and_nothing_of_it_is_kept(scene: Scene, exit_code: int) -> None:
+    said = scene.run(End(lambda _start: LAYER + b"and more", exit_code=exit_code))
+    assert f"sends more than the {len(LAYER)} bytes" in said
+    assert not scene.part.exists()
+    assert scene.two.storage.tags("app") == ()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        End(lambda _start: b"", exit_code=33),
+        End(lambda _start: b"", exit_code=22, status=416),
+        End(lambda _start: LAYER, status=200),  # it sends all of it, whatever was asked
+    ],
+    ids=["no ranges", "not these", "all of it"],
+)
+def test_where_a_blob_cannot_be_gone_on_with_it_is_begun_anew_and_that_is_no_failure(
+    scene: Scene, refusal: End
+) -> None:
+    put(scene.part, LAYER[:7])
+    assert scene.run(refusal, End()) == ""
+    assert scene.begun_at == [7, 0]
+
+
+def test_a_range_that_was_never_asked_for_is_refused_for_good(scene: Scene) -> None:
+    assert "answered 416 to blob" in scene.run(End(lambda _start: b"", exit_code=22, status=416))
+    assert scene.begun_at == [0]
+
+
+def test_what_a_killed_run_had_whole_does_not_travel(scene: Scene) -> None:
+    put(scene.part, LAYER)
+    assert scene.run() == ""
+    assert scene.begun_at == []
