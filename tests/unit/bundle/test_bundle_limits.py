@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, parse_contents
+from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, links_end, parse_contents
 from regwrap.bundle.image_set import bundle_image_set
 from regwrap.bundle.merge import ImportOptions, import_image_set, target_storage
 from regwrap.bundle.read import opened_bundle
@@ -17,7 +17,7 @@ from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.storage.commit import RealFiles
 from tests.builders import make_image, make_storage
-from tests.bundles import contents_of, make_bundle, packed, parts_of, wrong_blobs
+from tests.bundles import RECORD, contents_of, make_bundle, packed, parts_of, wrong_blobs
 
 ONE = make_image("one")
 
@@ -91,3 +91,34 @@ def test_a_bundle_that_nobody_could_read_is_not_made(tmp_path: Path) -> None:
     large = replace(contents, images=(replace(image, media_type="x" * MAX_BUNDLE_JSON_BYTES),))
     with pytest.raises(UsageError, match=r"of 1 image has 134\d{6} bytes, and one of more than 134217728 is not read"):
         large.to_json()
+
+
+def nearly_full(place: Path, room: int) -> Path:
+    """A bundle whose last record has `room` bytes left behind the last link."""
+    size = RECORD
+    for number in range(9):
+        bundle = make_bundle(place / f"{number}", {"a:1": make_image("a", layers=[bytes(size)])})
+        with opened_bundle(bundle) as opened:
+            over = (-links_end(opened.contents) - room) % RECORD
+        if not over:
+            return bundle
+        size += over
+    raise AssertionError("a size that fits is found at once but for its digits")
+
+
+@pytest.mark.parametrize("room", [0, 512, 1024])
+def test_the_end_of_a_bundle_is_zeros_to_its_last_byte(tmp_path: Path, room: int) -> None:
+    """Two zero blocks end a tar, and may need a record of their own."""
+    bundle = nearly_full(tmp_path, room)
+    whole = bundle.read_bytes()
+    with opened_bundle(bundle) as opened:
+        end = links_end(opened.contents)
+    assert len(whole) == end + room + (RECORD if room < 1024 else 0)
+    for place in (end, end + 1023, len(whole) - 1):
+        bundle.write_bytes(whole[:place] + b"x" + whole[place + 1 :])
+        with pytest.raises(IntegrityError, match=f"there is data after the last member, at byte {end}"):
+            opened_bundle(bundle).__enter__()
+    for wrong in (whole + bytes(RECORD), whole[:-512]):
+        bundle.write_bytes(wrong)
+        with pytest.raises(IntegrityError, match=f"{len(wrong)} bytes instead of {len(whole)}"):
+            opened_bundle(bundle).__enter__()

@@ -1,7 +1,9 @@
 """Volumes are slices of the one tar, and read as one; whichever is missing, doubled, foreign or damaged is named."""
 
+import errno
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -88,6 +90,36 @@ def test_what_stood_beside_an_earlier_bundle_of_the_name_goes(archive: Path, tmp
     write(archive, tmp_path / "r.tar")
     assert not stale.exists()
     assert (tmp_path / "r.tar.json").exists()
+
+
+def test_each_is_on_the_disk_before_any_has_its_name(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A medium that is pulled out after `done` has what it is said to have."""
+    synced, output = list[tuple[str, list[str]]](), tmp_path / "v1.tar"
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        synced.append((name, sorted(path.name for path in volumes_of(output))))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(archive, output)
+    for part in volumes_of(output):
+        (named,) = [there for name, there in synced if name.startswith(f"{part.name}.")]
+        assert part.name not in named
+    assert synced[-1][0] == tmp_path.name, "then the names"
+
+
+def test_a_disk_that_loses_a_volume_is_an_error_and_nothing_has_its_name(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        write(archive, tmp_path / "v1.tar")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_they_are_the_bundle_cut_into_slices_with_a_checksum_each(bundle: Path, whole: bytes) -> None:
@@ -252,6 +284,16 @@ def test_what_is_missing_is_named(bundle: Path) -> None:
         with pytest.raises(UsageError, match=r"lacks 2 of its 4 volumes: v1\.tar\.002, v1\.tar\.004") as told:
             look(bundle)
         assert "--volume N" in told.value.hint
+
+
+def test_where_volumes_are_looked_for_and_none_is_the_directories_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "usb").mkdir()
+    with (
+        volumes_also_in([tmp_path / "usb"]),
+        pytest.raises(UsageError, match=f"there is no volume of {tmp_path}/v1.tar") as raised,
+    ):
+        inspect_bundle(tmp_path / "v1.tar")
+    assert "--volumes-from DIR" in raised.value.hint
 
 
 def test_what_is_doubled_is_named(bundle: Path, tmp_path: Path) -> None:

@@ -291,6 +291,23 @@ def test_index_names_its_manifests_and_their_platforms(media_type: str) -> None:
     assert platforms == [Platform("linux", "arm", "v7"), Platform("linux", "amd64"), None]
 
 
+@pytest.mark.parametrize(
+    ("annotations", "about"),
+    [
+        ({"vnd.docker.reference.digest": f"{DIGEST}"}, DIGEST),
+        ({"vnd.docker.reference.digest": "whatever"}, None),
+        ({"vnd.docker.reference.digest": 5}, None),
+        ({}, None),
+        (None, None),
+        ("text", None),
+    ],
+)
+def test_an_index_says_which_of_its_images_an_attestation_is_about(annotations: object, about: Digest | None) -> None:
+    index = parse_manifest(raw_of(an_index(manifests=[a_descriptor(annotations=annotations)])))
+    assert isinstance(index, Index)
+    assert [child.about for child in index.manifests] == [about]
+
+
 def test_missing_media_type_means_oci() -> None:
     assert parse_manifest(raw_of(without(a_manifest(), "mediaType"))).media_type == OCI_MANIFEST
     assert parse_manifest(raw_of(without(an_index(), "mediaType"))).media_type == OCI_INDEX

@@ -140,6 +140,15 @@ def test_latest_is_taken_only_where_whoever_runs_it_takes_it() -> None:
     assert "Istio's injector" in note
 
 
+def test_what_a_schema_sets_where_nothing_is_given_is_sure_of_nothing() -> None:
+    """Not even where it is set for a whole object: who runs it may give another."""
+    schema = "{openAPIV3Schema: {default: {image: 'a.io/a:1'}}}"
+    data = f"apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nspec: {{schema: {schema}}}\n"
+    result = find_images([("x.yaml", data.encode())])
+    assert result.images == ()
+    assert [f"{other.image}" for other in result.elsewhere] == ["a.io/a:1"]
+
+
 def test_only_what_image_names_is_sure() -> None:
     data = b"image: a.io/a:1\nargs: [a.io/b:1, a.io/a:1]\n"
     result = find_images([("x.yaml", data)])

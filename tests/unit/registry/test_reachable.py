@@ -13,12 +13,13 @@ import pytest
 
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Descriptor, Digest
+from regwrap.registry.client import Request
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.probe import Probe
 from regwrap.registry.server_access import read_htpasswd
 from tests.answering import Answer, Asked, answering
 from tests.builders import put
-from tests.unit.registry.test_client import BASIC, Tokens, client_of, get, wants_basic
+from tests.unit.registry.test_client import APP, BASIC, Tokens, client_of, get, wants_basic
 
 BLOB = Descriptor(media_type="", digest=Digest.of(b"x"), size=1)
 
@@ -103,6 +104,21 @@ def test_a_login_that_was_never_taken_is_tried_here_first(tmp_path: Path) -> Non
         get(probe.downloads.client)
         assert probe.downloads.address("a/b", BLOB).authorization == BASIC
         assert probe.downloads.address("a/b", BLOB).url == f"http://{server.host}/v2/a/b/blobs/{BLOB.digest}"
+
+
+@pytest.mark.parametrize("status", [200, 404, 500, 503])
+def test_a_registry_that_fails_has_not_taken_a_login(tmp_path: Path, status: int) -> None:
+    """Else a wrong password would go to many programs at once as soon as the registry is well again."""
+
+    def behaviour(asked: Asked) -> Answer:
+        if not asked.authorization:
+            return Answer(401, {"WWW-Authenticate": 'Basic realm="tests"'})
+        return Answer(status)
+
+    with answering(behaviour) as server:
+        client = client_of(server.host, tmp_path)
+        client.request(Request("GET", "/v2/a/b/tags/list", APP))
+        assert client.limiter.logins.is_accepted(server.host) is (status < 500)
 
 
 def test_a_login_of_another_repository_is_tried_here_before_a_program_is_told_it(tmp_path: Path) -> None:

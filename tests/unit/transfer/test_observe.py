@@ -126,6 +126,14 @@ def test_a_line_without_a_registry_has_none_where_no_source_is_given(two: Betwee
             ends.source_of(listed)
 
 
+def test_what_a_registry_is_noted_for_is_said_once(two: Between) -> None:
+    with ExitStack() as stack:
+        probe = Endpoints(job=two.job(), stack=stack).registry(two.place(two.source)).probe
+        for text in ("no API", "no API", "no ranges"):
+            probe.note(text)
+    assert two.told.log == ["note: no API", "note: no ranges"]
+
+
 def test_manifests_that_are_there_already_are_not_asked_for(two: Between) -> None:
     two.root.mkdir()
     add_untagged(two.root, "elsewhere", MULTI)
