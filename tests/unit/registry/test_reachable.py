@@ -174,6 +174,29 @@ def test_a_token_server_that_fails_for_a_while_leaves_it_to_skopeo(status: int, 
         get(client_of(server.host))
 
 
+def test_a_login_that_is_a_token_goes_to_the_token_server_in_a_form(tmp_path: Path) -> None:
+    """Clouds give such instead of passwords; in an address it would stand in every log on the way."""
+    forms: list[tuple[str, bytes, str]] = []
+
+    def behaviour(asked: Asked) -> Answer:
+        if "/token" in asked.line:
+            forms.append((asked.line, asked.body, asked.authorization))
+            return Answer(body=b'{"access_token": "good"}')
+        if asked.authorization == "Bearer good":
+            return Answer(body=b"{}")
+        challenge = f'Bearer realm="http://{asked.headers["host"]}/token",service="s",scope="repository:a/b:pull"'
+        return Answer(401, {"WWW-Authenticate": challenge})
+
+    with answering(behaviour) as server:
+        client = client_of(server.host, tmp_path)
+        login = {"auth": base64.b64encode(b"<token>:").decode(), "identitytoken": "refresh-me"}
+        put(tmp_path / "auth.json", json.dumps({"auths": {server.host: login}}).encode())
+        assert get(client) == 200
+    ((line, body, authorization),) = forms
+    assert (line, authorization) == ("POST /token", "")
+    assert b"grant_type=refresh_token&refresh_token=refresh-me" in body
+
+
 def test_a_token_server_that_refuses_a_password_is_asked_three_times_and_skopeo_never(tmp_path: Path) -> None:
     """It would ask with the same password, and the account would be locked."""
 

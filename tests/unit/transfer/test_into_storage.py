@@ -10,7 +10,7 @@ import pytest
 from regwrap.commands.sync import SyncOptions, copy_images
 from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.location import Engine, Location
-from regwrap.core.model import OCI_MANIFEST, Digest, Manifest
+from regwrap.core.model import OCI_MANIFEST, Descriptor, Digest, Manifest
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.store import SoundBlobs, Storage
@@ -183,6 +183,18 @@ def test_blobs_that_a_killed_run_left_are_hashed_and_need_not_travel_again(two: 
     assert report.sent == len(base) + len(layer)
     assert not problems_in(two.root)
     assert not stage.exists()
+
+
+def test_what_is_wrong_in_a_stage_is_gone_once_it_was_looked_at(tmp_path: Path) -> None:
+    """What is fetched anew comes to its place."""
+    stage = Stage(Tree(tmp_path))
+    blob = Descriptor(media_type="", digest=LAYER, size=len(APP.blobs[2]))
+    path = put(tmp_path / stage.blob(LAYER), APP.blobs[2])
+    assert stage.has(blob)
+    for wrong in (b"x" * blob.size, b"short"):
+        path.write_bytes(wrong)
+        assert not stage.has(blob)
+        assert not path.exists()
 
 
 def test_a_run_that_copies_nothing_removes_them_too(two: Between) -> None:
