@@ -225,3 +225,13 @@ def test_a_child_whose_link_is_there_was_not_left_out(tmp_path: Path) -> None:
     assert Storage(root).has_lost("m", child)
     add_untagged(root, "n", ONE)
     assert not Storage(root).has_lost("n", Digest.of(b"never seen"))
+
+
+def test_a_child_that_cannot_be_read_counts_as_lost(tmp_path: Path) -> None:
+    """Nobody can tell whether it was left out: nothing of its repository goes."""
+    root = make_storage(tmp_path / "root", {"m:1": MULTI})
+    child = Digest.of(MULTI.manifests[0])
+    (root / layout.revision_link("m", child)).unlink()
+    assert Storage(root).has_lost("m", child)
+    put(Storage(root).blob_path(child), b"{}")
+    assert Storage(root).has_lost("m", child)
