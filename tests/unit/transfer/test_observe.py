@@ -126,6 +126,13 @@ def test_a_line_without_a_registry_has_none_where_no_source_is_given(two: Betwee
             ends.source_of(listed)
 
 
+def test_an_index_that_lacks_a_platform_at_the_destination_is_copied_again(two: Between) -> None:
+    make_storage(two.root, {"multi:1": MULTI})
+    (two.root / layout.revision_link("multi", Digest.of(MULTI.manifests[0]))).unlink()
+    copy = two.copy_of(two.job(archive=two.directory), "multi:1")
+    assert copy.reason == "there, but damaged or incomplete: it is copied again"
+
+
 def test_what_a_registry_is_noted_for_is_said_once(two: Between) -> None:
     with ExitStack() as stack:
         probe = Endpoints(job=two.job(), stack=stack).registry(two.place(two.source)).probe
