@@ -52,6 +52,7 @@ def map_waiting(
     most: int,
     name: str,
     stopping: threading.Event | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Result, ...]:
     """The same for work that waits for answers: `workers` at a time at first, one more for each that took long, `most`
     at last. Where answers come at once more threads would only stand in each other's way, and one
@@ -63,10 +64,10 @@ def map_waiting(
     ended, done, allowed = SimpleQueue[float](), 0, workers
 
     def timed(item: Item) -> Result:
-        started, seconds = time.monotonic(), math.inf
+        started, seconds = clock(), math.inf
         try:
             result = work(item)
-            seconds = time.monotonic() - started
+            seconds = clock() - started
         finally:
             ended.put(seconds)
         return result

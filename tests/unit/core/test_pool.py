@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Callable
+from itertools import count
 
 import pytest
 
@@ -45,30 +47,33 @@ def test_an_error_with_one_worker_is_raised_as_it_is() -> None:
 # --- for answers that take long
 
 
-def most_together(seconds: float, count: int = 60) -> int:
-    """How many were in work at the same time at last, where each takes so long."""
+def most_together(number: int, *, alone: int, together: int, clock: Callable[[], float]) -> int:
+    """How many were in work at the same time. `alone` of them wait for nobody, the others until so many are there."""
     lock, running, most = threading.Lock(), 0, 0
+    barrier = threading.Barrier(together, timeout=60)
 
-    def work(number: int) -> int:
+    def work(item: int) -> int:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        time.sleep(seconds)
+        if item >= alone:
+            barrier.wait()
         with lock:
             running -= 1
-        return number
+        return item
 
-    assert map_waiting(work, range(count), workers=2, most=16, name="wait") == tuple(range(count))
+    found = map_waiting(work, range(number), workers=2, most=16, name="wait", clock=clock)
+    assert found == tuple(range(number))
     return most
 
 
 def test_where_answers_take_long_more_are_waited_for() -> None:
-    assert most_together(0.03) == 16
+    assert most_together(14 + 2 * 16, alone=14, together=16, clock=count(step=1.0).__next__) == 16
 
 
 def test_where_they_come_at_once_no_more_than_the_workers_ask() -> None:
-    assert most_together(0, count=20) == 2
+    assert most_together(20, alone=0, together=2, clock=lambda: 0.0) == 2
 
 
 def test_an_error_among_many_that_wait_ends_them() -> None:
