@@ -131,7 +131,7 @@ def _drifted_meanwhile(job: Job, ends: Endpoints, copied: tuple[Copied, ...]) ->
         return None if entry.locked else drift_of(ends.source_of(entry), entry, item.copy.digest)
 
     most, stopping = max(job.jobs, QUESTIONS), job.retry.stopping
-    found = map_waiting(look, copied, workers=job.jobs, most=most, name="look", stopping=stopping)
+    found = map_waiting(look, copied, workers=job.jobs, most=most, stopping=stopping)
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))
 
 

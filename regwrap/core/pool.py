@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _SLOW_SECONDS: Final = 0.015  # longer than what a machine of its own takes for a question
+_WAITING: Final = "look"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,7 +51,6 @@ def map_waiting(
     *,
     workers: int,
     most: int,
-    name: str,
     stopping: threading.Event | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Result, ...]:
@@ -59,7 +59,7 @@ def map_waiting(
     worker stays one."""
     items = list(items)
     if workers == 1 or most <= workers or len(items) <= workers:
-        return map_in_order(work, items, workers=workers, name=name, stopping=stopping)
+        return map_in_order(work, items, workers=workers, name=_WAITING, stopping=stopping)
     futures: list[Future[Result]] = []
     ended, done, allowed = SimpleQueue[float](), 0, workers
 
@@ -72,7 +72,7 @@ def map_waiting(
             ended.put(seconds)
         return result
 
-    with ThreadPoolExecutor(min(most, len(items)), thread_name_prefix=name) as pool:
+    with ThreadPoolExecutor(min(most, len(items)), thread_name_prefix=_WAITING) as pool:
         try:
             while len(futures) < len(items):
                 while len(futures) < min(len(items), done + allowed):

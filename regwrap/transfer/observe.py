@@ -58,7 +58,7 @@ class Observer:
 
         listener.count("look", "images at both ends", len(entries))
         most, stopping = max(jobs, QUESTIONS), self.retry.stopping
-        return map_waiting(observe, entries, workers=jobs, most=most, name="observe", stopping=stopping)
+        return map_waiting(observe, entries, workers=jobs, most=most, stopping=stopping)
 
     def observe(self, entry: ImageEntry) -> Observation:
         try:

@@ -1,7 +1,6 @@
 """The pool: what a user notices is the order, the first error, and a quick end."""
 
 import threading
-import time
 from collections.abc import Callable
 from itertools import count
 
@@ -63,7 +62,7 @@ def most_together(number: int, *, alone: int, together: int, clock: Callable[[],
             running -= 1
         return item
 
-    found = map_waiting(work, range(number), workers=2, most=16, name="wait", clock=clock)
+    found = map_waiting(work, range(number), workers=2, most=16, clock=clock)
     assert found == tuple(range(number))
     return most
 
@@ -85,6 +84,6 @@ def test_an_error_among_many_that_wait_ends_them() -> None:
             raise ValueError("the first")
 
     with pytest.raises(ValueError, match="the first"):
-        map_waiting(work, range(50), workers=2, most=4, name="wait", stopping=stopping)
+        map_waiting(work, range(50), workers=2, most=4, stopping=stopping)
     assert stopping.is_set()
     assert len(begun) < 8
