@@ -7,12 +7,11 @@ it, and what is left is found again by the next run.
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.core.pool import map_in_order
+from regwrap.core.pool import map_waiting
 from regwrap.storage import layout
 from regwrap.storage.own import own_tree
 from regwrap.storage.stage import remove_stage, temporary_stage
@@ -23,9 +22,11 @@ if TYPE_CHECKING:
     from regwrap.storage.gc import Garbage
     from regwrap.storage.tree import Tree
 
-_THREADS: Final = 8
+# so many at a time: more only wait for the interpreter, unless it is the disk that is waited for
+_THREADS: Final = 2
+_MOST_THREADS: Final = 8
+_TOGETHER: Final = 64  # of a directory; they take a few milliseconds where the disk does not wait
 _TRASH: Final = "gc"
-_GONE: Final = suppress(FileNotFoundError, IsADirectoryError)  # one for each of hundreds of thousands would cost
 # what a registry makes in a repository; children before parents
 _PARTS: Final = ("_manifests/revisions/sha256", "_manifests/revisions", "_manifests/tags", "_manifests",
           "_layers/sha256", "_layers", "")  # fmt: skip
@@ -49,8 +50,10 @@ class RealDisk:
         tree.rename(old, trash, new)
 
     def remove_file(self, tree: Tree, name: str) -> None:
-        with _GONE:
+        try:
             tree.remove_file(name)
+        except (FileNotFoundError, IsADirectoryError):
+            return
 
     def remove_directory(self, tree: Tree, name: str) -> bool:
         """Whether it is gone; False where something is in it, or where it is none."""
@@ -108,10 +111,10 @@ class _Sweep:
         self._sync(names)
 
     def _remove_files(self, groups: list[list[tuple[str, int]]]) -> list[str]:
-        """Names and bytes, grouped by the directory they lie in; the disk's waiting is what takes the time."""
-        groups = [group for group in groups if group]
-        left = map_in_order(self._remove_group, groups, workers=_THREADS, name="remove")
-        self._sync(groups)
+        """Names and bytes, grouped by the directory they lie in."""
+        parts = [group[at : at + _TOGETHER] for group in groups for at in range(0, len(group), _TOGETHER)]
+        left = map_waiting(self._remove_group, parts, workers=_THREADS, most=_MOST_THREADS)
+        self._sync(parts)
         return [path for paths in left for path in paths]
 
     def _remove_group(self, group: list[tuple[str, int]]) -> list[str]:
@@ -123,13 +126,13 @@ class _Sweep:
                 directory = self.tree.inner(above)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            for path, size in files:
+            for path, _size in files:
                 name = path[len(above) + 1 :]
                 inner = name.partition("/")[0]
                 self.disk.remove_file(directory, name)
                 if not self.disk.remove_directory(directory, inner):
                     left.append(self.tree.shown(f"{above}/{inner}"))
-                self.on_bytes(size)
+        self.on_bytes(sum(size for _path, size in group))
         return left
 
     def _remove_leftovers(self) -> None:
