@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # so many at a time: more only wait for the interpreter, unless it is the disk that is waited for
 _THREADS: Final = 2
 _MOST_THREADS: Final = 8
-_TOGETHER: Final = 64  # of a directory; they take a few milliseconds where the disk does not wait
+_TOGETHER: Final = 64  # they take a few milliseconds where the disk does not wait
 _TRASH: Final = "gc"
 # what a registry makes in a repository; children before parents
 _PARTS: Final = ("_manifests/revisions/sha256", "_manifests/revisions", "_manifests/tags", "_manifests",
@@ -93,13 +93,12 @@ class _Sweep:
         repositories = self.garbage.repositories
         self._remove_tags(trash)
         for links in (
-            [[(layout.tag_index_link(r.name, tag, digest), 0) for tag, digest in r.history] for r in repositories],
-            [[(layout.revision_link(r.name, digest), 0) for digest in r.revisions] for r in repositories],
-            [[(layout.layer_link(r.name, digest), 0) for digest in r.layers] for r in repositories],
+            [(layout.tag_index_link(r.name, tag, digest), 0) for r in repositories for tag, digest in r.history],
+            [(layout.revision_link(r.name, digest), 0) for r in repositories for digest in r.revisions],
+            [(layout.layer_link(r.name, digest), 0) for r in repositories for digest in r.layers],
         ):
             yield from self._remove_files(links)
-        by_prefix = groupby(self.garbage.blobs, key=lambda blob: blob[0].hex[:2])
-        yield from self._remove_files([[(layout.blob_path(d), size) for d, size in blobs] for _, blobs in by_prefix])
+        yield from self._remove_files([(layout.blob_path(digest), size) for digest, size in self.garbage.blobs])
         self._remove_leftovers()
 
     def _remove_tags(self, trash: Tree) -> None:
@@ -110,9 +109,9 @@ class _Sweep:
             self.disk.rename(self.tree, name, trash, str(number))
         self._sync(names)
 
-    def _remove_files(self, groups: list[list[tuple[str, int]]]) -> list[str]:
-        """Names and bytes, grouped by the directory they lie in."""
-        parts = [group[at : at + _TOGETHER] for group in groups for at in range(0, len(group), _TOGETHER)]
+    def _remove_files(self, files: list[tuple[str, int]]) -> list[str]:
+        """Names and bytes, those of a directory beside each other."""
+        parts = [files[at : at + _TOGETHER] for at in range(0, len(files), _TOGETHER)]
         left = map_waiting(self._remove_group, parts, workers=_THREADS, most=_MOST_THREADS)
         self._sync(parts)
         return [path for paths in left for path in paths]
