@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import storage
-from cases_years import years_cases
+from cases_years import Command, years_cases
 from content import Layer, config_data, layer_data, manifest_data
 from measure import Case, Contender, Target, WrongResultError
 from meter import Watch
@@ -170,12 +170,12 @@ def _length_cases(scene: Scene) -> Generator[Case, None, None]:
             contenders += [
                 Contender(
                     name=_PACKAGE,
-                    run=_Command(scene, ("package", f"{images}", *archive, "-o", f"{output}")),
+                    run=Command(scene, ("package", f"{images}", *archive, "-o", f"{output}")),
                     prove=_Exists(output), x=length, missing=scene.missing_regwrap("tar"),
                 ),
                 Contender(
                     name=_SYNC,
-                    run=_Command(scene, ("sync", f"{images}", "--source", source.host, *archive)),
+                    run=Command(scene, ("sync", f"{images}", "--source", source.host, *archive)),
                     x=length, missing=scene.missing_regwrap("skopeo"), watch=Watch(source=source),
                 ),
             ]  # fmt: skip
@@ -196,15 +196,6 @@ def _length_cases(scene: Scene) -> Generator[Case, None, None]:
             ),
         )  # fmt: skip
     output.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Command:
-    scene: Scene
-    arguments: Sequence[str]
-
-    def __call__(self) -> None:
-        self.scene.run_regwrap(*self.arguments)
 
 
 def _size_cases(scene: Scene) -> Generator[Case, None, None]:

@@ -41,7 +41,7 @@ def _release_cases(scene: Scene) -> Generator[Case, None, None]:
     scene.run_regwrap("package", f"{small.list_path(_RELEASE)}", "--archive", f"{small.registry}", "-o", f"{bundle}")
     with served_registry(scene.shell, small.registry) as source:
         contenders = [
-            Contender(name=f"regwrap {name}", run=_Command(scene, words), x=years)
+            Contender(name=f"regwrap {name}", run=Command(scene, words), x=years)
             for years, root in roots.items()
             for name, words in _commands(small, source, root, bundle).items()
         ]
@@ -77,7 +77,7 @@ def _commands(small: Corpus, source: Server, root: Path, bundle: Path) -> dict[s
 
 
 @dataclass(frozen=True, slots=True)
-class _Command:
+class Command:
     scene: Scene
     words: tuple[str, ...]
 
@@ -123,9 +123,9 @@ def _tag_cases(scene: Scene) -> Generator[Case, None, None]:
         scene.run_regwrap(*lock)
         pages = [sys.executable, f"{PEERS / 'page_tags.py'}", scene.regwrap[0], f"{root}", _REPOSITORY, f"{count}"]
         contenders += [
-            Contender(name="regwrap lock, again", run=_Command(scene, lock), x=count),
+            Contender(name="regwrap lock, again", run=Command(scene, lock), x=count),
             Contender(
-                name="regwrap verify --list", run=_Command(scene, ("verify", f"{root}", "--list", f"{few}")), x=count
+                name="regwrap verify --list", run=Command(scene, ("verify", f"{root}", "--list", f"{few}")), x=count
             ),
             Contender(name="serve, by pages of 100", run=_Started(scene, pages), x=count),
         ]

@@ -346,7 +346,8 @@ class _StorageCheck:
             there = found[digest]
             if there is None:  # an empty directory that nobody needs is what the registry's collector leaves
                 return None, f"{user}: blob {digest} is absent" if size is not None else ""
-            listener.on_bytes(0 if wrong is not None else there)
+            if wrong is None:
+                listener.on_bytes(there)
             if size is not None and there != size:
                 return there, f"{user}: blob {digest} has {there} bytes instead of {size}"
             if wrong is not None:

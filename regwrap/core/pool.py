@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _SLOW_SECONDS: Final = 0.015  # longer than what a machine of its own takes for a question
-_WAITING: Final = "look"
+_WAITING: Final = "wait"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -202,21 +202,7 @@ class Tree:
             self._leave(old)
 
     def remove_file(self, name: str) -> None:
-        inner, slash, last = name.partition("/")
-        if self._actor is not None or self._descriptor < 0 or not slash or "/" in last or inner == "..":
-            self._in_parent(os.unlink, name)
-            return
-        try:  # gc does this for hundreds of thousands
-            parent = os.open(inner, _DIRECTORY, dir_fd=self._descriptor)
-        except OSError:
-            self._in_parent(os.unlink, name)
-            return
-        try:
-            os.unlink(last, dir_fd=parent)
-        except OSError as error:
-            raise self._told(error, name) from None
-        finally:
-            _CLOSE(parent)
+        self._in_parent(os.unlink, name)
 
     def remove_directory(self, name: str) -> None:
         self._in_parent(os.rmdir, name)
