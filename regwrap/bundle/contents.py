@@ -188,7 +188,7 @@ def parse_contents(raw: bytes) -> BundleContents:
     """Read bundle.json. Raises IntegrityError where it is of another format or not in canonical form."""
     contents = _contents_in(raw)
     _check_names(contents)
-    if contents.to_json() != raw:
+    if contents._json != raw:  # which may be longer than what is read, where the text has no blanks
         raise IntegrityError("bundle.json is not in canonical form: regwrap did not write it, or it was altered")
     contents.__dict__.update(_json=raw)  # not twice in memory
     return contents

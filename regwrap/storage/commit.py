@@ -148,8 +148,9 @@ def commit(tree: Tree, additions: Additions, *, stage: Tree, files: Files, liste
     staging = _Staging(tree, stage, files)
     inner = [(layout.layer_link(r, d), d) for r, d in additions.layers]
     inner += [(layout.revision_link(r, d), d) for r, d in additions.revisions]
-    listener.count("commit", "links written", len(dict(inner)))
-    for name, digest in dict(inner).items():
+    wanted = dict(inner)
+    listener.count("commit", "links written", len(wanted))
+    for name, digest in wanted.items():
         staging.link(name, digest)
         listener.on_things()
     links, tags = staging.taken(), _staged_tags(staging, additions)
