@@ -138,17 +138,17 @@ class BundleContents:
 
     def to_json(self) -> bytes:
         """Raises UsageError where it would be longer than what is read."""
-        if len(self._json) > MAX_BUNDLE_JSON_BYTES:
+        if len(self.canonical) > MAX_BUNDLE_JSON_BYTES:
             raise UsageError(
-                f"bundle.json of {counted(len(self.images), 'image')} has {len(self._json)} bytes,"
+                f"bundle.json of {counted(len(self.images), 'image')} has {len(self.canonical)} bytes,"
                 f" and one of more than {MAX_BUNDLE_JSON_BYTES} is not read",
                 hint="divide the list, and make a bundle of each part",
             )
-        return self._json
+        return self.canonical
 
     @cached_property
-    def _json(self) -> bytes:
-        """The canonical bytes: sorted keys, one blank of indent, a newline at the end."""
+    def canonical(self) -> bytes:
+        """The bytes, however long: sorted keys, one blank of indent, a newline at the end."""
         return canonical_json(
             {
                 "format": self.format,
@@ -188,9 +188,9 @@ def parse_contents(raw: bytes) -> BundleContents:
     """Read bundle.json. Raises IntegrityError where it is of another format or not in canonical form."""
     contents = _contents_in(raw)
     _check_names(contents)
-    if contents._json != raw:  # which may be longer than what is read, where the text has no blanks
+    if contents.canonical != raw:  # which may be longer than what is read, where the text has no blanks
         raise IntegrityError("bundle.json is not in canonical form: regwrap did not write it, or it was altered")
-    contents.__dict__.update(_json=raw)  # not twice in memory
+    contents.__dict__.update(canonical=raw)  # not twice in memory
     return contents
 
 
@@ -218,7 +218,7 @@ def contents_with_id(raw: bytes, wanted: Digest) -> BundleContents:
     if contents.required:
         raise IntegrityError(f"{wanted.hex}.json is a delta's, and a release is remembered as a whole")
     _check_names(contents)
-    contents.__dict__.update(_json=raw, id=wanted)  # what would be worked out from it
+    contents.__dict__.update(canonical=raw, id=wanted)  # what would be worked out from it
     return contents
 
 
