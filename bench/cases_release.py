@@ -204,7 +204,8 @@ def _selection(scene: Scene, stack: contextlib.ExitStack, source: Server) -> Con
 
 
 def _bundler(scene: Scene, stack: contextlib.ExitStack, source: Server, program: str) -> Contender:
-    """These have no archive: the whole list is pulled for each release. Their bundles are not tars of a storage."""
+    """From nothing: their archives (hauler's store, mindthegap's --merge) would put both releases into the file. Their
+    bundles are not tars of a storage."""
     archive, work = _directories(scene, stack, program)
 
     def package(images: Path, bundle: Path) -> None:
