@@ -80,9 +80,14 @@ class DyingDisk:
         self._step("rename", tree.shown(old))
         self.real.rename(tree, old, trash, new)
 
-    def remove_file(self, tree: Tree, name: str) -> None:
-        self._step("remove_file", tree.shown(name))
-        self.real.remove_file(tree, name)
+    def empty_directory(self, tree: Tree, name: str, file: str) -> bool:
+        """Two steps; between them only the file is gone."""
+        path = tree.shown(f"{name}/{file}")
+        self._step("remove_file", path)
+        if self.left <= 0:
+            self.real.remove_file(tree, f"{name}/{file}")
+        self._step("remove_directory", path)
+        return self.real.empty_directory(tree, name, file)
 
     def remove_directory(self, tree: Tree, name: str) -> bool:
         self._step("remove_directory", tree.shown(name))
@@ -104,7 +109,7 @@ class DyingDisk:
 
 
 def _step_of(kind: str, path: str) -> str:
-    if kind == "remove_directory":
+    if kind == "remove_directory" and "/data" not in path and "/link" not in path:
         return "prefix" if len(path.rpartition("/")[2]) == 2 else ""
     parts = {"/index/": "history", "/revisions/": "revision", "/_layers/": "layer", "/blobs/": "blob", "/tags/": "tag"}
     return next((step for part, step in parts.items() if part in path), "")

@@ -59,6 +59,13 @@ class Digest:
 
     hex: str
 
+    # those of the text: what a dataclass has makes tuples first, for each of hundreds of thousands
+    def __hash__(self) -> int:
+        return hash(self.hex)
+
+    def __eq__(self, other: object) -> bool:
+        return self.hex == other.hex if isinstance(other, Digest) else NotImplemented
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """The digest that `text` spells: `sha256:` and 64 lower-case hex digits, else ParseError."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Mapping
 from enum import Enum
+from itertools import chain
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from regwrap.core.counts import counted
 from regwrap.core.model import Destination, Digest, ImageRef, Platform
 from regwrap.core.moves import TagMove
-from regwrap.core.text import human_bytes, short_digests, table
+from regwrap.core.text import human_bytes, printable, short_digests, table
 from regwrap.report.progress import SHOWN_IMAGES, cause_of, failure_text
 
 if TYPE_CHECKING:
@@ -34,14 +36,20 @@ if TYPE_CHECKING:
     from regwrap.transfer.run import Failed, SyncReport
 
 
+_COLUMNS: Final = 100  # of a terminal, for what people look at
+
+
 def plan_text(plan: Plan, *, whole: bool = True) -> str:
     """What a sync would do, a line an image, each with its reason. `whole`: digests as they are, and not only as much
-    of them as tells them apart."""
+    of them as tells them apart; else what is longer than a terminal is wide goes on below, at a blank."""
     shown = str if whole else short_digests
     rows = [("copy", c.entry, human_bytes(c.bytes_missing), str(c.reason)) for c in plan.copies]
     rows += [("skip", s.entry, "", str(s.reason)) for s in plan.skips]
     rows += [("fail", u.entry, "", u.error) for u in plan.unseen]
-    lines = table([(action, shown(_arrow(entry)), size, shown(reason)) for action, entry, size, reason in rows])
+    cells = [(action, shown(_arrow(entry)), size, shown(reason)) for action, entry, size, reason in rows]
+    lines = table(cells)
+    if not whole and any(len(line) > _COLUMNS for line in lines):
+        lines = [printable("  ".join(filter(None, row))) for row in cells]
     moves = (TagMove(image=f"{c.entry.dest}", old=c.replaced, new=c.digest) for c in plan.copies if c.replaced)
     told = _tag_lines(tuple(sorted(moves, key=lambda move: move.image)), (), dry_run=True)
     if plan.moved:
@@ -50,7 +58,12 @@ def plan_text(plan: Plan, *, whole: bool = True) -> str:
     lines += map(shown, told)
     total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} already there"
     way = [f"engine: {plan.way.engine} ({plan.way.why})"] if plan.way and plan.copies else []
-    return "\n".join([*lines, *way, total + (f", {len(plan.unseen)} cannot be read" if plan.unseen else "")])
+    lines = [*lines, *way, total + (f", {len(plan.unseen)} cannot be read" if plan.unseen else "")]
+    return "\n".join(lines if whole else chain.from_iterable(map(_folded, lines)))
+
+
+def _folded(line: str) -> list[str]:
+    return textwrap.wrap(line, _COLUMNS, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
 
 
 def _arrow(entry: ImageEntry) -> str:

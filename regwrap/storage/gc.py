@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import stat
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError, UsageError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from regwrap.core.closure import Closure
     from regwrap.core.listener import Listener
 
+_HEX: Final = attrgetter("hex")
 _OTHER: Final = -1  # in a blob's place, and no regular file
 
 
@@ -301,7 +303,7 @@ class _Decision:
         )
 
     def _blobs(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, int]]:
-        for digest in sorted(digests):
+        for digest in sorted(digests, key=_HEX):
             size = self._size(digest)
             if size == _OTHER:
                 self.notes.append(f"{layout.blob_path(digest)} is no regular file; left alone")
@@ -323,8 +325,8 @@ class _Decision:
                 name=tree.name,
                 tags=tuple(sorted(set(tree.tags) - mark.tags)),
                 history=tuple(_history(mark)),
-                revisions=tuple(sorted(revisions)),
-                layers=tuple(sorted(layers)),
+                revisions=tuple(sorted(revisions, key=_HEX)),
+                layers=tuple(sorted(layers, key=_HEX)),
                 uploads=tree.uploads,
                 bytes=sum(sizes.get(digest, 0) for digest in revisions | layers) + (tree.uploads or 0),
                 gone=not mark.stays,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.core.pool import map_waiting
+from regwrap.core.pool import map_in_order
 from regwrap.storage import layout
 from regwrap.storage.own import own_tree
 from regwrap.storage.stage import remove_stage, temporary_stage
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from regwrap.storage.gc import Garbage
     from regwrap.storage.tree import Tree
 
-# so many at a time: more only wait for the interpreter, unless it is the disk that is waited for
-_THREADS: Final = 2
-_MOST_THREADS: Final = 8
+# so many at a time: each file waits for the disk, where that is told what is free (mount's `discard`)
+_THREADS: Final = 8
 _TOGETHER: Final = 64  # they take a few milliseconds where the disk does not wait
 _TRASH: Final = "gc"
 # what a registry makes in a repository; children before parents
@@ -36,7 +35,7 @@ class Disk(Protocol):
     """The file operations a removal is made of, each in a tree. Tests make each one fail in turn."""
 
     def rename(self, tree: Tree, old: str, trash: Tree, new: str) -> None: ...
-    def remove_file(self, tree: Tree, name: str) -> None: ...
+    def empty_directory(self, tree: Tree, name: str, file: str) -> bool: ...
     def remove_directory(self, tree: Tree, name: str) -> bool: ...
     def remove_tree(self, tree: Tree, name: str) -> None: ...
     def sync(self, tree: Tree) -> None: ...
@@ -48,6 +47,13 @@ class RealDisk:
 
     def rename(self, tree: Tree, old: str, trash: Tree, new: str) -> None:
         tree.rename(old, trash, new)
+
+    def empty_directory(self, tree: Tree, name: str, file: str) -> bool:
+        """Remove the file, then its directory; whether that is gone."""
+        if tree.empty_directory(name, file):
+            return True
+        self.remove_file(tree, f"{name}/{file}")
+        return self.remove_directory(tree, name)
 
     def remove_file(self, tree: Tree, name: str) -> None:
         try:
@@ -112,7 +118,7 @@ class _Sweep:
     def _remove_files(self, files: list[tuple[str, int]]) -> list[str]:
         """Names and bytes, those of a directory beside each other."""
         parts = [files[at : at + _TOGETHER] for at in range(0, len(files), _TOGETHER)]
-        left = map_waiting(self._remove_group, parts, workers=_THREADS, most=_MOST_THREADS)
+        left = map_in_order(self._remove_group, parts, workers=_THREADS, name="remove")
         self._sync(parts)
         return [path for paths in left for path in paths]
 
@@ -126,10 +132,8 @@ class _Sweep:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             for path, _size in files:
-                name = path[len(above) + 1 :]
-                inner = name.partition("/")[0]
-                self.disk.remove_file(directory, name)
-                if not self.disk.remove_directory(directory, inner):
+                inner, _slash, file = path[len(above) + 1 :].partition("/")
+                if not self.disk.empty_directory(directory, inner, file):
                     left.append(self.tree.shown(f"{above}/{inner}"))
         self.on_bytes(sum(size for _path, size in group))
         return left

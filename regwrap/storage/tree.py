@@ -35,6 +35,7 @@ _OPENAT2: Final = _LIBC.syscall
 _OPENAT2.restype = ctypes.c_long
 _OPENAT2.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
 # without a word to the interpreter's lock: of what is only a path nothing waits, and threads would wait for the lock
+_OPENAT: Final = ctypes.PyDLL(None).openat
 _CLOSE: Final = ctypes.PyDLL(None).close
 _NUMBER: Final = 547 if os.uname().machine == "alpha" else 437
 _HOW_BYTES: Final = 24  # struct open_how
@@ -206,6 +207,25 @@ class Tree:
 
     def remove_directory(self, name: str) -> None:
         self._in_parent(os.rmdir, name)
+
+    def empty_directory(self, name: str, file: str) -> bool:
+        """Remove `file` of the directory `name`, then the directory; whether both went. It is the short way for many
+        thousands, each of which costs half as much as by the steps above, by which whoever gets False goes on."""
+        base = self.descriptor
+        if self._actor is not None:
+            return False
+        directory = _OPENAT(base, name.encode(_ENCODING, "surrogateescape"), _DIRECTORY | os.O_CLOEXEC)
+        if directory < 0:
+            return False
+        try:
+            try:
+                os.unlink(file, dir_fd=directory)
+            finally:
+                _CLOSE(directory)  # before the directory goes: the last to close it would wait for the disk
+            os.rmdir(name, dir_fd=base)
+        except OSError:
+            return False
+        return True
 
     def remove_all(self, name: str) -> None:
         """The directory with all that is in it; a link in its place is removed itself. Nothing where there is none."""

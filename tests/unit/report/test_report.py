@@ -190,6 +190,15 @@ def test_a_plan_fits_a_terminal() -> None:
     assert f"{IMAGE.top}"[:19] in lines[3]
 
 
+def test_a_plan_with_long_names_fits_a_terminal_and_says_all() -> None:
+    name = f"platform/observability/{'collector-' * 3}contrib:2026.11.28-linux-amd64"
+    moved = Drifted(entry=entry(name), digest=IMAGE.top, now=Digest.of(b"now"))
+    text = plan_text(make_plan((replace(whole(name), moved=moved), whole(f"mirror/{name}"))), whole=False)
+    assert max(map(len, text.splitlines())) <= 100
+    assert " ".join(text.split()).count(name) == 3
+    assert "skip  " in text
+
+
 def test_lock_texts() -> None:
     old, new = Digest.of(b"old"), Digest.of(b"new")
     image = LockedImage(

@@ -99,6 +99,14 @@ class SwappingDisk(RealDisk):
         self.swapping.step()
         super().rename(tree, old, trash, new)
 
+    def empty_directory(self, tree: Tree, name: str, file: str) -> bool:
+        """Half of them in two steps, so that a swap comes between them as well."""
+        self.swapping.step()
+        if self.swapping.count % 2:
+            return super().empty_directory(tree, name, file)
+        self.remove_file(tree, f"{name}/{file}")
+        return self.remove_directory(tree, name)
+
     def remove_file(self, tree: Tree, name: str) -> None:
         self.swapping.step()
         super().remove_file(tree, name)

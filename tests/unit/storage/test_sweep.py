@@ -25,10 +25,10 @@ class FailingDisk(RealDisk):
 
     number: int
 
-    def remove_file(self, tree: Tree, name: str) -> None:
+    def empty_directory(self, tree: Tree, name: str, file: str) -> bool:
         if "/blobs/" in tree.shown(name):
             raise OSError(self.number, "gone for a moment", tree.shown(name))
-        super().remove_file(tree, name)
+        return super().empty_directory(tree, name, file)
 
 
 def test_the_real_disk_syncs_the_file_system_that_it_is_given(tmp_path: Path) -> None:

@@ -49,6 +49,14 @@ def test_a_linked_directory_is_refused_by_name(tree: Tree, tmp_path: Path, opera
     assert snapshot(tmp_path / "outside") == before
 
 
+def test_nothing_behind_a_linked_directory_is_emptied(tree: Tree, tmp_path: Path) -> None:
+    before = snapshot(tmp_path / "outside")
+    assert not tree.inner("a").empty_directory("linked", "secret")
+    assert snapshot(tmp_path / "outside") == before
+    assert tree.inner("a").empty_directory("b", "file")
+    assert not tree.is_directory("a/b")
+
+
 @pytest.mark.parametrize("name", ["..", "../outside/secret", "a/../../outside/secret"])
 def test_no_name_leads_above(tree: Tree, name: str) -> None:
     with pytest.raises(OSError, match="link"):
