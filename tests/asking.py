@@ -21,7 +21,7 @@ ONE, LIST = make_image("one"), make_multi_image("list", kind="docker")
 
 @dataclass(frozen=True)
 class Answer:
-    """How a skopeo ended: its exit code and stderr. From its image proxy, which goes on, the error alone (code 0)."""
+    """How a skopeo ended: its exit code and stderr."""
 
     exit_code: int
     stderr: str

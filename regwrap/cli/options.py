@@ -64,7 +64,7 @@ EngineOption = Annotated[
     Engine | None,
     typer.Option(
         "--engine",
-        help="How to copy: blobs by curl, stream through skopeo's pipes, one skopeo copy per image, or skopeo sync.",
+        help="How to copy: blobs by curl, a stream between registries, one skopeo copy per image, or skopeo sync.",
     ),
 ]
 ReferrersOption = Annotated[

@@ -18,13 +18,12 @@ from regwrap.core.pool import map_in_order
 from regwrap.lists.naming import Naming, renamed
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
-from regwrap.tools.imageproxy import ImageProxies
-from regwrap.tools.skopeo import Remote
 from regwrap.transfer.endpoints import Endpoints
 
 if TYPE_CHECKING:
     from regwrap.core.location import Location
     from regwrap.lists.imagelist import ImageEntry
+    from regwrap.tools.rate_limit import HostLimiters
     from regwrap.transfer.job import Job
 
 
@@ -46,14 +45,14 @@ class RegistryCheck:
 
 @dataclass(slots=True, kw_only=True)
 class _Checked:
-    """What came of one image. `sources`: a manifest by which each of its blobs can be fetched."""
+    """What came of one image. `sources`: the repository that each of its blobs can be fetched from."""
 
     image: FoundImage | None = None
     problems: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     sizes: dict[Digest, int] = field(default_factory=dict)
     damaged: set[Digest] = field(default_factory=set)
-    sources: dict[Digest, tuple[Remote, Descriptor]] = field(default_factory=dict)
+    sources: dict[Digest, tuple[str, Descriptor]] = field(default_factory=dict)
 
 
 def verify_registry(job: Job, check: RegistryCheck, entries: tuple[ImageEntry, ...]) -> VerifyReport:
@@ -129,38 +128,31 @@ class _Looking:
             partial=bool(closure.missing or closure.omitted),
             blobs=frozenset(checked.sizes),
         )
-        for leaf in closure.leaves:
-            remote = Remote(registry=self.end.registry, repository=repository, reference=leaf.digest)
-            checked.sources |= {blob.digest: (remote, blob) for blob in leaf.blobs}
+        checked.sources = {blob.digest: (repository, blob) for blob in closure.blobs}
 
     def hash_blobs(self, ends: Endpoints, found: tuple[_Checked, ...]) -> dict[Digest, str]:
         """What is wrong with each blob whose bytes are not what its digest says. Each is fetched once."""
         absent = {digest for checked in found for digest in checked.damaged}
         sources = {d: source for checked in found for d, source in checked.sources.items() if d not in absent}
-        names = sorted({remote.repository for remote, _blob in sources.values()})
-        proxies = ImageProxies(skopeo=ends.skopeo(), repositories={self.end.registry.host: names})
-        self.job.listener.expect("hash", sum(blob.size for _remote, blob in sources.values()))
+        self.job.listener.expect("hash", sum(blob.size for _repository, blob in sources.values()))
 
-        def problem(source: tuple[Remote, Descriptor]) -> str:
+        def problem(source: tuple[str, Descriptor]) -> str:
             try:
-                return self.job.retry.call(lambda: self._hash(proxies, *source))
+                return self.job.retry.call(lambda: self._hash(ends.limiters, *source))
             except ToolError as error:
                 if error.transient:
                     raise
                 return f"cannot be read: {error}"
 
-        try:
-            texts = map_in_order(
-                problem, sources.values(), workers=self.job.jobs, name="hash", stopping=self.job.retry.stopping
-            )
-        finally:
-            proxies.close()
+        texts = map_in_order(
+            problem, sources.values(), workers=self.job.jobs, name="hash", stopping=self.job.retry.stopping
+        )
         return {digest: text for digest, text in zip(sources, texts, strict=True) if text}
 
-    def _hash(self, proxies: ImageProxies, remote: Remote, blob: Descriptor) -> str:
+    def _hash(self, limiters: HostLimiters, repository: str, blob: Descriptor) -> str:
         found = hashlib.sha256()
-        with proxies.turn(remote, 1) as proxy:
-            for _blob, piece in proxy.blobs(remote, (blob,)):
+        with limiters.slots((self.end.registry,), 1):
+            for piece in self.end.probe.downloads.pieces(repository, blob, 0, self.job.timeouts):
                 found.update(piece)
         self.job.listener.on_bytes(blob.size)
         return "" if found.hexdigest() == blob.digest.hex else "has other bytes"

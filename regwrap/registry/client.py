@@ -1,18 +1,29 @@
 """HTTP to one registry: kept-alive connections, TLS, what goes through a proxy, its rate limit, where a redirect leads.
 
-It knows urllib3, `patience` its sockets. Each answer is read here, whole and bounded: nothing else waits for one.
+It knows urllib3, `patience` its sockets. Each answer is read here, whole and bounded, but for a blob's bytes, which go
+out piece by piece as they come.
 Credentials are for the registry's own server; whatever else an answer leads to is asked without them.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import RegwrapError, ToolError
@@ -38,10 +49,10 @@ from regwrap.registry.socks import SCHEMES, socks_manager
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from urllib.parse import SplitResult
 
-    from regwrap.core.location import Registry
+    from regwrap.core.location import Registry, Timeouts
     from regwrap.tools.rate_limit import HostLimiter
 
 _ACCEPT: Final = ", ".join(MANIFEST_TYPES)
@@ -54,6 +65,7 @@ _NOT_HAD: Final = {Meaning.UNREADABLE: "the answer of {} cannot be read"}
 _MOST_REDIRECTS: Final = 5
 _NO_RETRIES: Final = urllib3.Retry(total=False)  # errors are not wrapped
 _STORE_FACTOR: Final = 10
+_PIECE_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,8 @@ class Body:
 class Request:
     """`target` is a path of the registry, with its query. `redirect`: follow one, as blobs are often elsewhere.
     `eager`: send the authfile's credentials at once, to what does not ask for them. `first_byte`: no more of the body
-    is wanted, nor read."""
+    is wanted, nor read. `stream`: the body of a good answer is not read but handed out, within these times, from the
+    byte `start` on where the server knows ranges."""
 
     method: str
     target: str
@@ -86,6 +99,14 @@ class Request:
     redirect: bool = False
     eager: bool = False
     first_byte: bool = False
+    stream: Timeouts | None = None
+    start: int = 0
+
+    @property
+    def range(self) -> str:
+        if self.first_byte:
+            return "bytes=0-0"
+        return f"bytes={self.start}-" if self.start else ""
 
     @property
     def reads(self) -> bool:
@@ -98,11 +119,52 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole answer; names of headers in any case."""
+    """A whole answer; names of headers in any case. `stream`: what is still to come of it, instead of a body."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    stream: Stream | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Stream:
+    """The body of an answer as it comes, for the thread that asked."""
+
+    host: str
+    answer: urllib3.BaseHTTPResponse
+    timeouts: Timeouts
+    stopping: threading.Event | None
+    _latest: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._latest = time.monotonic() + self.timeouts.copy
+
+    def pieces(self) -> Iterator[bytes]:
+        """Raises ToolError where they stop coming, or take longer than `timeouts.copy`."""
+        while data := self._read():
+            yield data
+        self.answer.release_conn()
+
+    def close(self) -> None:
+        self.answer.close()
+
+    def _read(self) -> bytes:
+        left = self._latest - time.monotonic()
+        try:
+            with bounded_answer(max(0.0, left), self.stopping):
+                head_is_read()
+                return self.answer.read(_PIECE_BYTES, decode_content=False)
+        except (HTTPError, ValueError) as error:  # a number in it that is none
+            if endlessness(error):
+                raise self._late(f"had not sent all of it after {self.timeouts.copy:g} s") from error
+            if isinstance(error, ReadTimeoutError):
+                raise self._late(f"made no progress for {self.timeouts.stall:g} s") from error
+            what = f"{self.host} cut its answer off"
+            raise ToolError(what, detail=f"{error}", transient=True, host=self.host) from error
+
+    def _late(self, how: str) -> ToolError:
+        return ToolError(f"{self.host} {how}", hint=Meaning.SILENT.hint, transient=True, host=self.host)
 
 
 @dataclass(slots=True)
@@ -197,7 +259,7 @@ class Client:
         scheme, server = urlsplit(request.target)[:2]
         sender = _Sender(self._manager(scheme, server), "", server, self.limiter.stopping)
         try:
-            return sender.send(request, authorization, self._patience if request.body else self._soon)
+            return sender.send(request, authorization, self._timeout(request))
         except HTTPError as error:
             raise self._failure(error, server) from error
 
@@ -255,7 +317,7 @@ class Client:
 
     def _send(self, request: Request, authorization: str) -> Response:
         """One request to the registry itself. The first finds out by which scheme it answers."""
-        timeout = self._patience if request.body else self._soon
+        timeout = self._timeout(request)
         for scheme in (schemes := (self._scheme,) if self._scheme else self._schemes()):
             try:
                 with self.limiter.slot() as started:
@@ -274,6 +336,11 @@ class Client:
                 self.limiter.answered()
             return response
         raise UnsureError(f"{self._server} speaks neither HTTPS nor HTTP")
+
+    def _timeout(self, request: Request) -> urllib3.Timeout:
+        if request.stream is not None:
+            return urllib3.Timeout(connect=self.timeout, read=request.stream.stall)
+        return self._patience if request.body else self._soon
 
     def _followed(self, request: Request, response: Response) -> Response:
         """Where the registry's answer leads: a blob store's address is asked without our credentials."""
@@ -301,6 +368,8 @@ class Client:
         endless = endlessness(error)
         if endless:
             return ToolError(f"{host}: {endless}", hint=Meaning.SILENT.hint, host=host)
+        if os.strerror(errno.EMFILE) in f"{error}":
+            return ToolError("too many open files", hint="raise ulimit -n, or lower --jobs", transient=True)
         is_ours, meaning = host == self.registry.host, meaning_of_failure(error)
         led = "" if is_ours else f", {Meaning.LED_ASTRAY.happened} ({self.registry.host})"
         hint = meaning.hint if is_ours else f"{Meaning.LED_ASTRAY.hint}; {meaning.hint}".removesuffix("; ")
@@ -376,8 +445,8 @@ class _Sender:
         endless."""
         body = request.body
         headers = {"Accept": _ACCEPT, **(body.headers if body else {})}
-        if request.first_byte:
-            headers["Range"] = "bytes=0-0"
+        if request.range:
+            headers["Range"] = request.range
         if authorization:
             headers["Authorization"] = authorization
         whole = WHOLE_ANSWER * (timeout.read_timeout or 0)
@@ -394,6 +463,9 @@ class _Sender:
         if request.first_byte and answer.status == 200:  # it knows no ranges, and would send all of it
             answer.close()
             return Response(answer.status, answer.headers, b"")
+        if request.stream is not None and answer.status in {200, 206}:
+            stream = Stream(host=self.host, answer=answer, timeouts=request.stream, stopping=self.stopping)
+            return Response(answer.status, answer.headers, b"", stream)
         return Response(answer.status, answer.headers, self._read(answer))
 
     def _opened(self, request: Request, headers: dict[str, str], timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:

@@ -1,4 +1,5 @@
-"""Blobs of a registry for another program to fetch: their addresses, what it has to say there, and what came of it.
+"""Blobs of a registry: for another program to fetch, their addresses, what it has to say there, and what came of it;
+or piece by piece for this process, which sends them on.
 
 What another program cannot know stays here: logins, tokens, which scheme works. Whatever it cannot do at all raises
 UnsureError, and skopeo is asked instead.
@@ -6,22 +7,25 @@ UnsureError, and skopeo is asked instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
-from regwrap.registry.answers import refusal
+from regwrap.registry.answers import raise_if_later, refusal
 from regwrap.registry.auth import Access
 from regwrap.registry.certificates import curl_options, led_options, meaning_of_tls
-from regwrap.registry.client import Client, Request, Response
+from regwrap.registry.client import Client, Request, Response, Stream
+from regwrap.registry.credentials import UnsureError
 from regwrap.registry.proxies import curl_variables, proxy_for
 from regwrap.tools.curl import Download, Outcome, Route
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
+    from regwrap.core.location import Timeouts
     from regwrap.core.model import Descriptor
 
 # curl(1), EXIT CODES
@@ -73,6 +77,44 @@ class Downloads:
             environment=curl_variables(server.scheme, server.netloc, variables),
             options=options_for(registry, variables, place),
         )
+
+    def pieces(self, repository: str, blob: Descriptor, start: int, timeouts: Timeouts) -> Generator[memoryview]:
+        """Its bytes from `start` on as they come, by this process itself; not more than it has, and nobody has hashed
+        them. Raises UnsureError and ToolError."""
+        host, what = self.client.registry.host, f"blob {blob.digest.short} of {repository}"
+        request = replace(_request(repository, blob), method="GET", redirect=True, stream=timeouts, start=start)
+        answer = self.client.request(request)
+        stream = self._good(request, what, answer)
+        at = start if answer.status == 206 else 0
+        try:
+            for data in stream.pieces():
+                skipped, at = max(0, start - at), at + len(data)
+                if at > blob.size:
+                    raise ToolError(f"{host} sends more than the {blob.size} bytes that {what} has")
+                if at > start:
+                    yield memoryview(data)[skipped:]
+        finally:
+            stream.close()
+        if at < blob.size:
+            raise ToolError(f"{host} sent {at} bytes of {what}, which has {blob.size}", transient=True, host=host)
+
+    def _good(self, request: Request, what: str, answer: Response) -> Stream:
+        """The stream of an answer that has one."""
+        host = self.client.registry.host
+        if answer.status == 401:
+            raise self.client.refused(request, answer)
+        raise_if_later(host, what, answer)
+        stream = answer.stream
+        if stream is None:
+            raise refusal(host, what, answer)
+        if "html" in answer.headers.get("Content-Type", ""):
+            stream.close()
+            page = f"{host} answered {what} with a web page"
+            raise ToolError(page, hint=Meaning.LOGIN_PAGE.hint, transient=True, host=host)
+        if answer.status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {request.start}-"):
+            stream.close()
+            raise UnsureError(f"{host} answered with another part of {what} than it was asked for")
+        return stream
 
     def told(self, outcome: Outcome, started: float) -> None:
         """The host's limiter hears how it answered to what began at `started`."""

@@ -66,12 +66,14 @@ _NOW: Final = _Now()
 
 @contextmanager
 def bounded_answer(seconds: float, stopping: threading.Event | None) -> Iterator[None]:
-    """What this thread receives in the block is one answer: `seconds` from its first wait on."""
+    """What this thread receives in the block is one answer: `seconds` from its first wait on. While it sends one it may
+    read what it sends from another."""
+    before = (_NOW.seconds, _NOW.deadline, _NOW.head, _NOW.stopping)
     _NOW.seconds, _NOW.deadline, _NOW.head, _NOW.stopping = seconds, None, _HEAD_BYTES, stopping
     try:
         yield
     finally:
-        _NOW.seconds, _NOW.deadline, _NOW.head, _NOW.stopping = None, None, None, None
+        _NOW.seconds, _NOW.deadline, _NOW.head, _NOW.stopping = before
 
 
 def head_is_read() -> None:

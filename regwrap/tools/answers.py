@@ -82,7 +82,6 @@ SKOPEO: Final = (
     Words("disk quota exceeded", (), tells=Meaning.OUR_DISK),
     Words("is blocked in", _BOTH, tells=Meaning.BLOCKED),
     Words("invalid character '<'", _BOTH, tells=Meaning.LOGIN_PAGE),
-    Words("corrupted blob", _BOTH, Says.TRANSIENT, Meaning.OTHER_BYTES),
     Words("Digest did not match", _BOTH, Says.TRANSIENT, Meaning.OTHER_BYTES),
     Words(
         "(status|StatusCode|from registry|destination repository [^ ]+):? 500",
@@ -115,7 +114,6 @@ SKOPEO: Final = (
     Words("network is unreachable", _BOTH, Says.TRANSIENT | Says.UNREACHABLE, Meaning.NO_ROUTE),
     Words("server misbehaving", _BOTH, Says.TRANSIENT | Says.UNREACHABLE, Meaning.NO_NAME),
     Words("(?i)temporary failure in name resolution", _BOTH, Says.TRANSIENT | Says.UNREACHABLE, Meaning.NO_NAME),
-    Words(r"expected \d+ bytes in blob", _BOTH, Says.TRANSIENT, Meaning.CUT),
     Words("digest invalid", _BOTH, Says.TRANSIENT, Meaning.UPLOAD_LOST),
     Words("manifest blob unknown", _BOTH, Says.TRANSIENT, Meaning.UPLOAD_LOST),
     Words("blob upload (unknown|invalid)", _BOTH, Says.TRANSIENT, Meaning.UPLOAD_LOST),
@@ -123,9 +121,7 @@ SKOPEO: Final = (
     Words("Manifest list must be converted", _BOTH, Says.TRANSIENT),
 )
 
-# of skopeo, where its image proxy is not known; GNU tar 1.34 and 1.35: all that it says of a disk that became full
-# within a record; docker-registry 2.8 and 3.1
-SKOPEO_HAS_NO_PROXY: Final = "unknown command"
+# GNU tar 1.34 and 1.35: all that it says of a disk that became full within a record; docker-registry 2.8 and 3.1
 TAR_SHORT_WRITE: Final = "Wrote only "
 REGISTRY_LISTENS: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 REGISTRY_ERROR: Final = "level=error"

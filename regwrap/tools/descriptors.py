@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _OWN: Final = 192  # of the run itself: storages, locks, scratch files, connections that are kept at both ends
-_EACH: Final = 24  # of an image under way: skopeo's socket, six pipes and six files, its log, two connections
+_EACH: Final = 24  # of an image under way: connections, curl's pipes and the files that they are written to
 
 
 def affordable_jobs(jobs: int, say: Callable[[str], None]) -> int:

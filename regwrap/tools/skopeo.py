@@ -13,8 +13,6 @@ import json
 import os
 import re
 import tempfile
-import threading
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,11 +27,11 @@ from regwrap.tools.answers import Says
 from regwrap.tools.authfile import known_login, login_advice
 from regwrap.tools.helpers import Helpers
 from regwrap.tools.rate_limit import HostLimiters
-from regwrap.tools.runner import Command, Runner, RunResult, Server, Tool, last_lines
+from regwrap.tools.runner import Command, Runner, RunResult, Tool, last_lines
 from regwrap.tools.skopeo_authfile import skopeos_authfile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from regwrap.core.location import Registry, Timeouts
     from regwrap.tools.login_gate import Trial
@@ -224,18 +222,6 @@ class Skopeo:
                 fatal_text(result.stderr),
                 (*sources, *dests),
             )
-
-    @contextmanager
-    def image_proxy(self, registry: Registry, repositories: Iterable[str], channel: int) -> Iterator[Server]:
-        """One `skopeo experimental-image-proxy` for a registry, which is spoken to through the socket `channel`.
-
-        It dies with the thread that started it. See `tools.imageproxy`, which speaks to it.
-        """
-        remotes = tuple(Remote(registry=registry, repository=name, reference="") for name in repositories)
-        args = ("experimental-image-proxy", *self._side("", *remotes), "--sockfd", f"{channel}")
-        command = self._command(remotes, args, (channel,))
-        with self.runner.serving(command, self.home / f"proxy-{channel}-{threading.get_ident()}.log") as server:
-            yield server
 
     def _command(self, remotes: tuple[Remote, ...], args: tuple[str, ...], inherit: tuple[int, ...]) -> Command:
         # not a number: a release that syncs twice has two Skopeos with one home

@@ -172,8 +172,6 @@ class ClusterPushCarrier(PushCarrier):
             raise failure
 
     def _order(self, copy: Copy, source: RegistryEndpoint | SharedFiles, blobs: Sequence[Descriptor]) -> PushOrder:
-        is_registry = isinstance(source, RegistryEndpoint)
-        leaf_of = {blob.digest: leaf.digest for leaf in copy.closure.leaves for blob in leaf.blobs}
         to = copy.entry.dest.repository
         return PushOrder(
             run=self.workers.run,
@@ -184,7 +182,6 @@ class ClusterPushCarrier(PushCarrier):
                     f"{blob.digest}",
                     blob.size,
                     copy.entry.source.repository,
-                    f"{leaf_of[blob.digest]}" if is_registry else "",
                     to,
                     copy.entry.dest.tag,
                     self.index.other(to, blob.digest) or "",

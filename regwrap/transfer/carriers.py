@@ -23,7 +23,6 @@ from regwrap.storage.stage import SYNC, remove_stage
 from regwrap.storage.store import SoundBlobs
 from regwrap.storage.tree import Tree
 from regwrap.tools.curl import Curl
-from regwrap.tools.imageproxy import ImageProxies
 from regwrap.transfer.at_worker import mark_stage, unmark_stage
 from regwrap.transfer.blob_index import BlobIndex, index_of
 from regwrap.transfer.by_cluster import ClusterFetcher, by_workers
@@ -56,7 +55,7 @@ def carry_out(
     """Copy what the plan says by its engine. Call from the main thread."""
     with ExitStack() as stack:
         if isinstance(dest, RegistryEndpoint):
-            return _run_images(plan, _to_registry(dest, job, ends, stack, plan), job, ends)
+            return _run_images(plan, _to_registry(dest, job, ends, plan), job, ends)
         carrier = _to_storage(dest, writing, ends, stack, plan)
         if _engine(plan) is Engine.COPY:
             return _run_images(plan, carrier, job, ends)
@@ -161,7 +160,7 @@ def _marked(stage: Stage, job: Job) -> Iterator[None]:
         unmark_stage(stage, job.workers.run)
 
 
-def _to_registry(dest: RegistryEndpoint, job: Job, ends: Endpoints, stack: ExitStack, plan: Plan) -> Carrier:
+def _to_registry(dest: RegistryEndpoint, job: Job, ends: Endpoints, plan: Plan) -> Carrier:
     by_skopeo = RegistryCarrier(dest=dest, served=ends.served)
     match _engine(plan):
         case Engine.COPY:
@@ -174,7 +173,9 @@ def _to_registry(dest: RegistryEndpoint, job: Job, ends: Endpoints, stack: ExitS
             batched.run(batches, job.jobs)
             return batched
         case _:
-            origin = EndpointsOrigin(source_of=ends.source_of, proxies=_proxies(ends, stack, plan), dest=dest.registry)
+            origin = EndpointsOrigin(
+                source_of=ends.source_of, limiters=ends.limiters, timeouts=job.timeouts, dest=dest.registry
+            )
             carrier = PushCarrier(
                 origin=origin,
                 dest=dest,
@@ -236,18 +237,6 @@ def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: E
         commit=GroupCommit(write),
         sound=sound,
     )
-
-
-def _proxies(ends: Endpoints, stack: ExitStack, plan: Plan) -> ImageProxies:
-    repositories: dict[str, set[str]] = {}
-    for copy in plan.copies:
-        source = ends.source_of(copy.entry)
-        if isinstance(source, RegistryEndpoint):
-            repositories.setdefault(source.registry.host, set()).add(copy.entry.source.repository)
-    named = {host: sorted(names) for host, names in repositories.items()}
-    proxies = ImageProxies(skopeo=ends.skopeo(), repositories=named)
-    stack.callback(proxies.close)
-    return proxies
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """Into any registry, from a bundle, a storage, or another registry: carrying one image.
 
-Blobs go straight out of the tar, the file or skopeo's pipe over kept-alive connections, then manifests, children before
-parents, the tag last. What another repository there has is taken from it.
+Blobs go straight out of the tar, the file or the other registry's answer over kept-alive connections, then manifests,
+children before parents, the tag last. What another repository there has is taken from it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
@@ -21,17 +22,17 @@ from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.uploads import Parcel
 from regwrap.storage.hashing import pieces_at
-from regwrap.tools.skopeo import Remote
 from regwrap.transfer.meter import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from threading import Event
 
-    from regwrap.core.location import Registry
+    from regwrap.core.location import Registry, Timeouts
     from regwrap.core.model import Destination
     from regwrap.lists.imagelist import ImageEntry
-    from regwrap.tools.imageproxy import ImageProxies
+    from regwrap.registry.downloads import Downloads
+    from regwrap.tools.rate_limit import HostLimiters
     from regwrap.transfer.blob_index import BlobIndex
     from regwrap.transfer.plan import Copy
     from regwrap.transfer.run import Carrier
@@ -200,10 +201,11 @@ class _PieceBytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointsOrigin:
-    """Registries, through skopeo's pipes, and storages, whose files are read."""
+    """Registries, whose bytes are sent on as they come, and storages, whose files are read."""
 
     source_of: Callable[[ImageEntry], ImageSource]
-    proxies: ImageProxies
+    limiters: HostLimiters
+    timeouts: Timeouts
     dest: Registry
 
     @contextmanager
@@ -213,11 +215,9 @@ class EndpointsOrigin:
             with ContentsOrigin(source).opened(copy, blob) as bytes_of:
                 yield bytes_of
         elif isinstance(source, RegistryEndpoint):
-            leaf = next(leaf for leaf in copy.closure.leaves if blob in leaf.blobs)
-            remote = Remote(registry=source.registry, repository=copy.entry.source.repository, reference=leaf.digest)
             # both slots at once, in the order that all take them in, or two copies might wait for each other
-            with self.proxies.skopeo.limiters.slots((source.registry, self.dest), 1):
-                stream = _StreamBytes(self.proxies, remote, blob)
+            with self.limiters.slots((source.registry, self.dest), 1):
+                stream = _StreamBytes(source.probe.downloads, copy.entry.source.repository, blob, self.timeouts)
                 try:
                     yield stream
                 finally:
@@ -226,11 +226,12 @@ class EndpointsOrigin:
 
 @dataclass(slots=True)
 class _StreamBytes:
-    """What skopeo gives goes by once: what is asked for next is read on, for anything else it begins anew."""
+    """What a registry sends goes by once: what is asked for next is read on, for anything else it is asked again."""
 
-    proxies: ImageProxies
-    source: Remote
+    downloads: Downloads
+    repository: str
     blob: Descriptor
+    timeouts: Timeouts
     _stream: Generator[memoryview] | None = None
     _at: int = 0
     _rest: memoryview | None = None
@@ -238,28 +239,29 @@ class _StreamBytes:
     def pieces(self, start: int, end: int) -> Iterator[memoryview]:
         if self._stream is None or self._at != start:
             self.close()
-            self._stream, self._at, self._rest = self._all(), 0, None
+            self._stream, self._at, self._rest = self._from(start), start, None
         stream = self._stream
         while self._at < end and (piece := self._rest or next(stream, None)) is not None:
-            taken = piece[: (start if self._at < start else end) - self._at]
+            taken = piece[: end - self._at]
             self._at, self._rest = self._at + len(taken), piece[len(taken) :]
-            if self._at > start:
-                yield taken
+            yield taken
         if end == self.blob.size:
-            yield from stream  # nothing; skopeo says at the end whether it was right
+            yield from stream  # nothing; it is seen whether there is more
 
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
-    def _all(self) -> Generator[memoryview]:
-        with self.proxies.turn(self.source, 1) as proxy:
-            for _blob, data in proxy.blobs(self.source, (self.blob,)):
-                yield data
-
     def is_right(self) -> bool:
-        return True  # skopeo has hashed them: it ends with an error otherwise
+        """By asking for it once more: the registry that it was sent to says that it is not."""
+        found = hashlib.sha256()
+        for data in self._from(0):
+            found.update(data)
+        return found.hexdigest() == self.blob.digest.hex
+
+    def _from(self, start: int) -> Generator[memoryview]:
+        return self.downloads.pieces(self.repository, self.blob, start, self.timeouts)
 
 
 def damaged(copy: Copy, blob: Descriptor) -> IntegrityError:

@@ -59,12 +59,11 @@ class FetchOrder:
 @dataclass(frozen=True, slots=True)
 class SendOrder:
     """A blob to put into `to` of the destination, for the image `tag` there: taken from its repository `mount`, or
-    sent. `leaf` is the manifest of the source that names it."""
+    sent."""
 
     digest: str
     size: int
     repository: str
-    leaf: str
     to: str
     tag: str
     mount: str = ""

@@ -54,8 +54,7 @@ def choose_engine(wanted: Engine, storage: str | None) -> EngineChoice:
         return EngineChoice(engine=wanted, why="as asked for")
     if storage is not None:
         return EngineChoice(engine=Engine.CURL, why="each blob once, many at a time, hashed before it counts")
-    why = "blobs through the pipes of a few skopeos that stay, and each is sent once"
-    return EngineChoice(engine=Engine.STREAM, why=why)
+    return EngineChoice(engine=Engine.STREAM, why="each blob once, from one registry straight into the other")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,6 @@ from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.model import Descriptor, Destination, Digest, Manifest
 from regwrap.lists.naming import entry_of
 from regwrap.storage.store import Storage, real_root
-from regwrap.tools.imageproxy import ImageProxies
 from regwrap.transfer.at_worker import endpoint_of, told
 from regwrap.transfer.blob_index import BlobIndex
 from regwrap.transfer.into_registry import ContentsOrigin, EndpointsOrigin, PushCarrier
@@ -76,13 +75,10 @@ def _origin(ends: Endpoints, order: PushOrder, opened: OpenedContents) -> Iterat
         yield ContentsOrigin(opened.of(order.source))
         return
     source = endpoint_of(ends, order.source)
-    names = sorted({send.repository for send in order.blobs})
-    proxies = ImageProxies(skopeo=ends.skopeo(), repositories={source.registry.host: names})
     dest = endpoint_of(ends, order.dest)
-    try:
-        yield EndpointsOrigin(source_of=lambda _entry: source, proxies=proxies, dest=dest.registry)
-    finally:
-        proxies.close()
+    yield EndpointsOrigin(
+        source_of=lambda _entry: source, limiters=ends.limiters, timeouts=ends.job.timeouts, dest=dest.registry
+    )
 
 
 @contextmanager
@@ -112,14 +108,13 @@ def _pushed(carrier: PushCarrier, send: SendOrder, around: Surroundings) -> int:
 
 
 def _part_of(send: SendOrder) -> Copy:
-    """Of the image, what the order says: one blob, and the manifest that names it."""
+    """Of the image, what the order says: one blob."""
     blob = Descriptor(media_type="", digest=Digest.parse(send.digest), size=send.size)
-    leaf = Digest.parse(send.leaf) if send.leaf else blob.digest
-    manifest = Manifest(raw=b"", digest=leaf, media_type="", config=blob, layers=())
+    manifest = Manifest(raw=b"", digest=blob.digest, media_type="", config=blob, layers=())
     part = Closure(top=manifest, manifests=(manifest,), blobs=(blob,), omitted=(), missing=())
-    entry = entry_of(send.repository, "-", leaf)
+    entry = entry_of(send.repository, "-", blob.digest)
     entry = replace(entry, dest=Destination(send.to, send.tag))
-    return Copy(entry=entry, digest=leaf, reason=Reason.ABSENT, closure=part, missing=(blob,))
+    return Copy(entry=entry, digest=blob.digest, reason=Reason.ABSENT, closure=part, missing=(blob,))
 
 
 def _by_client(_copy: Copy) -> NoReturn:

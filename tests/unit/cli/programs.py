@@ -3,8 +3,6 @@
 import http.client
 import json
 import os
-import socket
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from hashlib import sha256
@@ -18,34 +16,6 @@ from tests.bundles import Part, filled, member
 from tests.fakes import Answer, Argv
 
 _RECORD_BYTES = 128 * 512
-
-
-def image_proxy(*images: Image, changed: Mapping[bytes, bytes] | None = None) -> Answer:
-    """skopeo experimental-image-proxy, which has the blobs of these images, and gives others for some of them."""
-    gives = changed or {}
-    blobs = {f"sha256:{sha256(blob).hexdigest()}": gives.get(blob, blob) for image in images for blob in image.blobs}
-
-    def serve(argv: Argv) -> None:
-        channel = socket.socket(fileno=os.dup(int(argv[argv.index("--sockfd") + 1])))
-        threading.Thread(target=_converse, args=(channel, blobs), daemon=True).start()
-
-    return Answer(when=_is("skopeo", "experimental-image-proxy"), effect=serve, hangs=True, repeats=True)
-
-
-def _converse(channel: socket.socket, blobs: dict[str, bytes]) -> None:
-    with channel, suppress(OSError):  # whoever ends the program closes the other side
-        while packet := channel.recv(65536):
-            asked = json.loads(packet)
-            value: object = {"Initialize": "0.2.8", "OpenImage": 1}.get(asked["method"], 0)
-            answer = {"success": True, "value": value, "pipeid": 0, "error": ""}
-            if asked["method"] != "GetBlob":
-                channel.send(json.dumps(answer).encode())
-                continue
-            reading, writing = os.pipe()
-            with os.fdopen(writing, "wb") as pipe:
-                pipe.write(blobs[asked["args"][1]])
-            socket.send_fds(channel, [json.dumps({**answer, "pipeid": 1}).encode()], [reading])
-            os.close(reading)
 
 
 def curl(*, changed: Mapping[bytes, bytes] | None = None) -> Answer:

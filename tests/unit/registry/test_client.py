@@ -2,10 +2,12 @@
 
 import base64
 import json
+import resource
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +241,18 @@ def test_an_address_elsewhere_that_nobody_answers_is_named() -> None:
 
 
 # --- answers that are cut, endless, or do not come
+
+
+def test_a_connection_that_finds_no_free_descriptor_is_our_trouble() -> None:
+    with answering(script(Answer())) as server, ExitStack() as stack:
+        client = client_of(server.host)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        with pytest.raises(ToolError, match=r"^too many open files$") as raised:
+            client.request(Request("GET", "/v2/"))
+    assert not raised.value.outage
+    assert "ulimit -n" in raised.value.hint
 
 
 def test_an_answer_that_is_cut_may_pass() -> None:

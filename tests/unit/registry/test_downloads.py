@@ -1,4 +1,5 @@
-"""What came of downloads that another program made: what the host's limiter hears, and what is told of a failure."""
+"""What came of downloads that another program made: what the host's limiter hears, and what is told of a failure; and
+those of this process, piece by piece."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Final
 import pytest
 
 from regwrap.core.errors import HostDownError, ToolError
-from regwrap.core.location import Registry
+from regwrap.core.location import Registry, Timeouts
+from regwrap.core.model import Descriptor, Digest
 from regwrap.registry.certificates import meaning_of_tls
+from regwrap.registry.credentials import UnsureError
 from regwrap.registry.downloads import Downloads
 from regwrap.registry.probe import Probe
 from regwrap.tools.curl import Download, Outcome
@@ -133,3 +136,81 @@ def test_a_registry_without_tls_may_lead_to_a_bucket_whose_ca_is_named(tmp_path:
         options = dict(downloads.route(tmp_path).options)
     assert Path(options["cacert"]).read_bytes() == authority.read_bytes()
     assert "insecure" not in options
+
+
+# --- piece by piece
+
+DATA = bytes(range(256)) * 4096  # more than one piece
+BLOB = Descriptor(media_type="x/y", digest=Digest.of(DATA), size=len(DATA))
+HURRIED = Timeouts(stall=0.3, copy=60)
+TAIL = {"Content-Range": f"bytes 700000-{len(DATA) - 1}/{len(DATA)}"}
+
+
+def came(answers: tuple[Answer, ...], start: int = 0, timeouts: Timeouts = HURRIED) -> tuple[bytes, Answering]:
+    with answering(script(*answers)) as server:
+        registry = Registry(host=server.host, tls_verify=False, plain_http=True)
+        pieces = Probe(registry=registry, timeout=5, connections=1).downloads.pieces("a/b", BLOB, start, timeouts)
+        return b"".join(pieces), server
+
+
+def test_a_blob_comes_whole_by_one_request() -> None:
+    data, server = came((Answer(200, {}, DATA),))
+    assert data == DATA
+    assert server.lines == [f"GET /v2/a/b/blobs/{BLOB.digest}"]
+    assert "range" not in server.asked[0].headers
+
+
+@pytest.mark.parametrize("answer", [Answer(206, TAIL, DATA[700_000:]), Answer(200, {}, DATA)])
+def test_a_blob_goes_on_where_it_was_left_also_where_ranges_are_not_known(answer: Answer) -> None:
+    data, server = came((answer,), 700_000)
+    assert data == DATA[700_000:]
+    assert server.asked[0].headers["range"] == "bytes=700000-"
+
+
+def test_a_blob_comes_from_where_the_registry_leads_and_the_login_stays() -> None:
+    with answering(script(Answer(200, {}, DATA))) as store:
+        data, server = came((Answer(307, {"Location": f"http://{store.host}/x?signed=1"}),))
+    assert data == DATA
+    assert store.lines == ["GET /x?signed=1"]
+    assert store.asked[0].authorization == ""
+    assert len(server.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "transient"),
+    [
+        (Answer(200, {}, DATA + b"x"), f"sends more than the {len(DATA)} bytes that blob", False),
+        (Answer(200, {}, DATA[:-1]), f"sent {len(DATA) - 1} bytes of blob", True),
+        (Answer(200, {}, DATA, cut=300_000), "cut its answer off", True),
+        (Answer(200, {"Content-Type": "text/html"}, DATA), "with a web page", True),
+        (Answer(404), "answered 404 to blob", False),
+        (Answer(403), "answered 403 to blob", False),
+        (Answer(503), "answered 503 to blob", True),
+        (Answer(302), "answered 302 to blob", False),
+    ],
+)
+def test_a_blob_that_does_not_come_as_it_is_is_told(answer: Answer, said: str, *, transient: bool) -> None:
+    with pytest.raises(ToolError, match=said) as raised:
+        came((answer,))
+    assert raised.value.transient is transient
+    assert BLOB.digest.short in raised.value.message or "cut" in said
+
+
+@pytest.mark.parametrize("said", ["bytes 0-9/10", "", "bytes 70000-1/2"])
+def test_another_part_than_was_asked_for_is_not_taken(said: str) -> None:
+    with pytest.raises(UnsureError, match="another part of blob"):
+        came((Answer(206, {"Content-Range": said}, DATA[700_000:]),), 700_000)
+
+
+def test_a_login_that_nobody_has_is_for_skopeo_to_say() -> None:
+    with pytest.raises(UnsureError, match="answered 401"):
+        came((Answer(401, {"WWW-Authenticate": "Odd"}),))
+
+
+def test_what_stands_still_or_trickles_is_given_up() -> None:
+    short = Answer(200, {"Content-Length": f"{len(DATA)}"}, DATA[:1000])
+    with pytest.raises(ToolError, match=r"made no progress for 0\.3 s") as raised:
+        came((short,))
+    assert raised.value.transient
+    with pytest.raises(ToolError, match=r"had not sent all of it after 0\.2 s"):
+        came((short,), timeouts=Timeouts(stall=30, copy=0.2))

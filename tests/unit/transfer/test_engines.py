@@ -12,7 +12,6 @@ from regwrap.core.model import Digest
 from regwrap.storage.store import Storage
 from tests.builders import flip, index_of, make_image, make_layer, make_multi_image, make_storage, remove, truncate
 from tests.fakes import Argv, Scripted
-from tests.unit.cli.programs import image_proxy
 from tests.unit.transfer.between import Between, between
 
 BASE = make_layer("base")
@@ -242,23 +241,23 @@ def test_the_engine_sync_does_not_copy_into_a_directory(two: Between) -> None:
         two.run(two.job(Engine.SYNC, archive=two.directory), "team/app:1")
 
 
-# --- through the pipes of one skopeo
+# --- by regwrap's own requests
 
 
 def test_a_stream_sends_each_blob_once_and_starts_nothing_for_an_image(two: Between) -> None:
-    two.scripted.executor.answers.append(image_proxy(APP, TOOL, MULTI, OTHER))
     two.source.hold("other:1", OTHER)
     report = two.sync(two.job(), "team/app:1", "team/tool:1", "nested:1", "other:1")
     assert two.dest.has("team/app:1", APP)
     assert two.dest.has("team/tool:1", TOOL)
     assert two.dest.has("nested:1", NESTED)
     assert report.sent == size(*APP.blobs, *TOOL.blobs, *MULTI.blobs, *OTHER.blobs)
-    assert len(two.dest.asked("^PUT .*digest=")) == len({*APP.blobs, *TOOL.blobs, *MULTI.blobs, *OTHER.blobs})
-    assert len(two.scripted.executor.started) == 1
+    blobs = {*APP.blobs, *TOOL.blobs, *MULTI.blobs, *OTHER.blobs}
+    assert len(two.dest.asked("^PUT .*digest=")) == len(blobs)
+    assert len(two.source.asked("^GET .*/blobs/")) == len(blobs)
+    assert two.scripted.executor.started == []
 
 
 def test_a_stream_sends_what_two_tags_of_a_repository_share_once(two: Between) -> None:
-    two.scripted.executor.answers.append(image_proxy(APP, TOOL))
     two.source.hold("team/app:2", TOOL)
     report = two.sync(two.job(), "team/app:1", "team/app:2")
     assert report.sent == size(*APP.blobs, *TOOL.blobs)
@@ -281,7 +280,6 @@ def test_a_copy_within_one_registry_moves_no_byte(two: Between) -> None:
 
 
 def test_the_same_list_again_sends_nothing(two: Between) -> None:
-    two.scripted.executor.answers.append(image_proxy(APP))
     two.sync(two.job(), "team/app:1")
     report = two.sync(two.job(), "team/app:1")
     assert (len(report.skipped), report.sent) == (1, 0)
@@ -289,7 +287,6 @@ def test_the_same_list_again_sends_nothing(two: Between) -> None:
 
 @pytest.mark.parametrize(("status", "said"), [(400, "does not accept partial indexes"), (403, "the manifest")])
 def test_a_registry_that_takes_no_partial_index_says_what_to_do(two: Between, status: int, said: str) -> None:
-    two.scripted.executor.answers.append(image_proxy(MULTI))
     two.dest.fails = lambda request: status if request == "PUT /v2/multi/manifests/1" else None
     found = two.failure(two.job(), "multi:1 platform=linux/amd64")
     assert said in found
@@ -299,20 +296,17 @@ def test_a_registry_that_takes_no_partial_index_says_what_to_do(two: Between, st
 
 
 def test_a_whole_index_that_is_refused_is_not_called_partial(two: Between) -> None:
-    two.scripted.executor.answers.append(image_proxy(MULTI))
     two.dest.fails = lambda request: 400 if request == "PUT /v2/multi/manifests/1" else None
     assert f"answered 400 to the manifest {MULTI.top.short} of multi:1" in two.failure(two.job(), "multi:1")
 
 
 def test_a_child_that_is_refused_is_no_matter_of_indexes(two: Between) -> None:
-    two.scripted.executor.answers.append(image_proxy(MULTI))
     two.dest.fails = lambda request: 400 if "PUT /v2/multi/manifests/sha256" in request else None
     assert "answered 400 to the manifest" in two.failure(two.job(), "multi:1 platform=linux/amd64")
 
 
 @pytest.mark.parametrize("status", [200, 202])
 def test_other_ways_to_say_that_a_manifest_was_taken_are_good(two: Between, status: int) -> None:
-    two.scripted.executor.answers.append(image_proxy(APP))
     two.dest.hold("team/app:1", APP)
     del two.dest.manifests["team/app", "1"]
 
@@ -338,9 +332,15 @@ def test_damage_of_a_storage_is_no_fault_of_the_registry(
     assert two.dest.manifests == {}
 
 
-def test_bytes_that_skopeo_has_let_pass_are_refused_by_the_registry(two: Between) -> None:
-    wrong = b"x" * len(APP.blobs[2])
-    two.scripted.executor.answers.append(image_proxy(APP, changed={APP.blobs[2]: wrong}))
+def test_bytes_that_the_source_has_damaged_are_its_fault(two: Between) -> None:
+    layer = Digest.of(APP.blobs[2])
+    two.source.blobs["team/app", f"{layer}"] = b"x" * len(APP.blobs[2])
     said = two.failure(two.job(), "team/app:1")
-    assert f"answered 400 to blob {Digest.of(APP.blobs[2]).short} of team/app:1" in said
+    assert f"team/app:1: blob {layer} is damaged at the source" in said
     assert two.dest.manifests == {}
+
+
+def test_a_registry_that_refuses_what_is_right_is_the_one_that_is_named(two: Between) -> None:
+    layer = Digest.of(APP.blobs[2])
+    two.dest.fails = lambda request: 400 if request.startswith("PUT") and layer.hex in request else None
+    assert f"{two.dest.host} answered 400 to blob {layer.short} of team/app:1" in two.failure(two.job(), "team/app:1")

@@ -29,7 +29,6 @@ from tests.builders import (
     truncate,
 )
 from tests.fakes import Scripted
-from tests.unit.cli.programs import image_proxy
 from tests.unit.transfer.between import Between, between
 
 APP, MULTI, OTHER = make_image("app"), make_multi_image("multi"), make_image("other")
@@ -238,7 +237,6 @@ def test_a_locked_digest_without_a_tag_cannot_move(two: Between) -> None:
 
 
 def test_a_tag_that_moves_while_it_is_copied_is_told(two: Between) -> None:
-    two.scripted.executor.answers.append(image_proxy(APP, MULTI))
     names = ("team/app:1", "multi:1")
 
     def move(request: str) -> int | None:

@@ -12,7 +12,7 @@ from regwrap.storage.store import Storage
 from regwrap.transfer.referrers import with_referrers_there
 from tests.builders import Image, index_of, make_image, make_multi_image, make_storage
 from tests.fakes import Scripted
-from tests.unit.cli.programs import curl, image_proxy
+from tests.unit.cli.programs import curl
 from tests.unit.transfer.between import Between, between
 
 APP, MULTI, SIGNATURE, SBOM, ABOUT = (
@@ -29,7 +29,7 @@ def tag_of(subject: Digest, kind: str = "") -> str:
 @pytest.fixture
 def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
     with between(scripted, tmp_path / "root") as found:
-        scripted.executor.answers += [image_proxy(APP, MULTI, SIGNATURE, SBOM, ABOUT), curl()]
+        scripted.executor.answers += [curl()]
         found.source.hold("team/app:1", APP)
         found.source.hold("multi:1", MULTI)
         yield found
