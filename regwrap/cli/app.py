@@ -34,8 +34,11 @@ def in_order(arguments: Sequence[str]) -> list[str]:
     while rest and (rest[0] in _EARLY or rest[0] in _EARLY_WITH_VALUE or rest[0].startswith("--config=")):
         count = 2 if rest[0] in _EARLY_WITH_VALUE else 1
         early, rest = [*early, *rest[:count]], rest[count:]
-    words = 2 if rest and rest[0] in FAMILIES else 1
-    return [*rest[:words], *early, *rest[words:]] if rest else early
+    count = 2 if rest and rest[0] in FAMILIES else 1
+    command = rest[:count]
+    if len(command) < count or any(word.startswith("-") for word in command):
+        return rest  # the help or the version, for which they say nothing
+    return [*command, *early, *rest[count:]]
 
 
 def _split(line: str) -> list[str]:

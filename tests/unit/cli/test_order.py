@@ -14,10 +14,16 @@ from regwrap.cli.app import in_order
         ("--config=c.yaml list from-registry ./storage", "list from-registry --config=c.yaml ./storage"),
         ("--quiet report show r.json", "report show --quiet r.json"),
         ("--version", "--version"),
-        ("-q", "-q"),
-        ("--config", "--config"),
+        ("-q", ""),
+        ("--config c.yaml", ""),
+        ("--config", ""),
+        ("-q list", "list"),
+        ("-q list --help", "list --help"),
+        ("-v list from-registry --help", "list from-registry -v --help"),
         ("", ""),
         ("--help sync -q", "--help sync -q"),
+        ("-q --version", "--version"),
+        ("--config c.yaml -h", "-h"),
     ],
 )
 def test_they_count_as_if_they_stood_behind_it(typed: str, meant: str) -> None:
