@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 _COLUMNS: Final = 100  # of a terminal, for what people look at
+_ROOM: Final = 80  # for what is missing and how to get it, beside the names of commands
 
 
 def plan_text(plan: Plan, *, whole: bool = True) -> str:
@@ -294,7 +295,8 @@ def _required_lines(inspection: Inspection) -> list[str]:
 def doctor_text(report: DoctorReport) -> str:
     """Commands first: what works, what is missing, how to get it; then what was found, the registries, and what counts
     outside."""
-    commands = [("COMMAND", "HERE", "MISSING", "HOW TO GET IT"), *_command_rows(report.commands)]
+    rows, notes = _command_rows(report.commands)
+    commands = [("COMMAND", "HERE", "MISSING", "HOW TO GET IT"), *rows]
     found = [("FOUND", "")] + [(check.name, check.found) for check in report.checks]
     outside = [("FOR REGISTRIES OUTSIDE", "", "", "INSTEAD")]
     outside += [(f.what, "counts" if f.counts else "-", f.means, f.instead) for f in report.outside]
@@ -302,6 +304,7 @@ def doctor_text(report: DoctorReport) -> str:
     return "\n".join(
         [
             *table(commands),
+            *notes,
             "",
             *table(found),
             "",
@@ -328,18 +331,26 @@ def _workers(report: DoctorReport) -> list[str]:
     return [*table(rows), *problems, ""] if report.workers else []
 
 
-def _command_rows(commands: tuple[CommandCheck, ...]) -> list[tuple[str, ...]]:
-    """A line for each missing thing, the command on the first of them. How to get a thing is said once."""
-    rows, explained = list[tuple[str, ...]](), set[str]()
+def _command_rows(commands: tuple[CommandCheck, ...]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """A line for each missing thing, the command on the first of them. How to get a thing is said once; what is too
+    long for a column is said below the table."""
+    rows, notes, explained = list[tuple[str, ...]](), list[str](), set[str]()
     for command in commands:
         lacking = []
         for missing, how in zip(command.missing, command.how, strict=True):
-            lacking.append((missing.partition(":")[0], "as above") if missing in explained else (missing, how))
+            name = missing.partition(":")[0]
+            if missing in explained:
+                lacking.append((name, "as above"))
+            elif len(missing) + len(how) > _ROOM:
+                lacking.append((name, "see below"))
+                notes.append(f"{missing}\n  -> {how}")
+            else:
+                lacking.append((missing, how))
             explained.add(missing)
         first, *more = lacking or [("", "")]
         rows.append((command.command, "works" if command.works else "no", *first))
         rows += [("", "", *line) for line in more]
-    return rows
+    return rows, notes
 
 
 def to_json(result: object) -> str:

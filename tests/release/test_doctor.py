@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,11 +35,12 @@ def test_where_only_overlays_are_missing_the_machine_is_fit_and_the_way_around_i
     done = forbidden(cli)
     assert done.returncode == 0, done.stderr
     lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
-    assert "no " in lines["package --strategy overlay"]
-    assert "overlay: in a mount namespace" in lines["package --strategy overlay"]
-    assert "seccomp filter" in lines["package --strategy overlay"]
-    assert "--cap-add SYS_ADMIN" in lines["package --strategy overlay"]
-    assert "--strategy select" in lines["package --strategy overlay"]
+    assert re.search(r" no +overlay +see below$", lines["package --strategy overlay"])
+    why, way = re.findall(r"^overlay: (in a mount namespace.*)\n  -> (.*)$", done.stdout, re.MULTILINE)[0]
+    assert "seccomp filter" in why
+    assert "--cap-add SYS_ADMIN" in way
+    assert "--strategy select" in way
+    assert max(map(len, done.stdout.split("\noverlay: ")[0].splitlines())) <= 120
     assert "as above" in lines["workspace"]
     assert "works" in lines["package"]
     found = commands(forbidden(cli, "--json").stdout)

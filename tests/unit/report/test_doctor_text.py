@@ -31,6 +31,22 @@ def test_each_missing_thing_is_a_line_and_is_explained_once() -> None:
     assert outside == "No configuration of skopeo or docker was found; regwrap's own applies."
 
 
+def test_what_is_too_long_for_a_column_stands_below_the_table() -> None:
+    lacking = ("overlay: in a mount namespace: forbidden by the kernel", "skopeo: not installed")
+    way = "run it with the capability SYS_ADMIN, or work without mounts"
+    overlay = CommandCheck(command="package", works=False, optional=True, missing=lacking, how=(way, "apt install"))
+    commands = doctor_text(replace(REPORT, commands=(overlay, replace(overlay, command="workspace")))).split("\n\n")[0]
+    assert commands.splitlines() == [
+        "COMMAND    HERE  MISSING                HOW TO GET IT",
+        "package    no    overlay                see below",
+        "                 skopeo: not installed  apt install",
+        "workspace  no    overlay                as above",
+        "                 skopeo                 as above",
+        lacking[0],
+        f"  -> {way}",
+    ]
+
+
 def test_what_others_are_configured_to_stands_beside_what_counts_instead() -> None:
     proxy = Finding(what="$HTTPS_PROXY", counts=True, means="a proxy", instead="")
     mirror = Finding(what="registries.conf", counts=False, means="a mirror", instead="registries: in regwrap.yaml")
