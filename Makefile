@@ -37,9 +37,8 @@ demo: $(BIN)/regwrap .packages ## the main job on real input with an embedded re
 # Two at a time, of which one waits for most of its time: for faults to pass, for processes to die, for packages.
 TOGETHER = $(MAKE) --no-print-directory --jobs=$(WORKERS) --output-sync=line
 test: $(BIN)/regwrap ## everything, with the real programs
-	$(TOGETHER) test-tools $(CHECKS:check-units=test-unit)
-	$(TOGETHER) test-release test-torture
-	$(TOGETHER) test-debian test-image
+	$(TOGETHER) test-release $(CHECKS:check-units=test-unit) test-torture
+	$(TOGETHER) test-image test-tools test-debian
 
 CHECKS := check-format check-lint check-types check-imports check-units
 check: $(BIN)/regwrap ## before each commit; .pre-commit-config.yaml has a hook for each

@@ -45,7 +45,10 @@ PARTIAL_HINT: Final = (
 
 
 class Sendable(Protocol):
-    """A blob's bytes."""
+    """A blob's bytes. `anew`: they come once more for each try, and may have been damaged on their way."""
+
+    @property
+    def anew(self) -> bool: ...
 
     def pieces(self, start: int, end: int) -> Iterator[bytes | memoryview]:
         """Those from `start` up to `end`, each time anew; a piece is only good until the next. Raises what the carrier
@@ -127,10 +130,14 @@ class PushCarrier:
             answer = self.dest.probe.uploads.send(parcel)
         except ToolError as error:
             raise _named(error, copy) from error
-        if answer.status == 400 and not bytes_of.is_right():
-            raise damaged(copy, blob)
-        if answer.status != 201:
-            raise refusal(self.dest.name, f"blob {blob.digest.short} of {copy.entry.dest}", answer)
+        if answer.status == 201:
+            return
+        refused = refusal(self.dest.name, f"blob {blob.digest.short} of {copy.entry.dest}", answer)
+        if answer.status == 400:
+            if not bytes_of.is_right():
+                raise damaged(copy, blob)
+            refused.transient = refused.transient or bytes_of.anew
+        raise refused
 
     def _count(self, copy: Copy, count: int) -> None:
         if self.stopping.is_set():
@@ -191,6 +198,7 @@ class ContentsOrigin:
 class _PieceBytes:
     piece: Piece
     digest: Digest
+    anew: bool = False
 
     def pieces(self, start: int, end: int) -> Iterator[memoryview]:
         return pieces_at(self.piece.file.fileno(), self.piece.offset + start, end - start)
@@ -232,6 +240,7 @@ class _StreamBytes:
     repository: str
     blob: Descriptor
     timeouts: Timeouts
+    anew: bool = True
     _stream: Generator[memoryview] | None = None
     _at: int = 0
     _rest: memoryview | None = None

@@ -53,6 +53,11 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(
         "sync-registry",
         lambda place: ["sync", LISTED, "--source", place.source, "--archive", place.dest],
+        ("dest",), ("dest",), ("dest",), dest=True, adds=("failed.list",),
+    ),
+    Scenario(
+        "sync-copy",
+        lambda place: ["sync", LISTED, "--source", place.source, "--archive", place.dest, "--engine", "copy"],
         ("dest",), ("dest",), ("dest",), dest=True, adds=("failed.list",), children=("skopeo",),
     ),
     Scenario(

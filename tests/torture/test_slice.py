@@ -26,7 +26,7 @@ CASES = [
     "failure/push/EIO/pread64@bundle.tar#20",
     "child/sync/curl/killed/all",
     "child/sync/curl/nothing/all",
-    "child/sync-registry/skopeo/fails/all",
+    "child/sync-copy/skopeo/fails/all",
     "child/package-select/tar/nothing/1",
     "child/package-select/tar/killed-late/1",
     "child/package-overlay/docker-registry/fails/1",

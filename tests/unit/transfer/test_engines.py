@@ -344,3 +344,19 @@ def test_a_registry_that_refuses_what_is_right_is_the_one_that_is_named(two: Bet
     layer = Digest.of(APP.blobs[2])
     two.dest.fails = lambda request: 400 if request.startswith("PUT") and layer.hex in request else None
     assert f"{two.dest.host} answered 400 to blob {layer.short} of team/app:1" in two.failure(two.job(), "team/app:1")
+
+
+def test_bytes_that_were_damaged_on_the_way_are_sent_once_more(two: Between) -> None:
+    layer, two.attempts = Digest.of(APP.blobs[2]), 2
+    refused: list[str] = []
+
+    def refuse_first(request: str) -> int | None:
+        if request.startswith("PUT") and layer.hex in request and not refused:
+            refused.append(request)
+            return 400
+        return None
+
+    two.dest.fails = refuse_first
+    two.sync(two.job(), "team/app:1")
+    assert two.dest.has("team/app:1", APP)
+    assert len(refused) == 1

@@ -52,6 +52,8 @@ class Pieces:
         half = (start + end) // 2
         yield from (self.data[start:half], self.data[half:end])
 
+    anew = False
+
     def is_right(self) -> bool:
         return Digest.of(self.data) == self.digest
 
