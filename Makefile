@@ -36,9 +36,12 @@ demo: $(BIN)/regwrap .packages ## the main job on real input with an embedded re
 
 # Two at a time, of which one waits for most of its time: for faults to pass, for processes to die, for packages.
 TOGETHER = $(MAKE) --no-print-directory --jobs=$(WORKERS) --output-sync=line
-test: $(BIN)/regwrap ## everything, with the real programs
-	$(TOGETHER) test-release $(CHECKS:check-units=test-unit) test-torture
-	$(TOGETHER) test-image test-tools test-debian
+test: $(BIN)/regwrap .packages .test-packages ## everything, with the real programs
+	$(TOGETHER) READY= test-release $(CHECKS:check-units=test-unit) test-torture
+	$(TOGETHER) READY= test-image test-tools test-debian
+
+# what a test with programs needs; make would first begin all that needs none, and then the longest last
+READY = $(BIN)/regwrap .packages .test-packages
 
 CHECKS := check-format check-lint check-types check-imports check-units
 check: $(BIN)/regwrap ## before each commit; .pre-commit-config.yaml has a hook for each
@@ -68,17 +71,17 @@ test-unit: $(UNITS) ## unit tests, all of them
 .unit-%: $(BIN)/regwrap
 	TMPDIR=$(MEMORY) $(BIN)/pytest --share $*/$(SHARES) $(CHOICE) tests/unit
 
-test-tools: $(BIN)/regwrap .packages .test-packages ## each tools/ module against its program
+test-tools: $(READY) ## each tools/ module against its program
 	$(BIN)/pytest -n 6 tests/tools
 
-test-release: $(BIN)/regwrap .packages .test-packages ## the command line from images.list to a pull from the deployed storage
+test-release: $(READY) ## the command line from images.list to a pull from the deployed storage
 	$(BIN)/pytest -n 4 tests/release
 
 # Those of test-release that hang on the system: on skopeo's words, Python's TLS, names and proxies. The others are about our
 # own words, pages, lists, requests and limits; overlay, workspace and bake are tried in the image, which is Debian 13
 # too. Where this machine is Debian 13, all of it has been tried already.
 ON_OTHER := tour push configured supplied field_logins field_certificates
-test-debian: $(BIN)/regwrap .test-packages ## test-tools, test-release and test-torture in a root of Debian 13
+test-debian: $(READY) ## test-tools, test-release and test-torture in a root of Debian 13
 ifneq ($(DEBIAN),$(OTHER))
 	PACKAGES="$(PROGRAMS) $(TRIED) $(DOCKER_COMMAND)" PYTHON=$(BIN)/python tests/debian/run $(OTHER) sh -ec '\
 	  pytest="/opt/python/bin/python -m pytest -p no:cacheprovider"; \
@@ -87,7 +90,7 @@ ifneq ($(DEBIAN),$(OTHER))
 	  $$pytest tests/torture'
 endif
 
-test-image: $(BIN)/regwrap .packages .test-packages ## the container image, the examples for CI and make, installations
+test-image: $(READY) ## the container image, the examples for CI and make, installations
 	TMPDIR=$(MEMORY) $(BIN)/pytest -n 2 --dist loadfile tests/image
 
 image: $(BIN)/regwrap ## the container image by buildah or docker, an archive of it, its bill of materials: build/image
@@ -110,7 +113,7 @@ build/regwrap.1: regwrap/__init__.py $(wildcard regwrap/cli/*.py) | $(BIN)/regwr
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)} $(BIN)/python -m regwrap.cli.manpage >$@.part
 	@mv $@.part $@
 
-test-torture: $(BIN)/regwrap .packages .test-packages ## a fixed slice of the fault campaign
+test-torture: $(READY) ## a fixed slice of the fault campaign
 	$(BIN)/pytest tests/torture
 
 # make torture SECONDS=600 SEED=7, or CASE=name for one case alone

@@ -1,7 +1,8 @@
 """What a list of 1,000, 10,000 and 100,000 images costs the client: `make bench ONLY=scale`.
 
-Each step of each size is a process of its own (scale_steps.py), so that its memory is its own. Those that work on files
-run side by side. A power is the slope in log-log between the last two sizes: 1.0 is linear, n log n is 1.10 here.
+Each step of each size is a process of its own (scale_steps.py), so that its memory is its own; what is quick is
+measured three times, and the least counts. A power is the slope in log-log between the last two sizes: 1.0 is linear,
+n log n is 1.10 here.
 """
 
 import json
@@ -11,16 +12,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from scale_steps import ON_FILES, STEPS, Cost
+from scale_steps import STEPS, Cost
 
 SIZES: Final = (1_000, 10_000, 100_000)
 _MB: Final = 1_000_000
 _MEMORY: Final = 1_500 * _MB
+_ROUNDS: Final = 3
+_QUICK_SECONDS: Final = 15
 _POWER: Final = 1.2  # n log n from 10,000 to 100,000 is 1.10; the rest is what a busy machine adds
 _NEEDED: Final = 13_000 * _MB  # of which 7 GB are the files of gc at the largest, and 4 GB those of commits
 # A memory of its own for files, which goes when the step ends: /dev/shm has no names for three million of them
@@ -53,14 +55,12 @@ class Row:
 def scale_rows(sizes: Sequence[int] = SIZES) -> list[Row]:
     if (available := _available()) < _NEEDED:
         sys.exit(f"this takes {_NEEDED / _MB:.0f} MB of memory, and {available / _MB:.0f} MB are available")
-    with tempfile.TemporaryDirectory(prefix="scale-") as place, ThreadPoolExecutor(len(ON_FILES)) as pool:
-
-        def row(step: str) -> Row:
-            found = Row(step, {size: _measured(step, size, place) for size in sizes})
-            sys.stderr.write(f"{' | '.join(found.cells)}\n")
-            return found
-
-        return [*(row(step) for step in STEPS if step not in ON_FILES), *pool.map(row, ON_FILES)]
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="scale-") as place:
+        for step in STEPS:
+            rows.append(Row(step, {size: _least(step, size, place) for size in sizes}))
+            sys.stderr.write(f"{' | '.join(rows[-1].cells)}\n")
+    return rows
 
 
 def _available() -> int:
@@ -87,6 +87,14 @@ def missed(rows: Sequence[Row]) -> list[str]:
     fast = [f"{row.step} grows with the power {row.power:.2f}" for row in rows if row.power > _POWER]
     large = [f"{row.step} takes {row.memory / _MB:.0f} MB" for row in rows if row.memory > _MEMORY]
     return [*fast, *large]
+
+
+def _least(step: str, size: int, place: str) -> Cost:
+    """On a machine that others use as well, time only ever comes to it."""
+    costs = [_measured(step, size, place)]
+    while len(costs) < _ROUNDS and costs[0].seconds < _QUICK_SECONDS:
+        costs.append(_measured(step, size, place))
+    return min(costs, key=lambda cost: cost.seconds)
 
 
 def _measured(step: str, size: int, place: str) -> Cost:

@@ -329,8 +329,6 @@ STEPS: Final[dict[str, Callable[[int, Path], Callable[[], object]]]] = {
     "commit: links and tags, in memory": _committed,
     "gc decides": _garbage,
 }
-ON_FILES: Final = tuple(STEPS)[-2:]
-"""What takes minutes, most of them the kernel's."""
 
 
 def main() -> None:
