@@ -140,8 +140,10 @@ INI
     : >"$scratch/mount.log"
     # Mounted after the sync, and by nobody else written to meanwhile: so what is known of a directory stays true. Times
     # of change would be a request for each file, and nothing needs them.
+    # what the kernel reads ahead may come in another order on a busy machine: after 20 ms, as it is without --vfs-read-wait,
+    # rclone asks the bucket for the rest of the file once more
     (cd "$scratch" && exec setpriv --pdeathsig TERM rclone --config rclone.conf mount "bucket:$S3_BUCKET" "$mount" \
-        --read-only --no-modtime --dir-cache-time 24h "${counting[@]}" >mount.log 2>&1) &
+        --read-only --no-modtime --dir-cache-time 24h --vfs-read-wait 10s "${counting[@]}" >mount.log 2>&1) &
     mount_pid=$!
     until_ready "$mount_pid" "$scratch/mount.log" "the mount" mountpoint -q "$mount"
 }
