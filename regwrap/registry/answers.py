@@ -10,7 +10,7 @@ from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 
 if TYPE_CHECKING:
-    from regwrap.registry.client import Response
+    from regwrap.registry.exchange import Response
 
 # (statuses from, to, what the body says, the meaning): the first that fits counts
 _TABLE: Final = (

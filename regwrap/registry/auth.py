@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from regwrap.core.location import Registry
-    from regwrap.registry.client import Response
+    from regwrap.registry.exchange import Response
     from regwrap.tools.login_gate import LoginGate, Trial
 
 _MAX_HEADER: Final = 16 * 1024

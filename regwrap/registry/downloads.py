@@ -16,8 +16,8 @@ from regwrap.core.errors import ToolError
 from regwrap.registry.answers import raise_if_later, refusal
 from regwrap.registry.auth import Access
 from regwrap.registry.certificates import curl_options, led_options, meaning_of_tls
-from regwrap.registry.client import Client, Request, Response, Stream
 from regwrap.registry.credentials import UnsureError
+from regwrap.registry.exchange import Request, Response, Stream
 from regwrap.registry.proxies import curl_variables, proxy_for
 from regwrap.tools.curl import Download, Outcome, Route
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from regwrap.core.location import Timeouts
     from regwrap.core.model import Descriptor
+    from regwrap.registry.client import Client
 
 # curl(1), EXIT CODES
 UNSUPPORTED_RANGE: Final = 33

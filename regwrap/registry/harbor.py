@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from regwrap.core.errors import ToolError
 from regwrap.registry.answers import reason_of
-from regwrap.registry.client import Body
+from regwrap.registry.exchange import Body
 
 if TYPE_CHECKING:
     from regwrap.registry.probe import Probe

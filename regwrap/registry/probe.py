@@ -19,9 +19,10 @@ from regwrap.registry.addresses import next_page
 from regwrap.registry.answers import is_absent, is_page, meaning_of, raise_if_later, refusal
 from regwrap.registry.auth import Access
 from regwrap.registry.certificates import end_of
-from regwrap.registry.client import Body, Client, Request, Response
+from regwrap.registry.client import Client
 from regwrap.registry.credentials import AskHelper, UnsureError, no_helper
 from regwrap.registry.downloads import Downloads
+from regwrap.registry.exchange import Body, Request, Response
 from regwrap.registry.uploads import Uploads
 from regwrap.tools.rate_limit import HostLimiter
 

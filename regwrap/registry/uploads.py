@@ -16,14 +16,15 @@ from regwrap.core.errors import RegwrapError, ToolError
 from regwrap.registry.addresses import is_same_server, target_of
 from regwrap.registry.answers import raise_if_later
 from regwrap.registry.auth import Access
-from regwrap.registry.client import Body, Client, Request, Response
 from regwrap.registry.credentials import UnsureError
+from regwrap.registry.exchange import Body, Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from urllib.parse import SplitResult
 
     from regwrap.core.model import Digest
+    from regwrap.registry.client import Client
 
 _PIECE_BYTES: Final = 16 * 1024 * 1024  # more than the 5 MiB that stores like S3 want of each but the last
 _BYTES: Final = "application/octet-stream"

@@ -17,9 +17,9 @@ from regwrap.core.answers import Meaning
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Digest, Index, Manifest
 from regwrap.registry.answers import meaning_of, reason_of, refusal
-from regwrap.registry.client import Body
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
+from regwrap.registry.exchange import Body
 from regwrap.registry.uploads import Parcel
 from regwrap.storage.hashing import pieces_at
 from regwrap.transfer.meter import Meter

@@ -5,7 +5,7 @@ import pytest
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.registry.answers import is_absent, is_page, meaning_of, raise_if_later, reason_of, refusal
-from regwrap.registry.client import Response
+from regwrap.registry.exchange import Response
 
 
 @pytest.mark.parametrize(

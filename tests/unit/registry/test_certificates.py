@@ -16,8 +16,9 @@ from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.location import Registry
 from regwrap.registry.certificates import certificates_of, curl_options, meaning_of_tls, trust_of
-from regwrap.registry.client import Client, Request
+from regwrap.registry.client import Client
 from regwrap.registry.credentials import UnsureError
+from regwrap.registry.exchange import Request
 from regwrap.registry.server import ServeOptions, served_contents
 from regwrap.registry.server_access import read_certificate
 from regwrap.storage.store import Storage

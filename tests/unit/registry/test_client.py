@@ -18,8 +18,9 @@ from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry
 from regwrap.core.model import MAX_MANIFEST_BYTES
 from regwrap.registry.auth import Access
-from regwrap.registry.client import Body, Client, Request
+from regwrap.registry.client import Client
 from regwrap.registry.credentials import UnsureError
+from regwrap.registry.exchange import Body, Request
 from regwrap.tools.rate_limit import HostLimiter, RateLimit
 from tests.answering import Answer, Answering, Asked, answering, script
 from tests.socks import socks_to

@@ -10,7 +10,8 @@ import pytest
 
 from regwrap.core.errors import RegwrapError, ToolError
 from regwrap.core.location import Registry
-from regwrap.registry.client import Body, Client, Request
+from regwrap.registry.client import Client
+from regwrap.registry.exchange import Body, Request
 from regwrap.tools.rate_limit import HostLimiter, RateLimit
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

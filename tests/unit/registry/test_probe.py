@@ -10,9 +10,9 @@ import pytest
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Descriptor, Digest
-from regwrap.registry.client import Body
 from regwrap.registry.credentials import UnsureError, no_helper, usable_login
 from regwrap.registry.endpoint import RegistryEndpoint
+from regwrap.registry.exchange import Body
 from regwrap.registry.harbor import Harbor
 from regwrap.registry.probe import Probe
 from regwrap.registry.uploads import Parcel

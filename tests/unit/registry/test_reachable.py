@@ -13,8 +13,8 @@ import pytest
 
 from regwrap.core.errors import ToolError
 from regwrap.core.model import Descriptor, Digest
-from regwrap.registry.client import Request
 from regwrap.registry.credentials import UnsureError
+from regwrap.registry.exchange import Request
 from regwrap.registry.probe import Probe
 from regwrap.registry.server_access import read_htpasswd
 from tests.answering import Answer, Asked, answering

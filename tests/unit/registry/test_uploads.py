@@ -12,8 +12,8 @@ import pytest
 from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.location import Registry
 from regwrap.core.model import Digest
-from regwrap.registry.client import Response
 from regwrap.registry.credentials import UnsureError
+from regwrap.registry.exchange import Response
 from regwrap.registry.probe import Probe
 from regwrap.registry.uploads import Parcel
 from tests.answering import Answer, Answering, Asked, answering, script
