@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.base import BASE_HINT, based
@@ -28,14 +27,14 @@ from regwrap.registry.harbor import Harbor
 from regwrap.storage.store import Storage, real_root
 from regwrap.storage.tree import Tree
 from regwrap.transfer.blob_index import BlobIndex, index_of
-from regwrap.transfer.by_skopeo import RegistryCarrier, prove
+from regwrap.transfer.by_skopeo import RegistryCarrier
+from regwrap.transfer.carriers import Sending, send_images
 from regwrap.transfer.endpoints import Endpoints
-from regwrap.transfer.into_registry import PARTIAL_HINT, ContentsOrigin, PushCarrier, partial_refusal
+from regwrap.transfer.into_registry import PARTIAL_HINT, partial_refusal
 from regwrap.transfer.observe import Observer
 from regwrap.transfer.orders import SharedFiles
 from regwrap.transfer.plan import Lacking, Unseen, make_plan
 from regwrap.transfer.rewritten import rewrite_indexes
-from regwrap.transfer.run import run_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -284,24 +283,17 @@ class _Pushing:
         job, index = self.job, self._index(plan)
         for digest, repository in elsewhere.items():
             index.add(repository, (digest,))
-        carrier = PushCarrier(
-            origin=ContentsOrigin(self.contents),
+        sending = Sending(
             dest=self.dest,
-            proof=partial(prove, self.dest),
-            fallback=RegistryCarrier(
+            source_of=lambda _entry: self.contents,
+            index=index,
+            by_skopeo=RegistryCarrier(
                 dest=self.dest, served=lambda _entry: self.ends.loopback(self.contents), index=index
             ),
-            index=index,
-            stopping=job.retry.stopping,
+            shared=lambda _end: self.shared,
         )
-        if job.workers is not None and self.shared is not None:
-            from regwrap.transfer.by_cluster import by_workers  # seldom asked for
-
-            carrier = by_workers(carrier, job.workers, self.ends, lambda _copy: self.shared)
         job.listener.expect("push", plan.bytes_missing)
-        job.listener.watch(carrier.bytes_under_way)
-        gave_up = self.ends.limiters.gave_up
-        return run_plan(plan, carrier, jobs=job.images_at_once, retry=job.retry, events=job.listener, gave_up=gave_up)
+        return send_images(plan, sending, job=job, ends=self.ends)
 
     def _index(self, plan: Plan) -> BlobIndex:
         """What the repositories there have: of an image that is there all, of the others what was found of them."""

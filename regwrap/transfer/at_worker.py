@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import StorageSource
-from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
+from regwrap.core.errors import IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.model import Descriptor, Digest
 from regwrap.core.writing import on_file
-from regwrap.registry.credentials import UnsureError
 from regwrap.storage.hashing import copy_range
 from regwrap.storage.own import own_tree
 from regwrap.storage.stage import SYNC
@@ -31,7 +30,7 @@ from regwrap.transfer.fetch import PARTS, Stage, damaged_on_the_way
 from regwrap.transfer.orders import BlobAnswer, FetchOrder, HashOrder, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from regwrap.registry.endpoint import RegistryEndpoint
     from regwrap.transfer.endpoints import Endpoints
@@ -230,11 +229,3 @@ def _hashed(source: StorageSource, digest: Digest, size: int, around: Surroundin
         return BlobAnswer(digest=f"{digest}", came=size)
     wrong = IntegrityError(f"blob {digest} has other bytes")
     return BlobAnswer(digest=f"{digest}", came=size, refusal=Refusal.of(wrong))
-
-
-def told(work: Callable[[], int], digest: str) -> BlobAnswer:
-    """What came of bringing one blob somewhere, in so many bytes."""
-    try:
-        return BlobAnswer(digest=digest, came=work())
-    except (ToolError, IntegrityError, UnsureError, ImagesFailedError) as error:
-        return BlobAnswer(digest=digest, refusal=Refusal.of(error))

@@ -6,31 +6,30 @@ count for the cluster as a whole.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.core.errors import RegwrapError, ToolError
+from regwrap.core.errors import ToolError
 from regwrap.core.model import Descriptor, Digest
 from regwrap.core.pool import map_in_order
 from regwrap.registry.endpoint import RegistryEndpoint
-from regwrap.transfer.by_curl import Endings, Left
-from regwrap.transfer.into_registry import PushCarrier
+from regwrap.transfer.by_curl import Endings
 from regwrap.transfer.orders import BlobOrder, FetchOrder, HashOrder, PushOrder, RegistryName, SendOrder, registry_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from regwrap.bundle.by_repository import LocalSource
+    from regwrap.core.model import Destination
     from regwrap.tools.rate_limit import HostLimiters
     from regwrap.tools.retry import Retry
-    from regwrap.transfer.by_curl import BatchEvents, Travel
+    from regwrap.transfer.blob_index import BlobIndex
+    from regwrap.transfer.by_curl import BatchEvents, End, Fetcher, Left, Travel
     from regwrap.transfer.endpoints import Endpoints
     from regwrap.transfer.orders import Answer, BlobAnswer, SharedFiles
-    from regwrap.transfer.plan import Copy
     from regwrap.transfer.workers import Workers
-
-    Sender = RegistryEndpoint | SharedFiles | None
 
 _LEAST_BYTES: Final = 4 * 1024 * 1024
 _MOST_BYTES: Final = 256 * 1024 * 1024
@@ -38,14 +37,108 @@ _ROUNDS: Final = 4  # what waits is given out in so many orders for each lane, s
 _AT_ONCE: Final = 32
 
 
+class Orders(Protocol):
+    """Where workers bring blobs."""
+
+    def order(self, travels: Sequence[Travel], parallel: int) -> FetchOrder | PushOrder: ...
+
+    def slots(self, travels: Sequence[Travel], parallel: int) -> AbstractContextManager[float]:
+        """Those of the hosts that take part, for the block."""
+
+    def brought(self, travel: Travel) -> None:
+        """A worker has proved the blob there."""
+
+    def failed(self, travel: Travel) -> None:
+        """A worker could not bring it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterFetcher:
-    """Fetches into the stage of the storage at `root`."""
+class IntoStage:
+    """The stage of the storage at `root`."""
 
     workers: Workers
     ends: Endpoints
     root: Path
+
+    def order(self, travels: Sequence[Travel], parallel: int) -> FetchOrder:
+        return FetchOrder(
+            run=self.workers.run,
+            root=f"{self.root}",
+            source=registry_name(self.ends.place_of(travels[0].registry)),
+            blobs=tuple(
+                BlobOrder(f"{travel.blob.digest}", travel.blob.size, travel.repository, travel.renewals)
+                for travel in travels
+            ),
+            parallel=parallel,
+        )
+
+    def slots(self, travels: Sequence[Travel], parallel: int) -> AbstractContextManager[float]:
+        return self.ends.limiters.slots((travels[0].registry.registry,), parallel)
+
+    def brought(self, travel: Travel) -> None:
+        """It is staged."""
+
+    def failed(self, travel: Travel) -> None:
+        """What came is staged, and gone on with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntoRegistry:
+    """The repositories of `targets`. What lies on this machine all workers have too, as `shared`."""
+
+    workers: Workers
+    ends: Endpoints
+    dest: RegistryEndpoint
+    index: BlobIndex
+    targets: Mapping[Digest, Sequence[Destination]]
+    shared: Callable[[LocalSource], SharedFiles | None]
+
+    def order(self, travels: Sequence[Travel], parallel: int) -> PushOrder:
+        """A worker sends one after the other."""
+        del parallel
+        return PushOrder(
+            run=self.workers.run,
+            source=self._source(travels[0].end),
+            dest=registry_name(self.ends.place_of(self.dest)),
+            blobs=tuple(map(self._send_order, travels)),
+        )
+
+    def _source(self, end: End) -> RegistryName | SharedFiles:
+        if isinstance(end, RegistryEndpoint):
+            return registry_name(self.ends.place_of(end))
+        if (files := self.shared(end)) is None:
+            raise TypeError(f"{end.name} is on this machine alone")
+        return files
+
+    def _send_order(self, travel: Travel) -> SendOrder:
+        digest = travel.blob.digest
+        lacking = tuple(to for to in self.targets[digest] if not self.index.has(to.repository, digest))
+        mount = self.index.other(lacking[0].repository, digest) if lacking else None
+        return SendOrder(f"{digest}", travel.blob.size, travel.repository, lacking, mount or "")
+
+    def slots(self, travels: Sequence[Travel], parallel: int) -> AbstractContextManager[float]:
+        del parallel
+        end = travels[0].end
+        sources = (end.registry,) if isinstance(end, RegistryEndpoint) else ()
+        return self.ends.limiters.slots((*sources, self.dest.registry), 1)
+
+    def brought(self, travel: Travel) -> None:
+        for target in self.targets[travel.blob.digest]:
+            self.index.add(target.repository, (travel.blob.digest,))
+
+    def failed(self, travel: Travel) -> None:
+        travel.begins_anew()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFetcher:
+    """Blobs by workers. `own` brings here what only this machine has."""
+
+    workers: Workers
+    limiters: HostLimiters
+    orders: Orders
     retry: Retry
+    own: Callable[[End], Fetcher | None] = lambda _end: None
 
     @property
     def threads(self) -> int:
@@ -59,7 +152,10 @@ class ClusterFetcher:
         return _order_bytes(waiting, self.workers.lanes)
 
     def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
-        """As one curl does it here."""
+        """As it is done here."""
+        if (own := self.own(travels[0].end)) is not None:
+            own.fetch(travels, events, parallel=parallel, left=left)
+            return
         endings = Endings(events=events, left=left, retry=self.retry)
         before = [travel.came for travel in travels]
         for travel, count in zip(travels, before, strict=True):
@@ -72,30 +168,34 @@ class ClusterFetcher:
         else:
             for travel, count, said in zip(travels, before, answer.blobs, strict=True):
                 travel.came, travel.renewals = count + said.came, said.renewals
-                _end(travel, said, endings)
+                self._end(travel, said, endings)
         finally:
             for travel in travels:
                 self.workers.hear(f"{travel.blob.digest}", None)
         endings.wait_for_host()
 
     def _answer(self, travels: Sequence[Travel], parallel: int) -> Answer:
+        with self.orders.slots(travels, parallel) as started:
+            answer = self.workers.answer(self.orders.order(travels, parallel))
+        for pushed in answer.pushed_back:
+            self.limiters.pushed_back(pushed.host, started, pushed.retry_after)
         end = travels[0].end
-        order = FetchOrder(
-            run=self.workers.run,
-            root=f"{self.root}",
-            source=registry_name(self.ends.place_of(end)),
-            blobs=tuple(
-                BlobOrder(f"{travel.blob.digest}", travel.blob.size, travel.repository, travel.renewals)
-                for travel in travels
-            ),
-            parallel=parallel,
-        )
-        with end.probe.limiter.slot(parallel) as started:
-            answer = self.workers.answer(order)
-        pass_on(answer, self.ends.limiters, started)
-        if any(said.refusal is None for said in answer.blobs):
+        if isinstance(end, RegistryEndpoint) and any(said.refusal is None for said in answer.blobs):
             end.probe.limiter.answered()
         return answer
+
+    def _end(self, travel: Travel, said: BlobAnswer, endings: Endings) -> None:
+        events = endings.events
+        if said.came:
+            events.begun(travel)
+        if said.refusal is not None:
+            self.orders.failed(travel)
+            endings.fails(travel, said.refusal.error())
+        elif said.again:
+            endings.ends(lambda: events.again(travel))
+        else:
+            self.orders.brought(travel)
+            endings.ends(lambda: events.proved(travel))
 
 
 def _hearing(travel: Travel, before: int, events: BatchEvents) -> Callable[[int], None]:
@@ -109,89 +209,6 @@ def _hearing(travel: Travel, before: int, events: BatchEvents) -> Callable[[int]
             events.begun(travel)
 
     return hear
-
-
-def _end(travel: Travel, said: BlobAnswer, endings: Endings) -> None:
-    events = endings.events
-    if said.came:
-        events.begun(travel)
-    if said.refusal is not None:
-        endings.fails(travel, said.refusal.error())
-    elif said.again:
-        endings.ends(lambda: events.again(travel))
-    else:
-        endings.ends(lambda: events.proved(travel))
-
-
-def pass_on(answer: Answer, limiters: HostLimiters, started: float) -> None:
-    """What hosts told a worker, to who gives out the work."""
-    for pushed in answer.pushed_back:
-        limiters.pushed_back(pushed.host, started, pushed.retry_after)
-
-
-@dataclass(slots=True, kw_only=True)
-class ClusterPushCarrier(PushCarrier):
-    """The blobs by workers; manifests are put from here, once all blobs are there. An image is `sent_from` a registry,
-    or from what all of them have by the same path; None: from here."""
-
-    workers: Workers
-    ends: Endpoints
-    sent_from: Callable[[Copy], Sender]
-
-    def bring_all(self, copy: Copy) -> None:
-        source = self.sent_from(copy)
-        if source is None:
-            PushCarrier.bring_all(self, copy)
-            return
-        repository = copy.entry.dest.repository
-        wanted = [blob for blob in copy.missing if not self.index.has(repository, blob.digest)]
-        shares = shares_of(wanted, self.workers.lanes)
-        if len(shares) < 2:
-            for share in shares:
-                self._bring(copy, source, share)
-            return
-        with ThreadPoolExecutor(len(shares), thread_name_prefix="order") as pool:
-            for _done in pool.map(lambda share: self._bring(copy, source, share), shares):
-                pass
-
-    def _bring(self, copy: Copy, source: RegistryEndpoint | SharedFiles, blobs: Sequence[Descriptor]) -> None:
-        """Raises what the first of them failed by; the others are there."""
-        repository = copy.entry.dest.repository
-        ends = (source, self.dest) if isinstance(source, RegistryEndpoint) else (self.dest,)
-        with self.ends.limiters.slots((end.registry for end in ends), 1) as started:
-            answer = self.workers.answer(self._order(copy, source, blobs))
-        pass_on(answer, self.ends.limiters, started)
-        self.meter.add(copy, sum(said.came for said in answer.blobs))
-        failure: RegwrapError | None = None
-        for said in answer.blobs:
-            if said.refusal is None:
-                self.index.add(repository, (Digest.parse(said.digest),))
-            else:
-                failure = failure or said.refusal.error()
-        if failure is not None:
-            raise failure
-
-    def _order(self, copy: Copy, source: RegistryEndpoint | SharedFiles, blobs: Sequence[Descriptor]) -> PushOrder:
-        to = copy.entry.dest.repository
-        return PushOrder(
-            run=self.workers.run,
-            source=self._name(source) if isinstance(source, RegistryEndpoint) else source,
-            dest=self._name(self.dest),
-            blobs=tuple(
-                SendOrder(
-                    f"{blob.digest}",
-                    blob.size,
-                    copy.entry.source.repository,
-                    to,
-                    copy.entry.dest.tag,
-                    self.index.other(to, blob.digest) or "",
-                )
-                for blob in blobs
-            ),
-        )
-
-    def _name(self, end: RegistryEndpoint) -> RegistryName:
-        return registry_name(self.ends.place_of(end))
 
 
 def hash_by_workers(
@@ -211,28 +228,8 @@ def hash_by_workers(
     return frozenset(digest for digests in found for digest in digests)
 
 
-def by_workers(
-    carrier: PushCarrier,
-    workers: Workers,
-    ends: Endpoints,
-    sent_from: Callable[[Copy], Sender],
-) -> ClusterPushCarrier:
-    """The same, with the blobs by workers."""
-    return ClusterPushCarrier(
-        origin=carrier.origin,
-        dest=carrier.dest,
-        proof=carrier.proof,
-        fallback=carrier.fallback,
-        index=carrier.index,
-        stopping=carrier.stopping,
-        workers=workers,
-        ends=ends,
-        sent_from=sent_from,
-    )
-
-
 def shares_of(blobs: Sequence[Descriptor], lanes: int) -> tuple[tuple[Descriptor, ...], ...]:
-    """An image's blobs in orders: large ones alone, small ones together. Pure."""
+    """Blobs in orders: large ones alone, small ones together. Pure."""
     enough = _order_bytes(sum(blob.size for blob in blobs), lanes)
     shares, size = list[list[Descriptor]](), 0
     for blob in sorted(blobs, key=lambda blob: (-blob.size, blob.digest)):

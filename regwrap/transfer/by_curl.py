@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from regwrap.core.errors import HostDownError, RegwrapError, ToolError
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.downloads import DISGUISES, UNSUPPORTED_RANGE, Downloads
+from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.tools.curl import Curl, Download, Outcome, Route
 from regwrap.transfer.fetch import damaged_on_the_way
 
@@ -19,22 +20,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from regwrap.bundle.by_repository import LocalSource
     from regwrap.core.model import Descriptor
-    from regwrap.registry.endpoint import RegistryEndpoint
     from regwrap.tools.retry import Retry
+
+    End = RegistryEndpoint | LocalSource
 
 _MOST_RENEWALS: Final = 6
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Travel:
-    """A blob on its way from `repository` of `end`. `came` counts all bytes of it that travelled; `renewals` are tokens
-    that were got for it since its last byte."""
+    """A blob on its way from `repository` of `end`. `came` counts all bytes of it that travelled, `lost` those of them
+    that have to travel again; `renewals` are tokens that were got for it since its last byte."""
 
     blob: Descriptor
-    end: RegistryEndpoint
+    end: End
     repository: str
     came: int = 0
+    lost: int = 0
     renewals: int = 0
     _latest: float | None = None
 
@@ -44,9 +48,20 @@ class Travel:
         self._latest = self._latest or now + 2 * seconds
         return now < self._latest
 
+    def begins_anew(self) -> None:
+        """Nothing of what came is of use."""
+        self.lost = self.came
+
     @property
     def where(self) -> str:
         return f"{self.end.name}/{self.repository}"
+
+    @property
+    def registry(self) -> RegistryEndpoint:
+        """The end, which is one: what lies on this machine is not fetched."""
+        if not isinstance(self.end, RegistryEndpoint):
+            raise TypeError(f"{self.end.name} is no registry")
+        return self.end
 
 
 class BatchEvents(Protocol):
@@ -90,20 +105,20 @@ class Parts(Protocol):
 
 
 class Fetcher(Protocol):
-    """Who brings batches of blobs: a curl here, or those of a cluster's workers."""
+    """Who brings batches of blobs: a curl, uploads from here, or a cluster's workers."""
 
     @property
     def threads(self) -> int:
         """How many may call `fetch` at the same time."""
 
     def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
-        """Bring blobs of one registry, `parallel` at a time; each ends in one event. `left` counts those that have not.
+        """Bring blobs of one source, `parallel` at a time; each ends in one event. `left` counts those that have not.
 
         Raises ToolError once the run is stopped, and what ends the whole run.
         """
 
     def has_room(self, batches: Sequence[Left], parallel: int, hosts: int) -> bool:
-        """Whether another batch of a registry should begin beside these; `hosts` registries are busy."""
+        """Whether another batch of a source should begin beside these; `hosts` sources are busy."""
 
     def enough(self, waiting: int) -> float:
         """Bytes that make a batch, of so many that wait."""
@@ -133,7 +148,7 @@ class BlobFetcher:
 
     def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
         endings = Endings(events=events, left=left, retry=self.retry)
-        batch = _Batch(fetcher=self, events=events, endings=endings, downloads=travels[0].end.probe.downloads)
+        batch = _Batch(fetcher=self, events=events, endings=endings, downloads=travels[0].registry.probe.downloads)
         batch.run(travels, parallel)
 
 
@@ -258,7 +273,7 @@ class _Batch:
             self.endings.ends(lambda: self._whole(travel))
         elif download.offset and (outcome.exit_code == UNSUPPORTED_RANGE or outcome.status == 416 or outcome.excess):
             # it knows no ranges, or not these
-            self.fetcher.parts.forget(travel.blob)
+            self._forget(travel)
             self.endings.ends(lambda: self.events.again(travel))
         else:
             self._refused(travel, outcome, download, arrived)
@@ -293,12 +308,16 @@ class _Batch:
 
     def _failure(self, travel: Travel, outcome: Outcome, download: Download, arrived: int) -> ToolError:
         if outcome.exit_code == 0 and not outcome.excess and "html" not in outcome.media_type:
-            self.fetcher.parts.forget(travel.blob)
+            self._forget(travel)
             return damaged_on_the_way(travel.where, travel.blob, arrived)
         if outcome.exit_code == 0 or outcome.excess:
-            self.fetcher.parts.forget(travel.blob)
+            self._forget(travel)
         what = f"blob {travel.blob.digest.short} of {travel.repository}"
         return self.downloads.failure(what, outcome, download, self.fetcher.curl.timeouts.stall)
+
+    def _forget(self, travel: Travel) -> None:
+        travel.begins_anew()
+        self.fetcher.parts.forget(travel.blob)
 
     def _end_open(self, error: ToolError) -> None:
         for travel, _download in self.open.values():

@@ -1,4 +1,4 @@
-"""Which Carrier brings a plan to its end: by the kind of end, and by the engine."""
+"""Who brings a plan to its end: by the kind of end, and by the engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +24,11 @@ from regwrap.storage.tree import Tree
 from regwrap.tools.curl import Curl
 from regwrap.transfer.at_worker import mark_stage, unmark_stage
 from regwrap.transfer.blob_index import BlobIndex, index_of
-from regwrap.transfer.by_cluster import ClusterFetcher, by_workers
-from regwrap.transfer.by_curl import BlobFetcher, Fetcher
-from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches, prove
+from regwrap.transfer.by_curl import BlobFetcher
+from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches
 from regwrap.transfer.fetch import BLOBS, COPIES, LINKS, PARTS, LayoutFetcher, Stage
 from regwrap.transfer.into_bundle import BundleCarrier
-from regwrap.transfer.into_registry import EndpointsOrigin, PushCarrier
+from regwrap.transfer.into_registry import BlobSender, RegistryDestination, SendingFetcher, targets_of
 from regwrap.transfer.into_storage import StorageCarrier
 from regwrap.transfer.orders import SharedFiles
 from regwrap.transfer.plan import Plan
@@ -38,15 +36,17 @@ from regwrap.transfer.run import report_of, run_plan
 from regwrap.transfer.run_blobs import BlobRun, BlobWork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from regwrap.bundle.in_place import BundleInPlace
-    from regwrap.transfer.by_cluster import Sender
-    from regwrap.transfer.by_curl import Parts
+    from regwrap.core.model import Destination, Digest
+    from regwrap.lists.imagelist import ImageEntry
+    from regwrap.transfer.by_curl import End, Fetcher, Parts
     from regwrap.transfer.endpoints import Endpoints, Writing
     from regwrap.transfer.job import Job
-    from regwrap.transfer.plan import Copy
     from regwrap.transfer.run import Carrier, SyncReport
+    from regwrap.transfer.run_blobs import BlobDestination, Here
+    from regwrap.transfer.workers import Workers
 
 
 def carry_out(
@@ -55,12 +55,13 @@ def carry_out(
     """Copy what the plan says by its engine. Call from the main thread."""
     with ExitStack() as stack:
         if isinstance(dest, RegistryEndpoint):
-            return _run_images(plan, _to_registry(dest, job, ends, plan), job, ends)
+            return _into_registry(plan, dest, job, ends)
         carrier = _to_storage(dest, writing, ends, stack, plan)
         if _engine(plan) is Engine.COPY:
             return _run_images(plan, carrier, job, ends)
         with _marked(carrier.stage, job):
-            return _run_blobs(plan, carrier, _fetcher(carrier, job, ends), job, ends)
+            work = _work(carrier, _fetcher(carrier, job, ends), job, ends, here=carrier)
+            return _run_blobs(plan, work, carrier, job, ends)
 
 
 def _engine(plan: Plan) -> Engine:
@@ -70,7 +71,7 @@ def _engine(plan: Plan) -> Engine:
 def _run_images(plan: Plan, carrier: Carrier, job: Job, ends: Endpoints) -> SyncReport:
     job.listener.watch(carrier.bytes_under_way)
     gave_up = ends.limiters.gave_up
-    return run_plan(plan, carrier, jobs=job.images_at_once, retry=job.retry, events=job.listener, gave_up=gave_up)
+    return run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,35 +102,72 @@ def fill_bundle(plan: Plan, filling: Filling, *, job: Job, ends: Endpoints) -> S
             stage=stage,
             fetcher=fetcher,
         )
-        return _run_blobs(plan, carrier, _curl(carrier, job), job, ends, in_order=filling.in_order)
+        work = _work(carrier, _curl(carrier, job), job, ends, here=carrier)
+        return _run_blobs(plan, replace(work, in_order=filling.in_order), carrier, job, ends)
 
 
-def _run_blobs(
-    plan: Plan,
-    carrier: StorageCarrier | BundleCarrier,
-    fetcher: Fetcher,
-    job: Job,
-    ends: Endpoints,
-    *,
-    in_order: bool = False,
-) -> SyncReport:
-    """Blob by blob by curl; then, image by image, what only skopeo can ask for."""
-    started = time.monotonic()
-    work = BlobWork(
-        carrier=carrier,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """What a run of blobs into the registry `dest` needs. `index` is what it has before, `by_skopeo` copies what only
+    skopeo can ask for, `shared` says what of this machine a cluster's workers have by the same path."""
+
+    dest: RegistryEndpoint
+    source_of: Callable[[ImageEntry], End]
+    index: BlobIndex
+    by_skopeo: RegistryCarrier
+    shared: Callable[[End], SharedFiles | None]
+
+
+def send_images(plan: Plan, sending: Sending, *, job: Job, ends: Endpoints) -> SyncReport:
+    """Each blob of the plan's copies once, and their manifests. Call from the main thread."""
+    dest, targets = sending.dest, targets_of(plan.copies)
+    sender = BlobSender(
+        dest=dest, index=sending.index, limiters=ends.limiters, timeouts=job.timeouts, stopping=job.retry.stopping
+    )
+    fetcher: Fetcher = SendingFetcher(sender=sender, targets=targets, jobs=job.jobs, retry=job.retry)
+    if job.workers is not None:
+        fetcher = _by_workers(fetcher, sending, targets, job.workers, ends)
+    into = RegistryDestination(dest=dest, source_of=sending.source_of)
+    return _run_blobs(plan, _work(into, fetcher, job, ends), sending.by_skopeo, job, ends)
+
+
+def _by_workers(
+    here: Fetcher, sending: Sending, targets: Mapping[Digest, Sequence[Destination]], workers: Workers, ends: Endpoints
+) -> Fetcher:
+    """What was unpacked here is sent from here."""
+    from regwrap.transfer.by_cluster import ClusterFetcher, IntoRegistry  # seldom asked for
+
+    orders = IntoRegistry(
+        workers=workers, ends=ends, dest=sending.dest, index=sending.index, targets=targets, shared=sending.shared
+    )
+
+    def own(end: End) -> Fetcher | None:
+        return None if isinstance(end, RegistryEndpoint) or sending.shared(end) is not None else here
+
+    return ClusterFetcher(workers=workers, limiters=ends.limiters, orders=orders, retry=ends.job.retry, own=own)
+
+
+def _work(dest: BlobDestination, fetcher: Fetcher, job: Job, ends: Endpoints, here: Here | None = None) -> BlobWork:
+    return BlobWork(
+        dest=dest,
+        here=here,
         fetcher=fetcher,
         jobs=job.jobs,
         retry=job.retry,
         events=job.listener,
         gave_up=ends.limiters.gave_up,
-        in_order=in_order,
     )
+
+
+def _run_blobs(plan: Plan, work: BlobWork, by_skopeo: Carrier, job: Job, ends: Endpoints) -> SyncReport:
+    """Blob by blob; then, image by image, what only skopeo can ask for."""
+    started = time.monotonic()
     run = BlobRun(work=work)
     job.listener.watch(run.bytes_under_way)
     report = run.run(plan.copies)
     outcomes = report.outcomes
     if report.left:
-        rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), carrier, job, ends)
+        rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), by_skopeo, job, ends)
         copied = (replace(one, sent=one.sent + report.sent[one.copy.entry.dest]) for one in rest.copied)
         failed = (replace(one, sent=one.sent + report.sent[one.entry.dest]) for one in rest.failed)
         outcomes = (*outcomes, *copied, *failed)
@@ -138,7 +176,10 @@ def _run_blobs(
 
 def _fetcher(carrier: StorageCarrier, job: Job, ends: Endpoints) -> Fetcher:
     if job.workers is not None:
-        return ClusterFetcher(workers=job.workers, ends=ends, root=carrier.storage.root, retry=job.retry)
+        from regwrap.transfer.by_cluster import ClusterFetcher, IntoStage  # seldom asked for
+
+        orders = IntoStage(workers=job.workers, ends=ends, root=carrier.storage.root)
+        return ClusterFetcher(workers=job.workers, limiters=ends.limiters, orders=orders, retry=job.retry)
     return _curl(carrier.stage, job)
 
 
@@ -160,46 +201,27 @@ def _marked(stage: Stage, job: Job) -> Iterator[None]:
         unmark_stage(stage, job.workers.run)
 
 
-def _to_registry(dest: RegistryEndpoint, job: Job, ends: Endpoints, plan: Plan) -> Carrier:
-    by_skopeo = RegistryCarrier(dest=dest, served=ends.served)
+def _into_registry(plan: Plan, dest: RegistryEndpoint, job: Job, ends: Endpoints) -> SyncReport:
+    index = _index(dest, ends, plan)
+    by_skopeo = RegistryCarrier(dest=dest, served=ends.served, index=index)
     match _engine(plan):
         case Engine.COPY:
-            return by_skopeo
+            return _run_images(plan, by_skopeo, job, ends)
         case Engine.SYNC:
             batched = BatchCarrier(registry=by_skopeo)
             batches = make_batches(plan.copies, ends.served)
             images = counted(sum(len(batch.copies) for batch in batches), "image")
             job.listener.say(f"skopeo sync: {counted(len(batches), 'batch', 'batches')} of {images}")
             batched.run(batches, job.jobs)
-            return batched
+            return _run_images(plan, batched, job, ends)
         case _:
-            origin = EndpointsOrigin(
-                source_of=ends.source_of, limiters=ends.limiters, timeouts=job.timeouts, dest=dest.registry
-            )
-            carrier = PushCarrier(
-                origin=origin,
-                dest=dest,
-                proof=partial(prove, dest),
-                fallback=by_skopeo,
-                index=_index(dest, ends, plan),
-                stopping=job.retry.stopping,
-            )
-            return carrier if job.workers is None else by_workers(carrier, job.workers, ends, _sent_from(ends))
+            sending = Sending(dest=dest, source_of=ends.source_of, index=index, by_skopeo=by_skopeo, shared=_shared)
+            return send_images(plan, sending, job=job, ends=ends)
 
 
-def _sent_from(ends: Endpoints) -> Callable[[Copy], Sender]:
-    """What of an image's source workers have too: all but what was unpacked here."""
-
-    def sent_from(copy: Copy) -> Sender:
-        match ends.source_of(copy.entry):
-            case RegistryEndpoint() as source:
-                return source
-            case StorageSource(storage=storage):
-                return SharedFiles(f"{storage.root}")
-            case _:
-                return None
-
-    return sent_from
+def _shared(end: End) -> SharedFiles | None:
+    """What of this machine workers have too: all but what was unpacked here."""
+    return SharedFiles(f"{end.storage.root}") if isinstance(end, StorageSource) else None
 
 
 def _index(dest: RegistryEndpoint, ends: Endpoints, plan: Plan) -> BlobIndex:

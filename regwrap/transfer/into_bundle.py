@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.by_repository import ImageSource, StorageSource
+from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.image_set import ImageSet
 from regwrap.core.errors import IntegrityError
 from regwrap.core.writing import write_all_at
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.in_place import BundleInPlace
     from regwrap.core.model import Descriptor
     from regwrap.lists.imagelist import ImageEntry
+    from regwrap.transfer.by_curl import End
     from regwrap.transfer.fetch import Fetcher, Stage
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
@@ -35,11 +36,12 @@ class BundleCarrier:
 
     file: BundleInPlace
     archive: StorageSource
-    source_of: Callable[[ImageEntry], ImageSource]
+    source_of: Callable[[ImageEntry], End]
     hashed: bool
     stage: Stage
     fetcher: Fetcher
     exclusive_repositories: bool = False
+    alone: bool = False
     _meter: Meter = field(default_factory=Meter)
 
     # --- as the destination of a run of blobs
@@ -47,7 +49,14 @@ class BundleCarrier:
     def keep(self) -> None:
         """The file itself is what is kept, by who writes it."""
 
-    def sources_of(self, need: Need) -> Iterator[tuple[ImageSource, str]]:
+    def wanted(self, copy: Copy) -> Sequence[Descriptor]:
+        return copy.closure.blobs
+
+    def lane(self, copy: Copy) -> str:
+        del copy
+        return ""
+
+    def sources_of(self, need: Need) -> Iterator[tuple[End, str]]:
         if self.archive.storage.blob_size(need.blob.digest) == need.blob.size:
             yield self.archive, ""
         for copy in need.copies:
@@ -69,7 +78,7 @@ class BundleCarrier:
     def take(self, blob: Descriptor) -> bool:
         return self.file.is_right(blob.digest)
 
-    def copy_here(self, source: ImageSource, blob: Descriptor) -> int:
+    def copy_here(self, source: End, blob: Descriptor) -> int:
         """What the archive has is not sent. Raises ToolError and IntegrityError."""
         if isinstance(source, StorageSource):
             self._copy_file(source, blob)

@@ -1,41 +1,44 @@
-"""Into any registry, from a bundle, a storage, or another registry: carrying one image.
+"""Into any registry, from a bundle, a storage, or another registry: where a run of blobs goes, and who sends them.
 
-Blobs go straight out of the tar, the file or the other registry's answer over kept-alive connections, then manifests,
-children before parents, the tag last. What another repository there has is taken from it.
+Blobs go straight out of the tar, the file or the other registry's answer over kept-alive connections, each to one
+repository, from which the others that lack it take it. Then come manifests, children before parents, the tag last.
 """
 
 from __future__ import annotations
 
 import hashlib
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.bundle.by_repository import ImageSource, LocalSource, Piece, StorageSource
-from regwrap.bundle.image_set import ImageSet
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
-from regwrap.core.model import Descriptor, Digest, Index, Manifest
+from regwrap.core.model import Index
 from regwrap.registry.answers import meaning_of, reason_of, refusal
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.exchange import Body
 from regwrap.registry.uploads import Parcel
 from regwrap.storage.hashing import pieces_at
-from regwrap.transfer.meter import Meter
+from regwrap.transfer.by_curl import Endings
+from regwrap.transfer.by_skopeo import prove
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from threading import Event
 
-    from regwrap.core.location import Registry, Timeouts
-    from regwrap.core.model import Destination
+    from regwrap.bundle.by_repository import Piece
+    from regwrap.core.location import Timeouts
+    from regwrap.core.model import Descriptor, Destination, Digest, Manifest
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.registry.downloads import Downloads
     from regwrap.tools.rate_limit import HostLimiters
+    from regwrap.tools.retry import Retry
     from regwrap.transfer.blob_index import BlobIndex
+    from regwrap.transfer.by_curl import BatchEvents, End, Left, Travel
+    from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
-    from regwrap.transfer.run import Carrier
 
 
 PARTIAL_HINT: Final = (
@@ -58,92 +61,39 @@ class Sendable(Protocol):
         """Whether they have the digest; asked when the registry says that they do not."""
 
 
-class Origin(Protocol):
-    """Where what is pushed comes from."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryDestination:
+    """A registry as where a run of blobs goes. docker-registry rewrites link files in place, so manifests of one
+    repository are put one after the other."""
 
-    def opened(self, copy: Copy, blob: Descriptor) -> AbstractContextManager[Sendable]:
-        """The blob's bytes, for the block. Raises IntegrityError and ToolError."""
-
-
-@dataclass(slots=True, kw_only=True)
-class PushCarrier:
-    """Straight from `origin`: no program is started for an image, and what skopeo cannot push goes as all else does.
-
-    `proof` asks for what was pushed, and raises where it is not what it should be. `fallback` copies an image where the
-    probe is unsure. Once `stopping` is set no more is sent.
-    """
-
-    origin: Origin
     dest: RegistryEndpoint
-    proof: Callable[[Copy], None]
-    fallback: Carrier
-    index: BlobIndex
-    stopping: Event
-    exclusive_repositories: bool = True
-    meter: Meter = field(default_factory=Meter)
-    _under_way: dict[Destination, int] = field(default_factory=dict)
+    source_of: Callable[[ImageEntry], End]
+    alone: bool = True
 
-    def carry(self, copy: Copy) -> None:
-        repository = copy.entry.dest.repository
-        try:
-            self.bring_all(copy)
+    def keep(self) -> None:
+        """What has come, the registry has."""
+
+    def wanted(self, copy: Copy) -> Sequence[Descriptor]:
+        """What the repository there lacks: it was asked."""
+        return copy.missing
+
+    def sources_of(self, need: Need) -> Iterator[tuple[End, str]]:
+        return ((self.source_of(copy.entry), copy.entry.source.repository) for copy in need.copies)
+
+    def check_room(self, copy: Copy) -> None:
+        """It does not say how much it has."""
+
+    def lane(self, copy: Copy) -> str:
+        return copy.entry.dest.repository
+
+    def finish(self, copies: Sequence[Copy]) -> None:
+        """Children before parents, the tag last. Raises ImagesFailedError, too."""
+        for copy in copies:
             for manifest in copy.closure.manifests:
                 self._put(copy, manifest)
-        except UnsureError:
-            self.fallback.carry(copy)
-            return
-        finally:
-            self._under_way.pop(copy.entry.dest, None)
-        self.proof(copy)
-        self.index.add(repository, (blob.digest for blob in copy.closure.blobs))
 
-    def sent(self, copy: Copy) -> int:
-        return self.meter.of(copy) + self.fallback.sent(copy)
-
-    def bytes_under_way(self) -> int:
-        return sum(list(self._under_way.values()))
-
-    def bring_all(self, copy: Copy) -> None:
-        """All blobs that the image lacks there."""
-        for blob in copy.missing:
-            self.bring(copy, blob)
-            self.index.add(copy.entry.dest.repository, (blob.digest,))
-
-    def bring(self, copy: Copy, blob: Descriptor) -> None:
-        """Nothing travels where the repository has the blob by now, or another one gives it."""
-        repository = copy.entry.dest.repository
-        if self.index.has(repository, blob.digest):
-            return
-        other = self.index.other(repository, blob.digest)
-        if other is not None and self.dest.probe.mount(repository, blob.digest, other):
-            return
-        with self.origin.opened(copy, blob) as bytes_of:
-            self._upload(copy, blob, bytes_of)
-
-    def _upload(self, copy: Copy, blob: Descriptor, bytes_of: Sendable) -> None:
-        def pieces(start: int, end: int) -> _Counted:
-            return _Counted(bytes_of, start, end, lambda count: self._count(copy, count))
-
-        repository = copy.entry.dest.repository
-        parcel = Parcel(repository=repository, digest=blob.digest, size=blob.size, pieces=pieces)
-        try:
-            answer = self.dest.probe.uploads.send(parcel)
-        except ToolError as error:
-            raise _named(error, copy) from error
-        if answer.status == 201:
-            return
-        refused = refusal(self.dest.name, f"blob {blob.digest.short} of {copy.entry.dest}", answer)
-        if answer.status == 400:
-            if not bytes_of.is_right():
-                raise damaged(copy, blob)
-            refused.transient = refused.transient or bytes_of.anew
-        raise refused
-
-    def _count(self, copy: Copy, count: int) -> None:
-        if self.stopping.is_set():
-            raise ToolError("the upload was stopped: regwrap is stopping")
-        self.meter.add(copy, count)
-        self._under_way[copy.entry.dest] = self._under_way.get(copy.entry.dest, 0) + count
+    def prove(self, copy: Copy) -> None:
+        prove(self.dest, copy)
 
     def _put(self, copy: Copy, manifest: Manifest | Index) -> None:
         dest, name = self.dest, copy.entry.dest
@@ -156,6 +106,126 @@ class PushCarrier:
                 partial_refusal(dest.name, copy.entry), detail=reason_of(answer.body), hint=PARTIAL_HINT
             )
         raise refusal(dest.name, f"the manifest {manifest.digest.short} of {name}", answer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobSender:
+    """Puts blobs into repositories of a registry; `index` knows what they have. Once `stopping` is set no more is
+    sent."""
+
+    dest: RegistryEndpoint
+    index: BlobIndex
+    limiters: HostLimiters
+    timeouts: Timeouts
+    stopping: Event
+
+    def send(self, travel: Travel, targets: Sequence[Destination]) -> None:
+        """Into the repositories of all `targets`: sent to one, from which the others take it. What a repository has by
+        now is left out. Raises ToolError, IntegrityError, UnsureError, and what the source does."""
+        digest = travel.blob.digest
+        for target in targets:
+            if not self.index.has(target.repository, digest):
+                self._bring(travel, target)
+                self.index.add(target.repository, (digest,))
+
+    def _bring(self, travel: Travel, target: Destination) -> None:
+        repository, digest = target.repository, travel.blob.digest
+        other = self.index.other(repository, digest)
+        if other is not None and self.dest.probe.mount(repository, digest, other):
+            return
+        with self._opened(travel, target) as bytes_of:
+            self._upload(travel, target, bytes_of)
+
+    def _upload(self, travel: Travel, target: Destination, bytes_of: Sendable) -> None:
+        def pieces(start: int, end: int) -> _Counted:
+            return _Counted(bytes_of, start, end, lambda count: self._count(travel, count))
+
+        blob = travel.blob
+        parcel = Parcel(repository=target.repository, digest=blob.digest, size=blob.size, pieces=pieces)
+        try:
+            answer = self.dest.probe.uploads.send(parcel)
+        except ToolError as error:
+            raise _named(error, target) from error
+        if answer.status == 201:
+            return
+        refused = refusal(self.dest.name, f"blob {blob.digest.short} of {target}", answer)
+        if answer.status == 400:
+            if not bytes_of.is_right():
+                raise damaged(target, blob)
+            refused.transient = refused.transient or bytes_of.anew
+        raise refused
+
+    def _count(self, travel: Travel, count: int) -> None:
+        if self.stopping.is_set():
+            raise ToolError("the upload was stopped: regwrap is stopping")
+        travel.came += count
+
+    @contextmanager
+    def _opened(self, travel: Travel, target: Destination) -> Iterator[Sendable]:
+        """The blob's bytes, for the block."""
+        source, blob = travel.end, travel.blob
+        if isinstance(source, RegistryEndpoint):
+            # both slots at once, in the order that all take them in, or two blobs might wait for each other
+            with self.limiters.slots((source.registry, self.dest.registry), 1):
+                stream = _StreamBytes(source.probe.downloads, travel.repository, blob, self.timeouts)
+                try:
+                    yield stream
+                finally:
+                    stream.close()
+            return
+        piece = source.blob(travel.repository, blob.digest)
+        if piece is None:
+            raise damaged(target, blob)
+        with piece.file:
+            if piece.size != blob.size:
+                raise damaged(target, blob)
+            yield _PieceBytes(piece, blob.digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendingFetcher:
+    """Blobs by uploads of this process, each by a thread. `targets` are where each is lacking."""
+
+    sender: BlobSender
+    targets: Mapping[Digest, Sequence[Destination]]
+    jobs: int
+    retry: Retry
+
+    @property
+    def threads(self) -> int:
+        return self.jobs
+
+    def has_room(self, batches: Sequence[Left], parallel: int, hosts: int) -> bool:
+        del hosts
+        return sum(left.count for left in batches) < parallel
+
+    def enough(self, waiting: int) -> float:
+        """Each alone."""
+        del waiting
+        return 1
+
+    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
+        del parallel
+        endings = Endings(events=events, left=left, retry=self.retry)
+        for travel in travels:
+            events.begun(travel)
+            try:
+                self.sender.send(travel, self.targets[travel.blob.digest])
+            except (ToolError, IntegrityError, UnsureError, ImagesFailedError) as error:
+                travel.begins_anew()
+                endings.fails(travel, error)
+            else:
+                endings.ends(partial(events.proved, travel))
+        endings.wait_for_host()
+
+
+def targets_of(copies: Iterable[Copy]) -> dict[Digest, tuple[Destination, ...]]:
+    """Where each blob is lacking: one image of each repository."""
+    found: dict[Digest, dict[str, Destination]] = {}
+    for copy in copies:
+        for blob in copy.missing:
+            found.setdefault(blob.digest, {}).setdefault(copy.entry.dest.repository, copy.entry.dest)
+    return {digest: tuple(targets.values()) for digest, targets in found.items()}
 
 
 def partial_refusal(registry: str, entry: ImageEntry) -> str:
@@ -178,23 +248,6 @@ class _Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class ContentsOrigin:
-    """A bundle, or a storage."""
-
-    contents: LocalSource
-
-    @contextmanager
-    def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
-        piece = self.contents.blob(copy.entry.source.repository, blob.digest)
-        if piece is None:
-            raise damaged(copy, blob)
-        with piece.file:
-            if piece.size != blob.size:
-                raise damaged(copy, blob)
-            yield _PieceBytes(piece, blob.digest)
-
-
-@dataclass(frozen=True, slots=True)
 class _PieceBytes:
     piece: Piece
     digest: Digest
@@ -205,31 +258,6 @@ class _PieceBytes:
 
     def is_right(self) -> bool:
         return self.piece.digest() == self.digest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointsOrigin:
-    """Registries, whose bytes are sent on as they come, and storages, whose files are read."""
-
-    source_of: Callable[[ImageEntry], ImageSource]
-    limiters: HostLimiters
-    timeouts: Timeouts
-    dest: Registry
-
-    @contextmanager
-    def opened(self, copy: Copy, blob: Descriptor) -> Iterator[Sendable]:
-        source = self.source_of(copy.entry)
-        if isinstance(source, StorageSource | ImageSet):
-            with ContentsOrigin(source).opened(copy, blob) as bytes_of:
-                yield bytes_of
-        elif isinstance(source, RegistryEndpoint):
-            # both slots at once, in the order that all take them in, or two copies might wait for each other
-            with self.limiters.slots((source.registry, self.dest), 1):
-                stream = _StreamBytes(source.probe.downloads, copy.entry.source.repository, blob, self.timeouts)
-                try:
-                    yield stream
-                finally:
-                    stream.close()
 
 
 @dataclass(slots=True)
@@ -273,13 +301,13 @@ class _StreamBytes:
         return self.downloads.pieces(self.repository, self.blob, start, self.timeouts)
 
 
-def damaged(copy: Copy, blob: Descriptor) -> IntegrityError:
+def damaged(target: Destination, blob: Descriptor) -> IntegrityError:
     return IntegrityError(
-        f"{copy.entry.dest}: blob {blob.digest} is damaged at the source",
+        f"{target}: blob {blob.digest} is damaged at the source",
         hint="copy the bundle again; regwrap verify lists all damage",
     )
 
 
-def _named(error: ToolError, copy: Copy) -> ToolError:
-    message = f"{copy.entry.dest}: {error.message}"
+def _named(error: ToolError, target: Destination) -> ToolError:
+    message = f"{target}: {error.message}"
     return ToolError(message, detail=error.detail, hint=error.hint, transient=error.transient, host=error.host)

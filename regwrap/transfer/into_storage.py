@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from regwrap.bundle.by_repository import ImageSource, StorageSource
+from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.image_set import ImageSet
 from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.model import Descriptor, Index, Manifest
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import SoundBlobs, Storage
+    from regwrap.transfer.by_curl import End
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
@@ -41,11 +42,12 @@ class StorageCarrier:
 
     storage: Storage
     stage: Stage
-    source_of: Callable[[ImageEntry], ImageSource]
+    source_of: Callable[[ImageEntry], End]
     fetcher: Fetcher
     commit: GroupCommit
     sound: SoundBlobs
     exclusive_repositories: bool = False
+    alone: bool = False
     _meter: Meter = field(default_factory=Meter)
 
     def carry(self, copy: Copy) -> None:
@@ -79,7 +81,16 @@ class StorageCarrier:
     def keep(self) -> None:
         self.stage.is_wanted = True
 
-    def sources_of(self, need: Need) -> Iterator[tuple[ImageSource, str]]:
+    def wanted(self, copy: Copy) -> Sequence[Descriptor]:
+        """All: what is there already is looked at."""
+        return copy.closure.blobs
+
+    def lane(self, copy: Copy) -> str:
+        """One commit at a time."""
+        del copy
+        return ""
+
+    def sources_of(self, need: Need) -> Iterator[tuple[End, str]]:
         return ((self.source_of(copy.entry), copy.entry.source.repository) for copy in need.copies)
 
     def check_room(self, copy: Copy) -> None:
@@ -117,7 +128,7 @@ class StorageCarrier:
     def _is_staged(self, blob: Descriptor) -> bool:
         return self.stage.tree.size(self.stage.blob(blob.digest)) == blob.size
 
-    def copy_here(self, source: ImageSource, blob: Descriptor) -> int:
+    def copy_here(self, source: End, blob: Descriptor) -> int:
         """From what lies on this machine into the stage; its bytes. Raises ToolError and IntegrityError."""
         if isinstance(source, StorageSource):
             self._copy_file(source, blob)

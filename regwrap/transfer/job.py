@@ -58,11 +58,6 @@ class Job:
     signed: tuple[SignedRule, ...] = ()
     workers: Workers | None = None
 
-    @property
-    def images_at_once(self) -> int:
-        """Where they are copied one by one: enough for all workers."""
-        return max(self.jobs, self.workers.lanes if self.workers else 0)
-
     def without_archive(self) -> tuple[Job, Path]:
         """The same with an empty directory as its archive, and that."""
         empty = self.scratch / "no-archive"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from regwrap.core.model import Descriptor, Digest
     from regwrap.transfer.plan import Copy
@@ -26,13 +26,14 @@ class Need:
         return self.copies[0]
 
 
-def needs_of(copies: Sequence[Copy]) -> tuple[Need, ...]:
-    """In the order in which they should travel: the images with the largest blobs first, as they take longest, and of
-    an image its largest blob first. An image's small blobs come right behind, so that it can soon be seen."""
+def needs_of(copies: Sequence[Copy], wanted: Callable[[Copy], Sequence[Descriptor]]) -> tuple[Need, ...]:
+    """What is `wanted` of each, in the order in which it should travel: the images with the largest blobs first, as
+    they take longest, and of an image its largest blob first. An image's small blobs come right behind, so that it can
+    soon be seen."""
     ordered = sorted(copies, key=lambda copy: (-_largest(copy), f"{copy.entry.dest}"))
     found: dict[Digest, tuple[Descriptor, list[Copy]]] = {}
     for copy in ordered:
-        for blob in sorted(copy.closure.blobs, key=lambda blob: (-blob.size, blob.digest)):
+        for blob in sorted(wanted(copy), key=lambda blob: (-blob.size, blob.digest)):
             found.setdefault(blob.digest, (blob, []))[1].append(copy)
     missing = {digest for copy in copies for digest in copy.claims}
     return tuple(Need(blob, tuple(users), digest not in missing) for digest, (blob, users) in found.items())

@@ -14,6 +14,7 @@ from regwrap.registry.credentials import UnsureError
 
 if TYPE_CHECKING:
     from regwrap.core.location import Location
+    from regwrap.core.model import Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,13 @@ class FetchOrder:
 
 @dataclass(frozen=True, slots=True)
 class SendOrder:
-    """A blob to put into `to` of the destination, for the image `tag` there: taken from its repository `mount`, or
-    sent."""
+    """A blob to put into the repositories of the images `to` at the destination: taken from its repository `mount`, or
+    sent to one of them, from which the others take it."""
 
     digest: str
     size: int
     repository: str
-    to: str
-    tag: str
+    to: tuple[Destination, ...]
     mount: str = ""
 
 

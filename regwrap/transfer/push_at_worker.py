@@ -4,35 +4,33 @@ has by the same path as the client."""
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.opened import whole_of
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.volume_places import volumes_also_in, volumes_of
-from regwrap.core.closure import Closure
-from regwrap.core.errors import ToolError, UsageError
-from regwrap.core.model import Descriptor, Destination, Digest, Manifest
-from regwrap.lists.naming import entry_of
+from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError, UsageError
+from regwrap.core.model import Descriptor, Digest
+from regwrap.registry.credentials import UnsureError
 from regwrap.storage.store import Storage, real_root
-from regwrap.transfer.at_worker import endpoint_of, told
+from regwrap.transfer.at_worker import endpoint_of
 from regwrap.transfer.blob_index import BlobIndex
-from regwrap.transfer.into_registry import ContentsOrigin, EndpointsOrigin, PushCarrier
-from regwrap.transfer.orders import SharedFiles
-from regwrap.transfer.plan import Copy, Reason
+from regwrap.transfer.by_curl import Travel
+from regwrap.transfer.into_registry import BlobSender
+from regwrap.transfer.orders import BlobAnswer, Refusal, SharedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import ExitStack
 
     from regwrap.transfer.at_worker import Surroundings
+    from regwrap.transfer.by_curl import End
     from regwrap.transfer.endpoints import Endpoints
-    from regwrap.transfer.into_registry import Origin
-    from regwrap.transfer.orders import BlobAnswer, PushOrder, SendOrder
+    from regwrap.transfer.orders import PushOrder, SendOrder
 
 _PATH_HINT: Final = "give the workers the bundle or storage by the same path as the client"
 
@@ -56,29 +54,16 @@ def push_blobs(
     ends: Endpoints, order: PushOrder, around: Surroundings, opened: OpenedContents
 ) -> tuple[BlobAnswer, ...]:
     """Put them there. Raises UsageError where this worker cannot."""
-    dest = endpoint_of(ends, order.dest)
-    with _origin(ends, order, opened) as origin:
-        carrier = PushCarrier(
-            origin=origin,
-            dest=dest,
-            proof=_by_client,
-            fallback=_NoFallback(),
-            index=BlobIndex(),
-            stopping=ends.job.retry.stopping,
-        )
-        return tuple(told(partial(_pushed, carrier, send, around), send.digest) for send in order.blobs)
-
-
-@contextmanager
-def _origin(ends: Endpoints, order: PushOrder, opened: OpenedContents) -> Iterator[Origin]:
-    if isinstance(order.source, SharedFiles):
-        yield ContentsOrigin(opened.of(order.source))
-        return
-    source = endpoint_of(ends, order.source)
-    dest = endpoint_of(ends, order.dest)
-    yield EndpointsOrigin(
-        source_of=lambda _entry: source, limiters=ends.limiters, timeouts=ends.job.timeouts, dest=dest.registry
+    where = order.source
+    source = opened.of(where) if isinstance(where, SharedFiles) else endpoint_of(ends, where)
+    sender = BlobSender(
+        dest=endpoint_of(ends, order.dest),
+        index=BlobIndex(),
+        limiters=ends.limiters,
+        timeouts=ends.job.timeouts,
+        stopping=ends.job.retry.stopping,
     )
+    return tuple(_pushed(sender, source, send, around) for send in order.blobs)
 
 
 @contextmanager
@@ -95,42 +80,16 @@ def _contents(path: Path, release: str) -> Iterator[LocalSource]:
         yield whole_of(bundle)
 
 
-def _pushed(carrier: PushCarrier, send: SendOrder, around: Surroundings) -> int:
+def _pushed(sender: BlobSender, source: End, send: SendOrder, around: Surroundings) -> BlobAnswer:
     if not around.is_wanted():
-        raise ToolError("the upload was stopped: nobody waits for it")
-    copy = _part_of(send)
-    (blob,) = copy.missing
-    if send.mount:
-        carrier.index.add(send.mount, (blob.digest,))
-    before = carrier.meter.of(copy)
-    carrier.bring(copy, blob)
-    return carrier.meter.of(copy) - before
-
-
-def _part_of(send: SendOrder) -> Copy:
-    """Of the image, what the order says: one blob."""
+        stopped = ToolError("the upload was stopped: nobody waits for it")
+        return BlobAnswer(digest=send.digest, refusal=Refusal.of(stopped))
     blob = Descriptor(media_type="", digest=Digest.parse(send.digest), size=send.size)
-    manifest = Manifest(raw=b"", digest=blob.digest, media_type="", config=blob, layers=())
-    part = Closure(top=manifest, manifests=(manifest,), blobs=(blob,), omitted=(), missing=())
-    entry = entry_of(send.repository, "-", blob.digest)
-    entry = replace(entry, dest=Destination(send.to, send.tag))
-    return Copy(entry=entry, digest=blob.digest, reason=Reason.ABSENT, closure=part, missing=(blob,))
-
-
-def _by_client(_copy: Copy) -> NoReturn:
-    raise AssertionError("the client puts manifests, and asks for them")
-
-
-class _NoFallback:
-    """Where only skopeo can ask, the client copies the image itself."""
-
-    exclusive_repositories = False
-
-    def carry(self, copy: Copy) -> NoReturn:
-        raise AssertionError(f"{copy.entry.dest}: the client copies it")
-
-    def sent(self, _copy: Copy) -> int:
-        return 0
-
-    def bytes_under_way(self) -> int:
-        return 0
+    travel = Travel(blob=blob, end=source, repository=send.repository)
+    if send.mount:
+        sender.index.add(send.mount, (blob.digest,))
+    try:
+        sender.send(travel, send.to)
+    except (ToolError, IntegrityError, UnsureError, ImagesFailedError) as error:
+        return BlobAnswer(digest=send.digest, came=travel.came, refusal=Refusal.of(error))
+    return BlobAnswer(digest=send.digest, came=travel.came)

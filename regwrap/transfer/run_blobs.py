@@ -1,21 +1,23 @@
 """Carry out a Plan blob by blob: each travels once, whoever needs it; an image is shown when its last one is proved.
 
-One thread decides, all others work and tell it what came of it: those that hold a curl, those that hash or copy files,
-and the one that commits. A blob that fails fails the images that need it; all others go on.
+One thread decides, all others work and tell it what came of it: those that fetch or send, those that hash or copy
+files, and those that make images visible. A blob that fails fails the images that need it; all others go on.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError
+from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.transfer.by_curl import Fetcher, Left, Travel
@@ -28,9 +30,9 @@ from regwrap.transfer.under_way import BlobUnderWay, HostQueue, ImageUnderWay
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from regwrap.bundle.by_repository import ImageSource
     from regwrap.core.model import Descriptor, Destination, Digest
     from regwrap.tools.retry import Retry
+    from regwrap.transfer.by_curl import End
     from regwrap.transfer.job import Events
     from regwrap.transfer.plan import Copy
 
@@ -42,16 +44,36 @@ _HASHERS: Final = min(4, os.cpu_count() or 1)
 
 
 class BlobDestination(Protocol):
-    """Where the blobs go. Called from several threads; all but `keep` and `sources_of` raise ToolError, and
-    IntegrityError where something on this machine is damaged."""
+    """Where the blobs go. Called from several threads; what asks or writes raises ToolError, IntegrityError where
+    something is damaged, and UnsureError where only skopeo can ask."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether each image is made visible by itself, else those of a lane that are ready at the same time."""
 
     def keep(self) -> None:
         """What has come is for the next run: this one brings not all of it to its end."""
 
-    def sources_of(self, need: Need) -> Iterable[tuple[ImageSource, str]]:
+    def wanted(self, copy: Copy) -> Sequence[Descriptor]:
+        """The blobs that have to be there before the image is."""
+
+    def sources_of(self, need: Need) -> Iterable[tuple[End, str]]:
         """Where a blob can be had, with the repository there."""
 
     def check_room(self, copy: Copy) -> None: ...
+
+    def lane(self, copy: Copy) -> str:
+        """Images of one lane are made visible one after the other."""
+
+    def finish(self, copies: Sequence[Copy]) -> None:
+        """Make images visible whose blobs are all there. The same call again is harmless."""
+
+    def prove(self, copy: Copy) -> None: ...
+
+
+class Here(Protocol):
+    """What of a destination is on this machine: blobs come into a stage, and are hashed before they count. Raises
+    ToolError, and IntegrityError where something is damaged."""
 
     def may_have(self, need: Need) -> bool:
         """A quick look, whether a blob seems to be there already."""
@@ -62,21 +84,18 @@ class BlobDestination(Protocol):
     def take(self, blob: Descriptor) -> bool:
         """Whether what has come of the blob is all of it, and right: then it counts, else it is removed."""
 
-    def copy_here(self, source: ImageSource, blob: Descriptor) -> int:
+    def copy_here(self, source: End, blob: Descriptor) -> int:
         """From what lies on this machine; how many bytes count as sent."""
-
-    def finish(self, copies: Sequence[Copy]) -> None:
-        """Make images visible whose blobs are all there."""
-
-    def prove(self, copy: Copy) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobWork:
-    """What a run works with. `gave_up` says whether a host is down, when a blob was tried to the end. `in_order`: blobs
-    are wanted in the order of their digests, not of their sizes."""
+    """What a run works with. `here` is None for a registry: `fetcher` brings what lies on this machine, too. `gave_up`
+    says whether a host is down, when a blob was tried to the end. `in_order`: blobs are wanted in the order of their
+    digests, not of their sizes."""
 
-    carrier: BlobDestination
+    dest: BlobDestination
+    here: Here | None
     fetcher: Fetcher
     jobs: int
     retry: Retry
@@ -87,8 +106,8 @@ class BlobWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobReport:
-    """`left` are images that curl cannot bring: their registry is one that only skopeo can ask. Of some it has brought
-    a part: `sent` bytes."""
+    """`left` are images that only skopeo can bring: it alone knows how to ask their registry. Of some a part was
+    brought: `sent` bytes."""
 
     outcomes: tuple[Copied | Failed, ...]
     left: tuple[Copy, ...]
@@ -103,8 +122,8 @@ class BlobRun:
     images: dict[Destination, ImageUnderWay] = field(default_factory=dict)
     items: dict[Digest, BlobUnderWay] = field(default_factory=dict)
     hosts: dict[str, HostQueue] = field(default_factory=dict)
-    ready: list[ImageUnderWay] = field(default_factory=list)
-    is_committing: bool = False
+    ready: dict[str, deque[ImageUnderWay]] = field(default_factory=dict)
+    finishing: set[str] = field(default_factory=set)
     copied: list[Copied] = field(default_factory=list)
     failed: list[tuple[ImageUnderWay, Failed]] = field(default_factory=list)
     left: list[ImageUnderWay] = field(default_factory=list)
@@ -120,8 +139,8 @@ class BlobRun:
             for name, most in (
                 ("hash", _HASHERS),
                 ("copy", self.work.jobs),
-                ("curl", self.work.fetcher.threads),
-                ("commit", 1),
+                ("fetch", self.work.fetcher.threads),
+                ("finish", self.work.jobs if self.work.dest.alone else 1),
             ):
                 self._pools[name] = stack.enter_context(ThreadPoolExecutor(most, thread_name_prefix=name))
             try:
@@ -130,14 +149,14 @@ class BlobRun:
                     self._launch()
                     self._hear()
             except BaseException:
-                self.work.carrier.keep()
+                self.work.dest.keep()
                 self.work.retry.stopping.set()
                 raise
             finally:
                 for pool in self._pools.values():
                     pool.shutdown(wait=False, cancel_futures=True)
         if self.failed:
-            self.work.carrier.keep()
+            self.work.dest.keep()
         sent = {image.copy.entry.dest: image.sent for image in self.left}
         return BlobReport(outcomes=self._outcomes(), left=tuple(image.copy for image in self.left), sent=sent)
 
@@ -149,14 +168,15 @@ class BlobRun:
         """What has come of images that are not shown yet."""
         if not self.images:
             return 0
-        return max(0, sum(item.sent for item in list(self.items.values())) - self._shown)
+        return max(0, sum(item.arrived for item in list(self.items.values())) - self._shown)
 
     # --- what there is to do
 
     def _begin(self, copies: tuple[Copy, ...]) -> None:
+        wanted = self.work.dest.wanted
         for copy in copies:
-            self.images[copy.entry.dest] = ImageUnderWay(copy=copy, open={blob.digest for blob in copy.closure.blobs})
-        needs = needs_of(copies)
+            self.images[copy.entry.dest] = ImageUnderWay(copy=copy, open={blob.digest for blob in wanted(copy)})
+        needs = needs_of(copies, wanted)
         for need in sorted(needs, key=lambda need: need.blob.digest) if self.work.in_order else needs:
             images = dict.fromkeys(self.images[copy.entry.dest] for copy in need.copies)
             item = BlobUnderWay(need=need, images=images, places=self._places(need))
@@ -170,22 +190,22 @@ class BlobRun:
         for image in list(self.images.values()):
             self._ready_if_whole(image)
 
-    def _places(self, need: Need) -> deque[tuple[ImageSource, str]]:
+    def _places(self, need: Need) -> deque[tuple[End, str]]:
         """Those on this machine first."""
-        found = {(id(source), name): (source, name) for source, name in self.work.carrier.sources_of(need)}
+        found = {(id(source), name): (source, name) for source, name in self.work.dest.sources_of(need)}
         return deque(sorted(found.values(), key=lambda place: isinstance(place[0], RegistryEndpoint)))
 
     def _check_room(self, image: ImageUnderWay) -> None:
         try:
-            self.work.carrier.check_room(image.copy)
+            self.work.dest.check_room(image.copy)
         except ToolError as error:
             self._fail(image, error, 1)
 
     def _look(self, item: BlobUnderWay) -> None:
         """What is there already, or what an earlier run has left, is not believed: it is hashed."""
-        carrier = self.work.carrier
-        if carrier.may_have(item.need):
-            self._submit("hash", lambda: self._looked(item, is_right=carrier.has(item.need)))
+        here = self.work.here
+        if here is not None and here.may_have(item.need):
+            self._submit("hash", lambda: self._looked(item, is_right=here.has(item.need)))
         else:
             self._wait(item)
 
@@ -193,10 +213,10 @@ class BlobRun:
         self._inbox.put(lambda: self._proved(item) if is_right else self._wait(item))
 
     def _wait(self, item: BlobUnderWay) -> None:
-        """For its turn: to be copied here, or to come from a registry."""
-        source, repository = item.places[0]
-        if not isinstance(source, RegistryEndpoint):
-            self._submit("copy", lambda: self._copy_here(item, source))
+        """For its turn: to be copied here, or to come from where it is."""
+        (source, repository), here = item.places[0], self.work.here
+        if here is not None and not isinstance(source, RegistryEndpoint):
+            self._submit("copy", lambda: self._copy_here(item, here, source))
             return
         if not item.travels or item.travel.end is not source or item.travel.repository != repository:
             item.travels.append(Travel(blob=item.need.blob, end=source, repository=repository))
@@ -236,7 +256,7 @@ class BlobRun:
         enough = self.work.fetcher.enough(host.bytes_waiting)
         while host.waiting and len(taken) < most and size < enough:
             item = host.take()
-            if item.travel.end.registry.requests_per_second is not None:
+            if _keeps_pace(item.travel.end):
                 most = 1
             if item.is_wanted:
                 is_due = item.not_before <= now
@@ -247,26 +267,26 @@ class BlobRun:
 
     def _fetch(self, batch: list[BlobUnderWay], parallel: int, left: Left) -> None:
         travels = [item.travel for item in batch]
-        limit = travels[0].end.probe.limiter.rate.limit
-        at_once = max(1, int(min(parallel, limit)))
-        self._submit("curl", lambda: self.work.fetcher.fetch(travels, self, parallel=at_once, left=left))
+        at_once = max(1, int(min(parallel, _limit_of(travels[0].end))))
+        self._submit("fetch", lambda: self.work.fetcher.fetch(travels, self, parallel=at_once, left=left))
 
-    def _copy_here(self, item: BlobUnderWay, source: ImageSource) -> None:
+    def _copy_here(self, item: BlobUnderWay, here: Here, source: End) -> None:
         blob = item.need.blob
         self._inbox.put(lambda: self._begun(item))
         try:
-            item.copied = self.work.carrier.copy_here(source, blob)
+            item.copied = here.copy_here(source, blob)
         except (ToolError, IntegrityError) as error:
             failure = error
             self._inbox.put(lambda: self._failed(item, failure))
         else:
             self._inbox.put(lambda: self._proved(item))
 
-    def _prove(self, item: BlobUnderWay) -> None:
+    def _prove(self, item: BlobUnderWay, here: Here) -> None:
         blob = item.need.blob
-        if self.work.carrier.take(blob):
+        if here.take(blob):
             self._inbox.put(lambda: self._proved(item))
         else:
+            item.travel.begins_anew()
             error = damaged_on_the_way(item.travel.where, blob, blob.size)
             self._inbox.put(lambda: self._failed(item, error))
 
@@ -276,7 +296,10 @@ class BlobRun:
         self._inbox.put(lambda: self._begun(self._item(travel)))
 
     def whole(self, travel: Travel) -> None:
-        self._submit("hash", lambda: self._prove(self._item(travel)))
+        here = self.work.here
+        if here is None:
+            raise TypeError("what goes into a registry is proved by it")
+        self._submit("hash", lambda: self._prove(self._item(travel), here))
         self._inbox.put(lambda: None)  # there may be room for the next batch
 
     def proved(self, travel: Travel) -> None:
@@ -321,44 +344,63 @@ class BlobRun:
 
     def _ready_if_whole(self, image: ImageUnderWay) -> None:
         if not image.open and image.copy.entry.dest in self.images:
-            self.ready.append(image)
-            self._commit()
+            lane = self.work.dest.lane(image.copy)
+            self.ready.setdefault(lane, deque()).append(image)
+            self._make_visible(lane)
 
-    def _commit(self) -> None:
-        """All that is ready by now: it shares the syncs."""
-        if self.ready and not self.is_committing:
-            group, self.ready, self.is_committing = self.ready, [], True
-            for image in group:
-                self._start(image)
-            self._submit("commit", lambda: self._finish(group))
-
-    def _finish(self, group: list[ImageUnderWay]) -> None:
-        carrier, error = self.work.carrier, None
-        try:
-            carrier.finish([image.copy for image in group])
-        except (ToolError, IntegrityError) as raised:
-            error = raised
-        self._inbox.put(lambda: self._finished(group, error))
-
-    def _finished(self, group: list[ImageUnderWay], error: RegwrapError | None) -> None:
-        self.is_committing = False
+    def _make_visible(self, lane: str) -> None:
+        """All that is ready by now shares the syncs of a storage."""
+        ready = self.ready.get(lane)
+        if not ready or lane in self.finishing:
+            return
+        group = [ready.popleft() for _image in range(1 if self.work.dest.alone else len(ready))]
+        self.finishing.add(lane)
         for image in group:
-            try:
-                if error is not None:
-                    raise error
-                self.work.carrier.prove(image.copy)
-            except (ToolError, IntegrityError) as raised:
-                self._fail(image, raised, image.attempts)
-            else:
+            self._start(image)
+        self._submit("finish", lambda: self._finish(lane, group))
+
+    def _finish(self, lane: str, group: list[ImageUnderWay]) -> None:
+        dest = self.work.dest
+        error = self._tried(group, lambda: dest.finish([image.copy for image in group]))
+        problems = dict.fromkeys(group, error)
+        if error is None:
+            problems = {image: self._tried([image], partial(dest.prove, image.copy)) for image in group}
+        self._inbox.put(lambda: self._finished(lane, problems))
+
+    def _tried(self, images: list[ImageUnderWay], work: Callable[[], None]) -> RegwrapError | None:
+        """The error that remains."""
+
+        def on_retry(attempt: int, error: ToolError) -> None:
+            self._inbox.put(lambda: self._tries_again(images, attempt, error))
+
+        try:
+            self.work.retry.call(work, on_retry=on_retry)
+        except (ToolError, IntegrityError, UnsureError, ImagesFailedError) as error:
+            return error
+        return None
+
+    def _tries_again(self, images: list[ImageUnderWay], attempt: int, error: ToolError) -> None:
+        for image in images:
+            image.attempts = max(image.attempts, attempt + 1)
+            self.work.events.retrying(image.copy, attempt, error)
+
+    def _finished(self, lane: str, problems: Mapping[ImageUnderWay, RegwrapError | None]) -> None:
+        self.finishing.discard(lane)
+        for image, error in problems.items():
+            if error is None:
                 self._shows(image)
-        self._commit()
+            elif isinstance(error, UnsureError):
+                self._leave(image)
+            elif not self.work.retry.stopping.is_set():  # what an interruption ended did not fail
+                self._fail(image, self._last(error), image.attempts)
+        self._make_visible(lane)
 
     def _shows(self, image: ImageUnderWay) -> None:
         started = image.started or self._began
         outcome = Copied(copy=image.copy, sent=image.sent, attempts=image.attempts, seconds=time.monotonic() - started)
         self.copied.append(replace(outcome, start=started - self._began))
         del self.images[image.copy.entry.dest]
-        self._shown += image.sent
+        self._shown += image.arrived
         self.work.events.copied(outcome)
 
     # --- what fails
@@ -380,16 +422,20 @@ class BlobRun:
             item.attempt = 1
             self._wait(item)
         elif isinstance(error, UnsureError):
-            self._leave(item)
+            for image in list(item.images):
+                self._leave(image)
         else:
-            last = self.work.gave_up(error) if isinstance(error, ToolError) else error
+            last = self._last(error)
             for image in list(item.images):
                 self._fail(image, last, item.attempt)
 
-    def _leave(self, item: BlobUnderWay) -> None:
-        for image in list(item.images):
-            self.left.append(image)
-            self._drop(image)
+    def _last(self, error: RegwrapError) -> RegwrapError:
+        """What is said of it in the end."""
+        return self.work.gave_up(error) if isinstance(error, ToolError) else error
+
+    def _leave(self, image: ImageUnderWay) -> None:
+        self.left.append(image)
+        self._drop(image)
 
     def _fail(self, image: ImageUnderWay, error: RegwrapError, attempts: int) -> None:
         now, started = time.monotonic(), image.started
@@ -411,3 +457,12 @@ class BlobRun:
         del self.images[image.copy.entry.dest]
         for digest in image.open:
             self.items[digest].images.pop(image, None)
+
+
+def _keeps_pace(end: End) -> bool:
+    return isinstance(end, RegistryEndpoint) and end.registry.requests_per_second is not None
+
+
+def _limit_of(end: End) -> float:
+    """How many of its blobs may come at the same time."""
+    return end.probe.limiter.rate.limit if isinstance(end, RegistryEndpoint) else math.inf

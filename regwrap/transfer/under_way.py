@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from regwrap.bundle.by_repository import ImageSource
     from regwrap.core.model import Digest
-    from regwrap.transfer.by_curl import Left, Travel
+    from regwrap.transfer.by_curl import End, Left, Travel
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
@@ -26,6 +25,10 @@ class ImageUnderWay:
     def sent(self) -> int:
         return sum(item.sent for item in self.brings)
 
+    @property
+    def arrived(self) -> int:
+        return sum(item.arrived for item in self.brings)
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class BlobUnderWay:
@@ -34,7 +37,7 @@ class BlobUnderWay:
 
     need: Need
     images: dict[ImageUnderWay, None]
-    places: deque[tuple[ImageSource, str]]
+    places: deque[tuple[End, str]]
     travels: list[Travel] = field(default_factory=list)
     copied: int = 0
     attempt: int = 1
@@ -43,6 +46,11 @@ class BlobUnderWay:
     @property
     def sent(self) -> int:
         return self.copied + sum(travel.came for travel in self.travels)
+
+    @property
+    def arrived(self) -> int:
+        """What of it is there: a try that has to begin anew has brought nothing."""
+        return self.sent - sum(travel.lost for travel in self.travels)
 
     @property
     def travel(self) -> Travel:
@@ -55,7 +63,7 @@ class BlobUnderWay:
 
 @dataclass(slots=True)
 class HostQueue:
-    """A registry, and what waits to come from it."""
+    """A source, and what waits to come from it."""
 
     waiting: deque[BlobUnderWay] = field(default_factory=deque)
     bytes_waiting: int = 0

@@ -7,10 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import pytest
 
-from regwrap.bundle.by_repository import ImageSource
 from regwrap.core.closure import closure_of
 from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError
 from regwrap.core.model import Descriptor, Destination, Digest
@@ -27,6 +27,9 @@ from tests.builders import Image, make_image, make_layer
 from tests.unit.transfer.between import plain
 from tests.unit.transfer.test_plan import entry
 from tests.unit.transfer.test_sync import Heard
+
+if TYPE_CHECKING:
+    from regwrap.transfer.by_curl import End
 
 BASE = make_layer("base")
 APP, TOOL = make_image("app", layers=[BASE, make_layer("app")]), make_image("tool", layers=[BASE, make_layer("tool")])
@@ -70,11 +73,18 @@ class Shelf:
     looked: list[Digest] = field(default_factory=list)
     kept: bool = False
     copying: Callable[[Descriptor], int] = lambda blob: blob.size
+    alone: bool = False
 
     def keep(self) -> None:
         self.kept = True
 
-    def sources_of(self, need: Need) -> Iterator[tuple[ImageSource, str]]:
+    def wanted(self, copy: Copy) -> Sequence[Descriptor]:
+        return copy.closure.blobs
+
+    def lane(self, copy: Copy) -> str:
+        return copy.entry.dest.repository if self.alone else ""
+
+    def sources_of(self, need: Need) -> Iterator[tuple["End", str]]:
         for copy in need.copies:
             for place in self.places(copy):
                 yield place, copy.entry.source.repository  # type: ignore[misc]  # of one here only its name is asked
@@ -97,7 +107,7 @@ class Shelf:
         self.blobs.add(blob.digest)
         return True
 
-    def copy_here(self, source: ImageSource, blob: Descriptor) -> int:
+    def copy_here(self, source: "End", blob: Descriptor) -> int:
         assert isinstance(source, Here)
         self.blobs.add(blob.digest)
         return self.copying(blob)
@@ -183,7 +193,8 @@ class Ground:
     def made(self) -> BlobRun:
         policy = RetryPolicy(attempts=self.attempts, wait=self.wait, max_wait=self.wait)
         work = BlobWork(
-            carrier=self.shelf,
+            dest=self.shelf,
+            here=self.shelf,
             fetcher=self.bringer,
             jobs=self.jobs,
             retry=Retry(policy, self.stopping),
@@ -254,6 +265,70 @@ def test_a_commit_that_fails_fails_its_images_alone() -> None:
     assert failure(report, "a:1").error == "no space left"
     assert isinstance(by_name(report)["b:1"], Copied)
     assert case.shelf.shown == ["b:1"]
+
+
+def test_where_each_image_is_made_visible_alone_one_that_is_refused_takes_no_other_with_it() -> None:
+    case = ground()
+    case.shelf.alone = True
+    groups: list[list[str]] = []
+
+    def refused(names: list[str]) -> None:
+        groups.append(names)
+        if names == ["b:1"]:
+            raise ToolError("403")
+
+    case.shelf.finishing = refused
+    report = case.run(*(copy_of(f"{name}:1", APP) for name in "abc"))
+    assert sorted(groups) == [["a:1"], ["b:1"], ["c:1"]]
+    assert {name for name, item in by_name(report).items() if isinstance(item, Failed)} == {"b:1"}
+
+
+def test_images_of_one_lane_are_made_visible_one_after_the_other_and_of_two_side_by_side() -> None:
+    """docker-registry writes the links of a repository in place: two pushes into it would disturb each other."""
+    case = ground()
+    case.shelf.alone, case.jobs = True, 3
+    busy, seen, met = set[str](), list[frozenset[str]](), threading.Barrier(2)
+
+    def noted(names: list[str]) -> None:
+        (name,) = names
+        busy.add(name)
+        seen.append(frozenset(busy))
+        if name in {"a:1", "b:1"}:
+            met.wait(30)
+        busy.remove(name)
+
+    case.shelf.finishing = noted
+    case.run(*(copy_of(name, APP) for name in ("a:1", "b:1", "a:2", "a:3")))
+    assert met.n_waiting == 0
+    assert not any({"a:1", "a:2", "a:3"} & set(names) > {name} for names in seen for name in names)
+
+
+def test_what_only_passes_is_tried_again_when_an_image_is_made_visible_and_proved() -> None:
+    case = ground()
+    case.attempts = 3
+    case.shelf.alone = True
+    errors = [passing("one"), passing("two")]
+
+    def busy(_names: list[str]) -> None:
+        if errors:
+            raise errors.pop(0)
+
+    case.shelf.finishing = busy
+    report = case.run(copy_of("a:1", APP))
+    assert success(report, "a:1").attempts == 3
+    assert [line for line in case.told.said if "retrying" in line] == ["retrying a:1 1 one", "retrying a:1 2 two"]
+    case.shelf.unproved["b:1"] = passing("still busy")
+    report = case.run(copy_of("b:1", TOOL))
+    assert (failure(report, "b:1").error, failure(report, "b:1").attempts) == ("still busy", 3)
+    assert [error.message for error in case.given_up] == ["still busy"]
+
+
+def test_an_image_whose_manifest_only_skopeo_can_put_is_left_to_it() -> None:
+    case = ground()
+    case.shelf.unproved["a:1"] = UnsureError("a helper has the login")
+    report = case.run(copy_of("a:1", APP), copy_of("b:1", TOOL))
+    assert [f"{copy.entry.dest}" for copy in report.left] == ["a:1"]
+    assert list(by_name(report)) == ["b:1"]
 
 
 def test_a_run_that_brings_all_keeps_nothing_for_the_next() -> None:
@@ -488,6 +563,19 @@ def test_what_is_under_way_is_what_has_come_of_images_that_are_not_shown() -> No
     assert run.bytes_under_way() == 0
     run.run((copy_of("a:1", APP), copy_of("b:1", APP)))
     assert seen == [sum(map(len, APP.blobs)), 0]
+    assert run.bytes_under_way() == 0
+
+
+def test_what_has_to_travel_again_is_not_under_way_and_counts_as_sent() -> None:
+    """500, 1000, 1500 of 1,000 bytes would be shown after three tries."""
+    case = ground()
+    case.attempts = 3
+    case.shelf.wrong = [OWN, OWN]
+    run, seen = case.made(), list[int]()
+    case.shelf.finishing = lambda _names: seen.append(run.bytes_under_way())
+    report = run.run((copy_of("a:1", APP),))
+    assert seen == [sum(map(len, APP.blobs))]
+    assert success(report, "a:1").sent == sum(map(len, APP.blobs)) + 2 * len(APP.blobs[2])
     assert run.bytes_under_way() == 0
 
 

@@ -1,28 +1,31 @@
-"""Carrying one image into a registry that is in the test's own process: what is sent, counted, proved, and refused."""
+"""Blobs and manifests into a registry that is in the test's own process: what is sent, counted, proved, and refused."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+from regwrap.bundle.by_repository import Piece
 from regwrap.core.closure import Closure, closure_of
-from regwrap.core.errors import IntegrityError, ToolError
+from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry, Timeouts
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.model import Digest
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.probe import Probe
-from regwrap.tools.skopeo import Skopeo
+from regwrap.tools.rate_limit import HostLimiters
+from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.blob_index import BlobIndex
-from regwrap.transfer.by_skopeo import prove
-from regwrap.transfer.into_registry import PushCarrier
+from regwrap.transfer.into_registry import BlobSender, RegistryDestination, SendingFetcher, targets_of
 from regwrap.transfer.plan import Copy, Reason
+from regwrap.transfer.run import Copied, Failed
+from regwrap.transfer.run_blobs import BlobReport, BlobRun, BlobWork
 from tests.builders import Image, make_image
 from tests.fakeregistry import FakeRegistry, fake_registry
-from tests.fakes import Scripted
 from tests.unit.transfer.test_plan import entry
+from tests.unit.transfer.test_sync import Heard
 
 IMAGE = make_image("pushed")
 BLOBS = {Digest.of(data): data for data in IMAGE.blobs}
@@ -31,78 +34,77 @@ SIZE = sum(map(len, IMAGE.blobs))
 
 @dataclass
 class Source:
-    """Gives each blob in two pieces. `unsure`: as where only skopeo knows how to ask."""
+    """Blobs in files of this machine. `unsure`: as where only skopeo knows how to ask."""
 
+    root: Path
     blobs: dict[Digest, bytes] = field(default_factory=lambda: dict(BLOBS))
     unsure: bool = False
+    name: str = "here"
 
-    @contextmanager
-    def opened(self, _copy: Copy, blob: Descriptor) -> Iterator["Pieces"]:
+    def blob(self, _repository: str, digest: Digest) -> Piece | None:
         if self.unsure:
             raise UnsureError("a credential helper")
-        yield Pieces(self.blobs[blob.digest], blob.digest)
-
-
-@dataclass(frozen=True)
-class Pieces:
-    data: bytes
-    digest: Digest
-
-    def pieces(self, start: int, end: int) -> Iterator[bytes]:
-        half = (start + end) // 2
-        yield from (self.data[start:half], self.data[half:end])
-
-    anew = False
-
-    def is_right(self) -> bool:
-        return Digest.of(self.data) == self.digest
-
-
-@dataclass
-class Fallback:
-    exclusive_repositories: bool = True
-    carried: list[str] = field(default_factory=list)
-
-    def carry(self, copy: Copy) -> None:
-        self.carried.append(str(copy.entry.dest))
-
-    def sent(self, copy: Copy) -> int:
-        return 7 * self.carried.count(f"{copy.entry.dest}")
-
-    def bytes_under_way(self) -> int:
-        return 0
+        data = self.blobs.get(digest)
+        if data is None:
+            return None
+        path = self.root / digest.hex
+        path.write_bytes(b"before" + data)
+        return Piece(file=path.open("rb"), offset=6, size=len(data))
 
 
 @dataclass
 class Pushing:
     registry: FakeRegistry
-    carrier: PushCarrier
+    dest: RegistryEndpoint
     source: Source
-    fallback: Fallback
+    attempts: int = 1
+    index: BlobIndex = field(default_factory=BlobIndex)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    told: Heard = field(default_factory=Heard)
+    watching: Callable[[BlobRun], None] = lambda _run: None
 
-    def sent(self, name: str) -> int:
-        """What travelled for the image, which is carried there."""
-        copy = copy_to(name)
-        self.carrier.carry(copy)
-        return self.carrier.sent(copy)
+    def push(self, *copies: Copy) -> BlobReport:
+        retry = Retry(RetryPolicy(attempts=self.attempts, wait=0.0001, max_wait=0.0001), self.stopping)
+        sender = BlobSender(
+            dest=self.dest,
+            index=self.index,
+            limiters=HostLimiters(stopping=self.stopping),
+            timeouts=Timeouts(),
+            stopping=self.stopping,
+        )
+        work = BlobWork(
+            dest=RegistryDestination(dest=self.dest, source_of=lambda _entry: self.source),  # type: ignore[arg-type, return-value]  # only blobs are asked for
+            here=None,
+            fetcher=SendingFetcher(sender=sender, targets=targets_of(copies), jobs=1, retry=retry),
+            jobs=1,
+            retry=retry,
+            events=self.told,
+            gave_up=lambda error: error,
+        )
+        run = BlobRun(work=work)
+        self.watching(run)
+        return run.run(copies)
+
+    def sent(self, *names: str) -> list[int]:
+        """What travelled for each image, none of which may fail."""
+        report = self.push(*map(copy_to, names))
+        copied = {f"{item.copy.entry.dest}": item for item in report.outcomes if isinstance(item, Copied)}
+        assert sorted(copied) == sorted(names)
+        return [copied[name].sent for name in names]
+
+    def failure(self, name: str) -> Failed:
+        (failed,) = self.push(copy_to(name)).outcomes
+        assert isinstance(failed, Failed)
+        return failed
 
 
 @pytest.fixture
-def pushing(scripted: Scripted) -> Iterator[Pushing]:
+def pushing(tmp_path: Path) -> Iterator[Pushing]:
     with fake_registry() as registry:
         where = Registry(host=registry.host, tls_verify=False, plain_http=True)
         probe = Probe(registry=where, timeout=10, connections=2)
-        skopeo = Skopeo(runner=scripted.runner, home=scripted.runner.scratch, timeouts=Timeouts(), environment=())
-        dest, source, fallback = RegistryEndpoint(registry=where, probe=probe, skopeo=skopeo), Source(), Fallback()
-        carrier = PushCarrier(
-            origin=source,
-            dest=dest,
-            proof=lambda copy: prove(dest, copy),
-            fallback=fallback,
-            index=BlobIndex(),
-            stopping=threading.Event(),
-        )
-        yield Pushing(registry, carrier, source, fallback)
+        dest = RegistryEndpoint(registry=where, probe=probe, skopeo=None)  # type: ignore[arg-type]  # nobody asks it
+        yield Pushing(registry, dest, Source(tmp_path))
         probe.close()
 
 
@@ -118,60 +120,68 @@ def copy_to(name: str) -> Copy:
 
 
 def test_blobs_come_before_the_manifest_and_all_that_was_sent_is_counted(pushing: Pushing) -> None:
-    assert pushing.sent("a/b:1") == SIZE
+    assert pushing.sent("a/b:1") == [SIZE]
     assert {digest for _name, digest in pushing.registry.blobs} == {str(digest) for digest in BLOBS}
     assert pushing.registry.manifests["a/b", "1"][1] == IMAGE.raw
     puts = pushing.registry.asked("^PUT")
     assert [" /v2/a/b/manifests/1" in put for put in puts] == [False] * len(BLOBS) + [True]
-    assert pushing.carrier.bytes_under_way() == 0
 
 
-def test_what_a_failed_attempt_had_sent_is_not_under_way(pushing: Pushing) -> None:
-    seen: list[int] = []
+def test_what_a_failed_attempt_had_sent_is_not_under_way_and_counts_as_sent(pushing: Pushing) -> None:
+    runs, seen, refused = list[BlobRun](), list[int](), list[str]()
+    pushing.watching, pushing.attempts = runs.append, 3
+    largest = max(IMAGE.blobs, key=len)
 
     def fails(request: str) -> int | None:
-        if request.startswith("PUT") and "digest=" in request:
-            seen.append(pushing.carrier.bytes_under_way())
-            return 503 if len(seen) < 3 else None
+        if request.startswith("POST"):
+            seen.append(runs[0].bytes_under_way())
+        if request.startswith("PUT") and Digest.of(largest).hex in request and len(refused) < 2:
+            refused.append(request)
+            return 503
         return None
 
     pushing.registry.fails = fails
-    for _attempt in range(2):
-        with pytest.raises(ToolError) as raised:
-            pushing.carrier.carry(copy_to("a/b:1"))
-        assert raised.value.transient
-        assert pushing.carrier.bytes_under_way() == 0
-    first = len(next(iter(IMAGE.blobs)))
-    assert pushing.sent("a/b:1") == SIZE + 2 * first
-    assert seen == [first, first, first, SIZE]
+    assert pushing.sent("a/b:1") == [SIZE + 2 * len(largest)]
+    assert max(seen) <= SIZE - min(map(len, IMAGE.blobs))
+    assert runs[0].bytes_under_way() == 0
+    assert [line for line in pushing.told.said if line.startswith("retrying")] == [
+        line for line in pushing.told.said if "answered 503" in line
+    ]
 
 
-def test_a_blob_of_another_repository_is_mounted_and_one_that_is_there_is_not_sent(pushing: Pushing) -> None:
-    pushing.carrier.carry(copy_to("a/b:1"))
-    assert pushing.sent("c/d:1") == 0
-    assert len(pushing.registry.asked("^POST .*c/d/blobs/uploads/.*mount=.*from=a%2Fb")) == len(BLOBS)
-    assert pushing.sent("a/b:2") == 0
+def test_a_blob_is_sent_to_one_repository_and_taken_from_it_by_the_others(pushing: Pushing) -> None:
+    assert sorted(pushing.sent("a/b:1", "c/d:1", "a/b:2")) == [0, 0, SIZE]
+    assert len(pushing.registry.asked("^POST .*/blobs/uploads/.*mount=.*from=")) == len(BLOBS)
     assert len(pushing.registry.asked("^PUT .*digest=")) == len(BLOBS)
+    assert {name for name, _digest in pushing.registry.blobs} == {"a/b", "c/d"}
+    assert {name for name in pushing.registry.manifests if name[1] in {"1", "2"}} == {
+        ("a/b", "1"), ("c/d", "1"), ("a/b", "2"),
+    }  # fmt: skip
 
 
 def test_a_mount_that_is_refused_is_an_upload(pushing: Pushing) -> None:
-    digests = tuple(BLOBS)
-    pushing.carrier.index.add("x/y", digests)
-    assert pushing.sent("a/b:1") == SIZE
-    assert len(pushing.registry.asked("^DELETE .*/uploads/")) == len(digests)
+    pushing.index.add("x/y", tuple(BLOBS))
+    assert pushing.sent("a/b:1") == [SIZE]
+    assert len(pushing.registry.asked("^DELETE .*/uploads/")) == len(BLOBS)
 
 
-def test_where_the_probe_is_unsure_the_fallback_carries_the_image(pushing: Pushing) -> None:
+def test_where_nobody_but_skopeo_can_ask_the_image_is_left_to_it(pushing: Pushing) -> None:
     pushing.source.unsure = True
-    assert pushing.sent("a/b:1") == 7
-    assert pushing.fallback.carried == ["a/b:1"]
+    report = pushing.push(copy_to("a/b:1"))
+    assert [f"{copy.entry.dest}" for copy in report.left] == ["a/b:1"]
+    assert report.outcomes == ()
 
 
-def test_damage_at_the_source_is_no_fault_of_the_registry(pushing: Pushing) -> None:
+@pytest.mark.parametrize("damage", ["other bytes", "cut", "gone"])
+def test_damage_at_the_source_is_no_fault_of_the_registry(pushing: Pushing, damage: str) -> None:
     victim = next(iter(BLOBS))
-    pushing.source.blobs[victim] = b"x" * len(BLOBS[victim])
-    with pytest.raises(IntegrityError, match="is damaged at the source"):
-        pushing.carrier.carry(copy_to("a/b:1"))
+    if damage == "gone":
+        del pushing.source.blobs[victim]
+    else:
+        pushing.source.blobs[victim] = b"x" * (len(BLOBS[victim]) - (damage == "cut"))
+    failed = pushing.failure("a/b:1")
+    assert failed.error.startswith(f"a/b:1: blob {victim} is damaged at the source")
+    assert "copy the bundle again" in failed.hint
     assert pushing.registry.manifests == {}
 
 
@@ -179,24 +189,49 @@ def test_a_registry_that_keeps_another_manifest_is_found_out(pushing: Pushing) -
     other = make_image("other")
     pushing.registry.fails = lambda request: 201 if request == "PUT /v2/a/b/manifests/1" else None
     pushing.registry.manifests["a/b", "1"] = ("application/vnd.oci.image.manifest.v1+json", other.raw)
-    with pytest.raises(IntegrityError, match=f"is {other.top} after the copy, expected {IMAGE.top}"):
-        pushing.carrier.carry(copy_to("a/b:1"))
+    assert f"is {other.top} after the copy, expected {IMAGE.top}" in pushing.failure("a/b:1").error
 
 
-def test_nothing_more_is_sent_once_the_run_is_being_stopped(pushing: Pushing) -> None:
-    pushing.carrier.stopping.set()
+def test_nothing_is_sent_once_the_run_is_being_stopped(pushing: Pushing) -> None:
+    pushing.stopping.set()
     with pytest.raises(ToolError, match="regwrap is stopping"):
-        pushing.carrier.carry(copy_to("a/b:1"))
+        pushing.push(copy_to("a/b:1"))
     assert pushing.registry.blobs == {}
+
+
+def test_an_upload_under_way_ends_when_the_run_is_stopped(pushing: Pushing) -> None:
+    def stop(request: str) -> None:
+        if request.startswith("POST"):
+            pushing.stopping.set()
+
+    pushing.registry.fails = stop
+    with pytest.raises(ToolError, match="regwrap is stopping"):
+        pushing.push(copy_to("a/b:1"))
+    assert pushing.registry.blobs == {}
+    assert not any(line.startswith("failed") for line in pushing.told.said), "what was stopped did not fail"
 
 
 @pytest.mark.parametrize(
     ("status", "hint"),
     [(403, "no permission for this"), (405, "make it writable"), (412, "use another tag"), (413, "body limit")],
 )
-def test_a_refusal_says_what_to_do(pushing: Pushing, status: int, hint: str) -> None:
-    pushing.registry.fails = lambda request: status if request.startswith("PUT") else None
-    with pytest.raises(ToolError, match=f"answered {status} to blob") as raised:
-        pushing.carrier.carry(copy_to("a/b:1"))
-    assert hint in raised.value.hint
-    assert not raised.value.transient
+@pytest.mark.parametrize("what", ["blob", "manifest"])
+def test_a_refusal_says_what_to_do(pushing: Pushing, status: int, hint: str, what: str) -> None:
+    pushing.attempts = 3
+    pushing.registry.fails = lambda request: (
+        status if request.startswith("PUT") and ("/manifests/" in request) == (what == "manifest") else None
+    )
+    failed = pushing.failure("a/b:1")
+    assert f"answered {status} to {'the ' * (what == 'manifest')}{what}" in failed.error
+    assert hint in failed.hint
+    assert failed.attempts == 1
+
+
+def test_a_manifest_is_put_again_where_the_registry_was_busy(pushing: Pushing) -> None:
+    pushing.attempts = 3
+    busy = [503, 502]
+    pushing.registry.fails = lambda request: busy.pop(0) if busy and "PUT /v2/a/b/manifests" in request else None
+    (copied,) = pushing.push(copy_to("a/b:1")).outcomes
+    assert isinstance(copied, Copied)
+    assert (copied.attempts, copied.sent) == (3, SIZE)
+    assert len(pushing.registry.asked("^PUT .*digest=")) == len(BLOBS), "no blob is sent again for that"

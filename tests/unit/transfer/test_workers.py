@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
+from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.location import Location, Registry
 from regwrap.core.model import Descriptor, Digest
 from regwrap.registry.credentials import UnsureError
-from regwrap.transfer.at_worker import told
 from regwrap.transfer.by_cluster import ClusterFetcher, shares_of
 from regwrap.transfer.by_curl import Left
 from regwrap.transfer.needs import Need
@@ -163,23 +162,6 @@ def test_an_error_is_the_same_one_behind_its_way(error: RegwrapError) -> None:
         assert getattr(again, name, None) == getattr(error, name, None)
 
 
-def test_what_ends_one_blob_is_told_and_what_is_a_bug_is_raised() -> None:
-    def failing_by(error: Exception) -> Callable[[], int]:
-        def work() -> int:
-            raise error
-
-        return work
-
-    assert told(lambda: 5, "a") == BlobAnswer(digest="a", came=5)
-    for error in (ToolError("x"), IntegrityError("x"), UnsureError("x"), ImagesFailedError("x")):
-        answer = told(failing_by(error), "a")
-        assert answer.refusal is not None
-        assert answer.refusal.message == "x"
-    for bug in (UsageError("x"), ValueError("x")):
-        with pytest.raises(type(bug)):
-            told(failing_by(bug), "a")
-
-
 @pytest.mark.parametrize(
     ("name", "host", "plain_http", "asked"),
     [
@@ -230,7 +212,7 @@ def test_an_order_has_at_least_4_and_at_most_256_mb_and_32_blobs() -> None:
 
 def test_as_many_orders_are_out_as_all_workers_can_do_and_each_registry_has_one() -> None:
     workers = workers_with(Giving())
-    fetcher = ClusterFetcher(workers=workers, ends=None, root=Path("/r"), retry=None)  # type: ignore[arg-type]  # not asked
+    fetcher = ClusterFetcher(workers=workers, limiters=None, orders=None, retry=None)  # type: ignore[arg-type]  # not asked
     left = [Left(1)] * 10
     assert [fetcher.has_room(left[:count], 4, 1) for count in (0, 5, 6)] == [True, True, False]
     assert [fetcher.has_room(left[:count], 4, 2) for count in (2, 3)] == [True, False]
