@@ -88,6 +88,7 @@ def push_images(job: Job, source: Path, place: Location, options: PushOptions) -
             dest=end,
             place=place,
             shared=_shared(source, contents) if not options.bases else None,
+            brief=not options.dry_run and not isinstance(contents, DeltaSource),
         )
         observations = pushing.observe(entries, absent)
         if options.existing is Existing.FAIL:
@@ -249,7 +250,7 @@ def _shared(source: Path, contents: ImageSet | StorageSource | DeltaSource) -> S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pushing:
-    """`shared` is None where blobs come from more than one place."""
+    """`shared` is None where blobs come from more than one place; `brief` as in Observer."""
 
     job: Job
     ends: Endpoints
@@ -257,6 +258,7 @@ class _Pushing:
     dest: RegistryEndpoint
     place: Location
     shared: SharedFiles | None
+    brief: bool
 
     def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
@@ -275,6 +277,7 @@ class _Pushing:
             sound=None,
             gave_up=self.ends.limiters.gave_up,
             is_immutable=self.place.is_immutable,
+            brief=self.brief,
         )
         return observer.observe_images(entries, self.job.jobs, self.job.listener)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import UsageError
+from regwrap.core.location import Engine
 from regwrap.core.pool import map_waiting
 from regwrap.storage.own import mark_own, own_tree
 from regwrap.storage.stage import SYNC, remove_stage
@@ -75,6 +76,7 @@ def plan_images(
     unsigned: tuple[Unseen, ...] = ()
     if job.signed:
         images, unsigned = only_signed(job, ends, images)
+    way = choose_engine(job.engine, storage.name if storage else None)
     observer = Observer(
         source_of=ends.source_of,
         dest=dest,
@@ -82,8 +84,8 @@ def plan_images(
         sound=SoundBlobs(storage=storage.storage, hashed=options.hashed) if storage else None,
         gave_up=ends.limiters.gave_up,
         is_immutable=job.archive.is_immutable,
+        brief=way.engine is Engine.STREAM and not options.dry_run,
     )
-    way = choose_engine(job.engine, storage.name if storage else None)
     observed = (*observer.observe_images(images.entries, job.jobs, job.listener), *options.lost, *unsigned)
     return replace(make_plan(observed), way=way)
 

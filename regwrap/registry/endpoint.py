@@ -25,13 +25,16 @@ T = TypeVar("T")
 class RegistryEndpoint:
     """A registry: asked by the probe, and by skopeo where the probe is unsure. `made` are manifests that it does not
     have itself (indexes of its referrers), and that are as good as if it had them. `there` are the sizes of blobs that
-    repositories were seen to have."""
+    repositories were seen to have, `sizes` those of blobs that any of them has, `known` whether it had a repository
+    when that was asked."""
 
     registry: Registry
     probe: Probe
     skopeo: Skopeo
     made: dict[Digest, bytes] = field(default_factory=dict, compare=False)
     there: dict[tuple[str, Digest], int] = field(default_factory=dict, compare=False)
+    sizes: dict[Digest, int] = field(default_factory=dict, compare=False)
+    known: dict[str, bool] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -103,6 +106,16 @@ class RegistryEndpoint:
         )
         return False if refuses else None
 
+    def is_new(self, repository: str) -> bool:
+        """Whether the registry does not know the repository; asked once a run. It may have blobs all the same, of a
+        push that was interrupted. What is no clear answer is no."""
+        if repository not in self.known:
+            try:
+                self.known[repository] = self.probe.knows(repository)
+            except UnsureError:
+                self.known[repository] = True
+        return not self.known[repository]
+
     def lacking(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
         """Those of `blobs` that are absent or of another size there."""
         return tuple(blob for blob in blobs if not self._has(repository, blob))
@@ -113,7 +126,7 @@ class RegistryEndpoint:
         if self.there.get(key) != blob.size:
             size = self.probe.blob_size(*key)
             if size is not None:
-                self.there[key] = size
+                self.there[key] = self.sizes[blob.digest] = size
         return self.there.get(key) == blob.size
 
     def _manifest_by_skopeo(self, repository: str, reference: str | Digest) -> bytes | None:

@@ -11,7 +11,6 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import urlencode
 
 from regwrap.core.errors import ToolError
 from regwrap.core.model import OCI_MANIFEST, Digest, ParseError
@@ -23,7 +22,7 @@ from regwrap.registry.client import Client
 from regwrap.registry.credentials import AskHelper, UnsureError, no_helper
 from regwrap.registry.downloads import Downloads
 from regwrap.registry.exchange import Body, Request, Response
-from regwrap.registry.uploads import Uploads
+from regwrap.registry.uploads import Uploads, mounting
 from regwrap.tools.rate_limit import HostLimiter
 
 if TYPE_CHECKING:
@@ -113,6 +112,10 @@ class Probe:
         names = self._listed(f"/v2/{repository}/tags/list{_SIZE}", repository, "tags", str)
         return None if names is None else tuple(dict.fromkeys(names))
 
+    def knows(self, repository: str) -> bool:
+        """Whether the registry has tags in the repository, or says that it has the repository."""
+        return self._ask("GET", f"/v2/{repository}/tags/list?n=1", repository, redirect=True) is not None
+
     def catalog(self) -> tuple[str, ...]:
         """All repositories of the registry. Few public ones tell: UnsureError."""
         names = self._listed(f"/v2/_catalog{_SIZE}", "", "repositories", str)
@@ -145,7 +148,7 @@ class Probe:
         POST …?mount=&from= (distribution-spec, "Mounting a blob from another repository"): 201, or 202 for an upload
         that was begun instead, which is cancelled. False for whatever else: the blob is pushed then.
         """
-        target = f"/v2/{repository}/blobs/uploads/?{urlencode({'mount': f'{digest}', 'from': source})}"
+        target = f"/v2/{repository}/blobs/uploads/?{mounting(digest, source)}"
         request = Request("POST", target, Access(repository, source))
         answer = self._client.request(request)
         if answer.status == 202:

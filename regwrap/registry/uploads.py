@@ -32,12 +32,14 @@ _BYTES: Final = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """A blob to send. `pieces` gives its bytes from one place up to another, as often as it is asked."""
+    """A blob to send. `pieces` gives its bytes from one place up to another, as often as it is asked. `unseen`: nobody
+    has asked whether the repository has it, so that is asked with the same request."""
 
     repository: str
     digest: Digest
     size: int
     pieces: Callable[[int, int], Iterable[bytes | memoryview]]
+    unseen: bool = False
 
     def body(self, start: int, end: int) -> Body:
         return Body(_BYTES, self.pieces(start, end), end - start)
@@ -65,7 +67,7 @@ class Uploads:
     _broken: dict[tuple[str, Digest], _Session] = field(default_factory=dict)
 
     def send(self, parcel: Parcel) -> Response:
-        """Send a blob; what the registry says, 201: it is there.
+        """Send a blob; what the registry says, 201: it is there. One that is `unseen` may be there with no byte sent.
 
         Raises ToolError and UnsureError. After a transient one the same call goes on where this one broke.
         """
@@ -119,9 +121,13 @@ class Uploads:
         return answer
 
     def _begun(self, parcel: Parcel, way: Callable[[Parcel, _Session], Response]) -> Response:
-        access = Access(parcel.repository)
-        request = Request("POST", f"/v2/{parcel.repository}/blobs/uploads/", access, Body())
-        answer = self._told(request)
+        access, target = Access(parcel.repository), f"/v2/{parcel.repository}/blobs/uploads/"
+        request = Request("POST", target, access, Body())
+        # a mount from the repository itself: 201 where it has the blob, else 202 as without it
+        own = replace(request, target=f"{target}?{mounting(parcel.digest, parcel.repository)}")
+        answer = self.client.request(own) if parcel.unseen else None
+        if answer is None or answer.status not in {201, 202}:
+            answer = self._told(request)
         if answer.status != 202 or not answer.headers.get("Location"):
             return answer
         return self._watched(parcel, _Session(access, self.begun(request, answer)), way)
@@ -190,6 +196,11 @@ class Uploads:
 
     def _is_own(self, address: SplitResult) -> bool:
         return is_same_server(address, self.client.registry.host)
+
+
+def mounting(digest: Digest, source: str) -> str:
+    """The query that asks for the blob of another repository (distribution-spec, "Mounting a blob")."""
+    return urlencode({"mount": f"{digest}", "from": source})
 
 
 def _end_of(answer: Response) -> int:

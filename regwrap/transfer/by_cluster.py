@@ -114,7 +114,8 @@ class IntoRegistry:
         digest = travel.blob.digest
         lacking = tuple(to for to in self.targets[digest] if not self.index.has(to.repository, digest))
         mount = self.index.other(lacking[0].repository, digest) if lacking else None
-        return SendOrder(f"{digest}", travel.blob.size, travel.repository, lacking, mount or "")
+        new = tuple(to.repository for to in lacking if self.dest.known.get(to.repository) is False)
+        return SendOrder(f"{digest}", travel.blob.size, travel.repository, lacking, mount or "", new)
 
     def slots(self, travels: Sequence[Travel], parallel: int) -> AbstractContextManager[float]:
         del parallel

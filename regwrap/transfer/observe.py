@@ -38,7 +38,8 @@ QUESTIONS: Final = 64
 class Observer:
     """`source_of` says where an entry comes from; `sound` what the destination's storage has, if it is one; `gave_up`
     whether a host is down, when an image was tried to the end; `is_immutable` which tags never move at the
-    destination."""
+    destination. `brief`: a repository that the destination does not know lacks all, without a question for each blob;
+    what an interrupted push has left there is found when it would be sent."""
 
     source_of: Callable[[ImageEntry], ImageSource]
     dest: RegistryEndpoint | StorageSource
@@ -46,6 +47,7 @@ class Observer:
     sound: SoundBlobs | None
     gave_up: Callable[[ToolError], ToolError]
     is_immutable: Callable[[str, str], bool] = lambda _repository, _tag: False
+    brief: bool = False
 
     def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int, listener: Listener) -> tuple[Observation, ...]:
         """All of them in the list's order, `jobs` at a time, and more where the answers take long."""
@@ -86,7 +88,7 @@ class Observer:
         if whole is not None:
             return replace(whole, moved=moved)
         closure = self._closure(source, entry, digest)
-        missing = self._missing(closure, dest.repository)
+        missing = self._missing(closure, dest.repository, there)
         return Lacking(entry=entry, digest=digest, there=there, closure=closure, missing=missing, moved=moved)
 
     def _closure(self, source: ImageSource, entry: ImageEntry, digest: Digest) -> Closure:
@@ -126,9 +128,10 @@ class Observer:
             return raw if raw is not None and Digest.of(raw) == digest else None
         return None
 
-    def _missing(self, closure: Closure, repository: str) -> tuple[Descriptor, ...]:
+    def _missing(self, closure: Closure, repository: str, there: Digest | None) -> tuple[Descriptor, ...]:
         if isinstance(self.dest, RegistryEndpoint):
-            # blob by blob: a repository that a push was interrupted in has blobs, and no tag to know it by
+            if self.brief and there is None and self.dest.is_new(repository):
+                return closure.blobs
             with suppress(UnsureError):
                 return self.dest.lacking(repository, closure.blobs)
         if self.sound is None:

@@ -60,13 +60,15 @@ class FetchOrder:
 @dataclass(frozen=True, slots=True)
 class SendOrder:
     """A blob to put into the repositories of the images `to` at the destination: taken from its repository `mount`, or
-    sent to one of them, from which the others take it."""
+    sent to one of them, from which the others take it. `new` are repositories of which nobody has asked what they
+    have."""
 
     digest: str
     size: int
     repository: str
     to: tuple[Destination, ...]
     mount: str = ""
+    new: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ def _pushed(sender: BlobSender, source: End, send: SendOrder, around: Surroundin
         return BlobAnswer(digest=send.digest, refusal=Refusal.of(stopped))
     blob = Descriptor(media_type="", digest=Digest.parse(send.digest), size=send.size)
     travel = Travel(blob=blob, end=source, repository=send.repository)
+    sender.dest.known.update(dict.fromkeys(send.new, False))
     if send.mount:
         sender.index.add(send.mount, (blob.digest,))
     try:

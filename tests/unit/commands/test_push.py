@@ -16,6 +16,7 @@ from regwrap.commands.sync import SyncResult
 from regwrap.core.errors import Interrupted, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.location import Location, Registry
+from regwrap.core.model import Digest
 from regwrap.core.moves import Existing, TagMove
 from regwrap.lists.naming import Naming
 from regwrap.tools.retry import RetryPolicy
@@ -91,13 +92,44 @@ def test_a_push_sends_each_blob_once_and_a_second_one_nothing(site: Site) -> Non
     assert (len(again.skipped), again.sent) == (3, 0)
 
 
-def test_each_blob_is_asked_for_once_before_it_is_sent(site: Site) -> None:
+def test_a_dry_run_asks_for_each_blob_once(site: Site) -> None:
     planned = site.push(dry_run=True)
     assert not isinstance(planned, SyncReport)
     assert len(planned) == 3
     asked = site.registry.asked("^HEAD .*/blobs/")
     assert len(asked) == len(set(asked)) == sum(len(set(image.blobs)) for image in IMAGES.values())
     assert site.registry.asked("^(PUT|POST)") == []
+
+
+def test_a_push_asks_a_repository_that_is_not_there_for_no_blob(site: Site) -> None:
+    """With a question for each, an empty registry of 200 images is asked some thousand times for nothing."""
+    site.push()
+    before = list(itertools.takewhile(lambda request: not request.startswith("POST"), site.registry.requests))
+    assert not [request for request in before if "/blobs/" in request]
+    assert sum("/tags/list" in request for request in before) == len({name.split(":")[0] for name in IMAGES})
+
+
+def test_what_an_interrupted_push_has_left_without_a_tag_is_not_sent_again(site: Site) -> None:
+    """A repository that has blobs only is one that the registry does not know."""
+    image = IMAGES["team/app:v1"]
+    kept = {f"{Digest.of(data)}": data for data in image.blobs[:2]}
+    site.registry.blobs |= {("site/other/app", digest): data for digest, data in kept.items()}
+    report = site.push()
+    assert isinstance(report, SyncReport)
+    assert report.failed == ()
+    assert site.registry.has("site/team/app:v1", image)
+    assert site.registry.has("site/other/app:v2", image)
+    assert not [put for put in site.registry.asked("^PUT .*digest=") if any(digest[7:] in put for digest in kept)]
+    blobs = {data for image in IMAGES.values() for data in image.blobs}
+    assert report.sent == sum(map(len, blobs - set(kept.values())))
+
+
+def test_a_registry_that_says_nothing_of_repositories_is_asked_for_each_blob(site: Site) -> None:
+    site.registry.fails = lambda request: 405 if "/tags/list" in request else None
+    site.push()
+    asked = [request for request in site.registry.requests if request.startswith("HEAD") and "/blobs/" in request]
+    assert len(set(asked)) == sum(len(set(image.blobs)) for image in IMAGES.values())
+    assert site.registry.asked("mount=.*from=site%2Fteam%2Fapp$") == []
 
 
 def test_a_tag_of_somebody_else_is_not_moved_and_nothing_is_sent(site: Site) -> None:

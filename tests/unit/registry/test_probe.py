@@ -207,6 +207,24 @@ def test_a_mount_is_201_and_an_upload_that_was_begun_instead_is_cancelled() -> N
         assert server.lines[2] == "DELETE /v2/u"
 
 
+@pytest.mark.parametrize(("status", "known"), [(200, True), (404, False)])
+def test_a_registry_says_whether_it_knows_a_repository(status: int, known: bool) -> None:
+    with answering(script(Answer(status, {"Content-Type": "application/json"}, b'{"tags": null}'))) as server:
+        assert probe_of(server.host).knows("a/b") is known
+        assert server.lines == ["GET /v2/a/b/tags/list?n=1"]
+
+
+@pytest.mark.parametrize("answer", [Answer(405), Answer(403), Answer(200, {"Content-Type": "text/html"}, b"<html>")])
+def test_a_repository_of_which_the_registry_says_nothing_is_looked_at(
+    scripted: Scripted, tmp_path: Path, answer: Answer
+) -> None:
+    with answering(lambda _asked: answer) as server:
+        end = end_of(server.host, scripted, tmp_path)
+        assert not end.is_new("a/b")
+        assert not end.is_new("a/b")
+        assert len(server.lines) == 1, "it is asked once"
+
+
 def test_a_manifest_is_put_with_its_type() -> None:
     with answering(script(Answer(201), Answer(500, body=b"disk"))) as server:
         probe = probe_of(server.host)

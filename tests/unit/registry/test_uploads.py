@@ -26,7 +26,7 @@ def probe_of(host: str) -> Probe:
     return Probe(registry=Registry(host=host, tls_verify=False, plain_http=True), timeout=5, connections=2)
 
 
-def sending(probe: Probe, taken: list[int] | None = None) -> Callable[[], Response]:
+def sending(probe: Probe, taken: list[int] | None = None, *, unseen: bool = False) -> Callable[[], Response]:
     """Sends DATA in pieces of ten bytes, once it goes by pieces; `taken` gets how many bytes were asked for."""
 
     def pieces(start: int, end: int) -> tuple[bytes, ...]:
@@ -35,7 +35,7 @@ def sending(probe: Probe, taken: list[int] | None = None) -> Callable[[], Respon
         return (DATA[start:end],)
 
     probe.uploads.piece = 10
-    parcel = Parcel(repository="a/b", digest=DIGEST, size=len(DATA), pieces=pieces)
+    parcel = Parcel(repository="a/b", digest=DIGEST, size=len(DATA), pieces=pieces, unseen=unseen)
     return lambda: probe.uploads.send(parcel)
 
 
@@ -100,6 +100,27 @@ def told(server: Answering) -> list[str]:
     return [
         f"{asked.line.partition(' ')[0]} {asked.headers.get('content-range', '')}".strip() for asked in server.asked
     ]
+
+
+# --- what nobody has asked for
+
+
+@pytest.mark.parametrize("status", [201, 202, 400, 404, 405, 500])
+def test_what_nobody_has_asked_for_is_asked_with_the_upload(status: int) -> None:
+    """201: it is there. 202: the upload has begun. Else the registry knows no such request, and gets the plain one."""
+    registry, taken, own = Keeping(), list[int](), f"mount=sha256%3A{DIGEST.hex}&from=a%2Fb"
+    registry.says = lambda asked: Answer(status) if status != 202 and asked.line.endswith(own) else None
+    with answering(registry) as server:
+        assert sending(probe_of(server.host), taken, unseen=True)().status == 201
+        first, *rest = server.lines
+    assert first == f"POST /v2/a/b/blobs/uploads/?{own}"
+    assert [line.split("?")[0] for line in rest if line.startswith("POST")] == (
+        [] if status in {201, 202} else ["POST /v2/a/b/blobs/uploads/"]
+    )
+    assert (registry.blob, taken) == ((None, []) if status == 201 else (DATA, [len(DATA)]))
+
+
+# --- what broke
 
 
 @pytest.mark.parametrize("kept", range(2, 36, 3))
