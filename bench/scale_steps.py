@@ -34,9 +34,11 @@ from regwrap.storage.store import Storage
 from regwrap.storage.tree import Tree
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.retry import Retry, RetryPolicy
-from regwrap.transfer.by_cluster import ClusterFetcher
+from regwrap.transfer.blob_index import BlobIndex
+from regwrap.transfer.by_cluster import ClusterFetcher, IntoRegistry, IntoStage
+from regwrap.transfer.into_registry import targets_of
 from regwrap.transfer.needs import Need
-from regwrap.transfer.orders import Answer, BlobAnswer, FetchOrder, Order
+from regwrap.transfer.orders import Answer, BlobAnswer, FetchOrder, Order, PushOrder
 from regwrap.transfer.plan import Copy, Lacking, Plan, make_plan
 from regwrap.transfer.run import Copied, SyncReport, run_plan
 from regwrap.transfer.run_blobs import BlobRun, BlobWork
@@ -117,7 +119,7 @@ def _retry() -> Retry:
 
 
 def _images_queue(size: int, _place: Path) -> Callable[[], object]:
-    """Images that claim blobs, as into a registry."""
+    """Images that claim blobs, as skopeo copies them."""
 
     class Nothing:
         exclusive_repositories = False
@@ -144,8 +146,39 @@ class _Inline:
         return future
 
 
-def _blobs_queue(size: int, _place: Path) -> Callable[[], object]:
+class _Nowhere:
+    """A destination that takes all. `alone`: as a registry does, whose images are made visible one by one."""
+
+    def __init__(self, end: RegistryEndpoint, *, alone: bool) -> None:
+        self.end, self.alone = end, alone
+
+    def __getattr__(self, _name: str) -> Callable[..., Any]:
+        return lambda *_args: None
+
+    def wanted(self, copy: Copy) -> tuple[Descriptor, ...]:
+        return copy.missing if self.alone else copy.closure.blobs
+
+    def lane(self, copy: Copy) -> str:
+        return copy.entry.dest.repository if self.alone else ""
+
+    def sources_of(self, need: Need) -> Iterable[tuple[RegistryEndpoint, str]]:
+        return [(self.end, copy.entry.source.repository) for copy in need.copies[:1]]
+
+    def may_have(self, _need: Need) -> bool:
+        return False
+
+
+def _storage_queue(size: int, _place: Path) -> Callable[[], object]:
     """Blobs given out to workers of a cluster, as into a storage."""
+    return _blobs_queue(size, alone=False)
+
+
+def _registry_queue(size: int, _place: Path) -> Callable[[], object]:
+    """The same as into a registry."""
+    return _blobs_queue(size, alone=True)
+
+
+def _blobs_queue(size: int, *, alone: bool) -> Callable[[], object]:
 
     registry, limiters, retry = Registry(host="registry.example", tls_verify=True), HostLimiters(), _retry()
     probe: Any = SimpleNamespace(limiter=limiters.of(registry))
@@ -156,32 +189,29 @@ def _blobs_queue(size: int, _place: Path) -> Callable[[], object]:
     )
 
     def perform(order: Order) -> Answer:
-        assert isinstance(order, FetchOrder)
+        assert isinstance(order, FetchOrder | PushOrder)
         blobs = tuple(BlobAnswer(digest=blob.digest, came=blob.size) for blob in order.blobs)
         return Answer(worker="w", machine="m", seconds=0, blobs=blobs)
-
-    class Nowhere:
-        def __getattr__(self, _name: str) -> Callable[..., Any]:
-            return lambda *_args: None
-
-        def sources_of(self, need: Need) -> Iterable[tuple[RegistryEndpoint, str]]:
-            return [(end, copy.entry.source.repository) for copy in need.copies[:1]]
-
-        def may_have(self, _need: Need) -> bool:
-            return False
 
     workers = Workers(
         run="r", executor=_Inline(), perform=perform, count=lambda: 10, is_there=lambda: True,
         lost=lambda error: RegwrapError(f"{error}"), stopping=retry.stopping,
     )  # fmt: skip
-    fetcher = ClusterFetcher(workers=workers, ends=ends, root=Path("/"), retry=retry)
-    nowhere: Any = Nowhere()
-    work = BlobWork(
-        carrier=nowhere, fetcher=fetcher, jobs=8, retry=retry, events=_Silent(), gave_up=lambda error: error
-    )
-    plan = _plan(size)
+    plan, nowhere = _plan(size), _Nowhere(end, alone=alone)
+    anything: Any = nowhere
 
     def run() -> None:
+        stage = IntoStage(workers=workers, ends=ends, root=Path("/"))
+        repositories = IntoRegistry(
+            workers=workers, ends=ends, dest=end, index=BlobIndex(), targets=targets_of(plan.copies),
+            shared=lambda _end: None,
+        )  # fmt: skip
+        orders = repositories if alone else stage
+        fetcher = ClusterFetcher(workers=workers, limiters=limiters, orders=orders, retry=retry)
+        work = BlobWork(
+            dest=anything, here=None if alone else anything, fetcher=fetcher, jobs=8, retry=retry, events=_Silent(),
+            gave_up=lambda error: error,
+        )  # fmt: skip
         report = BlobRun(work=work).run(plan.copies)
         assert len(report.outcomes) == size
 
@@ -320,8 +350,9 @@ def _garbage(size: int, place: Path) -> Callable[[], object]:
 STEPS: Final[dict[str, Callable[[int, Path], Callable[[], object]]]] = {
     "read the list": _read_list,
     "plan": _planning,
-    "queue of images, into a registry": _images_queue,
-    "queue of blobs, orders to workers": _blobs_queue,
+    "queue of images, for skopeo": _images_queue,
+    "queue of blobs, orders to workers": _storage_queue,
+    "the same, into a registry": _registry_queue,
     "reports: JSON, JUnit, text": _reports,
     "lock: written and read": _lock,
     "bundle.json: written": _bundle_written,
