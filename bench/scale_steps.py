@@ -34,11 +34,9 @@ from regwrap.storage.store import Storage
 from regwrap.storage.tree import Tree
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.retry import Retry, RetryPolicy
-from regwrap.transfer.blob_index import BlobIndex
-from regwrap.transfer.by_cluster import ClusterFetcher, IntoRegistry, IntoStage
-from regwrap.transfer.into_registry import targets_of
+from regwrap.transfer.by_cluster import ClusterFetcher, IntoStage
 from regwrap.transfer.needs import Need
-from regwrap.transfer.orders import Answer, BlobAnswer, FetchOrder, Order, PushOrder
+from regwrap.transfer.orders import Answer, BlobAnswer, FetchOrder, Order
 from regwrap.transfer.plan import Copy, Lacking, Plan, make_plan
 from regwrap.transfer.run import Copied, SyncReport, run_plan
 from regwrap.transfer.run_blobs import BlobRun, BlobWork
@@ -147,19 +145,21 @@ class _Inline:
 
 
 class _Nowhere:
-    """A destination that takes all. `alone`: as a registry does, whose images are made visible one by one."""
+    """A destination that takes all."""
 
-    def __init__(self, end: RegistryEndpoint, *, alone: bool) -> None:
-        self.end, self.alone = end, alone
+    alone = False
+
+    def __init__(self, end: RegistryEndpoint) -> None:
+        self.end = end
 
     def __getattr__(self, _name: str) -> Callable[..., Any]:
         return lambda *_args: None
 
     def wanted(self, copy: Copy) -> tuple[Descriptor, ...]:
-        return copy.missing if self.alone else copy.closure.blobs
+        return copy.closure.blobs
 
-    def lane(self, copy: Copy) -> str:
-        return copy.entry.dest.repository if self.alone else ""
+    def lane(self, _copy: Copy) -> str:
+        return ""
 
     def sources_of(self, need: Need) -> Iterable[tuple[RegistryEndpoint, str]]:
         return [(self.end, copy.entry.source.repository) for copy in need.copies[:1]]
@@ -168,17 +168,8 @@ class _Nowhere:
         return False
 
 
-def _storage_queue(size: int, _place: Path) -> Callable[[], object]:
+def _blobs_queue(size: int, _place: Path) -> Callable[[], object]:
     """Blobs given out to workers of a cluster, as into a storage."""
-    return _blobs_queue(size, alone=False)
-
-
-def _registry_queue(size: int, _place: Path) -> Callable[[], object]:
-    """The same as into a registry."""
-    return _blobs_queue(size, alone=True)
-
-
-def _blobs_queue(size: int, *, alone: bool) -> Callable[[], object]:
 
     registry, limiters, retry = Registry(host="registry.example", tls_verify=True), HostLimiters(), _retry()
     probe: Any = SimpleNamespace(limiter=limiters.of(registry))
@@ -189,7 +180,7 @@ def _blobs_queue(size: int, *, alone: bool) -> Callable[[], object]:
     )
 
     def perform(order: Order) -> Answer:
-        assert isinstance(order, FetchOrder | PushOrder)
+        assert isinstance(order, FetchOrder)
         blobs = tuple(BlobAnswer(digest=blob.digest, came=blob.size) for blob in order.blobs)
         return Answer(worker="w", machine="m", seconds=0, blobs=blobs)
 
@@ -197,21 +188,15 @@ def _blobs_queue(size: int, *, alone: bool) -> Callable[[], object]:
         run="r", executor=_Inline(), perform=perform, count=lambda: 10, is_there=lambda: True,
         lost=lambda error: RegwrapError(f"{error}"), stopping=retry.stopping,
     )  # fmt: skip
-    plan, nowhere = _plan(size), _Nowhere(end, alone=alone)
-    anything: Any = nowhere
+    orders = IntoStage(workers=workers, ends=ends, root=Path("/"))
+    fetcher = ClusterFetcher(workers=workers, limiters=limiters, orders=orders, retry=retry)
+    nowhere: Any = _Nowhere(end)
+    work = BlobWork(
+        dest=nowhere, here=nowhere, fetcher=fetcher, jobs=8, retry=retry, events=_Silent(), gave_up=lambda error: error
+    )
+    plan = _plan(size)
 
     def run() -> None:
-        stage = IntoStage(workers=workers, ends=ends, root=Path("/"))
-        repositories = IntoRegistry(
-            workers=workers, ends=ends, dest=end, index=BlobIndex(), targets=targets_of(plan.copies),
-            shared=lambda _end: None,
-        )  # fmt: skip
-        orders = repositories if alone else stage
-        fetcher = ClusterFetcher(workers=workers, limiters=limiters, orders=orders, retry=retry)
-        work = BlobWork(
-            dest=anything, here=None if alone else anything, fetcher=fetcher, jobs=8, retry=retry, events=_Silent(),
-            gave_up=lambda error: error,
-        )  # fmt: skip
         report = BlobRun(work=work).run(plan.copies)
         assert len(report.outcomes) == size
 
@@ -351,8 +336,7 @@ STEPS: Final[dict[str, Callable[[int, Path], Callable[[], object]]]] = {
     "read the list": _read_list,
     "plan": _planning,
     "queue of images, for skopeo": _images_queue,
-    "queue of blobs, orders to workers": _storage_queue,
-    "the same, into a registry": _registry_queue,
+    "queue of blobs, orders to workers": _blobs_queue,
     "reports: JSON, JUnit, text": _reports,
     "lock: written and read": _lock,
     "bundle.json: written": _bundle_written,

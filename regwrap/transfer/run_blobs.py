@@ -350,10 +350,12 @@ class BlobRun:
 
     def _make_visible(self, lane: str) -> None:
         """All that is ready by now shares the syncs of a storage."""
-        ready = self.ready.get(lane)
-        if not ready or lane in self.finishing:
+        if lane not in self.ready or lane in self.finishing:
             return
+        ready = self.ready[lane]
         group = [ready.popleft() for _image in range(1 if self.work.dest.alone else len(ready))]
+        if not ready:
+            del self.ready[lane]
         self.finishing.add(lane)
         for image in group:
             self._start(image)
