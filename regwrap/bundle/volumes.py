@@ -26,6 +26,9 @@ from regwrap.storage.hashing import hash_file
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from regwrap.bundle.contents import BundleContents
+    from regwrap.bundle.files import Located
+
 MAX_VOLUMES: Final = 999
 _SHA256_LINE: Final = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _MAX_FACTS_BYTES: Final = 1024 * 1024
@@ -62,7 +65,8 @@ class VolumeSet:
         return _foreign(self.path, problems)
 
     def problems(self) -> tuple[str, ...]:
-        """Volumes that are not what their sha256 says, or have another one's bytes."""
+        """Volumes that are not what their sha256 says, or have another one's bytes; where nobody says the sums, those
+        that are not what the bundle itself says."""
         seen: dict[str, str] = {}
         lines = list[str]()
         for volume in self.volumes:
@@ -75,7 +79,25 @@ class VolumeSet:
             elif digest in seen:
                 lines.append(f"{place}: has the same bytes as {seen[digest]}")
             seen.setdefault(digest, volume.name)
+        if not lines and not self.missing and not all(volume.sha256 for volume in self.volumes):
+            with suppress(ValueError, IntegrityError):  # without bundle.json it can't be told
+                lines = [f"{places}: has other bytes than the bundle" for places in self._unlike_contents()]
         return tuple(lines)
+
+    def _unlike_contents(self) -> Iterator[str]:
+        """By what bundle.json says of every byte: a volume, or those that share a blob, of which it can't be told."""
+        from regwrap.bundle.damage import damage  # seldom asked for
+
+        with opened_volumes(self) as file:
+            found = dict.fromkeys(self._holding(part) for part in damage(file, _contents_in(file)))
+        sure = {places for places in found if len(places) == 1}
+        return (
+            " or ".join(places) for places in found if places in sure or not any((place,) in sure for place in places)
+        )
+
+    def _holding(self, part: Located) -> tuple[str, ...]:
+        touching = (v for v in self.volumes if v.offset < part.end and part.offset < v.offset + v.size)
+        return tuple(f"{self.places[volume.name]}" for volume in touching)
 
 
 def facts_of_volumes(path: Path) -> Path:
@@ -134,7 +156,14 @@ def _from_first(path: Path, there: Mapping[str, Path]) -> tuple[Volume, ...]:
     if not front:
         first = volume_name(path.name, 1)
         raise UsageError(f"{first} is missing: it says what {path.name} is", hint=f"bring it, or {path.name}.json")
-    size, total = front[0].stat().st_size, _total(path, front)
+    try:
+        with _opened_files(front) as file:
+            total = tar_bytes(_contents_in(file))
+    except (ValueError, IntegrityError) as error:
+        raise IntegrityError(
+            f"{front[0]} is no first volume of {path.name}, or not all of bundle.json is here", hint=_AGAIN
+        ) from error
+    size = front[0].stat().st_size
     if total > size * MAX_VOLUMES:
         raise IntegrityError(f"{front[0]} has only {size:,} of {total:,} bytes", hint=_AGAIN)
     starts = [*range(0, total, size), total]
@@ -144,20 +173,11 @@ def _from_first(path: Path, there: Mapping[str, Path]) -> tuple[Volume, ...]:
     )
 
 
-def _total(path: Path, front: list[Path]) -> int:
-    """The size of the bundle, by its bundle.json, which may need several volumes. Raises IntegrityError."""
-    with _opened_files(front) as file:
-        header = file.pread(BLOCK, 0)
-        is_first = header.startswith(f"{BUNDLE_JSON}\0".encode())
-        try:
-            length = int(header[124:135], 8) if is_first else 0
-            return tar_bytes(
-                parse_contents(file.pread(min(length, MAX_BUNDLE_JSON_BYTES), BLOCK) if length > 0 else b"")
-            )
-        except (ValueError, IntegrityError) as error:
-            raise IntegrityError(
-                f"{front[0]} is no first volume of {path.name}, or not all of bundle.json is here", hint=_AGAIN
-            ) from error
+def _contents_in(file: ManyFiles) -> BundleContents:
+    """What the bundle says of itself, which may need several volumes. Raises IntegrityError and ValueError."""
+    header = file.pread(BLOCK, 0)
+    length = int(header[124:135], 8) if header.startswith(f"{BUNDLE_JSON}\0".encode()) else 0
+    return parse_contents(file.pread(min(length, MAX_BUNDLE_JSON_BYTES), BLOCK) if length > 0 else b"")
 
 
 def _sums(bundle: str, places: Iterable[Path]) -> dict[str, str]:

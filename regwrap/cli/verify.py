@@ -1,7 +1,7 @@
 """The command verify."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -180,7 +180,7 @@ def _checked_bundle(
         return verify_bundle(target.path, entries, progress.on_bytes, trust=trust)
     from regwrap.bundle.examine_incoming import Arrival, verify_incoming  # all of them now and then
     from regwrap.bundle.opened import opened_bases
-    from regwrap.cli.volumes import incoming, name_of
+    from regwrap.cli.volumes import damaged_volumes, incoming, name_of
 
     path, on_bytes = target.path, progress.on_bytes
     with (
@@ -189,4 +189,5 @@ def _checked_bundle(
     ):
         if file is None:
             return verify_bundle(path, entries, on_bytes, bases=bases, trust=trust)
-        return verify_incoming(file, entries, on_bytes, bases, Arrival(name_of(path), trust))
+        report = verify_incoming(file, entries, on_bytes, bases, Arrival(name_of(path), trust))
+        return replace(report, problems=(*damaged_volumes(path), *report.problems)) if report.problems else report

@@ -330,6 +330,34 @@ def test_what_is_damaged_foreign_or_another_ones_copy_is_named(bundle: Path, tmp
     assert told.value.problems == (f"{bundle.with_name('v1.tar.005')}: v1.tar has only 4 volumes",)
 
 
+def test_where_nobody_says_the_sums_the_volume_with_damage_is_found_by_the_bundle_itself(bundle: Path) -> None:
+    """The files beside it are easily lost; then every byte is still known, by bundle.json or by its digest there."""
+    for beside_it in ("v1.tar.json", "v1.tar.sha256"):
+        bundle.with_name(beside_it).unlink()
+    good = {path: path.read_bytes() for path in volumes_of(bundle)}
+    told_of = set[str]()
+    for path, data in list(good.items())[1:]:
+        for at in (10, len(data) // 2, len(data) - 1):
+            path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            volumes = found_volumes(bundle)
+            assert volumes is not None
+            (line,) = volumes.problems()
+            named = line.removesuffix(": has other bytes than the bundle").split(" or ")
+            assert f"{path}" in named
+            told_of.add(line)
+        path.write_bytes(data)
+    volumes = found_volumes(bundle)
+    assert volumes is not None
+    assert volumes.problems() == ()
+    assert any(" or " not in line for line in told_of)
+    assert any(" or " in line for line in told_of), "a blob that two share"
+    last = [path for path, data in good.items() if b"_manifests/tags" in data][-1]
+    last.write_bytes(good[last].replace(b"docker/registry", b"docker/rEgistry"))
+    with pytest.raises(IntegrityError, match="1 of its volumes is damaged") as told:
+        inspect_bundle(bundle)
+    assert told.value.problems == (f"{last}: has other bytes than the bundle",)
+
+
 def test_a_reader_at_any_place_blames_the_volume(bundle: Path) -> None:
     last = [path for path in volumes_of(bundle) if b"_manifests/tags" in path.read_bytes()][-1]
     last.write_bytes(last.read_bytes().replace(b"docker/registry", b"docker/rEgistry"))
