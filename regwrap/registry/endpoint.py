@@ -112,7 +112,9 @@ class RegistryEndpoint:
         if repository not in self.known:
             try:
                 self.known[repository] = self.probe.knows(repository)
-            except UnsureError:
+            except (UnsureError, ToolError) as error:  # to list tags may be forbidden to who may push
+                if isinstance(error, ToolError) and error.transient:
+                    raise
                 self.known[repository] = True
         return not self.known[repository]
 

@@ -371,6 +371,8 @@ def test_damage_of_a_worker_s_storage_is_told_of_the_image(two: Between, tmp_pat
     assert not two.dest.asked("PUT /v2/team/app/manifests")
     assert two.dest.has("team/tool:1", TOOL)
     assert sum(share.failures for share in report.workers) == 1
+    assert failed.sent >= len(APP.blobs[2]), "what travelled and was refused has travelled"
+    assert sum(share.bytes_sent for share in report.workers) == report.sent
 
 
 def test_orders_have_no_credentials(two: Between, tmp_path: Path) -> None:

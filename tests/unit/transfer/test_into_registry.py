@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from regwrap.registry.probe import Probe
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.blob_index import BlobIndex
+from regwrap.transfer.by_curl import Left
 from regwrap.transfer.into_registry import BlobSender, RegistryDestination, SendingFetcher, targets_of
 from regwrap.transfer.plan import Copy, Reason
 from regwrap.transfer.run import Copied, Failed
@@ -157,6 +158,26 @@ def test_a_blob_is_sent_to_one_repository_and_taken_from_it_by_the_others(pushin
     assert {name for name in pushing.registry.manifests if name[1] in {"1", "2"}} == {
         ("a/b", "1"), ("c/d", "1"), ("a/b", "2"),
     }  # fmt: skip
+
+
+def test_uploads_are_as_many_as_may_be_each_by_a_thread(pushing: Pushing) -> None:
+    retry = Retry(RetryPolicy(), pushing.stopping)
+    fetcher = SendingFetcher(sender=None, targets={}, jobs=3, retry=retry)  # type: ignore[arg-type]  # nobody sends
+    assert fetcher.threads == 3
+    assert [fetcher.has_room([Left(1)] * count, 3, 1) for count in (0, 2, 3)] == [True, True, False]
+    assert fetcher.has_room([Left(0)] * 5, 1, 9)
+    assert 0 < fetcher.enough(10**12) <= 1
+
+
+def test_a_blob_is_wanted_in_each_repository_that_lacks_it_once() -> None:
+    first, second, third = copy_to("a/b:1"), copy_to("a/b:2"), copy_to("c/d:1")
+    third = replace(third, missing=third.missing[:1])
+    targets = targets_of((first, second, third))
+    assert set(targets) == set(BLOBS)
+    shared = third.missing[0].digest
+    assert {digest: [f"{to}" for to in found] for digest, found in targets.items()} == {
+        digest: ["a/b:1", "c/d:1"] if digest == shared else ["a/b:1"] for digest in BLOBS
+    }
 
 
 def test_a_mount_that_is_refused_is_an_upload(pushing: Pushing) -> None:
