@@ -127,7 +127,7 @@ mutants: $(BIN)/regwrap ## what the unit tests do not notice: the code changed a
 	  $(if $(SEED),--seed $(SEED)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS)) $(MUTANT:%=--mutant %)
 
 # make bench ONLY="start package" BEFORE=../other-checkout/.venv/bin/regwrap: beside another state of the code
-bench: $(BIN)/regwrap .packages .test-packages ## side by side with the peers, under 20 min; ONLY="sync gc": some groups
+bench: $(BIN)/regwrap .packages .test-packages ## side by side with the peers, 25 min; ONLY="sync gc": some groups
 	$(BIN)/python bench/bench.py $(ONLY:%=--only %) $(BEFORE:%=--before %)
 
 bench-quick: $(BIN)/regwrap .packages .test-packages ## the same on a twentieth of the corpus, under 3 min
