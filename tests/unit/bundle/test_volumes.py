@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.as_list import read_listing
-from regwrap.bundle.contents import BundleContents
+from regwrap.bundle.contents import BundleContents, blob_end
 from regwrap.bundle.delta import read_older, since
 from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.examine_incoming import Arrival, verify_incoming
@@ -356,6 +356,24 @@ def test_where_nobody_says_the_sums_the_volume_with_damage_is_found_by_the_bundl
     with pytest.raises(IntegrityError, match="1 of its volumes is damaged") as told:
         inspect_bundle(bundle)
     assert told.value.problems == (f"{last}: has other bytes than the bundle",)
+
+
+def test_damage_at_the_edge_of_a_volume_is_that_volumes_alone(archive: Path, tmp_path: Path) -> None:
+    """The second one begins with the first link."""
+    contents = contents_of(archive, *IMAGES)
+    write(archive, tmp_path / "v.tar", size=blob_end(contents))
+    for beside_it in ("v.tar.json", "v.tar.sha256"):
+        (tmp_path / beside_it).unlink()
+    second = tmp_path / "v.tar.002"
+    for at in (0, second.stat().st_size - 1):
+        data = bytearray(second.read_bytes())
+        data[at] ^= 1
+        second.write_bytes(data)
+        volumes = found_volumes(tmp_path / "v.tar")
+        assert volumes is not None
+        assert volumes.problems() == (f"{second}: has other bytes than the bundle",)
+        data[at] ^= 1
+        second.write_bytes(data)
 
 
 def test_a_reader_at_any_place_blames_the_volume(bundle: Path) -> None:

@@ -330,6 +330,24 @@ def test_skopeo_is_not_asked_where_the_probe_knows(scripted: Scripted, tmp_path:
         assert end.config("a/b", DIGEST, replace(right, digest=Digest.of(b"other"))) == b""
 
 
+def test_where_our_own_requests_find_no_way_it_is_said_what_that_costs(scripted: Scripted, tmp_path: Path) -> None:
+    """Here by a proxy that only skopeo could use. That an image goes without its signatures is told."""
+    noted: list[str] = []
+    where = Registry(host="registry.example", tls_verify=False, plain_http=True)
+    way = (("HTTP_PROXY", "quic://127.0.0.1:1"),)
+    probe = Probe(registry=where, timeout=5, connections=1, environment=way, note=noted.append)
+    skopeo = Skopeo(runner=scripted.runner, home=tmp_path, timeouts=Timeouts())
+    end = RegistryEndpoint(registry=where, probe=probe, skopeo=skopeo)
+    assert end.referrers("a/b", DIGEST) is None
+    assert len(noted) == 1
+    assert noted[0].startswith("registry.example: referrers are looked for by their tags only, not by its API: ")
+    assert end.mounted("a/b", DIGEST, "c/d") is False
+    assert not end.is_new("a/b")
+    with pytest.raises(ToolError, match="does not list its repositories") as raised:
+        end.repositories()
+    assert raised.value.hint.startswith("write full repository names in images:")
+
+
 def test_manifests_that_were_made_here_are_not_asked_for(scripted: Scripted, tmp_path: Path) -> None:
     with answering(script()) as server:
         end = end_of(server.host, scripted, tmp_path)

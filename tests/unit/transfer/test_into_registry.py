@@ -59,6 +59,7 @@ class Pushing:
     dest: RegistryEndpoint
     source: Source
     attempts: int = 1
+    jobs: int = 1
     index: BlobIndex = field(default_factory=BlobIndex)
     stopping: threading.Event = field(default_factory=threading.Event)
     told: Heard = field(default_factory=Heard)
@@ -76,8 +77,8 @@ class Pushing:
         work = BlobWork(
             dest=RegistryDestination(dest=self.dest, source_of=lambda _entry: self.source),  # type: ignore[arg-type, return-value]  # only blobs are asked for
             here=None,
-            fetcher=SendingFetcher(sender=sender, targets=targets_of(copies), jobs=1, retry=retry),
-            jobs=1,
+            fetcher=SendingFetcher(sender=sender, targets=targets_of(copies), jobs=self.jobs, retry=retry),
+            jobs=self.jobs,
             retry=retry,
             events=self.told,
             gave_up=lambda error: error,
@@ -178,6 +179,27 @@ def test_a_blob_is_wanted_in_each_repository_that_lacks_it_once() -> None:
     assert {digest: [f"{to}" for to in found] for digest, found in targets.items()} == {
         digest: ["a/b:1", "c/d:1"] if digest == shared else ["a/b:1"] for digest in BLOBS
     }
+
+
+def test_manifests_of_one_repository_are_put_one_after_the_other(pushing: Pushing) -> None:
+    """docker-registry writes the links of a repository in place: two at once would disturb each other."""
+    pushing.jobs = 4
+    busy, together, lock, both = list[str](), set[tuple[str, ...]](), threading.Lock(), threading.Barrier(2)
+
+    def watch(request: str) -> None:
+        if request.startswith("PUT") and "/manifests/" in request:
+            repository = request.split("/manifests/", maxsplit=1)[0]
+            with lock:
+                busy.append(repository)
+                together.add(tuple(sorted(busy)))
+            if request.endswith("/manifests/1"):
+                both.wait(30)
+            with lock:
+                busy.remove(repository)
+
+    pushing.registry.fails = watch
+    pushing.sent("a/b:1", "c/d:1", "a/b:2", "a/b:3")
+    assert not any(len(set(names)) < len(names) for names in together)
 
 
 def test_a_mount_that_is_refused_is_an_upload(pushing: Pushing) -> None:
