@@ -185,6 +185,9 @@ class _Arriving:
     def failed_to_come(self, travel: Travel, error: RegwrapError) -> None:
         self.said[travel.blob.digest] = Refusal.of(error)
 
+    def refused(self, travel: Travel, errors: Mapping[str, RegwrapError]) -> None:
+        raise TypeError(f"{travel.where}: a storage refuses nothing ({len(errors)})")
+
     def is_wanted(self) -> bool:
         if time.monotonic() - self._told_at > _TELL_SECONDS and self.begun_ones:
             self._told_at = time.monotonic()

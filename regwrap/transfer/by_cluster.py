@@ -194,6 +194,9 @@ class ClusterFetcher:
             endings.fails(travel, said.refusal.error())
         elif said.again:
             endings.ends(lambda: events.again(travel))
+        elif said.refused:
+            errors = {repository: refusal.error() for repository, refusal in said.refused}
+            endings.ends(lambda: events.refused(travel, errors))
         else:
             self.orders.brought(travel)
             endings.ends(lambda: events.proved(travel))

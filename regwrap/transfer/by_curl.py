@@ -17,7 +17,7 @@ from regwrap.tools.curl import Curl, Download, Outcome, Route
 from regwrap.transfer.fetch import damaged_on_the_way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from regwrap.bundle.by_repository import LocalSource
@@ -83,6 +83,9 @@ class BatchEvents(Protocol):
         """Whether anybody waits for what is left."""
 
     def failed_to_come(self, travel: Travel, error: RegwrapError) -> None: ...
+
+    def refused(self, travel: Travel, errors: Mapping[str, RegwrapError]) -> None:
+        """Some repositories of a registry do not get it, for good or by us; all others have it now."""
 
 
 class Parts(Protocol):

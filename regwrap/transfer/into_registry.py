@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.answers import Meaning
-from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
+from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.core.model import Index
 from regwrap.registry.answers import meaning_of, reason_of, refusal
 from regwrap.registry.credentials import UnsureError
@@ -122,14 +122,25 @@ class BlobSender:
     timeouts: Timeouts
     stopping: Event
 
-    def send(self, travel: Travel, targets: Sequence[Destination]) -> None:
+    def send(self, travel: Travel, targets: Sequence[Destination]) -> dict[str, RegwrapError]:
         """Into the repositories of all `targets`: sent to one, from which the others take it. What a repository has by
-        now is left out. Raises ToolError, IntegrityError, UnsureError, and what the source does."""
-        digest = travel.blob.digest
+        now is left out. Returns by repository what was refused for good, or only skopeo can do: it concerns no other.
+
+        Raises ToolError, IntegrityError and UnsureError.
+        """
+        digest, refused = travel.blob.digest, dict[str, RegwrapError]()
         for target in targets:
-            if not self.index.has(target.repository, digest):
+            if self.index.has(target.repository, digest):
+                continue
+            try:
                 self._bring(travel, target)
+            except _RefusedError as error:
+                refused[target.repository] = error.why
+            except ImagesFailedError as error:  # of a delta, what the registry does not give to this repository
+                refused[target.repository] = error
+            else:
                 self.index.add(target.repository, (digest,))
+        return refused
 
     def _bring(self, travel: Travel, target: Destination) -> None:
         repository, digest = target.repository, travel.blob.digest
@@ -140,8 +151,10 @@ class BlobSender:
             self._upload(travel, target, bytes_of)
 
     def _upload(self, travel: Travel, target: Destination, bytes_of: Sendable) -> None:
+        at_source: list[RegwrapError] = []
+
         def pieces(start: int, end: int) -> _Counted:
-            return _Counted(bytes_of, start, end, lambda count: self._count(travel, count))
+            return _Counted(bytes_of, start, end, lambda count: self._count(travel, count), at_source)
 
         blob = travel.blob
         parcel = Parcel(
@@ -153,8 +166,11 @@ class BlobSender:
         )
         try:
             answer = self.dest.probe.uploads.send(parcel)
+        except UnsureError as error:
+            raise error if error in at_source else _RefusedError(error) from error
         except ToolError as error:
-            raise _named(error, target) from error
+            told = _named(error, target)
+            raise told if error.transient or error in at_source else _RefusedError(told) from error
         if answer.status == 201:
             return
         refused = refusal(self.dest.name, f"blob {blob.digest.short} of {target}", answer)
@@ -162,7 +178,7 @@ class BlobSender:
             if not bytes_of.is_right():
                 raise damaged(target, blob)
             refused.transient = refused.transient or bytes_of.anew
-        raise refused
+        raise refused if refused.transient else _RefusedError(refused)
 
     def _count(self, travel: Travel, count: int) -> None:
         if self.stopping.is_set():
@@ -219,12 +235,12 @@ class SendingFetcher:
         for travel in travels:
             events.begun(travel)
             try:
-                self.sender.send(travel, self.targets[travel.blob.digest])
-            except (ToolError, IntegrityError, UnsureError, ImagesFailedError) as error:
+                refused = self.sender.send(travel, self.targets[travel.blob.digest])
+            except (ToolError, IntegrityError, UnsureError) as error:
                 travel.begins_anew()
                 endings.fails(travel, error)
             else:
-                endings.ends(partial(events.proved, travel))
+                endings.ends(partial(events.refused, travel, refused) if refused else partial(events.proved, travel))
         endings.wait_for_host()
 
 
@@ -241,19 +257,33 @@ def partial_refusal(registry: str, entry: ImageEntry) -> str:
     return f"{registry} does not accept partial indexes, and {entry.dest} has some platforms only"
 
 
+class _RefusedError(Exception):
+    """The registry does not take the blob for this repository, and will not take it when we ask again."""
+
+    def __init__(self, why: RegwrapError) -> None:
+        super().__init__(f"{why}")
+        self.why = why
+
+
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """Bytes to send, from the first each time they are read; `on_bytes` hears of each piece how many are taken."""
+    """Bytes to send, from the first each time they are read; `on_bytes` hears of each piece how many are taken, and
+    `errors` has what ended them."""
 
     bytes_of: Sendable
     start: int
     end: int
     on_bytes: Callable[[int], None]
+    errors: list[RegwrapError]
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        for data in self.bytes_of.pieces(self.start, self.end):
-            self.on_bytes(len(data))
-            yield data
+        try:
+            for data in self.bytes_of.pieces(self.start, self.end):
+                self.on_bytes(len(data))
+                yield data
+        except RegwrapError as error:
+            self.errors.append(error)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,4 +349,11 @@ def damaged(target: Destination, blob: Descriptor) -> IntegrityError:
 
 def _named(error: ToolError, target: Destination) -> ToolError:
     message = f"{target}: {error.message}"
-    return ToolError(message, detail=error.detail, hint=error.hint, transient=error.transient, host=error.host)
+    return ToolError(
+        message,
+        detail=error.detail,
+        hint=error.hint,
+        transient=error.transient,
+        host=error.host,
+        outage=error.outage,
+    )

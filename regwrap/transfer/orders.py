@@ -152,13 +152,19 @@ _KINDS: dict[str, type[RegwrapError]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobAnswer:
     """What came of one blob: it is proved (or was found wrong, of a hash) where there is no `refusal`; `again`: it did
-    not fail and has to be asked for once more. `came` bytes of it travelled."""
+    not fail and has to be asked for once more. `came` bytes of it travelled. `refused` are repositories of a registry
+    that do not get it, for good; all others have it."""
 
     digest: str
     came: int = 0
     renewals: int = 0
     again: bool = False
     refusal: Refusal | None = None
+    refused: tuple[tuple[str, Refusal], ...] = ()
+
+    @property
+    def is_failure(self) -> bool:
+        return self.refusal is not None or bool(self.refused)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.opened import whole_of
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.volume_places import volumes_also_in, volumes_of
-from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError, UsageError
+from regwrap.core.errors import IntegrityError, ToolError, UsageError
 from regwrap.core.model import Descriptor, Digest
 from regwrap.registry.credentials import UnsureError
 from regwrap.storage.store import Storage, real_root
@@ -90,7 +90,8 @@ def _pushed(sender: BlobSender, source: End, send: SendOrder, around: Surroundin
     if send.mount:
         sender.index.add(send.mount, (blob.digest,))
     try:
-        sender.send(travel, send.to)
-    except (ToolError, IntegrityError, UnsureError, ImagesFailedError) as error:
+        refused = sender.send(travel, send.to)
+    except (ToolError, IntegrityError, UnsureError) as error:
         return BlobAnswer(digest=send.digest, came=travel.came, refusal=Refusal.of(error))
-    return BlobAnswer(digest=send.digest, came=travel.came)
+    said = tuple((repository, Refusal.of(error)) for repository, error in refused.items())
+    return BlobAnswer(digest=send.digest, came=travel.came, refused=said)

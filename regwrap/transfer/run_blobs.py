@@ -314,6 +314,9 @@ class BlobRun:
     def failed_to_come(self, travel: Travel, error: RegwrapError) -> None:
         self._inbox.put(lambda: self._failed(self._item(travel), error))
 
+    def refused(self, travel: Travel, errors: Mapping[str, RegwrapError]) -> None:
+        self._inbox.put(lambda: self._refused(self._item(travel), errors))
+
     def _item(self, travel: Travel) -> BlobUnderWay:
         return self.items[travel.blob.digest]
 
@@ -430,6 +433,16 @@ class BlobRun:
             last = self._last(error)
             for image in list(item.images):
                 self._fail(image, last, item.attempt)
+
+    def _refused(self, item: BlobUnderWay, errors: Mapping[str, RegwrapError]) -> None:
+        """Images of these repositories have failed, or are left to skopeo; the others have the blob."""
+        for image in list(item.images):
+            error = errors.get(image.copy.entry.dest.repository)
+            if isinstance(error, UnsureError):
+                self._leave(image)
+            elif error is not None:
+                self._fail(image, self._last(error), item.attempt)
+        self._proved(item)
 
     def _last(self, error: RegwrapError) -> RegwrapError:
         """What is said of it in the end."""

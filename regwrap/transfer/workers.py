@@ -123,7 +123,7 @@ class Workers:
         return self._shares
 
     def _count(self, answer: Answer) -> None:
-        failures = sum(blob.refusal is not None for blob in answer.blobs)
+        failures = sum(blob.is_failure for blob in answer.blobs)
         done = sum(not blob.again for blob in answer.blobs) - failures
         share = WorkerShare(
             worker=answer.worker,

@@ -331,6 +331,19 @@ def test_a_worker_takes_from_another_repository_what_it_has(two: Between) -> Non
     assert len(two.dest.asked(r"^POST /v2/(one|two)/app/.*mount=.*from=(?!\1)")) == 3, "one from the other"
 
 
+def test_what_one_repository_refuses_to_a_worker_does_not_concern_the_next(two: Between) -> None:
+    two.dest.fails = lambda request: 403 if request.startswith("POST /v2/one/") else None
+    with in_process(two.job()) as (_inside, job):
+        report = two.run(job, "team/app:1 => one/app:1", "team/app:1 => two/app:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert f"{failed.entry.dest}" == "one/app:1"
+    assert "answered 403 to blob" in failed.error
+    assert [f"{item.copy.entry.dest}" for item in report.copied] == ["two/app:1"]
+    assert two.dest.has("two/app:1", APP)
+    assert sum(share.failures for share in report.workers) >= 1
+
+
 def test_a_worker_is_told_which_repository_has_the_blob_already(two: Between) -> None:
     two.dest.hold("one/app:0", TOOL)
     with in_process(two.job()) as (inside, job):

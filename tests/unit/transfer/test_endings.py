@@ -1,6 +1,7 @@
 """How the blobs of a batch end: what failed with a host that is away waits for it, once and together."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -35,6 +36,9 @@ class Heard:
 
     def is_wanted(self) -> bool:
         return True
+
+    def refused(self, travel: Travel, errors: Mapping[str, RegwrapError]) -> None:
+        self.said.append(f"refused {travel.repository} {sorted(errors)}")
 
     def failed_to_come(self, travel: Travel, error: RegwrapError) -> None:
         self.said.append(f"failed {travel.repository}")

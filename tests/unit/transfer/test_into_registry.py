@@ -181,6 +181,17 @@ def test_a_blob_is_wanted_in_each_repository_that_lacks_it_once() -> None:
     }
 
 
+@pytest.mark.parametrize("unsure", ["a/b", "c/d"])
+def test_a_repository_that_only_skopeo_can_push_into_is_left_to_it_and_no_other(pushing: Pushing, unsure: str) -> None:
+    """A 401 that says nothing of how to log in."""
+    pushing.registry.fails = lambda request: 401 if request.startswith(f"POST /v2/{unsure}/") else None
+    report = pushing.push(copy_to("a/b:1"), copy_to("c/d:1"))
+    assert [f"{copy.entry.dest}" for copy in report.left] == [f"{unsure}:1"]
+    (copied,) = report.outcomes
+    assert isinstance(copied, Copied)
+    assert pushing.registry.has(f"{copied.copy.entry.dest}", IMAGE)
+
+
 def test_manifests_of_one_repository_are_put_one_after_the_other(pushing: Pushing) -> None:
     """docker-registry writes the links of a repository in place: two at once would disturb each other."""
     pushing.jobs = 4
@@ -200,6 +211,24 @@ def test_manifests_of_one_repository_are_put_one_after_the_other(pushing: Pushin
     pushing.registry.fails = watch
     pushing.sent("a/b:1", "c/d:1", "a/b:2", "a/b:3")
     assert not any(len(set(names)) < len(names) for names in together)
+
+
+@pytest.mark.parametrize("status", [403, 413])
+@pytest.mark.parametrize("denied", ["a/b", "c/d", "e/f"])
+def test_who_may_not_push_into_one_repository_may_into_the_others(pushing: Pushing, denied: str, status: int) -> None:
+    """All three images have the same layers: what one project refuses does not concern the next."""
+    pushing.attempts = 3
+    pushing.registry.fails = lambda request: status if request.startswith(f"POST /v2/{denied}/") else None
+    names = {name: f"{name}:1" for name in ("a/b", "c/d", "e/f")}
+    outcomes = pushing.push(*map(copy_to, names.values())).outcomes
+    (failed,) = (item for item in outcomes if isinstance(item, Failed))
+    assert f"{failed.entry.dest}" == names.pop(denied)
+    assert f"{status}" in failed.error
+    assert failed.attempts == 1
+    copied = {f"{item.copy.entry.dest}" for item in outcomes if isinstance(item, Copied)}
+    assert copied == set(names.values())
+    assert all(pushing.registry.has(name, IMAGE) for name in copied)
+    assert len(pushing.registry.asked("^PUT .*digest=")) == len(BLOBS)
 
 
 def test_a_mount_that_is_refused_is_an_upload(pushing: Pushing) -> None:
