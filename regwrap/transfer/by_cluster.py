@@ -17,7 +17,7 @@ from regwrap.transfer.by_curl import Endings
 from regwrap.transfer.orders import BlobOrder, FetchOrder, HashOrder, PushOrder, RegistryName, SendOrder, registry_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -45,8 +45,8 @@ class Orders(Protocol):
     def slots(self, travels: Sequence[Travel], parallel: int) -> AbstractContextManager[float]:
         """Those of the hosts that take part, for the block."""
 
-    def brought(self, travel: Travel) -> None:
-        """A worker has proved the blob there."""
+    def brought(self, travel: Travel, but: Container[str] = ()) -> None:
+        """A worker has proved the blob there, in all repositories but these."""
 
     def failed(self, travel: Travel) -> None:
         """A worker could not bring it."""
@@ -75,7 +75,7 @@ class IntoStage:
     def slots(self, travels: Sequence[Travel], parallel: int) -> AbstractContextManager[float]:
         return self.ends.limiters.slots((travels[0].registry.registry,), parallel)
 
-    def brought(self, travel: Travel) -> None:
+    def brought(self, travel: Travel, but: Container[str] = ()) -> None:
         """It is staged."""
 
     def failed(self, travel: Travel) -> None:
@@ -123,9 +123,10 @@ class IntoRegistry:
         sources = (end.registry,) if isinstance(end, RegistryEndpoint) else ()
         return self.ends.limiters.slots((*sources, self.dest.registry), 1)
 
-    def brought(self, travel: Travel) -> None:
+    def brought(self, travel: Travel, but: Container[str] = ()) -> None:
         for target in self.targets[travel.blob.digest]:
-            self.index.add(target.repository, (travel.blob.digest,))
+            if target.repository not in but:
+                self.index.add(target.repository, (travel.blob.digest,))
 
     def failed(self, travel: Travel) -> None:
         travel.begins_anew()
@@ -196,6 +197,7 @@ class ClusterFetcher:
             endings.ends(lambda: events.again(travel))
         elif said.refused:
             errors = {repository: refusal.error() for repository, refusal in said.refused}
+            self.orders.brought(travel, errors)
             endings.ends(lambda: events.refused(travel, errors))
         else:
             self.orders.brought(travel)

@@ -85,7 +85,7 @@ class BatchEvents(Protocol):
     def failed_to_come(self, travel: Travel, error: RegwrapError) -> None: ...
 
     def refused(self, travel: Travel, errors: Mapping[str, RegwrapError]) -> None:
-        """Some repositories of a registry do not get it, for good or by us; all others have it now."""
+        """By repository of a registry, why it does not get it; all others have it now."""
 
 
 class Parts(Protocol):

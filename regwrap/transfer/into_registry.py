@@ -124,9 +124,9 @@ class BlobSender:
 
     def send(self, travel: Travel, targets: Sequence[Destination]) -> dict[str, RegwrapError]:
         """Into the repositories of all `targets`: sent to one, from which the others take it. What a repository has by
-        now is left out. Returns by repository what was refused for good, or only skopeo can do: it concerns no other.
+        now is left out. Returns by repository why it does not have it: that concerns no other.
 
-        Raises ToolError, IntegrityError and UnsureError.
+        Raises ToolError, IntegrityError and UnsureError, which concern all of them.
         """
         digest, refused = travel.blob.digest, dict[str, RegwrapError]()
         for target in targets:
@@ -169,8 +169,8 @@ class BlobSender:
         except UnsureError as error:
             raise error if error in at_source else _RefusedError(error) from error
         except ToolError as error:
-            told = _named(error, target)
-            raise told if error.transient or error in at_source else _RefusedError(told) from error
+            told, is_ours = _named(error, target), self.stopping.is_set()
+            raise told if error.outage or error in at_source or is_ours else _RefusedError(told) from error
         if answer.status == 201:
             return
         refused = refusal(self.dest.name, f"blob {blob.digest.short} of {target}", answer)
@@ -178,7 +178,7 @@ class BlobSender:
             if not bytes_of.is_right():
                 raise damaged(target, blob)
             refused.transient = refused.transient or bytes_of.anew
-        raise refused if refused.transient else _RefusedError(refused)
+        raise _RefusedError(refused)
 
     def _count(self, travel: Travel, count: int) -> None:
         if self.stopping.is_set():
@@ -240,6 +240,8 @@ class SendingFetcher:
                 travel.begins_anew()
                 endings.fails(travel, error)
             else:
+                if refused:
+                    travel.begins_anew()
                 endings.ends(partial(events.refused, travel, refused) if refused else partial(events.proved, travel))
         endings.wait_for_host()
 
@@ -258,7 +260,7 @@ def partial_refusal(registry: str, entry: ImageEntry) -> str:
 
 
 class _RefusedError(Exception):
-    """The registry does not take the blob for this repository, and will not take it when we ask again."""
+    """The registry does not take the blob for this repository."""
 
     def __init__(self, why: RegwrapError) -> None:
         super().__init__(f"{why}")

@@ -153,7 +153,7 @@ _KINDS: dict[str, type[RegwrapError]] = {
 class BlobAnswer:
     """What came of one blob: it is proved (or was found wrong, of a hash) where there is no `refusal`; `again`: it did
     not fail and has to be asked for once more. `came` bytes of it travelled. `refused` are repositories of a registry
-    that do not get it, for good; all others have it."""
+    that do not get it; all others have it."""
 
     digest: str
     came: int = 0

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeGuard
 
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.registry.credentials import UnsureError
@@ -394,10 +394,8 @@ class BlobRun:
         for image, error in problems.items():
             if error is None:
                 self._shows(image)
-            elif isinstance(error, UnsureError):
-                self._leave(image)
             elif not self.work.retry.stopping.is_set():  # what an interruption ended did not fail
-                self._fail(image, self._last(error), image.attempts)
+                self._give_up(image, error, image.attempts)
         self._make_visible(lane)
 
     def _shows(self, image: ImageUnderWay) -> None:
@@ -412,37 +410,50 @@ class BlobRun:
 
     def _failed(self, item: BlobUnderWay, error: RegwrapError) -> None:
         """Once more, from another place, or not at all."""
-        retry = self.work.retry
-        if not item.is_wanted or retry.stopping.is_set():
+        if not item.is_wanted or self.work.retry.stopping.is_set():
             return
-        if isinstance(error, ToolError) and error.transient and item.attempt < retry.policy.attempts:
-            self.work.events.retrying(item.need.first, item.attempt, error)
-            item.not_before = time.monotonic() + retry.policy.pause(item.attempt)
-            item.attempt += 1
-            for image in item.images:
-                image.attempts = max(image.attempts, item.attempt)
-            self._wait(item)
+        if self._may_pass(error, item):
+            self._again(item, error)
         elif len(item.places) > 1:
             item.places.popleft()
             item.attempt = 1
             self._wait(item)
-        elif isinstance(error, UnsureError):
-            for image in list(item.images):
-                self._leave(image)
         else:
-            last = self._last(error)
             for image in list(item.images):
-                self._fail(image, last, item.attempt)
+                self._give_up(image, error, item.attempt)
 
     def _refused(self, item: BlobUnderWay, errors: Mapping[str, RegwrapError]) -> None:
-        """Images of these repositories have failed, or are left to skopeo; the others have the blob."""
+        """By some repositories: the others have the blob, and their images go on."""
+        passing: ToolError | None = None
         for image in list(item.images):
             error = errors.get(image.copy.entry.dest.repository)
-            if isinstance(error, UnsureError):
-                self._leave(image)
-            elif error is not None:
-                self._fail(image, self._last(error), item.attempt)
-        self._proved(item)
+            if error is None:
+                del item.images[image]
+                image.open.discard(item.need.blob.digest)
+                self._ready_if_whole(image)
+            elif self._may_pass(error, item):
+                passing = error
+            elif not self.work.retry.stopping.is_set():
+                self._give_up(image, error, item.attempt)
+        if passing is not None:
+            self._again(item, passing)
+
+    def _may_pass(self, error: RegwrapError, item: BlobUnderWay) -> TypeGuard[ToolError]:
+        return isinstance(error, ToolError) and error.transient and item.attempt < self.work.retry.policy.attempts
+
+    def _again(self, item: BlobUnderWay, error: ToolError) -> None:
+        self.work.events.retrying(next(iter(item.images)).copy, item.attempt, error)
+        item.not_before = time.monotonic() + self.work.retry.policy.pause(item.attempt)
+        item.attempt += 1
+        for image in item.images:
+            image.attempts = max(image.attempts, item.attempt)
+        self._wait(item)
+
+    def _give_up(self, image: ImageUnderWay, error: RegwrapError, attempts: int) -> None:
+        if isinstance(error, UnsureError):
+            self._leave(image)
+        else:
+            self._fail(image, self._last(error), attempts)
 
     def _last(self, error: RegwrapError) -> RegwrapError:
         """What is said of it in the end."""

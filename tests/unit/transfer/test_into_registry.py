@@ -181,6 +181,20 @@ def test_a_blob_is_wanted_in_each_repository_that_lacks_it_once() -> None:
     }
 
 
+@pytest.mark.parametrize("broken", ["a/b", "c/d", "e/f"])
+def test_a_repository_that_fails_each_time_keeps_no_other_from_its_blobs(pushing: Pushing, broken: str) -> None:
+    pushing.attempts = 3
+    pushing.registry.fails = lambda request: 500 if request.startswith(f"POST /v2/{broken}/") else None
+    names = {name: f"{name}:1" for name in ("a/b", "c/d", "e/f")}
+    outcomes = pushing.push(*map(copy_to, names.values())).outcomes
+    (failed,) = (item for item in outcomes if isinstance(item, Failed))
+    assert (f"{failed.entry.dest}", failed.attempts) == (names.pop(broken), 3)
+    copied = {f"{item.copy.entry.dest}": item.attempts for item in outcomes if isinstance(item, Copied)}
+    assert set(copied) == set(names.values())
+    assert all(pushing.registry.has(name, IMAGE) for name in copied)
+    assert len(pushing.registry.asked("^PUT .*digest=")) == len(BLOBS)
+
+
 @pytest.mark.parametrize("unsure", ["a/b", "c/d"])
 def test_a_repository_that_only_skopeo_can_push_into_is_left_to_it_and_no_other(pushing: Pushing, unsure: str) -> None:
     """A 401 that says nothing of how to log in."""
