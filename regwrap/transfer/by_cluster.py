@@ -14,6 +14,7 @@ from regwrap.core.model import Descriptor, Digest
 from regwrap.core.pool import map_in_order
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.transfer.by_curl import Endings
+from regwrap.transfer.into_registry import wanted_targets
 from regwrap.transfer.orders import BlobOrder, FetchOrder, HashOrder, PushOrder, RegistryName, SendOrder, registry_name
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class IntoRegistry:
 
     def _send_order(self, travel: Travel) -> SendOrder:
         digest = travel.blob.digest
-        lacking = tuple(to for to in self.targets[digest] if not self.index.has(to.repository, digest))
+        wanted = wanted_targets(travel, self.targets)
+        lacking = tuple(to for to in wanted if not self.index.has(to.repository, digest))
         mount = self.index.other(lacking[0].repository, digest) if lacking else None
         new = tuple(to.repository for to in lacking if self.dest.known.get(to.repository) is False)
         return SendOrder(f"{digest}", travel.blob.size, travel.repository, lacking, mount or "", new)
@@ -124,7 +126,7 @@ class IntoRegistry:
         return self.ends.limiters.slots((*sources, self.dest.registry), 1)
 
     def brought(self, travel: Travel, but: Container[str] = ()) -> None:
-        for target in self.targets[travel.blob.digest]:
+        for target in wanted_targets(travel, self.targets):
             if target.repository not in but:
                 self.index.add(target.repository, (travel.blob.digest,))
 

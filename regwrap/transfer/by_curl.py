@@ -32,7 +32,8 @@ _MOST_RENEWALS: Final = 6
 @dataclass(slots=True, kw_only=True, eq=False)
 class Travel:
     """A blob on its way from `repository` of `end`. `came` counts all bytes of it that travelled, `lost` those of them
-    that have to travel again; `renewals` are tokens that were got for it since its last byte."""
+    that have to travel again; `renewals` are tokens that were got for it since its last byte. `wanted_in`: the
+    repositories of the destination whose images still wait for it."""
 
     blob: Descriptor
     end: End
@@ -40,6 +41,7 @@ class Travel:
     came: int = 0
     lost: int = 0
     renewals: int = 0
+    wanted_in: frozenset[str] = frozenset()
     _latest: float | None = None
 
     def may_wait(self, seconds: float) -> bool:

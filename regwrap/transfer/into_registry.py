@@ -235,7 +235,7 @@ class SendingFetcher:
         for travel in travels:
             events.begun(travel)
             try:
-                refused = self.sender.send(travel, self.targets[travel.blob.digest])
+                refused = self.sender.send(travel, wanted_targets(travel, self.targets))
             except (ToolError, IntegrityError, UnsureError) as error:
                 travel.begins_anew()
                 endings.fails(travel, error)
@@ -244,6 +244,11 @@ class SendingFetcher:
                     travel.begins_anew()
                 endings.ends(partial(events.refused, travel, refused) if refused else partial(events.proved, travel))
         endings.wait_for_host()
+
+
+def wanted_targets(travel: Travel, targets: Mapping[Digest, Sequence[Destination]]) -> tuple[Destination, ...]:
+    """Without those whose images have failed meanwhile."""
+    return tuple(target for target in targets[travel.blob.digest] if target.repository in travel.wanted_in)
 
 
 def targets_of(copies: Iterable[Copy]) -> dict[Digest, tuple[Destination, ...]]:

@@ -267,6 +267,8 @@ class BlobRun:
 
     def _fetch(self, batch: list[BlobUnderWay], parallel: int, left: Left) -> None:
         travels = [item.travel for item in batch]
+        for item, travel in zip(batch, travels, strict=True):
+            travel.wanted_in = frozenset(image.copy.entry.dest.repository for image in item.images)
         at_once = max(1, int(min(parallel, _limit_of(travels[0].end))))
         self._submit("fetch", lambda: self.work.fetcher.fetch(travels, self, parallel=at_once, left=left))
 

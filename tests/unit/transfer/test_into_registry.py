@@ -243,6 +243,9 @@ def test_who_may_not_push_into_one_repository_may_into_the_others(pushing: Pushi
     assert copied == set(names.values())
     assert all(pushing.registry.has(name, IMAGE) for name in copied)
     assert len(pushing.registry.asked("^PUT .*digest=")) == len(BLOBS)
+    plain = pushing.registry.asked(f"^POST /v2/{denied}/")
+    blobs = {request.partition("mount=")[2].partition("&")[0] for request in plain} - {""}
+    assert len(blobs) <= 1, "with its first blob the image has failed: it is not asked for the others"
 
 
 def test_a_mount_that_is_refused_is_an_upload(pushing: Pushing) -> None:
