@@ -34,12 +34,13 @@ from regwrap.storage.store import Storage
 from regwrap.storage.tree import Tree
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.retry import Retry, RetryPolicy
+from regwrap.transfer.blob_work import BlobWork
 from regwrap.transfer.by_cluster import ClusterFetcher, IntoStage
 from regwrap.transfer.needs import Need
 from regwrap.transfer.orders import Answer, BlobAnswer, FetchOrder, Order
 from regwrap.transfer.plan import Copy, Lacking, Plan, make_plan
 from regwrap.transfer.run import Copied, SyncReport, run_plan
-from regwrap.transfer.run_blobs import BlobRun, BlobWork
+from regwrap.transfer.run_blobs import BlobRun
 from regwrap.transfer.workers import Workers
 
 P = ParamSpec("P")

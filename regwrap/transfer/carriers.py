@@ -24,6 +24,7 @@ from regwrap.storage.tree import Tree
 from regwrap.tools.curl import Curl
 from regwrap.transfer.at_worker import mark_stage, unmark_stage
 from regwrap.transfer.blob_index import BlobIndex, index_of
+from regwrap.transfer.blob_work import BlobWork
 from regwrap.transfer.by_curl import BlobFetcher
 from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches
 from regwrap.transfer.fetch import BLOBS, COPIES, LINKS, PARTS, LayoutFetcher, Stage
@@ -33,7 +34,7 @@ from regwrap.transfer.into_storage import StorageCarrier
 from regwrap.transfer.orders import SharedFiles
 from regwrap.transfer.plan import Plan
 from regwrap.transfer.run import report_of, run_plan
-from regwrap.transfer.run_blobs import BlobRun, BlobWork
+from regwrap.transfer.run_blobs import BlobRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,11 +42,11 @@ if TYPE_CHECKING:
     from regwrap.bundle.in_place import BundleInPlace
     from regwrap.core.model import Destination, Digest
     from regwrap.lists.imagelist import ImageEntry
+    from regwrap.transfer.blob_work import BlobDestination, Here
     from regwrap.transfer.by_curl import End, Fetcher, Parts
     from regwrap.transfer.endpoints import Endpoints, Writing
     from regwrap.transfer.job import Job
     from regwrap.transfer.run import Carrier, SyncReport
-    from regwrap.transfer.run_blobs import BlobDestination, Here
     from regwrap.transfer.workers import Workers
 
 

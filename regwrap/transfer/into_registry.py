@@ -145,10 +145,22 @@ class BlobSender:
     def _bring(self, travel: Travel, target: Destination) -> None:
         repository, digest = target.repository, travel.blob.digest
         other = self.index.other(repository, digest)
-        if other is not None and self.dest.probe.mount(repository, digest, other):
+        if other is not None and self._is_mounted(repository, digest, other):
             return
         with self._opened(travel, target) as bytes_of:
             self._upload(travel, target, bytes_of)
+
+    def _is_mounted(self, repository: str, digest: Digest, other: str) -> bool:
+        """Whatever is said against it, the upload then hears. Raises ToolError for what passes, as a host that is
+        away does."""
+        try:
+            return self.dest.probe.mount(repository, digest, other)
+        except UnsureError:
+            return False
+        except ToolError as error:
+            if error.transient:
+                raise
+            return False
 
     def _upload(self, travel: Travel, target: Destination, bytes_of: Sendable) -> None:
         at_source: list[RegwrapError] = []
@@ -176,7 +188,7 @@ class BlobSender:
         refused = refusal(self.dest.name, f"blob {blob.digest.short} of {target}", answer)
         if answer.status == 400:
             if not bytes_of.is_right():
-                raise damaged(target, blob)
+                raise damaged(target, blob, travel.end)
             refused.transient = refused.transient or bytes_of.anew
         raise _RefusedError(refused)
 
@@ -200,10 +212,10 @@ class BlobSender:
             return
         piece = source.blob(travel.repository, blob.digest)
         if piece is None:
-            raise damaged(target, blob)
+            raise damaged(target, blob, source)
         with piece.file:
             if piece.size != blob.size:
-                raise damaged(target, blob)
+                raise damaged(target, blob, source)
             yield _PieceBytes(piece, blob.digest)
 
 
@@ -347,11 +359,11 @@ class _StreamBytes:
         return self.downloads.pieces(self.repository, self.blob, start, self.timeouts)
 
 
-def damaged(target: Destination, blob: Descriptor) -> IntegrityError:
-    return IntegrityError(
-        f"{target}: blob {blob.digest} is damaged at the source",
-        hint="copy the bundle again; regwrap verify lists all damage",
-    )
+def damaged(target: Destination, blob: Descriptor, source: End) -> IntegrityError:
+    hint = "copy the bundle again; regwrap verify lists all damage"
+    if isinstance(source, RegistryEndpoint):
+        hint = f"{source.name} gives other bytes than the digest says: push the image there again, or mend its storage"
+    return IntegrityError(f"{target}: blob {blob.digest} is damaged at the source", hint=hint)
 
 
 def _named(error: ToolError, target: Destination) -> ToolError:

@@ -18,11 +18,12 @@ from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.probe import Probe
 from regwrap.tools.retry import Retry, RetryPolicy
+from regwrap.transfer.blob_work import BlobReport, BlobWork
 from regwrap.transfer.by_curl import BatchEvents, Left, Travel
 from regwrap.transfer.needs import Need
 from regwrap.transfer.plan import Copy, Reason
 from regwrap.transfer.run import Copied, Failed
-from regwrap.transfer.run_blobs import BlobReport, BlobRun, BlobWork
+from regwrap.transfer.run_blobs import BlobRun
 from tests.builders import Image, make_image, make_layer
 from tests.unit.transfer.between import plain
 from tests.unit.transfer.test_plan import entry

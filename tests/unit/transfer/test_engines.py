@@ -337,6 +337,8 @@ def test_bytes_that_the_source_has_damaged_are_its_fault(two: Between) -> None:
     two.source.blobs["team/app", f"{layer}"] = b"x" * len(APP.blobs[2])
     said = two.failure(two.job(), "team/app:1")
     assert f"team/app:1: blob {layer} is damaged at the source" in said
+    assert f"{two.source.host} gives other bytes than the digest says: push the image there again" in said
+    assert "bundle" not in said
     assert two.dest.manifests == {}
 
 

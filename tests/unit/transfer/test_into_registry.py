@@ -18,11 +18,12 @@ from regwrap.registry.probe import Probe
 from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.blob_index import BlobIndex
+from regwrap.transfer.blob_work import BlobReport, BlobWork
 from regwrap.transfer.by_curl import Left
 from regwrap.transfer.into_registry import BlobSender, RegistryDestination, SendingFetcher, targets_of
 from regwrap.transfer.plan import Copy, Reason
 from regwrap.transfer.run import Copied, Failed
-from regwrap.transfer.run_blobs import BlobReport, BlobRun, BlobWork
+from regwrap.transfer.run_blobs import BlobRun
 from tests.builders import Image, make_image
 from tests.fakeregistry import FakeRegistry, fake_registry
 from tests.unit.transfer.test_plan import entry
@@ -270,7 +271,7 @@ def test_damage_at_the_source_is_no_fault_of_the_registry(pushing: Pushing, dama
         pushing.source.blobs[victim] = b"x" * (len(BLOBS[victim]) - (damage == "cut"))
     failed = pushing.failure("a/b:1")
     assert failed.error.startswith(f"a/b:1: blob {victim} is damaged at the source")
-    assert "copy the bundle again" in failed.hint
+    assert "copy the bundle again" in failed.hint, "what lies here is a bundle, or was deployed from one"
     assert pushing.registry.manifests == {}
 
 
