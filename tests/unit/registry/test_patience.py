@@ -76,9 +76,9 @@ def flood(start: bytes, piece: bytes) -> Callable[[socket.socket], None]:
 def test_a_byte_now_and_then_does_not_go_on_for_ever(answer: Callable[[socket.socket], None]) -> None:
     with answering(answer) as host:
         started = time.monotonic()
-        with pytest.raises(ToolError, match=f"{host}: the answer was not complete after 1.2 s") as raised:
-            client_of(host, 0.3).request(Request("GET", "/v2/"))
-        assert time.monotonic() - started < 8
+        with pytest.raises(ToolError, match=f"{host}: the answer was not complete after 4 s") as raised:
+            client_of(host, 1.0).request(Request("GET", "/v2/"))
+        assert time.monotonic() - started < 20
         assert not raised.value.transient, "the next try would take as long"
 
 
