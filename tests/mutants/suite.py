@@ -60,14 +60,14 @@ class Ground:
 
     def key(self) -> str:
         """Of all that every test may run."""
-        return _hash([*(self.root / self.package).rglob("*.py"), *(self.root / "tests").glob("*.py")])
+        return self.hash_of([*(self.root / self.package).rglob("*.py"), *(self.root / "tests").glob("*.py")])
 
-
-def _hash(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        digest.update(f"{path}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
+    def hash_of(self, paths: Iterable[Path]) -> str:
+        """Of files and their places below `root`: another checkout can take what is known of this one."""
+        digest = hashlib.sha256()
+        for path in sorted(paths):
+            digest.update(f"{path.relative_to(self.root)}\0".encode() + path.read_bytes())
+        return digest.hexdigest()
 
 
 def run_tests(ground: Ground, tests: Iterable[str], plugin: object) -> int:
@@ -138,7 +138,7 @@ def _known(ground: Ground, kept: Path) -> dict[str, Any]:
     return {
         file: seen
         for file, seen in document["files"].items()
-        if (ground.root / file).exists() and seen["key"] == _hash([ground.root / file])
+        if (ground.root / file).exists() and seen["key"] == ground.hash_of([ground.root / file])
     }
 
 
@@ -163,7 +163,7 @@ def _observed_files(ground: Ground, files: list[str], workers: int, directory: P
         raise BrokenSuiteError("these tests fail without any change:\n  " + "\n  ".join(failed))
     found = {file: seen for part in parts for file, seen in part["files"].items()}
     nothing: dict[str, Any] = {"tests": [], "seconds": [], "lines": {}}
-    return {file: {"key": _hash([ground.root / file]), **found.get(file, nothing)} for file in files}
+    return {file: {"key": ground.hash_of([ground.root / file]), **found.get(file, nothing)} for file in files}
 
 
 def _failed_again(ground: Ground, tests: list[str], directory: Path) -> list[str]:
