@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
+from regwrap.core.interruption import held
 from regwrap.core.writing import on_file, write_all_at
 
 if TYPE_CHECKING:
@@ -61,15 +62,9 @@ def part_file(output: Path) -> Iterator[Part]:
     Raises UsageError where another regwrap is writing the same output.
     """
     _remove_dead(output)
-    part, descriptor = _claimed(output)
-    try:
-        try:
-            _remove_dead(output, but=part)  # who began at the same moment is seen now
-            yield Part(part, descriptor)
-        finally:
-            part.unlink(missing_ok=True)  # unless it was renamed
-    finally:
-        os.close(descriptor)
+    with held(lambda: KeptPart(_claimed(output), was_there=False), _let_go) as kept:
+        _remove_dead(output, but=kept.part.path)  # who began at the same moment is seen now
+        yield kept.part
 
 
 @contextmanager
@@ -78,25 +73,31 @@ def kept_part_file(output: Path) -> Iterator[KeptPart]:
 
     What another user could have put there, or may still write to, is not taken. Raises UsageError as `part_file`.
     """
-    left = _left_parts(output) if _is_ours_alone(output.parent) else []
-    part, descriptor = left[0] if left else _claimed(output)
-    kept = KeptPart(Part(part, descriptor), was_there=bool(left))
-    try:
-        for other, claimed in left[1:]:
-            other.unlink(missing_ok=True)
-            os.close(claimed)
-        _remove_dead(output, but=part)
+    with held(lambda: _taken_over(output), _let_go) as kept:
+        _remove_dead(output, but=kept.part.path)
         yield kept
-    finally:
+
+
+def _taken_over(output: Path) -> KeptPart:
+    left = _left_parts(output) if _is_ours_alone(output.parent) else []
+    for other in left[1:]:
+        other.path.unlink(missing_ok=True)
+        os.close(other.descriptor)
+    return KeptPart(left[0] if left else _claimed(output), was_there=bool(left))
+
+
+def _let_go(kept: KeptPart) -> None:
+    try:
         if not kept.is_wanted:
-            part.unlink(missing_ok=True)  # unless it was renamed
-        os.close(descriptor)
+            kept.part.path.unlink(missing_ok=True)  # unless it was renamed
+    finally:
+        os.close(kept.part.descriptor)
 
 
-def _left_parts(output: Path) -> list[tuple[Path, int]]:
+def _left_parts(output: Path) -> list[Part]:
     """Those of dead runs, claimed; the last written first."""
-    found = [(path, descriptor) for path in _parts_of(output) if (descriptor := _claimed_left(path)) >= 0]
-    return sorted(found, key=lambda item: -os.fstat(item[1]).st_mtime)
+    found = [Part(path, descriptor) for path in _parts_of(output) if (descriptor := _claimed_left(path)) >= 0]
+    return sorted(found, key=lambda part: -os.fstat(part.descriptor).st_mtime)
 
 
 def _claimed_left(path: Path) -> int:
@@ -159,19 +160,19 @@ def sync_file(descriptor: int, path: Path) -> None:
         raise OSError(error.errno, os.strerror(error.errno or 0), f"{path}") from error
 
 
-def _claimed(output: Path) -> tuple[Path, int]:
+def _claimed(output: Path) -> Part:
     while True:
-        part = output.with_name(f"{output.name}.regwrap-{os.urandom(4).hex()}.part")
-        descriptor = os.open(part, _NEW, 0o600)
+        path = output.with_name(f"{output.name}.regwrap-{os.urandom(4).hex()}.part")
+        descriptor = os.open(path, _NEW, 0o600)
         try:
             with on_file(descriptor):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 os.fchmod(descriptor, _MODE)
-            if _is_at(descriptor, part):
-                return part, descriptor
+            if _is_at(descriptor, path):
+                return Part(path, descriptor)
         except BaseException:
             os.close(descriptor)
-            part.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         os.close(descriptor)  # who looked between the two calls has taken it for a dead run's
 

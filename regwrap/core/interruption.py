@@ -11,14 +11,16 @@ import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from regwrap.core.errors import Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from sys import UnraisableHookArgs
     from types import FrameType
+
+T = TypeVar("T")
 
 _AGAIN_SECONDS: Final = 0.01
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -64,6 +66,29 @@ def uninterrupted() -> Iterator[None]:
     if not _WAITING.blocks and _WAITING.number:
         number, _WAITING.number = _WAITING.number, 0
         raise Interrupted(number)
+
+
+@contextmanager
+def held(take: Callable[[], T], let_go: Callable[[T], None]) -> Iterator[T]:
+    """What `take` gives, for the block; `let_go` has it in the end. A signal finds it not taken yet, or known: making a
+    file takes a while, and nobody would know its name."""
+    taken: list[T] = []
+
+    def end() -> None:
+        while taken:
+            let_go(taken.pop())
+
+    try:
+        with uninterrupted():
+            taken.append(take())
+        yield taken[0]
+    finally:
+        try:
+            with uninterrupted():
+                end()
+        except Interrupted:
+            end()  # it came before that began: no second one is raised
+            raise
 
 
 def raise_again(unraisable: UnraisableHookArgs) -> bool:

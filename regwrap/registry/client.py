@@ -23,6 +23,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from regwrap import __version__
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import RegwrapError, ToolError
 from regwrap.core.location import WHOLE_ANSWER
@@ -40,7 +41,8 @@ from regwrap.registry.certificates import shown_with, trust_of
 from regwrap.registry.credentials import AskHelper, UnsureError, no_helper
 from regwrap.registry.exchange import Body, Request, Response, Stream
 from regwrap.registry.failures import endlessness, meaning_of_failure, reason_of_failure
-from regwrap.registry.patience import PatientTls, bounded_answer, head_is_read, patient
+from regwrap.registry.lean import LeanPool, lean
+from regwrap.registry.patience import PatientTls, bounded_answer, head_is_read
 from regwrap.registry.proxies import Proxy, proxy_for
 from regwrap.registry.socks import SCHEMES, socks_manager
 
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from regwrap.core.location import Registry
     from regwrap.tools.rate_limit import HostLimiter
 
+_NAME: Final = f"regwrap/{__version__}"
 _ACCEPT: Final = ", ".join(MANIFEST_TYPES)
 _NO_HTTPS: Final = (SSLError, NewConnectionError, ProtocolError)  # some hang up on what is no HTTP
 _NO_CONNECTION: Final = (NewConnectionError, ConnectTimeoutError)
@@ -309,13 +312,13 @@ class Client:
         if "https" in {scheme, proxy.scheme if proxy else ""}:  # to read all CAs takes as long as twenty requests
             tls = self._tls = tls or self._trusted()
         if proxy is None:
-            return patient(urllib3.PoolManager(pools, maxsize=size, ssl_context=tls))
+            return lean(urllib3.PoolManager(pools, maxsize=size, ssl_context=tls))
         if proxy.scheme in SCHEMES:
             return socks_manager(proxy, pools, size, tls)
         if proxy.scheme not in {"http", "https"}:
             raise UnsureError(f"{proxy.url} is a proxy that only skopeo can use")
         login = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
-        return patient(urllib3.ProxyManager(proxy.url, pools, proxy_headers=login, maxsize=size, ssl_context=tls))
+        return lean(urllib3.ProxyManager(proxy.url, pools, proxy_headers=login, maxsize=size, ssl_context=tls))
 
     def _trusted(self) -> ssl.SSLContext:
         trust = trust_of(self.registry, dict(self.environment))
@@ -341,18 +344,24 @@ class _Sender:
         """Raises urllib3's HTTPError where no answer comes, ToolError where it is cut off, UnsureError where it is
         endless."""
         body = request.body
-        headers = {"Accept": _ACCEPT, **(body.headers if body else {})}
+        headers = {"Accept": _ACCEPT, "User-Agent": _NAME, **(body.headers if body else {})}
         if request.range:
             headers["Range"] = request.range
         if authorization:
             headers["Authorization"] = authorization
         whole = WHOLE_ANSWER * (timeout.read_timeout or 0)
         with bounded_answer(whole, self.stopping):
-            return self._answer(request, headers, timeout)
+            return self._lean(request, headers, timeout) or self._answer(request, headers, timeout)
 
     def certificate(self, timeout: urllib3.Timeout) -> bytes:
         """Of the server at the other end, in DER form. Raises urllib3's HTTPError."""
         return shown_with(self._opened(Request("GET", "/v2/"), {}, timeout))
+
+    def _lean(self, request: Request, headers: dict[str, str], timeout: urllib3.Timeout) -> Response | None:
+        if not (request.is_plain and isinstance(self.connections, LeanPool)):
+            return None
+        answer = self.connections.answer(request.method, request.target, headers, timeout.read_timeout)
+        return None if answer is None else Response(answer.status, answer.headers, answer.body)
 
     def _answer(self, request: Request, headers: dict[str, str], timeout: urllib3.Timeout) -> Response:
         answer = self._opened(request, headers, timeout)

@@ -70,6 +70,11 @@ class Request:
         return self.method in {"GET", "HEAD"}
 
     @property
+    def is_plain(self) -> bool:
+        """Whether nothing goes with it, and what comes is one answer that is read as a whole."""
+        return self.reads and self.body is None and self.stream is None and not self.range
+
+    @property
     def shown(self) -> str:
         return f"{self.method} {self.target.partition('?')[0]}"
 

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
@@ -136,20 +135,6 @@ class PatientTlsConnection(HTTPSConnection):
 
     def _new_conn(self) -> socket.socket:
         return connected(self, self.host.strip("[]"), self.port)
-
-
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = PatientConnection
-
-
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = PatientTlsConnection
-
-
-def patient(manager: PoolManager) -> PoolManager:
-    """The same manager, whose connections are patient."""
-    manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
-    return manager
 
 
 def connected(connection: HTTPConnection, host: str, port: int | None) -> socket.socket:

@@ -6,9 +6,10 @@ import base64
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3 import PoolManager
 from urllib3.exceptions import NewConnectionError
 
+from regwrap.registry.lean import LeanPool, LeanTlsPool
 from regwrap.registry.patience import PatientConnection, PatientTlsConnection, connected
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def socks_manager(proxy: Proxy, pools: int, size: int, tls: ssl.SSLContext | Non
         def _new_conn(self) -> socket.socket:
             return _through(self, proxy)
 
-    class PlainPool(HTTPConnectionPool):
+    class PlainPool(LeanPool):
         ConnectionCls = Plain
 
-    class TlsPool(HTTPSConnectionPool):
+    class TlsPool(LeanTlsPool):
         ConnectionCls = Tls
 
     manager = PoolManager(pools, maxsize=size, ssl_context=tls)

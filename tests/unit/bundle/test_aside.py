@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.aside import part_file, write_whole
+from regwrap.bundle.aside import kept_part_file, part_file, write_whole
 from regwrap.core.errors import UsageError
 from tests.builders import put
+from tests.interruptions import interrupted_at
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
@@ -89,3 +90,37 @@ def test_a_file_that_another_user_planted_is_left_alone(tmp_path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         write_whole(tmp_path / "out", "text")
     assert (tmp_path / "out").read_text() == "text"
+
+
+@pytest.mark.usefixtures("handled_signals")
+def test_a_signal_at_any_moment_leaves_the_old_file_or_the_new_one_and_nothing_beside_it(tmp_path: Path) -> None:
+    output = put(tmp_path / "out", b"old")
+    number, found = 1, set()
+    while interrupted_at(number, lambda: write_whole(output, b"new")):
+        assert list(tmp_path.iterdir()) == [output], f"moment {number}"
+        found.add(output.read_bytes())
+        output.write_bytes(b"old")
+        number += 1
+    assert found == {b"old", b"new"}
+
+
+@pytest.mark.usefixtures("handled_signals")
+@pytest.mark.parametrize("left", [0, 2])
+def test_nor_does_it_leave_what_an_earlier_run_left_and_nobody_wants(tmp_path: Path, left: int) -> None:
+    def work() -> None:
+        with kept_part_file(tmp_path / "out") as kept:
+            kept.part.path.rename(tmp_path / "out")
+
+    number, is_new = 1, False
+    while True:
+        for name in "ab"[:left]:
+            put(tmp_path / f"out.regwrap-0123456{name}.part", b"")
+        if not interrupted_at(number, work):
+            break
+        is_new = is_new or (tmp_path / "out").exists()
+        rest = [path.name for path in tmp_path.iterdir() if path.name != "out"]
+        assert len(rest) in {0, left}, f"moment {number}: {rest}"  # not looked at yet, or taken over
+        for path in tmp_path.iterdir():
+            path.unlink()
+        number += 1
+    assert is_new

@@ -272,7 +272,8 @@ def test_a_refusal_that_is_cut_is_a_refusal() -> None:
 
 def test_an_endless_answer_is_read_to_a_bound() -> None:
     much = b"x" * (MAX_MANIFEST_BYTES + 1)
-    with answering(script(Answer(body=much[1:]), Answer(body=much), Answer(403, body=much), Answer())) as server:
+    answers = (Answer(body=much[1:]), *2 * [Answer(body=much)], Answer(403, body=much), Answer())  # it is asked twice
+    with answering(script(*answers)) as server:
         client = client_of(server.host)
         assert len(client.request(Request("GET", PATH, APP)).body) == MAX_MANIFEST_BYTES
         with pytest.raises(UnsureError, match=f"sent more than {MAX_MANIFEST_BYTES} bytes"):
