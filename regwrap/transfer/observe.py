@@ -5,8 +5,11 @@ A tag is resolved once, here; everything after names the digest, so a tag that m
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.by_repository import StorageSource
@@ -21,7 +24,7 @@ from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.transfer.plan import Drifted, Lacking, Observation, Unseen, Whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from regwrap.bundle.by_repository import ImageSource
     from regwrap.core.listener import Listener
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 QUESTIONS: Final = 64
 """So many images are looked at at the same time at most; a host's rate limit may allow fewer."""
+
+_There = Callable[[], Digest | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,28 +57,43 @@ class Observer:
     def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int, listener: Listener) -> tuple[Observation, ...]:
         """All of them in the list's order, `jobs` at a time, and more where the answers take long."""
 
-        def observe(entry: ImageEntry) -> Observation:
+        def observe(entry: ImageEntry, there: _There) -> Observation:
             try:
-                return self.observe(entry)
+                return self._observed(entry, there)
             finally:
                 listener.on_things()
 
+        def look(entry: ImageEntry) -> Iterator[Callable[[], Observation | None]]:
+            there: _There = partial(self._there, entry)
+            if isinstance(self.dest, RegistryEndpoint):  # both ends are asked at the same time
+                there = _Early(there)
+                yield there.ask
+            yield partial(observe, entry, there)
+
         listener.count("look", "images at both ends", len(entries))
-        most, stopping = max(jobs, QUESTIONS), self.retry.stopping
-        return map_waiting(observe, entries, workers=jobs, most=most, stopping=stopping)
+        work = [one for entry in entries for one in look(entry)]
+        most, stopping = max(jobs, QUESTIONS) * len(work) // max(1, len(entries)), self.retry.stopping
+        found = map_waiting(lambda one: one(), work, workers=jobs, most=most, stopping=stopping)
+        return tuple(one for one in found if one is not None)
 
     def observe(self, entry: ImageEntry) -> Observation:
+        return self._observed(entry, partial(self._there, entry))
+
+    def _observed(self, entry: ImageEntry, there: _There) -> Observation:
         try:
-            return self.retry.call(lambda: self._observe(entry))
+            return self.retry.call(lambda: self._observe(entry, there))
         except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
             last = self.gave_up(error) if isinstance(error, ToolError) else error
             down = last.host if isinstance(last, HostDownError) else ""
             return Unseen(entry=entry, error=str(last), hint=last.hint, down=down)
 
-    def _observe(self, entry: ImageEntry) -> Whole | Lacking:
+    def _there(self, entry: ImageEntry) -> Digest | None:
+        return self.dest.resolve(entry.dest.repository, entry.dest.tag)
+
+    def _observe(self, entry: ImageEntry, ask: _There) -> Whole | Lacking:
         source, dest = self.source_of(entry), entry.dest
         fixed = self.is_immutable(dest.repository, dest.tag)
-        there = self.dest.resolve(dest.repository, dest.tag) if fixed else None
+        there = ask() if fixed else None
         if there is not None and entry.source.digest in {None, there} and (whole := self._whole(entry, there)):
             return whole  # whatever its source has by now: it is not asked
         digest = source_digest(source, entry)
@@ -83,7 +103,7 @@ class Observer:
                 hint="give the image another tag, or change immutable: in the configuration",
             )
         moved = drift_of(source, entry, digest) if entry.locked else None
-        there = there if fixed else self.dest.resolve(dest.repository, dest.tag)
+        there = there if fixed else ask()
         whole = self._whole(entry, digest) if there == digest else None
         if whole is not None:
             return replace(whole, moved=moved)
@@ -137,6 +157,30 @@ class Observer:
         if self.sound is None:
             return closure.blobs
         return tuple(blob for blob in closure.blobs if not self.sound.has(blob))
+
+
+@dataclass(slots=True)
+class _Early:
+    """What `question` says, asked by one thread for another that comes for it; after that it is asked anew, since who
+    comes again has been told a failure, or too old an answer."""
+
+    question: _There
+    said: Future[Digest | None] | None = field(default_factory=Future)
+
+    def ask(self) -> None:
+        said = self.said
+        if said is None:
+            return
+        try:
+            said.set_result(self.question())
+        except (RegwrapError, UnsureError) as error:
+            said.set_exception(error)
+        finally:
+            said.cancel()  # of no effect after an answer; without one nobody waits in vain
+
+    def __call__(self) -> Digest | None:
+        said, self.said = self.said, None
+        return self.question() if said is None else said.result()
 
 
 def _lacks_attestations(closure: Closure) -> bool:

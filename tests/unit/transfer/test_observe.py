@@ -1,6 +1,7 @@
 """What is seen at both ends before anything is copied: what an image is, what of it is there, what cannot be had."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -48,6 +49,40 @@ def error(two: Between, line: str) -> str:
 
 def test_a_tag_that_is_not_there_is_named_with_its_registry(two: Between) -> None:
     assert f"{two.source.host} has no team/app:2" in error(two, "team/app:2")
+
+
+def test_both_ends_are_asked_at_the_same_time(two: Between) -> None:
+    """Or a look at an archive on another continent takes twice as long."""
+    both = threading.Barrier(2)
+
+    def meet(request: str) -> int | None:
+        if "HEAD" in request and "/manifests/" in request:
+            try:
+                both.wait(10)
+            except threading.BrokenBarrierError:
+                return 404
+        return None
+
+    two.source.fails = two.dest.fails = meet
+    assert two.copy_of(replace(two.job(), jobs=2), "team/app:1").digest == APP.top
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_an_archive_that_fails_is_asked_as_often_as_it_is_tried(two: Between, jobs: int) -> None:
+    two.attempts, asked = 3, list[str]()
+
+    def fail(request: str) -> int | None:
+        if "HEAD" not in request or "/manifests/" not in request:
+            return None
+        asked.append(request)
+        return 500 if len(asked) <= failures else None
+
+    two.dest.fails, failures = fail, 2
+    assert two.copy_of(replace(two.job(), jobs=jobs), "team/app:1").digest == APP.top
+    assert len(asked) == 3
+    failures = 99
+    assert "500" in two.seen(replace(two.job(), jobs=jobs), "team/app:1").error
+    assert len(asked) == 6
 
 
 def test_a_tag_that_is_another_image_than_the_list_says_is_refused(two: Between) -> None:
