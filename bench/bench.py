@@ -63,6 +63,7 @@ _ORDER: Final = (
     "cluster", "growth",
 )  # fmt: skip
 _PROJECT: Final = Path(__file__).resolve().parent.parent
+_BEGIN: Final = time.monotonic()
 _BYTES: Final = 2_000_000_000
 # Corpora, an archive for each contender of sync, a bundle, two trees; the small ones are of one size at any scale.
 _SPACE_FACTOR: Final = 14
@@ -179,7 +180,7 @@ def _write_json(given: argparse.Namespace, facts: Mapping[str, object], outcomes
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{time.monotonic() - _BEGIN:5.0f} s  {text}\n")
     sys.stderr.flush()
 
 
@@ -189,7 +190,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, default=3, help="of a case, and more where they differ; until its time is over"
     )
-    parser.add_argument("--minutes", type=float, default=14, help="afterwards every case that is left gets one round")
+    parser.add_argument("--minutes", type=float, default=9, help="afterwards every case that is left gets one round")
     parser.add_argument(
         "--only", action="append", choices=[*_GROUPS, _SCALE], help="one group of cases; may be repeated"
     )

@@ -24,8 +24,8 @@ _RELEASE: Final = "v1.0"
 _RATE: Final = "100mbit"
 _WORKERS: Final = 4
 _IMAGES: Final = 46
-# a minute of one link: of ten seconds two would be the start of the client
-_BYTES: Final = 800_000_000
+# forty seconds of one link: of ten seconds two would be the start of the client
+_BYTES: Final = 500_000_000
 PLAIN: Final = "one machine, no cluster"
 ONE: Final = "1 worker"
 ALL: Final = f"{_WORKERS} workers"

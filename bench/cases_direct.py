@@ -54,7 +54,7 @@ def _from_nothing(scene: Scene, source: Server) -> Case:
         note="No archive: the listed images from a registry into one synced file. The bare one leaves files.",
         images=len(scene.corpus.references(_FIRST)),
         rounds=scene.rounds,
-        seconds=60 * scene.scale,
+        seconds=40 * scene.scale,
         contenders=(mine, bare, *(_bundler(scene, source, name, mine, work, bundle) for name in _BUNDLERS)),
         targets=(
             Target(
@@ -119,7 +119,7 @@ def _nightly(scene: Scene, source: Server) -> Case:
         note=f"{len(lines)} images, of which the archive lacks one.",
         images=len(lines),
         rounds=scene.rounds,
-        seconds=40 * scene.scale,
+        seconds=20 * scene.scale,
         contenders=(
             Contender(name=_NIGHTLY, prepare=start_over, run=both, prove=lambda: None, watch=watch),
             Contender(name=_ALONE, prepare=prepare_alone, run=package, prove=lambda: None, watch=watch),

@@ -195,7 +195,7 @@ def _again_case(scene: Scene, ends: Ends) -> Case:
         name="sync, nothing changed",
         images=len(scene.corpus.references(_RELEASE)),
         rounds=scene.rounds + 2,
-        seconds=60 * scene.scale,
+        seconds=30 * scene.scale,
         contenders=(
             *(replace(x, watch=replace(x.watch, leaves=())) for x in _cold_order(scene, ends) if x.name != _COPY),
             _bare_requests(scene, ends),
@@ -316,7 +316,7 @@ def jobs_cases(scene: Scene) -> Generator[Case, None, None]:
             ),
         )  # fmt: skip
         yield _engine_case(scene, ends, small)
-    tiny = scene.other_corpus("tiny", max(10, round(100 * scene.scale)), int(3e6 * scene.scale))
+    tiny = scene.other_corpus("tiny", max(10, round(40 * scene.scale)), int(1.2e6 * scene.scale))
     with served_ends(scene, tiny, (REGISTRY, EMBEDDED)) as ends:
         yield _engine_case(scene, ends, tiny)
 

@@ -9,13 +9,14 @@ from typing import Final
 
 from measure import Case, Contender, Target, WrongResultError
 from meter import Watch
-from scene import Scene, make_empty, warm
+from scene import PEERS, Scene, make_empty, warm
 from servers import PROGRAM, served_registry
 
 _RELEASE: Final = "v1.0"
 _PLAIN: Final = "regwrap package"
 _VOLUMES: Final = "regwrap package --volume-size"
-_PIPE: Final = "regwrap package -o - | cat"
+_PIPE: Final = "regwrap package -o - | to_disk.py"
+_CAT: Final = "regwrap package -o - | cat"
 _RELEASE_PLAIN: Final = "regwrap release"
 _RELEASE_VOLUMES: Final = "regwrap release --volume-size"
 _VOLUMES_OF: Final = 5
@@ -57,7 +58,12 @@ class _Outputs:
         self.scene.run_regwrap(*words, *more)
 
     def pipe(self) -> None:
-        """To the disk as well: cat, then fsync."""
+        """To the disk as well, by a receiver that does no more than it has to."""
+        words = [f"{PEERS / 'to_disk.py'}", f"{self.bundle}", *self.scene.regwrap, *self.package("-")]
+        self.scene.shell.run(["sh", "-c", 'receive=$1 file=$2; shift 2; "$@" | "$receive" "$file"', "sh", *words])
+
+    def cat(self) -> None:
+        """By cat, then fsync."""
         words = [*self.scene.regwrap, *self.package("-")]
         with self.bundle.open("wb") as out:
             self.scene.shell.run(["sh", "-c", '"$@" | cat', "sh", *words], stdout=out)
@@ -97,13 +103,15 @@ def volumes_cases(scene: Scene) -> Generator[Case, None, None]:
     yield Case(
         name="volumes and pipes",
         note="The same bytes each time. A volume has its checksum in the end, which the plain package leaves to"
-        " `release`; what comes out of the pipe goes into a file, and to the disk.",
+        " `release`; what comes out of the pipe goes into a file, and to the disk. cat copies each byte once more, and"
+        " begins to write it to the disk when all of it has come.",
         rounds=scene.rounds + 4,
         seconds=75 * scene.scale,
         contenders=(
             mine,
             replace(mine, name=_PLAIN, run=outputs.plain),
             replace(mine, name=_PIPE, run=outputs.pipe),
+            replace(mine, name=_CAT, run=outputs.cat),
         ),
         targets=(
             *(

@@ -1,13 +1,15 @@
 """A bundle as one stream of bytes, for what can't be read back: a pipe, volumes. Each blob is hashed as it passes.
 
 One thread reads and hashes, another one writes; between them lie a few buffers, so a bundle of any size takes the same
-memory.
+memory. Into a pipe large blobs go from their files, page by page, while they are hashed there: the end that makes it a
+bundle follows when all were right, and who reads it hashes what came.
 """
 
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -19,13 +21,14 @@ from regwrap.bundle.pack import broken
 from regwrap.bundle.write import header_of, link_bytes
 from regwrap.core.errors import BrokenBlobError, IntegrityError
 from regwrap.storage import layout
-from regwrap.storage.hashing import PIECE_BYTES, read_piece
+from regwrap.storage.hashing import PIECE_BYTES, pieces_at, read_piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from regwrap.bundle.contents import BundleContents
+    from regwrap.bundle.files import Range
     from regwrap.bundle.select import Selection
     from regwrap.core.listener import Listener
 
@@ -40,6 +43,10 @@ class Target(Protocol):
     def can_repeat(self) -> bool:
         """Whether what was written counts for nothing before the end, and can be written anew."""
 
+    @property
+    def send(self) -> Callable[[int, int, int], None] | None:
+        """What takes bytes of a file instead: a descriptor, from where, how many. None where all have to be read."""
+
     def written(self, contents: BundleContents) -> AbstractContextManager[Callable[[memoryview], object]]:
         """What takes the bundle's bytes, in order; it has them for good when the block ends without an error."""
 
@@ -51,9 +58,7 @@ def streamed_bundle(selection: Selection, target: Target, listener: Listener, *,
     contents = selection.contents
     with target.written(contents) as write:
         try:
-            with _read_ahead(lambda ahead: _fill(ahead, selection, listener, hashed=hashed)) as pieces:
-                for piece in pieces:
-                    write(piece)
+            _write_ahead(write, target.send, lambda ahead: _fill(ahead, selection, listener, hashed=hashed))
         except BrokenBlobError as error:
             if target.can_repeat:
                 raise
@@ -71,7 +76,7 @@ def _fill(ahead: _Ahead, selection: Selection, listener: Listener, *, hashed: bo
         state = hashlib.sha256()
         ahead.add(header_of(layout.blob_path(digest), size))
         with image_set.opened(digest) as (descriptor, located):
-            for piece in ahead.read(descriptor, located.offset, size):
+            for piece in ahead.blob((descriptor, located.offset, size), hashed=hashed):
                 if hashed:
                     state.update(piece)
         if hashed and state.hexdigest() != digest.hex:
@@ -83,17 +88,26 @@ def _fill(ahead: _Ahead, selection: Selection, listener: Listener, *, hashed: bo
             ahead.add(link_bytes(member))
 
 
-@contextmanager
-def _read_ahead(fill: Callable[[_Ahead], None]) -> Iterator[Iterator[memoryview]]:
-    """What `fill` adds, in buffers of a megabyte, while the last one is written. What ended its thread is raised when
-    all that it read was taken."""
-    ahead = _Ahead()
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
-        reading = pool.submit(ahead.run, fill)
-        try:
-            yield ahead.taken(reading)
-        finally:
-            ahead.free.put(None)
+def _write_ahead(
+    write: Callable[[memoryview], object],
+    send: Callable[[int, int, int], None] | None,
+    fill: Callable[[_Ahead], None],
+) -> None:
+    """What `fill` adds, while more of it is read. What ended its thread is raised when all that it read was written."""
+    ahead = _Ahead(shares=send is not None)
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+            reading = pool.submit(ahead.run, fill)
+            try:
+                for data, shared in ahead.taken():
+                    write(data)
+                    if send is not None and shared is not None:
+                        send(*shared)
+                reading.result()
+            finally:
+                ahead.end()
+    finally:
+        ahead.close()
 
 
 class _NobodyTakesError(Exception):
@@ -102,13 +116,16 @@ class _NobodyTakesError(Exception):
 
 @dataclass(slots=True)
 class _Ahead:
-    """`free` buffers, and those that are `filled`, with how far; then None. Blobs are read right into them: to move two
-    gigabytes once more took as long as to hash them."""
+    """`free` buffers, and those that are `filled`, with how far, and which bytes of a file follow; then None. Blobs are
+    read right into them: to move two gigabytes once more took as long as to hash them. `shares`: large ones are not
+    read for who writes, who takes them from their files."""
 
+    shares: bool
     free: SimpleQueue[memoryview | None] = field(default_factory=SimpleQueue)
-    filled: SimpleQueue[tuple[memoryview, int] | None] = field(default_factory=SimpleQueue)
+    filled: SimpleQueue[tuple[memoryview, int, Range | None] | None] = field(default_factory=SimpleQueue)
     _buffer: memoryview = field(default_factory=lambda: memoryview(b""))
     _end: int = 0
+    _is_over: bool = False
 
     def run(self, fill: Callable[[_Ahead], None]) -> None:
         for _ in range(_BUFFERS):
@@ -116,7 +133,7 @@ class _Ahead:
         try:
             with suppress(_NobodyTakesError):
                 fill(self)
-                self.filled.put((self._buffer, self._end))
+                self._flush()
         finally:
             self.filled.put(None)
 
@@ -128,9 +145,20 @@ class _Ahead:
             rest = rest[len(room) :]
             self._end += len(room)
 
-    def read(self, descriptor: int, offset: int, size: int) -> Iterator[memoryview]:
-        """Adds these bytes of a file, and yields each piece of them before the next one is read. Raises IntegrityError
-        where they are cut."""
+    def blob(self, place: Range, *, hashed: bool) -> Iterator[memoryview]:
+        """Adds these bytes of a file, behind a header, and yields each piece of them: for who has them `hashed`, or
+        where they are read anyway. Raises IntegrityError where they are cut."""
+        if not self.shares or place[2] < PIECE_BYTES:
+            yield from self._read(*place)
+            return
+        descriptor, offset, size = place
+        self._flush((os.dup(descriptor), offset, size))
+        for piece in pieces_at(*place) if hashed else ():
+            if self._is_over:
+                raise _NobodyTakesError
+            yield piece
+
+    def _read(self, descriptor: int, offset: int, size: int) -> Iterator[memoryview]:
         position, end = offset, offset + size
         while position < end:
             room = self._room(min(PIECE_BYTES, end - position))
@@ -143,17 +171,38 @@ class _Ahead:
         """Where the next bytes go: at most so many. Raises _NobodyTakesError."""
         if self._end == len(self._buffer):
             if self._end:
-                self.filled.put((self._buffer, self._end))
+                self._flush()
             buffer = self.free.get()
             if buffer is None:
                 raise _NobodyTakesError
             self._buffer, self._end = buffer, 0
         return self._buffer[self._end : self._end + most]
 
-    def taken(self, reading: Future[None]) -> Iterator[memoryview]:
+    def _flush(self, following: Range | None = None) -> None:
+        self.filled.put((self._buffer, self._end, following))
+        self._buffer, self._end = memoryview(b""), 0
+
+    def taken(self) -> Iterator[tuple[memoryview, Range | None]]:
         """Each is good until the next is asked for."""
         while (item := self.filled.get()) is not None:
-            buffer, end = item
-            yield buffer[:end]
+            buffer, end, following = item
+            try:
+                yield buffer[:end], following
+            finally:
+                _close(following)
             self.free.put(buffer)
-        reading.result()
+
+    def end(self) -> None:
+        """Nobody takes more: who fills ends."""
+        self._is_over = True
+        self.free.put(None)
+
+    def close(self) -> None:
+        """What was not taken."""
+        while not self.filled.empty():
+            _close((self.filled.get() or (None, 0, None))[2])
+
+
+def _close(following: Range | None) -> None:
+    if following is not None:
+        os.close(following[0])

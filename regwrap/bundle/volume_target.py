@@ -55,6 +55,11 @@ class VolumeTarget:
     def can_repeat(self) -> bool:
         return True
 
+    @property
+    def send(self) -> None:
+        """A volume is hashed: its bytes have to be read anyway."""
+        return None
+
     @contextmanager
     def written(self, contents: BundleContents) -> Iterator[Callable[[memoryview], object]]:
         """Raises UsageError (a file is in the way, too many volumes), ToolError (no space), IntegrityError (the volume

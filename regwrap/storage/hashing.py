@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import select
 import threading
 from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
@@ -21,6 +22,8 @@ PIECE_BYTES: Final = 256 * 1024
 _AT_ONCE: Final = 32 * 1024 * 1024  # an interruption is heard between two of them
 # other file systems, old kernels, files of which the kernel copies none (copy_file_range(2))
 _NO_RANGES: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+_NO_SPLICE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})  # files that cannot be spliced
 
 
 class _Own(threading.local):
@@ -138,6 +141,30 @@ def append_range(source: int, offset: int, size: int, out: int) -> None:
     position = os.lseek(out, 0, os.SEEK_CUR)
     copy_range(source, offset, size, out, position)
     os.lseek(out, position + size, os.SEEK_SET)
+
+
+def send_range(source: int, offset: int, size: int, pipe: int) -> Iterator[int]:
+    """`size` bytes of a file into a pipe, as pages where the kernel can (splice(2)); yields how many went at each step.
+    Raises IntegrityError where the file ends before."""
+    done = 0
+    try:
+        while done < size:
+            try:
+                count = os.splice(source, pipe, min(size - done, _AT_ONCE), offset_src=offset + done)
+            except BlockingIOError:  # somebody has told the pipe not to wait
+                select.select([], [pipe], [])
+                continue
+            if count == 0:
+                raise IntegrityError("the file was truncated while it was read")
+            done += count
+            yield count
+    except OSError as error:
+        if error.errno not in _NO_SPLICE:
+            name_file(error, source if error.errno == errno.EIO else pipe)
+            raise
+        for piece in pieces_at(source, offset + done, size - done):
+            write_all_to(pipe, piece)
+            yield len(piece)
 
 
 def _write_all(write: Callable[[memoryview], int], data: bytes | memoryview) -> None:

@@ -29,6 +29,10 @@ class Taking:
         self.data = io.BytesIO()
         self.limit = limit
 
+    @property
+    def send(self) -> None:
+        return None
+
     @contextmanager
     def written(self, contents: BundleContents) -> Iterator[Callable[[memoryview], object]]:
         del contents

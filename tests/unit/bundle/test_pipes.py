@@ -1,8 +1,11 @@
 """A bundle through a pipe is the same bytes, and what is cut off or altered anywhere is refused and changes nothing."""
 
+import gc
 import io
 import os
 import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +128,62 @@ def test_a_reader_that_goes_away_is_told_with_how_far_it_came(archive: Path) -> 
         streamed_bundle(selected(archive, *IMAGES), PipeTarget(out), Silent(), hashed=True),
     ):
         pass
+
+
+def through_pipe(selection: Selection, *, hashed: bool = True, waits: bool = True) -> tuple[bytes, RegwrapError | None]:
+    """What came out at the other end, and what it was told to have gone wrong."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, waits)
+    told = None
+    with ThreadPoolExecutor(1) as pool, os.fdopen(reader, "rb") as end:
+        came = pool.submit(end.read)
+        with os.fdopen(writer, "wb", buffering=0) as out:
+            try:
+                with streamed_bundle(selection, PipeTarget(out), Silent(), hashed=hashed):
+                    pass
+            except RegwrapError as error:
+                told = error
+        return came.result(), told
+
+
+@pytest.mark.parametrize(("hashed", "waits"), [(True, True), (False, True), (True, False)])
+def test_what_comes_out_of_a_pipe_is_the_bundle(archive: Path, *, hashed: bool, waits: bool) -> None:
+    gc.collect()
+    files = len(os.listdir("/proc/self/fd"))
+    assert through_pipe(selected(archive, *IMAGES), hashed=hashed, waits=waits) == (whole(archive, *IMAGES), None)
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+@pytest.mark.parametrize("damage", [flip, truncate])
+def test_a_large_blob_that_is_damaged_has_not_made_a_bundle(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    root = make_storage(tmp_path / "rotten", IMAGES)
+    selection = selected(root, *IMAGES)
+    damage(root / layout.blob_path(Digest.of(BIG)))
+    came, told = through_pipe(selection)
+    assert isinstance(told, IntegrityError)
+    with pytest.raises(IntegrityError):
+        verify_incoming(io.BytesIO(came), None, lambda _bytes: None)
+
+
+def test_a_reader_that_goes_away_within_a_large_blob_is_told_so(archive: Path) -> None:
+    gc.collect()
+    files = len(os.listdir("/proc/self/fd"))
+    reader, writer = os.pipe()
+
+    def go_away() -> None:
+        os.read(reader, 100_000)
+        os.close(reader)
+
+    with ThreadPoolExecutor(1) as pool, os.fdopen(writer, "wb", buffering=0) as out:
+        gone = pool.submit(go_away)
+        with (
+            pytest.raises(ToolError, match=r"went away after [\d,]+ of [\d,]+ bytes"),
+            streamed_bundle(selected(archive, *IMAGES), PipeTarget(out), Silent(), hashed=True),
+        ):
+            pass
+        gone.result()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == files
 
 
 def test_a_terminal_gets_no_bundle(archive: Path) -> None:
