@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 
 QUESTIONS: Final = 64
-"""So many images are looked at at the same time at most; a host's rate limit may allow fewer."""
+"""So many questions are asked at the same time at most, and so many connections kept; a host's rate limit may allow
+fewer."""
 
 _There = Callable[[], Digest | None]
 
@@ -72,7 +73,7 @@ class Observer:
 
         listener.count("look", "images at both ends", len(entries))
         work = [one for entry in entries for one in look(entry)]
-        most, stopping = max(jobs, QUESTIONS) * len(work) // max(1, len(entries)), self.retry.stopping
+        most, stopping = max(jobs, QUESTIONS), self.retry.stopping
         found = map_waiting(lambda one: one(), work, workers=jobs, most=most, stopping=stopping)
         return tuple(one for one in found if one is not None)
 
