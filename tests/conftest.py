@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling, Scheduling
 
-from regwrap.core.interruption import handle_signals
+from regwrap.core.interruption import handle_signals, let_signals_be
 from regwrap.tools.executor import ShExecutor
 from regwrap.tools.runner import Runner, Tool
 from tests.fakes import Scripted, make_scripted
@@ -118,6 +118,7 @@ def handled_signals() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in numbers}
     handle_signals()
     yield
+    let_signals_be()
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from regwrap.core.errors import Interrupted
-from regwrap.core.interruption import handle_signals
+from regwrap.core.interruption import handle_signals, let_signals_be
 
 
 class _SignalAt:
@@ -26,7 +26,8 @@ class _SignalAt:
 def interrupted_at(number: int, work: Callable[[], object]) -> bool:
     """Whether `work` has so many moments; it was interrupted at this one, if that was not its last call's end."""
     handle_signals()  # one signal is all that is ever raised
-    moment = _SignalAt(number)
+    moment, hook = _SignalAt(number), sys.unraisablehook
+    sys.unraisablehook = lambda _unraisable: None  # what comes while Python finalises something, a run has once more
     sys.setprofile(moment)
     try:
         work()
@@ -34,4 +35,6 @@ def interrupted_at(number: int, work: Callable[[], object]) -> bool:
         assert not moment.left
     finally:
         sys.setprofile(None)
+        sys.unraisablehook = hook
+        let_signals_be()
     return not moment.left

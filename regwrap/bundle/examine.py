@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -18,7 +17,6 @@ from regwrap.core.errors import ImagesFailedError, RegwrapError
 from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.core.text import human_bytes
-from regwrap.core.writing import telling
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, need_storage, read_link
 from regwrap.storage.survey import linked_directories
@@ -132,12 +130,6 @@ def _left_out(contents: BundleContents, entries: tuple[ImageEntry, ...]) -> Iter
             count = len(image.omitted)
             lost = counted(count, "manifest of the index is", "manifests of the index are")
             yield f"{image.name}: the list has all platforms, but {lost} missing"
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a whole file in hex, in constant memory."""
-    with telling(path.open("rb")) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _Found = Mapping[str, tuple[Digest, tuple[str, ...]]]

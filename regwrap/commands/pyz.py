@@ -18,8 +18,8 @@ from zipfile import ZipFile, ZipInfo
 from zipimport import zipimporter
 
 from regwrap.bundle.aside import write_whole
-from regwrap.bundle.examine import file_sha256
 from regwrap.bundle.output import checksum_path
+from regwrap.storage.hashing import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ class AddedPyz:
 def add_pyz(bundle: Path) -> AddedPyz:
     """Put the file beside a bundle that was just written, and its line into the bundle's checksums."""
     path = bundle.with_name(PYZ)
-    before = file_sha256(path) if path.is_file() else ""
+    before = hash_file(path).hex if path.is_file() else ""
     sha256 = write_pyz(path)
     checksums = checksum_path(bundle)
     write_whole(checksums, f"{checksums.read_text(encoding='utf-8')}{sha256}  {PYZ}\n")

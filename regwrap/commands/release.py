@@ -13,7 +13,7 @@ from regwrap import __version__
 from regwrap.bundle.aside import write_whole
 from regwrap.bundle.base import StorageBase
 from regwrap.bundle.contents import BUNDLE_JSON
-from regwrap.bundle.examine import VerifyReport, file_sha256, verify_bundle
+from regwrap.bundle.examine import VerifyReport, verify_bundle
 from regwrap.bundle.output import checksum_path, facts_path
 from regwrap.bundle.volume_target import VolumeTarget, write_sums
 from regwrap.bundle.volumes import Volume
@@ -21,6 +21,7 @@ from regwrap.commands.package import PackageOptions, PackageReport, Strategy, pa
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.counts import counted
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
+from regwrap.storage.hashing import hash_file
 from regwrap.storage.store import Storage
 from regwrap.transfer.plan import Plan
 from regwrap.transfer.run import nothing_copied
@@ -127,7 +128,7 @@ def _summed(output: Path, package: PackageReport, target: Target | None) -> tupl
     """The files that were written, with the sha256 of each."""
     whole = Volume(name=output.name, offset=0, size=package.file_bytes)
     files = target.volumes(whole.size) if isinstance(target, VolumeTarget) else (whole,)
-    return tuple(replace(file, sha256=file_sha256(output.with_name(file.name))) for file in files)
+    return tuple(replace(file, sha256=hash_file(output.with_name(file.name)).hex) for file in files)
 
 
 def _write_sums(output: Path, package: PackageReport, files: tuple[Volume, ...]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.examine import file_sha256
 from regwrap.bundle.output import forget_parity, parity_path
 from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.volume_places import is_of_bundle, volumes_in
@@ -13,6 +12,7 @@ from regwrap.bundle.volumes import found_volumes
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import shown
 from regwrap.core.writing import is_there
+from regwrap.storage.hashing import hash_file
 from regwrap.tools.par2 import named_files, recovery_files
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _files(bundle: Path) -> tuple[Path, ...]:
 
 
 def _sums(bundle: Path) -> dict[str, str]:
-    return {path.name: file_sha256(path) for path in _files(bundle)}
+    return {path.name: hash_file(path).hex for path in _files(bundle)}
 
 
 def _prove(bundle: Path, sums: dict[str, str]) -> None:

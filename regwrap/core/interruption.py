@@ -2,7 +2,7 @@
 
 Python runs a handler between any two instructions of the main thread. Most code can stand an exception there; starting
 a program cannot: a process that nobody knows yet would be left, and what is raised in a hook around a fork is only
-printed.
+printed. Other threads hear of it where they ask.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 from regwrap.core.errors import Interrupted
 
@@ -28,10 +28,11 @@ _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(slots=True)
 class _Waiting:
-    """How many blocks make signals wait, and the one that waits."""
+    """How many blocks make signals wait, the one that waits, and the one that was raised."""
 
     blocks: int = 0
     number: int = 0
+    raised: int = 0
 
 
 _WAITING: Final = _Waiting()
@@ -40,6 +41,7 @@ _WAITING: Final = _Waiting()
 def handle_signals() -> None:
     """From now on SIGINT, SIGTERM and SIGHUP raise Interrupted, once; a second one ends regwrap at once, and its
     children die with it. What nohup ignores stays ignored."""
+    _WAITING.raised = 0
     for number in _NUMBERS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -47,6 +49,7 @@ def handle_signals() -> None:
 
 def let_signals_be() -> None:
     """The run is over: a signal that comes now just ends the process."""
+    _WAITING.raised = 0
     for number in _NUMBERS:
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, signal.SIG_DFL)
@@ -65,7 +68,18 @@ def uninterrupted() -> Iterator[None]:
         _WAITING.blocks -= 1
     if not _WAITING.blocks and _WAITING.number:
         number, _WAITING.number = _WAITING.number, 0
-        raise Interrupted(number)
+        _raise(number)
+
+
+def is_interrupted() -> bool:
+    """Whether the run has been, for its other threads: who waits for them is the main one, which never hears yes."""
+    return bool(_WAITING.raised) and threading.current_thread() is not threading.main_thread()
+
+
+def end_if_interrupted() -> None:
+    """For work that takes long without a wait in it, between two of its steps. Raises Interrupted."""
+    if is_interrupted():
+        raise Interrupted(_WAITING.raised)
 
 
 @contextmanager
@@ -107,4 +121,9 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     if _WAITING.blocks:
         _WAITING.number = number
         return
+    _raise(number)
+
+
+def _raise(number: int) -> NoReturn:
+    _WAITING.raised = number
     raise Interrupted(number)

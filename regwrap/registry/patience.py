@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from regwrap.core.interruption import is_interrupted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -48,7 +50,7 @@ class _Now(threading.local):
 
     def look(self) -> None:
         """Raises OSError where the wait has to end."""
-        if self.stopping is not None and self.stopping.is_set():
+        if is_interrupted() or (self.stopping is not None and self.stopping.is_set()):
             raise OSError(errno.ECANCELED, "regwrap is stopping")
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise EndlessAnswerError(errno.ETIMEDOUT, f"the answer was not complete after {self.seconds:g} s")

@@ -10,6 +10,7 @@ import threading
 from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
 from regwrap.core.errors import IntegrityError
+from regwrap.core.interruption import end_if_interrupted
 from regwrap.core.model import Digest
 from regwrap.core.writing import name_file, on_file, write_all_at
 
@@ -78,9 +79,11 @@ def read_piece(descriptor: int, buffer: memoryview, position: int) -> int:
 
 
 def hashed(pieces: Iterable[memoryview], write: Callable[[memoryview], object] | None = None) -> Digest:
-    """The digest of all pieces, each of which `write` is given as well."""
+    """The digest of all pieces, each of which `write` is given as well. A run that is interrupted waits for no thread
+    that does this."""
     state = hashlib.sha256()
     for piece in pieces:
+        end_if_interrupted()
         state.update(piece)
         if write is not None:
             write(piece)
@@ -123,6 +126,7 @@ def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:
     done = 0
     try:
         while done < size:
+            end_if_interrupted()
             count = os.copy_file_range(source, out, min(size - done, _AT_ONCE), offset + done, to + done)
             if count == 0:
                 raise IntegrityError("the file was truncated while it was read")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from regwrap.bundle.examine import file_sha256, verify_bundle, verify_storage
+from regwrap.bundle.examine import verify_bundle, verify_storage
 from regwrap.bundle.inspection import InspectedImage, Inspection, inspect_bundle
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import SILENT
@@ -379,10 +379,6 @@ def test_inspection_counts_what_was_left_out(root: Path, tmp_path: Path) -> None
     path.write_bytes(packed(parts_of(contents_of(root, listed("a/b:1", "linux/amd64")), root)))
     image = inspect_bundle(path).images[0]
     assert (image.platforms, image.omitted, image.size) == (("linux/amd64",), 1, image.alone)
-
-
-def test_the_hash_of_a_file(tmp_path: Path) -> None:
-    assert f"sha256:{file_sha256(put(tmp_path / 'x', b'x' * 100_000))}" == f"{Digest.of(b'x' * 100_000)}"
 
 
 def test_a_platform_that_an_image_never_had_is_a_difference_and_no_damage(root: Path) -> None:

@@ -2,19 +2,28 @@
 
 import os
 import signal
-import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType, SimpleNamespace
-from typing import cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from regwrap.core.errors import Interrupted
-from regwrap.core.interruption import handle_signals, let_signals_be, raise_again, uninterrupted
+from regwrap.core.interruption import (
+    end_if_interrupted,
+    let_signals_be,
+    raise_again,
+    uninterrupted,
+)
 from regwrap.storage.stage import temporary_stage
 from regwrap.storage.tree import Tree
+from tests.interruptions import interrupted_at
+
+if TYPE_CHECKING:
+    import sys
 
 pytestmark = pytest.mark.usefixtures("handled_signals")
 
@@ -111,34 +120,41 @@ def test_a_signal_at_any_moment_leaves_no_stage(tmp_path: Path, delay: float) ->
     assert list((tmp_path / "own").iterdir()) == []
 
 
-def test_a_signal_at_any_call_of_its_end_leaves_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own").mkdir()
-    later: list[object] = []  # what comes while Python finalises something comes once more in the program
-    monkeypatch.setattr(sys, "unraisablehook", later.append)
+def test_a_signal_at_any_call_leaves_no_stage(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
 
-    def is_interrupted_at(number: int) -> bool:
-        handle_signals()
-        later.clear()
-        left = number
-
-        def interrupt(_frame: FrameType, event: str, _arg: object) -> None:
-            nonlocal left
-            left -= event == "call"
-            if left == 0:
-                left = -1
-                signal.raise_signal(signal.SIGTERM)
-
-        try:
-            with temporary_stage(Tree(tmp_path / "own"), "stage"):
-                sys.setprofile(interrupt)
-        except Interrupted:
-            return True
-        finally:
-            sys.setprofile(None)
-        return bool(later)
+    def work() -> None:
+        with temporary_stage(Tree(own), "stage"):
+            pass
 
     number = 1
-    while is_interrupted_at(number):
-        assert list((tmp_path / "own").iterdir()) == []
+    while interrupted_at(number, work):
+        assert list(own.iterdir()) == []
         number += 1
     assert number > 5
+
+
+def test_other_threads_hear_of_an_interruption_the_main_one_only_once() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(end_if_interrupted).result()
+        with pytest.raises(Interrupted, match="15"):
+            signal.raise_signal(signal.SIGTERM)
+        end_if_interrupted()  # it tidies up
+        with pytest.raises(Interrupted, match="15"):
+            pool.submit(end_if_interrupted).result()
+        let_signals_be()
+        pool.submit(end_if_interrupted).result()
+
+
+def test_nor_before_a_block_has_ended_that_makes_signals_wait() -> None:
+    def work() -> None:
+        with ThreadPoolExecutor(1) as pool, uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            pool.submit(end_if_interrupted).result()
+            done.append("its threads too")
+
+    done: list[str] = []
+    with pytest.raises(Interrupted):
+        work()
+    assert done

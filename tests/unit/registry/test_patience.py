@@ -1,5 +1,6 @@
 """Answers without an end: each is bounded in bytes and in time as a whole, and a stop ends every wait."""
 
+import signal
 import socket
 import threading
 import time
@@ -8,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from regwrap.core.errors import RegwrapError, ToolError
+from regwrap.core.errors import Interrupted, RegwrapError, ToolError
 from regwrap.core.location import Registry
 from regwrap.registry.client import Client
 from regwrap.registry.exchange import Body, Request
@@ -124,8 +125,11 @@ def test_who_answers_what_is_no_http_is_not_waited_for(said: bytes) -> None:
         assert "what listens there is no registry" in f"{raised.value.hint}"
 
 
+@pytest.mark.usefixtures("handled_signals")
 @pytest.mark.parametrize("sends", [False, True])
-def test_a_stop_ends_a_wait_at_once(*, sends: bool) -> None:
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_stop_ends_a_wait_at_once(*, sends: bool, is_told: bool) -> None:
+    """Also where nobody tells the client: a signal is enough."""
     stopping, ended = threading.Event(), threading.Event()
     begun = threading.Event()
 
@@ -135,7 +139,7 @@ def test_a_stop_ends_a_wait_at_once(*, sends: bool) -> None:
 
     body = Body(data=b"x" * 50_000_000, size=50_000_000) if sends else None
     with answering(answer) as host:
-        client = client_of(host, 60, stopping)
+        client = client_of(host, 60, stopping if is_told else None)
         told: list[str] = []
 
         def ask() -> None:
@@ -148,7 +152,11 @@ def test_a_stop_ends_a_wait_at_once(*, sends: bool) -> None:
         asking.start()
         assert begun.wait(10)
         started = time.monotonic()
-        stopping.set()
+        if is_told:
+            stopping.set()
+        else:
+            with pytest.raises(Interrupted):
+                signal.raise_signal(signal.SIGINT)
         asking.join(10)
         ended.set()
         assert not asking.is_alive()
