@@ -99,7 +99,7 @@ class VolumeTarget:
             raise UsageError(f"{self.output.parent} is not a directory")
         if is_there(self.output):
             raise UsageError(
-                f"{self.output} is there, and would be taken instead of its {counted(count, 'volume')}",
+                f"{self.output} exists, and would be read instead of its {counted(count, 'volume')}",
                 hint="remove it first",
             )
         need_space(self.output.parent, sum(volume.size for volume in chosen))

@@ -350,7 +350,7 @@ COMMANDS: Final = (
         name="join",
         group=_CONVERT,
         function="join.join",
-        summary="Make the whole bundle of a delta and what it was made since.",
+        summary="Make the whole bundle from a delta and its base.",
         more="Byte for byte the bundle that package writes without --since; every blob is hashed.",
         examples=(
             ("with the older bundle", "regwrap join release-v1.1.tar release-v1.2-delta.tar -o joined-v1.2.tar"),
@@ -374,7 +374,7 @@ COMMANDS: Final = (
         function="gc.gc",
         summary="Delete everything that no kept image uses.",
         more="Keeps every tag unless told what to keep: releases that deploy and import have noted, lists, bundles, the"
-        " newest tags. Of releases and of what has digests, images without a tag stay too. The release in use is kept"
+        " newest tags. With a release, a bundle or a lock, images without a tag are kept too. The release in use is kept"
         " in any case, unless --drop-current says otherwise.",
         examples=(
             (

@@ -58,7 +58,7 @@ ImageSetArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE.TAR|STORAGE", help="A bundle, or the root directory of a storage.")
 ]
 JobsOption = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, max=64, help="Number of images to copy in parallel.")
+    int | None, typer.Option("--jobs", "-j", min=1, max=64, help="Number of blobs, or images, to copy in parallel.")
 ]
 EngineOption = Annotated[
     Engine | None,

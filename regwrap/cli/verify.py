@@ -51,9 +51,9 @@ _ListOption = Annotated[
     str | None,
     typer.Option("--list", metavar="LIST|BUNDLE.TAR", help="A bundle holds exactly these images, a storage at least."),
 ]
-_ExactOption = Annotated[bool, typer.Option("--exact", help="With --list: there are no other images.")]
+_ExactOption = Annotated[bool, typer.Option("--exact", help="With --list: fail if there are other images.")]
 _HashedOption = Annotated[
-    bool, typer.Option("--hash", help="Of a registry: fetch and hash every blob. Of files it is done in any case.")
+    bool, typer.Option("--hash", help="For a registry: fetch and hash every blob. Files are always hashed.")
 ]
 _ReceiptOption = Annotated[
     Path | None, typer.Option("--receipt", metavar="FILE", help="Write what was found, image by image, as JSON.")

@@ -1,6 +1,6 @@
 """What the user's and the machine's configuration of skopeo and docker means for registries outside: found, and told.
 
-The rule (docs/ARCHITECTURE.md): skopeo gets what regwrap's configuration says, so that a run does the same on every
+The rule (docs/decisions/32): skopeo gets what regwrap's configuration says, so that a run does the same on every
 machine. Here is only looked at what a user may have set up and expect to count; values are never shown, they may be
 secret.
 """

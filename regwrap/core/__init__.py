@@ -1,5 +1,5 @@
-"""The vocabulary: digests, references, manifests, closures, places, errors, interruption.
+"""The vocabulary: digests, references, manifests, closures, locations, errors; and what every room does alike: signals,
+one thread pool, files that are written whole.
 
-Pure values and rules that every room shares. Nothing here opens a registry, knows the storage layout or starts a
-program, and nothing here imports another room.
+Nothing here opens a registry, knows the storage layout or starts a program, and nothing here imports another room.
 """

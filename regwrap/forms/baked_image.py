@@ -1,6 +1,6 @@
 """Manifest and config of a baked image: those of the base with one layer more, or new ones. Pure.
 
-These are the only manifests that regwrap writes, and nothing in them depends on time, machine or environment.
+Nothing in them depends on time, machine or environment.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def _breakable(name: str) -> Iterator[Content]:
         yield from ("/", _BREAK, part)
 
 
-def name_cell(name: str, style: str = "") -> Cell:
-    return Cell(whole_name(name), style)
+def name_cell(name: str) -> Cell:
+    return Cell(whole_name(name))
 
 
 def number_cell(number: float, style: str = "") -> Cell:
@@ -60,10 +60,10 @@ def digest_cell(digest: str) -> Cell:
     return Cell(tag("code", {}, digest.rpartition(":")[2][:12]), title=digest)
 
 
-def size_cell(size: int, largest: int, style: str = "") -> Cell:
+def size_cell(size: int, largest: int) -> Cell:
     """Bytes, and a bar as long as its part of the largest."""
     bar = tag("i", {"class": "meter", "style": f"width:{share(size, largest):.1f}%"})
-    return Cell(joined((human_bytes(size), bar)), f"number {style}".strip())
+    return Cell(joined((human_bytes(size), bar)), "number")
 
 
 def share(part: float, whole: float) -> float:

@@ -78,10 +78,9 @@ def rollback_text(report: RollbackReport) -> str:
     """A line for each tag that moves, from what to what; and the total."""
     rows = [(move.image, f"{move.old or 'no such tag'} -> {move.new}") for move in report.moved]
     name, moved = report.name or report.id.removeprefix("sha256:")[:12], len(report.moved)
-    right = report.images - moved
-    was, are = counted(right, "was", "were"), counted(right, "is", "are")
-    total = f"{report.path}: {name} is current: {counted(moved, 'tag')} moved, {was} right"
-    would = f"{report.path}: {name} would be current: {counted(moved, 'tag')} would move, {are} right"
+    rest = f"{report.images - moved} unchanged"
+    total = f"{report.path}: {name} is current: {counted(moved, 'tag')} moved, {rest}"
+    would = f"{report.path}: {name} would be current: {counted(moved, 'tag')} would move, {rest}"
     return "\n".join([*table(rows), would if report.dry_run else total])
 
 

@@ -348,4 +348,6 @@ def _number(document: Mapping[str, object], name: str) -> int:
 
 
 def _not_understood(line: bytes) -> ToolError:
-    return ToolError("curl said what is no outcome", detail=line[:200].decode(errors="replace"), transient=True)
+    return ToolError(
+        "curl said something that cannot be read", detail=line[:200].decode(errors="replace"), transient=True
+    )

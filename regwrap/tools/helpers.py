@@ -89,7 +89,7 @@ def _pair(said: bytes, program: str) -> tuple[str, str]:
         document = json.loads(said)
         return f"{document['Username']}", f"{document['Secret']}"
     except (ValueError, RecursionError, TypeError, KeyError):  # its words would show the secret
-        raise ToolError(f"{program} answered what is no login", hint=_HELPER_HINT) from None
+        raise ToolError(f"{program} gave no login", hint=_HELPER_HINT) from None
 
 
 def wrapped_helpers(names: Iterable[str], environment: Mapping[str, str], place: Path) -> tuple[tuple[str, str], ...]:

@@ -168,7 +168,7 @@ class Skopeo:
         result = self._run((), ("copy", "--quiet", *kept, "--", archive, tree), inherit=())
         if result.exit_code != 0:
             said = fatal_text(result.stderr)
-            hint = answers.told(said).hint or "is it such an archive, and whole?"
+            hint = answers.told(said).hint or "is it an archive of that kind, and complete?"
             raise ToolError(f"could not read {archive}", detail=said, hint=hint)
 
     def _run(

@@ -1,4 +1,4 @@
-"""Look at both ends, plan, carry: what sync and push share.
+"""Look at both ends, plan, copy: what sync and push share.
 
-Decisions are pure and lie in plan.py. Files of the configuration and texts for people do not enter.
+Decisions are pure and lie in plan.py. The configuration's files and pages for people do not enter.
 """

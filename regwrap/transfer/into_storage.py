@@ -1,7 +1,7 @@
 """Carry out one Copy into a storage: fetch missing blobs, prove them by hashing, make the image visible.
 
-No registry stands in the way: a Fetcher writes the blobs of each leaf manifest into a stage and hashes them on the way;
-`storage.commit` moves them in. That also copies what skopeo cannot push: docker lists with their digest kept, nested
+No registry stands in the way: blobs come into a stage and are hashed there; `storage.commit` moves them in. That also
+copies what skopeo cannot push: docker lists with their digest kept, nested
 indexes, some platforms of an index. Copies into a registry are in `into_registry` and `by_skopeo`.
 """
 

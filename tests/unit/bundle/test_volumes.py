@@ -176,7 +176,7 @@ def test_what_is_left_of_an_earlier_bundle_goes(archive: Path, bundle: Path) -> 
 
 def test_a_whole_bundle_of_that_name_is_not_hidden_behind(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "v.tar").write_bytes(b"old")
-    with pytest.raises(UsageError, match="would be taken instead"):
+    with pytest.raises(UsageError, match="would be read instead"):
         write(archive, tmp_path / "v.tar")
     with pytest.raises(UsageError, match="more than 999 volumes"):
         write(archive, tmp_path / "w.tar", size=10)

@@ -128,6 +128,20 @@ def test_package_starts_tar(desk: Desk) -> None:
     assert desk.typed(line, programs.tar()) == [tar_of("DIR/archive")]
 
 
+def test_join_starts_nothing(desk: Desk) -> None:
+    (desk.directory / "app.list").write_text("app:v1")
+    desk.typed("package app.list --archive ./archive -o base.tar", programs.tar())
+    desk.typed("package images.list --archive ./archive --since base.tar -o delta.tar", programs.tar())
+    assert desk.typed("join base.tar delta.tar -o joined.tar") == []
+
+
+def test_repair_has_par2_look_at_the_bundle_and_mend_it(desk: Desk) -> None:
+    (desk.directory / "bundle.tar.par2").touch()
+    assert desk.typed("repair bundle.tar", Answer(when=("par2", "repair"))) == [
+        "par2 repair -q -q -B DIR DIR/bundle.tar.par2 DIR/bundle.tar"
+    ]
+
+
 def test_release_notes_versions_reads_the_registry_and_packs(desk: Desk) -> None:
     line = "release images.list --source HOST --archive ./new --jobs 1 -o release.tar"
     answers = (programs.versions(), programs.curl(), programs.tar())

@@ -198,7 +198,7 @@ def test_what_the_configuration_says_is_known_beforehand(site: Site, partial: Pa
 
 
 @pytest.mark.usefixtures("handled_signals")
-@pytest.mark.parametrize("failing", ["^HEAD .*/blobs/", "^PUT .*/manifests/"])
+@pytest.mark.parametrize("failing", ["^HEAD .*/manifests/", "^HEAD .*/blobs/", "^PUT .*/manifests/"])
 def test_ctrl_c_ends_a_push_that_waits_to_try_again(site: Site, failing: str) -> None:
     main, numbers = threading.main_thread().ident, itertools.count()
     assert main is not None

@@ -83,7 +83,7 @@ def test_a_dry_run_says_both_digests_and_changes_nothing(site: Path) -> None:
     assert snapshot(site) == before
     lines = rollback_text(report).splitlines()
     assert lines[0].split() == ["a:latest", f"{NEW.top}", "->", f"{OLD.top}"]
-    assert lines[-1] == f"{site}: {first[7:19]} would be current: 2 tags would move, 2 are right"
+    assert lines[-1] == f"{site}: {first[7:19]} would be current: 2 tags would move, 2 unchanged"
 
 
 def test_a_tag_that_is_gone_comes_back(site: Path) -> None:

@@ -159,10 +159,10 @@ def test_nothing_is_made_of_what_has_no_bytes(desk: Desk) -> None:
     ("said", "text"),
     [
         (b"", "curl ended before 1 of 1 download"),
-        (b"garbage\n", "curl said what is no outcome: garbage"),
-        (b"[1]\n", "curl said what is no outcome"),
-        (outcome("other"), "curl said what is no outcome"),
-        (b'{"exitcode": "none"}\n', "curl said what is no outcome"),
+        (b"garbage\n", "curl said something that cannot be read: garbage"),
+        (b"[1]\n", "curl said something that cannot be read"),
+        (outcome("other"), "curl said something that cannot be read"),
+        (b'{"exitcode": "none"}\n', "curl said something that cannot be read"),
     ],
 )
 def test_a_curl_that_lies_is_tried_again(desk: Desk, said: bytes, text: str) -> None:
