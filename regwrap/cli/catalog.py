@@ -374,8 +374,8 @@ COMMANDS: Final = (
         function="gc.gc",
         summary="Delete everything that no kept image uses.",
         more="Keeps every tag unless told what to keep: releases that deploy and import have noted, lists, bundles, the"
-        " newest tags. With a release, a bundle or a lock, images without a tag are kept too. The release in use is kept"
-        " in any case, unless --drop-current says otherwise.",
+        " newest tags. With a release, a bundle or a lock, images without a tag are kept too. The release in use is"
+        " kept in any case, unless --drop-current says otherwise.",
         examples=(
             (
                 "what would be deleted if only the last two releases stay, and what each alone holds",

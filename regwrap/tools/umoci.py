@@ -1,6 +1,7 @@
 """umoci: its flags, in one place. It makes OCI layouts and changes an image's configuration; it needs no root for that.
 
-It never gets a layer to write (forms/baked_layer.py makes them), and a time with every call: else it stamps the current one.
+It never gets a layer to write (forms/baked_layer.py makes them), and a time with every call: else it stamps the
+current one.
 """
 
 from __future__ import annotations
