@@ -3,11 +3,14 @@
 import io
 import os
 import random
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from regwrap.bundle.contents import BundleContents, tar_bytes
 from regwrap.bundle.delta import since
 from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.examine_incoming import verify_incoming
@@ -37,6 +40,7 @@ from tests.builders import (
     truncate,
 )
 from tests.bundles import contents_of, listed, older, packed, parts_of, write_bundle
+from tests.told import Told
 
 BIG = random.Random(3).randbytes(3_000_000)  # more than a buffer has
 BASE = make_layer("base")
@@ -116,6 +120,26 @@ def test_a_blob_that_is_rotten_ends_the_stream(tmp_path: Path) -> None:
         streamed(selection, hashed=False)
 
 
+def test_a_rotten_blob_is_named_beside_one_that_was_cut(tmp_path: Path) -> None:
+    """Both have to be repaired, and the first of them ends the stream."""
+    root = make_storage(tmp_path / "rotten", SMALL)
+    selection = selected(root, *SMALL)
+    first, *_others, last = (digest for digest, _size in selection.contents.blobs)
+    flip(root / layout.blob_path(first))
+    truncate(root / layout.blob_path(last))
+    with pytest.raises(IntegrityError, match="is damaged") as told:
+        streamed(selection)
+    assert [line.partition("blob ")[2].partition(" ")[0] for line in told.value.problems] == [f"{first}", f"{last}"]
+
+
+def test_every_byte_of_a_stream_is_counted_for_who_waits(archive: Path) -> None:
+    told, selection = Told(), selected(archive, *IMAGES)
+    told.expect("package", selection.contents.blob_bytes)
+    with streamed_bundle(selection, PipeTarget(io.BytesIO()), told, hashed=True):
+        pass
+    assert told.done == [selection.contents.blob_bytes]
+
+
 def test_a_reader_that_goes_away_is_told_with_how_far_it_came(archive: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -125,6 +149,70 @@ def test_a_reader_that_goes_away_is_told_with_how_far_it_came(archive: Path) -> 
         streamed_bundle(selected(archive, *IMAGES), PipeTarget(out), Silent(), hashed=True),
     ):
         pass
+
+
+class GoesAway(io.BytesIO):
+    """A reader that takes so many bytes."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(memoryview(data)) > self.most:
+            raise BrokenPipeError
+        return super().write(data)
+
+
+def test_how_far_a_reader_came_that_went_away_later_is_told(archive: Path) -> None:
+    out, size = GoesAway(1_500_000), len(whole(archive, *IMAGES))
+    with (
+        pytest.raises(ToolError) as told,
+        streamed_bundle(selected(archive, *IMAGES), PipeTarget(out), Silent(), hashed=True),
+    ):
+        pass
+    assert told.value.message == f"who reads the bundle went away after {out.tell():,} of {size:,} bytes"
+    assert out.tell() > 0
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Selection:
+    """With a blob that has more than lies between who reads and who writes."""
+    data, storage = bytes(7 << 20), Storage(tmp_path_factory.mktemp("large"))
+    digest = Digest.of(data)
+    put(storage.blob_path(digest), data)
+    contents = BundleContents(images=(), repositories=(), blobs=((digest, len(data)),))
+    return Selection(storage=storage, contents=contents, users={digest: "large:1"})
+
+
+def test_a_stream_of_any_size_goes_through_a_few_buffers(large: Selection) -> None:
+    assert len(streamed(large)) == tar_bytes(large.contents)
+
+
+def test_who_reads_ahead_for_a_reader_that_went_away_ends_too(large: Selection) -> None:
+    """Else the run would wait for ever."""
+    with (
+        pytest.raises(ToolError, match="went away after 0 of"),
+        streamed_bundle(large, PipeTarget(GoesAway(0)), Silent(), hashed=False),
+    ):
+        pass
+    assert not any(thread.name.startswith("read-ahead") for thread in threading.enumerate())
+
+
+def test_of_a_blob_that_grows_meanwhile_its_own_bytes_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody appends to it would move all that follows."""
+    root, real = make_storage(tmp_path / "archive", SMALL), os.preadv
+    expected, selection = whole(root, *SMALL), selected(root, *SMALL)
+
+    def preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        with Path(f"/proc/self/fd/{descriptor}").readlink().open("ab") as file:
+            file.write(b"more")
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert streamed(selection) == expected
 
 
 def test_a_terminal_gets_no_bundle(archive: Path) -> None:
