@@ -212,15 +212,6 @@ def test_a_link_and_a_directory_of_that_name_are_no_file_of_an_earlier_run(tmp_p
     assert open_below(tmp_path) == []
 
 
-def test_of_several_the_last_written_is_gone_on_with_and_the_others_go(tmp_path: Path) -> None:
-    for number in range(3):
-        path = put(tmp_path / f"out.regwrap-0000000{number}.part", f"{number}".encode())
-        os.utime(path, (0, 1000 + number % 2))
-    with kept_part_file(tmp_path / "out") as kept:
-        assert kept.part.opened.read_bytes() == b"1"
-        assert list(tmp_path.iterdir()) == [kept.part.path]
-
-
 def test_a_run_without_a_standard_input_goes_on_with_what_is_there(tmp_path: Path) -> None:
     """The first file that it opens has the number 0."""
     left, saved = put(tmp_path / PART, b"half"), os.dup(0)

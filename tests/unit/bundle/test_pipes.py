@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from regwrap.bundle.contents import BundleContents, tar_bytes
+from regwrap.bundle.contents import BundleContents, links_end, tar_bytes
 from regwrap.bundle.delta import since
 from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.examine_incoming import verify_incoming
@@ -39,7 +39,7 @@ from tests.builders import (
     storage_problems,
     truncate,
 )
-from tests.bundles import contents_of, listed, older, packed, parts_of, write_bundle
+from tests.bundles import BLOCK, Part, contents_of, listed, member, older, packed, parts_of, write_bundle
 from tests.told import Told
 
 BIG = random.Random(3).randbytes(3_000_000)  # more than a buffer has
@@ -267,6 +267,50 @@ def test_a_delta_from_a_pipe_needs_the_same(archive: Path, tmp_path: Path) -> No
         report = verify_incoming(io.BytesIO(delta), None, lambda _bytes: None, bases)
     assert (report.problems, report.notes, report.blobs) == ((), (), len(second.blobs))
     assert len(verify_incoming(io.BytesIO(delta), None, lambda _bytes: None).notes) == 2
+
+
+def test_where_a_bundle_was_cut_off_is_told(archive: Path) -> None:
+    data, contents = whole(archive, *SMALL), contents_of(archive, *SMALL)
+    front = len(member(Part("bundle.json", contents.to_json())))
+    for end in (513, front - 1, front, front + 600, links_end(contents) - 1, len(data) - 1):
+        with pytest.raises(IntegrityError) as told:
+            verify_incoming(io.BytesIO(data[:end]), None, lambda _bytes: None)
+        of = front if end < front else len(data)
+        assert told.value.message.endswith(f"the bundle was cut off: {end:,} of {of:,} bytes came")
+        assert "send it again" in told.value.hint
+    with pytest.raises(IntegrityError, match=f"something follows the end of the bundle, at byte {len(data)}"):
+        verify_incoming(io.BytesIO(data + b"\0"), None, lambda _bytes: None)
+
+
+def test_where_a_bundle_was_altered_is_told(archive: Path) -> None:
+    contents = contents_of(archive, *SMALL)
+    json, *others = parts_of(contents, archive)
+    blobs, links = others[: len(contents.blobs)], others[len(contents.blobs) :]
+    first, last = len(member(json)), len(member(json)) + sum(len(member(blob)) for blob in blobs[:-1])
+    padding = first + len(member(replace(blobs[0], data=b""))) + len(blobs[0].data)
+    link, end = last + len(member(blobs[-1])), links_end(contents)
+    data = packed((json, *others))
+    for place, start, what in (
+        (first, first, blobs[0].name),
+        (padding, padding, blobs[0].name),
+        (last, last, blobs[-1].name),
+        (link, link, f"{links[0].name} or a link behind it"),
+        (end - BLOCK, link, f"{links[0].name} or a link behind it"),
+        (end, end, "the end"),
+        (len(data) - 1, end, "the end"),
+    ):
+        altered = bytearray(data)
+        altered[place] ^= 1
+        with pytest.raises(IntegrityError) as told:
+            verify_incoming(io.BytesIO(altered), None, lambda _bytes: None)
+        assert told.value.message == f"{what} is not as regwrap writes it (behind byte {start})"
+        assert "damaged or was altered" in told.value.hint
+
+
+def test_every_byte_of_blobs_that_came_is_counted(archive: Path) -> None:
+    done = list[int]()
+    verify_incoming(io.BytesIO(whole(archive, *SMALL)), None, done.append)
+    assert done == [size for _digest, size in contents_of(archive, *SMALL).blobs]
 
 
 @pytest.mark.parametrize("seed", range(3))
