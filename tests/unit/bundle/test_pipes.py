@@ -1,5 +1,6 @@
 """A bundle through a pipe is the same bytes, and what is cut off or altered anywhere is refused and changes nothing."""
 
+import fcntl
 import io
 import os
 import random
@@ -149,6 +150,16 @@ def test_a_reader_that_goes_away_is_told_with_how_far_it_came(archive: Path) -> 
         streamed_bundle(selected(archive, *IMAGES), PipeTarget(out), Silent(), hashed=True),
     ):
         pass
+
+
+def test_a_pipe_takes_no_less_at_once_than_before(archive: Path) -> None:
+    """Each byte of a release goes through it: a small one costs as many switches as it has pages."""
+    reader, writer = os.pipe()
+    before = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
+    with os.fdopen(reader, "rb"), os.fdopen(writer, "wb", buffering=0) as out:
+        with PipeTarget(out).written(contents_of(archive, *SMALL)):
+            pass
+        assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) >= before
 
 
 class GoesAway(io.BytesIO):
