@@ -23,13 +23,13 @@ IMAGES = {f"app:{n}": make_image(f"app {n}", layers=[make_layer(f"{n}", Random(n
 
 
 class Taking:
-    """A target that keeps what it is given; with a `limit` it is full then."""
+    """A target that keeps what it is given; with a `limit` it is full then. `has` waits for so many bytes."""
 
     can_repeat = False
 
     def __init__(self, limit: int = 10**9) -> None:
         self.data = io.BytesIO()
-        self.came = threading.Event()
+        self.coming = threading.Condition()
         self.limit = limit
 
     @contextmanager
@@ -38,10 +38,15 @@ class Taking:
         yield self.write
 
     def write(self, data: memoryview) -> None:
-        self.data.write(data)
-        self.came.set()
+        with self.coming:
+            self.data.write(data)
+            self.coming.notify_all()
         if self.data.tell() > self.limit:
             raise BrokenPipeError("it went away")
+
+    def has(self, size: int, *, within: float) -> bool:
+        with self.coming:
+            return self.coming.wait_for(lambda: self.data.tell() >= size, within)
 
 
 @pytest.fixture
@@ -109,9 +114,9 @@ def test_nothing_leaves_in_front_of_a_blob_that_is_still_to_come(archive: Path) 
 
     def fill(file: BundleInPlace) -> None:
         first, *others = file.places
-        assert not target.came.wait(0.03)
+        assert not target.has(1, within=0.03)
         file.put(first, blobs[first])
-        assert target.came.wait(20)
+        assert target.has(file.places[first].end, within=20)
         for digest in others:
             file.put(digest, blobs[digest])
 
@@ -126,6 +131,7 @@ def test_an_error_behind_the_last_blob_leaves_no_bundle(archive: Path) -> None:
     def fill(file: BundleInPlace) -> None:
         for digest in file.places:
             file.put(digest, blobs[digest])
+        assert target.has(file.places[digest].end, within=20)
         raise ToolError("it was not what it should be")
 
     with pytest.raises(ToolError, match="not what it should be"):

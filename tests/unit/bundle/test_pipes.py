@@ -214,8 +214,8 @@ def test_of_a_blob_that_grows_meanwhile_its_own_bytes_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What somebody appends to it would move all that follows."""
-    root, real = make_storage(tmp_path / "archive", SMALL), os.preadv
-    expected, selection = whole(root, *SMALL), selected(root, *SMALL)
+    root, real = make_storage(tmp_path / "archive", IMAGES), os.preadv
+    expected, selection = whole(root, *IMAGES), selected(root, *IMAGES)
 
     def preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
         with Path(f"/proc/self/fd/{descriptor}").readlink().open("ab") as file:
