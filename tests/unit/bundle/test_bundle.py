@@ -17,6 +17,7 @@ from regwrap.bundle.read import HASH_THREADS, hash_all, opened_bundle
 from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest
+from regwrap.core.release_id import ReleaseId
 from tests.builders import make_image, make_multi_image, make_storage
 from tests.bundles import (
     BLOCK,
@@ -117,6 +118,7 @@ def test_a_name_is_in_the_bundle_and_changes_its_identity(contents: BundleConten
     assert parse_contents(named.to_json()) == named
     assert len({contents.id, named.id, replace(contents, name="acme-2.4.2").id}) == 3
     assert named.id == Digest.of(named.to_json())
+    assert named.release == ReleaseId("acme-2.4.1", named.id)
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "-a", ".a", "a/b", "ä", "a" * 129, "a\n", 7, None])

@@ -244,6 +244,19 @@ def test_a_delta_is_not_remembered_as_a_release(root: Path) -> None:
     assert contents_with_id(whole.to_json(), whole.id) == whole
 
 
+def test_a_release_that_somebody_put_among_those_of_a_site_names_nothing_outside_of_it(root: Path) -> None:
+    """Its digest fits, and so proves nothing: who may write there can make both."""
+    whole = contents_of(root, *IMAGES)
+    image, repository = whole.images[0], whole.repositories[0]
+    for forged in (
+        replace(whole, images=(replace(image, repository="../../evil"),)),
+        replace(whole, images=(replace(image, tag="../../evil"),)),
+        replace(whole, repositories=(replace(repository, name="../../evil"),)),
+    ):
+        with pytest.raises(IntegrityError, match="evil.*not valid in a registry"):
+            contents_with_id(forged.to_json(), forged.id)
+
+
 def test_a_name_that_two_releases_have_has_to_be_told_by_the_id(root: Path) -> None:
     two = tuple(
         SiteRelease(contents=replace(contents_of(root, name), name="acme-1.0"), deployed="2026-01-01", checksum="")
@@ -310,6 +323,7 @@ def test_blobs_may_be_hashed_by_others_and_only_those_that_can_be_right_are(root
     storage.blob_path(short).write_bytes(b"short")
     storage.blob_path(gone).unlink()
     stray = put(root / layout.blob_path(Digest.of(b"stray")), b"stray")
+    storage.blob_path(Digest.of(b"a collector left its directory")).parent.mkdir(parents=True)
 
     def elsewhere(blobs: object, _on_bytes: object) -> frozenset[Digest]:
         asked.append(dict(blobs))  # type: ignore[call-overload]
