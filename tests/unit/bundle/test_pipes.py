@@ -4,6 +4,7 @@ import fcntl
 import io
 import os
 import random
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from regwrap.bundle.stream import streamed_bundle
 from regwrap.commands.deploy import DeployReport, deploy_bundle, deploy_incoming
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.listener import Silent
-from regwrap.core.model import Digest
+from regwrap.core.model import Digest, Platform
 from regwrap.core.moves import Existing
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
@@ -248,6 +249,55 @@ def test_what_is_said_of_it_is_what_is_said_of_the_file(archive: Path, tmp_path:
     assert replace(of_pipe, path=path) == of_file
     assert of_pipe.inventory == of_file.inventory
     assert (of_pipe.id, len(of_pipe.differences)) == (of_file.id, 3)
+
+
+def test_the_same_is_wrong_in_a_bundle_from_a_pipe(archive: Path, tmp_path: Path) -> None:
+    """A manifest whose first byte has gone is damaged and not missing; a lie about platforms is seen by the config."""
+    contents = contents_of(archive, "app:1", "kept:1")
+    image, other = contents.images
+    lying = replace(contents, images=(replace(image, platforms=(Platform.parse("linux/arm64"),)), other))
+    parts = parts_of(lying, archive)
+    raw = IMAGES["kept:1"].raw
+    data = packed(replace(part, data=b"[" + raw[1:]) if part.data == raw else part for part in parts)
+    of_file = verify_bundle(put(tmp_path / "bundle.tar", data), None, lambda _bytes: None).problems
+    assert verify_incoming(io.BytesIO(data), None, lambda _bytes: None).problems == of_file
+    assert [line.partition(" ")[0] for line in of_file] == ["app:1:", "kept:1:", f"{layout.blob_path(Digest.of(raw))}:"]
+    assert "disagree about platforms" in of_file[0]
+
+
+def test_what_a_delta_requires_is_hashed_where_it_lies(archive: Path, tmp_path: Path) -> None:
+    """Else a site would be told that all is well, and deploy would find it is not."""
+    first, second = contents_of(archive, *SMALL), contents_of(archive, *IMAGES)
+    delta = since(second, [older(first)])
+    data = bytearray(packed(parts_of(delta, archive)))
+    own = Digest.of(BIG)
+    data[data.index(BIG[:64])] ^= 1
+    site = make_storage(tmp_path / "site", SMALL)
+    rotten = [digest for digest, _size in first.blobs if digest not in set(Storage(site).revisions("kept"))][:4]
+    for digest in rotten:
+        flip(site / layout.blob_path(digest))
+    with opened_bases([site], lock_timeout=0, listener=Silent()) as bases:
+        report = verify_incoming(io.BytesIO(data), None, lambda _bytes: None, bases)
+        trusting = verify_incoming(io.BytesIO(data), None, lambda _bytes: None, bases, trusted=True)
+    lines = [f"{layout.blob_path(d)}: the bytes do not have the digest {d}" for d in sorted([own, *rotten])]
+    assert [line for line in report.problems if "the bytes" in line] == lines
+    assert [line for line in trusting.problems if "the bytes" in line] == [line for line in lines if own.hex in line]
+    assert list(report.inventory.blobs) == [digest for digest, _size in second.blobs]
+
+
+def test_a_check_of_a_pipe_keeps_no_layer(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a release of a hundred gigabytes manifests and configs are looked at later, and have room in any /tmp."""
+    monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}")
+    kept = list[int]()
+
+    def look(_bytes: int) -> None:
+        files = (
+            path for path in Path("/proc/self/fd").iterdir() if f"{os.path.realpath(path)}".startswith(f"{tmp_path}/")
+        )
+        kept.extend(os.fstat(int(path.name)).st_size for path in files)
+
+    assert verify_incoming(io.BytesIO(whole(archive, *IMAGES)), None, look).problems == ()
+    assert 0 < max(kept) < 20_000
 
 
 def test_a_storage_gets_the_same_from_a_pipe(archive: Path, tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_a_release_that_somebody_put_among_those_of_a_site_names_nothing_outside
         replace(whole, images=(replace(image, tag="../../evil"),)),
         replace(whole, repositories=(replace(repository, name="../../evil"),)),
     ):
-        with pytest.raises(IntegrityError, match="evil.*not valid in a registry"):
+        with pytest.raises(IntegrityError, match=r"evil.*not valid in a registry"):
             contents_with_id(forged.to_json(), forged.id)
 
 
