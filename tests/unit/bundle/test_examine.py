@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from regwrap.bundle.examine import file_sha256, verify_bundle, verify_storage
-from regwrap.bundle.inspection import InspectedImage, Inspection, inspect_bundle
+from regwrap.bundle.image_set import bundle_image_set
+from regwrap.bundle.inspection import InspectedImage, Inspection, inspect_bundle, inspect_opened
 from regwrap.bundle.inventory import FoundImage
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import SILENT
@@ -431,6 +432,8 @@ def test_inspection_of_a_hand_made_bundle(tmp_path: Path) -> None:
         blob_bytes=sum(p.stat().st_size for p in (tmp_path / "archive").rglob("data")),
         file_bytes=path.stat().st_size,
     )
+    with bundle_image_set(path) as image_set:
+        assert inspect_opened(path, image_set) == inspect_bundle(path)
 
 
 def test_inspection_counts_what_was_left_out(root: Path, tmp_path: Path) -> None:
