@@ -412,6 +412,13 @@ def test_a_bit_that_was_turned_anywhere_is_found_and_nothing_is_changed(
         assert problems
 
 
+def test_what_came_damaged_is_told_by_the_name_of_the_pipe(archive: Path, tmp_path: Path) -> None:
+    data = bytearray(whole(archive, *SMALL))
+    data[data.index(BASE)] ^= 1
+    with pytest.raises(IntegrityError, match=r"^standard input is damaged; nothing was changed"):
+        deploy(bytes(data), tmp_path / "site")
+
+
 def test_a_tag_of_somebody_else_is_seen_before_the_blobs_come(archive: Path, tmp_path: Path) -> None:
     site = make_storage(tmp_path / "site", {"kept:1": make_image("other")})
     data = whole(archive, *SMALL)

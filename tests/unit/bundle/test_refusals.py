@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.aside import kept_part_file, part_file, sync_file, write_whole
-from regwrap.bundle.contents import contents_with_id
+from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, contents_with_id
 from regwrap.bundle.delta import since
 from regwrap.bundle.examine import verify_bundle, verify_storage
 from regwrap.bundle.files import Located, OneFile
@@ -210,12 +210,18 @@ def incoming(data: bytes, tmp_path: Path) -> None:
         (b"", "no bundle came: it is empty"),
         (b"x" * (BLOCK - 1), "it is shorter than one header"),
         (header(b"other.json", 2) + filled(b"{}", BLOCK), "the first member is 'other.json', not bundle.json"),
-        (header(b"bundle.json", 512 * 1024**2 + 1), "bundle.json has 536870913 bytes, more than"),
+        (
+            header(b"bundle.json", MAX_BUNDLE_JSON_BYTES + 1),
+            f"bundle.json has {MAX_BUNDLE_JSON_BYTES + 1} bytes, more than",
+        ),
+        (header(b"bundle.json", MAX_BUNDLE_JSON_BYTES), f"cut off: 512 of {MAX_BUNDLE_JSON_BYTES + 512:,} bytes came"),
+        (bytes(BLOCK), "the header at byte 0 is damaged"),
     ],
 )
 def test_what_comes_and_is_no_bundle_is_told_at_its_first_bytes(tmp_path: Path, data: bytes, said: str) -> None:
-    with pytest.raises(IntegrityError, match=said):
+    with pytest.raises(IntegrityError, match=f"^standard input: .*{said}") as raised:
         incoming(data, tmp_path)
+    assert "send it again" in raised.value.hint or "it is damaged or was altered" in raised.value.hint
 
 
 @pytest.mark.parametrize("where", ["header", "padding"])
