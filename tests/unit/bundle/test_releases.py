@@ -1,8 +1,11 @@
 """What a site remembers of releases: what one of them holds alone, which one is meant, and what is left of it."""
 
+import errno
+import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,14 +20,19 @@ from regwrap.bundle.releases import (
     lack_of,
     missing_images,
     moves_to,
+    read_releases,
+    write_release,
 )
 from regwrap.core.errors import UsageError
 from regwrap.core.model import Digest
 from regwrap.core.moves import TagMove
 from regwrap.storage import layout
+from regwrap.storage.commit import Owner, RealFiles
 from regwrap.storage.store import Storage
+from regwrap.storage.tree import Tree
 from tests.builders import Image, make_image, make_multi_image, make_storage, put, remove, replace_by_fifo, truncate
 from tests.bundles import contents_of, listed
+from tests.crashing import DyingFiles
 
 OLD, NEW, MULTI = make_image("old"), make_image("new"), make_multi_image("multi")
 IMAGES = {"a:1": OLD, "a:latest": OLD, "b:1": NEW, "m:1": MULTI}
@@ -148,6 +156,77 @@ def test_the_tags_that_a_release_moves_are_those_that_are_something_else_now(roo
         TagMove(image="a:latest", old=NEW.top, new=OLD.top),
         TagMove(image="b:1", old=None, new=NEW.top),
     )
+
+
+@dataclass
+class OnDisk(DyingFiles):
+    """`unsaved` is what a power cut would take now; nothing gets its name while anything is."""
+
+    unsaved: set[str] = field(default_factory=set)
+
+    def write(self, tree: Tree, name: str, data: bytes) -> None:
+        super().write(tree, name, data)
+        self.unsaved.add(name)
+
+    def rename(self, stage: Tree, old: str, tree: Tree, new: str) -> None:
+        assert self.unsaved == set()
+        super().rename(stage, old, tree, new)
+        self.unsaved.add(new)
+
+    def sync(self, tree: Tree) -> None:
+        super().sync(tree)
+        self.unsaved.clear()
+
+
+def test_a_release_is_remembered_after_a_power_cut_or_was_not_said_to_be(root: Path, tmp_path: Path) -> None:
+    """A note of which the release is zeros would hide it from rollback, and one that is lost let gc take its blobs."""
+    tree, stage = Tree(root), Tree(tmp_path / "stage")
+    stage.root.mkdir()
+    files, wanted = OnDisk(RealFiles(Owner.of(tree)), left=100), release(contents_of(root, *IMAGES), "acme-1")
+    write_release(tree, wanted, stage=stage, files=files)
+    assert files.unsaved == set()
+    assert read_releases(tree) == SiteReleases((wanted,), ())
+    files.done.clear()
+    write_release(tree, replace(wanted, deployed="2027-01-01"), stage=stage, files=files)
+    assert files.done == []
+    assert read_releases(tree).releases == (wanted,)
+
+
+def test_what_lies_among_releases_and_is_none_is_told_in_order(root: Path) -> None:
+    names = [f"{letter}.txt" for letter in "cabihgfed"]
+    for name in (*names, f"{'0' * 64}.json"):  # the last is of a run that was killed
+        put(root / ".regwrap/releases" / name, b"?")
+    place = root / ".regwrap/releases"
+    assert read_releases(Tree(root)) == SiteReleases(
+        (), tuple(f"{place}/{name} is no release; left alone" for name in sorted(names))
+    )
+
+
+def test_a_note_on_a_bad_block_hides_nothing_else_and_is_written_anew(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, stage, real = Tree(root), Tree(tmp_path / "stage"), os.fdopen
+    stage.root.mkdir()
+    bad, good = release(contents_of(root, "a:1")), release(contents_of(root, "b:1"))
+    files = RealFiles(Owner.of(tree))
+    for each in (bad, good):
+        write_release(tree, each, stage=stage, files=files)
+
+    def failing(descriptor: int, mode: str, **options: Any) -> Any:
+        if mode == "rb" and f"{Path(f'/proc/self/fd/{descriptor}').readlink()}".endswith(f"{bad.contents.id.hex}.note"):
+            os.close(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+        return real(descriptor, mode, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdopen", failing)
+        found = read_releases(tree)
+        write_release(tree, replace(bad, deployed="2027-01-01"), stage=stage, files=DyingFiles(files, left=100))
+    assert found.releases == (good,)
+    assert [f"{bad.contents.id.hex}.note can't be read" in note for note in found.notes] == [True]
+    assert {r.contents.id: r.deployed for r in read_releases(tree).releases} == {
+        good.contents.id: "2026-01-01", bad.contents.id: "2027-01-01",
+    }  # fmt: skip
 
 
 SUM = "0123456789abcdef" * 4
