@@ -202,6 +202,24 @@ def test_what_lies_among_releases_and_is_none_is_told_in_order(root: Path) -> No
     )
 
 
+def test_a_note_is_read_to_a_length_that_none_has(root: Path, tmp_path: Path) -> None:
+    """A file of any size that somebody put there would fill the memory; a pipe would be waited for."""
+    tree, stage = Tree(root), Tree(tmp_path / "stage")
+    stage.root.mkdir()
+    wanted = release(contents_of(root, *IMAGES))
+    write_release(tree, wanted, stage=stage, files=RealFiles(Owner.of(tree)))
+    note = root / f".regwrap/releases/{wanted.contents.id.hex}.note"
+    text = note.read_text()
+    for size, is_read in ((64 * 1024, True), (64 * 1024 + 100, False)):
+        note.write_text("{" + " " * (size - len(text)) + text[1:])
+        assert note.stat().st_size == size
+        assert read_releases(tree).releases == ((wanted,) if is_read else ())
+    note.write_text(text)
+    replace_by_fifo(note.with_suffix(".json"))
+    assert read_releases(tree).releases == ()
+    assert "can't be read (it is no regular file)" in read_releases(tree).notes[0]
+
+
 def test_a_note_on_a_bad_block_hides_nothing_else_and_is_written_anew(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
