@@ -210,7 +210,7 @@ def test_a_note_is_read_to_a_length_that_none_has(root: Path, tmp_path: Path) ->
     write_release(tree, wanted, stage=stage, files=RealFiles(Owner.of(tree)))
     note = root / f".regwrap/releases/{wanted.contents.id.hex}.note"
     text = note.read_text()
-    for size, is_read in ((64 * 1024, True), (64 * 1024 + 100, False)):
+    for size, is_read in ((64 * 1024, True), (64 * 1024 + 10, False)):
         note.write_text("{" + " " * (size - len(text)) + text[1:])
         assert note.stat().st_size == size
         assert read_releases(tree).releases == ((wanted,) if is_read else ())
@@ -256,6 +256,7 @@ SUM = "0123456789abcdef" * 4
         (f"{SUM}  bundle.tar\n", SUM),
         (f"{SUM}\n", SUM),
         (SUM, SUM),
+        (f"{SUM}\tä.tar\n", SUM),
         (f"{SUM}0  bundle.tar\n", ""),
         (SUM[1:], ""),
         (SUM.upper(), ""),
