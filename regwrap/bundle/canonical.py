@@ -7,12 +7,13 @@ the time and no memory beside the text: 100 MB for 100,000 images.
 from __future__ import annotations
 
 from json.encoder import encode_basestring_ascii as text_of
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import TypeAlias
 
-Value: TypeAlias = str | int | list[str]
+    Value: TypeAlias = str | int | list[str]
 
 
 def canonical_json(document: Mapping[str, str | int | Iterable[Mapping[str, Value]]]) -> bytes:

@@ -28,8 +28,8 @@ def published(output: Path, expected: int, write: Callable[[Part], None]) -> Ite
     Raises UsageError, ToolError (no space), IntegrityError.
     """
     check_target(output)
-    need_space(output.parent, expected, hint="free space there, or write the bundle to another disk with -o")
-    with part_file(output) as part:
+    with part_file(output) as part:  # first, since what a killed run left may be as large
+        need_space(output.parent, expected, hint="free space there, or write the bundle to another disk with -o")
         write(part)
         sealed(part)
         yield

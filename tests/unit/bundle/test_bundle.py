@@ -17,6 +17,7 @@ from regwrap.bundle.read import HASH_THREADS, hash_all, opened_bundle
 from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest
+from regwrap.core.release_id import ReleaseId
 from tests.builders import make_image, make_multi_image, make_storage
 from tests.bundles import (
     BLOCK,
@@ -117,6 +118,7 @@ def test_a_name_is_in_the_bundle_and_changes_its_identity(contents: BundleConten
     assert parse_contents(named.to_json()) == named
     assert len({contents.id, named.id, replace(contents, name="acme-2.4.2").id}) == 3
     assert named.id == Digest.of(named.to_json())
+    assert named.release == ReleaseId("acme-2.4.1", named.id)
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "-a", ".a", "a/b", "ä", "a" * 129, "a\n", 7, None])
@@ -305,12 +307,24 @@ def test_hashing_stops_with_the_first_interruption(tmp_path: Path, parts: Parts)
     assert len(taken) <= HASH_THREADS
 
 
-def test_tags_come_last_and_blobs_first(contents: BundleContents) -> None:
-    names = [m.path for m in contents.members]
-    kinds = [0 if "/blobs/" in n else 3 if n.endswith("current/link") else 2 if "/tags/" in n else 1 for n in names]
+@pytest.mark.parametrize("names", [(), ("a", "a-b", "a/0", "a/b")])
+def test_tags_come_last_and_blobs_first_and_links_by_their_paths(
+    contents: BundleContents, names: tuple[str, ...]
+) -> None:
+    """It is the format: names in order give no paths in order, since a name may go on where a path has a slash."""
+    image, repository = contents.images[0], contents.repositories[0]
+    if names:
+        contents = replace(
+            contents,
+            images=tuple(sorted((replace(image, repository=name) for name in names), key=lambda image: image.name)),
+            repositories=tuple(replace(repository, name=name) for name in names),
+        )
+        assert parse_contents(contents.to_json()) == contents
+    paths = [m.path for m in contents.members]
+    kinds = [0 if "/blobs/" in n else 3 if n.endswith("current/link") else 2 if "/tags/" in n else 1 for n in paths]
     assert kinds == sorted(kinds)
     for kind in range(4):
-        of_kind = [n for n, k in zip(names, kinds, strict=True) if k == kind]
+        of_kind = [n for n, k in zip(paths, kinds, strict=True) if k == kind]
         assert of_kind == sorted(of_kind)
 
 

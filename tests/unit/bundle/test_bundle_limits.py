@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, links_end, parse_contents
+from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.image_set import bundle_image_set
 from regwrap.bundle.merge import ImportOptions, import_image_set, target_storage
 from regwrap.bundle.read import opened_bundle
@@ -47,6 +48,13 @@ def test_a_bundle_that_does_not_fit_together_is_not_deployed(tmp_path: Path) -> 
         import_image_set(image_set, target_storage(root, options), "deploy", options, Silent(), RealFiles)
     assert raised.value.problems == (f"a:1: blob {Digest.of(ONE.blobs[-1])} is not in the bundle",)
     assert not root.exists()
+
+
+def test_what_a_bundle_lacks_is_a_line_of_its_check(tmp_path: Path) -> None:
+    report = verify_bundle(lacking_a_layer(tmp_path), None, lambda _bytes: None)
+    assert report.problems == (f"a:1: blob {Digest.of(ONE.blobs[-1])} is not in the bundle",)
+    (image,) = report.inventory.images
+    assert image.blobs == {ONE.top, Digest.of(ONE.blobs[0])}
 
 
 @pytest.mark.exhaustive

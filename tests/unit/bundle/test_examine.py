@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from regwrap.bundle.examine import verify_bundle, verify_storage
-from regwrap.bundle.inspection import InspectedImage, Inspection, inspect_bundle
+from regwrap.bundle.image_set import bundle_image_set
+from regwrap.bundle.inspection import InspectedImage, Inspection, inspect_bundle, inspect_opened
+from regwrap.bundle.inventory import FoundImage
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import SILENT
 from regwrap.core.model import Digest, Manifest, parse_manifest
@@ -200,6 +202,63 @@ def test_what_was_left_out_is_not_lost_because_another_repository_has_it(tmp_pat
     assert (report.problems, report.notes) == ((), (line,))
 
 
+def test_an_index_without_any_child_is_lost_whatever_the_list_wants_of_it(tmp_path: Path) -> None:
+    """What the list does not want was left out on purpose only where something else was not."""
+    root = make_storage(tmp_path / "root", {"a:1": MULTI})
+    wanted = (listed("a:1", "linux/arm64"),)
+    line = f"a:1: linux/arm64 of its index ({CHILD}) is not here"
+    for number, (raw, problems) in enumerate(((MULTI.manifests[1], ()), (MULTI.manifests[0], (line,)))):
+        remove(root / layout.revision_link("a", Digest.of(raw)))
+        remove(root / layout.blob_path(Digest.of(raw)))
+        assert verify_storage(root, wanted, SILENT).problems == problems, number
+
+
+def test_of_a_storage_with_links_for_directories_nothing_is_said_but_that(root: Path) -> None:
+    place = layout.repository_path("z")
+    replace_by_symlink(root / place)
+    report = verify_storage(root, ALL[:1], SILENT, exact=True)
+    assert report.problems == (f"{place} is a symbolic link; a storage has directories of its own",)
+    assert (report.images, report.blobs, report.bytes, report.others, report.differences) == (0, 0, 0, 0, ())
+
+
+def test_a_link_that_only_another_repository_has_is_missed(tmp_path: Path) -> None:
+    """A pull from this one would fail."""
+    root = make_storage(tmp_path / "root", {"a:1": SINGLE, "b:1": SINGLE, "c:1": SINGLE})
+    remove(root / layout.layer_link("b", LAYER))
+    assert storage_lines(root) == (f"b:1: b has no link to blob {LAYER}",)
+
+
+def test_a_manifest_s_link_is_looked_at_though_a_layer_has_the_same_bytes(tmp_path: Path) -> None:
+    raw = SINGLE.raw
+    root = make_storage(tmp_path / "root", {"a:1": make_image("holds", layers=[raw])})
+    path = layout.revision_link("a", Digest.of(raw))
+    put(root / path, b"damaged")
+    assert storage_lines(root) == (f"a: a manifest's link is damaged ({path})",)
+
+
+def test_of_an_image_whose_manifest_is_damaged_the_tag_is_told(root: Path) -> None:
+    flip(root / layout.blob_path(SINGLE.top))
+    images = {image.image: image for image in verify_storage(root, None, SILENT).inventory.images}
+    assert list(images) == list(IMAGES)
+    assert images["a/b:2"] == FoundImage(
+        image="a/b:2", digest=SINGLE.top, platforms=(), partial=False, blobs=frozenset({SINGLE.top})
+    )
+
+
+MANY = {f"a:{number}": make_image(f"{number}") for number in range(9)}
+
+
+def test_what_is_said_has_the_same_order_in_every_run(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "root", MANY)
+    assert storage_lines(root, ()) == tuple(f"{name}: is not in the list" for name in MANY)
+    layers = {Digest.of(image.blobs[1]): name for name, image in MANY.items()}
+    for layer in layers:
+        flip(root / layout.blob_path(layer))
+    assert storage_lines(root) == tuple(
+        f"{layers[layer]}: blob {layer} has other bytes ({layout.blob_path(layer)})" for layer in sorted(layers)
+    )
+
+
 def test_an_index_without_any_child_is_lost(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": MULTI})
     for raw in MULTI.manifests[:-1]:
@@ -302,6 +361,7 @@ def test_a_sound_bundle(tmp_path: Path) -> None:
     done: list[int] = []
     report = verify_bundle(make_bundle(tmp_path, IMAGES), None, done.append)
     assert (report.problems, report.images, report.blobs) == ((), 3, len(list((tmp_path / "archive").rglob("data"))))
+    assert (report.others, report.differences, report.notes) == (0, (), ())
     assert sum(done) == report.bytes > 0
 
 
@@ -372,6 +432,8 @@ def test_inspection_of_a_hand_made_bundle(tmp_path: Path) -> None:
         blob_bytes=sum(p.stat().st_size for p in (tmp_path / "archive").rglob("data")),
         file_bytes=path.stat().st_size,
     )
+    with bundle_image_set(path) as image_set:
+        assert inspect_opened(path, image_set) == inspect_bundle(path)
 
 
 def test_inspection_counts_what_was_left_out(root: Path, tmp_path: Path) -> None:

@@ -163,6 +163,29 @@ def test_a_tar_that_stops_early_and_says_nothing_is_found_out(
     assert left_over(tmp_path) == set()
 
 
+def test_of_what_is_wrong_in_the_bundle_only_what_is_rotten_in_the_archive_is_named(
+    scripted: Scripted, selection: Selection, tmp_path: Path
+) -> None:
+    """Repairing the others would fetch for nothing."""
+    config = Digest.of(BIG.blobs[0])
+    flip(selection.path(config))
+    with pytest.raises(BrokenBlobError) as caught:
+        pack(scripted, selection, tmp_path / "out.tar", wrong=other_bytes)
+    assert caught.value.problems == (f"big:1: blob {config} has other bytes ({selection.path(config)})",)
+
+
+def test_links_are_made_and_not_taken_from_the_archive(
+    scripted: Scripted, selection: Selection, tmp_path: Path
+) -> None:
+    """One of them may have been lost there, or be read for long from a slow disk: they follow from the contents."""
+    whole = packed(parts_of(selection.contents, selection.storage.root))
+    for member in selection.contents.members:
+        if member.link is not None:
+            (selection.storage.root / member.path).unlink()
+    pack(scripted, selection, tmp_path / "out.tar")
+    assert (tmp_path / "out.tar").read_bytes() == whole
+
+
 def test_a_tar_that_fails_leaves_nothing(scripted: Scripted, selection: Selection, tmp_path: Path) -> None:
     scripted.executor.answers.append(Answer(when=("tar",), exit_code=2, stderr=b"tar: data: Cannot open"))
     with pytest.raises(ToolError, match="Cannot open"):

@@ -1,6 +1,7 @@
 """Blobs come in any order; a stream gets the bundle's bytes in theirs, and nothing after a blob that is lacking."""
 
 import io
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from regwrap.bundle.in_place import BundleInPlace
 from regwrap.bundle.passing import passed_bundle
 from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.model import Digest
+from regwrap.storage import layout
 from tests.builders import make_image, make_layer, make_storage
 from tests.bundles import contents_of, packed, parts_of
 
@@ -21,12 +23,13 @@ IMAGES = {f"app:{n}": make_image(f"app {n}", layers=[make_layer(f"{n}", Random(n
 
 
 class Taking:
-    """A target that keeps what it is given; with a `limit` it is full then."""
+    """A target that keeps what it is given; with a `limit` it is full then. `has` waits for so many bytes."""
 
     can_repeat = False
 
     def __init__(self, limit: int = 10**9) -> None:
         self.data = io.BytesIO()
+        self.coming = threading.Condition()
         self.limit = limit
 
     @property
@@ -39,9 +42,15 @@ class Taking:
         yield self.write
 
     def write(self, data: memoryview) -> None:
-        self.data.write(data)
+        with self.coming:
+            self.data.write(data)
+            self.coming.notify_all()
         if self.data.tell() > self.limit:
             raise BrokenPipeError("it went away")
+
+    def has(self, size: int, *, within: float) -> bool:
+        with self.coming:
+            return self.coming.wait_for(lambda: self.data.tell() >= size, within)
 
 
 @pytest.fixture
@@ -100,3 +109,53 @@ def test_a_stream_that_breaks_stops_who_brings_the_rest(archive: Path) -> None:
 
     with pytest.raises(BrokenPipeError):
         passed(archive, target, fill, stopping)
+    assert stopping.is_set()
+
+
+def test_nothing_leaves_in_front_of_a_blob_that_is_still_to_come(archive: Path) -> None:
+    """Where it will lie are zeros until then."""
+    target, blobs = Taking(), dict(blobs_of(archive))
+
+    def fill(file: BundleInPlace) -> None:
+        first, *others = file.places
+        assert not target.has(1, within=0.03)
+        file.put(first, blobs[first])
+        assert target.has(file.places[first].end, within=20)
+        for digest in others:
+            file.put(digest, blobs[digest])
+
+    passed(archive, target, fill, threading.Event())
+    assert target.data.getvalue() == packed(parts_of(contents_of(archive, *IMAGES), archive))
+
+
+def test_an_error_behind_the_last_blob_leaves_no_bundle(archive: Path) -> None:
+    """As of a registry that is found to have given other bytes, when all of them were there."""
+    target, blobs = Taking(), dict(blobs_of(archive))
+
+    def fill(file: BundleInPlace) -> None:
+        for digest in file.places:
+            file.put(digest, blobs[digest])
+        assert target.has(file.places[digest].end, within=20)
+        raise ToolError("it was not what it should be")
+
+    with pytest.raises(ToolError, match="not what it should be"):
+        passed(archive, target, fill, threading.Event())
+    assert len(target.data.getvalue()) < len(packed(parts_of(contents_of(archive, *IMAGES), archive)))
+
+
+def test_what_has_left_takes_no_room_any_more(tmp_path: Path) -> None:
+    """A release that goes into volumes would need the disk twice."""
+    images = {"large:1": make_image("large", layers=[Random(1).randbytes(600_000)])}
+    archive, target, taken = make_storage(tmp_path / "archive", images), Taking(), list[int]()
+    contents = contents_of(archive, *images)
+
+    def fill(file: BundleInPlace) -> None:
+        taken.append(file.part.descriptor)
+        for digest, size in contents.blobs:
+            data = (archive / layout.blob_path(digest)).read_bytes()
+            assert len(data) == size
+            file.put(digest, data)
+
+    with passed_bundle(target, contents, fill, directory=tmp_path, stopping=threading.Event()):
+        assert os.fstat(taken[0]).st_blocks * 512 < 200_000  # the end, and pages that lie across two members
+    assert target.data.getvalue() == packed(parts_of(contents, archive))

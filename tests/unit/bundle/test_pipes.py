@@ -1,16 +1,21 @@
 """A bundle through a pipe is the same bytes, and what is cut off or altered anywhere is refused and changes nothing."""
 
+import fcntl
 import gc
 import io
 import os
 import random
+import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from regwrap.bundle.contents import BundleContents, links_end, tar_bytes
 from regwrap.bundle.delta import since
 from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.examine_incoming import verify_incoming
@@ -24,7 +29,7 @@ from regwrap.bundle.stream import streamed_bundle
 from regwrap.commands.deploy import DeployReport, deploy_bundle, deploy_incoming
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.listener import Silent
-from regwrap.core.model import Digest
+from regwrap.core.model import Digest, Platform
 from regwrap.core.moves import Existing
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
@@ -39,7 +44,8 @@ from tests.builders import (
     storage_problems,
     truncate,
 )
-from tests.bundles import contents_of, listed, older, packed, parts_of, write_bundle
+from tests.bundles import BLOCK, Part, contents_of, listed, member, older, packed, parts_of, write_bundle
+from tests.told import Told
 
 BIG = random.Random(3).randbytes(3_000_000)  # more than a buffer has
 BASE = make_layer("base")
@@ -119,6 +125,26 @@ def test_a_blob_that_is_rotten_ends_the_stream(tmp_path: Path) -> None:
         streamed(selection, hashed=False)
 
 
+def test_a_rotten_blob_is_named_beside_one_that_was_cut(tmp_path: Path) -> None:
+    """Both have to be repaired, and the first of them ends the stream."""
+    root = make_storage(tmp_path / "rotten", SMALL)
+    selection = selected(root, *SMALL)
+    first, *_others, last = (digest for digest, _size in selection.contents.blobs)
+    flip(root / layout.blob_path(first))
+    truncate(root / layout.blob_path(last))
+    with pytest.raises(IntegrityError, match="is damaged") as told:
+        streamed(selection)
+    assert [line.partition("blob ")[2].partition(" ")[0] for line in told.value.problems] == [f"{first}", f"{last}"]
+
+
+def test_every_byte_of_a_stream_is_counted_for_who_waits(archive: Path) -> None:
+    told, selection = Told(), selected(archive, *IMAGES)
+    told.expect("package", selection.contents.blob_bytes)
+    with streamed_bundle(selection, PipeTarget(io.BytesIO()), told, hashed=True):
+        pass
+    assert told.done == [selection.contents.blob_bytes]
+
+
 def test_a_reader_that_goes_away_is_told_with_how_far_it_came(archive: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -186,6 +212,80 @@ def test_a_reader_that_goes_away_within_a_large_blob_is_told_so(archive: Path) -
     assert len(os.listdir("/proc/self/fd")) == files
 
 
+def test_a_pipe_takes_no_less_at_once_than_before(archive: Path) -> None:
+    """Each byte of a release goes through it: a small one costs as many switches as it has pages."""
+    reader, writer = os.pipe()
+    before = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
+    with os.fdopen(reader, "rb"), os.fdopen(writer, "wb", buffering=0) as out:
+        with PipeTarget(out).written(contents_of(archive, *SMALL)):
+            pass
+        assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) >= before
+
+
+class GoesAway(io.BytesIO):
+    """A reader that takes so many bytes."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(memoryview(data)) > self.most:
+            raise BrokenPipeError
+        return super().write(data)
+
+
+def test_how_far_a_reader_came_that_went_away_later_is_told(archive: Path) -> None:
+    out, size = GoesAway(1_500_000), len(whole(archive, *IMAGES))
+    with (
+        pytest.raises(ToolError) as told,
+        streamed_bundle(selected(archive, *IMAGES), PipeTarget(out), Silent(), hashed=True),
+    ):
+        pass
+    assert told.value.message == f"who reads the bundle went away after {out.tell():,} of {size:,} bytes"
+    assert out.tell() > 0
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Selection:
+    """With a blob that has more than lies between who reads and who writes."""
+    data, storage = bytes(7 << 20), Storage(tmp_path_factory.mktemp("large"))
+    digest = Digest.of(data)
+    put(storage.blob_path(digest), data)
+    contents = BundleContents(images=(), repositories=(), blobs=((digest, len(data)),))
+    return Selection(storage=storage, contents=contents, users={digest: "large:1"})
+
+
+def test_a_stream_of_any_size_goes_through_a_few_buffers(large: Selection) -> None:
+    assert len(streamed(large)) == tar_bytes(large.contents)
+
+
+def test_who_reads_ahead_for_a_reader_that_went_away_ends_too(large: Selection) -> None:
+    """Else the run would wait for ever."""
+    with (
+        pytest.raises(ToolError, match="went away after 0 of"),
+        streamed_bundle(large, PipeTarget(GoesAway(0)), Silent(), hashed=False),
+    ):
+        pass
+    assert not any(thread.name.startswith("read-ahead") for thread in threading.enumerate())
+
+
+def test_of_a_blob_that_grows_meanwhile_its_own_bytes_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody appends to it would move all that follows."""
+    root, real = make_storage(tmp_path / "archive", IMAGES), os.preadv
+    expected, selection = whole(root, *IMAGES), selected(root, *IMAGES)
+
+    def preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        with Path(f"/proc/self/fd/{descriptor}").readlink().open("ab") as file:
+            file.write(b"more")
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert streamed(selection) == expected
+
+
 def test_a_terminal_gets_no_bundle(archive: Path) -> None:
     master, terminal = os.openpty()
     with (
@@ -208,6 +308,55 @@ def test_what_is_said_of_it_is_what_is_said_of_the_file(archive: Path, tmp_path:
     assert replace(of_pipe, path=path) == of_file
     assert of_pipe.inventory == of_file.inventory
     assert (of_pipe.id, len(of_pipe.differences)) == (of_file.id, 3)
+
+
+def test_the_same_is_wrong_in_a_bundle_from_a_pipe(archive: Path, tmp_path: Path) -> None:
+    """A manifest whose first byte has gone is damaged and not missing; a lie about platforms is seen by the config."""
+    contents = contents_of(archive, "app:1", "kept:1")
+    image, other = contents.images
+    lying = replace(contents, images=(replace(image, platforms=(Platform.parse("linux/arm64"),)), other))
+    parts = parts_of(lying, archive)
+    raw = IMAGES["kept:1"].raw
+    data = packed(replace(part, data=b"[" + raw[1:]) if part.data == raw else part for part in parts)
+    of_file = verify_bundle(put(tmp_path / "bundle.tar", data), None, lambda _bytes: None).problems
+    assert verify_incoming(io.BytesIO(data), None, lambda _bytes: None).problems == of_file
+    assert [line.partition(" ")[0] for line in of_file] == ["app:1:", "kept:1:", f"{layout.blob_path(Digest.of(raw))}:"]
+    assert "disagree about platforms" in of_file[0]
+
+
+def test_what_a_delta_requires_is_hashed_where_it_lies(archive: Path, tmp_path: Path) -> None:
+    """Else a site would be told that all is well, and deploy would find it is not."""
+    first, second = contents_of(archive, *SMALL), contents_of(archive, *IMAGES)
+    delta = since(second, [older(first)])
+    data = bytearray(packed(parts_of(delta, archive)))
+    own = Digest.of(BIG)
+    data[data.index(BIG[:64])] ^= 1
+    site = make_storage(tmp_path / "site", SMALL)
+    rotten = [digest for digest, _size in first.blobs if digest not in set(Storage(site).revisions("kept"))][:4]
+    for digest in rotten:
+        flip(site / layout.blob_path(digest))
+    with opened_bases([site], lock_timeout=0, listener=Silent()) as bases:
+        report = verify_incoming(io.BytesIO(data), None, lambda _bytes: None, bases)
+        trusting = verify_incoming(io.BytesIO(data), None, lambda _bytes: None, bases, trusted=True)
+    lines = [f"{layout.blob_path(d)}: the bytes do not have the digest {d}" for d in sorted([own, *rotten])]
+    assert [line for line in report.problems if "the bytes" in line] == lines
+    assert [line for line in trusting.problems if "the bytes" in line] == [line for line in lines if own.hex in line]
+    assert list(report.inventory.blobs) == [digest for digest, _size in second.blobs]
+
+
+def test_a_check_of_a_pipe_keeps_no_layer(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a release of a hundred gigabytes manifests and configs are looked at later, and have room in any /tmp."""
+    monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}")
+    kept = list[int]()
+
+    def look(_bytes: int) -> None:
+        files = (
+            path for path in Path("/proc/self/fd").iterdir() if f"{os.path.realpath(path)}".startswith(f"{tmp_path}/")
+        )
+        kept.extend(os.fstat(int(path.name)).st_size for path in files)
+
+    assert verify_incoming(io.BytesIO(whole(archive, *IMAGES)), None, look).problems == ()
+    assert 0 < max(kept) < 20_000
 
 
 def test_a_storage_gets_the_same_from_a_pipe(archive: Path, tmp_path: Path) -> None:
@@ -238,6 +387,50 @@ def test_a_delta_from_a_pipe_needs_the_same(archive: Path, tmp_path: Path) -> No
         report = verify_incoming(io.BytesIO(delta), None, lambda _bytes: None, bases)
     assert (report.problems, report.notes, report.blobs) == ((), (), len(second.blobs))
     assert len(verify_incoming(io.BytesIO(delta), None, lambda _bytes: None).notes) == 2
+
+
+def test_where_a_bundle_was_cut_off_is_told(archive: Path) -> None:
+    data, contents = whole(archive, *SMALL), contents_of(archive, *SMALL)
+    front = len(member(Part("bundle.json", contents.to_json())))
+    for end in (513, front - 1, front, front + 600, links_end(contents) - 1, len(data) - 1):
+        with pytest.raises(IntegrityError) as told:
+            verify_incoming(io.BytesIO(data[:end]), None, lambda _bytes: None)
+        of = front if end < front else len(data)
+        assert told.value.message.endswith(f"the bundle was cut off: {end:,} of {of:,} bytes came")
+        assert "send it again" in told.value.hint
+    with pytest.raises(IntegrityError, match=f"something follows the end of the bundle, at byte {len(data)}"):
+        verify_incoming(io.BytesIO(data + b"\0"), None, lambda _bytes: None)
+
+
+def test_where_a_bundle_was_altered_is_told(archive: Path) -> None:
+    contents = contents_of(archive, *SMALL)
+    json, *others = parts_of(contents, archive)
+    blobs, links = others[: len(contents.blobs)], others[len(contents.blobs) :]
+    first, last = len(member(json)), len(member(json)) + sum(len(member(blob)) for blob in blobs[:-1])
+    padding = first + len(member(replace(blobs[0], data=b""))) + len(blobs[0].data)
+    link, end = last + len(member(blobs[-1])), links_end(contents)
+    data = packed((json, *others))
+    for place, start, what in (
+        (first, first, blobs[0].name),
+        (padding, padding, blobs[0].name),
+        (last, last, blobs[-1].name),
+        (link, link, f"{links[0].name} or a link behind it"),
+        (end - BLOCK, link, f"{links[0].name} or a link behind it"),
+        (end, end, "the end"),
+        (len(data) - 1, end, "the end"),
+    ):
+        altered = bytearray(data)
+        altered[place] ^= 1
+        with pytest.raises(IntegrityError) as told:
+            verify_incoming(io.BytesIO(altered), None, lambda _bytes: None)
+        assert told.value.message == f"{what} is not as regwrap writes it (behind byte {start})"
+        assert "damaged or was altered" in told.value.hint
+
+
+def test_every_byte_of_blobs_that_came_is_counted(archive: Path) -> None:
+    done = list[int]()
+    verify_incoming(io.BytesIO(whole(archive, *SMALL)), None, done.append)
+    assert done == [size for _digest, size in contents_of(archive, *SMALL).blobs]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -276,6 +469,13 @@ def test_a_bit_that_was_turned_anywhere_is_found_and_nothing_is_changed(
         except RegwrapError:
             continue
         assert problems
+
+
+def test_what_came_damaged_is_told_by_the_name_of_the_pipe(archive: Path, tmp_path: Path) -> None:
+    data = bytearray(whole(archive, *SMALL))
+    data[data.index(BASE)] ^= 1
+    with pytest.raises(IntegrityError, match=r"^standard input is damaged; nothing was changed"):
+        deploy(bytes(data), tmp_path / "site")
 
 
 def test_a_tag_of_somebody_else_is_seen_before_the_blobs_come(archive: Path, tmp_path: Path) -> None:

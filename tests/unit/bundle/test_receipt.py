@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from regwrap.bundle.as_list import opened_listing, read_listing
-from regwrap.bundle.examine import verify_storage
+from regwrap.bundle.examine import VerifyReport, verify_storage
+from regwrap.bundle.inventory import FoundImage, Inventory
 from regwrap.bundle.receipt import Receipt, ReceiptFacts, parse_receipt, parse_summary, receipt_of, receipt_text
 from regwrap.core.errors import UsageError
 from regwrap.core.listener import SILENT
@@ -90,6 +91,23 @@ def test_what_is_damaged_is_damaged_whatever_the_list_says(root: Path) -> None:
     assert [("index link" in line, "the list says" in line) for line in image.problems] == [
         (True, False), (False, True),
     ]  # fmt: skip
+
+
+def test_a_receipt_has_one_order_whatever_was_found_first() -> None:
+    """The same state gives the same receipt: two of them can be compared."""
+    blobs = {Digest.of(f"{number}".encode()): number for number in range(9)}
+    images = tuple(
+        FoundImage(
+            image=f"a:{number}", digest=digest, platforms=("linux/amd64",), partial=False, blobs=frozenset(blobs)
+        )
+        for digest, number in blobs.items()
+    )
+    inventory = Inventory(images=images[::-1], blobs=blobs, damaged=frozenset(blobs))
+    report = VerifyReport(path=Path("site"), images=9, blobs=9, bytes=36, problems=("x",), inventory=inventory)
+    receipt = receipt_of(report, FACTS, None)
+    assert [image.image for image in receipt.images] == [image.image for image in images]
+    assert list(receipt.blobs.items()) == sorted(blobs.items())
+    assert {image.problems for image in receipt.images} == {tuple(f"blob {d} is damaged" for d in sorted(blobs))}
 
 
 def test_an_image_of_some_platforms_is_partial(root: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.aside import kept_part_file, part_file, sync_file, write_whole
-from regwrap.bundle.contents import contents_with_id
+from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, contents_with_id
 from regwrap.bundle.delta import since
 from regwrap.bundle.examine import verify_bundle, verify_storage
 from regwrap.bundle.files import Located, OneFile
@@ -210,12 +210,18 @@ def incoming(data: bytes, tmp_path: Path) -> None:
         (b"", "no bundle came: it is empty"),
         (b"x" * (BLOCK - 1), "it is shorter than one header"),
         (header(b"other.json", 2) + filled(b"{}", BLOCK), "the first member is 'other.json', not bundle.json"),
-        (header(b"bundle.json", 512 * 1024**2 + 1), "bundle.json has 536870913 bytes, more than"),
+        (
+            header(b"bundle.json", MAX_BUNDLE_JSON_BYTES + 1),
+            f"bundle.json has {MAX_BUNDLE_JSON_BYTES + 1} bytes, more than",
+        ),
+        (header(b"bundle.json", MAX_BUNDLE_JSON_BYTES), f"cut off: 512 of {MAX_BUNDLE_JSON_BYTES + 512:,} bytes came"),
+        (bytes(BLOCK), "the header at byte 0 is damaged"),
     ],
 )
 def test_what_comes_and_is_no_bundle_is_told_at_its_first_bytes(tmp_path: Path, data: bytes, said: str) -> None:
-    with pytest.raises(IntegrityError, match=said):
+    with pytest.raises(IntegrityError, match=f"^standard input: .*{said}") as raised:
         incoming(data, tmp_path)
+    assert "send it again" in raised.value.hint or "it is damaged or was altered" in raised.value.hint
 
 
 @pytest.mark.parametrize("where", ["header", "padding"])
@@ -242,6 +248,19 @@ def test_a_delta_is_not_remembered_as_a_release(root: Path) -> None:
     with pytest.raises(IntegrityError, match="is another release"):
         contents_with_id(whole.to_json(), Digest.of(delta.to_json()))
     assert contents_with_id(whole.to_json(), whole.id) == whole
+
+
+def test_a_release_that_somebody_put_among_those_of_a_site_names_nothing_outside_of_it(root: Path) -> None:
+    """Its digest fits, and so proves nothing: who may write there can make both."""
+    whole = contents_of(root, *IMAGES)
+    image, repository = whole.images[0], whole.repositories[0]
+    for forged in (
+        replace(whole, images=(replace(image, repository="../../evil"),)),
+        replace(whole, images=(replace(image, tag="../../evil"),)),
+        replace(whole, repositories=(replace(repository, name="../../evil"),)),
+    ):
+        with pytest.raises(IntegrityError, match=r"evil.*not valid in a registry"):
+            contents_with_id(forged.to_json(), forged.id)
 
 
 def test_a_name_that_two_releases_have_has_to_be_told_by_the_id(root: Path) -> None:
@@ -310,6 +329,7 @@ def test_blobs_may_be_hashed_by_others_and_only_those_that_can_be_right_are(root
     storage.blob_path(short).write_bytes(b"short")
     storage.blob_path(gone).unlink()
     stray = put(root / layout.blob_path(Digest.of(b"stray")), b"stray")
+    storage.blob_path(Digest.of(b"a collector left its directory")).parent.mkdir(parents=True)
 
     def elsewhere(blobs: object, _on_bytes: object) -> frozenset[Digest]:
         asked.append(dict(blobs))  # type: ignore[call-overload]

@@ -96,6 +96,15 @@ def test_only_the_platforms_that_were_asked_for(root: Path) -> None:
     assert 0 < len(contents.blobs) < len(sizes(LIST))
 
 
+def test_what_is_left_out_is_named_in_order(tmp_path: Path) -> None:
+    """Two runs give the same bytes, whatever order a set has."""
+    platforms = [f"linux/{name}" for name in ("386", "amd64", "arm64", "mips64le", "ppc64le", "riscv64", "s390x")]
+    image = make_multi_image("many", platforms)
+    root = make_storage(tmp_path / "archive", {"many:1": image})
+    (found,) = contents_of(root, listed("many:1", "linux/amd64")).images
+    assert found.omitted == digests(image.manifests[0], *image.manifests[2:-1])
+
+
 def test_an_index_in_an_index(tmp_path: Path) -> None:
     nested = index_of([MULTI, SINGLE])
     root = make_storage(tmp_path / "archive", {"deep/er:1": nested})

@@ -4,14 +4,16 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from regwrap.bundle.by_repository import LocalSource, StorageSource
+from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.discovery import history_image_set, storage_image_set, tree_image_set
-from regwrap.bundle.image_set import ImageSet, PlainFiles, bundle_image_set
+from regwrap.bundle.image_set import ImageSet, PlainFiles, bundle_image_set, file_image_set
 from regwrap.bundle.opened import opened_contents, opened_history, opened_image_set
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
@@ -88,6 +90,37 @@ def test_a_blob_is_read_from_where_it_lies(source: LocalSource) -> None:
 def test_what_is_larger_than_any_config_is_not_read_into_memory(source: LocalSource) -> None:
     with pytest.raises(IntegrityError, match=rf"{HUGE.short} has {MAX_MANIFEST_BYTES + 1} bytes"):
         source.config("team/app", BIG.top, described(BIG.blobs[1]))
+
+
+@pytest.mark.parametrize("kind", ["bundle", "storage"])
+def test_pages_are_in_the_order_of_names_and_begin_behind_the_last(tmp_path: Path, kind: str) -> None:
+    """Repositories in the order of image names would be others, and a client would miss some, or turn in a circle."""
+    with ExitStack() as stack:
+        path = make_bundle(tmp_path, dict.fromkeys(("a:1", "a:2", "a:3", "a-b:1", "a/0:1"), APP))
+        source: LocalSource = StorageSource(name="archive", storage=Storage(tmp_path / "archive"))
+        if kind == "bundle":
+            source = stack.enter_context(bundle_image_set(path))
+        assert source.repositories() == ("a", "a-b", "a/0")
+        assert tuple(source.repositories_after("a")) == ("a-b", "a/0")
+        assert tuple(source.repositories_after("a-a")) == ("a-b", "a/0")
+        assert tuple(source.tags_after("a", "1")) == ("2", "3")
+
+
+def test_up_to_what_size_a_manifest_is_read(tmp_path: Path) -> None:
+    path = put(tmp_path / "blob", b"")
+    files = PlainFiles(lambda _digest: path)
+    for size, is_read in ((MAX_MANIFEST_BYTES, True), (MAX_MANIFEST_BYTES + 1, False)):
+        os.truncate(path, size)
+        assert (files.read_blob(LAYER) is not None) is is_read
+        contents = BundleContents(images=(), repositories=(), blobs=((LAYER, size),))
+        image_set = file_image_set("tree", contents, lambda _digest: files)
+        if is_read:
+            assert len(image_set.read(LAYER)) == size
+            continue
+        with pytest.raises(IntegrityError, match=f"{LAYER.short} has {size} bytes, too many for a manifest"):
+            image_set.read(LAYER)
+    path.unlink()
+    assert files.read_blob(LAYER) is None
 
 
 @pytest.mark.parametrize("damage", [truncate, remove, replace_by_fifo, replace_by_directory, replace_by_symlink])
