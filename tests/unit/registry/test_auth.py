@@ -25,6 +25,8 @@ TOKEN = {"realm": "https://auth.example/token", "service": "registry.example", "
          [("basic", {"realm": "a, Bearer b=c"}), ("bearer", {"realm": "d"})]),
         ('Negotiate, Basic realm="x"', [("negotiate", {}), ("basic", {"realm": "x"})]),
         (r'Basic realm="a \"b\", \\c"', [("basic", {"realm": r'a "b", \c'})]),
+        (r'Basic realm="a\", Bearer b=c", Bearer realm="d"',
+         [("basic", {"realm": 'a", Bearer b=c'}), ("bearer", {"realm": "d"})]),
         ('Basic realm="never closed, x=1', [("basic", {"realm": "never closed, x=1"})]),
         ('Basic realm=""', [("basic", {"realm": ""})]),
         ('realm="of nobody"', []),
