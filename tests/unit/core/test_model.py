@@ -155,6 +155,12 @@ def test_bad_reference_says_what_and_where(text: str, offset: int, message: str)
     assert error.offset == offset
 
 
+def test_the_longest_name_of_a_repository_is_one_and_a_longer_one_is_not() -> None:
+    assert ImageRef.parse("r.io/" + "a" * 255).repository == "a" * 255
+    assert is_repository("a/" * 127 + "a")
+    assert not is_repository("a" * 256)
+
+
 @pytest.mark.exhaustive
 @FIXED
 @given(reference_texts())

@@ -249,7 +249,7 @@ def der(tag: int, *parts: bytes) -> bytes:
 def test_the_end_of_a_certificate_is_found_whatever_its_names_are(size: int, *, has_version: bool) -> None:
     version = [der(0xA0, der(2, b"\2"))] if has_version else []
     dates = der(0x30, der(0x17, b"200101000000Z"), der(0x18, b"20510203040506Z"))
-    name = der(0x30, der(0x0C, b"x" * size))
+    name = der(0x30, b"x" * size)
     signed = der(0x30, *version, der(2, b"\7"), der(0x30), name, dates, name, der(0x30))
     certificate = der(0x30, signed, der(0x30), der(3, b"signature"))
     assert end_of(certificate) == datetime(2051, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -313,6 +313,20 @@ def test_curl_trusts_what_we_trust(tmp_path: Path) -> None:
     assert named.read_bytes() == (TLS / "ca.crt").read_bytes()
     both = Path(options(tmp_path, SSL_CERT_FILE=f"{TLS / 'server.crt'}", SSL_CERT_DIR=f"{directory}")["cacert"])
     assert both.read_bytes() == (TLS / "server.crt").read_bytes() + b"\n" + (TLS / "ca.crt").read_bytes()
+
+
+def test_curl_is_given_the_machines_file_of_cas_wherever_that_machine_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debians, red_hats, own = tmp_path / "debian.crt", tmp_path / "redhat.crt", tmp_path / "own.crt"
+    monkeypatch.setattr("regwrap.registry.certificates._BUNDLES", (debians, red_hats))
+    monkeypatch.setenv("SSL_CERT_FILE", f"{own}")  # so OpenSSL has it for the file of this machine
+    found = []
+    for path in (own, red_hats, debians):
+        shutil.copy(TLS / ("ca.crt" if path is red_hats else "client.crt"), path)
+        found.append(Path(options(tmp_path, SSL_CERT_DIR="/nowhere")["cacert"]).read_bytes())
+    ca, client = (TLS / "ca.crt").read_bytes(), (TLS / "client.crt").read_bytes()
+    assert found == [client, ca, client]
 
 
 def test_curl_shows_the_certificate_that_we_show(tmp_path: Path) -> None:
