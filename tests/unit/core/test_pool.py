@@ -14,10 +14,12 @@ def test_results_come_in_the_order_of_the_items(workers: int) -> None:
     assert map_in_order(lambda n: n * n, range(20), workers=workers, name="square") == tuple(n * n for n in range(20))
 
 
-def test_several_items_are_in_work_at_the_same_time() -> None:
-    """Each of the three waits until the other two are there: one after the other they would wait for ever."""
-    barrier = threading.Barrier(3, timeout=10)
-    assert sorted(map_in_order(lambda _: barrier.wait(), range(3), workers=3, name="meet")) == [0, 1, 2]
+@pytest.mark.parametrize("number", [2, 3])
+def test_several_items_are_in_work_at_the_same_time(number: int) -> None:
+    """Each of them waits until the others are there: one after the other they would wait for ever."""
+    barrier = threading.Barrier(number, timeout=10)
+    found = map_in_order(lambda _: barrier.wait(), range(number), workers=number, name="meet")
+    assert sorted(found) == list(range(number))
 
 
 def test_the_first_error_ends_the_waits_of_the_others_and_drops_what_has_not_begun() -> None:
@@ -35,12 +37,16 @@ def test_the_first_error_ends_the_waits_of_the_others_and_drops_what_has_not_beg
 
     with pytest.raises(ValueError, match="the first"):
         map_in_order(work, range(50), workers=2, name="wait", stopping=stopping)
+    assert stopping.is_set()
     assert len(begun) < 5
 
 
-def test_an_error_with_one_worker_is_raised_as_it_is() -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_is_raised_as_it_is_where_nobody_waits_to_be_stopped(workers: int) -> None:
     with pytest.raises(ZeroDivisionError):
-        map_in_order(lambda n: 1 // n, [1, 0], workers=1, name="divide")
+        map_in_order(lambda n: 1 // n, [1, 0], workers=workers, name="divide")
+    with pytest.raises(ZeroDivisionError):
+        map_waiting(lambda n: 1 // n, [1, 0, 1, 1], workers=workers, most=3)
 
 
 # --- for answers that take long
