@@ -161,6 +161,10 @@ def test_the_longest_name_of_a_repository_is_one_and_a_longer_one_is_not() -> No
     assert not is_repository("a" * 256)
 
 
+def test_a_port_is_below_65536() -> None:
+    assert [port for port in (0, 80, 65535, 65536, 99999) if is_host(f"r.io:{port}")] == [0, 80, 65535]
+
+
 @pytest.mark.exhaustive
 @FIXED
 @given(reference_texts())
