@@ -77,8 +77,17 @@ def test_where_answers_take_long_more_are_waited_for() -> None:
     assert most_together(14 + 2 * 16, alone=14, together=16, clock=count(step=1.0).__next__) == 16
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_however_many_there_are_each_is_answered_once_and_in_its_place(seconds: float) -> None:
+    for number in range(12):
+        clock = count(step=seconds).__next__
+        assert map_waiting(lambda n: n * n, range(number), workers=2, most=4, clock=clock) == tuple(
+            n * n for n in range(number)
+        )
+
+
 def test_where_they_come_at_once_no_more_than_the_workers_ask() -> None:
-    assert most_together(20, alone=0, together=2, clock=lambda: 0.0) == 2
+    assert most_together(20, alone=0, together=2, clock=lambda: 1000.0) == 2
 
 
 def test_an_error_among_many_that_wait_ends_them() -> None:
