@@ -53,11 +53,12 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_where_no_name_is_known_what_failed_is_told_without_one() -> None:
-    with pytest.raises(OSError, match=r"Bad file descriptor$"):
+    with pytest.raises(OSError, match="Bad file descriptor") as raised:
         read_at(10**6, 1, 0)
+    assert raised.value.filename is None
     error = OSError(errno.EIO, "Input/output error")
     name_file(error, io.BytesIO())  # as one that stands for several files
-    assert f"{error}" == "[Errno 5] Input/output error"
+    assert error.filename is None
 
 
 def test_a_pipe_has_no_name_to_tell() -> None:
