@@ -147,6 +147,10 @@ def test_reference_has_these_parts(
         ("docker://ghcr.io/owner/Name:1", 23, "upper case"),
         ("owner/name-X", 11, "upper case"),
         ("r.io/" + "a" * 256, 5, "at most 255 characters, this one 256"),
+        ("r.io/" + "a" * 254 + "A", 259, "upper case"),
+        ("[::1]", 0, "not a repository's name: '[::1]'"),
+        ("a@" + "x" * 80, 2, f"got '{'x' * 80}'"),
+        ("a@" + "x" * 81, 2, f"got '{'x' * 80}…'"),
     ],
 )
 def test_bad_reference_says_what_and_where(text: str, offset: int, message: str) -> None:
@@ -521,6 +525,8 @@ def test_any_bytes_are_a_manifest_or_an_integrity_error(raw: bytes) -> None:
         ("{}", None),
         ("[]", None),
         ("no json", None),
+        ('{"subject": {"size": 7}}', None),
+        (f'{{"subject": {{"digest": "{DIGEST}"}}, "config": {{"digest": "{Digest.of(b"other")}"}}}}', DIGEST),
     ],
 )
 def test_the_subject_of_a_referrer_is_read_whatever_it_is(raw: str, subject: Digest | None) -> None:
