@@ -29,6 +29,7 @@ TOKEN = {"realm": "https://auth.example/token", "service": "registry.example", "
          [("basic", {"realm": 'a", Bearer b=c'}), ("bearer", {"realm": "d"})]),
         ('Basic realm="never closed, x=1', [("basic", {"realm": "never closed, x=1"})]),
         ('Basic realm=""', [("basic", {"realm": ""})]),
+        ('Basic realm="', [("basic", {"realm": ""})]),
         ('realm="of nobody"', []),
         ("Basic a=b=c", [("basic", {"a": "b=c"})]),
     ],
