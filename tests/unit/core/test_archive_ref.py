@@ -43,3 +43,8 @@ def test_an_archive_without_a_path_says_where_it_is_missing(text: str, offset: i
 def test_what_is_called_like_a_transport_is_no_archive() -> None:
     assert not is_archive("dir/app:1")
     assert not is_archive("my-oci:1")
+
+
+def test_archives_are_told_in_the_order_of_their_names() -> None:
+    texts = [f"{kind}:{path}" for kind in ("dir", "oci") for path in ("a", "b", f"b@{DIGEST}")]
+    assert [f"{archive}" for archive in sorted(map(ArchiveRef.parse, reversed(texts)))] == texts
