@@ -76,7 +76,7 @@ def history_image_set(storage: Storage) -> ImageSet:
         layers = tuple(d for d in storage.layers(name) if d in sizes and storage.has_layer(name, d))
         if layers:
             repositories.append(BundleRepository(name=name, manifests=(), layers=layers))
-    contents = BundleContents(images=(), repositories=tuple(repositories), blobs=tuple(sorted(sizes.items())))
+    contents = BundleContents(images=(), repositories=tuple(repositories), blobs=tuple(sizes.items()))
     return file_image_set(f"{storage.root}", contents, lambda _digest: storage)
 
 
@@ -142,8 +142,7 @@ def _add_dir(image: _Image, path: Path) -> None:
 
 
 def _image_directories(directory: Path) -> Iterator[Path]:
-    for root, names, files in os.walk(directory, onerror=_fail):
-        names.sort()
+    for root, _names, files in os.walk(directory, onerror=_fail):
         if MANIFEST in files:
             yield Path(root)
 
@@ -154,7 +153,7 @@ def full_name(name: str | None, named: str | None) -> str:
     if name is not None and is_tag(name) and named:
         text = f"{named}:{name}"
     head, colon, tail = text.rpartition(":")
-    if not colon or "/" in tail:
+    if not colon:
         head, _slash, tail = text.rpartition("/")
     if is_repository(head) and is_tag(tail):
         return f"{head}:{tail}"

@@ -67,7 +67,7 @@ class ArchiveRef(ImageRef):
         name = self.own_name
         return name.tag if name else self.reference if is_tag(self.reference) else None
 
-    def _sort_key(self) -> tuple[str, ...]:
+    def sort_key(self) -> tuple[str, ...]:
         return (self.url, f"{self.digest or ''}")
 
     def __str__(self) -> str:

@@ -248,5 +248,5 @@ def _split(header: str) -> Iterator[str]:
 def _unquoted(value: str) -> str:
     if not value.startswith('"'):
         return value
-    text = value[1:-1] if value.endswith('"') and len(value) > 1 else value[1:]
+    text = value[1:-1] if value.endswith('"') else value[1:]
     return text.replace('\\"', '"').replace("\\\\", "\\")

@@ -1,6 +1,7 @@
 """Anything that says images is a list: a bundle and its bundle.json are what they hold, by digest."""
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import SILENT
 from regwrap.lists.imagelist import ImageEntry, parse_images
 from tests.builders import make_image, make_multi_image, make_storage, put
-from tests.bundles import contents_of, listed, make_bundle, packed, parts_of
+from tests.bundles import Part, contents_of, listed, make_bundle, packed, parts_of
 
 IMAGES = {"a/b:1": make_multi_image("multi"), "dotted.name/z:1": make_image("single")}
 
@@ -75,9 +76,11 @@ def test_gc_keeps_what_a_bundle_has_by_digest(bundle: Path) -> None:
 def test_a_cut_bundle_and_an_altered_index_are_damage(bundle: Path, index: Path) -> None:
     bundle.write_bytes(bundle.read_bytes()[:20_000])
     index.write_bytes(index.read_bytes().replace(b'"format": 1', b'"format": 1 '))
-    for path in (bundle, index):
-        with pytest.raises(IntegrityError, match=path.name):
-            entries_of(path)
+    with pytest.raises(IntegrityError, match=f"^{bundle}: "):
+        entries_of(bundle)
+    with pytest.raises(IntegrityError, match=f"^{index}: ") as raised:
+        entries_of(index)
+    assert "take bundle.json out of the bundle again" in raised.value.hint
 
 
 def test_other_files_are_read_as_lists(tmp_path: Path) -> None:
@@ -85,5 +88,21 @@ def test_other_files_are_read_as_lists(tmp_path: Path) -> None:
     assert [f"{e.dest}" for e in read_listing("-", io.BytesIO(b"app:v2\n")).entries] == ["app:v2"]
     with pytest.raises(UsageError, match="cannot read the list of images"):
         entries_of(tmp_path / "absent.list")
-    with pytest.raises(UsageError):
-        entries_of(put(tmp_path / "other.tar", packed([])))
+    for parts in ([], [Part("file", b"no bundle")]):
+        with pytest.raises(UsageError, match=r"other\.tar"):
+            entries_of(put(tmp_path / "other.tar", packed(parts)))
+
+
+def test_a_list_that_comes_through_a_pipe_loses_nothing_by_being_looked_at() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"app:v1\n")
+    os.close(writing)
+    with os.fdopen(reading):
+        assert [f"{e.dest}" for e in entries_of(Path(f"/proc/self/fd/{reading}"))] == ["app:v1"]
+
+
+@pytest.mark.parametrize(("name", "why"), [("loop/list", "Too many levels of symbolic links"), ("a\0b", "null")])
+def test_a_name_that_no_file_can_have_is_told_as_that_of_a_list(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError, match=f"cannot read the list of images .*{why}"):
+        entries_of(tmp_path / name)

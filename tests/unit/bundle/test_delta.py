@@ -364,6 +364,14 @@ def test_verify_alone_says_what_it_did_not_look_at_and_with_a_base_looks_at_all(
     assert verify_bundle(vendor.delta, None, lambda _bytes: None, bases=bases, trusted=True).problems == ()
 
 
+def test_inspect_names_the_releases_that_a_delta_builds_on_once_and_in_order(vendor: Vendor, tmp_path: Path) -> None:
+    second = vendor.contents(SECOND, "acme-2")
+    named = [Older(f"acme-{n}", {digest: size}) for n, (digest, size) in enumerate(second.blobs[:-1])]
+    contents = since(second, [*reversed(named), Older("", dict(second.blobs[-1:]))])
+    path = write_bundle(tmp_path / "of-many.tar", contents, vendor.root)
+    assert inspect_bundle(path).since == tuple(sorted(each.label for each in named))
+
+
 def test_inspect_shows_what_is_not_in_it_and_sizes_where_they_are_known(vendor: Vendor) -> None:
     alone = inspect_bundle(vendor.delta)
     assert (alone.since, alone.unseen) == (("acme-1",), ("kept:1", "multi:1"))

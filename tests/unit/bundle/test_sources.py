@@ -284,6 +284,8 @@ def test_a_tree_has_its_images_below_their_names(tmp_path: Path) -> None:
     image_set = tree_image_set(f"{tmp_path}/tree", named=None)
     assert names(image_set) == {"multi:1": MULTI.top, "team/app:1": APP.top}
     assert all(image_set.copy(digest) for digest in image_set.contents.sizes)
+    platforms = {image.name: tuple(map(str, image.platforms)) for image in image_set.contents.images}
+    assert platforms == {"multi:1": ("linux/amd64", "linux/arm64"), "team/app:1": ("linux/amd64",)}
 
 
 def test_a_tree_that_is_one_image_is_named_by_who_knows_it(tmp_path: Path) -> None:
@@ -304,10 +306,44 @@ def test_what_is_wrong_in_a_tree_is_named(tmp_path: Path) -> None:
         tree_image_set(f"{tmp_path}/nowhere", named=None)
 
 
+def test_what_is_wrong_in_a_tree_is_told_in_the_order_of_its_names(tmp_path: Path) -> None:
+    wanted = [f"{repository}:{tag}" for repository in ("a", "a/b", "b") for tag in ("1", "2")]
+    for name in (*wanted[::2], *wanted[::-2]):
+        put(tmp_path / "tree" / name / "manifest.json", b"no manifest")
+    with pytest.raises(IntegrityError) as raised:
+        tree_image_set(f"{tmp_path}/tree", named=None)
+    assert sorted(line.partition(": ")[0] for line in raised.value.problems) == sorted(wanted)
+    places = [Path(line.partition(": ")[0]) for line in raised.value.problems]
+    assert places == sorted(places)
+
+
 def test_a_manifest_larger_than_any_is_not_read(tmp_path: Path) -> None:
     as_tree(tmp_path / "tree/team/app:1", APP)
-    put(tmp_path / "tree/team/app:1/manifest.json", b" " * (MAX_MANIFEST_BYTES + 1))
+    path = put(tmp_path / "tree/team/app:1/manifest.json", APP.raw.ljust(MAX_MANIFEST_BYTES))
+    assert names(tree_image_set(f"{tmp_path}/tree", named=None)) == {"team/app:1": Digest.of(path.read_bytes())}
+    path.write_bytes(APP.raw.ljust(MAX_MANIFEST_BYTES + 1))
     assert "team/app:1: " in problem(f"{tmp_path}/tree")
+
+
+def test_whoever_waits_is_told_how_many_images_are_read(tmp_path: Path) -> None:
+    as_tree(tmp_path / "tree/app:1", APP)
+    as_layout(tmp_path / "layout", one=APP, two=MULTI)
+    root, told = make_storage(tmp_path / "root", IMAGES), list[tuple[str, int | None]]()
+
+    class Listening(Silent):
+        def count(self, _step: str, things: str, total: int | None = None, /) -> None:
+            told.append((things, total))
+
+        def on_things(self, count: int = 1, /) -> None:
+            told.append(("done", count))
+
+    tree_image_set(f"{tmp_path}/tree", named=None, listener=Listening())
+    tree_image_set(f"{tmp_path}/layout", named="team/x", listener=Listening())
+    storage_image_set(Storage(root), Listening())
+    assert told == [
+        ("images", 1), ("done", 1), ("images", 2), ("done", 1), ("done", 1), ("repositories", 2), ("done", 1),
+        ("done", 1),
+    ]  # fmt: skip
 
 
 def test_a_layout_has_its_images_by_their_names_and_one_can_be_chosen(tmp_path: Path) -> None:
@@ -435,7 +471,7 @@ def test_an_image_of_a_layout_has_the_name_that_containerd_gave_it(
 @pytest.mark.parametrize(("name", "containerd"), [("1", "docker.io/team/app"), ("1", "!"), (None, "!"), ("1", None)])
 def test_an_image_of_which_no_name_is_told_is_refused(tmp_path: Path, name: str | None, containerd: str | None) -> None:
     put_layout(tmp_path / "l", name, containerd)
-    with pytest.raises(UsageError, match=r"is not an image name|has no name"):
+    with pytest.raises(UsageError, match="'1' is not an image name" if name else "the image has no name"):
         tree_image_set(f"oci:{tmp_path / 'l'}", named=None)
     assert tree_image_set(f"oci:{tmp_path / 'l'}", named="team/app:1" if name is None else "team/app").contents.images
 

@@ -407,6 +407,9 @@ def test_volumes_stand_for_their_images_wherever_a_list_does(bundle: Path) -> No
     (known,) = read_older([f"{bundle}"])
     assert known.blobs == inspect_contents(bundle).sizes
     assert known_checksum(bundle) == ""  # that of the first volume is not the bundle's
+    bundle.with_name("v1.tar.001").unlink()
+    with pytest.raises(UsageError, match=r"lacks 1 of its 4 volumes: v1\.tar\.001"):
+        read_listing(f"{bundle}", io.BytesIO())
 
 
 def inspect_contents(bundle: Path) -> BundleContents:

@@ -130,6 +130,17 @@ def test_other_bytes_than_the_digest_says_are_refused() -> None:
             closure_of(image.top, source.fetch)
 
 
+def test_a_build_cache_is_no_image_and_is_told_as_what_it_is() -> None:
+    image = make_image("a")
+    cache = b'{"mediaType": "application/vnd.buildkit.cacheconfig.v0"'
+    index = make_index([image.raw, image.raw], [None, "linux/amd64"])
+    head, own, tail = index.rpartition(b'{"mediaType": "application/vnd.oci.image.manifest.v1+json"')
+    assert own
+    with pytest.raises(ImagesFailedError, match="is a build cache of BuildKit, not an image") as raised:
+        closure_of(Digest.of(head + cache + tail), Source(image, Image((head + cache + tail,), ())).fetch)
+    assert "image-manifest=true" in raised.value.hint
+
+
 def test_a_child_of_another_size_than_its_index_says_is_refused() -> None:
     image = make_image("a")
     index = make_index([image.raw]).replace(f'"size": {len(image.raw)}'.encode(), b'"size": 7')
@@ -179,6 +190,17 @@ def test_shipped_platforms_are_those_of_the_children_that_are_there() -> None:
     assert part is not None
     assert shipped_platforms(whole, source.config) == (AMD64, ARM64)
     assert shipped_platforms(part, source.config) == (ARM64,)
+
+
+def test_platforms_are_told_in_order_whatever_the_order_of_the_index() -> None:
+    names = [f"linux/{name}" for name in ("s390x", "arm64", "riscv64", "386", "amd64", "ppc64le", "mips64le")]
+    image = index_of([make_image(name, platform=name) for name in names], names)
+    source = Source(image)
+    closure = closure_of(image.top, source.fetch)
+    assert closure is not None
+    assert isinstance(closure.top, Index)
+    assert list(map(str, platforms_of(closure.top))) == sorted(names)
+    assert list(map(str, shipped_platforms(closure, source.config))) == sorted(names)
 
 
 @pytest.mark.parametrize("config", [b"", b"{}", b"[]", b"\xff", b'{"os": 1, "architecture": "x"}', b"[" * 100_000])

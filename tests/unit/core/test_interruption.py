@@ -97,6 +97,12 @@ def test_an_interruption_that_was_only_printed_comes_again() -> None:
     assert not raise_again(cast("sys.UnraisableHookArgs", SimpleNamespace(exc_value=ValueError())))
 
 
+def test_a_second_signal_ends_a_program_that_does_not_come_to_its_end() -> None:
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+
+
 def test_after_the_run_a_signal_just_ends_the_process() -> None:
     let_signals_be()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -147,12 +147,26 @@ def test_reference_has_these_parts(
         ("docker://ghcr.io/owner/Name:1", 23, "upper case"),
         ("owner/name-X", 11, "upper case"),
         ("r.io/" + "a" * 256, 5, "at most 255 characters, this one 256"),
+        ("r.io/" + "a" * 254 + "A", 259, "upper case"),
+        ("[::1]", 0, "not a repository's name: '[::1]'"),
+        ("a@" + "x" * 80, 2, f"got '{'x' * 80}'"),
+        ("a@" + "x" * 81, 2, f"got '{'x' * 80}…'"),
     ],
 )
 def test_bad_reference_says_what_and_where(text: str, offset: int, message: str) -> None:
     error = parse_error(ImageRef.parse, text)
     assert message in str(error)
     assert error.offset == offset
+
+
+def test_the_longest_name_of_a_repository_is_one_and_a_longer_one_is_not() -> None:
+    assert ImageRef.parse("r.io/" + "a" * 255).repository == "a" * 255
+    assert is_repository("a/" * 127 + "a")
+    assert not is_repository("a" * 256)
+
+
+def test_a_port_is_below_65536() -> None:
+    assert [port for port in (0, 80, 65535, 65536, 99999) if is_host(f"r.io:{port}")] == [0, 80, 65535]
 
 
 @pytest.mark.exhaustive
@@ -511,6 +525,8 @@ def test_any_bytes_are_a_manifest_or_an_integrity_error(raw: bytes) -> None:
         ("{}", None),
         ("[]", None),
         ("no json", None),
+        ('{"subject": {"size": 7}}', None),
+        (f'{{"subject": {{"digest": "{DIGEST}"}}, "config": {{"digest": "{Digest.of(b"other")}"}}}}', DIGEST),
     ],
 )
 def test_the_subject_of_a_referrer_is_read_whatever_it_is(raw: str, subject: Digest | None) -> None:

@@ -1,5 +1,6 @@
 """index.json of an OCI layout: read strictly, changed whole."""
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -9,9 +10,9 @@ import pytest
 
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import OCI_MANIFEST, Digest, LayoutRef, ParseError
+from regwrap.core.model import MAX_MANIFEST_BYTES, OCI_MANIFEST, Digest, LayoutRef, ParseError
 from regwrap.core.ocilayout import LayoutEntry
-from tests.builders import flip, make_image
+from tests.builders import flip, make_image, open_below
 
 
 def make_layout(directory: Path, *names: str) -> Path:
@@ -43,6 +44,17 @@ def test_what_is_no_layout_reference_is_refused(text: str) -> None:
         LayoutRef.parse(text)
 
 
+def test_an_index_is_written_as_other_programs_read_it_and_the_same_images_give_the_same_bytes() -> None:
+    digest = Digest.of(b"x")
+    named = LayoutEntry(name="v1", containerd="r.io/a:v1", media_type=OCI_MANIFEST, digest=digest, size=7)
+    nameless = LayoutEntry(name=None, media_type=OCI_MANIFEST, digest=digest, size=7)
+    own = f'"digest": "{digest}", "mediaType": "{OCI_MANIFEST}", "size": 7}}'
+    names = '"io.containerd.image.name": "r.io/a:v1", "org.opencontainers.image.ref.name": "v1"'
+    assert ocilayout.index_bytes((named, nameless)).decode() == (
+        f'{{"manifests": [{{"annotations": {{{names}}}, {own}, {{{own}], "schemaVersion": 2}}\n'
+    )
+
+
 def test_publishing_adds_to_what_is_there(tmp_path: Path) -> None:
     there = make_layout(tmp_path / "there", "old")
     ocilayout.publish(make_layout(tmp_path / "built", "new"), there, nothing)
@@ -67,7 +79,9 @@ def test_a_directory_with_other_things_is_no_place_for_an_image(tmp_path: Path) 
         ocilayout.is_published(tmp_path, "v1", None)
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"manifests": [{}]}', b'{"manifests": 5}', b"\xff"])
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b'{"manifests": [{}]}', b'{"manifests": 5}', b"\xff", b"[" * 100_000]
+)
 def test_a_damaged_index_is_named(tmp_path: Path, text: bytes) -> None:
     layout = make_layout(tmp_path / "l", "v1")
     (layout / ocilayout.INDEX).write_bytes(text)
@@ -129,6 +143,22 @@ def is_locked(layout: Path) -> bool:
         os.close(descriptor)
 
 
+def test_a_layout_that_cannot_be_locked_is_named_and_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = make_layout(tmp_path / "there", "old")
+    built = make_layout(tmp_path / "built", "new")
+
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match=f"No locks available: '{there}'"):
+        ocilayout.publish(built, there, nothing)
+    assert [entry.name for entry in ocilayout.read_entries(there)] == ["old"]
+    assert open_below(tmp_path) == []
+
+
 def test_the_same_image_again_is_no_second_entry(tmp_path: Path) -> None:
     there = make_layout(tmp_path / "there", "v1", "v2")
     assert ocilayout.is_published(there, "v1", Digest.of(make_image("v1").raw))
@@ -154,6 +184,8 @@ def test_an_index_without_a_list_or_larger_than_any_is_told_apart(tmp_path: Path
     (layout / ocilayout.INDEX).write_bytes(b'{"manifests": null}')
     assert ocilayout.read_entries(layout) == ()
     (layout / ocilayout.INDEX).write_bytes(b'{"manifests": []}'.ljust(5 * 1024 * 1024))
+    assert ocilayout.read_entries(layout) == ()
+    (layout / ocilayout.INDEX).write_bytes(b'{"manifests": []'.ljust(MAX_MANIFEST_BYTES - 1) + b"}")
     assert ocilayout.read_entries(layout) == ()
     (layout / ocilayout.INDEX).unlink()
     with pytest.raises(UsageError, match=r"is not an OCI layout: index\.json: No such file"):

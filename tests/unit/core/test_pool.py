@@ -14,10 +14,12 @@ def test_results_come_in_the_order_of_the_items(workers: int) -> None:
     assert map_in_order(lambda n: n * n, range(20), workers=workers, name="square") == tuple(n * n for n in range(20))
 
 
-def test_several_items_are_in_work_at_the_same_time() -> None:
-    """Each of the three waits until the other two are there: one after the other they would wait for ever."""
-    barrier = threading.Barrier(3, timeout=10)
-    assert sorted(map_in_order(lambda _: barrier.wait(), range(3), workers=3, name="meet")) == [0, 1, 2]
+@pytest.mark.parametrize("number", [2, 3])
+def test_several_items_are_in_work_at_the_same_time(number: int) -> None:
+    """Each of them waits until the others are there: one after the other they would wait for ever."""
+    barrier = threading.Barrier(number, timeout=10)
+    found = map_in_order(lambda _: barrier.wait(), range(number), workers=number, name="meet")
+    assert sorted(found) == list(range(number))
 
 
 def test_the_first_error_ends_the_waits_of_the_others_and_drops_what_has_not_begun() -> None:
@@ -35,12 +37,16 @@ def test_the_first_error_ends_the_waits_of_the_others_and_drops_what_has_not_beg
 
     with pytest.raises(ValueError, match="the first"):
         map_in_order(work, range(50), workers=2, name="wait", stopping=stopping)
+    assert stopping.is_set()
     assert len(begun) < 5
 
 
-def test_an_error_with_one_worker_is_raised_as_it_is() -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_is_raised_as_it_is_where_nobody_waits_to_be_stopped(workers: int) -> None:
     with pytest.raises(ZeroDivisionError):
-        map_in_order(lambda n: 1 // n, [1, 0], workers=1, name="divide")
+        map_in_order(lambda n: 1 // n, [1, 0], workers=workers, name="divide")
+    with pytest.raises(ZeroDivisionError):
+        map_waiting(lambda n: 1 // n, [1, 0, 1, 1], workers=workers, most=3)
 
 
 # --- for answers that take long
@@ -71,8 +77,17 @@ def test_where_answers_take_long_more_are_waited_for() -> None:
     assert most_together(14 + 2 * 16, alone=14, together=16, clock=count(step=1.0).__next__) == 16
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_however_many_there_are_each_is_answered_once_and_in_its_place(seconds: float) -> None:
+    for number in range(12):
+        clock = count(step=seconds).__next__
+        assert map_waiting(lambda n: n * n, range(number), workers=2, most=4, clock=clock) == tuple(
+            n * n for n in range(number)
+        )
+
+
 def test_where_they_come_at_once_no_more_than_the_workers_ask() -> None:
-    assert most_together(20, alone=0, together=2, clock=lambda: 0.0) == 2
+    assert most_together(20, alone=0, together=2, clock=lambda: 1000.0) == 2
 
 
 def test_an_error_among_many_that_wait_ends_them() -> None:

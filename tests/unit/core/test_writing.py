@@ -1,12 +1,23 @@
 """What fails on an open file is told with the file's name, which the kernel leaves out."""
 
+import errno
+import io
 import os
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from regwrap.core.writing import is_there, read_at, read_file, telling, temporary_file, write_all_at, write_file
+from regwrap.core.writing import (
+    is_there,
+    name_file,
+    read_at,
+    read_file,
+    telling,
+    temporary_file,
+    write_all_at,
+    write_file,
+)
 from regwrap.storage.hashing import hash_at, write_all, write_all_to
 
 
@@ -22,6 +33,14 @@ def test_a_full_disk_is_told_with_the_file() -> None:
                 write(data=b"x")
 
 
+def test_what_the_disk_takes_in_parts_is_whole_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, position: pwrite(file, data[:3], position))
+    with (tmp_path / "file").open("wb", buffering=0) as file:
+        write_all_at(file.fileno(), b"0123456789", 2)
+    assert (tmp_path / "file").read_bytes() == b"\0\0" + b"0123456789"
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
@@ -31,6 +50,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
             assert raised.value.filename == f"{tmp_path}"
     finally:
         os.close(descriptor)
+
+
+def test_where_no_name_is_known_what_failed_is_told_without_one() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor") as raised:
+        read_at(10**6, 1, 0)
+    assert raised.value.filename is None
+    error = OSError(errno.EIO, "Input/output error")
+    name_file(error, io.BytesIO())  # as one that stands for several files
+    assert error.filename is None
 
 
 def test_a_pipe_has_no_name_to_tell() -> None:

@@ -78,6 +78,7 @@ def test_the_target_of_a_request_line(address: str, target: str) -> None:
         ("", None),
         ('</v2/a/tags/list?last=b&n=2>; rel="next"', "/v2/a/tags/list?last=b&n=2"),
         ("<list?last=b>;rel=next", "/v2/a/tags/list?last=b"),
+        ("<list?last=b>rel=next", "/v2/a/tags/list?last=b"),
         ('<https://inner.example:5000/v2/a/tags/list?last=b>; rel="next"', "/v2/a/tags/list?last=b"),
         ('</p>; rel="prev", </n>; title="x"; REL = "Next"', "/n"),
         ('</p>; rel="prev",</n>; rel="last next"', "/n"),

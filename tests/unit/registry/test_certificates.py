@@ -3,11 +3,13 @@
 `tests/samples/tls` has a CA, a certificate of 127.0.0.1 (and of no name), a client's, and one that expired in 2020.
 """
 
+import os
 import shutil
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.location import Registry
-from regwrap.registry.certificates import certificates_of, curl_options, meaning_of_tls, trust_of
+from regwrap.registry.certificates import certificates_of, curl_options, end_of, meaning_of_tls, trust_of
 from regwrap.registry.client import Client
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.exchange import Request
@@ -97,14 +99,55 @@ def test_the_users_variables_name_cas_too(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_certificate_is_named_and_the_others_count(trusting: Path) -> None:
-    put(trusting / "a.crt", b"not PEM")
+    names = [put(trusting / f"{letter}.crt", b"not PEM").name for letter in "bdaec"]
     notes: list[str] = []
     with secured() as server:
         assert got(server.host, trusting, environment={"SSL_CERT_FILE": "/nowhere/ca"}, notes=notes) == 200
-    assert notes == [
-        "SSL_CERT_FILE: /nowhere/ca has no certificate in PEM form, and does not count",
-        f"{trusting}/a.crt has no certificate in PEM form, and does not count",
-    ]
+        assert notes == [
+            "SSL_CERT_FILE: /nowhere/ca has no certificate in PEM form, and does not count",
+            *(f"{trusting}/{name} has no certificate in PEM form, and does not count" for name in sorted(names)),
+        ]
+        notes.clear()
+        assert got(server.host, trusting, tls_verify=False, notes=notes) == 200
+        assert notes == []  # where nothing is checked no file is of use
+
+
+def test_the_machines_own_cas_count_where_the_user_names_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "certs").mkdir()
+    shutil.copy(TLS / "ca.crt", tmp_path / "certs/7c005cd1.0")  # the hash of its name, as openssl rehash makes it
+    with secured() as server:
+        assert NOT_TRUSTED in refusal(server.host)
+        with monkeypatch.context() as machine:
+            machine.setattr("regwrap.registry.certificates._MACHINE", (tmp_path / "nowhere", tmp_path / "certs"))
+            assert got(server.host) == 200
+            assert NOT_TRUSTED in refusal(server.host, environment={"SSL_CERT_DIR": "/nowhere"})
+        monkeypatch.setenv("SSL_CERT_FILE", f"{TLS / 'ca.crt'}")  # so OpenSSL has it for the file of this machine
+        assert got(server.host) == 200
+        assert NOT_TRUSTED in refusal(server.host, environment={"SSL_CERT_FILE": f"{TLS / 'expired.crt'}"})
+
+
+def test_an_empty_name_among_directories_of_cas_does_not_trust_what_lies_where_one_stands(
+    trusting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trusting)
+    with secured() as server:
+        assert NOT_TRUSTED in refusal(server.host, environment={"SSL_CERT_DIR": "/nowhere:"})
+    bundle = options(tmp_path, SSL_CERT_FILE=f"{TLS / 'client.crt'}", SSL_CERT_DIR=":/nowhere")["cacert"]
+    assert Path(bundle).read_bytes() == (TLS / "client.crt").read_bytes()
+
+
+def test_a_pipe_among_cas_is_not_read(tmp_path: Path) -> None:
+    """One that nobody writes into would never end."""
+    reading, writing = os.pipe()
+    os.write(writing, (TLS / "ca.crt").read_bytes())
+    os.close(writing)
+    (tmp_path / "pipe.pem").symlink_to(f"/proc/self/fd/{reading}")
+    with os.fdopen(reading, "rb") as pipe:
+        trust = trust_of(Registry(host="r.example", tls_verify=True), {"SSL_CERT_DIR": f"{tmp_path}"})
+        assert not any("tests" in f"{ca['subject']}" for ca in trust.context.get_ca_certs())
+        assert pipe.read() == (TLS / "ca.crt").read_bytes()
 
 
 def test_the_machines_directory_for_a_registry_counts_as_for_skopeo(tmp_path: Path) -> None:
@@ -149,6 +192,26 @@ def test_a_clients_certificate_is_shown_to_who_wants_one(trusting: Path) -> None
         assert got(server.host, trusting) == 200
 
 
+def test_of_several_clients_certificates_the_last_one_by_name_is_shown_by_us_and_by_curl(
+    trusting: Path, tmp_path: Path
+) -> None:
+    for name in ("b", "d", "a", "e", "c"):
+        source = "client" if name == "e" else "expired"
+        shutil.copy(TLS / f"{source}.crt", trusting / f"{name}.cert")
+        shutil.copy(TLS / f"{source.replace('expired', 'server')}.key", trusting / f"{name}.key")
+    with secured(clients=True) as server:
+        assert got(server.host, trusting) == 200
+    curl = curl_options(Registry(host="r.example", tls_verify=True, cert_dir=trusting), {}, tmp_path)
+    assert curl[2:] == (("cert", f"{trusting / 'e.cert'}"), ("key", f"{trusting / 'e.key'}"))
+
+
+def test_of_several_halves_of_clients_certificates_the_first_one_by_name_is_told(trusting: Path) -> None:
+    for name in ("d.key", "b.cert", "a.key", "e.cert", "c.key"):
+        put(trusting / name, b"x")
+    with pytest.raises(ToolError, match=r"a\.key cannot be used: a\.cert is not beside it"):
+        got("127.0.0.1:1", trusting)
+
+
 @pytest.mark.parametrize("half", ["client.cert", "client.key"])
 def test_half_of_a_clients_certificate_is_named(trusting: Path, half: str) -> None:
     put(trusting / half, b"x")
@@ -170,6 +233,34 @@ def test_a_clients_certificate_that_does_not_fit_its_key_is_named(trusting: Path
 
 def test_words_of_tls_that_say_nothing_known_have_no_hint() -> None:
     assert meaning_of_tls("bad record mac").hint == ""
+
+
+# --- until when a certificate is valid
+
+
+def der(tag: int, *parts: bytes) -> bytes:
+    data = b"".join(parts)
+    size = len(data).to_bytes(2, "big").lstrip(b"\0")
+    return bytes([tag, *((len(data),) if len(data) < 128 else (128 + len(size), *size))]) + data
+
+
+@pytest.mark.parametrize("size", [0, 1, 126, 127, 128, 129, 255, 256, 5000])
+@pytest.mark.parametrize("has_version", [True, False])
+def test_the_end_of_a_certificate_is_found_whatever_its_names_are(size: int, *, has_version: bool) -> None:
+    version = [der(0xA0, der(2, b"\2"))] if has_version else []
+    dates = der(0x30, der(0x17, b"200101000000Z"), der(0x18, b"20510203040506Z"))
+    name = der(0x30, b"x" * size)
+    signed = der(0x30, *version, der(2, b"\7"), der(0x30), name, dates, name, der(0x30))
+    certificate = der(0x30, signed, der(0x30), der(3, b"signature"))
+    assert end_of(certificate) == datetime(2051, 2, 3, 4, 5, 6, tzinfo=UTC)
+
+
+def test_a_certificate_that_is_cut_is_none_and_no_defect_of_ours() -> None:
+    whole = ssl.PEM_cert_to_DER_cert((TLS / "expired.crt").read_text())
+    assert end_of(whole).year == 2020
+    for length in range(len(whole)):
+        with suppress(ValueError):  # or enough of it has come
+            assert end_of(whole[:length]) == end_of(whole)
 
 
 # --- the other side
@@ -222,6 +313,20 @@ def test_curl_trusts_what_we_trust(tmp_path: Path) -> None:
     assert named.read_bytes() == (TLS / "ca.crt").read_bytes()
     both = Path(options(tmp_path, SSL_CERT_FILE=f"{TLS / 'server.crt'}", SSL_CERT_DIR=f"{directory}")["cacert"])
     assert both.read_bytes() == (TLS / "server.crt").read_bytes() + b"\n" + (TLS / "ca.crt").read_bytes()
+
+
+def test_curl_is_given_the_machines_file_of_cas_wherever_that_machine_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debians, red_hats, own = tmp_path / "debian.crt", tmp_path / "redhat.crt", tmp_path / "own.crt"
+    monkeypatch.setattr("regwrap.registry.certificates._BUNDLES", (debians, red_hats))
+    monkeypatch.setenv("SSL_CERT_FILE", f"{own}")  # so OpenSSL has it for the file of this machine
+    found = []
+    for path in (own, red_hats, debians):
+        shutil.copy(TLS / ("ca.crt" if path is red_hats else "client.crt"), path)
+        found.append(Path(options(tmp_path, SSL_CERT_DIR="/nowhere")["cacert"]).read_bytes())
+    ca, client = (TLS / "ca.crt").read_bytes(), (TLS / "client.crt").read_bytes()
+    assert found == [client, ca, client]
 
 
 def test_curl_shows_the_certificate_that_we_show(tmp_path: Path) -> None:

@@ -180,6 +180,53 @@ def test_a_realm_that_cannot_be_asked_makes_us_unsure(realm: str, message: str) 
         get(client_of(server.host))
 
 
+def test_a_token_server_is_asked_for_nothing_that_the_registry_does_not_name() -> None:
+    """Some refuse a service or a scope that is empty."""
+
+    def behaviour(asked: Asked) -> Answer:
+        if asked.line.startswith("GET /token"):
+            return Answer(body=b'{"token": "t"}')
+        if asked.authorization == "Bearer t":
+            return Answer(body=b"{}")
+        return Answer(401, {"WWW-Authenticate": f'Bearer realm="http://{asked.headers["host"]}/token"'})
+
+    with answering(behaviour) as server:
+        assert get(client_of(server.host)) == 200
+        assert server.lines == [f"GET {PATH}", "GET /token", f"GET {PATH}"]
+
+
+@pytest.mark.parametrize("challenges", ['Bearer realm="ftp://x/", Basic', 'Basic, Bearer realm="ftp://x/"'])
+def test_a_challenge_that_cannot_be_answered_is_no_end_where_another_one_can(tmp_path: Path, challenges: str) -> None:
+    right = [True]
+
+    def behaviour(asked: Asked) -> Answer:
+        if asked.authorization == BASIC and right[0]:
+            return Answer(body=b"{}")
+        return Answer(401, {"WWW-Authenticate": challenges})
+
+    with answering(behaviour) as server:
+        assert get(client_of(server.host, tmp_path)) == 200
+        right[0] = False
+        assert get(client_of(server.host, tmp_path)) == 401  # the registry knows the login, and does not take it
+        with pytest.raises(UnsureError, match="cannot be asked"):
+            get(client_of(server.host))
+
+
+def test_a_login_that_a_token_server_has_taken_is_not_locked_by_refusals_for_other_repositories(tmp_path: Path) -> None:
+    tokens = Tokens()
+
+    def behaviour(asked: Asked) -> Answer:
+        return Answer(401) if "scope=repository%3Adenied" in asked.line else tokens(asked)
+
+    with answering(behaviour) as server:
+        client = client_of(server.host, tmp_path)
+        assert [get(client, f"/v2/{name}/manifests/1", Access(name)) for name in ("a", "b", "c", "d")] == [200] * 4
+        for number in range(5):
+            name = f"denied/{number}"
+            with pytest.raises(ToolError, match=f"answered 401 for {server.host}/{name}: "):
+                get(client, f"/v2/{name}/manifests/1", Access(name))
+
+
 # --- where answers lead
 
 

@@ -121,6 +121,8 @@ def test_curl_gets_the_proxies_by_the_names_that_it_reads() -> None:
         "https_proxy": "http://u:pw@q:2",
         "no_proxy": "a.example,10.0.0.0/8,localhost,127.0.0.0/8,::1",
     }
+    several = for_curl("r.example", HTTPS_PROXY="http://p:1", NO_PROXY="a.example:443, ,.b.example,[fd00::1]")
+    assert several["no_proxy"] == ".b.example,fd00::1,localhost,127.0.0.0/8,::1"
     assert for_curl("r.example", HTTPS_PROXY=" socks5://p:1 ")["https_proxy"] == "socks5h://p:1"
     assert for_curl("r.example", HTTPS_PROXY="http://p:1", NO_PROXY="a.example, *") == {}
     assert for_curl("r.example") == {}
