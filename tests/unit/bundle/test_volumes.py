@@ -37,7 +37,7 @@ from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
-from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, snapshot, storage_problems
+from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, put, snapshot, storage_problems
 from tests.bundles import contents_of, listed, older, packed, parts_of
 
 BASE = random.Random(5).randbytes(90_000)
@@ -485,3 +485,18 @@ def test_a_bit_that_was_turned_in_any_volume_is_found(bundle: Path, tmp_path: Pa
             deploy_incoming(file, bundle, tmp_path / "site", OPTIONS, Silent())
         assert not (tmp_path / "site/docker").exists()
         part.write_bytes(good)
+
+
+def test_damage_is_told_also_where_the_medium_that_says_what_they_are_was_taken_out(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """One drive, and volumes alone on the media: when the second is read the first is gone."""
+    second = put(tmp_path / "cut/v1.tar.002", bundle.with_name("v1.tar.002").read_bytes()[:-1])
+    drive = Drive(tmp_path / "usb", [bundle.with_name("v1.tar.001"), second])
+    with (
+        volumes_also_in([drive.place]),
+        pytest.raises(IntegrityError, match=r"usb/v1\.tar\.002 is damaged, or a volume of another bundle") as told,
+        volume_stream(tmp_path / "v1.tar", drive.change) as file,
+    ):
+        file.read()
+    assert "--volume 2" in told.value.hint
