@@ -732,6 +732,56 @@ def test_lies_about_an_image_are_named(tmp_path: Path, archive: Path, contents: 
     assert "a/b:2: bundle.json " in forged(tmp_path, archive, replace(contents, images=(first, lie, third)))
 
 
+def structure_of(path: Path) -> list[str]:
+    with opened_bundle(path) as bundle:
+        return structure_problems(bundle)
+
+
+def test_each_image_whose_manifest_is_damaged_is_named(tmp_path: Path, parts: Parts) -> None:
+    path, data = tmp_path / "bundle.tar", packed(parts)
+    for image in (SINGLE, DOCKER):
+        data = data.replace(image.raw, bytes(len(image.raw)))
+    path.write_bytes(data)
+    lines = [
+        f"{name}: manifest {image.top.short} does not match its digest: it is {Digest.of(bytes(len(image.raw))).short}"
+        for name, image in (("a/b:2", SINGLE), ("z:1", DOCKER))
+    ]
+    assert structure_of(path) == lines
+
+
+def test_of_an_image_whose_config_is_damaged_nothing_else_is_said(
+    tmp_path: Path, archive: Path, parts: Parts, contents: BundleContents
+) -> None:
+    """Its platform can't be told: that the index says another one would be a guess."""
+    path, config = tmp_path / "bundle.tar", SINGLE.blobs[0]
+    path.write_bytes(packed(parts).replace(config, config.replace(b"amd64", b"arm64")))
+    assert structure_of(path) == []
+    assert len(problems_of(path)) == 1
+    gone = Digest.of(config)
+    repositories = tuple(replace(r, layers=tuple(d for d in r.layers if d != gone)) for r in contents.repositories)
+    blobs = tuple(blob for blob in contents.blobs if blob[0] != gone)
+    path.write_bytes(packed(parts_of(replace(contents, blobs=blobs, repositories=repositories), archive)))
+    assert structure_of(path) == [f"a/b:2: blob {gone} is not in the bundle"]
+
+
+def test_a_platform_that_no_list_can_name_is_no_problem(tmp_path: Path) -> None:
+    images = {"odd:1": make_image("odd", platform="Plan 9/68020")}
+    path = make_bundle(tmp_path, images)
+    assert contents_of(tmp_path / "archive", *images).images[0].platforms == ()
+    assert problems_of(path) == []
+
+
+def test_repositories_that_are_not_listed_are_told_in_their_order(tmp_path: Path) -> None:
+    names = ["a", "a-b", "a/b", "a.b", "a_b"]
+    root = make_storage(tmp_path / "archive", {f"{name}:1": SINGLE for name in names})
+    contents = replace(contents_of(root, *(f"{name}:1" for name in names)), repositories=())
+    path = tmp_path / "bundle.tar"
+    path.write_bytes(packed(parts_of(contents, root)))
+    told = [line.partition(":")[0] for line in structure_of(path) if "does not list the repository" in line]
+    assert told == sorted(names)
+    assert [image.repository for image in contents.images] != told
+
+
 def test_an_omitted_manifest_that_is_there_is_named(tmp_path: Path, archive: Path, contents: BundleContents) -> None:
     lie = replace(contents.images[0], omitted=(Digest.of(MULTI.manifests[0]),))
     assert forged(tmp_path, archive, replace(contents, images=(lie, *contents.images[1:])))
