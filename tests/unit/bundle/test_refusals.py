@@ -120,6 +120,76 @@ def test_a_bundle_that_cannot_be_read_back_was_not_proved(
         os.pwrite(part.descriptor, whole, 0)
 
 
+def test_who_follows_a_file_closes_it_whatever_comes(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what went wrong first is what is told: the file goes away under a run that ends."""
+
+    def failing(_descriptor: int, _buffers: object, _offset: int) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    contents, whole = contents_of(root, *IMAGES), make_bundle(tmp_path / "b", IMAGES).read_bytes()
+    with part_file(tmp_path / "out.tar") as part:
+        before = open_below(tmp_path)
+        with followed(Following(contents, part, Silent(), hashed=True)) as wrong:
+            os.pwrite(part.descriptor, whole, 0)
+        assert (wrong, open_below(tmp_path)) == ([], before)
+        monkeypatch.setattr(os, "preadv", failing)
+        with (
+            pytest.raises(UsageError, match="the run ends"),
+            followed(Following(contents, part, Silent(), hashed=True)),
+        ):
+            raise UsageError("the run ends")
+        assert open_below(tmp_path) == before
+
+
+def test_what_was_not_written_to_its_end_is_no_bundle_and_what_was_is_one(tmp_path: Path, root: Path) -> None:
+    """The last blob may be the last that is written before the run ends, or lack a byte."""
+    contents, whole = contents_of(root, *IMAGES), make_bundle(tmp_path / "b", IMAGES).read_bytes()
+    *_others, last = (digest for digest, _size in contents.blobs)
+    with opened_bundle(tmp_path / "b/bundle.tar") as bundle:
+        end = bundle.blobs[last].end
+    for written, expected in ((end, []), (end - 1, [last])):
+        for hashed in (True, False):
+            with (
+                part_file(tmp_path / "out.tar") as part,
+                followed(Following(contents, part, Silent(), hashed=hashed)) as wrong,
+            ):
+                os.pwrite(part.descriptor, whole[:written], 0)
+            assert wrong == expected
+
+
+def test_who_saw_the_file_just_before_its_last_byte_looks_again_when_all_is_written(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, whole = contents_of(root, *IMAGES), make_bundle(tmp_path / "b", IMAGES).read_bytes()
+    with opened_bundle(tmp_path / "b/bundle.tar") as bundle:
+        end = sorted(located.end for located in bundle.blobs.values())[1]
+    fstat, tell, looked, over = os.fstat, threading.Event.set, threading.Barrier(3), threading.Event()
+    seen = set[int]()
+
+    def status(descriptor: int) -> os.stat_result:
+        found = fstat(descriptor)
+        if threading.current_thread().name.startswith("prove") and threading.get_ident() not in seen:
+            seen.add(threading.get_ident())
+            looked.wait(10)
+            assert over.wait(10)
+        return found
+
+    def told(event: threading.Event) -> None:
+        tell(event)
+        if len(seen) == 2 and event is not over:
+            tell(over)  # that nothing more is written is known now
+
+    with part_file(tmp_path / "out.tar") as part:
+        monkeypatch.setattr(os, "fstat", status)
+        monkeypatch.setattr(threading.Event, "set", told)
+        with followed(Following(contents, part, Silent(), hashed=True)) as wrong:
+            looked.wait(10)  # both, for the first two blobs
+            os.pwrite(part.descriptor, whole[:end], 0)
+        assert set(wrong) == {digest for digest, _size in contents.blobs[2:]}
+
+
 def test_an_error_without_a_name_gets_that_of_the_bundle(tmp_path: Path, root: Path) -> None:
     def fill(_file: BundleInPlace) -> None:
         raise OSError(5, "Input/output error")
@@ -292,13 +362,18 @@ def test_a_staging_gives_what_will_be_in_the_storage(tmp_path: Path) -> None:
         staging = Staging(image_set, site, stage)
         for digest, _size in image_set.contents.blobs:
             assert staging.stage_blob(digest)
+        before = open_below(tmp_path)
     assert (staging.mended, APP.top in staging.added, OTHER.top in staging.added) == ({LAYER}, False, True)
     assert staging.name == f"{site.root}"
     for data in (*APP.blobs, *APP.manifests, *OTHER.blobs, *OTHER.manifests):
         assert staging.blob_size(Digest.of(data)) == len(data)
         with staging.opened(Digest.of(data)) as (descriptor, located):
             assert (located.offset, os.pread(descriptor, located.size, 0)) == (0, data)
+            assert len(open_below(tmp_path)) == len(before)
     assert staging.blob_size(Digest.of(b"absent")) is None
+    with pytest.raises(LookupError), staging.opened(LAYER):
+        raise LookupError
+    assert len(open_below(tmp_path)) < len(before)  # the bundle was closed
 
 
 # --- checks
