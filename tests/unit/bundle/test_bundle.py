@@ -646,7 +646,7 @@ def test_a_header_or_padding_of_another_form_is_found(tmp_path: Path, parts: Par
     """Plain tar would obey a setuid bit; bytes between the members would be carried along unseen."""
     whole = packed(parts)
     first = summed(whole[:BLOCK].replace(b"0000644\0", b"0004755\0", 1))
-    assert "bundle.json differs from what regwrap writes" in refused(tmp_path, first + whole[BLOCK:])
+    assert "bundle.json differs from what regwrap writes (byte 0)" in refused(tmp_path, first + whole[BLOCK:])
     end = BLOCK + len(parts[0].data)
     assert whole[end : end + 1] == b"\0"
     assert "padding of bundle.json" in refused(tmp_path, whole[:end] + b"x" + whole[end + 1 :])

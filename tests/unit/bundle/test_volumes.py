@@ -31,7 +31,7 @@ from regwrap.bundle.stream import streamed_bundle
 from regwrap.bundle.volume_places import beside, named_directories, volumes_also_in
 from regwrap.bundle.volume_stream import never, volume_stream
 from regwrap.bundle.volume_target import VolumeTarget
-from regwrap.bundle.volumes import MAX_VOLUMES, found_volumes
+from regwrap.bundle.volumes import MAX_VOLUMES, found_volumes, opened_volumes
 from regwrap.commands.deploy import deploy_bundle, deploy_incoming
 from regwrap.commands.join import join_bundles
 from regwrap.core.errors import BrokenBlobError, IntegrityError, RegwrapError, ToolError, UsageError
@@ -48,6 +48,7 @@ from tests.builders import (
     make_storage,
     open_below,
     put,
+    replace_by_fifo,
     snapshot,
     storage_problems,
 )
@@ -154,7 +155,9 @@ def test_they_are_the_bundle_cut_into_slices_with_a_checksum_each(bundle: Path, 
     assert all(part.stat().st_mode & 0o777 == 0o644 for part in parts)
     lines = bundle.with_name("v1.tar.sha256").read_text().splitlines()
     assert lines == [f"{sha256(part.read_bytes()).hexdigest()}  {part.name}" for part in parts]
-    facts = json.loads(bundle.with_name("v1.tar.json").read_text())
+    page = bundle.with_name("v1.tar.json").read_text()
+    assert page.startswith('{\n "bundle": "v1.tar",\n "bytes": '), "a line for each, to be read"
+    facts = json.loads(page)
     assert (facts["bundle"], facts["bytes"], facts["name"]) == ("v1.tar", len(whole), "")
     assert facts["volumes"][1] == {
         "volume": "v1.tar.002", "offset": SIZE, "bytes": SIZE, "sha256": lines[1].split()[0],
@@ -548,7 +551,7 @@ def test_a_blob_without_a_byte_is_read_out_of_volumes(tmp_path: Path) -> None:
     with opened_bundle(tmp_path / "v.tar") as opened:
         empty = Digest.of(b"")
         with opened.opened(empty) as (_descriptor, located):
-            assert located.size == 0
+            assert (located.offset, located.size) == (0, 0)
         assert (opened.read(empty), opened.copy(empty)) == (b"", True)
 
 
@@ -594,6 +597,14 @@ def test_volumes_of_another_bundle_beside_them_are_none_of_theirs(bundle: Path) 
     for number in range(1, 6):
         bundle.with_name(f"v2.tar.00{number}").write_bytes(b"another")
     assert verified(bundle) == ()
+
+
+def test_a_pipe_that_was_put_in_a_volume_s_place_is_not_waited_for(bundle: Path, whole: bytes) -> None:
+    volumes = found_volumes(bundle)
+    assert volumes is not None
+    replace_by_fifo(bundle.with_name("v1.tar.002"))
+    with opened_volumes(volumes) as file:
+        assert file.size < len(whole)
 
 
 def test_foreign_volumes_are_told_in_their_order(bundle: Path) -> None:
