@@ -379,6 +379,13 @@ def test_a_first_one_that_says_what_cannot_be_is_refused(bundle: Path, says: str
         verified(bundle)
 
 
+def test_a_first_one_that_was_cut_behind_its_header_is_refused(bundle: Path) -> None:
+    forget(bundle, ".json", ".sha256", ".002", ".003", ".004")
+    os.truncate(bundle.with_name("v1.tar.001"), 512)
+    with pytest.raises(IntegrityError, match=r"v1\.tar\.001 is no first volume"):
+        verified(bundle)
+
+
 def test_where_there_is_none_the_bundle_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "v1.tar.json").write_text("{}")
     (tmp_path / "v1.tar.12").write_text("x")
@@ -538,6 +545,9 @@ def test_reading_volumes_leaves_nothing_open(bundle: Path, tmp_path: Path, monke
         with opened.file.opened(shared) as (again, _located):
             assert again == descriptor, "it is copied once"
         assert len(open_below(tmp_path)) == 5
+        alone = next(located for located in opened.blobs.values() if len(opened.file.ranges(located)) == 1)
+        with opened.file.opened(alone) as (descriptor, _located):
+            assert Path(f"/proc/self/fd/{descriptor}").readlink() in volumes_of(bundle), "nothing is copied for it"
     assert open_below(tmp_path) == []
     with pytest.raises(LookupError), opened_bundle(bundle):
         raise LookupError
