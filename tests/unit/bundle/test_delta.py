@@ -392,7 +392,8 @@ def test_the_releases_that_are_needed_are_named_in_order(tmp_path: Path) -> None
     layers = [f"layer {n}".encode() for n in range(6)]
     root = make_storage(tmp_path / "archive", {"app:1": make_image("app", layers=layers)})
     sites = [Older(f"v{n}", {Digest.of(layer): len(layer)}) for n, layer in enumerate(layers)]
-    delta = write_bundle(tmp_path / "delta.tar", since(contents_of(root, "app:1"), sites[1:]), root)
+    receipt = Older("", sites[0].blobs)
+    delta = write_bundle(tmp_path / "delta.tar", since(contents_of(root, "app:1"), [receipt, *sites[1:]]), root)
     with pytest.raises(UsageError, match=r"must come from v1, v2, v3, v4, v5$"):
         opened_image_set(delta, lock_timeout=0, listener=Silent()).__enter__()
     with pytest.raises(ImagesFailedError, match="of release v1, v2, v3, v4, v5; nothing"):

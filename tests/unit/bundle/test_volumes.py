@@ -195,10 +195,14 @@ def test_one_that_would_be_another_is_refused(archive: Path, bundle: Path) -> No
 
 def test_what_is_left_of_an_earlier_bundle_goes(archive: Path, bundle: Path) -> None:
     assert len(volumes_of(bundle)) == 4
-    write(archive, bundle, "multi:1")
-    assert len(volumes_of(bundle)) == 2
-    assert verified(bundle) == ()
-    write(archive, bundle)
+    for summed in (True, False):
+        write(archive, bundle, "multi:1", summed=summed)
+        assert len(volumes_of(bundle)) == 2
+        assert verified(bundle) == ()
+        write(archive, bundle)
+        assert verified(bundle) == ()
+    write(archive, bundle, size=10**9)
+    assert len(volumes_of(bundle)) == 1
     assert verified(bundle) == ()
 
 
@@ -279,6 +283,7 @@ def test_a_sum_is_that_of_the_bytes_that_were_written_however_long_it_takes(
             buffer[:] = whole[start : start + len(buffer)]
             taken(memoryview(buffer))
             buffer[:] = bytes(len(buffer))
+    assert (tmp_path / "v1.tar.sha256").exists()
     assert problems_of(tmp_path / "v1.tar") == ()
 
 
@@ -482,16 +487,14 @@ def test_damage_at_the_edge_of_a_volume_is_that_volumes_alone(archive: Path, tmp
     write(archive, tmp_path / "v.tar", size=blob_end(contents))
     for beside_it in ("v.tar.json", "v.tar.sha256"):
         (tmp_path / beside_it).unlink()
-    second = tmp_path / "v.tar.002"
-    for at in (0, second.stat().st_size - 1):
-        data = bytearray(second.read_bytes())
+    first, second = volumes_of(tmp_path / "v.tar")[:2]
+    for path, at in ((first, first.stat().st_size - 1), (second, 0), (second, second.stat().st_size - 1)):
+        data = bytearray(path.read_bytes())
         data[at] ^= 1
-        second.write_bytes(data)
-        volumes = found_volumes(tmp_path / "v.tar")
-        assert volumes is not None
-        assert volumes.problems() == (f"{second}: has other bytes than the bundle",)
+        path.write_bytes(data)
+        assert problems_of(tmp_path / "v.tar") == (f"{path}: has other bytes than the bundle",)
         data[at] ^= 1
-        second.write_bytes(data)
+        path.write_bytes(data)
 
 
 def test_a_reader_at_any_place_blames_the_volume(bundle: Path) -> None:
