@@ -55,8 +55,6 @@ class _Volumes(io.RawIOBase):
         self._ask = ask
         self._number = 0
         self._set = self._first()
-        self._read = 0
-        self._state = hashlib.sha256()
 
     def _first(self) -> VolumeSet:
         while (found := found_volumes(self._path)) is None:
