@@ -178,6 +178,20 @@ def test_what_an_earlier_run_left_of_a_longer_bundle_is_cut_off(tmp_path: Path, 
     assert output.read_bytes() == make_bundle(tmp_path / "other", {"app:2": IMAGES["app:2"]}).read_bytes()
 
 
+def test_nothing_of_what_an_earlier_run_left_stays_between_the_blobs(tmp_path: Path) -> None:
+    """The last blob is larger than all links: nothing is written behind the end either."""
+    images = {"app:1": make_image("last", layers=[Random(280).randbytes(90_000)])}
+    root, output = make_storage(tmp_path / "archive", images), tmp_path / "out.tar"
+    contents = contents_of(root, *images)
+    assert contents.blobs[-1][1] == 90_000
+    with pytest.raises(StoppedError):
+        write(output, contents, stop_behind(filling(root)))
+    (left,) = parts(output)
+    left.write_bytes(b"?" * left.stat().st_size)
+    write(output, contents, filling(root))
+    assert output.read_bytes() == make_bundle(tmp_path / "other", images).read_bytes()
+
+
 def test_of_a_blob_that_has_not_come_nothing_counts(tmp_path: Path, root: Path) -> None:
     """Though the header before it lies in the same block of the disk."""
     contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
