@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -345,6 +346,20 @@ def test_a_storage_in_the_place_of_a_base_is_taken_without_a_lock(root: Path) ->
     assert not (root / ".regwrap").exists()
     with pytest.raises(UsageError, match="is not a registry storage"):
         opened_bases([root / "docker"], lock_timeout=None, listener=Silent()).__enter__()
+
+
+@pytest.mark.parametrize(("timeout", "is_locked"), [(0, True), (None, False)])
+def test_a_base_is_locked_for_who_takes_its_blobs_and_not_for_who_serves_them(
+    root: Path, *, timeout: float | None, is_locked: bool
+) -> None:
+    """A gc would remove what is still to be copied; a server would keep every sync out for as long as it runs."""
+    put(root / ".regwrap/lock", b"")
+    with (
+        opened_bases([root], lock_timeout=timeout, listener=Silent()),
+        (root / ".regwrap/lock").open("r+b") as lock,
+        pytest.raises(BlockingIOError) if is_locked else nullcontext(),
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_storage_with_links_for_directories_is_not_served_or_pushed(root: Path) -> None:
