@@ -184,6 +184,20 @@ def test_one_of_them_is_made_again_and_is_the_same(archive: Path, bundle: Path) 
         assert snapshot(bundle.parent) == others
 
 
+@pytest.mark.parametrize("piece", [7000, SIZE, 70_000])
+def test_one_is_made_again_in_whatever_pieces_the_bundle_comes(
+    archive: Path, bundle: Path, whole: bytes, piece: int
+) -> None:
+    third = bundle.with_name("v1.tar.003")
+    before = third.read_bytes()
+    third.unlink()
+    target = VolumeTarget(output=bundle, size=SIZE, only=3)
+    with target.written(contents_of(archive, *IMAGES)) as taken:
+        for start in range(0, len(whole), piece):
+            taken(memoryview(whole)[start : start + piece])
+    assert third.read_bytes() == before
+
+
 def test_one_that_would_be_another_is_refused(archive: Path, bundle: Path) -> None:
     before = snapshot(bundle.parent)
     with pytest.raises(IntegrityError, match="would be another one"):
