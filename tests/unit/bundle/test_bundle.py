@@ -348,6 +348,12 @@ def test_a_cut_anywhere_is_found(tmp_path: Path, parts: Parts) -> None:
         refused(tmp_path, data[:place])
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_cut_between_two_members_is_told_with_its_place(tmp_path: Path, parts: Parts, number: int) -> None:
+    before = b"".join(map(member, parts[:number]))
+    assert f"the tar is cut off at byte {len(before)}" in refused(tmp_path, before)
+
+
 def test_how_a_bundle_ends_too_early_is_what_is_said(tmp_path: Path, parts: Parts) -> None:
     """A copy that stopped, or one whose disk lost what came last."""
     data, position = packed(parts), 0
