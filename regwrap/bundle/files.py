@@ -92,7 +92,7 @@ class ManyFiles:
         """What two volumes share is copied together once, into a file without a name."""
         parts = self.ranges(located)
         if len(parts) <= 1:
-            fd, start, _size = parts[0] if parts else (self.descriptors[0], 0, 0)
+            fd, start, *_ = parts[0] if parts else (self.descriptors[0], 0)
             yield fd, Located(start, located.size)
             return
         with self._lock:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -48,19 +48,13 @@ def followed(following: Following) -> Iterator[list[Digest]]:
     blobs = zip(contents.blobs, offsets, strict=True)
     follower = _Follower(following, ((digest, Located(offset, size)) for (digest, size), offset in blobs))
     with ThreadPoolExecutor(2, thread_name_prefix="prove") as pool:
-        futures: list[Future[None]] = []
-        try:  # from here on: a follower ends only when it is told that nothing more is written
-            futures += (pool.submit(follower.follow) for _ in range(2))
+        try:
+            futures = [pool.submit(follower.follow) for _ in range(2)]
             yield follower.wrong
-        except BaseException:
+        finally:  # a follower ends only when it is told that nothing more is written
             follower.finished.set()
-            for future in futures:
-                with suppress(OSError):  # the file went away under an interrupted run: its error counts, not this one
-                    future.result()
-            raise
-        follower.finished.set()
         for future in futures:
-            future.result()  # what could not be read back was not proved
+            future.result()  # what could not be read back was not proved; where the run failed, its own error counts
 
 
 @dataclass(slots=True)

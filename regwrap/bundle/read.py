@@ -178,7 +178,7 @@ def _checked(path: Path, file: BundleFile, trust: Trust | None) -> Bundle:
     contents = parse_contents(file.pread(length, offset))
     if trust is not None:
         trust(contents.id)
-    _check_form(file, name, 0, offset, length)
+    _check_form(file, name, offset, length)
     walk = _Walk(file, offset + padded(length))
     members = contents.members
     blobs = {member.digest: walk.take(member) for member in members[: len(contents.blobs)]}
@@ -245,11 +245,11 @@ def _unlike(file: BundleFile, start: int, expected: Member) -> IntegrityError:
     return _wrong_form(name, start)
 
 
-def _check_form(file: BundleFile, name: str, start: int, offset: int, length: int) -> None:
-    """Mode, owner, time and padding have one form too: plain tar would obey a header's setuid bit."""
+def _check_form(file: BundleFile, name: str, offset: int, length: int) -> None:
+    """Of the first member. Mode, owner, time and padding have one form too: plain tar would obey a setuid bit."""
     padding = file.pread(padded(length) - length, offset + length)
-    if file.pread(offset - start, start) != header_of(name, length) or padding.strip(b"\0"):
-        raise _wrong_form(name, start)
+    if file.pread(offset, 0) != header_of(name, length) or padding.strip(b"\0"):
+        raise _wrong_form(name, 0)
 
 
 def _wrong_form(name: str, start: int) -> IntegrityError:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.volume_places import named_directories, volumes_of
 from regwrap.bundle.volumes import VolumeSet, found_volumes, missing_volumes, no_volume
-from regwrap.core.errors import IntegrityError
+from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.writing import on_file
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def volume_stream(path: Path, ask: Ask) -> Iterator[IO[bytes]]:
         try:
             yield file
         except IntegrityError as error:
-            volumes = found_volumes(path)
+            volumes = None
+            with suppress(UsageError):  # the medium that says what they are may be gone by now
+                volumes = found_volumes(path)
             raise error if volumes is None else volumes.blame(error) from error
 
 
@@ -53,8 +55,6 @@ class _Volumes(io.RawIOBase):
         self._ask = ask
         self._number = 0
         self._set = self._first()
-        self._read = 0
-        self._state = hashlib.sha256()
 
     def _first(self) -> VolumeSet:
         while (found := found_volumes(self._path)) is None:

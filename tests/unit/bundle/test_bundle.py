@@ -4,21 +4,30 @@ import json
 import os
 import random
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from regwrap.bundle.contents import BundleContents, RequiredBlob, parse_contents, tar_bytes
-from regwrap.bundle.read import HASH_THREADS, hash_all, opened_bundle
+from regwrap.bundle.contents import (
+    MAX_BUNDLE_JSON_BYTES,
+    BundleContents,
+    RequiredBlob,
+    links_end,
+    parse_contents,
+    tar_bytes,
+)
+from regwrap.bundle.read import HASH_THREADS, hash_all, opened_bundle, parse_header
 from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest
 from regwrap.core.release_id import ReleaseId
-from tests.builders import make_image, make_multi_image, make_storage
+from tests.builders import make_image, make_multi_image, make_storage, open_below
 from tests.bundles import (
     BLOCK,
     RECORD,
@@ -27,6 +36,7 @@ from tests.bundles import (
     filled,
     header,
     listed,
+    make_bundle,
     member,
     packed,
     parts_of,
@@ -332,9 +342,11 @@ def test_tags_come_last_and_blobs_first_and_links_by_their_paths(
 
 
 def test_a_file_that_is_no_tar(tmp_path: Path) -> None:
-    texts = (b"", b"x", b"\0", bytes(BLOCK), bytes(RECORD), b"x" * RECORD, b"\x1f\x8b" + bytes(2000), b"PK\3\4" * 500)
+    texts = (b"\0", bytes(BLOCK), bytes(RECORD), b"x" * RECORD, b"\x1f\x8b" + bytes(2000), b"PK\3\4" * 500)
     for data in texts:
         refused(tmp_path, data)
+    assert "bundle.tar: the file is empty" in refused(tmp_path, b"")
+    assert "the tar is cut off at byte 1" in refused(tmp_path, b"x")
 
 
 @pytest.mark.exhaustive
@@ -348,6 +360,62 @@ def test_a_cut_anywhere_is_found(tmp_path: Path, parts: Parts) -> None:
     places |= {position, position + 1, position + BLOCK, position + 2 * BLOCK, len(data) - 1, len(data) - BLOCK}
     for place in sorted(places - {len(data)}):
         refused(tmp_path, data[:place])
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_cut_between_two_members_is_told_with_its_place(tmp_path: Path, parts: Parts, number: int) -> None:
+    before = b"".join(map(member, parts[:number]))
+    assert f"the tar is cut off at byte {len(before)}" in refused(tmp_path, before)
+
+
+def test_how_a_bundle_ends_too_early_is_what_is_said(tmp_path: Path, parts: Parts) -> None:
+    """A copy that stopped, or one whose disk lost what came last."""
+    data, position = packed(parts), 0
+    for part in parts:
+        if position:
+            assert f"the tar is cut off at byte {position}" in refused(tmp_path, data[:position])
+        assert f"the tar is cut off at byte {position + 1}" in refused(tmp_path, data[: position + 1])
+        zeroed = data[:position] + bytes(len(data) - position)
+        assert f"the tar is cut off before {part.name}" in refused(tmp_path, zeroed)
+        position += len(member(part))
+        inside = f"the tar is cut off inside {part.name}: it has {position - 1} bytes"
+        assert inside in refused(tmp_path, data[: position - 1])
+    assert f"the file is cut off: {position} bytes instead of {len(data)}" in refused(tmp_path, data[:position])
+    longer = refused(tmp_path, data + bytes(BLOCK))
+    assert f"the file has something behind its end: {len(data) + BLOCK} bytes instead of {len(data)}" in longer
+
+
+@pytest.mark.parametrize("free", [0, BLOCK, 2 * BLOCK, RECORD - BLOCK])
+def test_nothing_hides_in_the_last_block_however_the_end_falls(tmp_path: Path, free: int) -> None:
+    """Two blocks of zeros end a tar, and a whole record: behind the last link there may be more than a record."""
+    images, size = {"app:1": make_image("app", layers=[b"x"])}, 1
+    for _ in range(3):  # the index grows with the number of digits
+        size += (RECORD - free - links_end(contents_of(make_storage(tmp_path / f"{size}", images), *images))) % RECORD
+        images = {"app:1": make_image("app", layers=[bytes(size)])}
+    root = make_storage(tmp_path / "root", images)
+    contents = contents_of(root, *images)
+    assert links_end(contents) % RECORD == (RECORD - free) % RECORD
+    place = tmp_path / "place"
+    place.mkdir()
+    data = packed(parts_of(contents, root))
+    (place / "bundle.tar").write_bytes(data)
+    assert problems_of(place / "bundle.tar") == []
+    assert "data after the last member" in refused(place, data[:-1] + b"x")
+
+
+def test_each_padding_is_looked_at_whatever_sizes_lie_side_by_side(tmp_path: Path) -> None:
+    images = {"app:1": make_image("app", layers=[bytes([n]) * (n * 61) for n in range(1, 24)])}
+    place = tmp_path / "place"
+    place.mkdir()
+    data, position = bytearray(make_bundle(tmp_path, images).read_bytes()), 0
+    assert problems_of(tmp_path / "bundle.tar") == []
+    root = tmp_path / "archive"
+    for part in parts_of(contents_of(root, *images), root):
+        position += len(member(part))
+        if part.name.endswith("/data"):
+            data[position - 1] ^= 1
+            assert f"padding of {part.name} differs" in refused(place, bytes(data))
+            data[position - 1] ^= 1
 
 
 @pytest.mark.exhaustive
@@ -470,8 +538,108 @@ def test_each_member_missing_or_doubled_is_found(tmp_path: Path, parts: Parts) -
 
 
 def test_each_pair_of_members_swapped_is_found(tmp_path: Path, parts: Parts) -> None:
-    for n in range(len(parts) - 1):
-        refused(tmp_path, packed([*parts[:n], parts[n + 1], parts[n], *parts[n + 2 :]]))
+    position = 0
+    for n, (part, following) in enumerate(pairwise(parts)):
+        text = refused(tmp_path, packed([*parts[:n], following, part, *parts[n + 2 :]]))
+        found = f"found {following.name!r} with {len(following.data)}"
+        expected = f"expected {part.name} with {len(part.data)} bytes at byte {position}, {found}"
+        assert (expected if n else f"the first member is {following.name!r}, not bundle.json") in text
+        position += len(member(part))
+
+
+@pytest.mark.parametrize("length", [100, 101, 102, 4095])
+def test_what_is_in_the_place_of_a_member_is_told_by_its_whole_name(tmp_path: Path, parts: Parts, length: int) -> None:
+    other = Part("x" * length, b"12")
+    assert f"found {other.name!r} with 2" in refused(tmp_path, packed([parts[0], other, *parts[2:]]))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        Part("././@LongLink", b"x" * 100 + b"\0", b"L"),  # a header has room for it
+        Part("././@LongLink", b"x" * 4096 + b"\0", b"L"),
+        Part("././@LongLink", b"x" * 150, b"L"),
+        Part("././@LongLink", b"\0" + b"x" * 150, b"L"),
+        Part("./@LongLink", b"x" * 150 + b"\0", b"L"),
+    ],
+)
+def test_a_long_name_of_another_form_is_called_so(tmp_path: Path, parts: Parts, before: Part) -> None:
+    assert "a long name in the tar is not in GNU tar's format" in refused(tmp_path, packed([parts[0], before]))
+
+
+@pytest.mark.parametrize("number", [1, -1])
+@pytest.mark.parametrize("where", ["header", "padding"])
+def test_a_member_in_another_form_is_named_with_its_place(
+    tmp_path: Path, parts: Parts, number: int, where: str
+) -> None:
+    """Plain tar would obey a setuid bit; bytes between the members would be carried along unseen."""
+    before, own, behind = (b"".join(map(member, p)) for p in (parts[:number], [parts[number]], parts[number:][1:]))
+    if where == "padding":
+        own = own[:-1] + b"x"
+    else:
+        head = len(own) - len(filled(parts[number].data, BLOCK)) - BLOCK
+        other = summed(own[head : head + BLOCK].replace(b"0000644\0", b"0004755\0", 1))
+        own = own[:head] + other + own[head + BLOCK :]
+    text = refused(tmp_path, filled(before + own + behind + bytes(2 * BLOCK), RECORD))
+    form = f"the header or the padding of {parts[number].name} differs from what regwrap writes (byte {len(before)})"
+    assert form in text
+
+
+@pytest.mark.parametrize("size", [0, 1, 8**10, 8**11 - 1, 8**11, 2**63, 2**87 - 1])
+def test_a_size_is_read_as_tar_writes_it(size: int) -> None:
+    """In octal digits up to 8 GiB, then in base 256."""
+    field = b"" if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    assert parse_header(header(b"name", size if not field else 0, size_field=field), 0) == (b"0", "name", size)
+
+
+def test_an_index_larger_than_any_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.tar"
+    path.write_bytes(header(b"bundle.json", MAX_BUNDLE_JSON_BYTES + 1))
+    os.truncate(path, MAX_BUNDLE_JSON_BYTES + RECORD)
+    with pytest.raises(IntegrityError, match=f"bundle.json has {MAX_BUNDLE_JSON_BYTES + 1} bytes, more than"):
+        problems_of(path)
+
+
+def test_what_to_do_about_a_damaged_bundle_is_said_and_about_a_newer_one(
+    tmp_path: Path, parts: Parts, contents: BundleContents
+) -> None:
+    path = tmp_path / "bundle.tar"
+    newer = contents.to_json().replace(b'"format": 1', b'"format": 9')
+    for data, hint in (
+        (packed(parts)[:-1], "copy or build the bundle again"),
+        (packed([Part("bundle.json", newer), *parts[1:]]), "use a regwrap as new as the bundle"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(IntegrityError, match=f"{path}: ") as raised:
+            problems_of(path)
+        assert hint in raised.value.hint
+
+
+def test_a_bundle_is_closed_however_its_reading_ends(tmp_path: Path, parts: Parts) -> None:
+    path = tmp_path / "bundle.tar"
+    path.write_bytes(packed(parts))
+    assert problems_of(path) == []
+    with pytest.raises(LookupError), opened_bundle(path):
+        raise LookupError
+    path.write_bytes(b"")
+    with pytest.raises(IntegrityError):
+        problems_of(path)
+    assert open_below(tmp_path) == []
+
+
+def test_rotten_blobs_are_told_in_their_order_whichever_is_hashed_first() -> None:
+    told, blobs = threading.Event(), [(Digest.of(f"{n}".encode()), n) for n in range(4)]
+
+    def work(digest: Digest) -> bool:
+        if digest == blobs[0][0]:
+            assert told.wait(10)
+        return digest in {blobs[1][0], blobs[2][0]}
+
+    def on_bytes(count: int) -> None:
+        if count == 3:
+            told.set()
+
+    assert hash_all(work, blobs, on_bytes) == (blobs[0][0], blobs[3][0])
 
 
 def test_a_link_to_another_blob_is_named(tmp_path: Path, parts: Parts) -> None:
@@ -490,14 +658,15 @@ def test_header_fields_that_lie_are_found(tmp_path: Path, parts: Parts) -> None:
         block[:257] + bytes(8) + block[265:],  # V7
         header(b"bundle.json", len(parts[0].data))[:148] + b"0000000\0" + block[156:],
     ):
-        refused(tmp_path, (summed(changed) if changed[148:156] != b"0000000\0" else changed) + whole[BLOCK:])
+        data = (summed(changed) if changed[148:156] != b"0000000\0" else changed) + whole[BLOCK:]
+        assert "the header at byte 0 is damaged or not in GNU tar's format" in refused(tmp_path, data)
 
 
 def test_a_header_or_padding_of_another_form_is_found(tmp_path: Path, parts: Parts) -> None:
     """Plain tar would obey a setuid bit; bytes between the members would be carried along unseen."""
     whole = packed(parts)
     first = summed(whole[:BLOCK].replace(b"0000644\0", b"0004755\0", 1))
-    assert "bundle.json differs from what regwrap writes" in refused(tmp_path, first + whole[BLOCK:])
+    assert "bundle.json differs from what regwrap writes (byte 0)" in refused(tmp_path, first + whole[BLOCK:])
     end = BLOCK + len(parts[0].data)
     assert whole[end : end + 1] == b"\0"
     assert "padding of bundle.json" in refused(tmp_path, whole[:end] + b"x" + whole[end + 1 :])
@@ -581,6 +750,56 @@ def test_lies_about_an_image_are_named(tmp_path: Path, archive: Path, contents: 
         assert "a/b:1: bundle.json " in forged(tmp_path, archive, replace(contents, images=(lie, second, third)))
     lie = replace(second, platforms=first.platforms)
     assert "a/b:2: bundle.json " in forged(tmp_path, archive, replace(contents, images=(first, lie, third)))
+
+
+def structure_of(path: Path) -> list[str]:
+    with opened_bundle(path) as bundle:
+        return structure_problems(bundle)
+
+
+def test_each_image_whose_manifest_is_damaged_is_named(tmp_path: Path, parts: Parts) -> None:
+    path, data = tmp_path / "bundle.tar", packed(parts)
+    for image in (SINGLE, DOCKER):
+        data = data.replace(image.raw, bytes(len(image.raw)))
+    path.write_bytes(data)
+    lines = [
+        f"{name}: manifest {image.top.short} does not match its digest: it is {Digest.of(bytes(len(image.raw))).short}"
+        for name, image in (("a/b:2", SINGLE), ("z:1", DOCKER))
+    ]
+    assert structure_of(path) == lines
+
+
+def test_of_an_image_whose_config_is_damaged_nothing_else_is_said(
+    tmp_path: Path, archive: Path, parts: Parts, contents: BundleContents
+) -> None:
+    """Its platform can't be told: that the index says another one would be a guess."""
+    path, config = tmp_path / "bundle.tar", SINGLE.blobs[0]
+    path.write_bytes(packed(parts).replace(config, config.replace(b"amd64", b"arm64")))
+    assert structure_of(path) == []
+    assert len(problems_of(path)) == 1
+    gone = Digest.of(config)
+    repositories = tuple(replace(r, layers=tuple(d for d in r.layers if d != gone)) for r in contents.repositories)
+    blobs = tuple(blob for blob in contents.blobs if blob[0] != gone)
+    path.write_bytes(packed(parts_of(replace(contents, blobs=blobs, repositories=repositories), archive)))
+    assert structure_of(path) == [f"a/b:2: blob {gone} is not in the bundle"]
+
+
+def test_a_platform_that_no_list_can_name_is_no_problem(tmp_path: Path) -> None:
+    images = {"odd:1": make_image("odd", platform="Plan 9/68020")}
+    path = make_bundle(tmp_path, images)
+    assert contents_of(tmp_path / "archive", *images).images[0].platforms == ()
+    assert problems_of(path) == []
+
+
+def test_repositories_that_are_not_listed_are_told_in_their_order(tmp_path: Path) -> None:
+    names = ["a", "a-b", "a/b", "a.b", "a_b"]
+    root = make_storage(tmp_path / "archive", {f"{name}:1": SINGLE for name in names})
+    contents = replace(contents_of(root, *(f"{name}:1" for name in names)), repositories=())
+    path = tmp_path / "bundle.tar"
+    path.write_bytes(packed(parts_of(contents, root)))
+    told = [line.partition(":")[0] for line in structure_of(path) if "does not list the repository" in line]
+    assert told == sorted(names)
+    assert [image.repository for image in contents.images] != told
 
 
 def test_an_omitted_manifest_that_is_there_is_named(tmp_path: Path, archive: Path, contents: BundleContents) -> None:

@@ -1,11 +1,13 @@
 """A delta with what it requires is the whole bundle, byte for byte; one that lies is refused and changes nothing."""
 
 import json
+import os
 import random
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -15,8 +17,8 @@ from regwrap.bundle.delta import Older, read_older, since
 from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.inspection import inspect_bundle
 from regwrap.bundle.opened import opened_bases, opened_image_set
-from regwrap.bundle.read import opened_bundle
-from regwrap.bundle.structure import structure_problems
+from regwrap.bundle.read import hash_problem, opened_bundle
+from regwrap.bundle.structure import structure_problems, unseen_images
 from regwrap.commands.join import JoinReport, join_bundles
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, UsageError
 from regwrap.core.listener import Silent
@@ -24,9 +26,23 @@ from regwrap.core.model import Digest
 from regwrap.report.text import inspect_text, join_text
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
-from tests.builders import Image, flip, make_image, make_layer, make_multi_image, make_storage, put, storage_problems
+from tests.builders import (
+    Image,
+    Kind,
+    flip,
+    make_config,
+    make_image,
+    make_layer,
+    make_manifest,
+    make_multi_image,
+    make_storage,
+    put,
+    snapshot,
+    storage_problems,
+)
 from tests.bundles import contents_of, make_bundle, older, packed, parts_of, write_bundle
 
+KINDS: Final[tuple[Kind, ...]] = ("oci", "docker")
 BASE = make_layer("base")
 KEPT, MULTI = make_image("kept", layers=[BASE, make_layer("kept")]), make_multi_image("multi")
 OLD, NEW = (make_image(seed, layers=[BASE, make_layer(seed)]) for seed in ("old", "new"))
@@ -274,6 +290,125 @@ def test_a_delta_whose_blob_is_damaged_is_named(vendor: Vendor, tmp_path: Path) 
     assert told.value.problems[0].startswith(f"{vendor.delta}: ")
 
 
+def test_two_damaged_blobs_are_told_in_the_order_of_their_digests(vendor: Vendor, tmp_path: Path) -> None:
+    layers = [BASE, KEPT.blobs[-1], *MULTI.blobs]
+    for layer in layers:
+        vendor.first.write_bytes(vendor.first.read_bytes().replace(layer, bytes(len(layer))))
+    with pytest.raises(IntegrityError, match="not written") as told:
+        joined(tmp_path / "out.tar", vendor.first, vendor.delta)
+    assert told.value.problems == tuple(
+        f"{vendor.first}: {hash_problem(digest)}" for digest in sorted(map(Digest.of, layers))
+    )
+
+
+def test_what_lies_side_by_side_in_a_base_is_copied_at_once(
+    vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the kernel, which shares large ranges on some file systems, and small ones on none."""
+    first = vendor.contents(FIRST, "acme-1")
+    delta = write_bundle(tmp_path / "delta.tar", replace(since(first, [older(first)]), name="again"), vendor.root)
+    ranges, copy = list[int](), os.copy_file_range
+
+    def copied(source: int, to: int, count: int, offset: int, at: int) -> int:
+        ranges.append(count)
+        return copy(source, to, count, offset, at)
+
+    monkeypatch.setattr(os, "copy_file_range", copied)
+    joined(tmp_path / "out.tar", vendor.first, delta)
+    assert len(ranges) == 1
+
+
+def test_how_far_a_join_is_can_be_seen(vendor: Vendor, tmp_path: Path) -> None:
+    listening = Listening()
+    join_bundles([vendor.first], vendor.delta, tmp_path / "out.tar", lock_timeout=0, listener=listening)
+    total = sum(size for _digest, size in report_blobs(vendor))
+    assert (listening.steps, sum(listening.told)) == ([("join", total)], total)
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.steps, self.told = list[tuple[str, int]](), list[int]()
+
+    def expect(self, step: str, expected: int, /) -> None:
+        self.steps.append((step, expected))
+
+    def on_bytes(self, count: int, /) -> None:
+        self.told.append(count)
+
+
+# --- what a base lacks
+
+
+def test_each_blob_is_told_with_its_images_as_far_as_they_are_known(tmp_path: Path) -> None:
+    """With the release that has it, where one is named; an image whose manifest is elsewhere may need any of its
+    repository's, and one whose manifest is damaged may need any as well."""
+    three, four, hidden, rotten, free = (make_layer(name) for name in ("three", "four", "hidden", "rotten", "free"))
+    images = {f"app:{n}": make_image(f"{n}", layers=[four, *([three] if n > 1 else []), b""]) for n in range(1, 5)}
+    images |= {"gone:1": make_image("gone", layers=[hidden]), "rot:1": make_image("rot", layers=[rotten, free])}
+    root = make_storage(tmp_path / "archive", images)
+    contents, gone, rot = contents_of(root, *images), images["gone:1"], images["rot:1"]
+    known = {
+        "v2": (three, gone.raw, b""), "v1": (four, rotten), "": (hidden, free),
+    }  # fmt: skip
+    sites = [Older(label, {Digest.of(data): len(data) for data in datas}) for label, datas in known.items()]
+    delta = write_bundle(tmp_path / "delta.tar", since(contents, sites), root)
+    delta.write_bytes(delta.read_bytes().replace(rot.raw, bytes(len(rot.raw))))
+    base = make_bundle(tmp_path / "base", {"other:1": make_image("other")})
+    with pytest.raises(
+        ImagesFailedError, match=rf"^{delta} requires 7 blobs from elsewhere, and {base} lacks 7"
+    ) as told:
+        joined(tmp_path / "out.tar", base, delta)
+    assert told.value.message.endswith(" of release v1, v2; nothing was changed")
+    users = {
+        four: " of app:1, app:2, app:3 and 1 more; it is in release v1",
+        three: " of app:2, app:3, app:4; it is in release v2",
+        b"": " of app:1, app:2, app:3 and 1 more; it is in release v2",
+        gone.raw: " of gone:1; it is in release v2",
+        hidden: " of gone",
+        rotten: " of rot; it is in release v1",
+        free: " of rot",
+    }
+    lines = {Digest.of(data): f"blob {Digest.of(data)} ({len(data)} B){text}" for data, text in users.items()}
+    assert told.value.problems == tuple(lines[digest] for digest in sorted(lines))
+
+
+@pytest.mark.parametrize(("count", "more"), [(20, ()), (21, ("and 1 more blob",)), (25, ("and 5 more blobs",))])
+def test_of_many_blobs_the_first_are_told_and_how_many_more_there_are(
+    tmp_path: Path, count: int, more: tuple[str, ...]
+) -> None:
+    layers = [f"layer {n}".encode() for n in range(count)]
+    root = make_storage(tmp_path / "archive", {"app:1": make_image("app", layers=layers)})
+    contents = since(contents_of(root, "app:1"), [Older("", {Digest.of(layer): len(layer) for layer in layers})])
+    delta = write_bundle(tmp_path / "delta.tar", contents, root)
+    base = make_bundle(tmp_path / "base", {"other:1": make_image("other")})
+    with pytest.raises(ImagesFailedError, match=rf"lacks {count} of them \([^)]* B\); nothing was changed$") as told:
+        joined(tmp_path / "out.tar", base, delta)
+    assert (len(told.value.problems), told.value.problems[20:]) == (20 + len(more), more)
+    with pytest.raises(UsageError, match=r"must come from what the site has$"):
+        opened_image_set(delta, lock_timeout=0, listener=Silent()).__enter__()
+
+
+def test_the_releases_that_are_needed_are_named_in_order(tmp_path: Path) -> None:
+    layers = [f"layer {n}".encode() for n in range(6)]
+    root = make_storage(tmp_path / "archive", {"app:1": make_image("app", layers=layers)})
+    sites = [Older(f"v{n}", {Digest.of(layer): len(layer)}) for n, layer in enumerate(layers)]
+    receipt = Older("", sites[0].blobs)
+    delta = write_bundle(tmp_path / "delta.tar", since(contents_of(root, "app:1"), [receipt, *sites[1:]]), root)
+    with pytest.raises(UsageError, match=r"must come from v1, v2, v3, v4, v5$"):
+        opened_image_set(delta, lock_timeout=0, listener=Silent()).__enter__()
+    with pytest.raises(ImagesFailedError, match="of release v1, v2, v3, v4, v5; nothing"):
+        joined(tmp_path / "out.tar", make_bundle(tmp_path / "base", {"other:1": make_image("other")}), delta)
+
+
+def test_a_blob_without_a_byte_may_be_required_of_a_storage(tmp_path: Path) -> None:
+    images = {"app:1": make_image("app", layers=[b"", BASE])}
+    root = make_storage(tmp_path / "archive", images)
+    whole, site = contents_of(root, *images), Older("", {Digest.of(data): len(data) for data in (b"", BASE)})
+    delta = write_bundle(tmp_path / "delta.tar", since(whole, [site]), root)
+    joined(tmp_path / "out.tar", root, delta)
+    assert (tmp_path / "out.tar").read_bytes() == packed(parts_of(whole, root))
+
+
 # --- hostile deltas
 
 
@@ -430,3 +565,37 @@ def test_of_a_delta_alone_only_what_is_in_it_is_judged(vendor: Vendor) -> None:
     assert any("app:2: bundle.json says 'other'" in line for line in verified(path))
     assert len(verified(path)) == 1
     assert len(verified(path, vendor.first)) == 3
+
+
+def test_an_index_whose_image_is_elsewhere_is_no_problem_of_a_delta(vendor: Vendor, tmp_path: Path) -> None:
+    """Its platforms can't be told, nor what its repository links to."""
+    child = MULTI.manifests[0]
+    for required, unseen in (((child,), ("multi:1",)), ((MULTI.blobs[0],), ()), ((KEPT.raw, BASE), ("kept:1",))):
+        site = Older("", {Digest.of(data): len(data) for data in required})
+        contents = since(vendor.contents(SECOND, "acme-2"), [site])
+        with opened_bundle(write_bundle(tmp_path / "part.tar", contents, vendor.root)) as delta:
+            assert structure_problems(delta) == []
+            assert unseen_images(delta) == unseen
+    with opened_bundle(vendor.second) as whole:
+        assert unseen_images(whole) == ()
+
+
+def test_an_image_that_is_elsewhere_may_have_just_what_another_one_has(tmp_path: Path) -> None:
+    config, layer = make_config([BASE]), BASE
+    kinds: dict[str, Image] = {
+        f"app:{kind}": Image((make_manifest(config, [layer], kind),), (config, layer)) for kind in KINDS
+    }
+    root = make_storage(tmp_path / "archive", kinds)
+    raw = kinds["app:docker"].raw
+    contents = since(contents_of(root, *kinds), [Older("", {Digest.of(raw): len(raw)})])
+    with opened_bundle(write_bundle(tmp_path / "delta.tar", contents, root)) as delta:
+        assert structure_problems(delta) == []
+
+
+def test_a_storage_that_is_read_is_left_as_it_is(vendor: Vendor, tmp_path: Path) -> None:
+    """Also without a lock of its own: who may not write there may read."""
+    before = snapshot(vendor.root)
+    with opened_image_set(vendor.root, lock_timeout=0, listener=Silent()):
+        assert snapshot(vendor.root) == before
+    joined(tmp_path / "out.tar", vendor.root, vendor.delta)
+    assert snapshot(vendor.root) == before

@@ -1,15 +1,17 @@
 """A bundle's file that is filled in any order: the same bytes as any other, and what an earlier run left is used."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 
-from regwrap.bundle.contents import BundleContents
+from regwrap.bundle.contents import BundleContents, tar_bytes
 from regwrap.bundle.in_place import BundleInPlace, filled_bundle
-from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.errors import IntegrityError, ToolError, UsageError
 from regwrap.core.model import Digest
 from regwrap.storage.store import Storage
 from tests.builders import make_image, make_layer, make_storage, put
@@ -165,3 +167,166 @@ def test_what_a_run_left_that_died_at_once_gets_the_mode_of_a_bundle(tmp_path: P
     write(output, contents, filling(root))
     assert not left.exists()
     assert output.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_an_earlier_run_left_of_a_longer_bundle_is_cut_off(tmp_path: Path, root: Path) -> None:
+    output = tmp_path / "out.tar"
+    with pytest.raises(StoppedError):
+        write(output, contents_of(root, *IMAGES), stop_behind(filling(root)))
+    assert len(parts(output)) == 1
+    write(output, contents_of(root, "app:2"), filling(root))
+    assert output.read_bytes() == make_bundle(tmp_path / "other", {"app:2": IMAGES["app:2"]}).read_bytes()
+
+
+def test_nothing_of_what_an_earlier_run_left_stays_between_the_blobs(tmp_path: Path) -> None:
+    """The last blob is larger than all links: nothing is written behind the end either."""
+    images = {"app:1": make_image("last", layers=[Random(280).randbytes(90_000)])}
+    root, output = make_storage(tmp_path / "archive", images), tmp_path / "out.tar"
+    contents = contents_of(root, *images)
+    assert contents.blobs[-1][1] == 90_000
+    with pytest.raises(StoppedError):
+        write(output, contents, stop_behind(filling(root)))
+    (left,) = parts(output)
+    left.write_bytes(b"?" * left.stat().st_size)
+    write(output, contents, filling(root))
+    assert output.read_bytes() == make_bundle(tmp_path / "other", images).read_bytes()
+
+
+def test_of_a_blob_that_has_not_come_nothing_counts(tmp_path: Path, root: Path) -> None:
+    """Though the header before it lies in the same block of the disk."""
+    contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
+    with pytest.raises(StoppedError):
+        write(output, contents, stop_behind(filling(root, lambda digest: digest == IMAGES["app:2"].top)))
+    seen = list[int]()
+
+    def fill(file: BundleInPlace) -> None:
+        seen.append(file.arrived[Digest.of(IMAGES["app:1"].blobs[1])])
+        filling(root)(file)
+
+    write(output, contents, fill)
+    assert seen == [0]
+
+
+def test_what_has_come_outlives_a_run_that_brings_nothing_and_not_a_wrong_hash(tmp_path: Path, root: Path) -> None:
+    contents, output, came = contents_of(root, *IMAGES), tmp_path / "out.tar", 200_000
+    large = Digest.of(IMAGES["app:1"].blobs[1])
+
+    def some(file: BundleInPlace) -> None:
+        os.pwrite(file.part.descriptor, bytes(came), file.places[large].offset)
+        file.arrived[large] = came
+        raise StoppedError
+
+    def nothing(file: BundleInPlace) -> None:
+        assert 0 < file.arrived[large] <= came
+        raise StoppedError
+
+    def wrong(file: BundleInPlace) -> None:
+        file.arrived = {large: file.arrived[large]}
+        assert not file.is_right(large)
+        raise StoppedError
+
+    for fill, left in ((some, 1), (nothing, 1), (wrong, 0)):
+        with pytest.raises(StoppedError):
+            write(output, contents, fill)
+        assert len(parts(output)) == left
+
+
+def test_where_holes_can_not_be_found_nothing_has_come(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
+    with pytest.raises(StoppedError):
+        write(output, contents, stop_behind(filling(root)))
+    seek = os.lseek
+
+    def failing(descriptor: int, offset: int, whence: int) -> int:
+        if whence == os.SEEK_HOLE:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return seek(descriptor, offset, whence)
+
+    monkeypatch.setattr(os, "lseek", failing)
+    seen = list[int]()
+
+    def fill(file: BundleInPlace) -> None:
+        seen.extend(file.arrived.values())
+        filling(root)(file)
+
+    write(output, contents, fill)
+    assert set(seen) == {0}
+    assert output.read_bytes() == make_bundle(tmp_path, IMAGES).read_bytes()
+
+
+def disk_with(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """The kernel's answer for a disk that has just so much."""
+    status = SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=10**9, f_files=0, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda _path: status)
+
+
+def test_a_bundle_begins_only_where_all_of_it_has_room(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has come already takes no more: a run goes on where the disk is nearly full."""
+    contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
+    disk_with(monkeypatch, tar_bytes(contents) - 1)
+    with pytest.raises(ToolError, match="not enough space") as raised:
+        write(output, contents, filling(root))
+    assert "another disk with -o" in raised.value.hint
+    assert list(tmp_path.glob("out*")) == []
+    disk_with(monkeypatch, tar_bytes(contents))
+    with pytest.raises(StoppedError):
+        write(output, contents, stop_behind(filling(root)))
+    disk_with(monkeypatch, tar_bytes(contents) // 2)
+    write(output, contents, filling(root))
+    assert output.exists()
+
+
+def test_a_bundle_is_on_the_disk_before_it_has_its_name_and_then_its_name_is(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, synced = tmp_path / "out/out.tar", list[tuple[str, bool]]()
+    output.parent.mkdir()
+
+    def fsync(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, output.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(output, contents_of(root, *IMAGES), filling(root))
+    (part, *_), (directory, *_) = synced
+    assert (part.startswith("out.tar.regwrap-"), directory) == (True, "out")
+    assert [named for _name, named in synced] == [False, True]
+
+
+def test_what_fails_is_told_with_its_own_file(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(_file: BundleInPlace) -> None:
+        raise OSError(errno.EIO, "Input/output error", "/archive/blob")
+
+    def failing(_descriptor: int, _size: int) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    contents = contents_of(root, *IMAGES)
+    with pytest.raises(OSError, match="'/archive/blob'"):
+        write(tmp_path / "out.tar", contents, fill)
+    monkeypatch.setattr(os, "ftruncate", failing)
+    with pytest.raises(OSError, match=r"File too large: '.*/out\.tar\.regwrap-"):
+        write(tmp_path / "out.tar", contents, filling(root))
+
+
+def test_what_can_not_be_a_bundle_s_file_is_refused_before_a_byte_is_fetched(tmp_path: Path, root: Path) -> None:
+    def fill(_file: BundleInPlace) -> None:
+        pytest.fail("it was begun")
+
+    with pytest.raises(UsageError, match="is a directory"):
+        write(root, contents_of(root, *IMAGES), fill)
+    with pytest.raises(UsageError, match="none is not a directory"):
+        write(tmp_path / "none/out.tar", contents_of(root, *IMAGES), fill)
+
+
+def test_a_blob_that_the_bundle_does_not_have_is_passed_over(tmp_path: Path, root: Path) -> None:
+    """An index brings manifests of platforms that nobody asked for."""
+
+    def fill(file: BundleInPlace) -> None:
+        file.put(Digest.of(b"other"), b"other")
+        filling(root)(file)
+
+    write(tmp_path / "out.tar", contents_of(root, *IMAGES), fill)
+    assert (tmp_path / "out.tar").read_bytes() == make_bundle(tmp_path, IMAGES).read_bytes()

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,6 +119,79 @@ def test_a_bundle_that_cannot_be_read_back_was_not_proved(
         followed(Following(contents, part, Silent(), hashed=True)),
     ):
         os.pwrite(part.descriptor, whole, 0)
+
+
+@pytest.mark.parametrize("reading", ["fails", "finds the end"])
+def test_who_follows_a_file_closes_it_whatever_comes(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, reading: str
+) -> None:
+    """And what ended the run is what is told: the file may go away under it."""
+
+    def failing(_descriptor: int, _buffers: object, _offset: int) -> int:
+        if reading == "fails":
+            raise OSError(errno.EIO, "Input/output error")
+        return 0
+
+    contents, whole = contents_of(root, *IMAGES), make_bundle(tmp_path / "b", IMAGES).read_bytes()
+    with part_file(tmp_path / "out.tar") as part:
+        before = open_below(tmp_path)
+        with followed(Following(contents, part, Silent(), hashed=True)) as wrong:
+            os.pwrite(part.descriptor, whole, 0)
+        assert (wrong, open_below(tmp_path)) == ([], before)
+        monkeypatch.setattr(os, "preadv", failing)
+        with (
+            pytest.raises(UsageError, match="the run ends"),
+            followed(Following(contents, part, Silent(), hashed=True)),
+        ):
+            raise UsageError("the run ends")
+        assert open_below(tmp_path) == before
+
+
+def test_what_was_not_written_to_its_end_is_no_bundle_and_what_was_is_one(tmp_path: Path, root: Path) -> None:
+    """The last blob may be the last that is written before the run ends, or lack a byte."""
+    contents, whole = contents_of(root, *IMAGES), make_bundle(tmp_path / "b", IMAGES).read_bytes()
+    *_others, last = (digest for digest, _size in contents.blobs)
+    with opened_bundle(tmp_path / "b/bundle.tar") as bundle:
+        end = bundle.blobs[last].end
+    for written, expected in ((end, []), (end - 1, [last])):
+        for hashed in (True, False):
+            with (
+                part_file(tmp_path / "out.tar") as part,
+                followed(Following(contents, part, Silent(), hashed=hashed)) as wrong,
+            ):
+                os.pwrite(part.descriptor, whole[:written], 0)
+            assert wrong == expected
+
+
+def test_who_saw_the_file_just_before_its_last_byte_looks_again_when_all_is_written(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, whole = contents_of(root, *IMAGES), make_bundle(tmp_path / "b", IMAGES).read_bytes()
+    with opened_bundle(tmp_path / "b/bundle.tar") as bundle:
+        end = sorted(located.end for located in bundle.blobs.values())[1]
+    fstat, tell, looked, over = os.fstat, threading.Event.set, threading.Barrier(3), threading.Event()
+    seen = set[int]()
+
+    def status(descriptor: int) -> os.stat_result:
+        found = fstat(descriptor)
+        if threading.current_thread().name.startswith("prove") and threading.get_ident() not in seen:
+            seen.add(threading.get_ident())
+            looked.wait(10)
+            assert over.wait(10)
+        return found
+
+    def told(event: threading.Event) -> None:
+        tell(event)
+        if len(seen) == 2 and event is not over:
+            tell(over)  # that nothing more is written is known now
+
+    with part_file(tmp_path / "out.tar") as part:
+        monkeypatch.setattr(os, "fstat", status)
+        monkeypatch.setattr(threading.Event, "set", told)
+        with followed(Following(contents, part, Silent(), hashed=True)) as wrong:
+            looked.wait(10)  # both, for the first two blobs
+            os.pwrite(part.descriptor, whole[:end], 0)
+        assert set(wrong) == {digest for digest, _size in contents.blobs[2:]}
 
 
 def test_an_error_without_a_name_gets_that_of_the_bundle(tmp_path: Path, root: Path) -> None:
@@ -293,6 +367,20 @@ def test_a_storage_in_the_place_of_a_base_is_taken_without_a_lock(root: Path) ->
         opened_bases([root / "docker"], lock_timeout=None, listener=Silent()).__enter__()
 
 
+@pytest.mark.parametrize(("timeout", "is_locked"), [(0, True), (None, False)])
+def test_a_base_is_locked_for_who_takes_its_blobs_and_not_for_who_serves_them(
+    root: Path, *, timeout: float | None, is_locked: bool
+) -> None:
+    """A gc would remove what is still to be copied; a server would keep every sync out for as long as it runs."""
+    put(root / ".regwrap/lock", b"")
+    with (
+        opened_bases([root], lock_timeout=timeout, listener=Silent()),
+        (root / ".regwrap/lock").open("r+b") as lock,
+        pytest.raises(BlockingIOError) if is_locked else nullcontext(),
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def test_a_storage_with_links_for_directories_is_not_served_or_pushed(root: Path) -> None:
     replace_by_symlink(root / layout.repository_path("app"))
     with (
@@ -311,13 +399,18 @@ def test_a_staging_gives_what_will_be_in_the_storage(tmp_path: Path) -> None:
         staging = Staging(image_set, site, stage)
         for digest, _size in image_set.contents.blobs:
             assert staging.stage_blob(digest)
+        before = open_below(tmp_path)
     assert (staging.mended, APP.top in staging.added, OTHER.top in staging.added) == ({LAYER}, False, True)
     assert staging.name == f"{site.root}"
     for data in (*APP.blobs, *APP.manifests, *OTHER.blobs, *OTHER.manifests):
         assert staging.blob_size(Digest.of(data)) == len(data)
         with staging.opened(Digest.of(data)) as (descriptor, located):
             assert (located.offset, os.pread(descriptor, located.size, 0)) == (0, data)
+            assert len(open_below(tmp_path)) == len(before)
     assert staging.blob_size(Digest.of(b"absent")) is None
+    with pytest.raises(LookupError), staging.opened(LAYER):
+        raise LookupError
+    assert len(open_below(tmp_path)) < len(before)  # the bundle was closed
 
 
 # --- checks

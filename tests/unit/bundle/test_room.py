@@ -95,3 +95,11 @@ def test_a_part_on_another_file_system_is_refused(
     monkeypatch.setattr(Tree, "stat", stat)
     with pytest.raises(UsageError, match="repositories is on another file system"):
         deploy(image_set, root)
+
+
+def test_nothing_is_brought_into_the_inside_of_a_storage(tmp_path: Path) -> None:
+    """Registries would not see it, and the real root would stay as it was."""
+    root = make_storage(tmp_path / "root", IMAGES)
+    for inside in ("docker", "docker/registry", "docker/registry/v2"):
+        with pytest.raises(UsageError, match="seems to be a directory inside a storage"):
+            target_storage(root / inside, OPTIONS)

@@ -7,14 +7,17 @@ import os
 import random
 import re
 import shutil
+import tempfile
+import time
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from regwrap.bundle.as_list import read_listing
-from regwrap.bundle.contents import BundleContents, blob_end
+from regwrap.bundle.contents import BundleContents, blob_end, links_end
 from regwrap.bundle.delta import read_older, since
 from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.examine_incoming import Arrival, verify_incoming
@@ -25,10 +28,10 @@ from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.select import select_images
 from regwrap.bundle.stream import streamed_bundle
-from regwrap.bundle.volume_places import beside, volumes_also_in
+from regwrap.bundle.volume_places import beside, named_directories, volumes_also_in
 from regwrap.bundle.volume_stream import never, volume_stream
 from regwrap.bundle.volume_target import VolumeTarget
-from regwrap.bundle.volumes import found_volumes
+from regwrap.bundle.volumes import MAX_VOLUMES, found_volumes, opened_volumes
 from regwrap.commands.deploy import deploy_bundle, deploy_incoming
 from regwrap.commands.join import join_bundles
 from regwrap.core.errors import BrokenBlobError, IntegrityError, RegwrapError, ToolError, UsageError
@@ -37,7 +40,18 @@ from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
-from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, snapshot, storage_problems
+from tests.builders import (
+    flip,
+    make_image,
+    make_layer,
+    make_multi_image,
+    make_storage,
+    open_below,
+    put,
+    replace_by_fifo,
+    snapshot,
+    storage_problems,
+)
 from tests.bundles import contents_of, listed, older, packed, parts_of
 
 BASE = random.Random(5).randbytes(90_000)
@@ -56,9 +70,9 @@ def whole(archive: Path) -> bytes:
     return packed(parts_of(contents_of(archive, *IMAGES), archive))
 
 
-def write(root: Path, output: Path, *names: str, size: int = SIZE, only: int = 0) -> None:
+def write(root: Path, output: Path, *names: str, size: int = SIZE, only: int = 0, summed: bool = True) -> None:
     selection = select_images(Storage(root), tuple(map(listed, names or IMAGES)))
-    target = VolumeTarget(output=output, size=size, only=only)
+    target = VolumeTarget(output=output, size=size, only=only, summed=summed)
     with streamed_bundle(selection, target, Silent(), hashed=True):
         pass
 
@@ -73,6 +87,18 @@ def bundle(archive: Path, tmp_path: Path) -> Path:
 
 def volumes_of(bundle: Path) -> list[Path]:
     return sorted(bundle.parent.glob(f"{bundle.name}.[0-9]*"))
+
+
+def problems_of(bundle: Path) -> tuple[str, ...]:
+    volumes = found_volumes(bundle)
+    assert volumes is not None
+    return volumes.problems()
+
+
+def forget(bundle: Path, *suffixes: str) -> None:
+    """What stands beside the volumes is lost."""
+    for suffix in suffixes:
+        bundle.with_name(f"{bundle.name}{suffix}").unlink()
 
 
 def verified(bundle: Path) -> tuple[str, ...]:
@@ -129,7 +155,9 @@ def test_they_are_the_bundle_cut_into_slices_with_a_checksum_each(bundle: Path, 
     assert all(part.stat().st_mode & 0o777 == 0o644 for part in parts)
     lines = bundle.with_name("v1.tar.sha256").read_text().splitlines()
     assert lines == [f"{sha256(part.read_bytes()).hexdigest()}  {part.name}" for part in parts]
-    facts = json.loads(bundle.with_name("v1.tar.json").read_text())
+    page = bundle.with_name("v1.tar.json").read_text()
+    assert page.startswith('{\n "bundle": "v1.tar",\n "bytes": '), "a line for each, to be read"
+    facts = json.loads(page)
     assert (facts["bundle"], facts["bytes"], facts["name"]) == ("v1.tar", len(whole), "")
     assert facts["volumes"][1] == {
         "volume": "v1.tar.002", "offset": SIZE, "bytes": SIZE, "sha256": lines[1].split()[0],
@@ -156,6 +184,20 @@ def test_one_of_them_is_made_again_and_is_the_same(archive: Path, bundle: Path) 
         assert snapshot(bundle.parent) == others
 
 
+@pytest.mark.parametrize("piece", [7000, SIZE, 70_000])
+def test_one_is_made_again_in_whatever_pieces_the_bundle_comes(
+    archive: Path, bundle: Path, whole: bytes, piece: int
+) -> None:
+    third = bundle.with_name("v1.tar.003")
+    before = third.read_bytes()
+    third.unlink()
+    target = VolumeTarget(output=bundle, size=SIZE, only=3)
+    with target.written(contents_of(archive, *IMAGES)) as taken:
+        for start in range(0, len(whole), piece):
+            taken(memoryview(whole)[start : start + piece])
+    assert third.read_bytes() == before
+
+
 def test_one_that_would_be_another_is_refused(archive: Path, bundle: Path) -> None:
     before = snapshot(bundle.parent)
     with pytest.raises(IntegrityError, match="would be another one"):
@@ -167,10 +209,14 @@ def test_one_that_would_be_another_is_refused(archive: Path, bundle: Path) -> No
 
 def test_what_is_left_of_an_earlier_bundle_goes(archive: Path, bundle: Path) -> None:
     assert len(volumes_of(bundle)) == 4
-    write(archive, bundle, "multi:1")
-    assert len(volumes_of(bundle)) == 2
-    assert verified(bundle) == ()
-    write(archive, bundle)
+    for summed in (True, False):
+        write(archive, bundle, "multi:1", summed=summed)
+        assert len(volumes_of(bundle)) == 2
+        assert verified(bundle) == ()
+        write(archive, bundle)
+        assert verified(bundle) == ()
+    write(archive, bundle, size=10**9)
+    assert len(volumes_of(bundle)) == 1
     assert verified(bundle) == ()
 
 
@@ -204,6 +250,88 @@ def test_a_full_disk_is_seen_before_anything_is_written(
 
 class _Full:
     f_bavail, f_blocks, f_frsize, f_files, f_favail = 1, 100, 4096, 0, 0
+
+
+def test_their_names_are_on_the_disk_also_where_no_sums_are_written(
+    archive: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release sums its volumes while it verifies them; one that is made again has its sum already."""
+    synced, output = list[tuple[str, int]](), tmp_path / "out/v1.tar"
+    output.parent.mkdir()
+
+    def fsync(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, len(volumes_of(output))))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(archive, output, summed=False)
+    assert synced[-1] == ("out", 4)
+    assert b"".join(path.read_bytes() for path in sorted(output.parent.iterdir())) == whole
+    volumes_of(output)[1].unlink()
+    write(archive, output, only=2)
+    assert synced[-1] == ("out", 4)
+    assert verified(output) == ()
+
+
+def test_a_sum_is_that_of_the_bytes_that_were_written_however_long_it_takes(
+    archive: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes has one buffer, and fills it anew as soon as it is taken."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.state = sha256()
+
+        def update(self, data: memoryview) -> None:
+            time.sleep(0.01)
+            self.state.update(data)
+
+        def hexdigest(self) -> str:
+            return self.state.hexdigest()
+
+    target, buffer = VolumeTarget(output=tmp_path / "v1.tar", size=len(whole) // 2), bytearray(len(whole) // 2)
+    contents = contents_of(archive, *IMAGES)
+    assert contents.id == Digest.of(contents.to_json())
+    with monkeypatch.context() as patch, target.written(contents) as taken:
+        patch.setattr("hashlib.sha256", Slow)
+        for start in (0, len(buffer)):
+            buffer[:] = whole[start : start + len(buffer)]
+            taken(memoryview(buffer))
+            buffer[:] = bytes(len(buffer))
+    assert (tmp_path / "v1.tar.sha256").exists()
+    assert problems_of(tmp_path / "v1.tar") == ()
+
+
+def test_there_are_as_many_as_have_a_number_and_no_more(tmp_path: Path) -> None:
+    target = VolumeTarget(output=tmp_path / "v.tar", size=10)
+    assert target.volumes(10 * MAX_VOLUMES)[-1].name == "v.tar.999"
+    with pytest.raises(UsageError, match="more than 999 volumes") as raised:
+        target.volumes(10 * MAX_VOLUMES + 1)
+    assert raised.value.hint == "11 bytes or more each"
+
+
+def test_a_directory_that_is_not_there_is_not_made_for_volumes(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="usb is not a directory"):
+        write(archive, tmp_path / "usb/v1.tar")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [(), ("v1.tar.003",), ("v1.tar.003", "v1.tar.sha256")])
+def test_one_is_made_again_where_few_of_the_others_lie(
+    archive: Path, bundle: Path, tmp_path: Path, there: Sequence[str]
+) -> None:
+    """The vendor has the list and the lock, not the media."""
+    (tmp_path / "again").mkdir()
+    for name in there:
+        shutil.copy(bundle.with_name(name), tmp_path / "again")
+    write(archive, tmp_path / "again/v1.tar", only=1)
+    assert (tmp_path / "again/v1.tar.001").read_bytes() == bundle.with_name("v1.tar.001").read_bytes()
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {"v1.tar.001", *there}
+
+
+def test_one_that_what_stands_beside_it_does_not_know_is_no_other_one(archive: Path, tmp_path: Path) -> None:
+    write(archive, tmp_path / "v1.tar", size=150_000)
+    write(archive, tmp_path / "v1.tar", only=4)
+    assert (tmp_path / "v1.tar.004").exists()
 
 
 # --- read
@@ -253,7 +381,9 @@ def test_without_what_stands_beside_them_the_first_says_what_they_are(bundle: Pa
         inspect_bundle(bundle)
 
 
-@pytest.mark.parametrize("says", ["more bytes than volumes have", "an index of 8 GiB", "one of less than nothing"])
+@pytest.mark.parametrize(
+    "says", ["more bytes than volumes have", "an index of 8 GiB", "one of less than nothing", "one of words"]
+)
 def test_a_first_one_that_says_what_cannot_be_is_refused(bundle: Path, says: str) -> None:
     bundle.with_name("v1.tar.json").unlink()
     first = bundle.with_name("v1.tar.001")
@@ -262,9 +392,16 @@ def test_a_first_one_that_says_what_cannot_be_is_refused(bundle: Path, says: str
         index = re.sub(rb'"size": 9\d{4}', b'"size": 4611686018427387904', index)
         length = f"{len(index):011o}"
     else:
-        length = "77777777777" if "GiB" in says else "-0000000001"
+        length = {"8": "77777777777", "l": "-0000000001", "w": "many bytes!"}[re.split("of ", says)[1][0]]
     first.write_bytes(header[:124] + length.encode() + header[135:] + index)
     with pytest.raises(IntegrityError, match=r"v1\.tar\.001 (has only|is no first volume)"):
+        verified(bundle)
+
+
+def test_a_first_one_that_was_cut_behind_its_header_is_refused(bundle: Path) -> None:
+    forget(bundle, ".json", ".sha256", ".002", ".003", ".004")
+    os.truncate(bundle.with_name("v1.tar.001"), 512)
+    with pytest.raises(IntegrityError, match=r"v1\.tar\.001 is no first volume"):
         verified(bundle)
 
 
@@ -364,16 +501,14 @@ def test_damage_at_the_edge_of_a_volume_is_that_volumes_alone(archive: Path, tmp
     write(archive, tmp_path / "v.tar", size=blob_end(contents))
     for beside_it in ("v.tar.json", "v.tar.sha256"):
         (tmp_path / beside_it).unlink()
-    second = tmp_path / "v.tar.002"
-    for at in (0, second.stat().st_size - 1):
-        data = bytearray(second.read_bytes())
+    first, second = volumes_of(tmp_path / "v.tar")[:2]
+    for path, at in ((first, first.stat().st_size - 1), (second, 0), (second, second.stat().st_size - 1)):
+        data = bytearray(path.read_bytes())
         data[at] ^= 1
-        second.write_bytes(data)
-        volumes = found_volumes(tmp_path / "v.tar")
-        assert volumes is not None
-        assert volumes.problems() == (f"{second}: has other bytes than the bundle",)
+        path.write_bytes(data)
+        assert problems_of(tmp_path / "v.tar") == (f"{path}: has other bytes than the bundle",)
         data[at] ^= 1
-        second.write_bytes(data)
+        path.write_bytes(data)
 
 
 def test_a_reader_at_any_place_blames_the_volume(bundle: Path) -> None:
@@ -392,6 +527,7 @@ def test_a_reader_at_any_place_blames_the_volume(bundle: Path) -> None:
         lambda text: text.replace('"bytes": 50000', '"bytes": -1', 1),
         lambda text: text[:-20],
         lambda _text: "[]",
+        lambda _text: "[" * 100_000,
     ],
 )
 def test_a_page_beside_them_that_fits_nothing_is_refused(bundle: Path, change: object) -> None:
@@ -400,6 +536,192 @@ def test_a_page_beside_them_that_fits_nothing_is_refused(bundle: Path, change: o
     page.write_text(change(page.read_text()))
     with pytest.raises(IntegrityError, match="json"):
         verified(bundle)
+
+
+@pytest.mark.parametrize("short", ["the last one has a single byte", "all have"])
+def test_a_volume_may_be_as_small_as_a_byte(archive: Path, whole: bytes, tmp_path: Path, short: str) -> None:
+    """A rest of the bundle is as long as it is; what is no byte long is no volume."""
+    if short == "all have":
+        put(tmp_path / "v.tar.001", b"x")
+        put(tmp_path / "v.tar.json", b'{"volumes": [{"volume": "v.tar.001", "offset": 0, "bytes": 0, "sha256": ""}]}')
+        with pytest.raises(IntegrityError, match=r"expected a whole number from 1 to"):
+            found_volumes(tmp_path / "v.tar")
+        return
+    write(archive, tmp_path / "v.tar", size=len(whole) - 1)
+    assert [path.stat().st_size for path in volumes_of(tmp_path / "v.tar")] == [len(whole) - 1, 1]
+    assert verified(tmp_path / "v.tar") == ()
+
+
+def test_reading_volumes_leaves_nothing_open(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what two of them share and was copied together; a medium that is in use can't be taken out."""
+    monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}")
+    with opened_bundle(bundle) as opened:
+        shared = opened.blobs[Digest.of(BASE)]
+        with opened.file.opened(shared) as (descriptor, located):
+            assert os.pread(descriptor, located.size, located.offset) == BASE
+        with opened.file.opened(shared) as (again, _located):
+            assert again == descriptor, "it is copied once"
+        assert len(open_below(tmp_path)) == 5
+        alone = next(located for located in opened.blobs.values() if len(opened.file.ranges(located)) == 1)
+        with opened.file.opened(alone) as (descriptor, _located):
+            assert Path(f"/proc/self/fd/{descriptor}").readlink() in volumes_of(bundle), "nothing is copied for it"
+    assert open_below(tmp_path) == []
+    with pytest.raises(LookupError), opened_bundle(bundle):
+        raise LookupError
+    assert open_below(tmp_path) == []
+
+
+def test_a_blob_without_a_byte_is_read_out_of_volumes(tmp_path: Path) -> None:
+    images = {"app:1": make_image("app", layers=[b""])}
+    root = make_storage(tmp_path / "archive", images)
+    write(root, tmp_path / "v.tar", "app:1", size=10**6)
+    with opened_bundle(tmp_path / "v.tar") as opened:
+        empty = Digest.of(b"")
+        with opened.opened(empty) as (_descriptor, located):
+            assert (located.offset, located.size) == (0, 0)
+        assert (opened.read(empty), opened.copy(empty)) == (b"", True)
+
+
+def test_where_there_is_no_volume_a_stream_asks_for_the_directories(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match=f"there is no volume of {tmp_path}/v1.tar") as raised,
+        volume_stream(tmp_path / "v1.tar", never),
+    ):
+        pass
+    assert "--volumes-from DIR" in raised.value.hint
+
+
+def test_what_lies_beside_the_volumes_counts_on_whatever_medium_it_is(bundle: Path, tmp_path: Path) -> None:
+    """The first volume is on none of them, so nothing else says what they are."""
+    usb = tmp_path / "usb"
+    usb.mkdir()
+    for suffix in (".json", ".sha256"):
+        bundle.with_name(f"v1.tar{suffix}").rename(usb / f"v1.tar{suffix}")
+    bundle.with_name("v1.tar.001").rename(tmp_path / "first")
+    with volumes_also_in([usb]), pytest.raises(UsageError, match=r"lacks 1 of its 4 volumes: v1\.tar\.001"):
+        inspect_bundle(bundle)
+    (tmp_path / "first").rename(bundle.with_name("v1.tar.001"))
+    (usb / "v1.tar.json").unlink()
+    flip(bundle.with_name("v1.tar.002"))
+    with volumes_also_in([usb]):
+        (line,) = problems_of(bundle)
+    assert line == f"{bundle.with_name('v1.tar.002')}: has other bytes than v1.tar.sha256 says"
+
+
+def test_after_an_error_nothing_more_is_looked_for_in_the_directories_of_that_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError), volumes_also_in([tmp_path]):
+        inspect_bundle(tmp_path / "v1.tar")
+    assert named_directories() == ()
+
+
+def test_one_directory_by_two_names_has_each_volume_once(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "again").symlink_to(bundle.parent)
+    with volumes_also_in([tmp_path / "again"]):
+        assert inspect_bundle(bundle).images
+
+
+def test_volumes_of_another_bundle_beside_them_are_none_of_theirs(bundle: Path) -> None:
+    for number in range(1, 6):
+        bundle.with_name(f"v2.tar.00{number}").write_bytes(b"another")
+    assert verified(bundle) == ()
+
+
+def test_a_pipe_that_was_put_in_a_volume_s_place_is_not_waited_for(bundle: Path, whole: bytes) -> None:
+    volumes = found_volumes(bundle)
+    assert volumes is not None
+    replace_by_fifo(bundle.with_name("v1.tar.002"))
+    with opened_volumes(volumes) as file:
+        assert file.size < len(whole)
+
+
+def test_foreign_volumes_are_told_in_their_order(bundle: Path) -> None:
+    for number in (9, 5, 8, 6, 7):
+        bundle.with_name(f"v1.tar.00{number}").write_bytes(b"another")
+    with pytest.raises(IntegrityError, match="5 of its volumes are") as told:
+        found_volumes(bundle)
+    assert [line.partition(":")[0][-3:] for line in told.value.problems] == ["005", "006", "007", "008", "009"]
+
+
+# --- what is damaged is named
+
+
+def test_a_medium_that_is_not_there_hides_no_damage_on_the_others(bundle: Path) -> None:
+    bundle.with_name("v1.tar.002").unlink()
+    flip(bundle.with_name("v1.tar.003"))
+    assert problems_of(bundle) == (f"{bundle.with_name('v1.tar.003')}: has other bytes than v1.tar.sha256 says",)
+
+
+def test_a_copy_of_another_volume_is_known_also_where_nobody_says_the_sums(bundle: Path) -> None:
+    forget(bundle, ".json", ".sha256")
+    shutil.copy(bundle.with_name("v1.tar.002"), bundle.with_name("v1.tar.003"))
+    assert problems_of(bundle) == (f"{bundle.with_name('v1.tar.003')}: has the same bytes as v1.tar.002",)
+
+
+def test_where_the_sums_of_some_are_said_only_others_are_looked_at_closely(bundle: Path) -> None:
+    """A line that is none, and one that was lost."""
+    forget(bundle, ".json")
+    sums = bundle.with_name("v1.tar.sha256")
+    lines = sums.read_text().splitlines()
+    sums.write_text("\n".join(["# sha256 of each volume", *lines[:3]]))
+    flip(bundle.with_name("v1.tar.004"))
+    assert problems_of(bundle) == (f"{bundle.with_name('v1.tar.004')}: has other bytes than the bundle",)
+    flip(bundle.with_name("v1.tar.002"))
+    assert problems_of(bundle) == (f"{bundle.with_name('v1.tar.002')}: has other bytes than v1.tar.sha256 says",)
+
+
+def test_where_every_sum_is_right_the_damage_is_told_as_it_is(bundle: Path) -> None:
+    """The bundle was altered before it was summed: no volume is to blame."""
+    last = [path for path in volumes_of(bundle) if b"_manifests/tags" in path.read_bytes()][-1]
+    before = sha256(last.read_bytes()).hexdigest()
+    last.write_bytes(last.read_bytes().replace(b"docker/registry", b"docker/rEgistry"))
+    for suffix in (".json", ".sha256"):
+        page = bundle.with_name(f"v1.tar{suffix}")
+        page.write_text(page.read_text().replace(before, sha256(last.read_bytes()).hexdigest()))
+    with pytest.raises(IntegrityError, match=f"{bundle}: ") as told:
+        inspect_bundle(bundle)
+    assert (told.value.problems, "of its volumes" in told.value.message) == ((), False)
+
+
+@pytest.mark.parametrize(("at", "says"), [(124, b"x"), (600, b"?")])
+def test_where_not_even_the_index_can_be_read_the_error_is_told_as_it_is(bundle: Path, at: int, says: bytes) -> None:
+    forget(bundle, ".sha256")
+    page, first = bundle.with_name("v1.tar.json"), bundle.with_name("v1.tar.001")
+    page.write_text(re.sub(r'"sha256": "[0-9a-f]*"', '"sha256": ""', page.read_text()))
+    data = first.read_bytes()
+    first.write_bytes(data[:at] + says + data[at + 1 :])
+    with pytest.raises(IntegrityError, match=f"^{bundle}: "):
+        inspect_bundle(bundle)
+
+
+def test_of_a_blob_that_volumes_share_the_one_is_named_that_is_damaged_elsewhere_too(
+    archive: Path, tmp_path: Path
+) -> None:
+    """The large blob lies in the first two, and the links do not."""
+    bundle, contents = tmp_path / "v.tar", contents_of(archive, *IMAGES)
+    with opened_bundle(put(tmp_path / "whole.tar", packed(parts_of(contents, archive)))) as opened:
+        large = opened.blobs[Digest.of(BASE)]
+    size = large.end // 2 + 1000
+    write(archive, bundle, size=size)
+    forget(bundle, ".json", ".sha256")
+    first, second, *_others = volumes_of(bundle)
+
+    def damage(at: int) -> None:
+        path = volumes_of(bundle)[at // size]
+        data = bytearray(path.read_bytes())
+        data[at % size] ^= 1
+        path.write_bytes(data)
+
+    damage(large.offset + 5)
+    assert problems_of(bundle) == (f"{first} or {second}: has other bytes than the bundle",)
+    damage(links_end(contents) - 1)
+    last = volumes_of(bundle)[links_end(contents) // size]
+    assert last not in {first, second}
+    assert set(problems_of(bundle)) == {
+        f"{first} or {second}: has other bytes than the bundle",
+        f"{last}: has other bytes than the bundle",
+    }
+    damage(large.end)  # padding, or the next one's header
+    assert set(problems_of(bundle)) == {f"{path}: has other bytes than the bundle" for path in (second, last)}
 
 
 def test_volumes_stand_for_their_images_wherever_a_list_does(bundle: Path) -> None:
@@ -488,3 +810,67 @@ def test_a_bit_that_was_turned_in_any_volume_is_found(bundle: Path, tmp_path: Pa
             deploy_incoming(file, bundle, tmp_path / "site", OPTIONS, Silent())
         assert not (tmp_path / "site/docker").exists()
         part.write_bytes(good)
+
+
+# --- as a stream
+
+
+def test_a_stream_closes_each_volume_behind_its_last_byte(bundle: Path, whole: bytes, tmp_path: Path) -> None:
+    """Its medium can be taken out; what is not read to its end is closed as well."""
+    found, media = list[list[str]](), volumes_of(bundle)
+    drive = Drive(tmp_path / "usb", media)
+
+    def change(name: str, directories: Sequence[Path]) -> bool:
+        found.append(open_below(tmp_path))
+        return drive.change(name, directories)
+
+    with volumes_also_in([drive.place]), volume_stream(tmp_path / "nowhere/v1.tar", change) as file:
+        assert file.read() == whole
+        assert file.read() == b""
+    assert found == [[]] * len(media)
+    with volume_stream(bundle, never) as file:
+        file.read(10)
+        assert len(open_below(tmp_path)) == 1
+    assert open_below(tmp_path) == []
+    with pytest.raises(ValueError, match="closed"):
+        file.read()
+
+
+def test_a_volume_of_another_bundle_is_known_at_its_end_whoever_reads(bundle: Path) -> None:
+    flip(bundle.with_name("v1.tar.002"))
+    with pytest.raises(IntegrityError, match="1 of its volumes is") as told, volume_stream(bundle, never) as file:
+        file.read()
+    assert told.value.problems == (f"{bundle.with_name('v1.tar.002')}: has other bytes than v1.tar.sha256 says",)
+
+
+def test_damage_is_told_also_where_the_media_are_gone(bundle: Path) -> None:
+    def read(_file: IO[bytes]) -> None:
+        shutil.rmtree(bundle.parent)
+        raise IntegrityError("a blob is damaged")
+
+    with pytest.raises(IntegrityError, match=r"^a blob is damaged$"), volume_stream(bundle, never) as file:
+        read(file)
+
+
+def test_damage_is_told_also_where_the_medium_that_says_what_they_are_was_taken_out(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """One drive, and volumes alone on the media: when the second is read the first is gone."""
+    second = put(tmp_path / "cut/v1.tar.002", bundle.with_name("v1.tar.002").read_bytes()[:-1])
+    drive = Drive(tmp_path / "usb", [bundle.with_name("v1.tar.001"), second])
+    with (
+        volumes_also_in([drive.place]),
+        pytest.raises(IntegrityError, match=r"usb/v1\.tar\.002 is damaged, or a volume of another bundle") as told,
+        volume_stream(tmp_path / "v1.tar", drive.change) as file,
+    ):
+        file.read()
+    assert "--volume 2" in told.value.hint
+
+
+def test_a_medium_that_fails_is_told_with_the_volume(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_descriptor: int, _buffers: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "readv", failing)
+    with pytest.raises(OSError, match=r"Input/output error: '.*v1\.tar\.001'"), volume_stream(bundle, never) as file:
+        file.read()

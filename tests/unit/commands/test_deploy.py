@@ -1,5 +1,6 @@
 """Merging a bundle: twice is once, the next run mends a crash at any moment, and a refusal changes nothing."""
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -344,3 +345,24 @@ def test_a_dry_run_tells_what_the_run_then_brings(bundle: Path, tmp_path: Path) 
     done = deploy(bundle, root)
     assert (told.blobs_added, told.bytes_added) == (done.blobs_added, done.bytes_added)
     assert done.blobs_added == len({*MULTI.blobs, *MULTI.manifests})
+
+
+def test_nobody_else_reads_or_writes_the_storage_meanwhile(bundle: Path, used: Path) -> None:
+    """A gc would remove blobs whose tags are still to come."""
+    asked = list[Owner]()
+
+    def files_for(owner: Owner) -> Files:
+        with (used / ".regwrap/lock").open("r+b") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        asked.append(owner)
+        return living(owner)
+
+    deploy(bundle, used, files_for=files_for)
+    assert len(asked) == 1
+
+
+def test_what_a_killed_run_left_half_in_its_stage_is_in_nobody_s_way(bundle: Path, used: Path) -> None:
+    put(used / STAGE / Digest.of(NEW.blobs[1]).hex, b"half")
+    deploy(bundle, used)
+    assert storage_problems(used) == set()
+    assert not (used / STAGE).exists()

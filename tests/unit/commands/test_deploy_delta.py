@@ -8,6 +8,7 @@ import pytest
 
 from regwrap.bundle.delta import since
 from regwrap.bundle.merge import ImportOptions
+from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import read_releases
 from regwrap.commands.deploy import DeployReport, deploy_bundle
 from regwrap.commands.releases import adopt_release
@@ -123,6 +124,37 @@ def test_with_hash_a_required_blob_of_other_bytes_is_refused(delta: Path, whole:
     assert state(site) == before
     deploy(whole, site)  # which the hint says
     assert storage_problems(site) == set()
+
+
+def test_what_is_required_is_hashed_only_where_that_is_asked_for(delta: Path, site: Path) -> None:
+    """A site of terabytes is not read for a delta of a megabyte."""
+    flip(site / layout.blob_path(Digest.of(BASE)))
+    options = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
+    assert deploy_bundle(delta, site, options, Silent()).tags_added == ("app:2",)
+
+
+@pytest.mark.parametrize(("name", "hashed", "hashes"), [("whole", True, 0), ("delta", False, 0), ("delta", True, 1)])
+def test_how_far_a_deploy_is_can_be_seen(
+    delta: Path, whole: Path, site: Path, *, name: str, hashed: bool, hashes: int
+) -> None:
+    listening, bundle = Listening(), whole if name == "whole" else delta
+    options = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0, hashed=hashed)
+    deploy_bundle(bundle, site, options, listening)
+    with opened_bundle(bundle) as opened:
+        steps = [("hash", opened.contents.required_bytes)] * hashes + [("deploy", opened.contents.blob_bytes)]
+    assert listening.steps == steps
+    assert sum(listening.told) == sum(expected for _step, expected in steps)
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.steps, self.told = list[tuple[str, int]](), list[int]()
+
+    def expect(self, step: str, expected: int, /) -> None:
+        self.steps.append((step, expected))
+
+    def on_bytes(self, count: int, /) -> None:
+        self.told.append(count)
 
 
 def test_a_required_manifest_that_is_damaged_is_found_in_any_case(delta: Path, site: Path) -> None:
