@@ -61,9 +61,9 @@ def part_file(output: Path) -> Iterator[Part]:
 
     Raises UsageError where another regwrap is writing the same output.
     """
-    _remove_dead(output)
+    remove_dead(output)
     with held(lambda: KeptPart(_claimed(output), was_there=False), _let_go) as kept:
-        _remove_dead(output, but=kept.part.path)  # who began at the same moment is seen now
+        remove_dead(output, but=kept.part.path)  # who began at the same moment is seen now
         yield kept.part
 
 
@@ -74,7 +74,7 @@ def kept_part_file(output: Path) -> Iterator[KeptPart]:
     What another user could have put there, or may still write to, is not taken. Raises UsageError as `part_file`.
     """
     with held(lambda: _taken_over(output), _let_go) as kept:
-        _remove_dead(output, but=kept.part.path)
+        remove_dead(output, but=kept.part.path)
         yield kept
 
 
@@ -177,7 +177,8 @@ def _claimed(output: Path) -> Part:
         os.close(descriptor)  # who looked between the two calls has taken it for a dead run's
 
 
-def _remove_dead(output: Path, *, but: Path | None = None) -> None:
+def remove_dead(output: Path, *, but: Path | None = None) -> None:
+    """What killed runs have left of `output`. Raises UsageError where another regwrap is writing it."""
     for path in _parts_of(output):
         if path != but:
             _remove_if_dead(output, path)

@@ -18,6 +18,7 @@ from regwrap.bundle.aside import (
     WRITE_BACK_BYTES,
     Part,
     part_file,
+    remove_dead,
     start_write_back,
     sync_directory,
     sync_file,
@@ -102,6 +103,8 @@ class VolumeTarget:
                 f"{self.output} exists, and would be read instead of its {counted(count, 'volume')}",
                 hint="remove it first",
             )
+        for volume in chosen:  # they may be as large
+            remove_dead(self.output.with_name(volume.name))
         need_space(self.output.parent, sum(volume.size for volume in chosen))
 
     def _compare(self, volume: Volume) -> None:

@@ -248,6 +248,15 @@ def test_a_full_disk_is_seen_before_anything_is_written(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_what_a_killed_run_left_of_the_same_volumes_takes_no_room_from_them(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = os.statvfs, put(tmp_path / "out/v.tar.002.regwrap-00000000.part", b"half")
+    monkeypatch.setattr("os.statvfs", lambda path: _Full() if left.exists() else real(path))
+    write(archive, tmp_path / "out/v.tar")
+    assert verified(tmp_path / "out/v.tar") == ()
+
+
 class _Full:
     f_bavail, f_blocks, f_frsize, f_files, f_favail = 1, 100, 4096, 0, 0
 
