@@ -74,6 +74,7 @@ class Shelf:
     looked: list[Digest] = field(default_factory=list)
     kept: bool = False
     copying: Callable[[Descriptor], int] = lambda blob: blob.size
+    looking: Callable[[], None] = lambda: None
     alone: bool = False
 
     def keep(self) -> None:
@@ -99,6 +100,7 @@ class Shelf:
 
     def has(self, need: Need) -> bool:
         self.looked.append(need.blob.digest)
+        self.looking()
         return need.blob.digest in self.blobs
 
     def take(self, blob: Descriptor) -> bool:
@@ -609,3 +611,42 @@ def test_an_interruption_stops_all_and_keeps_what_has_come() -> None:
         case.run(copy_of("a:1", APP))
     assert case.shelf.kept
     assert case.stopping.is_set()
+
+
+@dataclass
+class Interrupting(Heard):
+    """Ctrl-C with the first byte, once `looks` is set."""
+
+    looks: threading.Event = field(default_factory=threading.Event)
+
+    def started(self, copy: Copy) -> None:
+        assert self.looks.wait(20), copy
+        raise KeyboardInterrupt
+
+
+def test_after_an_interruption_nothing_is_begun_that_waits_for_its_turn() -> None:
+    """Ctrl-C would take as long as a terabyte takes to be copied."""
+    case, copied = ground(Here()), list[Descriptor]()
+    image = make_image("many", layers=[make_layer(f"{number}") for number in range(60)])
+    case.told = told = Interrupting()
+    run = case.made()
+
+    def waits() -> None:
+        deadline = time.monotonic() + 20
+        while "copy" not in run._pools or not run._pools["copy"]._shutdown:
+            assert time.monotonic() < deadline, "what waits is told that nobody wants it before anybody is waited for"
+            time.sleep(0.001)
+
+    def copying(blob: Descriptor) -> int:
+        copied.append(blob)
+        waits()
+        return blob.size
+
+    def looking() -> None:
+        told.looks.set()
+        waits()
+
+    case.shelf.copying, case.shelf.looking = copying, looking
+    with pytest.raises(KeyboardInterrupt):
+        run.run((copy_of("a:1", image, there=image.blobs[:2]),))
+    assert len(copied) < 10

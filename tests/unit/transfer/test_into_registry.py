@@ -109,8 +109,8 @@ class Pushing:
         assert sorted(copied) == sorted(names)
         return [copied[name].sent for name in names]
 
-    def failure(self, name: str) -> Failed:
-        (failed,) = self.push(copy_to(name)).outcomes
+    def failure(self, name: str, image: Image = IMAGE) -> Failed:
+        (failed,) = self.push(copy_to(name, image)).outcomes
         assert isinstance(failed, Failed)
         return failed
 
@@ -146,9 +146,9 @@ def closure(image: Image) -> Closure:
     return found
 
 
-def copy_to(name: str) -> Copy:
-    whole = closure(IMAGE)
-    return Copy(entry=entry(name), digest=IMAGE.top, reason=Reason.ABSENT, closure=whole, missing=whole.blobs)
+def copy_to(name: str, image: Image = IMAGE) -> Copy:
+    whole = closure(image)
+    return Copy(entry=entry(name), digest=image.top, reason=Reason.ABSENT, closure=whole, missing=whole.blobs)
 
 
 def test_blobs_come_before_the_manifest_and_all_that_was_sent_is_counted(pushing: Pushing) -> None:
@@ -520,6 +520,23 @@ def test_both_registries_count_an_upload_as_one_of_what_they_bear(pushing: Pushi
     pushing.sent("a/b:1")
     assert held == [[1, 1]] * len(BLOBS)
     assert [pushing.limiters.of(end).rate.running for end in ends] == [0, 0]
+
+
+def test_all_blobs_come_over_one_connection(pushing: Pushing, source: FakeRegistry) -> None:
+    """A new one for each would be a handshake for each."""
+    pushing.sent("a/b:1")
+    assert len(source.asked("^GET .*/blobs/")) == len(BLOBS)
+    assert source.connections == 1
+
+
+def test_a_source_that_sends_more_than_a_blob_has_is_not_believed(pushing: Pushing, source: FakeRegistry) -> None:
+    layer = bytes(256 * 1024)  # so much is read at once: the rest is behind it
+    large = make_image("large", layers=[layer])
+    source.hold("a/b:1", large)
+    source.blobs["a/b", f"{Digest.of(layer)}"] += b"more"
+    failed = pushing.failure("a/b:1", large)
+    assert f"{source.host} sends more than the {len(layer)} bytes" in failed.error
+    assert pushing.registry.manifests == {}
 
 
 def test_an_upload_that_ends_early_leaves_no_connection_to_the_source(pushing: Pushing, source: FakeRegistry) -> None:
