@@ -113,6 +113,27 @@ def test_what_is_refused_to_a_worker_is_told_of_the_image(two: Between) -> None:
     assert "has no permission" in said
 
 
+def test_a_registry_that_a_worker_cannot_reach_is_told_of_the_image(two: Between) -> None:
+    """From where the client is all may be well: the worker is asked no more often than was said."""
+    two.scripted.executor.answers.append(curl())
+    two.attempts, asked = 2, list[str]()
+
+    def breaks(request: str) -> None:
+        if request == "GET /v2/":  # by which a worker begins
+            asked.append(request)
+            raise ConnectionResetError
+
+    two.source.fails = breaks
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        report = two.run(job, "team/app:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert failed.error.startswith(f"{two.source.host} could not be reached")
+    assert failed.attempts == 2
+    assert two.started("curl") == []
+    assert asked
+
+
 def test_a_worker_goes_on_where_another_was_lost(two: Between) -> None:
     """A worker that was lost may still write into its file: it is copied, and the copy is gone on with."""
     two.scripted.executor.answers.append(curl())
