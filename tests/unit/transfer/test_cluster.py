@@ -43,7 +43,7 @@ from regwrap.transfer.workers import ClusterError, WorkerShare
 from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, put, storage_problems
 from tests.bundles import make_bundle
 from tests.fakes import Scripted
-from tests.unit.cli.programs import curl
+from tests.unit.cli.programs import curl, skopeo_copy
 from tests.unit.transfer.between import Between, between
 from tests.unit.transfer.cluster import in_process
 from tests.unit.transfer.test_archives import unpacks
@@ -132,6 +132,15 @@ def test_a_registry_that_a_worker_cannot_reach_is_told_of_the_image(two: Between
     assert failed.attempts == 2
     assert two.started("curl") == []
     assert asked
+
+
+def test_what_a_worker_cannot_ask_a_registry_the_client_s_skopeo_does(two: Between) -> None:
+    two.source.challenge, two.source.guarded = 'Bearer service="x"', "^GET /v2/$"  # by which a worker begins
+    two.scripted.executor.answers.append(skopeo_copy(APP))
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        two.sync(job, "team/app:1")
+    assert [len(two.started(program)) for program in ("curl", "copy")] == [0, 1]
+    assert not storage_problems(two.root)
 
 
 def test_a_worker_goes_on_where_another_was_lost(two: Between) -> None:

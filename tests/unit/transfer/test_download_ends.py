@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -150,3 +150,16 @@ def test_what_a_killed_run_had_whole_does_not_travel(scene: Scene) -> None:
     put(scene.part, LAYER)
     assert scene.run() == ""
     assert scene.begun_at == []
+
+
+def test_a_curl_that_dies_costs_an_attempt_and_not_the_run(scene: Scene) -> None:
+    """Killed for memory, for instance."""
+    scene.two.attempts = 2
+    dies = Answer(when=("curl", "--disable"), exit_code=137, stderr=b"Killed")
+    scene.two.scripted.executor.answers.insert(0, dies)
+    assert scene.run(End()) == ""
+    assert any(f"retrying app:1 1 curl ended before {len(APP.blobs)} of" in line for line in scene.two.told.said)
+    scene.two.attempts = 1
+    scene.two.root.rename(scene.two.root.with_name("old"))
+    scene.two.scripted.executor.answers[0] = replace(dies, repeats=True)
+    assert "curl ended before" in scene.run()
