@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from regwrap.commands.sync import SyncOptions
 from regwrap.core.model import Digest
-from tests.builders import make_image, put, storage_problems
+from regwrap.transfer.carriers import carry_out
+from regwrap.transfer.endpoints import Endpoints, Writing
+from tests.builders import make_image, make_storage, put, storage_problems
 from tests.fakes import Answer, Scripted
 from tests.unit.transfer.between import Between, between
 
@@ -98,6 +101,8 @@ def test_a_connection_that_breaks_costs_an_attempt_and_no_byte(scene: Scene) -> 
 def test_what_broke_off_stays_for_the_next_run(scene: Scene) -> None:
     assert "did not send blob" in scene.run(End(first(7), exit_code=56))
     assert scene.part.read_bytes() == LAYER[:7]
+    assert scene.part.stat().st_mode & 0o777 == 0o600, "it may be a secret, and is nobody's before it is shown"
+    assert scene.two.told.said == ["started app:1", "failed app:1"]
     assert scene.run(End()) == ""
     assert scene.begun_at == [0, 7]
 
@@ -150,6 +155,29 @@ def test_what_a_killed_run_had_whole_does_not_travel(scene: Scene) -> None:
     put(scene.part, LAYER)
     assert scene.run() == ""
     assert scene.begun_at == []
+
+
+def test_what_lies_in_a_part_s_place_and_is_no_file_makes_room_for_it(scene: Scene) -> None:
+    put(scene.part / "of/somebody", b"else")
+    assert scene.run(End()) == ""
+    assert scene.begun_at == [0]
+
+
+def test_a_registry_that_wants_less_of_curl_is_asked_for_less(scene: Scene) -> None:
+    two, heard = scene.two, list[tuple[str, str]]()
+    make_storage(two.root, {})
+    two.attempts = 2
+    job = two.job(archive=two.directory)
+    scene.ends += [End(first(0), exit_code=22, status=429), End()]
+    with ExitStack() as stack:
+        ends = Endpoints(job=job, stack=stack, on_pushed_back=lambda *told: heard.append(told))
+        plan = two.run(job, "app:1", options=SyncOptions(dry_run=True)).plan
+        source = ends.registry(two.place(two.source))
+        source.probe.limiter.rate.limit = 8
+        report = carry_out(plan, ends.of(job.archive), job=job, ends=ends, writing=Writing())
+        assert source.probe.limiter.rate.limit < 4
+    assert len(report.copied) == 1
+    assert heard == [(two.source.host, "")]
 
 
 def test_a_curl_that_dies_costs_an_attempt_and_not_the_run(scene: Scene) -> None:
