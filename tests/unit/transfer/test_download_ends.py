@@ -17,7 +17,7 @@ from tests.fakes import Answer, Scripted
 from tests.unit.transfer.between import Between, between
 
 APP = make_image("app")
-CONFIG, LAYER = APP.blobs
+LAYER = APP.blobs[1]
 DIGEST = Digest.of(LAYER)
 
 
@@ -36,6 +36,7 @@ class Scene:
     """Each start of curl brings all but the layer as it is, and ends the layer as the next of `ends`."""
 
     two: Between
+    layer: bytes = LAYER
     ends: list[End] = field(default_factory=list)
     begun_at: list[int] = field(default_factory=list)
 
@@ -45,8 +46,9 @@ class Scene:
     def _section(self, text: str) -> bytes:
         options = {name: value.strip('"') for name, _is, value in (line.partition(" = ") for line in text.splitlines())}
         start = int(options.get("continue-at", "0"))
-        end = End(lambda at: CONFIG[at:])
-        if DIGEST.hex in options["url"]:
+        blobs = {digest: blob for (_repository, digest), blob in self.two.source.blobs.items()}
+        end = End(lambda at: blobs[options["url"].rpartition("/")[2]][at:])
+        if Digest.of(self.layer).hex in options["url"]:
             self.begun_at.append(start)
             end = self.ends.pop(0)
         data = end.data(start)
@@ -155,6 +157,23 @@ def test_what_a_killed_run_had_whole_does_not_travel(scene: Scene) -> None:
     put(scene.part, LAYER)
     assert scene.run() == ""
     assert scene.begun_at == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "end", "said"),
+    [
+        (b"x", End(lambda _start: b"x", exit_code=18), ""),
+        (b"", End(lambda _start: b""), ""),
+        (b"", End(lambda _start: b"", exit_code=22, status=404), "answered 404 to blob"),
+    ],
+    ids=["one byte", "none", "refused"],
+)
+def test_the_smallest_layers_come_as_large_ones_do(scene: Scene, layer: bytes, end: End, said: str) -> None:
+    scene.layer = layer
+    scene.two.source.hold("app:1", make_image("small", layers=[layer]))
+    found = scene.run(end)
+    assert said in found
+    assert bool(said) == bool(found)
 
 
 def test_what_lies_in_a_part_s_place_and_is_no_file_makes_room_for_it(scene: Scene) -> None:

@@ -124,7 +124,7 @@ def test_a_token_server_that_fails_meanwhile_is_not_what_is_told(guarded: Guarde
 
 def test_tokens_that_bring_bytes_are_renewed_as_often_as_it_takes(guarded: Guarded) -> None:
     """Of a large layer each brings a part."""
-    two, scene = guarded.two, Scene(guarded.two)
+    two, scene = guarded.two, Scene(guarded.two, LAYER_BYTES)
     ended = End(lambda _start: b"", exit_code=22, status=401)
     scene.ends = [*[ended] * 6, End(lambda start: LAYER_BYTES[start:][:5], exit_code=56), *[ended] * 6, End()]
     two.scripted.executor.answers[:] = [Answer(when=("curl", "--disable"), reads=scene.curl, repeats=True)]
