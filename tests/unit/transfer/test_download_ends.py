@@ -39,6 +39,7 @@ class Scene:
     layer: bytes = LAYER
     ends: list[End] = field(default_factory=list)
     begun_at: list[int] = field(default_factory=list)
+    under_way: list[int] = field(default_factory=list)
 
     def curl(self, stdin: bytes) -> bytes:
         return b"".join(map(self._section, stdin.decode().split("next\n")))
@@ -50,6 +51,7 @@ class Scene:
         end = End(lambda at: blobs[options["url"].rpartition("/")[2]][at:])
         if Digest.of(self.layer).hex in options["url"]:
             self.begun_at.append(start)
+            self.under_way.append(self.two.told.under_way[-1]())
             end = self.ends.pop(0)
         data = end.data(start)
         if data:
@@ -113,8 +115,10 @@ def test_an_answer_that_ends_too_early_is_damage_and_begun_anew(scene: Scene) ->
     """curl was content: what there is can't be trusted to be the beginning."""
     assert f"blob {DIGEST.short} arrived damaged (7 of {len(LAYER)} bytes" in scene.run(End(first(7)))
     assert not scene.part.exists()
-    assert scene.run(End()) == ""
-    assert scene.begun_at == [0, 0]
+    scene.two.attempts = 2
+    assert scene.run(End(first(7)), End()) == ""
+    assert scene.begun_at == [0, 0, 0]
+    assert set(scene.under_way) <= {0, len(APP.blobs[0])}, "what is begun anew is not under way"
 
 
 def test_a_web_page_is_told_as_one_and_nothing_of_it_is_kept(scene: Scene) -> None:

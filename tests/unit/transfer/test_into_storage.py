@@ -19,7 +19,18 @@ from regwrap.tools.skopeo import Remote
 from regwrap.transfer.endpoints import Endpoints, Writing
 from regwrap.transfer.fetch import Stage
 from regwrap.transfer.into_storage import StorageCarrier
-from tests.builders import Image, flip, make_image, make_layer, make_multi_image, make_storage, put, snapshot, truncate
+from tests.builders import (
+    Image,
+    flip,
+    index_of,
+    make_image,
+    make_layer,
+    make_multi_image,
+    make_storage,
+    put,
+    snapshot,
+    truncate,
+)
 from tests.builders import storage_problems as problems_in
 from tests.fakes import Answer, Argv, Scripted
 from tests.unit.cli.programs import curl
@@ -71,9 +82,11 @@ class Copying:
 
 
 def test_a_copy_comes_whole_and_its_stage_goes(two: Between) -> None:
-    copying = Copying(MULTI)
+    copying, layouts = Copying(MULTI), list[list[str]]()
     two.scripted.executor.answers.append(copying.answer())
+    copying.during = lambda layout, _shared: layouts.append(sorted(path.name for path in layout.parent.iterdir()))
     report = two.sync(two.job(Engine.COPY, archive=two.directory), "multi:1")
+    assert layouts == [["1"], ["2"]], "what skopeo leaves of one manifest does not lie there beside the next"
     assert report.sent == sum(map(len, MULTI.blobs))
     assert not problems_in(two.root)
     assert two.storage.resolve("multi", "1") == MULTI.top
@@ -114,6 +127,24 @@ def test_skopeo_sees_the_blobs_that_are_there_and_leaves_them_alone(two: Between
     assert not problems_in(two.root)
 
 
+def test_two_manifests_of_an_image_see_the_same_blob_that_is_there(two: Between) -> None:
+    both = index_of([APP, TOOL])
+    two.source.hold("both:1", both)
+    make_storage(two.root, {"old:1": make_image("old", layers=[BASE])})
+    two.scripted.executor.answers.append(Copying(both).answer())
+    report = two.sync(two.job(Engine.COPY, archive=two.directory), "both:1")
+    assert report.sent == sum(map(len, {*both.blobs} - {BASE}))
+    assert not problems_in(two.root)
+
+
+def test_a_layout_that_is_gone_when_skopeo_has_ended_is_no_failure(two: Between) -> None:
+    copying = Copying(APP)
+    two.scripted.executor.answers.append(copying.answer())
+    copying.during = lambda layout, _shared: layout.rmdir()
+    two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert not problems_in(two.root)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -141,9 +172,15 @@ def test_what_arrives_damaged_each_time_is_never_shown(two: Between) -> None:
     copying = Copying(APP)
     copying.changes = [{LAYER: b"short"}]
     two.scripted.executor.answers.append(copying.answer())
-    assert "arrived damaged" in two.failure(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    report = two.run(two.job(Engine.COPY, archive=two.directory), "team/app:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert "arrived damaged" in failed.error
     assert two.storage.tags("team/app") == ()
     assert two.storage.blob_size(LAYER) is None
+    assert failed.sent == sum(map(len, APP.blobs)) - len(APP.blobs[2])
+    again = two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert again.sent == len(APP.blobs[2]), "what came right is there for the next run"
 
 
 def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
@@ -155,6 +192,7 @@ def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
         (layout / "oci-put-blob1").write_bytes(b"12345")
         (layout / "oci-put-blob2").write_bytes(b"123")
         (layout / "index.json").write_bytes(b"{}")
+        (layout.parent / "9").symlink_to("what ends while it is looked at")
         seen.append(two.told.under_way[-1]())
 
     copying.during = look
@@ -179,6 +217,7 @@ def test_blobs_that_a_killed_run_left_are_hashed_and_need_not_travel_again(two: 
     config, base, layer = APP.blobs
     stage = leave(two.root, (Digest.of(config), config), (Digest.of(base), b"x" * len(base)), (LAYER, layer[:3]))
     two.scripted.executor.answers.append(curl())
+    put(stage / "blobs/sha256" / APP.top.hex, b"no manifest")
     report = two.sync(two.job(archive=two.directory), "team/app:1")
     assert report.sent == len(base) + len(layer)
     assert not problems_in(two.root)
@@ -213,21 +252,39 @@ def test_a_dry_run_leaves_everything_as_it_is(two: Between) -> None:
     assert snapshot(two.root) == before
 
 
-def test_a_disk_without_space_is_said_before_anything_starts(two: Between) -> None:
+def hold_huge(two: Between) -> None:
+    """An image that has room nowhere."""
     config = b'{"os": "linux", "architecture": "amd64"}'
     raw = json.dumps(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "config": {"mediaType": "x", "digest": f"{Digest.of(config)}", "size": len(config)},
-            "layers": [{"mediaType": "x", "digest": f"{LAYER}", "size": 2**60}],
+            "layers": [{"mediaType": "x", "digest": f"{Digest.of(b'huge')}", "size": 2**60}],
         }
     ).encode()
-    two.source.hold("huge:1", Image((raw,), (config, APP.blobs[2])))
+    two.source.hold("huge:1", Image((raw,), (config, b"huge")))
+
+
+def test_a_disk_without_space_is_said_before_anything_starts(two: Between) -> None:
+    hold_huge(two)
     with pytest.raises(ToolError, match="space") as raised:
         two.run(two.job(archive=two.directory), "huge:1")
     assert "choose another archive" in raised.value.hint
     assert two.scripted.executor.started == []
+
+
+@pytest.mark.parametrize("engine", [Engine.COPY, Engine.AUTO])
+def test_an_image_that_alone_has_no_room_is_not_begun_and_keeps_no_other_away(two: Between, engine: Engine) -> None:
+    hold_huge(two)
+    two.scripted.executor.answers += [curl(), Copying(APP).answer()]
+    report = two.run(two.job(engine, archive=two.directory), "huge:1", "team/app:1").report
+    assert report is not None
+    assert [f"{item.copy.entry.dest}" for item in report.copied] == ["team/app:1"]
+    (failed,) = report.failed
+    assert "not enough space" in failed.error
+    assert len(two.scripted.executor.started) == 1
+    assert not problems_in(two.root)
 
 
 # --- out of another storage
