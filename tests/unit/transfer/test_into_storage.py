@@ -1,6 +1,8 @@
 """Into a directory: by skopeo, out of another storage, over what a killed run left; what came is hashed."""
 
+import errno
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -127,6 +129,16 @@ def test_skopeo_sees_the_blobs_that_are_there_and_leaves_them_alone(two: Between
     assert not problems_in(two.root)
 
 
+def test_an_image_that_is_there_by_another_name_gets_links_and_no_byte_is_written_again(two: Between) -> None:
+    """Backups by rsync would take all of it once more."""
+    make_storage(two.root, {"old/app:1": APP})
+    before = snapshot(two.root / "docker/registry/v2/blobs")
+    report = two.sync(two.job(archive=two.directory), "team/app:1")
+    assert (len(report.copied), report.sent) == (1, 0)
+    assert snapshot(two.root / "docker/registry/v2/blobs") == before
+    assert not problems_in(two.root)
+
+
 def test_two_manifests_of_an_image_see_the_same_blob_that_is_there(two: Between) -> None:
     both = index_of([APP, TOOL])
     two.source.hold("both:1", both)
@@ -137,11 +149,34 @@ def test_two_manifests_of_an_image_see_the_same_blob_that_is_there(two: Between)
     assert not problems_in(two.root)
 
 
-def test_a_layout_that_is_gone_when_skopeo_has_ended_is_no_failure(two: Between) -> None:
-    copying = Copying(APP)
-    two.scripted.executor.answers.append(copying.answer())
-    copying.during = lambda layout, _shared: layout.rmdir()
+def test_a_layout_that_cannot_be_removed_yet_is_no_failure(two: Between, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, refused = shutil.rmtree, list[str]()
+
+    def busy(name: str, *, dir_fd: int | None = None) -> None:
+        if name == "1" and not refused:
+            refused.append(name)
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        remove(name, dir_fd=dir_fd)
+
+    two.scripted.executor.answers.append(Copying(APP).answer())
+    monkeypatch.setattr(shutil, "rmtree", busy)
     two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert refused
+    assert not problems_in(two.root)
+    assert not stage_of(two.root).exists()
+
+
+def test_a_skopeo_that_fails_leaves_nothing_beside_the_next(two: Between) -> None:
+    """It may be gigabytes of a layer."""
+    copying, layouts = Copying(TOOL), list[list[str]]()
+    copying.during = lambda layout, _shared: layouts.append(sorted(path.name for path in layout.parent.iterdir()))
+    fails = Answer(when=lambda argv: f"{APP.top}" in argv[-2], exit_code=1, stderr=b'level=fatal msg="no"')
+    two.scripted.executor.answers += [fails, copying.answer()]
+    leave(two.root)
+    report = two.run(two.job(Engine.COPY, archive=two.directory), "team/app:1", "team/tool:1").report
+    assert report is not None
+    assert [f"{failed.entry.dest}" for failed in report.failed] == ["team/app:1"]
+    assert layouts in ([["2"]], [["1"]]), "the larger image is the first"
     assert not problems_in(two.root)
 
 
@@ -179,6 +214,7 @@ def test_what_arrives_damaged_each_time_is_never_shown(two: Between) -> None:
     assert two.storage.tags("team/app") == ()
     assert two.storage.blob_size(LAYER) is None
     assert failed.sent == sum(map(len, APP.blobs)) - len(APP.blobs[2])
+    assert not (stage_of(two.root) / "blobs/sha256" / LAYER.hex).exists()
     again = two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
     assert again.sent == len(APP.blobs[2]), "what came right is there for the next run"
 
@@ -234,6 +270,15 @@ def test_what_is_wrong_in_a_stage_is_gone_once_it_was_looked_at(tmp_path: Path) 
         path.write_bytes(wrong)
         assert not stage.has(blob)
         assert not path.exists()
+
+
+def test_what_a_killed_run_left_of_an_image_that_cannot_be_seen_now_stays_for_the_next(two: Between) -> None:
+    stage = leave(two.root, (Digest.of(OTHER.blobs[1]), OTHER.blobs[1]))
+    two.scripted.executor.answers.append(curl())
+    report = two.run(two.job(archive=two.directory), "team/app:1", "away:1").report
+    assert report is not None
+    assert len(report.copied) == 1
+    assert [path.name for path in stage.rglob("*") if path.is_file()] == [Digest.of(OTHER.blobs[1]).hex]
 
 
 def test_a_run_that_copies_nothing_removes_them_too(two: Between) -> None:
