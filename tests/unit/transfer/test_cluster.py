@@ -6,6 +6,7 @@ import os
 import pickle
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +24,13 @@ from regwrap.core.moves import Existing
 from regwrap.lists.imagelist import parse_images
 from regwrap.lists.naming import Naming
 from regwrap.storage.store import Storage
+from regwrap.storage.tree import Tree
 from regwrap.transfer.at_worker import _Arriving
 from regwrap.transfer.by_cluster import hash_by_workers
 from regwrap.transfer.by_curl import Travel
 from regwrap.transfer.carriers import carry_out
 from regwrap.transfer.endpoints import Endpoints, Writing
+from regwrap.transfer.fetch import BLOBS, Stage
 from regwrap.transfer.orders import (
     Answer,
     BlobAnswer,
@@ -40,7 +43,16 @@ from regwrap.transfer.orders import (
 )
 from regwrap.transfer.push_at_worker import OpenedContents
 from regwrap.transfer.workers import ClusterError, WorkerShare
-from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, put, storage_problems
+from tests.builders import (
+    flip,
+    make_image,
+    make_layer,
+    make_multi_image,
+    make_storage,
+    open_below,
+    put,
+    storage_problems,
+)
 from tests.bundles import make_bundle
 from tests.fakes import Scripted
 from tests.unit.cli.programs import curl, skopeo_copy
@@ -157,12 +169,38 @@ def test_a_worker_goes_on_where_another_was_lost(two: Between) -> None:
 
 def test_what_a_worker_has_begun_is_there_for_the_next(two: Between) -> None:
     two.scripted.executor.answers.append(curl())
-    put(two.root / f".regwrap/sync/parts/{OWN.hex}", APP.blobs[2][:5])
+    for mark in ("", "-dead"):
+        put(two.root / f".regwrap/sync/parts/{OWN.hex}{mark}", APP.blobs[2][:5])
     two.source.fails = lambda request: 403 if request.startswith("GET") and f"{OWN}" in request else None
     with in_process(two.job(archive=two.directory)) as (_inside, job):
         two.failure(job, "team/app:1")
     parts = two.root / ".regwrap/sync/parts"
     assert {path.name: path.read_bytes() for path in parts.iterdir()} == {OWN.hex: APP.blobs[2][:5]}
+    assert list(parts.parent.glob("run-*")) == [], "what told the workers that it is the client's directory is gone"
+
+
+def test_what_was_there_of_a_blob_is_there_after_a_worker_that_breaks(two: Between) -> None:
+    """By its own name: a run without a cluster goes on with it too."""
+    parts = put(two.root / f".regwrap/sync/parts/{OWN.hex}", APP.blobs[2][:5]).parent
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        assert "the script has no answer" in two.failure(job, "team/app:1")  # to curl
+    assert [path.name for path in parts.iterdir()] == [OWN.hex]
+
+
+def test_a_worker_that_hashes_for_long_is_waited_for(two: Between, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come would come again."""
+    sync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.02)
+        sync(descriptor)
+
+    two.scripted.executor.answers.append(curl())
+    monkeypatch.setattr(os, "fsync", slow)
+    with in_process(two.job(archive=two.directory)) as (inside, job):
+        report = two.sync(job, "team/app:1")
+    assert sum(len(order.blobs) for order in inside.orders if isinstance(order, FetchOrder)) == len(APP.blobs)
+    assert report.sent == SIZE
 
 
 @pytest.mark.parametrize(
@@ -186,6 +224,8 @@ def test_a_worker_that_has_another_directory_by_that_path_ends_the_run(
             two.run(job, "team/app:1")
     assert "give the workers the same directory by the same path" in raised.value.hint
     assert two.storage.tags("team/app") == ()
+    assert (elsewhere / ".regwrap").exists() == bool(inside), "nothing is made in a directory that is not the client's"
+    assert list(two.root.glob(".regwrap/sync/run-*")) == []
 
 
 @pytest.mark.parametrize("is_registry", [True, False])
@@ -291,11 +331,31 @@ def test_a_blob_that_does_not_reach_a_worker_s_disk_does_not_count(
         raise OSError(errno.EIO, "Input/output error")
 
     two.scripted.executor.answers.append(curl())
+    two.attempts = 2
     monkeypatch.setattr(os, "fsync", failing)
     with in_process(two.job(archive=two.directory)) as (_inside, job):
-        said = two.failure(job, "team/app:1")
-    assert f"{two.root}/.regwrap/sync: Input/output error" in said
+        report = two.run(job, "team/app:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert f"{two.root}/.regwrap/sync: Input/output error" in failed.error
+    assert failed.attempts == 2, "another worker may have a better way to the disk"
     assert two.storage.tags("team/app") == ()
+    assert [name for name in open_below(two.root) if "/parts/" in name] == []
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_blob_is_proved_once_and_where_another_worker_has_staged_it_too(tmp_path: Path, *, staged: bool) -> None:
+    """One that was taken for lost, and was not."""
+    stage, blob = Stage(Tree(tmp_path)), Descriptor(media_type="", digest=OWN, size=len(APP.blobs[2]))
+    (tmp_path / BLOBS).mkdir(parents=True)
+    put(tmp_path / (stage.blob(OWN) if staged else stage.part(OWN)), APP.blobs[2])
+    travel = Travel(blob=blob, end=None, repository="a")  # type: ignore[arg-type]  # nobody asks it
+    with ThreadPoolExecutor() as pool:
+        arriving = _Arriving(stage=stage, around=Hearing([]), pool=pool)
+        arriving.whole(travel)
+    assert arriving.answer(travel) == BlobAnswer(digest=f"{OWN}")
+    assert stage.is_right(blob)
+    assert [name for name in open_below(tmp_path) if OWN.hex in name] == []
 
 
 @dataclass
@@ -416,6 +476,23 @@ def test_damage_of_a_worker_s_storage_is_told_of_the_image(two: Between, tmp_pat
     assert sum(share.failures for share in report.workers) == 1
     assert failed.sent >= len(APP.blobs[2]), "what travelled and was refused has travelled"
     assert sum(share.bytes_sent for share in report.workers) == report.sent
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_the_source_does_not_give_a_worker_is_told_of_the_images_or_left_to_skopeo(
+    two: Between, status: int
+) -> None:
+    two.answers("copy")
+    two.source.fails = lambda request: status if request.startswith("GET") and f"/blobs/{OWN}" in request else None
+    two.before = lambda _argv: setattr(two.source, "fails", lambda _request: None)
+    with in_process(two.job()) as (_inside, job):
+        report = two.run(job, "team/app:1", "team/tool:1").report
+    assert report is not None
+    assert two.dest.has("team/tool:1", TOOL)
+    assert two.dest.has("team/app:1", APP) == (status == 401)
+    said = [failed.error for failed in report.failed]
+    answered = f"team/app:1: {two.source.host} answered 403 to blob {OWN.short}"
+    assert [error.startswith(answered) for error in said] == ([] if status == 401 else [True])
 
 
 def test_orders_have_no_credentials(two: Between, tmp_path: Path) -> None:
