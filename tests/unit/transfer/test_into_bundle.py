@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from regwrap.bundle.by_repository import StorageSource
+from regwrap.bundle.in_place import BundleInPlace, filled_bundle
 from regwrap.commands.direct import DirectBundle, DirectOptions, direct_bundle
 from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.store import Storage
+from regwrap.transfer.into_bundle import BundleCarrier
 from regwrap.transfer.job import Job
 from tests.builders import (
     flip,
@@ -243,6 +246,8 @@ def test_what_skopeo_has_brought_lies_in_the_bundle_alone(two: Between, output: 
     def copy(argv: Argv) -> None:
         shared = Path(argv[argv.index("--dest-shared-blob-dir") + 1], "sha256")
         staged.append([path.name for path in shared.iterdir() if path.name in layers])
+        Path(argv[-1].split(":")[1], "oci-put-blob1").write_bytes(b"12345")
+        assert two.told.under_way[-1]() == 5, "the progress line counts what skopeo is writing"
         assert skopeo.effect is not None
         skopeo.effect(argv)
 
@@ -251,6 +256,33 @@ def test_what_skopeo_has_brought_lies_in_the_bundle_alone(two: Between, output: 
     written(only_skopeo_can_ask_for(two, tmp_path / "auth.json", APP.blobs[2], TOOL.blobs[2]), output)
     assert output.read_bytes() == expected(tmp_path)
     assert staged == [[], []]
+
+
+def test_an_image_by_itself_takes_what_lies_on_this_machine_once(two: Between, output: Path, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "ci", {"team/app:1": APP})
+    here = StorageSource(name="ci", storage=Storage(root))
+    copy = two.copy_of(two.job(archive=two.directory, source=Location(name="ci", storage=root)), "team/app:1")
+    sent: list[int] = []
+
+    def fill(file: BundleInPlace) -> None:
+        for raw in APP.manifests:
+            file.put(Digest.of(raw), raw)
+        carrier = BundleCarrier(
+            file=file,
+            archive=StorageSource(name="archive", storage=two.storage),
+            source_of=lambda _entry: here,
+            hashed=True,
+            stage=None,  # type: ignore[arg-type]  # skopeo is not asked
+            fetcher=None,  # type: ignore[arg-type]
+        )
+        for _ in range(2):
+            carrier.carry(copy)
+            sent.append(carrier.sent(copy))
+
+    with filled_bundle(output, contents_of(root, "team/app:1"), fill):
+        pass
+    assert sent == [sum(map(len, APP.blobs))] * 2
+    assert output.read_bytes() == make_bundle(tmp_path / "expected", {"team/app:1": APP}).read_bytes()
 
 
 def test_images_that_cannot_be_looked_at_are_all_named_and_nothing_is_begun(two: Between, output: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.commands.sync import SyncOptions, copy_images
-from regwrap.core.errors import IntegrityError, ToolError
+from regwrap.core.errors import IntegrityError, ToolError, UsageError
 from regwrap.core.location import Engine, Location
 from regwrap.core.model import OCI_MANIFEST, Descriptor, Digest, Manifest
 from regwrap.lists.imagelist import parse_images
@@ -236,6 +237,20 @@ def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
     two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
     assert seen == [8]
     assert two.told.under_way[-1]() == 0
+
+
+def test_skopeo_does_not_write_as_root_where_somebody_else_makes_the_names(
+    two: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would follow the links that he puts there."""
+    make_storage(two.root, {})
+    if os.geteuid() == 0:
+        os.chown(two.root, 65534, 65534)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(UsageError, match=f"--engine copy lets skopeo write into {two.root} as root"):
+        two.run(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert two.started("copy") == []
 
 
 # --- what a killed run left
