@@ -110,6 +110,7 @@ def test_a_worker_s_blob_of_wrong_bytes_does_not_count(two: Between) -> None:
     assert result is not None
     (failed,) = result.failed
     assert failed.error.startswith(f"{two.source.host}/team/app: blob {OWN.short} arrived damaged")
+    assert [line for line in two.told.said if "team/app" in line] == ["started team/app:1", "failed team/app:1"]
     assert two.storage.tags("team/app") == ()
     assert two.storage.blob_size(OWN) is None
     assert two.storage.resolve("team/tool", "1") == TOOL.top
@@ -274,6 +275,44 @@ def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, 
         report = carry_out(copies, dest, job=job, ends=ends, writing=Writing())
     assert len(report.copied) == 1
     assert heard == [(two.source.host, "0")]
+
+
+@pytest.mark.parametrize("into_registry", [False, True])
+def test_what_workers_ask_counts_as_asked_by_this_run(two: Between, *, into_registry: bool) -> None:
+    """`max_connections` is a limit for the cluster as a whole."""
+    two.scripted.executor.answers.append(curl())
+    make_storage(two.root, {})
+    held: list[list[int]] = []
+    with in_process(two.job() if into_registry else two.job(archive=two.directory)) as (inside, job), ExitStack() as st:
+        ends = Endpoints(job=job, stack=st)
+        plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
+        both = [ends.registry(two.place(registry)) for registry in (two.source, two.dest)]
+
+        def look(order: Order) -> Order:
+            held.append([end.probe.limiter.rate.running for end in both])
+            return order
+
+        inside.before = look
+        carry_out(plan, ends.of(job.archive), job=job, ends=ends, writing=Writing())
+        assert [end.probe.limiter.rate.running for end in both] == [0, 0]
+    assert {tuple(each) for each in held} == {(1, int(into_registry))}
+
+
+@pytest.mark.parametrize(("refused", "rises"), [("", True), (f"/{OWN}", True), ("/", False)])
+def test_a_good_answer_to_a_worker_raises_what_a_registry_is_asked_for(
+    two: Between, refused: str, *, rises: bool
+) -> None:
+    """After a 429 it is asked less, and a little more with each answer: whoever gets that."""
+    two.scripted.executor.answers.append(curl())
+    make_storage(two.root, {})
+    with in_process(two.job(archive=two.directory)) as (_inside, job), ExitStack() as stack:
+        ends = Endpoints(job=job, stack=stack)
+        plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
+        rate = ends.registry(two.place(two.source)).probe.limiter.rate
+        rate.limit = 2.0
+        two.source.fails = lambda request: 403 if refused and f"/blobs{refused}" in request else None
+        carry_out(plan, ends.of(job.archive), job=job, ends=ends, writing=Writing())
+    assert (rate.limit > 2) == rises
 
 
 def test_what_is_coming_at_a_worker_is_under_way_here(two: Between) -> None:
@@ -441,7 +480,47 @@ def test_a_worker_is_told_which_repository_has_the_blob_already(two: Between) ->
     sends = [send for order in inside.orders if isinstance(order, PushOrder) for send in order.blobs]
     (base,) = (send for send in sends if send.digest == f"{Digest.of(BASE)}")
     assert ([f"{to}" for to in base.to], base.mount) == (["two/app:1"], "one/app")
+    assert {send.new for send in sends} == {("two/app",)}, "of the other the client has seen what it has"
     assert not two.dest.asked(f"^PUT .*digest={f'{Digest.of(BASE)}'.replace(':', '%3A')}")
+
+
+def test_what_a_worker_has_put_into_one_repository_is_not_asked_of_it_again(two: Between) -> None:
+    two.attempts, busy = 2, [500]
+    two.dest.fails = lambda request: busy.pop() if busy and request.startswith("PUT /v2/") else None
+    with in_process(two.job()) as (inside, job):
+        two.sync(job, "team/app:1 => one/app:1", "team/app:1 => two/app:1")
+    assert two.dest.has("one/app:1", APP)
+    assert two.dest.has("two/app:1", APP)
+    sends = [send for order in inside.orders if isinstance(order, PushOrder) for send in order.blobs]
+    (again,) = (send for send in sends if len(send.to) == 1)
+    assert {again.to[0].repository, again.mount} == {"one/app", "two/app"}
+
+
+def test_what_a_worker_has_to_send_anew_is_not_under_way(two: Between) -> None:
+    two.attempts, broken, seen = 2, list[str](), list[int]()
+
+    def fails(request: str) -> None:
+        if request.startswith("PUT") and "digest=" in request and not broken:
+            broken.append(request)
+            raise ConnectionResetError
+        if "/manifests/" in request and request.startswith("PUT"):
+            seen.append(two.told.under_way[-1]())
+
+    two.dest.fails = fails
+    with in_process(two.job()) as (_inside, job):
+        report = two.sync(job, "team/app:1")
+    assert broken
+    assert report.sent > SIZE
+    assert seen == [SIZE]
+
+
+def test_a_repository_that_is_new_is_asked_by_the_upload_whether_it_has_the_blob(two: Between) -> None:
+    """Of a push that was interrupted it may have some."""
+    two.dest.blobs["one/app", f"{OWN}"] = APP.blobs[2]
+    with in_process(two.job()) as (_inside, job):
+        report = two.sync(job, "team/app:1 => one/app:1")
+    assert two.dest.has("one/app:1", APP)
+    assert report.sent == SIZE - len(APP.blobs[2])
 
 
 def test_workers_read_a_storage_by_its_path(two: Between, tmp_path: Path) -> None:
