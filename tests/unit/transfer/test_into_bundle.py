@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
-from regwrap.storage.store import Storage
+from regwrap.storage.store import SoundBlobs, Storage
+from regwrap.storage.tree import Tree
+from regwrap.transfer.endpoints import Endpoints
+from regwrap.transfer.fetch import LayoutFetcher, Stage
 from regwrap.transfer.into_bundle import BundleCarrier
 from regwrap.transfer.job import Job
 from tests.builders import (
@@ -283,6 +287,43 @@ def test_an_image_by_itself_takes_what_lies_on_this_machine_once(two: Between, o
         pass
     assert sent == [sum(map(len, APP.blobs))] * 2
     assert output.read_bytes() == make_bundle(tmp_path / "expected", {"team/app:1": APP}).read_bytes()
+
+
+def test_skopeo_brings_what_is_lacking_of_each_manifest_and_that_counts(
+    two: Between, output: Path, tmp_path: Path
+) -> None:
+    image, scratch = IMAGES["multi:1"], tmp_path / "scratch"
+    (scratch / "blobs/sha256").mkdir(parents=True)
+    (scratch / "copies").mkdir()
+    two.scripted.executor.answers.append(skopeo_copy(image))
+    contents = contents_of(make_storage(tmp_path / "same", {"multi:1": image}), "multi:1")
+    job, sent = two.job(archive=two.directory), list[int]()
+    copy = two.copy_of(job, "multi:1")
+    configs = {leaf.config.digest for leaf in copy.closure.leaves}
+
+    def fill(file: BundleInPlace) -> None:
+        for data in (*image.manifests, *image.blobs):
+            if Digest.of(data) in configs or data in image.manifests:
+                file.put(Digest.of(data), data)
+        with ExitStack() as stack:
+            ends, stage = Endpoints(job=job, stack=stack), Stage(Tree(scratch))
+            archive = StorageSource(name="archive", storage=two.storage)
+            sound = SoundBlobs(storage=two.storage, hashed=False)
+            skopeo = LayoutFetcher(stage=stage, storage=two.storage, sound=sound, skopeo=ends.skopeo(), inherit=())
+            carrier = BundleCarrier(
+                file=file, archive=archive, source_of=ends.source_of, hashed=True, stage=stage, fetcher=skopeo
+            )
+            carrier.carry(copy)
+            sent.append(carrier.sent(copy))
+
+    with filled_bundle(output, contents, fill):
+        pass
+    assert output.read_bytes() == make_bundle(tmp_path / "expected", {"multi:1": image}).read_bytes()
+    assert sent == [sum(len(blob) for blob in image.blobs if Digest.of(blob) not in configs)]
+    assert [argv[-2].rpartition("@")[2] for argv in two.started("copy")] == [
+        f"{leaf.digest}" for leaf in copy.closure.leaves
+    ]
+    assert [name for name in open_below(scratch) if "/blobs/" in name] == []
 
 
 def test_images_that_cannot_be_looked_at_are_all_named_and_nothing_is_begun(two: Between, output: Path) -> None:

@@ -251,6 +251,11 @@ def test_skopeo_does_not_write_as_root_where_somebody_else_makes_the_names(
     with pytest.raises(UsageError, match=f"--engine copy lets skopeo write into {two.root} as root"):
         two.run(two.job(Engine.COPY, archive=two.directory), "team/app:1")
     assert two.started("copy") == []
+    if os.geteuid() == 0:  # what regwrap writes itself, it writes as the owner
+        for path in two.root.rglob("*"):
+            os.chown(path, 65534, 65534)
+        two.scripted.executor.answers.append(curl())
+        two.sync(two.job(archive=two.directory), "team/app:1")
 
 
 # --- what a killed run left

@@ -11,7 +11,7 @@ from regwrap.core.errors import ImagesFailedError, IntegrityError, Interrupted, 
 from regwrap.core.model import Descriptor, Digest
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.plan import Copy, Observation, Plan, Unseen, make_plan
-from regwrap.transfer.run import Copied, Failed, SyncReport, run_plan
+from regwrap.transfer.run import Copied, Failed, SyncReport, nothing_copied, run_plan
 from tests.unit.transfer.test_plan import blob, entry, lacking, whole
 
 BASE = blob("base", 1000)
@@ -139,6 +139,13 @@ def test_what_was_not_seen_and_what_is_there_are_in_the_report() -> None:
     report = run(plan, ListeningCarrier())
     assert report.skipped == plan.skips
     assert report.failed == (Failed(entry=unseen.entry, error="absent", hint="look", attempts=1),)
+
+
+def test_a_plan_of_nothing_takes_no_time_and_is_told_in_full() -> None:
+    unseen = Unseen(entry=entry("a/no:1"), error="absent", hint="look")
+    plan = plan_of({}, unseen, whole("a/same:1"))
+    failed = Failed(entry=unseen.entry, error="absent", hint="look", attempts=1)
+    assert nothing_copied(plan) == SyncReport(copied=(), skipped=plan.skips, failed=(failed,), seconds=0)
 
 
 def test_events_tell_the_whole_story() -> None:
