@@ -162,6 +162,17 @@ def test_events_tell_the_whole_story() -> None:
     ]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_ends_while_the_run_is_being_stopped_is_kept_and_told_nobody(fails: bool) -> None:
+    """What Ctrl-C ended did not fail."""
+    retry, heard = retry_of(1, 0.0001), Heard()
+    errors: dict[str, list[RegwrapError]] = {"a/b:1": [ToolError("stopped")]} if fails else {}
+    carrier = ListeningCarrier(errors, during=lambda _name: retry.stopping.set(), seconds=0)
+    report = carried(plan_of({"a/b:1": []}), carrier, jobs=1, retry=retry, heard=heard)
+    assert (len(report.copied), len(report.failed)) == (int(not fails), int(fails))
+    assert heard.said == ["started a/b:1"]
+
+
 # --- retries
 
 
