@@ -239,6 +239,15 @@ def test_exclusive_repositories_keep_the_plans_order_among_each_other() -> None:
     assert len(report.copied) == len(images)
 
 
+def test_the_largest_image_comes_first_whatever_its_repository_is_called() -> None:
+    """What takes longest must not begin last."""
+    sizes = {"z/b:1": 100, "a/b:1": 70, "z/b:2": 50, "a/b:2": 20}
+    images: dict[str, Sequence[Descriptor]] = {name: [blob(name, size)] for name, size in sizes.items()}
+    carrier = ListeningCarrier(exclusive_repositories=True, seconds=0)
+    run(plan_of(images), carrier, jobs=1)
+    assert carrier.order == list(sizes)
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_jobs_limit_how_many_run(jobs: int) -> None:
     images: dict[str, Sequence[Descriptor]] = {f"a/{n}:1": [] for n in range(9)}
