@@ -1,7 +1,9 @@
 """From registry to registry by each engine: what travels, what is proved, and what a skopeo that exits with 0 hides."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,28 @@ def test_two_tags_of_one_repository_send_their_common_blobs_once(two: Between) -
     report = two.sync(two.job(Engine.COPY), "team/app:1", "team/app:2")
     assert report.sent == size(*APP.blobs, *TOOL.blobs)
     assert two.dest.asked("mount=") == []
+
+
+@pytest.mark.parametrize("engine", [Engine.COPY, Engine.SYNC])
+def test_two_tags_of_one_repository_are_pushed_one_after_the_other(two: Between, engine: Engine) -> None:
+    """docker-registry writes the links of a repository in place: two at once would disturb each other."""
+    two.source.hold("other:1", OTHER)
+    two.answers("copy")
+    busy, together, both = list[str](), list[list[str]](), threading.Barrier(2)
+
+    def watch(argv: Argv) -> None:
+        name = argv[-1].rpartition("/")[2]
+        busy.append(name)
+        together.append(list(busy))
+        if name in {"b:1", "d:9"}:
+            both.wait(30)
+        busy.remove(name)
+
+    two.before = watch
+    lines = ("team/app:1 => a/b:1", "other:1 => a/b:2", "multi:1 => c/d:9")
+    report = two.sync(replace(two.job(engine), jobs=3), *lines)
+    assert len(report.copied) == 3
+    assert not any({"b:1", "b:2"} <= set(names) for names in together)
 
 
 def test_an_exit_code_of_0_proves_nothing(two: Between) -> None:
@@ -212,6 +236,17 @@ def test_what_a_batch_did_not_bring_is_copied_by_its_digest(two: Between, exit_c
     assert two.dest.has("team/tool:1", TOOL)
     (argv,) = two.started("copy")
     assert argv[-2] == f"docker://{two.source.host}/team/tool@{TOOL.top}"
+
+
+def test_where_it_cannot_be_asked_what_a_batch_has_brought_it_is_copied(two: Between) -> None:
+    two.answers("sync")
+    two.answers("copy")
+    busy = list[int]()
+    two.before = lambda argv: busy.append(500) if "sync" in argv else None
+    two.dest.fails = lambda request: busy.pop() if busy and request == "GET /v2/team/app/manifests/1" else None
+    two.sync(two.job(Engine.SYNC), "team/app:1", "team/tool:1")
+    assert busy == []
+    assert [argv[-1] for argv in two.started("copy")] == [f"docker://{two.dest.host}/team/app:1"]
 
 
 def test_a_tag_that_moved_while_a_batch_ran_is_copied_as_it_was_seen(two: Between) -> None:

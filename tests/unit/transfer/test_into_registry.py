@@ -197,6 +197,15 @@ def test_what_a_failed_attempt_had_sent_is_not_under_way_and_counts_as_sent(push
     ]
 
 
+def test_what_takes_longest_is_sent_first(pushing: Pushing) -> None:
+    layers = [random.Random(size).randbytes(size) for size in (300, 1000, 500, 2000)]
+    image = make_image("sizes", layers=layers)
+    pushing.source.blobs = {Digest.of(blob): blob for blob in image.blobs}
+    pushing.push(copy_to("a/b:1", image))
+    order = [request.rpartition("%3A")[2] for request in pushing.registry.asked("^PUT .*digest=")]
+    assert order == [Digest.of(blob).hex for blob in sorted(image.blobs, key=len, reverse=True)]
+
+
 def test_a_blob_is_sent_to_one_repository_and_taken_from_it_by_the_others(pushing: Pushing) -> None:
     assert sorted(pushing.sent("a/b:1", "c/d:1", "a/b:2")) == [0, 0, SIZE]
     assert len(pushing.registry.asked("^POST .*/blobs/uploads/.*mount=.*from=")) == len(BLOBS)

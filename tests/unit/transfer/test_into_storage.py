@@ -19,6 +19,7 @@ from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.store import SoundBlobs, Storage
 from regwrap.storage.tree import Tree
 from regwrap.tools.skopeo import Remote
+from regwrap.transfer.carriers import carry_out
 from regwrap.transfer.endpoints import Endpoints, Writing
 from regwrap.transfer.fetch import Stage
 from regwrap.transfer.into_storage import StorageCarrier
@@ -408,6 +409,19 @@ def test_an_image_that_is_there_in_part_is_mended(two: Between, lost: str) -> No
     assert not problems_in(two.root)
     assert two.storage.has_tag("app", "1", APP.top)
     assert len(two.sync(two.job(archive=two.directory, source=place), "app:1", options=options).skipped) == 1
+
+
+def test_unless_it_was_said_otherwise_what_is_there_counts_once_it_was_hashed(two: Between) -> None:
+    make_storage(two.root, {"old/tool:1": TOOL})
+    flip(two.storage.blob_path(Digest.of(BASE)))
+    two.scripted.executor.answers.append(curl())
+    job = two.job(archive=two.directory)
+    with ExitStack() as stack:
+        ends = Endpoints(job=job, stack=stack)
+        plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
+        report = carry_out(plan, ends.of(two.directory), job=job, ends=ends, writing=Writing())
+    assert report.sent == sum(map(len, APP.blobs))
+    assert not problems_in(two.root)
 
 
 # --- above a storage that is only read
