@@ -156,15 +156,18 @@ def test_what_a_worker_cannot_ask_a_registry_the_client_s_skopeo_does(two: Betwe
     assert not storage_problems(two.root)
 
 
-def test_a_worker_goes_on_where_another_was_lost(two: Between) -> None:
+@pytest.mark.parametrize("marks", [("-dead", "-gone"), ("",)], ids=["lost workers", "an earlier run"])
+def test_a_worker_goes_on_where_another_was_lost(two: Between, marks: tuple[str, ...]) -> None:
     """A worker that was lost may still write into its file: it is copied, and the copy is gone on with."""
     two.scripted.executor.answers.append(curl())
-    for mark in ("dead", "gone"):
-        put(two.root / f".regwrap/sync/parts/{OWN.hex}-{mark}", APP.blobs[2][:5])
+    for blob in APP.blobs:
+        for mark in marks:
+            put(two.root / f".regwrap/sync/parts/{Digest.of(blob).hex}{mark}", blob[:5])
     with in_process(two.job(archive=two.directory)) as (_inside, job):
         report = two.sync(job, "team/app:1")
-    assert report.sent == SIZE - 5
-    assert any(b'continue-at = "5"' in start.stdin for start in two.scripted.executor.started)
+    assert report.sent == SIZE - 5 * len(APP.blobs)
+    started = b"".join(start.stdin for start in two.scripted.executor.started)
+    assert started.count(b'continue-at = "5"') == len(APP.blobs)
     assert not storage_problems(two.root)
 
 
