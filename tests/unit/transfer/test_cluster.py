@@ -330,6 +330,10 @@ def test_what_is_coming_at_a_worker_is_under_way_here(two: Between) -> None:
             assert isinstance(order, FetchOrder)
             for count in (3, 5):
                 heard({blob.digest: count for blob in order.blobs})
+            deadline = time.monotonic() + 20
+            while "started team/app:1" not in two.told.said:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
             seen.append(sum(5 for _blob in order.blobs))
             seen.append(two.told.under_way[-1]())
             return order

@@ -200,6 +200,7 @@ def test_a_registry_that_wants_less_of_curl_is_asked_for_less(scene: Scene) -> N
         report = carry_out(plan, ends.of(job.archive), job=job, ends=ends, writing=Writing())
         assert source.probe.limiter.rate.limit < 4
     assert len(report.copied) == 1
+    assert 0 < report.seconds < 60
     assert heard == [(two.source.host, "")]
 
 

@@ -13,7 +13,7 @@ from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
 from regwrap.storage.store import Storage
 from tests.builders import flip, index_of, make_image, make_layer, make_multi_image, make_storage, remove, truncate
-from tests.fakes import Argv, Scripted
+from tests.fakes import Answer, Argv, Scripted
 from tests.unit.transfer.between import Between, between
 
 BASE = make_layer("base")
@@ -166,6 +166,20 @@ def test_what_a_copy_that_failed_has_brought_counts_as_sent(two: Between) -> Non
     report = two.run(two.job(Engine.COPY), "team/app:1").report
     assert report is not None
     assert [item.sent for item in report.failed] == [0], "what cannot be told counts for nothing"
+    assert "some images could not be copied" in report.failed[0].error, "why the copy failed is told, not this"
+
+
+def test_what_a_try_has_brought_counts_once_whatever_the_next_does(two: Between) -> None:
+    def part(_argv: Argv) -> None:
+        two.dest.blobs["team/app", f"{Digest.of(APP.blobs[1])}"] = APP.blobs[1]
+
+    cut = Answer(when=lambda argv: "copy" in argv, exit_code=1, stderr=b'level=fatal msg="unexpected EOF"', effect=part)
+    two.scripted.executor.answers.append(cut)
+    two.answers("copy")
+    two.attempts = 2
+    report = two.sync(two.job(Engine.COPY), "team/app:1")
+    assert len(two.started("copy")) == 2
+    assert report.sent == size(*APP.blobs)
 
 
 # --- skopeo sync, many at once
