@@ -175,7 +175,9 @@ def test_what_a_try_has_brought_counts_once_whatever_the_next_does(two: Between)
     def part(_argv: Argv) -> None:
         two.dest.blobs["team/app", f"{Digest.of(APP.blobs[1])}"] = APP.blobs[1]
 
-    cut = Answer(when=lambda argv: "copy" in argv, exit_code=1, stderr=b'level=fatal msg="unexpected EOF"', effect=part)
+    cut = Answer(
+        when=lambda argv: "copy" in argv, exit_code=1, stderr=b'level=fatal msg="Digest did not match"', effect=part
+    )
     two.scripted.executor.answers.append(cut)
     two.answers("copy")
     two.attempts = 2

@@ -197,6 +197,15 @@ def test_what_a_failed_attempt_had_sent_is_not_under_way_and_counts_as_sent(push
     ]
 
 
+def test_an_image_whose_blobs_are_all_there_needs_its_manifest_alone(pushing: Pushing) -> None:
+    pushing.registry.hold("a/b:0", IMAGE)
+    (copied,) = pushing.push(replace(copy_to("a/b:1"), missing=())).outcomes
+    assert isinstance(copied, Copied)
+    assert copied.sent == 0
+    assert pushing.registry.has("a/b:1", IMAGE)
+    assert pushing.registry.asked("^POST") == []
+
+
 def test_what_takes_longest_is_sent_first(pushing: Pushing) -> None:
     layers = [random.Random(size).randbytes(size) for size in (300, 1000, 500, 2000)]
     image = make_image("sizes", layers=layers)
