@@ -262,6 +262,16 @@ def test_what_skopeo_has_brought_lies_in_the_bundle_alone(two: Between, output: 
     assert staged == [[], []]
 
 
+def test_what_is_rotten_in_the_archive_and_only_skopeo_can_ask_for_comes_by_it(
+    two: Between, output: Path, tmp_path: Path
+) -> None:
+    make_storage(two.root, IMAGES)
+    flip(Storage(two.root).blob_path(OWN))
+    two.scripted.executor.answers.append(skopeo_copy(*IMAGES.values()))
+    written(only_skopeo_can_ask_for(two, tmp_path / "auth.json", APP.blobs[2]), output)
+    assert output.read_bytes() == expected(tmp_path)
+
+
 def test_an_image_by_itself_takes_what_lies_on_this_machine_once(two: Between, output: Path, tmp_path: Path) -> None:
     root = make_storage(tmp_path / "ci", {"team/app:1": APP})
     here = StorageSource(name="ci", storage=Storage(root))
