@@ -96,7 +96,7 @@ class BatchCarrier:
         if copy.entry.dest in self._tried:
             try:
                 prove(self.registry.dest, copy)
-            except (IntegrityError, ImagesFailedError, ToolError):
+            except (IntegrityError, ToolError):
                 pass
             else:
                 self.registry.arrived(copy)

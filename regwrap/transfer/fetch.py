@@ -139,7 +139,7 @@ class LayoutFetcher:
 
     def fetch(self, source: Remote, leaf: Manifest, absent: Sequence[Descriptor]) -> None:
         for blob in leaf.blobs:
-            if self.sound.has(blob):
+            if blob not in absent and self.sound.has(blob):
                 # skopeo fetches no blob whose file is there; a hard link would change the blob's own ctime, and tar
                 # takes that for a change of the file
                 with suppress(FileExistsError):

@@ -74,6 +74,7 @@ class Shelf:
     looked: list[Digest] = field(default_factory=list)
     kept: bool = False
     copying: Callable[[Descriptor], int] = lambda blob: blob.size
+    looking: Callable[[], None] = lambda: None
     alone: bool = False
 
     def keep(self) -> None:
@@ -99,6 +100,7 @@ class Shelf:
 
     def has(self, need: Need) -> bool:
         self.looked.append(need.blob.digest)
+        self.looking()
         return need.blob.digest in self.blobs
 
     def take(self, blob: Descriptor) -> bool:
@@ -379,11 +381,12 @@ def test_what_lies_on_this_machine_is_taken_from_here_and_not_from_a_registry() 
     assert sorted(case.told.said)[-1] == "started a:1"
 
 
-def test_what_is_damaged_here_comes_from_the_registry() -> None:
+@pytest.mark.parametrize("kind", [IntegrityError, ToolError])
+def test_what_is_damaged_here_comes_from_the_registry(kind: type[IntegrityError | ToolError]) -> None:
     case = ground(Here(), FIRST)
 
     def damaged(blob: Descriptor) -> int:
-        raise IntegrityError(f"{blob.digest.short} is damaged here")
+        raise kind(f"{blob.digest.short} is damaged here")
 
     case.shelf.copying = damaged
     report = case.run(copy_of("a:1", APP))
@@ -455,11 +458,64 @@ def test_a_blob_that_arrives_damaged_is_fetched_again() -> None:
 def test_what_one_registry_does_not_give_another_does_with_all_its_attempts() -> None:
     case = ground(FIRST, SECOND)
     case.attempts = 2
-    case.bringer.errors["first", OWN] = deque([ToolError("404")])
+    case.bringer.errors["first", OWN] = deque([passing("busy"), ToolError("404")])
     case.bringer.errors["second", OWN] = deque([passing("busy")])
     report = case.run(copy_of("a:1", APP))
-    assert case.bringer.asked(OWN) == ["first", "second", "second"]
+    assert case.bringer.asked(OWN) == ["first", "first", "second", "second"]
     assert isinstance(by_name(report)["a:1"], Copied)
+
+
+def test_what_nobody_gives_was_tried_as_often_as_at_the_most_patient_place() -> None:
+    case = ground(FIRST, SECOND)
+    case.attempts = 3
+    case.bringer.errors["first", OWN] = deque([passing("busy"), passing("busy"), ToolError("404")])
+    case.bringer.errors["second", OWN] = deque([ToolError("gone")])
+    found = failure(case.run(copy_of("a:1", APP)), "a:1")
+    assert (found.error, found.attempts) == ("gone", 3)
+    assert 0 <= found.start < 30
+    assert 0 < found.seconds < 30
+
+
+def test_a_blob_of_two_repositories_is_asked_for_in_both() -> None:
+    """A registry may give it to who may read one of them, and not the other."""
+    case, asked = ground(), list[str]()
+
+    def denied(travel: Travel, events: BatchEvents) -> None:
+        asked.append(travel.repository)
+        events.failed_to_come(travel, ToolError("403"))
+
+    case.bringer.errors["first", SHARED] = deque([denied, denied, denied])
+    case.run(copy_of("team/app:1", APP), copy_of("team/tool:1", TOOL))
+    assert sorted(asked) == ["team/app", "team/tool"]
+
+
+def test_what_fails_once_nobody_needs_it_any_more_is_no_failure_of_its_own() -> None:
+    case = ground()
+    case.attempts = 2
+    errors = [ToolError("403"), passing("503"), ToolError("404")]
+    for digest, error in zip(sorted(Digest.of(blob) for blob in APP.blobs), errors, strict=True):
+        case.bringer.errors["first", digest] = deque([error])
+    case.in_order = True
+    assert failure(case.run(copy_of("a:1", APP)), "a:1").error == "403"
+    assert [line for line in case.told.said if not line.startswith("started")] == ["failed a:1"]
+
+
+def test_who_brings_blobs_hears_when_nobody_waits_for_them_any_more() -> None:
+    """A layer of gigabytes would come to its end for an image that has failed."""
+    case, wanted = ground(), list[bool]()
+
+    def fails(travel: Travel, events: BatchEvents) -> None:
+        wanted.append(events.is_wanted())
+        events.failed_to_come(travel, ToolError("403"))
+        deadline = time.monotonic() + 20
+        while "failed a:1" not in case.told.said:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        wanted.append(events.is_wanted())
+
+    case.bringer.errors["first", OWN] = deque([fails])
+    case.run(copy_of("a:1", APP))
+    assert wanted == [True, False]
 
 
 def test_the_same_place_is_not_asked_twice_for_a_blob_of_two_images() -> None:
@@ -553,6 +609,42 @@ def test_registries_share_what_may_come_at_the_same_time() -> None:
     assert {hosts for _left, _parallel, hosts in case.bringer.rooms} == {2}
 
 
+def test_one_job_asks_each_of_two_registries_for_one_blob_at_a_time() -> None:
+    case = ground()
+    case.jobs = 1
+    case.shelf.places = lambda copy: [FIRST if copy.entry.dest.repository == "a" else SECOND]
+    case.run(copy_of("a:1", APP), copy_of("b:1", make_image("other")))
+    assert {(host, parallel) for host, _digests, parallel in case.bringer.batches} == {("first", 1), ("second", 1)}
+
+
+def test_a_registry_that_bears_less_is_asked_for_less_at_the_same_time() -> None:
+    """Its answer of 429 has halved what it is asked for."""
+    few = registry("few")
+    few.probe.limiter.rate.limit = 2.5
+    case = ground(few)
+    case.jobs = 6
+    case.run(copy_of("a:1", APP))
+    assert {parallel for _host, _digests, parallel in case.bringer.batches} == {2}
+
+
+def test_what_a_registry_that_is_done_had_is_for_the_others() -> None:
+    case = ground()
+    case.jobs, case.bringer.most = 6, 1
+    case.shelf.places = lambda copy: [FIRST if copy.entry.dest.repository == "a" else SECOND]
+
+    def waits_for_the_other(travel: Travel, events: BatchEvents) -> None:
+        deadline = time.monotonic() + 20
+        while "copied a:1" not in case.told.said:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        events.again(travel)
+
+    case.bringer.errors["second", OWN] = deque([waits_for_the_other])
+    case.run(copy_of("a:1", make_image("other")), copy_of("b:1", APP))
+    parallels = [parallel for host, _digests, parallel in case.bringer.batches if host == "second"]
+    assert (parallels[0], parallels[-1]) == (3, 6)
+
+
 # --- what is told
 
 
@@ -589,6 +681,29 @@ def test_an_image_is_begun_with_its_first_byte_and_told_once() -> None:
         assert 0 < item.seconds < 30
 
 
+def test_what_an_image_waited_before_its_first_byte_is_none_of_its_time() -> None:
+    case = ground()
+
+    def late(travel: Travel, events: BatchEvents) -> None:
+        time.sleep(0.02)
+        events.begun(travel)
+        travel.came += travel.blob.size
+        events.whole(travel)
+
+    for blob in APP.blobs:
+        case.bringer.errors["first", Digest.of(blob)] = deque([late])
+    report = case.run(copy_of("a:1", APP))
+    assert 0.02 <= success(report, "a:1").start < 30
+
+
+def test_an_image_that_only_has_to_be_shown_is_begun_then() -> None:
+    case = ground()
+    case.shelf.blobs |= {Digest.of(blob) for blob in APP.blobs}
+    case.run(copy_of("a:1", APP, there=APP.blobs))
+    assert case.told.said == ["started a:1", "copied a:1"]
+    assert case.bringer.batches == []
+
+
 def test_what_failed_before_it_began_took_no_time() -> None:
     case = ground()
     case.bringer.errors["first", OWN] = deque([ToolError("403")])
@@ -609,3 +724,42 @@ def test_an_interruption_stops_all_and_keeps_what_has_come() -> None:
         case.run(copy_of("a:1", APP))
     assert case.shelf.kept
     assert case.stopping.is_set()
+
+
+@dataclass
+class Interrupting(Heard):
+    """Ctrl-C with the first byte, once `looks` is set."""
+
+    looks: threading.Event = field(default_factory=threading.Event)
+
+    def started(self, copy: Copy) -> None:
+        assert self.looks.wait(20), copy
+        raise KeyboardInterrupt
+
+
+def test_after_an_interruption_nothing_is_begun_that_waits_for_its_turn() -> None:
+    """Ctrl-C would take as long as a terabyte takes to be copied."""
+    case, copied = ground(Here()), list[Descriptor]()
+    image = make_image("many", layers=[make_layer(f"{number}") for number in range(60)])
+    case.told = told = Interrupting()
+    run = case.made()
+
+    def waits() -> None:
+        deadline = time.monotonic() + 20
+        while "copy" not in run._pools or not run._pools["copy"]._shutdown:
+            assert time.monotonic() < deadline, "what waits is told that nobody wants it before anybody is waited for"
+            time.sleep(0.001)
+
+    def copying(blob: Descriptor) -> int:
+        copied.append(blob)
+        waits()
+        return blob.size
+
+    def looking() -> None:
+        told.looks.set()
+        waits()
+
+    case.shelf.copying, case.shelf.looking = copying, looking
+    with pytest.raises(KeyboardInterrupt):
+        run.run((copy_of("a:1", image, there=image.blobs[:2]),))
+    assert len(copied) < 10

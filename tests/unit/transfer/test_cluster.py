@@ -6,6 +6,7 @@ import os
 import pickle
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +24,13 @@ from regwrap.core.moves import Existing
 from regwrap.lists.imagelist import parse_images
 from regwrap.lists.naming import Naming
 from regwrap.storage.store import Storage
+from regwrap.storage.tree import Tree
 from regwrap.transfer.at_worker import _Arriving
 from regwrap.transfer.by_cluster import hash_by_workers
 from regwrap.transfer.by_curl import Travel
 from regwrap.transfer.carriers import carry_out
 from regwrap.transfer.endpoints import Endpoints, Writing
+from regwrap.transfer.fetch import BLOBS, Stage
 from regwrap.transfer.orders import (
     Answer,
     BlobAnswer,
@@ -40,10 +43,19 @@ from regwrap.transfer.orders import (
 )
 from regwrap.transfer.push_at_worker import OpenedContents
 from regwrap.transfer.workers import ClusterError, WorkerShare
-from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, put, storage_problems
+from tests.builders import (
+    flip,
+    make_image,
+    make_layer,
+    make_multi_image,
+    make_storage,
+    open_below,
+    put,
+    storage_problems,
+)
 from tests.bundles import make_bundle
 from tests.fakes import Scripted
-from tests.unit.cli.programs import curl
+from tests.unit.cli.programs import curl, skopeo_copy
 from tests.unit.transfer.between import Between, between
 from tests.unit.transfer.cluster import in_process
 from tests.unit.transfer.test_archives import unpacks
@@ -98,6 +110,7 @@ def test_a_worker_s_blob_of_wrong_bytes_does_not_count(two: Between) -> None:
     assert result is not None
     (failed,) = result.failed
     assert failed.error.startswith(f"{two.source.host}/team/app: blob {OWN.short} arrived damaged")
+    assert [line for line in two.told.said if "team/app" in line] == ["started team/app:1", "failed team/app:1"]
     assert two.storage.tags("team/app") == ()
     assert two.storage.blob_size(OWN) is None
     assert two.storage.resolve("team/tool", "1") == TOOL.top
@@ -113,26 +126,85 @@ def test_what_is_refused_to_a_worker_is_told_of_the_image(two: Between) -> None:
     assert "has no permission" in said
 
 
-def test_a_worker_goes_on_where_another_was_lost(two: Between) -> None:
+def test_a_registry_that_a_worker_cannot_reach_is_told_of_the_image(two: Between) -> None:
+    """From where the client is all may be well: the worker is asked no more often than was said."""
+    two.scripted.executor.answers.append(curl())
+    two.attempts, asked = 2, list[str]()
+
+    def breaks(request: str) -> None:
+        if request == "GET /v2/":  # by which a worker begins
+            asked.append(request)
+            raise ConnectionResetError
+
+    two.source.fails = breaks
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        report = two.run(job, "team/app:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert failed.error.startswith(f"{two.source.host} could not be reached")
+    assert failed.attempts == 2
+    assert two.started("curl") == []
+    assert asked
+
+
+def test_what_a_worker_cannot_ask_a_registry_the_client_s_skopeo_does(two: Between) -> None:
+    two.source.challenge, two.source.guarded = 'Bearer service="x"', "^GET /v2/$"  # by which a worker begins
+    two.scripted.executor.answers += [curl(), skopeo_copy(APP)]
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        two.sync(job, "team/app:1")
+    assert len(two.started("copy")) == 1
+    assert not storage_problems(two.root)
+
+
+@pytest.mark.parametrize("marks", [("-dead", "-gone"), ("",)], ids=["lost workers", "an earlier run"])
+def test_a_worker_goes_on_where_another_was_lost(two: Between, marks: tuple[str, ...]) -> None:
     """A worker that was lost may still write into its file: it is copied, and the copy is gone on with."""
     two.scripted.executor.answers.append(curl())
-    for mark in ("dead", "gone"):
-        put(two.root / f".regwrap/sync/parts/{OWN.hex}-{mark}", APP.blobs[2][:5])
+    for blob in APP.blobs:
+        for mark in marks:
+            put(two.root / f".regwrap/sync/parts/{Digest.of(blob).hex}{mark}", blob[:5])
     with in_process(two.job(archive=two.directory)) as (_inside, job):
         report = two.sync(job, "team/app:1")
-    assert report.sent == SIZE - 5
-    assert any(b'continue-at = "5"' in start.stdin for start in two.scripted.executor.started)
+    assert report.sent == SIZE - 5 * len(APP.blobs)
+    started = b"".join(start.stdin for start in two.scripted.executor.started)
+    assert started.count(b'continue-at = "5"') == len(APP.blobs)
     assert not storage_problems(two.root)
 
 
 def test_what_a_worker_has_begun_is_there_for_the_next(two: Between) -> None:
     two.scripted.executor.answers.append(curl())
-    put(two.root / f".regwrap/sync/parts/{OWN.hex}", APP.blobs[2][:5])
+    for mark in ("", "-dead"):
+        put(two.root / f".regwrap/sync/parts/{OWN.hex}{mark}", APP.blobs[2][:5])
     two.source.fails = lambda request: 403 if request.startswith("GET") and f"{OWN}" in request else None
     with in_process(two.job(archive=two.directory)) as (_inside, job):
         two.failure(job, "team/app:1")
     parts = two.root / ".regwrap/sync/parts"
     assert {path.name: path.read_bytes() for path in parts.iterdir()} == {OWN.hex: APP.blobs[2][:5]}
+    assert list(parts.parent.glob("run-*")) == [], "what told the workers that it is the client's directory is gone"
+
+
+def test_what_was_there_of_a_blob_is_there_after_a_worker_that_breaks(two: Between) -> None:
+    """By its own name: a run without a cluster goes on with it too."""
+    parts = put(two.root / f".regwrap/sync/parts/{OWN.hex}", APP.blobs[2][:5]).parent
+    with in_process(two.job(archive=two.directory)) as (_inside, job):
+        assert "the script has no answer" in two.failure(job, "team/app:1")  # to curl
+    assert [path.name for path in parts.iterdir()] == [OWN.hex]
+
+
+def test_a_worker_that_hashes_for_long_is_waited_for(two: Between, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come would come again."""
+    sync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.02)
+        sync(descriptor)
+
+    two.scripted.executor.answers.append(curl())
+    monkeypatch.setattr(os, "fsync", slow)
+    with in_process(two.job(archive=two.directory)) as (inside, job):
+        report = two.sync(job, "team/app:1")
+    assert sum(len(order.blobs) for order in inside.orders if isinstance(order, FetchOrder)) == len(APP.blobs)
+    assert report.sent == SIZE
 
 
 @pytest.mark.parametrize(
@@ -156,6 +228,8 @@ def test_a_worker_that_has_another_directory_by_that_path_ends_the_run(
             two.run(job, "team/app:1")
     assert "give the workers the same directory by the same path" in raised.value.hint
     assert two.storage.tags("team/app") == ()
+    assert (elsewhere / ".regwrap").exists() == bool(inside), "nothing is made in a directory that is not the client's"
+    assert list(two.root.glob(".regwrap/sync/run-*")) == []
 
 
 @pytest.mark.parametrize("is_registry", [True, False])
@@ -206,6 +280,44 @@ def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, 
     assert heard == [(two.source.host, "0")]
 
 
+@pytest.mark.parametrize("into_registry", [False, True])
+def test_what_workers_ask_counts_as_asked_by_this_run(two: Between, *, into_registry: bool) -> None:
+    """`max_connections` is a limit for the cluster as a whole."""
+    two.scripted.executor.answers.append(curl())
+    make_storage(two.root, {})
+    held: list[list[int]] = []
+    with in_process(two.job() if into_registry else two.job(archive=two.directory)) as (inside, job), ExitStack() as st:
+        ends = Endpoints(job=job, stack=st)
+        plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
+        both = [ends.registry(two.place(registry)) for registry in (two.source, two.dest)]
+
+        def look(order: Order) -> Order:
+            held.append([end.probe.limiter.rate.running for end in both])
+            return order
+
+        inside.before = look
+        carry_out(plan, ends.of(job.archive), job=job, ends=ends, writing=Writing())
+        assert [end.probe.limiter.rate.running for end in both] == [0, 0]
+    assert {tuple(each) for each in held} == {(1, int(into_registry))}
+
+
+@pytest.mark.parametrize(("refused", "rises"), [("", True), (f"/{OWN}", True), ("/", False)])
+def test_a_good_answer_to_a_worker_raises_what_a_registry_is_asked_for(
+    two: Between, refused: str, *, rises: bool
+) -> None:
+    """After a 429 it is asked less, and a little more with each answer: whoever gets that."""
+    two.scripted.executor.answers.append(curl())
+    make_storage(two.root, {})
+    with in_process(two.job(archive=two.directory)) as (_inside, job), ExitStack() as stack:
+        ends = Endpoints(job=job, stack=stack)
+        plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
+        rate = ends.registry(two.place(two.source)).probe.limiter.rate
+        rate.limit = 2.0
+        two.source.fails = lambda request: 403 if refused and f"/blobs{refused}" in request else None
+        carry_out(plan, ends.of(job.archive), job=job, ends=ends, writing=Writing())
+    assert (rate.limit > 2) == rises
+
+
 def test_what_is_coming_at_a_worker_is_under_way_here(two: Between) -> None:
     """The progress of a run of hours would stand still until whole orders end."""
     two.scripted.executor.answers.append(curl())
@@ -218,6 +330,10 @@ def test_what_is_coming_at_a_worker_is_under_way_here(two: Between) -> None:
             assert isinstance(order, FetchOrder)
             for count in (3, 5):
                 heard({blob.digest: count for blob in order.blobs})
+            deadline = time.monotonic() + 20
+            while "started team/app:1" not in two.told.said:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
             seen.append(sum(5 for _blob in order.blobs))
             seen.append(two.told.under_way[-1]())
             return order
@@ -261,11 +377,31 @@ def test_a_blob_that_does_not_reach_a_worker_s_disk_does_not_count(
         raise OSError(errno.EIO, "Input/output error")
 
     two.scripted.executor.answers.append(curl())
+    two.attempts = 2
     monkeypatch.setattr(os, "fsync", failing)
     with in_process(two.job(archive=two.directory)) as (_inside, job):
-        said = two.failure(job, "team/app:1")
-    assert f"{two.root}/.regwrap/sync: Input/output error" in said
+        report = two.run(job, "team/app:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert f"{two.root}/.regwrap/sync: Input/output error" in failed.error
+    assert failed.attempts == 2, "another worker may have a better way to the disk"
     assert two.storage.tags("team/app") == ()
+    assert [name for name in open_below(two.root) if "/parts/" in name] == []
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_blob_is_proved_once_and_where_another_worker_has_staged_it_too(tmp_path: Path, *, staged: bool) -> None:
+    """One that was taken for lost, and was not."""
+    stage, blob = Stage(Tree(tmp_path)), Descriptor(media_type="", digest=OWN, size=len(APP.blobs[2]))
+    (tmp_path / BLOBS).mkdir(parents=True)
+    put(tmp_path / (stage.blob(OWN) if staged else stage.part(OWN)), APP.blobs[2])
+    travel = Travel(blob=blob, end=None, repository="a")  # type: ignore[arg-type]  # nobody asks it
+    with ThreadPoolExecutor() as pool:
+        arriving = _Arriving(stage=stage, around=Hearing([]), pool=pool)
+        arriving.whole(travel)
+    assert arriving.answer(travel) == BlobAnswer(digest=f"{OWN}")
+    assert stage.is_right(blob)
+    assert [name for name in open_below(tmp_path) if OWN.hex in name] == []
 
 
 @dataclass
@@ -351,7 +487,47 @@ def test_a_worker_is_told_which_repository_has_the_blob_already(two: Between) ->
     sends = [send for order in inside.orders if isinstance(order, PushOrder) for send in order.blobs]
     (base,) = (send for send in sends if send.digest == f"{Digest.of(BASE)}")
     assert ([f"{to}" for to in base.to], base.mount) == (["two/app:1"], "one/app")
+    assert {send.new for send in sends} == {("two/app",)}, "of the other the client has seen what it has"
     assert not two.dest.asked(f"^PUT .*digest={f'{Digest.of(BASE)}'.replace(':', '%3A')}")
+
+
+def test_what_a_worker_has_put_into_one_repository_is_not_asked_of_it_again(two: Between) -> None:
+    two.attempts, busy = 2, [500]
+    two.dest.fails = lambda request: busy.pop() if busy and request.startswith("PUT /v2/") else None
+    with in_process(two.job()) as (inside, job):
+        two.sync(job, "team/app:1 => one/app:1", "team/app:1 => two/app:1")
+    assert two.dest.has("one/app:1", APP)
+    assert two.dest.has("two/app:1", APP)
+    sends = [send for order in inside.orders if isinstance(order, PushOrder) for send in order.blobs]
+    (again,) = (send for send in sends if len(send.to) == 1)
+    assert {again.to[0].repository, again.mount} == {"one/app", "two/app"}
+
+
+def test_what_a_worker_has_to_send_anew_is_not_under_way(two: Between) -> None:
+    two.attempts, broken, seen = 2, list[str](), list[int]()
+
+    def fails(request: str) -> None:
+        if request.startswith("PUT") and "digest=" in request and not broken:
+            broken.append(request)
+            raise ConnectionResetError
+        if "/manifests/" in request and request.startswith("PUT"):
+            seen.append(two.told.under_way[-1]())
+
+    two.dest.fails = fails
+    with in_process(two.job()) as (_inside, job):
+        report = two.sync(job, "team/app:1")
+    assert broken
+    assert report.sent > SIZE
+    assert seen == [SIZE]
+
+
+def test_a_repository_that_is_new_is_asked_by_the_upload_whether_it_has_the_blob(two: Between) -> None:
+    """Of a push that was interrupted it may have some."""
+    two.dest.blobs["one/app", f"{OWN}"] = APP.blobs[2]
+    with in_process(two.job()) as (_inside, job):
+        report = two.sync(job, "team/app:1 => one/app:1")
+    assert two.dest.has("one/app:1", APP)
+    assert report.sent == SIZE - len(APP.blobs[2])
 
 
 def test_workers_read_a_storage_by_its_path(two: Between, tmp_path: Path) -> None:
@@ -386,6 +562,23 @@ def test_damage_of_a_worker_s_storage_is_told_of_the_image(two: Between, tmp_pat
     assert sum(share.failures for share in report.workers) == 1
     assert failed.sent >= len(APP.blobs[2]), "what travelled and was refused has travelled"
     assert sum(share.bytes_sent for share in report.workers) == report.sent
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_the_source_does_not_give_a_worker_is_told_of_the_images_or_left_to_skopeo(
+    two: Between, status: int
+) -> None:
+    two.answers("copy")
+    two.source.fails = lambda request: status if request.startswith("GET") and f"/blobs/{OWN}" in request else None
+    two.before = lambda _argv: setattr(two.source, "fails", lambda _request: None)
+    with in_process(two.job()) as (_inside, job):
+        report = two.run(job, "team/app:1", "team/tool:1").report
+    assert report is not None
+    assert two.dest.has("team/tool:1", TOOL)
+    assert two.dest.has("team/app:1", APP) == (status == 401)
+    said = [failed.error for failed in report.failed]
+    answered = f"team/app:1: {two.source.host} answered 403 to blob {OWN.short}"
+    assert [error.startswith(answered) for error in said] == ([] if status == 401 else [True])
 
 
 def test_orders_have_no_credentials(two: Between, tmp_path: Path) -> None:

@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from regwrap.commands.sync import SyncOptions
 from regwrap.core.model import Digest
-from tests.builders import make_image, put, storage_problems
+from regwrap.transfer.carriers import carry_out
+from regwrap.transfer.endpoints import Endpoints, Writing
+from tests.builders import make_image, make_storage, put, storage_problems
 from tests.fakes import Answer, Scripted
 from tests.unit.transfer.between import Between, between
 
 APP = make_image("app")
-CONFIG, LAYER = APP.blobs
+LAYER = APP.blobs[1]
 DIGEST = Digest.of(LAYER)
 
 
@@ -33,8 +36,10 @@ class Scene:
     """Each start of curl brings all but the layer as it is, and ends the layer as the next of `ends`."""
 
     two: Between
+    layer: bytes = LAYER
     ends: list[End] = field(default_factory=list)
     begun_at: list[int] = field(default_factory=list)
+    under_way: list[int] = field(default_factory=list)
 
     def curl(self, stdin: bytes) -> bytes:
         return b"".join(map(self._section, stdin.decode().split("next\n")))
@@ -42,9 +47,11 @@ class Scene:
     def _section(self, text: str) -> bytes:
         options = {name: value.strip('"') for name, _is, value in (line.partition(" = ") for line in text.splitlines())}
         start = int(options.get("continue-at", "0"))
-        end = End(lambda at: CONFIG[at:])
-        if DIGEST.hex in options["url"]:
+        blobs = {digest: blob for (_repository, digest), blob in self.two.source.blobs.items()}
+        end = End(lambda at: blobs[options["url"].rpartition("/")[2]][at:])
+        if Digest.of(self.layer).hex in options["url"]:
             self.begun_at.append(start)
+            self.under_way.append(self.two.told.under_way[-1]())
             end = self.ends.pop(0)
         data = end.data(start)
         if data:
@@ -98,6 +105,8 @@ def test_a_connection_that_breaks_costs_an_attempt_and_no_byte(scene: Scene) -> 
 def test_what_broke_off_stays_for_the_next_run(scene: Scene) -> None:
     assert "did not send blob" in scene.run(End(first(7), exit_code=56))
     assert scene.part.read_bytes() == LAYER[:7]
+    assert scene.part.stat().st_mode & 0o777 == 0o600, "it may be a secret, and is nobody's before it is shown"
+    assert scene.two.told.said == ["started app:1", "failed app:1"]
     assert scene.run(End()) == ""
     assert scene.begun_at == [0, 7]
 
@@ -106,8 +115,10 @@ def test_an_answer_that_ends_too_early_is_damage_and_begun_anew(scene: Scene) ->
     """curl was content: what there is can't be trusted to be the beginning."""
     assert f"blob {DIGEST.short} arrived damaged (7 of {len(LAYER)} bytes" in scene.run(End(first(7)))
     assert not scene.part.exists()
-    assert scene.run(End()) == ""
-    assert scene.begun_at == [0, 0]
+    scene.two.attempts = 2
+    assert scene.run(End(first(7)), End()) == ""
+    assert scene.begun_at == [0, 0, 0]
+    assert set(scene.under_way) <= {0, len(APP.blobs[0])}, "what is begun anew is not under way"
 
 
 def test_a_web_page_is_told_as_one_and_nothing_of_it_is_kept(scene: Scene) -> None:
@@ -150,3 +161,57 @@ def test_what_a_killed_run_had_whole_does_not_travel(scene: Scene) -> None:
     put(scene.part, LAYER)
     assert scene.run() == ""
     assert scene.begun_at == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "end", "said"),
+    [
+        (b"x", End(lambda _start: b"x", exit_code=18), ""),
+        (b"", End(lambda _start: b""), ""),
+        (b"", End(lambda _start: b"", exit_code=22, status=404), "answered 404 to blob"),
+    ],
+    ids=["one byte", "none", "refused"],
+)
+def test_the_smallest_layers_come_as_large_ones_do(scene: Scene, layer: bytes, end: End, said: str) -> None:
+    scene.layer = layer
+    scene.two.source.hold("app:1", make_image("small", layers=[layer]))
+    found = scene.run(end)
+    assert said in found
+    assert bool(said) == bool(found)
+
+
+def test_what_lies_in_a_part_s_place_and_is_no_file_makes_room_for_it(scene: Scene) -> None:
+    put(scene.part / "of/somebody", b"else")
+    assert scene.run(End()) == ""
+    assert scene.begun_at == [0]
+
+
+def test_a_registry_that_wants_less_of_curl_is_asked_for_less(scene: Scene) -> None:
+    two, heard = scene.two, list[tuple[str, str]]()
+    make_storage(two.root, {})
+    two.attempts = 2
+    job = two.job(archive=two.directory)
+    scene.ends += [End(first(0), exit_code=22, status=429), End()]
+    with ExitStack() as stack:
+        ends = Endpoints(job=job, stack=stack, on_pushed_back=lambda *told: heard.append(told))
+        plan = two.run(job, "app:1", options=SyncOptions(dry_run=True)).plan
+        source = ends.registry(two.place(two.source))
+        source.probe.limiter.rate.limit = 8
+        report = carry_out(plan, ends.of(job.archive), job=job, ends=ends, writing=Writing())
+        assert source.probe.limiter.rate.limit < 4
+    assert len(report.copied) == 1
+    assert 0 < report.seconds < 60
+    assert heard == [(two.source.host, "")]
+
+
+def test_a_curl_that_dies_costs_an_attempt_and_not_the_run(scene: Scene) -> None:
+    """Killed for memory, for instance."""
+    scene.two.attempts = 2
+    dies = Answer(when=("curl", "--disable"), exit_code=137, stderr=b"Killed")
+    scene.two.scripted.executor.answers.insert(0, dies)
+    assert scene.run(End()) == ""
+    assert any(f"retrying app:1 1 curl ended before {len(APP.blobs)} of" in line for line in scene.two.told.said)
+    scene.two.attempts = 1
+    scene.two.root.rename(scene.two.root.with_name("old"))
+    scene.two.scripted.executor.answers[0] = replace(dies, repeats=True)
+    assert "curl ended before" in scene.run()

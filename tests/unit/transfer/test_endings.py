@@ -1,6 +1,8 @@
 """How the blobs of a batch end: what failed with a host that is away waits for it, once and together."""
 
+import math
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,7 +11,7 @@ import pytest
 from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError
 from regwrap.tools.outage import Outages
 from regwrap.tools.retry import Retry, RetryPolicy
-from regwrap.transfer.by_curl import Endings, Left, Travel
+from regwrap.transfer.by_curl import BlobFetcher, Endings, Left, Travel
 from tests.unit.transfer.test_plan import blob
 
 HOST = "r.io"
@@ -147,6 +149,27 @@ def test_a_host_that_comes_and_goes_is_not_asked_for_ever() -> None:
     travel._latest = 1.0  # long ago
     assert not travel.may_wait(100)
     assert not Travel(blob=travel.blob, end=travel.end, repository="a").may_wait(0)
+
+
+def test_a_host_that_comes_and_goes_is_waited_for_twice_as_long_as_one_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    travel, waits = Batch([]).travels[0], list[bool]()
+    for seconds in (0, 100, 99, 1):
+        now[0] += seconds
+        waits.append(travel.may_wait(100))
+    assert waits == [True, True, True, False]
+
+
+def test_the_next_start_of_curl_begins_when_there_is_room_and_no_third_one() -> None:
+    """Tokens live for minutes: what waits behind others for its turn has an old one."""
+    fetcher = BlobFetcher(curl=None, parts=None, scratch=None, retry=None)  # type: ignore[arg-type]  # not asked
+    rooms = {counts: fetcher.has_room(list(map(Left, counts)), 4, 9) for counts in ((), (3,), (4,), (1, 1), (0, 0))}
+    assert rooms == {(): True, (3,): True, (4,): False, (1, 1): False, (0, 0): False}
+    assert fetcher.enough(0) == math.inf
+    assert fetcher.threads > 32, "so many registries are read at the same time"
 
 
 def test_an_end_is_told_once_it_counts() -> None:

@@ -1,7 +1,9 @@
 """From registry to registry by each engine: what travels, what is proved, and what a skopeo that exits with 0 hides."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
 from regwrap.storage.store import Storage
 from tests.builders import flip, index_of, make_image, make_layer, make_multi_image, make_storage, remove, truncate
-from tests.fakes import Argv, Scripted
+from tests.fakes import Answer, Argv, Scripted
 from tests.unit.transfer.between import Between, between
 
 BASE = make_layer("base")
@@ -62,6 +64,30 @@ def test_two_tags_of_one_repository_send_their_common_blobs_once(two: Between) -
     report = two.sync(two.job(Engine.COPY), "team/app:1", "team/app:2")
     assert report.sent == size(*APP.blobs, *TOOL.blobs)
     assert two.dest.asked("mount=") == []
+
+
+@pytest.mark.parametrize("engine", [Engine.COPY, Engine.SYNC])
+def test_two_tags_of_one_repository_are_pushed_one_after_the_other(two: Between, engine: Engine) -> None:
+    """docker-registry writes the links of a repository in place: two at once would disturb each other."""
+    two.source.hold("other:1", OTHER)
+    two.answers("copy")
+    began, busy, together, both = list[str](), list[str](), list[list[str]](), threading.Barrier(2)
+
+    def watch(argv: Argv) -> None:
+        name = argv[-1].rpartition("/")[2]
+        began.append(name)
+        busy.append(name)
+        if len(began) <= 2:
+            both.wait(30)  # the first two
+        together.append(list(busy))
+        busy.remove(name)
+
+    two.before = watch
+    lines = ("multi:1 => a/b:1", "team/app:1 => a/b:2", "other:1 => c/d:9")  # the largest first
+    report = two.sync(replace(two.job(engine), jobs=2), *lines)
+    assert len(report.copied) == 3
+    assert sorted(began[:2]) == ["b:1", "d:9"]
+    assert not any({"b:1", "b:2"} <= set(names) for names in together)
 
 
 def test_an_exit_code_of_0_proves_nothing(two: Between) -> None:
@@ -142,6 +168,22 @@ def test_what_a_copy_that_failed_has_brought_counts_as_sent(two: Between) -> Non
     report = two.run(two.job(Engine.COPY), "team/app:1").report
     assert report is not None
     assert [item.sent for item in report.failed] == [0], "what cannot be told counts for nothing"
+    assert "some images could not be copied" in report.failed[0].error, "why the copy failed is told, not this"
+
+
+def test_what_a_try_has_brought_counts_once_whatever_the_next_does(two: Between) -> None:
+    def part(_argv: Argv) -> None:
+        two.dest.blobs["team/app", f"{Digest.of(APP.blobs[1])}"] = APP.blobs[1]
+
+    cut = Answer(
+        when=lambda argv: "copy" in argv, exit_code=1, stderr=b'level=fatal msg="Digest did not match"', effect=part
+    )
+    two.scripted.executor.answers.append(cut)
+    two.answers("copy")
+    two.attempts = 2
+    report = two.sync(two.job(Engine.COPY), "team/app:1")
+    assert len(two.started("copy")) == 2
+    assert report.sent == size(*APP.blobs)
 
 
 # --- skopeo sync, many at once
@@ -212,6 +254,17 @@ def test_what_a_batch_did_not_bring_is_copied_by_its_digest(two: Between, exit_c
     assert two.dest.has("team/tool:1", TOOL)
     (argv,) = two.started("copy")
     assert argv[-2] == f"docker://{two.source.host}/team/tool@{TOOL.top}"
+
+
+def test_where_it_cannot_be_asked_what_a_batch_has_brought_it_is_copied(two: Between) -> None:
+    two.answers("sync")
+    two.answers("copy")
+    busy = list[int]()
+    two.before = lambda argv: busy.append(500) if "sync" in argv else None
+    two.dest.fails = lambda request: busy.pop() if busy and request == "GET /v2/team/app/manifests/1" else None
+    two.sync(two.job(Engine.SYNC), "team/app:1", "team/tool:1")
+    assert busy == []
+    assert [argv[-1] for argv in two.started("copy")] == [f"docker://{two.dest.host}/team/app:1"]
 
 
 def test_a_tag_that_moved_while_a_batch_ran_is_copied_as_it_was_seen(two: Between) -> None:

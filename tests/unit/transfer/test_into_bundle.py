@@ -3,19 +3,36 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from regwrap.bundle.by_repository import StorageSource
+from regwrap.bundle.in_place import BundleInPlace, filled_bundle
 from regwrap.commands.direct import DirectBundle, DirectOptions, direct_bundle
 from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
-from regwrap.storage.store import Storage
+from regwrap.storage.store import SoundBlobs, Storage
+from regwrap.storage.tree import Tree
+from regwrap.transfer.endpoints import Endpoints
+from regwrap.transfer.fetch import LayoutFetcher, Stage
+from regwrap.transfer.into_bundle import BundleCarrier
 from regwrap.transfer.job import Job
-from tests.builders import flip, make_image, make_layer, make_multi_image, make_storage, put, snapshot, truncate
+from tests.builders import (
+    flip,
+    make_image,
+    make_layer,
+    make_multi_image,
+    make_storage,
+    open_below,
+    put,
+    snapshot,
+    truncate,
+)
 from tests.bundles import contents_of, make_bundle, older
 from tests.fakes import Answer, Argv, Scripted
 from tests.unit.cli.programs import curl, skopeo_copy
@@ -77,6 +94,7 @@ def test_what_an_archive_has_is_taken_from_there_and_the_archive_stays_as_it_is(
     bundle = written(two.job(archive=two.directory), output)
     assert output.read_bytes() == expected(tmp_path)
     assert snapshot(two.root) == before
+    assert [name for name in open_below(two.root) if "/blobs/" in name] == []
     assert bundle.reused == sum(map(len, {*APP.blobs, *APP.manifests}))
     layers = {*TOOL.blobs[2:], *IMAGES["multi:1"].blobs}
     assert bundle.report is not None
@@ -133,6 +151,13 @@ def test_a_blob_of_wrong_bytes_leaves_no_bundle_and_the_others_for_the_next_run(
     assert parts(output) == []
 
 
+def test_what_came_of_a_blob_and_is_wrong_is_begun_anew(two: Between, output: Path, tmp_path: Path) -> None:
+    two.scripted.executor.answers.insert(0, replace(curl(changed={APP.blobs[2]: b"x" * 7}), repeats=False))
+    two.attempts = 2
+    written(two.job(archive=two.directory), output)
+    assert output.read_bytes() == expected(tmp_path)
+
+
 def test_a_delta_takes_no_blob_that_the_site_has(two: Between, output: Path, tmp_path: Path) -> None:
     root = make_storage(tmp_path / "site", {"team/app:1": APP})
     since = (older(contents_of(root, "team/app:1")),)
@@ -160,6 +185,10 @@ def test_a_storage_as_source_is_copied_and_hashed(two: Between, output: Path, tm
         written(job, output)
     assert f"blob {OWN.short} is damaged in {source}" in raised.value.detail
     assert not output.exists()
+    truncate(Storage(source).blob_path(OWN))
+    with pytest.raises(ImagesFailedError, match="could not be fetched"):
+        written(job, output)
+    assert [name for name in open_below(source) if "/blobs/" in name] == []
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -197,17 +226,114 @@ def test_a_large_blob_of_a_supplier_comes_to_its_place_piece_by_piece(
     assert output.read_bytes() == make_bundle(tmp_path / "expected", {"third/large:1": image}).read_bytes()
 
 
-def test_what_only_skopeo_can_ask_for_comes_by_it(two: Between, output: Path, tmp_path: Path) -> None:
-    authfile = tmp_path / "auth.json"
+def only_skopeo_can_ask_for(two: Between, authfile: Path, *blobs: bytes) -> Job:
     authfile.write_text(json.dumps({"credHelpers": {two.source.host: "cloud"}}))
     source = two.place(two.source)
     assert source.registry is not None
     source = replace(source, registry=replace(source.registry, authfile=authfile))
+    digests = "|".join(f"{Digest.of(blob)}" for blob in blobs)
+    two.source.challenge, two.source.guarded = 'Basic realm="x"', f"/blobs/({digests})"
+    return two.job(archive=two.directory, source=source)
+
+
+def test_what_only_skopeo_can_ask_for_comes_by_it(two: Between, output: Path, tmp_path: Path) -> None:
     two.scripted.executor.answers.append(skopeo_copy(*IMAGES.values()))
-    two.source.challenge, two.source.guarded = 'Basic realm="x"', f"/blobs/({OWN}|{Digest.of(BASE)})"
-    written(two.job(archive=two.directory, source=source), output)
+    written(only_skopeo_can_ask_for(two, tmp_path / "auth.json", APP.blobs[2], BASE), output)
     assert output.read_bytes() == expected(tmp_path)
     assert 1 <= len(two.started("copy")) <= 2
+
+
+def test_what_skopeo_has_brought_lies_in_the_bundle_alone(two: Between, output: Path, tmp_path: Path) -> None:
+    """Where the temporary files are may be less room than one image needs."""
+    staged, skopeo = list[list[str]](), skopeo_copy(*IMAGES.values())
+
+    def copy(argv: Argv) -> None:
+        shared = Path(argv[argv.index("--dest-shared-blob-dir") + 1], "sha256")
+        staged.append([path.name for path in shared.iterdir() if path.name in layers])
+        Path(argv[-1].split(":")[1], "oci-put-blob1").write_bytes(b"12345")
+        assert two.told.under_way[-1]() == 5, "the progress line counts what skopeo is writing"
+        assert skopeo.effect is not None
+        skopeo.effect(argv)
+
+    layers = {Digest.of(image.blobs[2]).hex for image in (APP, TOOL)}
+    two.scripted.executor.answers.append(replace(skopeo, effect=copy))
+    written(only_skopeo_can_ask_for(two, tmp_path / "auth.json", APP.blobs[2], TOOL.blobs[2]), output)
+    assert output.read_bytes() == expected(tmp_path)
+    assert staged == [[], []]
+
+
+def test_what_is_rotten_in_the_archive_and_only_skopeo_can_ask_for_comes_by_it(
+    two: Between, output: Path, tmp_path: Path
+) -> None:
+    make_storage(two.root, IMAGES)
+    flip(Storage(two.root).blob_path(OWN))
+    two.scripted.executor.answers.append(skopeo_copy(*IMAGES.values()))
+    written(only_skopeo_can_ask_for(two, tmp_path / "auth.json", APP.blobs[2]), output)
+    assert output.read_bytes() == expected(tmp_path)
+
+
+def test_an_image_by_itself_takes_what_lies_on_this_machine_once(two: Between, output: Path, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "ci", {"team/app:1": APP})
+    here = StorageSource(name="ci", storage=Storage(root))
+    copy = two.copy_of(two.job(archive=two.directory, source=Location(name="ci", storage=root)), "team/app:1")
+    sent: list[int] = []
+
+    def fill(file: BundleInPlace) -> None:
+        for raw in APP.manifests:
+            file.put(Digest.of(raw), raw)
+        carrier = BundleCarrier(
+            file=file,
+            archive=StorageSource(name="archive", storage=two.storage),
+            source_of=lambda _entry: here,
+            hashed=True,
+            stage=None,  # type: ignore[arg-type]  # skopeo is not asked
+            fetcher=None,  # type: ignore[arg-type]
+        )
+        for _ in range(2):
+            carrier.carry(copy)
+            sent.append(carrier.sent(copy))
+
+    with filled_bundle(output, contents_of(root, "team/app:1"), fill):
+        pass
+    assert sent == [sum(map(len, APP.blobs))] * 2
+    assert output.read_bytes() == make_bundle(tmp_path / "expected", {"team/app:1": APP}).read_bytes()
+
+
+def test_skopeo_brings_what_is_lacking_of_each_manifest_and_that_counts(
+    two: Between, output: Path, tmp_path: Path
+) -> None:
+    image, scratch = IMAGES["multi:1"], tmp_path / "scratch"
+    (scratch / "blobs/sha256").mkdir(parents=True)
+    (scratch / "copies").mkdir()
+    two.scripted.executor.answers.append(skopeo_copy(image))
+    contents = contents_of(make_storage(tmp_path / "same", {"multi:1": image}), "multi:1")
+    job, sent = two.job(archive=two.directory), list[int]()
+    copy = two.copy_of(job, "multi:1")
+    configs = {leaf.config.digest for leaf in copy.closure.leaves}
+
+    def fill(file: BundleInPlace) -> None:
+        for data in (*image.manifests, *image.blobs):
+            if Digest.of(data) in configs or data in image.manifests:
+                file.put(Digest.of(data), data)
+        with ExitStack() as stack:
+            ends, stage = Endpoints(job=job, stack=stack), Stage(Tree(scratch))
+            archive = StorageSource(name="archive", storage=two.storage)
+            sound = SoundBlobs(storage=two.storage, hashed=False)
+            skopeo = LayoutFetcher(stage=stage, storage=two.storage, sound=sound, skopeo=ends.skopeo(), inherit=())
+            carrier = BundleCarrier(
+                file=file, archive=archive, source_of=ends.source_of, hashed=True, stage=stage, fetcher=skopeo
+            )
+            carrier.carry(copy)
+            sent.append(carrier.sent(copy))
+
+    with filled_bundle(output, contents, fill):
+        pass
+    assert output.read_bytes() == make_bundle(tmp_path / "expected", {"multi:1": image}).read_bytes()
+    assert sent == [sum(len(blob) for blob in image.blobs if Digest.of(blob) not in configs)]
+    assert [argv[-2].rpartition("@")[2] for argv in two.started("copy")] == [
+        f"{leaf.digest}" for leaf in copy.closure.leaves
+    ]
+    assert [name for name in open_below(scratch) if "/blobs/" in name] == []
 
 
 def test_images_that_cannot_be_looked_at_are_all_named_and_nothing_is_begun(two: Between, output: Path) -> None:

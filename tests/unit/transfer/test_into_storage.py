@@ -1,6 +1,9 @@
 """Into a directory: by skopeo, out of another storage, over what a killed run left; what came is hashed."""
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.commands.sync import SyncOptions, copy_images
-from regwrap.core.errors import IntegrityError, ToolError
+from regwrap.core.errors import IntegrityError, ToolError, UsageError
 from regwrap.core.location import Engine, Location
 from regwrap.core.model import OCI_MANIFEST, Descriptor, Digest, Manifest
 from regwrap.lists.imagelist import parse_images
@@ -16,10 +19,22 @@ from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.store import SoundBlobs, Storage
 from regwrap.storage.tree import Tree
 from regwrap.tools.skopeo import Remote
+from regwrap.transfer.carriers import carry_out
 from regwrap.transfer.endpoints import Endpoints, Writing
 from regwrap.transfer.fetch import Stage
 from regwrap.transfer.into_storage import StorageCarrier
-from tests.builders import Image, flip, make_image, make_layer, make_multi_image, make_storage, put, snapshot, truncate
+from tests.builders import (
+    Image,
+    flip,
+    index_of,
+    make_image,
+    make_layer,
+    make_multi_image,
+    make_storage,
+    put,
+    snapshot,
+    truncate,
+)
 from tests.builders import storage_problems as problems_in
 from tests.fakes import Answer, Argv, Scripted
 from tests.unit.cli.programs import curl
@@ -71,9 +86,11 @@ class Copying:
 
 
 def test_a_copy_comes_whole_and_its_stage_goes(two: Between) -> None:
-    copying = Copying(MULTI)
+    copying, layouts = Copying(MULTI), list[list[str]]()
     two.scripted.executor.answers.append(copying.answer())
+    copying.during = lambda layout, _shared: layouts.append(sorted(path.name for path in layout.parent.iterdir()))
     report = two.sync(two.job(Engine.COPY, archive=two.directory), "multi:1")
+    assert layouts == [["1"], ["2"]], "what skopeo leaves of one manifest does not lie there beside the next"
     assert report.sent == sum(map(len, MULTI.blobs))
     assert not problems_in(two.root)
     assert two.storage.resolve("multi", "1") == MULTI.top
@@ -114,6 +131,58 @@ def test_skopeo_sees_the_blobs_that_are_there_and_leaves_them_alone(two: Between
     assert not problems_in(two.root)
 
 
+def test_an_image_that_is_there_by_another_name_gets_links_and_no_byte_is_written_again(two: Between) -> None:
+    """Backups by rsync would take all of it once more."""
+    make_storage(two.root, {"old/app:1": APP})
+    paths = [two.storage.blob_path(Digest.of(data)) for data in (*APP.blobs, *APP.manifests)]
+    before = [path.stat().st_ino for path in paths]
+    report = two.sync(two.job(archive=two.directory), "team/app:1")
+    assert (len(report.copied), report.sent) == (1, 0)
+    assert [path.stat().st_ino for path in paths] == before
+    assert not problems_in(two.root)
+
+
+def test_two_manifests_of_an_image_see_the_same_blob_that_is_there(two: Between) -> None:
+    both = index_of([APP, TOOL])
+    two.source.hold("both:1", both)
+    make_storage(two.root, {"old:1": make_image("old", layers=[BASE])})
+    two.scripted.executor.answers.append(Copying(both).answer())
+    report = two.sync(two.job(Engine.COPY, archive=two.directory), "both:1")
+    assert report.sent == sum(map(len, {*both.blobs} - {BASE}))
+    assert not problems_in(two.root)
+
+
+def test_a_layout_that_cannot_be_removed_yet_is_no_failure(two: Between, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, refused = shutil.rmtree, list[str]()
+
+    def busy(name: str, *, dir_fd: int | None = None) -> None:
+        if name == "1" and not refused:
+            refused.append(name)
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        remove(name, dir_fd=dir_fd)
+
+    two.scripted.executor.answers.append(Copying(APP).answer())
+    monkeypatch.setattr(shutil, "rmtree", busy)
+    two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert refused
+    assert not problems_in(two.root)
+    assert not stage_of(two.root).exists()
+
+
+def test_a_skopeo_that_fails_leaves_nothing_beside_the_next(two: Between) -> None:
+    """It may be gigabytes of a layer."""
+    copying, layouts = Copying(TOOL), list[list[str]]()
+    copying.during = lambda layout, _shared: layouts.append(sorted(path.name for path in layout.parent.iterdir()))
+    fails = Answer(when=lambda argv: f"{APP.top}" in argv[-2], exit_code=1, stderr=b'level=fatal msg="no"')
+    two.scripted.executor.answers += [fails, copying.answer()]
+    leave(two.root)
+    report = two.run(two.job(Engine.COPY, archive=two.directory), "team/app:1", "team/tool:1").report
+    assert report is not None
+    assert [f"{failed.entry.dest}" for failed in report.failed] == ["team/app:1"]
+    assert layouts in ([["2"]], [["1"]]), "the larger image is the first"
+    assert not problems_in(two.root)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -141,9 +210,16 @@ def test_what_arrives_damaged_each_time_is_never_shown(two: Between) -> None:
     copying = Copying(APP)
     copying.changes = [{LAYER: b"short"}]
     two.scripted.executor.answers.append(copying.answer())
-    assert "arrived damaged" in two.failure(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    report = two.run(two.job(Engine.COPY, archive=two.directory), "team/app:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert "arrived damaged" in failed.error
     assert two.storage.tags("team/app") == ()
     assert two.storage.blob_size(LAYER) is None
+    assert failed.sent == sum(map(len, APP.blobs)) - len(APP.blobs[2])
+    assert not (stage_of(two.root) / "blobs/sha256" / LAYER.hex).exists()
+    again = two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert again.sent == len(APP.blobs[2]), "what came right is there for the next run"
 
 
 def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
@@ -155,12 +231,32 @@ def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
         (layout / "oci-put-blob1").write_bytes(b"12345")
         (layout / "oci-put-blob2").write_bytes(b"123")
         (layout / "index.json").write_bytes(b"{}")
+        (layout.parent / "9").symlink_to("what ends while it is looked at")
         seen.append(two.told.under_way[-1]())
 
     copying.during = look
     two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
     assert seen == [8]
     assert two.told.under_way[-1]() == 0
+
+
+def test_skopeo_does_not_write_as_root_where_somebody_else_makes_the_names(
+    two: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would follow the links that he puts there."""
+    make_storage(two.root, {})
+    if os.geteuid() == 0:
+        os.chown(two.root, 65534, 65534)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(UsageError, match=f"--engine copy lets skopeo write into {two.root} as root"):
+        two.run(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert two.started("copy") == []
+    if os.geteuid() == 0:  # what regwrap writes itself, it writes as the owner
+        for path in two.root.rglob("*"):
+            os.chown(path, 65534, 65534)
+        two.scripted.executor.answers.append(curl())
+        two.sync(two.job(archive=two.directory), "team/app:1")
 
 
 # --- what a killed run left
@@ -179,6 +275,7 @@ def test_blobs_that_a_killed_run_left_are_hashed_and_need_not_travel_again(two: 
     config, base, layer = APP.blobs
     stage = leave(two.root, (Digest.of(config), config), (Digest.of(base), b"x" * len(base)), (LAYER, layer[:3]))
     two.scripted.executor.answers.append(curl())
+    put(stage / "blobs/sha256" / APP.top.hex, b"no manifest")
     report = two.sync(two.job(archive=two.directory), "team/app:1")
     assert report.sent == len(base) + len(layer)
     assert not problems_in(two.root)
@@ -197,6 +294,15 @@ def test_what_is_wrong_in_a_stage_is_gone_once_it_was_looked_at(tmp_path: Path) 
         assert not path.exists()
 
 
+def test_what_a_killed_run_left_of_an_image_that_cannot_be_seen_now_stays_for_the_next(two: Between) -> None:
+    stage = leave(two.root, (Digest.of(OTHER.blobs[1]), OTHER.blobs[1]))
+    two.scripted.executor.answers.append(curl())
+    report = two.run(two.job(archive=two.directory), "team/app:1", "away:1").report
+    assert report is not None
+    assert len(report.copied) == 1
+    assert [path.name for path in stage.rglob("*") if path.is_file()] == [Digest.of(OTHER.blobs[1]).hex]
+
+
 def test_a_run_that_copies_nothing_removes_them_too(two: Between) -> None:
     make_storage(two.root, {"team/app:1": APP})
     stage = leave(two.root, (LAYER, APP.blobs[2]))
@@ -213,21 +319,39 @@ def test_a_dry_run_leaves_everything_as_it_is(two: Between) -> None:
     assert snapshot(two.root) == before
 
 
-def test_a_disk_without_space_is_said_before_anything_starts(two: Between) -> None:
+def hold_huge(two: Between) -> None:
+    """An image that has room nowhere."""
     config = b'{"os": "linux", "architecture": "amd64"}'
     raw = json.dumps(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "config": {"mediaType": "x", "digest": f"{Digest.of(config)}", "size": len(config)},
-            "layers": [{"mediaType": "x", "digest": f"{LAYER}", "size": 2**60}],
+            "layers": [{"mediaType": "x", "digest": f"{Digest.of(b'huge')}", "size": 2**60}],
         }
     ).encode()
-    two.source.hold("huge:1", Image((raw,), (config, APP.blobs[2])))
+    two.source.hold("huge:1", Image((raw,), (config, b"huge")))
+
+
+def test_a_disk_without_space_is_said_before_anything_starts(two: Between) -> None:
+    hold_huge(two)
     with pytest.raises(ToolError, match="space") as raised:
         two.run(two.job(archive=two.directory), "huge:1")
     assert "choose another archive" in raised.value.hint
     assert two.scripted.executor.started == []
+
+
+@pytest.mark.parametrize("engine", [Engine.COPY, Engine.AUTO])
+def test_an_image_that_alone_has_no_room_is_not_begun_and_keeps_no_other_away(two: Between, engine: Engine) -> None:
+    hold_huge(two)
+    two.scripted.executor.answers += [curl(), Copying(APP).answer()]
+    report = two.run(two.job(engine, archive=two.directory), "huge:1", "team/app:1").report
+    assert report is not None
+    assert [f"{item.copy.entry.dest}" for item in report.copied] == ["team/app:1"]
+    (failed,) = report.failed
+    assert "not enough space" in failed.error
+    assert len(two.scripted.executor.started) == 1
+    assert not problems_in(two.root)
 
 
 # --- out of another storage
@@ -285,6 +409,19 @@ def test_an_image_that_is_there_in_part_is_mended(two: Between, lost: str) -> No
     assert not problems_in(two.root)
     assert two.storage.has_tag("app", "1", APP.top)
     assert len(two.sync(two.job(archive=two.directory, source=place), "app:1", options=options).skipped) == 1
+
+
+def test_unless_it_was_said_otherwise_what_is_there_counts_once_it_was_hashed(two: Between) -> None:
+    make_storage(two.root, {"old/tool:1": TOOL})
+    flip(two.storage.blob_path(Digest.of(BASE)))
+    two.scripted.executor.answers.append(curl())
+    job = two.job(archive=two.directory)
+    with ExitStack() as stack:
+        ends = Endpoints(job=job, stack=stack)
+        plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
+        report = carry_out(plan, ends.of(two.directory), job=job, ends=ends, writing=Writing())
+    assert report.sent == sum(map(len, APP.blobs))
+    assert not problems_in(two.root)
 
 
 # --- above a storage that is only read

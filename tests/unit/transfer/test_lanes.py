@@ -12,9 +12,10 @@ def shown(name: str, start: float, seconds: float) -> Copied:
 
 
 def test_each_is_in_the_first_lane_that_is_free() -> None:
-    found = in_lanes([shown("a", 0, 4), shown("c", 4, 1), shown("b", 1, 2), shown("d", 3, 9)])
+    images = [("a", 0, 4), ("c", 4, 1), ("b", 1, 2), ("d", 3, 9), ("e", 5, 9), ("f", 6, 1)]
+    found = in_lanes([shown(*image) for image in images])
     assert [(str(item.copy.entry.dest), item.worker) for item in found if isinstance(item, Copied)] == [
-        ("a:1", 0), ("b:1", 1), ("d:1", 1), ("c:1", 0),
+        ("a:1", 0), ("b:1", 1), ("d:1", 1), ("c:1", 0), ("e:1", 0), ("f:1", 2),
     ]  # fmt: skip
 
 

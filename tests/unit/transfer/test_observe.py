@@ -31,6 +31,7 @@ from tests.builders import (
 )
 from tests.fakes import Scripted
 from tests.unit.transfer.between import Between, between
+from tests.unit.transfer.test_into_registry import connected_to
 
 APP, MULTI, OTHER = make_image("app"), make_multi_image("multi"), make_image("other")
 DRY = SyncOptions(dry_run=True)
@@ -158,6 +159,49 @@ def test_a_line_without_a_registry_has_none_where_no_source_is_given(two: Betwee
         ends = Endpoints(job=replace(two.job(), source=None), stack=stack)
         with pytest.raises(UsageError, match="names no registry"):
             ends.source_of(listed)
+
+
+def test_lines_without_a_registry_are_named_and_not_all_of_hundreds(two: Between) -> None:
+    images = parse_images("\n".join(f"team/app{number}:1" for number in range(12)).encode(), "images.list")
+    with ExitStack() as stack:
+        ends = Endpoints(job=replace(two.job(), source=None), stack=stack)
+        with pytest.raises(UsageError, match=r"^12 lines name no registry, and no source is configured") as raised:
+            ends.check_sources(images)
+    assert [line.rpartition(" ")[2] for line in raised.value.detail.splitlines()] == [
+        f"team/app{number}:1" for number in range(10)
+    ]
+
+
+def test_a_line_whose_registry_is_none_is_refused_before_anything_is_asked(two: Between) -> None:
+    images = parse_images(b"odd.example/team/app:1 => team/app:1", "images.list")
+    with ExitStack() as stack:
+        ends = Endpoints(job=replace(two.job(), place_of=lambda name: Location(name=name)), stack=stack)
+        with pytest.raises(UsageError, match="has neither a url nor a storage"):
+            ends.check_sources(images)
+
+
+def test_connections_to_a_registry_are_closed_with_the_run(two: Between) -> None:
+    port = int(two.source.host.rpartition(":")[2])
+    with ExitStack() as stack:
+        end = Endpoints(job=two.job(), stack=stack).registry(two.place(two.source))
+        assert end.resolve("team/app", "1") == APP.top
+        assert connected_to(port) == 1
+    assert connected_to(port) == 0
+
+
+def test_what_skopeo_keeps_at_home_is_in_a_directory_of_its_own(two: Between) -> None:
+    """Not among what regwrap has there, nor the user's."""
+    with ExitStack() as stack:
+        ends = Endpoints(job=two.job(), stack=stack)
+        assert ends.skopeo().home.is_dir()
+        assert ends.skopeo().home.parent == two.scripted.runner.scratch
+
+
+def test_instead_of_an_archive_there_is_an_empty_directory_as_often_as_asked(two: Between) -> None:
+    (two.scripted.runner.scratch / "something").write_bytes(b"of this run")
+    for _ in range(2):
+        job, empty = two.job().without_archive()
+        assert (job.archive.storage, job.archive.registry, list(empty.iterdir())) == (empty, None, [])
 
 
 def test_an_index_that_lacks_a_platform_at_the_destination_is_copied_again(two: Between) -> None:

@@ -179,6 +179,17 @@ def test_what_curl_had_brought_of_an_image_that_skopeo_brings_counts(two: Betwee
     assert not problems_in(two.root)
 
 
+def test_what_curl_had_brought_of_an_image_that_skopeo_fails_with_counts(two: Between) -> None:
+    fails = Answer(when=lambda argv: "copy" in argv, exit_code=1, stderr=b'level=fatal msg="no"')
+    two.scripted.executor.answers.append(fails)
+    two.source.challenge, two.source.guarded = "Negotiate", f"/blobs/{OWN}"
+    report = two.run(two.job(archive=two.directory), "team/app:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert failed.sent == report.sent > 0
+    assert 0 < report.seconds < 60
+
+
 def test_the_login_goes_to_curl_by_its_input(two: Between, tmp_path: Path) -> None:
     login = base64.b64encode(b"me:secret").decode()
     authfile = tmp_path / "auth.json"
@@ -205,3 +216,4 @@ def test_what_ends_the_run_ends_it(two: Between) -> None:
     two.source.fails = lambda request: two.scripted.runner.stopping.set() if "/blobs/" in request else None
     with pytest.raises(ToolError, match="stopp"):
         two.run(two.job(archive=two.directory), *IMAGES)
+    assert not (two.root / ".regwrap/sync/copies").exists(), "of what was under way nothing is left but parts of blobs"

@@ -11,7 +11,7 @@ from regwrap.core.errors import ImagesFailedError, IntegrityError, Interrupted, 
 from regwrap.core.model import Descriptor, Digest
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.plan import Copy, Observation, Plan, Unseen, make_plan
-from regwrap.transfer.run import Copied, Failed, SyncReport, run_plan
+from regwrap.transfer.run import Copied, Failed, SyncReport, nothing_copied, run_plan
 from tests.unit.transfer.test_plan import blob, entry, lacking, whole
 
 BASE = blob("base", 1000)
@@ -141,6 +141,13 @@ def test_what_was_not_seen_and_what_is_there_are_in_the_report() -> None:
     assert report.failed == (Failed(entry=unseen.entry, error="absent", hint="look", attempts=1),)
 
 
+def test_a_plan_of_nothing_takes_no_time_and_is_told_in_full() -> None:
+    unseen = Unseen(entry=entry("a/no:1"), error="absent", hint="look")
+    plan = plan_of({}, unseen, whole("a/same:1"))
+    failed = Failed(entry=unseen.entry, error="absent", hint="look", attempts=1)
+    assert nothing_copied(plan) == SyncReport(copied=(), skipped=plan.skips, failed=(failed,), seconds=0)
+
+
 def test_events_tell_the_whole_story() -> None:
     heard = Heard()
     carrier = ListeningCarrier({"a/b:1": [transient(), transient("again")], "a/c:1": [ToolError("broke")]})
@@ -153,6 +160,17 @@ def test_events_tell_the_whole_story() -> None:
         "started a/c:1",
         "failed a/c:1",
     ]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_ends_while_the_run_is_being_stopped_is_kept_and_told_nobody(fails: bool) -> None:
+    """What Ctrl-C ended did not fail."""
+    retry, heard = retry_of(1, 0.0001), Heard()
+    errors: dict[str, list[RegwrapError]] = {"a/b:1": [ToolError("stopped")]} if fails else {}
+    carrier = ListeningCarrier(errors, during=lambda _name: retry.stopping.set(), seconds=0)
+    report = carried(plan_of({"a/b:1": []}), carrier, jobs=1, retry=retry, heard=heard)
+    assert (len(report.copied), len(report.failed)) == (int(not fails), int(fails))
+    assert heard.said == ["started a/b:1"]
 
 
 # --- retries
@@ -219,6 +237,15 @@ def test_exclusive_repositories_keep_the_plans_order_among_each_other() -> None:
     report = run(plan, carrier, jobs=1)
     assert carrier.order == [str(copy.entry.dest) for copy in plan.copies]
     assert len(report.copied) == len(images)
+
+
+def test_the_largest_image_comes_first_whatever_its_repository_is_called() -> None:
+    """What takes longest must not begin last."""
+    sizes = {"z/b:1": 100, "a/b:1": 70, "z/b:2": 50, "a/b:2": 20}
+    images: dict[str, Sequence[Descriptor]] = {name: [blob(name, size)] for name, size in sizes.items()}
+    carrier = ListeningCarrier(exclusive_repositories=True, seconds=0)
+    run(plan_of(images), carrier, jobs=1)
+    assert carrier.order == list(sizes)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

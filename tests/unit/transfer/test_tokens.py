@@ -14,9 +14,11 @@ from tests.builders import make_image, storage_problems
 from tests.fakes import Answer, Scripted
 from tests.unit.cli.programs import curl, skopeo_copy
 from tests.unit.transfer.between import Between, between
+from tests.unit.transfer.test_download_ends import End, Scene
 
 APP = make_image("app")
-LAYER = Digest.of(APP.blobs[1])
+LAYER_BYTES = APP.blobs[1]
+LAYER = Digest.of(LAYER_BYTES)
 GET_BLOB = "^GET .*/blobs/"
 
 
@@ -107,8 +109,26 @@ def test_a_token_server_that_fails_meanwhile_is_not_what_is_told(guarded: Guarde
     two = guarded.two
 
     def gone() -> None:
-        two.source.fails = lambda request: 403 if "/blobs/" in request else None
+        two.source.fails = fails
+
+    def fails(request: str) -> int | None:
+        if request.startswith("HEAD"):
+            raise ConnectionResetError
+        return 403 if f"/blobs/{LAYER}" in request else None
 
     guarded.before_each_start_of_curl(gone)
     said = two.failure(two.job(archive=two.directory), "team/app:1")
-    assert "answered 403 to blob" in said
+    assert f"answered 403 to blob {LAYER.short}" in said
+    assert guarded.asked_for_layer() == 1
+
+
+def test_tokens_that_bring_bytes_are_renewed_as_often_as_it_takes(guarded: Guarded) -> None:
+    """Of a large layer each brings a part."""
+    two, scene = guarded.two, Scene(guarded.two, LAYER_BYTES)
+    ended = End(lambda _start: b"", exit_code=22, status=401)
+    scene.ends = [*[ended] * 6, End(lambda start: LAYER_BYTES[start:][:5], exit_code=56), *[ended] * 6, End()]
+    two.scripted.executor.answers[:] = [Answer(when=("curl", "--disable"), reads=scene.curl, repeats=True)]
+    two.attempts = 2
+    two.sync(two.job(archive=two.directory), "team/app:1")
+    assert scene.ends == []
+    assert not storage_problems(two.root)
