@@ -8,12 +8,15 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from regwrap.tools.executor import Process
 from regwrap.tools.runner import Runner, Tool
 
 Argv = tuple[str, ...]
+
+NOT_ASKED: Any = None
+"""In the place of what a test has no use for."""
 
 _DEATH_SIGNAL: Final = ("--pdeathsig", "KILL")
 _FIRST_PID: Final = 2**30  # no kernel gives such a pid: a signal to it reaches nobody

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -424,8 +425,8 @@ def test_blobs_may_be_hashed_by_others_and_only_those_that_can_be_right_are(root
     stray = put(root / layout.blob_path(Digest.of(b"stray")), b"stray")
     storage.blob_path(Digest.of(b"a collector left its directory")).parent.mkdir(parents=True)
 
-    def elsewhere(blobs: object, _on_bytes: object) -> frozenset[Digest]:
-        asked.append(dict(blobs))  # type: ignore[call-overload]
+    def elsewhere(blobs: Sequence[tuple[Digest, int]], _on_bytes: object) -> frozenset[Digest]:
+        asked.append(dict(blobs))
         return frozenset({LAYER})
 
     report = verify_storage(root, None, SILENT, hash_elsewhere=elsewhere)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,11 +221,11 @@ def test_a_token_server_that_refuses_a_password_is_asked_three_times_and_skopeo_
 def test_addresses_that_guess_passwords_do_not_fill_the_memory(tmp_path: Path) -> None:
     path = tmp_path / "htpasswd"
     path.write_text("ci:$2y$04$XXUB2dh75RjTsWfig2vOOeL0W.FvulEnva4D2Q79k2aFuRnVzrWQe\n")
-    users = read_htpasswd(path)
+    users: Any = read_htpasswd(path)
     for number in range(10_001):
-        users._turn(f"{number}")  # type: ignore[attr-defined]
-    assert len(users._turns) == 1  # type: ignore[attr-defined]
-    kept = users._turn("10000")  # type: ignore[attr-defined]
+        users._turn(f"{number}")
+    assert len(users._turns) == 1
+    kept = users._turn("10000")
     for number in range(20_000, 29_999):
-        users._turn(f"{number}")  # type: ignore[attr-defined]
-    assert users._turn("10000") is kept, "who has a turn keeps it"  # type: ignore[attr-defined]
+        users._turn(f"{number}")
+    assert users._turn("10000") is kept, "who has a turn keeps it"

@@ -25,6 +25,7 @@ from regwrap.transfer.plan import Copy, Reason
 from regwrap.transfer.run import Copied, Failed
 from regwrap.transfer.run_blobs import BlobRun
 from tests.builders import Image, make_image, make_layer
+from tests.fakes import NOT_ASKED
 from tests.unit.transfer.between import plain
 from tests.unit.transfer.test_plan import entry
 from tests.unit.transfer.test_sync import Heard
@@ -40,7 +41,7 @@ OWN, SHARED = Digest.of(APP.blobs[2]), Digest.of(BASE)
 def registry(name: str, pace: float | None = None) -> RegistryEndpoint:
     known = replace(plain(name), requests_per_second=pace)
     probe = Probe(registry=known, timeout=5, connections=1)
-    return RegistryEndpoint(registry=known, probe=probe, skopeo=None)  # type: ignore[arg-type]  # nobody asks it
+    return RegistryEndpoint(registry=known, probe=probe, skopeo=NOT_ASKED)
 
 
 FIRST, SECOND = registry("first"), registry("second")

@@ -54,7 +54,7 @@ from tests.builders import (
     storage_problems,
 )
 from tests.bundles import make_bundle
-from tests.fakes import Scripted
+from tests.fakes import NOT_ASKED, Scripted
 from tests.unit.cli.programs import curl, skopeo_copy
 from tests.unit.transfer.between import Between, between
 from tests.unit.transfer.cluster import in_process
@@ -395,7 +395,7 @@ def test_a_blob_is_proved_once_and_where_another_worker_has_staged_it_too(tmp_pa
     stage, blob = Stage(Tree(tmp_path)), Descriptor(media_type="", digest=OWN, size=len(APP.blobs[2]))
     (tmp_path / BLOBS).mkdir(parents=True)
     put(tmp_path / (stage.blob(OWN) if staged else stage.part(OWN)), APP.blobs[2])
-    travel = Travel(blob=blob, end=None, repository="a")  # type: ignore[arg-type]  # nobody asks it
+    travel = Travel(blob=blob, end=NOT_ASKED, repository="a")
     with ThreadPoolExecutor() as pool:
         arriving = _Arriving(stage=stage, around=Hearing([]), pool=pool)
         arriving.whole(travel)
@@ -420,8 +420,8 @@ def test_a_worker_tells_twice_a_second_what_has_come(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     hearing = Hearing([])
     blob = Descriptor(media_type="", digest=OWN, size=9)
-    travel = Travel(blob=blob, end=None, repository="a", came=4)  # type: ignore[arg-type]  # nobody asks it
-    arriving = _Arriving(stage=None, around=hearing, pool=None)  # type: ignore[arg-type]  # nothing is whole
+    travel = Travel(blob=blob, end=NOT_ASKED, repository="a", came=4)
+    arriving = _Arriving(stage=NOT_ASKED, around=hearing, pool=NOT_ASKED)  # nothing is whole
     now[0] += 0.6
     assert arriving.is_wanted()
     arriving.begun(travel)

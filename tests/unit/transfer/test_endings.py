@@ -12,6 +12,7 @@ from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, Too
 from regwrap.tools.outage import Outages
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.by_curl import BlobFetcher, Endings, Left, Travel
+from tests.fakes import NOT_ASKED
 from tests.unit.transfer.test_plan import blob
 
 HOST = "r.io"
@@ -64,7 +65,7 @@ class Batch:
         self.endings = Endings(
             events=self.heard, left=self.left, retry=Retry(policy, self.stopping, outages=self.outages)
         )
-        self.travels = [Travel(blob=blob(name, 5), end=None, repository=name) for name in "abc"]  # type: ignore[arg-type]
+        self.travels = [Travel(blob=blob(name, 5), end=NOT_ASKED, repository=name) for name in "abc"]
 
     def ask(self) -> bool:
         self.asked += 1
@@ -165,7 +166,7 @@ def test_a_host_that_comes_and_goes_is_waited_for_twice_as_long_as_one_that_is_a
 
 def test_the_next_start_of_curl_begins_when_there_is_room_and_no_third_one() -> None:
     """Tokens live for minutes: what waits behind others for its turn has an old one."""
-    fetcher = BlobFetcher(curl=None, parts=None, scratch=None, retry=None)  # type: ignore[arg-type]  # not asked
+    fetcher = BlobFetcher(curl=NOT_ASKED, parts=NOT_ASKED, scratch=NOT_ASKED, retry=NOT_ASKED)
     rooms = {counts: fetcher.has_room(list(map(Left, counts)), 4, 9) for counts in ((), (3,), (4,), (1, 1), (0, 0))}
     assert rooms == {(): True, (3,): True, (4,): False, (1, 1): False, (0, 0): False}
     assert fetcher.enough(0) == math.inf

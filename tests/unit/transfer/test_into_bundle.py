@@ -34,7 +34,7 @@ from tests.builders import (
     truncate,
 )
 from tests.bundles import contents_of, make_bundle, older
-from tests.fakes import Answer, Argv, Scripted
+from tests.fakes import NOT_ASKED, Answer, Argv, Scripted
 from tests.unit.cli.programs import curl, skopeo_copy
 from tests.unit.transfer.between import Between, between
 from tests.unit.transfer.test_archives import as_tree, unpacks
@@ -286,8 +286,8 @@ def test_an_image_by_itself_takes_what_lies_on_this_machine_once(two: Between, o
             archive=StorageSource(name="archive", storage=two.storage),
             source_of=lambda _entry: here,
             hashed=True,
-            stage=None,  # type: ignore[arg-type]  # skopeo is not asked
-            fetcher=None,  # type: ignore[arg-type]
+            stage=NOT_ASKED,
+            fetcher=NOT_ASKED,
         )
         for _ in range(2):
             carrier.carry(copy)

@@ -30,6 +30,7 @@ from regwrap.transfer.run_blobs import BlobRun
 from tests.answering import Answer, Asked, answering
 from tests.builders import Image, make_image
 from tests.fakeregistry import FakeRegistry, fake_registry
+from tests.fakes import NOT_ASKED
 from tests.unit.transfer.test_plan import entry
 from tests.unit.transfer.test_sync import Heard
 
@@ -118,7 +119,7 @@ class Pushing:
 def endpoint_of(host: str, authfile: Path | None = None) -> RegistryEndpoint:
     where = Registry(host=host, tls_verify=False, plain_http=True, authfile=authfile)
     probe = Probe(registry=where, timeout=10, connections=2)
-    return RegistryEndpoint(registry=where, probe=probe, skopeo=None)  # type: ignore[arg-type]  # nobody asks it
+    return RegistryEndpoint(registry=where, probe=probe, skopeo=NOT_ASKED)
 
 
 @pytest.fixture
@@ -228,7 +229,7 @@ def test_a_blob_is_sent_to_one_repository_and_taken_from_it_by_the_others(pushin
 
 def test_uploads_are_as_many_as_may_be_each_by_a_thread(pushing: Pushing) -> None:
     retry = Retry(RetryPolicy(), pushing.stopping)
-    fetcher = SendingFetcher(sender=None, targets={}, jobs=3, retry=retry)  # type: ignore[arg-type]  # nobody sends
+    fetcher = SendingFetcher(sender=NOT_ASKED, targets={}, jobs=3, retry=retry)
     assert fetcher.threads == 3
     assert [fetcher.has_room([Left(1)] * count, 3, 1) for count in (0, 2, 3)] == [True, True, False]
     assert fetcher.has_room([Left(0)] * 5, 1, 9)

@@ -20,6 +20,7 @@ from regwrap.transfer.needs import Need
 from regwrap.transfer.orders import Answer, BlobAnswer, HashOrder, Refusal, registry_name
 from regwrap.transfer.under_way import BlobUnderWay, HostQueue
 from regwrap.transfer.workers import ClusterError, Workers, WorkerShare, all_shares
+from tests.fakes import NOT_ASKED
 from tests.unit.transfer.test_plan import blob
 
 MB = 1024 * 1024
@@ -212,7 +213,7 @@ def test_an_order_has_at_least_4_and_at_most_256_mb_and_32_blobs() -> None:
 
 def test_as_many_orders_are_out_as_all_workers_can_do_and_each_registry_has_one() -> None:
     workers = workers_with(Giving())
-    fetcher = ClusterFetcher(workers=workers, limiters=None, orders=None, retry=None)  # type: ignore[arg-type]  # not asked
+    fetcher = ClusterFetcher(workers=workers, limiters=NOT_ASKED, orders=NOT_ASKED, retry=NOT_ASKED)
     left = [Left(1)] * 10
     assert [fetcher.has_room(left[:count], 4, 1) for count in (0, 5, 6)] == [True, True, False]
     assert [fetcher.has_room(left[:count], 4, 2) for count in (2, 3)] == [True, False]
