@@ -413,7 +413,8 @@ def test_every_problem_is_reported_at_once_in_the_order_of_the_file() -> None:
         ),
         (repository("allow: [v.*, v1, w.*]"), ["2:69", "2:78"]),
         (f"{LOCK}images:\n- image: a\n- image: B\n", ["4:10", "5:10"]),
-        (f"{ZARF}components:\n- images: [A, b:1]\n- images: [c:1, D]\n- images: e\n", ["3:12", "4:17", "5:11"]),
+        (f"{ZARF}components:\n- images: e\n- images: [A, b:1]\n- images: [c:1, D]\n", ["3:11", "4:12", "5:17"]),
+        ("r.io: 5\nx.io: {images: {A: [x]}}\n", ["1:7", "2:21"]),
         (
             "kind: ImageSetConfiguration\nmirror:\n  additionalImages: [{name: A}, {name: b}, {tag: v}]\n",
             ["3:22", "3:44"],
@@ -649,7 +650,12 @@ def test_zarf_and_oc_mirror_are_read_as_far_as_they_list_images() -> None:
         "ghcr.io/stefanprodan/podinfo:6.4.0 => stefanprodan/podinfo:6.4.0",
         "docker.io/library/busybox:1.37.0 => library/busybox:1.37.0",
     ]
-    assert "10: zarf's `charts` are not read, only images are" in notes_of(zarf)
+    assert notes_of(zarf) == [
+        "2: read as a list of zarf, with 2 images",
+        "10: zarf's `charts` are not read, only images are",
+    ]
+    component = f"{ZARF}components:\n- {{name: a, charts: [], files: [x], images: [a:1]}}\n"
+    assert notes_of(parsed(component))[1:] == ["3: zarf's `files` are not read, only images are"]
     mirror = "kind: ImageSetConfiguration\nmirror:\n  additionalImages: [{name: r.io/ubi:9}]\n"
     assert lines_of(parsed(mirror)) == [(3, "r.io/ubi:9 => ubi:9")]
     (problem,) = refused(f"{mirror}  operators: [{{catalog: r.io/catalog:1}}]\n")
