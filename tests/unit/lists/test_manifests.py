@@ -9,7 +9,7 @@ import pytest
 
 from regwrap.core.model import ImageRef
 from regwrap.lists.imagelist import parse_images
-from regwrap.lists.manifests.find import MAX_MANIFEST_BYTES, FoundImages, find_images
+from regwrap.lists.manifests.find import FoundImages, find_images
 from regwrap.lists.manifests.text import manifests_text
 
 SAMPLES = Path(__file__).parents[2] / "samples/manifests"
@@ -242,7 +242,7 @@ def test_keys_of_anybody_break_no_line_of_the_list() -> None:
         (b"\xff\xfe", "x.yaml: not UTF-8 (byte 1)"),
         (b"a: b\x01\n", "x.yaml:1:5: a control character"),
         (b"a:\n\t- b\n", "x.yaml:2:1: while scanning"),
-        (b" " * (MAX_MANIFEST_BYTES + 1), "x.yaml: larger than 64 MiB"),
+        (b" " * (64 * 1024**2 + 1), "x.yaml: larger than 64 MiB"),
     ],
     ids=range(10),
 )
@@ -408,3 +408,64 @@ def test_a_name_that_no_registry_takes_gets_no_host_twice() -> None:
 
 def test_what_is_no_text_is_told_with_the_byte() -> None:
     assert find_images([("x.yaml", b"image: a/b:1\n\xff")]).problems == ("x.yaml: not UTF-8 (byte 14)",)
+
+
+# --- what is told of many
+
+
+def test_images_are_in_order_each_once_with_its_first_place() -> None:
+    text = "a: ['b.io/b:1', 'a.io/a:1']\nc: ['b.io/b:1', 'c.io/c:2', 'a.io/a:3', 'a.io/a:2']\n"
+    assert elsewhere(text) == [
+        ("a.io/a:1", "x.yaml:1 a"),
+        ("a.io/a:2", "x.yaml:2 c"),
+        ("a.io/a:3", "x.yaml:2 c"),
+        ("b.io/b:1", "x.yaml:1 a"),
+        ("c.io/c:2", "x.yaml:2 c"),
+    ]
+    assert names("[{image: 'b.io/d:1'}, {image: 'b.io/c:1'}, {image: 'a.io/e:2'}, {image: 'a.io/e:1'}]") == [
+        "a.io/e:1", "a.io/e:2", "b.io/c:1", "b.io/d:1",
+    ]  # fmt: skip
+
+
+def test_a_mention_that_says_less_is_left_out_where_only_one_says_more() -> None:
+    two = f"a: ['a.io/a:1', 'a.io/a:1@{DIGEST}', 'a.io/a:1@{OTHER}', 'a.io/b@{DIGEST}', 'a.io/b:2@{OTHER}']"
+    assert [image for image, _where in elsewhere(two)] == [
+        "a.io/a:1", f"a.io/a:1@{DIGEST}", f"a.io/a:1@{OTHER}", f"a.io/b@{DIGEST}", f"a.io/b:2@{OTHER}",
+    ]  # fmt: skip
+    one = f"a: ['a.io/a:1', 'a.io/a:1@{DIGEST}', 'a.io/b@{DIGEST}', 'a.io/b:2@{DIGEST}']"
+    assert [image for image, _where in elsewhere(one)] == [f"a.io/a:1@{DIGEST}", f"a.io/b:2@{DIGEST}"]
+    assert found("{image: 'a.io/x:1', b: 'b.io/x:1'}").notes[0].startswith("a.io/x:1 and b.io/x:1 have the same")
+
+
+@pytest.mark.parametrize(("count", "more"), [(100, []), (101, ["1 more note"]), (102, ["2 more notes"])])
+def test_a_hundred_notes_are_told_and_the_number_of_the_others(count: int, more: list[str]) -> None:
+    result = found("[" + ", ".join(f"{{image: 'Bad{number}'}}" for number in range(count)) + "]")
+    assert [*result.notes[100:]] == more
+    assert result.summary == f"0 images from image:, 0 from elsewhere, {count} noted, in 1 file"
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(100, []), (101, ["x.yaml: 1 more problem"]), (102, ["x.yaml: 2 more problems"])]
+)
+def test_a_hundred_problems_of_a_file_are_told_and_the_number_of_the_others(count: int, more: list[str]) -> None:
+    result = found("".join(f"a{number}: *x\n" for number in range(count)))
+    assert [problem.partition(" the ")[0] for problem in result.problems[:100]] == [
+        f"x.yaml:{line}:{4 + len(str(line - 1))}:" for line in range(1, 101)
+    ]
+    assert [*result.problems[100:]] == more
+
+
+def test_a_place_that_is_longer_than_a_line_is_cut() -> None:
+    (other,) = find_images([("n" * 190, b"a-key-of-some-length: a.io/a:1")]).elsewhere
+    assert other.where == f"{'n' * 190}:1 a-key-o"
+
+
+def test_a_file_as_large_as_the_bound_is_read_and_a_larger_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regwrap.lists.manifests.find.MAX_MANIFEST_BYTES", 100)
+    text = b"image: a.io/a:1 #".ljust(100)
+    files = [("x.yaml", text), ("y.yaml", text + b" "), ("z.yaml", b"image: a.io/z:1")]
+    result = find_images(files)
+    assert [f"{image}" for image in result.images] == ["a.io/a:1", "a.io/z:1"]
+    (problem,) = result.problems
+    assert problem.startswith("y.yaml: larger than")
+    assert result.summary == "2 images from image:, 0 from elsewhere, 1 noted, in 3 files"
