@@ -70,7 +70,7 @@ class Walk:
 
     def _embedded(self, node: Scalar, text: str, context: Context) -> Iterator[Mention]:
         """A text of several lines, or in JSON: a document, or else lines."""
-        roots, odd = read_documents(text, node.line if node.is_block else node.line - 1)
+        roots, odd = read_documents(text, node.line)
         if odd or not any(isinstance(root, yaml_nodes.Mapping | Sequence) for root in roots):
             yield from _in_lines(node, text, context)
             return
