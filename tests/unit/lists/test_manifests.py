@@ -637,6 +637,7 @@ def test_problems_of_a_file_are_in_the_order_of_its_lines() -> None:
     [
         ("description: run --image=a.io/a:1", []),
         ("image: a.io/a\ntag: v1\n---\ntext\n", ["~ a.io/a:v1"]),
+        ("image: a.io/a\ntag: v1\nx: 1\nx: 2\n", ["~ a.io/a:v1"]),
         ("image: $IMAGE\n---\nb: [\n", []),
         ("image\n" + "a.io/a:1".ljust(4096), ["~ a.io/a:1"]),
         ("image\n" + "y" * 4097 + "\na.io/a:1", ["~ a.io/a:1"]),
