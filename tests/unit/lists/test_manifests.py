@@ -515,8 +515,11 @@ IMAGES: dict[str, tuple[str, list[str]]] = {
     ),
     "no tag beside it": ("{image: {repository: a.io/a}}", [f"? `image`: a.io/a: {NO_TAG}"]),
     "triggers that fill in nothing": (
-        of_kind("triggers: [x, {type: ConfigChange}], template: {spec: {containers: [{image: 'a.io/db'}]}}"),
-        ["a.io/db:latest", "? `image`: a.io/db: no tag: it runs as latest, so latest is listed"],
+        of_kind("triggers: [x, {type: ConfigChange}], template: {spec: {containers: [{image: db}]}}"),
+        [
+            "docker.io/library/db:latest",
+            "? `image`: docker.io/library/db: no tag: it runs as latest, so latest is listed",
+        ],
     ),
     "a new tag for a name with one": (
         "images: [{name: b, newName: 'a.io/app:1', newTag: '2'}, {name: c, newName: 'a.io/other:1'}]",
@@ -625,6 +628,8 @@ def test_of_a_mapping_in_several_lines_the_line_of_the_name_is_told() -> None:
     assert note.startswith("x.yaml:2: `repository`: is an organisation")
     (note,) = found('registry: r.example\nimage: "team/App:v1"\n').notes
     assert note == "x.yaml:2: `image`: upper case is not allowed in a repository's name: 'team/App'"
+    (note,) = found("{repository: team, image: App, tag: v1}").notes
+    assert note == "x.yaml:1: `image`: upper case is not allowed in a repository's name: 'team/App'"
 
 
 def test_problems_of_a_file_are_in_the_order_of_its_lines() -> None:

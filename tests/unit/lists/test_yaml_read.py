@@ -145,7 +145,7 @@ def test_a_broken_document_hides_no_other_and_has_its_line() -> None:
         ("x: 1\n---\nb:\n  c: {{ y }}\n d: [\n", 4, 6),
         ("x: 1\n---\nb:\n  - [{{ y }}]\n", 4, 6),
         ("args:\n  - x\n  - [{{x}}]", 3, 6),
-        ("\nc: {{ y }}\nz: [\n", 2, 4),
+        ("\nc: {{ y }}\nb: \a\n", 2, 4),
     ],
 )
 def test_a_template_is_called_one_where_it_begins(text: str, line: int, column: int) -> None:
