@@ -525,6 +525,7 @@ IMAGES: dict[str, tuple[str, list[str]]] = {
         "images: [{name: b, newName: 'a.io/app:1', newTag: '2'}, {name: c, newName: 'a.io/other:1'}]",
         ["a.io/app:2", "a.io/other:1"],
     ),
+    "a new name without a slash": ("images: ['web=busybox:1.36']", ["docker.io/library/busybox:1.36"]),
     "what only looks like old=new": ("images: ['level=info']", []),
     "a key that says images of many": ("extraImages: {proxy: 'busybox:1.36'}", ["~ docker.io/library/busybox:1.36"]),
     "a key that says it of itself": ("imagesFrom: {proxy: 'busybox:1.36'}", []),
