@@ -40,7 +40,7 @@ def _item(key: str, item: yaml_nodes.Node, above: Fields) -> Iterator[Mention]:
 def _text(key: str, node: Scalar) -> Iterator[Mention]:
     text = (node.text or "").strip()
     if "=" in text:  # old=new, as Argo gives images to kustomize
-        for found in references_in(text):
+        for found in references_in(text, says_image=True):
             yield Mention(key=key, node=node, text=found, used=(node,), is_sure=True)
         return
     if key == "images" or references_in(text, says_image=True) or has_host(text):

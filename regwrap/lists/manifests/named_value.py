@@ -50,7 +50,7 @@ def _put_together(fields: Fields, *, is_group: bool) -> Iterator[Mention]:
         yield from (each for each in other_keys(fields) if len(each.used) > 2)
         return
     parts = parts_of(fields, names=(*NAMES, "name") if fields.context.says_image else NAMES)
-    if len(parts.used) > 1 and parts.name and (parts.tag or parts.digest) and "://" not in parts.name:
+    if parts.name and (parts.tag or parts.digest) and "://" not in parts.name:
         yield Mention(key="", node=parts.used[0], text=parts.text, used=parts.used)
 
 
@@ -65,7 +65,7 @@ def _named(node: Node) -> Iterator[tuple[str, tuple[Mapping, Scalar]]]:
 
 def _items(mention: Mention, items: dict[int, Mapping]) -> Iterator[Mapping]:
     """The items whose values an image was made of: no other form looks at them."""
-    return (items[id(node)] for node in mention.used if id(node) in items)
+    return (items[id(node)] for node in mention.used)
 
 
 def _at(node: Node) -> tuple[int, int]:

@@ -70,8 +70,9 @@ class Walk:
 
     def _embedded(self, node: Scalar, text: str, context: Context) -> Iterator[Mention]:
         """A text of several lines, or in JSON: a document, or else lines."""
-        roots, odd = read_documents(text, node.line if node.is_block else node.line - 1)
-        if odd or not any(isinstance(root, yaml_nodes.Mapping | Sequence) for root in roots):
+        roots, odd = read_documents(text, node.line)
+        is_broken = any(not oddity.is_harmless for oddity in odd)
+        if is_broken or not any(isinstance(root, yaml_nodes.Mapping | Sequence) for root in roots):
             yield from _in_lines(node, text, context)
             return
         walk = Walk(self.depth + 1)

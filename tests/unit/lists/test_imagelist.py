@@ -17,11 +17,12 @@ from regwrap.lists.imagelist import (
     Rewrite,
     as_archived,
     failed_list,
+    list_text,
     need_source,
     parse_images,
     read_images,
 )
-from regwrap.lists.line import MAX_IMAGES, MAX_LINE
+from regwrap.lists.line import MAX_LINE
 from tests.bundles import dest_of
 
 FIXED = settings(derandomize=True, deadline=None)
@@ -161,6 +162,7 @@ DOCKER_ONLY = "only docker references are supported here, not"
         ("dir:x", 1, "dir:x does not name its image"),
         ("dir:x third-party/db", 7, "dir:x does not name its image"),
         ("dir:=x:1", 5, "expected dir:PATH, the path is missing"),
+        ("  dir:=x:1", 7, "expected dir:PATH, the path is missing"),
         ("docker-daemon:a:1 b:1", 1, f"{DOCKER_ONLY} 'docker-daemon:'"),
         ("file://x", 1, f"{DOCKER_ONLY} 'file://'"),
         ("https://r.io/a:1", 1, f"{DOCKER_ONLY} 'https://'"),
@@ -203,6 +205,7 @@ DOCKER_ONLY = "only docker references are supported here, not"
         ("a:1,b:2", 4, "separate source and destination with a blank, not a comma: 'a:1 b:2'"),
         (" a:1, b:2", 5, "separate source and destination with a blank, not a comma: 'a:1 b:2'"),
         ("a:1,", 4, "separate source and destination with a blank, not a comma: 'a:1'"),
+        ("a:1,b:2,c:3", 4, "separate source and destination with a blank, not a comma: 'a:1 b:2'"),
         ("a:1,b:2=c", 4, "separate source and destination with a blank, not a comma: 'a:1 b:2=c'"),
         ("a:1 b,c", 6, "not a repository's name: 'b,c'"),
         # options
@@ -675,8 +678,8 @@ def test_errors_of_one_kind_are_ten_and_the_number_of_the_others() -> None:
 @pytest.mark.exhaustive
 def test_a_list_has_a_hundred_thousand_images_and_no_more() -> None:
     """The line of the error tells that each one before it was taken."""
-    with pytest.raises(UsageError, match=f"100001: more than {MAX_IMAGES} images"):
-        parsed("".join(f"a:{number}\n" for number in range(MAX_IMAGES + 1)))
+    with pytest.raises(UsageError, match=r":100001: more than 100000 images"):
+        parsed("".join(f"a:{number}\n" for number in range(100_001)))
 
 
 @pytest.mark.parametrize(
@@ -717,6 +720,24 @@ def test_a_word_of_eighty_characters_is_shown_whole() -> None:
     assert f"'{word}' is not an image" in problem
     (problem,) = refused(f"{word}x")
     assert f"'{word}…' is not an image" in problem
+
+
+@pytest.mark.parametrize(("length", "shown"), [(80, "x" * 80), (81, "x" * 80 + "…")])
+def test_a_path_of_eighty_characters_is_shown_whole(length: int, shown: str) -> None:
+    with pytest.raises(UsageError, match=rf"^cannot read the list of images '{shown}': No such file"):
+        read_images("x" * length, io.BytesIO())
+
+
+def test_a_list_that_is_written_says_where_an_image_without_a_tag_goes_and_of_others_nothing() -> None:
+    """A destination that stands there is never rewritten."""
+    images = [ImageRef.parse(f"r.io/{text}") for text in ("a:1", f"b:1{AT}", f"c{AT}", "d")]
+    assert list_text(images, "all").splitlines() == [
+        "# all",
+        "r.io/a:1",
+        f"r.io/b:1{AT}",
+        f"r.io/c{AT} => c:sha256-{HEX}.untagged",
+        "r.io/d",
+    ]
 
 
 def test_images_of_an_archive_have_the_names_that_they_got_there() -> None:

@@ -189,6 +189,19 @@ def test_document_is_recognised_by_its_first_line(before: str, text: str) -> Non
     assert [entry.text for entry in parsed(before + text).entries] == ["r.io/a:1 => b:1"]
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("r.io/team:\n  images: {a: ['1']}\n", "r.io/team/a:1 => team/a:1"),
+        ("# x\nr.io/team:\n\n # y\n images:\n  a: ['1']\n", "r.io/team/a:1 => team/a:1"),
+    ],
+)
+def test_a_path_above_what_belongs_to_it_is_no_image_without_its_tag(text: str, line: str) -> None:
+    assert [entry.text for entry in parsed(text).entries] == [line]
+    (problem,) = refused("r.io/team/app:\n- x.io/app:1\n")
+    assert problem.startswith("1:1: `r.io/team/app` without a tag means all tags")
+
+
 @pytest.mark.parametrize("before", ["", "\ufeff", "# images\n\n"])
 def test_json_may_be_indented_with_tabs(before: str) -> None:
     (entry,) = parsed(f'{before}{{\n\t"r.io/a:1":\t"r.io/b"\n}}').entries
@@ -234,6 +247,7 @@ def test_list_without_images_is_empty() -> None:
 # --- what would change which images there are
 
 HAULER = "apiVersion: content.hauler.cattle.io/v1\nkind: Images\n"
+ZARF = "kind: ZarfPackageConfig\n"
 LOCK = "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\n"
 PATTERN = (
     "selects tags by a pattern, whose tags change over time: list the tags (see skopeo list-tags),"
@@ -291,6 +305,8 @@ def lock(image: str) -> str:
         (f"r.io/a@{DIGEST}: x.io/b@{DIGEST}\n", "1:81: a destination has no digest; put it at the source"),
         ("r.io/a:1: ''\n", "1:11: `r.io/a:1`: expected a string, got nothing"),
         ("r.io/a:1: []\n", "1:11: `r.io/a:1`: the destination is missing"),
+        (f"r.io/a:1,-{'x' * 79}: b\n", f"1:1: not a tag: '-{'x' * 79}'"),
+        (f"r.io/a:1,-{'x' * 80}: b\n", f"1:1: not a tag: '-{'x' * 79}…'"),
         # regsync
         (regsync("source: a, target: b, type: repository"), f"2:3: an entry of type repository without tags {PATTERN}"),
         (repository("allow: ['v1.*']"), f"2:69: `sync.tags.allow` 'v1.*' {PATTERN}"),
@@ -298,6 +314,8 @@ def lock(image: str) -> str:
         (repository("semverRange: ['>=1']"), f"2:61: `sync.tags.semverRange` {PATTERN}"),
         (regsync("source: r.io, target: x.io, type: registry"), f"2:38: `sync.type` 'registry' {PATTERN}, each with"),
         (regsync("source: a, target: b"), "2:3: `sync.type` is missing"),
+        (regsync("source: [a], target: b, type: image"), "2:12: `sync.source`: expected a string, got a list"),
+        (regsync("source: {a: b}, target: b, type: image"), "2:12: `sync.source`: expected a string, got a mapping"),
         (regsync("source: a, type: image"), "2:3: `sync.target` is missing"),
         (regsync("source: 'r.io/{{env}}:1', target: b:1, type: image"), f"2:12: {VARIABLES} {{{{ is not allowed"),
         (regsync("source: 'ocidir://a', target: b:1, type: image"), "2:12: not a host: 'ocidir:'"),
@@ -376,6 +394,35 @@ def test_repeated_image_is_one_entry_and_a_note() -> None:
 def test_every_problem_is_reported_at_once_in_the_order_of_the_file() -> None:
     text = "r.io:\n  images:\n    A: [x]\n    b: []\n    c: [1, '', -x]\n  images-by-semver: {d: 1}\nx.io: 5\n"
     assert [problem.partition(": ")[0] for problem in refused(text)] == ["3:9", "4:5", "5:12", "5:16", "6:3", "7:7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        (
+            f"{HAULER}spec:\n  images:\n  - name: A\n  - name: ok:1\n  - name: b:$C\n  - rewrite: c\n",
+            ["5:11", "7:11", "8:5"],
+        ),
+        ("r.io/A:1: b\nr.io/a:1: b\nr.io/c: d\nr.io/e:1: F\n", ["1:1", "3:1", "4:11"]),
+        ("r.io/a:1: [b:$C, c:1, D]\n", ["1:12", "1:23"]),
+        ("images:\n  r.io/A:1: b\n  r.io/B:1: b\n", ["2:3", "3:3"]),
+        ("- A:1\n- a:1\n- {tag: v1}\n", ["1:3", "3:3"]),
+        (
+            regsync("source: A, target: b, type: image") + "- {source: a, target: B, type: image}\n- {type: image}\n",
+            ["2:12", "3:23", "4:3"],
+        ),
+        (repository("allow: [v.*, v1, w.*]"), ["2:69", "2:78"]),
+        (f"{LOCK}images:\n- image: a\n- image: B\n", ["4:10", "5:10"]),
+        (f"{ZARF}components:\n- images: e\n- images: [A, b:1]\n- images: [c:1, D]\n", ["3:11", "4:12", "5:17"]),
+        ("r.io: 5\nx.io: {images: {A: [x]}}\n", ["1:7", "2:21"]),
+        (
+            "kind: ImageSetConfiguration\nmirror:\n  additionalImages: [{name: A}, {name: b}, {tag: v}]\n",
+            ["3:22", "3:44"],
+        ),
+    ],
+)
+def test_a_fault_hides_no_other_one(text: str, places: list[str]) -> None:
+    assert [problem.partition(": ")[0] for problem in refused(text)] == places
 
 
 # --- wrong types and hostile files
@@ -503,6 +550,12 @@ def test_a_document_may_be_larger_than_a_mebibyte() -> None:
     assert len(parsed(text).entries) == 500
 
 
+def test_a_document_has_as_many_images_as_a_list_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regwrap.lists.formats.values.MAX_IMAGES", 3)
+    assert len(parsed("- a:1\n- b:1\n- c:1\n").entries) == 3
+    assert refused("- a:1\n- b:1\n- c:1\n- d:1\n") == ["4: more than 3 images"]
+
+
 @pytest.mark.exhaustive
 def test_tags_times_destinations_do_not_grow_without_end() -> None:
     tags = ",".join(f"t{number}" for number in range(1000))
@@ -597,7 +650,12 @@ def test_zarf_and_oc_mirror_are_read_as_far_as_they_list_images() -> None:
         "ghcr.io/stefanprodan/podinfo:6.4.0 => stefanprodan/podinfo:6.4.0",
         "docker.io/library/busybox:1.37.0 => library/busybox:1.37.0",
     ]
-    assert "10: zarf's `charts` are not read, only images are" in notes_of(zarf)
+    assert notes_of(zarf) == [
+        "2: read as a list of zarf, with 2 images",
+        "10: zarf's `charts` are not read, only images are",
+    ]
+    component = f"{ZARF}components:\n- {{name: a, charts: [], files: [x], images: [a:1]}}\n"
+    assert notes_of(parsed(component))[1:] == ["3: zarf's `files` are not read, only images are"]
     mirror = "kind: ImageSetConfiguration\nmirror:\n  additionalImages: [{name: r.io/ubi:9}]\n"
     assert lines_of(parsed(mirror)) == [(3, "r.io/ubi:9 => ubi:9")]
     (problem,) = refused(f"{mirror}  operators: [{{catalog: r.io/catalog:1}}]\n")

@@ -1,12 +1,13 @@
 """The text of a lock, and what it says of a list."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from regwrap.core.errors import UsageError
-from regwrap.core.model import Digest, ImageRef, Platform
+from regwrap.core.model import Digest, ImageRef, ParseError, Platform
 from regwrap.lists.imagelist import ImageList, Rewrite, parse_images
 from regwrap.lists.lock import Change, LockedImage, changes, lock_path, lock_text, locked_list, parse_lock, read_lock
 
@@ -32,6 +33,7 @@ IMAGES = (
     locked(f"r.example/chart@{TWO} => charts/one:1", size=0),
     locked("team/x:1 => h.io/docker.io/team/x:1"),
     locked("a/plain:1", size=None),
+    replace(locked("a/artifact:1", size=77), platforms=()),
 )
 
 
@@ -72,6 +74,12 @@ def test_a_list_is_no_lock(tmp_path: Path) -> None:
         parse_lock(f"a/b:1@{ONE}\na/b:2\n".encode(), "images.lock")
     with pytest.raises(UsageError, match="does not exist"):
         read_lock(tmp_path / "images.lock")
+
+
+def test_an_image_without_a_digest_is_locked_to_nothing() -> None:
+    image = replace(locked("a/b:1"), source=ImageRef.parse("a/b:1"))
+    with pytest.raises(ParseError, match="a/b:1 has no digest"):
+        _ = image.digest
 
 
 def test_the_lock_lies_beside_its_list() -> None:

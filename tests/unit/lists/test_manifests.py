@@ -9,7 +9,7 @@ import pytest
 
 from regwrap.core.model import ImageRef
 from regwrap.lists.imagelist import parse_images
-from regwrap.lists.manifests.find import MAX_MANIFEST_BYTES, FoundImages, find_images
+from regwrap.lists.manifests.find import FoundImages, find_images
 from regwrap.lists.manifests.text import manifests_text
 
 SAMPLES = Path(__file__).parents[2] / "samples/manifests"
@@ -218,7 +218,10 @@ def test_what_was_found_reads_back_as_a_list() -> None:
     result = found(f"[{{image: 'a.io/x:1'}}, {{image: nginx:1}}, {{image: 'a.io/z@{DIGEST}'}}, 'a.io/other:1']")
     text = manifests_text(result, {ImageRef.parse("docker.io/library/nginx:1")})
     assert "# not there: docker.io/library/nginx:1\n" in text
-    assert text.endswith("a.io/other:1  # x.yaml:1 \n")
+    assert text.endswith(
+        "\n# 1 more, in variables, arguments, ConfigMaps and the like: check each; --sure excludes them\n"
+        "a.io/other:1  # x.yaml:1 \n"
+    )
     entries = parse_images(text.encode(), "images.list").entries
     assert [str(entry.source) for entry in entries] == ["a.io/x:1", f"a.io/z@{DIGEST}", "a.io/other:1"]
     assert str(entries[1].dest) == f"z:sha256-{'6b' * 32}.untagged"
@@ -242,7 +245,7 @@ def test_keys_of_anybody_break_no_line_of_the_list() -> None:
         (b"\xff\xfe", "x.yaml: not UTF-8 (byte 1)"),
         (b"a: b\x01\n", "x.yaml:1:5: a control character"),
         (b"a:\n\t- b\n", "x.yaml:2:1: while scanning"),
-        (b" " * (MAX_MANIFEST_BYTES + 1), "x.yaml: larger than 64 MiB"),
+        (b" " * (64 * 1024**2 + 1), "x.yaml: larger than 64 MiB"),
     ],
     ids=range(10),
 )
@@ -408,3 +411,269 @@ def test_a_name_that_no_registry_takes_gets_no_host_twice() -> None:
 
 def test_what_is_no_text_is_told_with_the_byte() -> None:
     assert find_images([("x.yaml", b"image: a/b:1\n\xff")]).problems == ("x.yaml: not UTF-8 (byte 14)",)
+
+
+# --- what is told of many
+
+
+def test_images_are_in_order_each_once_with_its_first_place() -> None:
+    text = "a: ['b.io/b:1', 'a.io/a:1']\nc: ['b.io/b:1', 'c.io/c:2', 'a.io/a:3', 'a.io/a:2']\n"
+    assert elsewhere(text) == [
+        ("a.io/a:1", "x.yaml:1 a"),
+        ("a.io/a:2", "x.yaml:2 c"),
+        ("a.io/a:3", "x.yaml:2 c"),
+        ("b.io/b:1", "x.yaml:1 a"),
+        ("c.io/c:2", "x.yaml:2 c"),
+    ]
+    assert names("[{image: 'b.io/d:1'}, {image: 'b.io/c:1'}, {image: 'a.io/e:2'}, {image: 'a.io/e:1'}]") == [
+        "a.io/e:1", "a.io/e:2", "b.io/c:1", "b.io/d:1",
+    ]  # fmt: skip
+
+
+def test_a_mention_that_says_less_is_left_out_where_only_one_says_more() -> None:
+    two = f"a: ['a.io/a:1', 'a.io/a:1@{DIGEST}', 'a.io/a:1@{OTHER}', 'a.io/b@{DIGEST}', 'a.io/b:2@{OTHER}']"
+    assert [image for image, _where in elsewhere(two)] == [
+        "a.io/a:1", f"a.io/a:1@{DIGEST}", f"a.io/a:1@{OTHER}", f"a.io/b@{DIGEST}", f"a.io/b:2@{OTHER}",
+    ]  # fmt: skip
+    one = f"a: ['a.io/a:1', 'a.io/a:1@{DIGEST}', 'a.io/b@{DIGEST}', 'a.io/b:2@{DIGEST}']"
+    assert [image for image, _where in elsewhere(one)] == [f"a.io/a:1@{DIGEST}", f"a.io/b:2@{DIGEST}"]
+    assert found("{image: 'a.io/x:1', b: 'b.io/x:1'}").notes[0].startswith("a.io/x:1 and b.io/x:1 have the same")
+
+
+@pytest.mark.parametrize(("count", "more"), [(100, []), (101, ["1 more note"]), (102, ["2 more notes"])])
+def test_a_hundred_notes_are_told_and_the_number_of_the_others(count: int, more: list[str]) -> None:
+    result = found("[" + ", ".join(f"{{image: 'Bad{number}'}}" for number in range(count)) + "]")
+    assert [*result.notes[100:]] == more
+    assert result.summary == f"0 images from image:, 0 from elsewhere, {count} noted, in 1 file"
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(100, []), (101, ["x.yaml: 1 more problem"]), (102, ["x.yaml: 2 more problems"])]
+)
+def test_a_hundred_problems_of_a_file_are_told_and_the_number_of_the_others(count: int, more: list[str]) -> None:
+    result = found("".join(f"a{number}: *x\n" for number in range(count)))
+    assert [problem.partition(" the ")[0] for problem in result.problems[:100]] == [
+        f"x.yaml:{line}:{4 + len(str(line - 1))}:" for line in range(1, 101)
+    ]
+    assert [*result.problems[100:]] == more
+
+
+def test_a_place_that_is_longer_than_a_line_is_cut() -> None:
+    (other,) = find_images([("n" * 190, b"a-key-of-some-length: a.io/a:1")]).elsewhere
+    assert other.where == f"{'n' * 190}:1 a-key-o"
+
+
+def test_a_file_as_large_as_the_bound_is_read_and_a_larger_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regwrap.lists.manifests.find.MAX_MANIFEST_BYTES", 100)
+    text = b"image: a.io/a:1 #".ljust(100)
+    files = [("x.yaml", text), ("y.yaml", text + b" "), ("z.yaml", b"image: a.io/z:1")]
+    result = find_images(files)
+    assert [f"{image}" for image in result.images] == ["a.io/a:1", "a.io/z:1"]
+    (problem,) = result.problems
+    assert problem.startswith("y.yaml: larger than")
+    assert result.summary == "2 images from image:, 0 from elsewhere, 1 noted, in 3 files"
+
+
+# --- what counts as an image, by what stands around it
+
+NO_TAG = "it has no tag beside it, and hub or tag may be elsewhere: add the image to the list yourself"
+NOT_COMPLETE = "`image`: is not a complete image: render it first (helm template)"
+VARIABLES = "`image`: templates and variables are not expanded, and $ is not allowed in a reference"
+
+
+def told(text: str) -> list[str]:
+    """The images of `image:`, behind ~ the others, behind ? the notes."""
+    result = found(text)
+    assert result.problems == ()
+    others = (f"~ {other.image}" for other in result.elsewhere)
+    return [*map(str, result.images), *others, *(f"? {note.removeprefix('x.yaml:1: ')}" for note in result.notes)]
+
+
+def of_kind(spec: str, kind: str = "X") -> str:
+    return f"{{kind: {kind}, apiVersion: v1, spec: {{{spec}}}}}"
+
+
+def in_containers(*containers: str) -> str:
+    return of_kind(f"containers: [{', '.join(containers)}]")
+
+
+IMAGES: dict[str, tuple[str, list[str]]] = {
+    "nothing at all is said": ("image:\n", [f"? {NOT_COMPLETE}"]),
+    "a picture by its place": ("image: https://example.com/a.png\n", []),
+    "a picture by its name": ("image: img/sky.png\n", []),
+    "two keys for two images": ("{image: a.io/a:1, imageName: 'a.io/b:2'}", ["a.io/a:1", "~ a.io/b:2"]),
+    "a name that is empty": ("{imageName: '', tag: v1}", []),
+    "a tag beside a container's image": (in_containers("{image: a.io/a:1, tag: '2'}"), ["a.io/a:1"]),
+    "a volume without a tag": (
+        "{image: {reference: a.io/m}}",
+        ["a.io/m:latest", "? `image.reference`: a.io/m: no tag: it runs as latest, so latest is listed"],
+    ),
+    "a volume beside a version": ("{image: {reference: 'a.io/m:3', version: v1}}", ["a.io/m:3"]),
+    "a digest in the tag beside it": (
+        f"{{image: {{repository: a.io/a}}, tag: 'v0.9@{DIGEST}'}}",
+        [f"a.io/a:v0.9@{DIGEST}"],
+    ),
+    "no tag beside it": ("{image: {repository: a.io/a}}", [f"? `image`: a.io/a: {NO_TAG}"]),
+    "triggers that fill in nothing": (
+        of_kind("triggers: [x, {type: ConfigChange}], template: {spec: {containers: [{image: db}]}}"),
+        [
+            "docker.io/library/db:latest",
+            "? `image`: docker.io/library/db: no tag: it runs as latest, so latest is listed",
+        ],
+    ),
+    "a new tag for a name with one": (
+        "images: [{name: b, newName: 'a.io/app:1', newTag: '2'}, {name: c, newName: 'a.io/other:1'}]",
+        ["a.io/app:2", "a.io/other:1"],
+    ),
+    "a new name without a slash": ("images: ['web=busybox:1.36']", ["docker.io/library/busybox:1.36"]),
+    "what only looks like old=new": ("images: ['level=info']", []),
+    "a key that says images of many": ("extraImages: {proxy: 'busybox:1.36'}", ["~ docker.io/library/busybox:1.36"]),
+    "a key that says it of itself": ("imagesFrom: {proxy: 'busybox:1.36'}", []),
+    "what runs as latest in a Pod only": (of_kind("web: {image: a.io/a}"), [f"? `image`: a.io/a: {NO_TAG}"]),
+    "containers of no resource": ("{containers: [{image: a.io/a}]}", [f"? `image`: a.io/a: {NO_TAG}"]),
+    "variables that name hosts": ("env: [{name: HOST, value: r.io/b}, {name: HELPER, value: 'busybox:1'}]", []),
+    "two variables for one image": (
+        "env: [{name: WEB_IMAGE, value: team/web}, {name: WEB_TAG, value: v4}]",
+        ["~ docker.io/team/web:v4"],
+    ),
+    "sources and a version": ("env: [{name: REPO, value: team/source}, {name: VERSION, value: v1}]", []),
+    "a name in a group of images": (
+        "parameters: [{name: web.image.name, value: a.io/web}, {name: web.image.tag, value: v1}]",
+        ["~ a.io/web:v1"],
+    ),
+    "a name in another group": ("parameters: [{name: web.name, value: team/x}, {name: web.tag, value: v1}]", []),
+    "parts of no image": ("parameters: [{name: web.replicas, value: '2'}, {name: web.port, value: '80'}]", []),
+    "a chart at the end of its URL": (
+        "{repository: 'oci://r.example/charts/redis', name: redis, version: 1.0.0}",
+        ["~ r.example/charts/redis:1.0.0"],
+    ),
+    "where images are beside one": (
+        "{defaultImageRepository: team, webImage: team/web, webTag: v1}",
+        ["~ docker.io/team/web:v1"],
+    ),
+    "a name without a slash": ("{webImage: busybox, webTag: '1.36'}", ["~ docker.io/library/busybox:1.36"]),
+    "a digest that counts more": (
+        f"{{webImage: team/web, webDigest: '{DIGEST}', tag: v2}}",
+        [f"~ docker.io/team/web@{DIGEST}"],
+    ),
+    "a tag of another image": (
+        "{repository: a.io/x, webImage: a.io/web, tag: v1}",
+        ["a.io/x:v1", f"? `webImage`: a.io/web: {NO_TAG}"],
+    ),
+    "a tag that is filled in elsewhere": ("[{webImage: a.io/a, webTag: ''}, {webImage: a.io/b, imageTag: ' '}]", []),
+    "a repository within the name": ("{repository: app, image: team/app, tag: v1}", ["docker.io/team/app:v1"]),
+    "a name with its own host": ("{repository: team, image: a.io/app, tag: v1}", ["a.io/app:v1"]),
+    "a scheme of docker": ("args: ['docker-image://busybox:1']", ["~ docker.io/library/busybox:1"]),
+    "hosts and ports": ("args: ['--image-host=localhost:5000', '--image-proxy=a.io:5000']", []),
+    "a name below a key of images": ("webImage: {registry: a.io, name: b, tag: '1'}", ["a.io/b:1"]),
+    "a name below another key": ("web: {registry: a.io, name: b, tag: '1'}", []),
+    "sources of git": ("{repository: 'git@github.com:team/app', version: v1}", []),
+    "an empty tag": (
+        "{repository: a.io/a, tag: ''}",
+        ["? `repository`: a.io/a: its tag is empty: render it first (helm template)"],
+    ),
+    "a registry and no tag": ("{registry: a.io, repository: a}", [f"? `repository`: a.io/a: {NO_TAG}"]),
+    "tags of something": ("{repository: team/a, tags: [v1]}", []),
+    "tags of a place of charts": ("{repository: 'https://charts.example/a', tags: [v1]}", []),
+    "tags that are none": ("{repository: a.io/a, tags: [~, v1, [x]]}", ["a.io/a:v1"]),
+    "a chart by the name of its place": ("{name: redis, repository: '@team/charts', version: 1.0.0}", []),
+    "a chart by its name": ("{name: redis, repository: stable, version: 1.0.0}", []),
+    "a chart by its key": ("{chart: redis, repository: team/charts, version: 1.0.0}", []),
+    "a chart's image by its tag": ("{chart: redis, repository: a.io/redis, tag: v1}", ["a.io/redis:v1"]),
+    "an image with name and version": (
+        "webImage: {name: redis, repository: stable, version: 1.0.0}",
+        ["docker.io/stable/redis:1.0.0"],
+    ),
+    "annotations": (
+        "{kind: X, apiVersion: v1, metadata: {annotations: {image: a.io/a, repository: a.io/b, tag: v1}}}",
+        [],
+    ),
+    "a status of no resource": (
+        "[{kind: x, status: {image: a.io/a:1}}, {apiVersion: x, status: {image: a.io/b:1}}]",
+        ["a.io/a:1", "a.io/b:1"],
+    ),
+    "services within something": ("{x: {services: {web: {image: a.io/a}}}}", [f"? `image`: a.io/a: {NO_TAG}"]),
+    "services in a list": ("{services: [{image: a.io/a}]}", [f"? `image`: a.io/a: {NO_TAG}"]),
+    "something within a service": ("{services: {web: {x: {image: a.io/a}}}}", [f"? `image`: a.io/a: {NO_TAG}"]),
+    "something beside services": ("{services: {}, x: {image: a.io/a}}", [f"? `image`: a.io/a: {NO_TAG}"]),
+    "what is behind a description": ("{description: x, spec: {image: a.io/a:1}}", ["a.io/a:1"]),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), IMAGES.values(), ids=list(IMAGES))
+def test_what_stands_around_it_makes_an_image_of_a_text_or_does_not(text: str, expected: list[str]) -> None:
+    assert told(text) == expected
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "{image: ''}",
+        "{image: {repository: '', tag: v1}}",
+        "{image: 'a.io/a:1', tag: '2'}",
+        in_containers("{image: auto}"),
+        "{repository: quay.io/org, version: v1}",
+        "{image: '$(params.image)'}",
+    ],
+)
+def test_no_parameter_is_filled_in_by_an_image_of_the_same_key(first: str) -> None:
+    """A placeholder of which nobody is told is an image that is missing at the site."""
+    key = "repository" if "quay.io" in first else "image"
+    result = found(f"- {first}\n- {{image: $(params.{key})}}\n")
+    assert [note.partition(": ")[0] for note in result.notes] == ["x.yaml:1", "x.yaml:2"]
+    assert result.notes[-1] == f"x.yaml:2: {VARIABLES}"
+
+
+def test_of_a_mapping_in_several_lines_the_line_of_the_name_is_told() -> None:
+    (note,) = found("a: 1\nrepository: quay.io/org\nversion: v1\n").notes
+    assert note.startswith("x.yaml:2: `repository`: is an organisation")
+    (note,) = found('registry: r.example\nimage: "team/App:v1"\n').notes
+    assert note == "x.yaml:2: `image`: upper case is not allowed in a repository's name: 'team/App'"
+    (note,) = found("{repository: team, image: App, tag: v1}").notes
+    assert note == "x.yaml:1: `image`: upper case is not allowed in a repository's name: 'team/App'"
+
+
+def test_problems_of_a_file_are_in_the_order_of_its_lines() -> None:
+    problems = found("? [a]\n: *x\n").problems
+    assert [problem.partition(": ")[0] for problem in problems] == ["x.yaml:1:3", "x.yaml:2:3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [
+        ("description: run --image=a.io/a:1", []),
+        ("image: a.io/a\ntag: v1\n---\ntext\n", ["~ a.io/a:v1"]),
+        ("image: a.io/a\ntag: v1\nx: 1\nx: 2\n", ["~ a.io/a:v1"]),
+        ("image: $IMAGE\n---\nb: [\n", []),
+        ("image\n" + "a.io/a:1".ljust(4096), ["~ a.io/a:1"]),
+        ("image\n" + "y" * 4097 + "\na.io/a:1", ["~ a.io/a:1"]),
+        ("a.io/a:1".ljust(4096), ["~ a.io/a:1"]),
+        ("a.io/a:1".ljust(4097), []),
+    ],
+)
+def test_a_text_in_a_document_is_a_document_or_lines_or_a_reference(text: str, images: list[str]) -> None:
+    assert told(json.dumps({"x": text})) == images
+
+
+def test_documents_within_documents_are_read_three_deep() -> None:
+    value: object = {"image": "a.io/a", "tag": "v1"}
+    for depth in range(1, 5):
+        value = {"x": json.dumps(value)}
+        assert told(json.dumps(value)) == (["~ a.io/a:v1"] if depth <= 3 else [])
+
+
+@pytest.mark.parametrize(
+    ("schema", "images"),
+    [
+        ("properties: {image: {default: a.io/a:1, example: a.io/b:1}}", ["~ a.io/a:1"]),
+        ("properties: {}, default: {image: a.io/a:1}", ["~ a.io/a:1"]),
+        ("properties: {webImage: {properties: {name: {default: a.io/x}, tag: {default: v1}}}}", ["~ a.io/x:v1"]),
+        ("properties: {}, $defs: {repository: {default: team/x}, tag: {default: v1}}", []),
+    ],
+)
+def test_a_schema_in_json_gives_what_it_sets_where_nothing_is_given(schema: str, images: list[str]) -> None:
+    assert told(f"{{$schema: 'https://example.com/s', {schema}}}") == images
+
+
+def test_what_only_has_the_keys_of_a_schema_is_read_as_it_stands() -> None:
+    assert told("{x: {$schema: 'https://example.com/s', properties: {web: {image: a.io/a:1}}}}") == ["a.io/a:1"]

@@ -53,3 +53,8 @@ def test_what_is_no_rename_is_said_so(text: str) -> None:
 def test_a_rename_that_concerns_no_image_is_an_error() -> None:
     with pytest.raises(UsageError, match="no image is named tem or tem/"):
         renamed(entries("team/app:v1"), Naming(renames=(Rename("tem", "x"),)))
+
+
+def test_an_image_that_is_of_no_list_has_no_line() -> None:
+    (entry,) = entries("team/app:v1")
+    assert (entry.where, entry.at("bundle")) == ("team/app:v1", "bundle")

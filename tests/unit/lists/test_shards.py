@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from regwrap.core.model import ParseError
 from regwrap.lists.imagelist import ImageList, parse_images
-from regwrap.lists.shards import Shard, shard_images
+from regwrap.lists.shards import Shard, shard_images, shard_of
 
 NAMES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 9)), unique=True, max_size=40).map(
     lambda drawn: [f"team-{team}/app-{app}:v{tag}" for team, app, tag in drawn]
@@ -63,3 +63,19 @@ def test_what_is_no_shard(text: str) -> None:
 
 def test_a_shard_is_its_text() -> None:
     assert str(Shard.parse("2/5")) == "2/5"
+    assert str(Shard.parse("1000/1000")) == "1000/1000"
+
+
+@pytest.mark.parametrize(
+    ("key", "numbers"),
+    [
+        ("docker.io/library/redis", [1, 2, 2, 2, 279]),
+        ("r.example/team/app", [1, 2, 2, 2, 278]),
+        ("team/tool", [1, 2, 2, 4, 450]),
+    ],
+)
+def test_which_shard_an_image_is_in_is_the_same_on_each_machine_and_in_each_version(
+    key: str, numbers: list[int]
+) -> None:
+    """Else an image is in the shard of no machine, or in two, while one of them has another version."""
+    assert [shard_of(key, count) for count in (1, 2, 3, 5, 1000)] == numbers

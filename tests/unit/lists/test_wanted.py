@@ -49,7 +49,7 @@ def test_a_list_in_which_each_line_has_a_digest_is_a_lock_itself() -> None:
 
 def test_under_a_lock_images_have_its_digests_and_rules_theirs(tmp_path: Path) -> None:
     lock = put(tmp_path / "images.lock", f"team/app:1@{ONE}\nteam/tool:2@{TWO}\n".encode())
-    entries = wanted("team/app:1\n", "team/tool:*").under(lock).entries
+    entries = wanted("team/app:1\n", "team/tool:*", "other/*").under(lock).entries
     assert {f"{entry.dest}": entry.source.digest for entry in entries} == {"team/app:1": ONE, "team/tool:2": TWO}
     with pytest.raises(UsageError, match=r"team/tool:2 is neither in images\.list nor in a rule"):
         wanted("team/app:1\n", "other/*").under(lock)
