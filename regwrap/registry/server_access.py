@@ -142,6 +142,6 @@ class _Users:
             self.seconds = max(self.seconds, taken)
         elif not self.seconds:
             bcrypt.checkpw(b"", self.slowest.encode("ascii"))
-            self.seconds = time.monotonic() - started
+            self.seconds = taken = time.monotonic() - started
         time.sleep(max(0.0, self.seconds - taken))
         return False

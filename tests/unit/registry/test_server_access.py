@@ -3,12 +3,14 @@
 import base64
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import bcrypt
 import pytest
 
 from regwrap.core.errors import UsageError
+from regwrap.registry import server_access
 from regwrap.registry.server import Login
 from regwrap.registry.server_access import read_htpasswd
 
@@ -62,6 +64,51 @@ def test_a_header_that_is_no_login_is_refused(login: Login, header: str) -> None
     assert not login(header, HERE)
 
 
+def test_an_empty_password_has_to_be_given_too(tmp_path: Path) -> None:
+    path = tmp_path / "htpasswd"
+    path.write_text(f"ci:{bcrypt.hashpw(b'', bcrypt.gensalt(4)).decode()}\n")
+    login = read_htpasswd(path)
+    assert not login("Basic " + base64.b64encode(b"ci").decode(), HERE)
+    assert login(basic("ci", ""), HERE)
+
+
+@dataclass
+class Clock:
+    """Stands for the clock and for bcrypt, which takes as long as the hash says, and finds all passwords wrong."""
+
+    now: float = 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now += seconds
+
+    def checkpw(self, _password: bytes, hashed: bytes) -> bool:
+        self.now += 2 ** int(hashed[4:6])
+        return False
+
+
+@pytest.mark.parametrize("first", ["cheap", "dear", "nobody"])
+def test_a_wrong_password_takes_as_long_for_whom_it_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Else the time would tell who has an account, and with which kind of hash; the first answer too."""
+    clock = Clock()
+    monkeypatch.setattr(server_access, "time", clock)
+    monkeypatch.setattr(bcrypt, "checkpw", clock.checkpw)
+    path = tmp_path / "htpasswd"
+    path.write_text(f"cheap:{BCRYPT}\ndear:{BCRYPT.replace('$04$', '$14$')}\n")
+    login, taken = read_htpasswd(path), list[float]()
+    for user in (first, "cheap", "nobody", "dear", "cheap"):
+        started = clock.now
+        assert not login(basic(user, "wrong"), HERE)
+        taken.append(clock.now - started)
+    assert len(set(taken)) == 1
+    assert taken[0] <= 2**14 + 2**4
+
+
 @pytest.mark.exhaustive
 def test_an_unknown_user_takes_the_time_of_a_known_one(tmp_path: Path) -> None:
     """Else the time of an answer would tell who has an account. By turns, as it is the slowest so far that counts."""
@@ -90,6 +137,9 @@ def test_a_hash_of_an_impossible_cost_is_refused_with_its_line(tmp_path: Path, c
 def test_a_file_that_cannot_be_read_or_has_no_users_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="absent cannot be read"):
         read_htpasswd(tmp_path / "absent")
+    (tmp_path / "latin").write_bytes(f"m\xfcller:{BCRYPT}\n".encode("latin-1"))
+    with pytest.raises(UsageError, match="latin cannot be read"):
+        read_htpasswd(tmp_path / "latin")
     (tmp_path / "empty").write_text("# nobody\n")
     with pytest.raises(UsageError, match="empty has no users"):
         read_htpasswd(tmp_path / "empty")
