@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Descriptor, Digest
@@ -342,6 +343,7 @@ def test_where_our_own_requests_find_no_way_it_is_said_what_that_costs(scripted:
     assert len(noted) == 1
     assert noted[0].startswith("registry.example: referrers are looked for by their tags only, not by its API: ")
     assert end.mounted("a/b", DIGEST, "c/d") is False
+    assert end.takes_partial_indexes("a/b") is None
     assert not end.is_new("a/b")
     with pytest.raises(ToolError, match="does not list its repositories") as raised:
         end.repositories()
@@ -359,6 +361,39 @@ def test_manifests_that_were_made_here_are_not_asked_for(scripted: Scripted, tmp
 def test_a_host_that_is_busy_mounts_nothing(scripted: Scripted, tmp_path: Path) -> None:
     with answering(lambda _asked: Answer(503, {"Retry-After": "0"})) as server:
         assert end_of(server.host, scripted, tmp_path).mounted("a/b", DIGEST, "c/d") is False
+    gone = end_of(server.host, scripted, tmp_path)
+    assert gone.mounted("a/b", DIGEST, "c/d") is False, "nobody listens there any more: the push says so"
+
+
+def test_a_config_that_the_probe_does_not_get_is_skopeos_to_fetch(scripted: Scripted, tmp_path: Path) -> None:
+    """Else the image would have no platform."""
+    config = Descriptor(media_type="", digest=DIGEST, size=2)
+    scripted.executor.answers.append(Told(when=lambda argv: "--config" in argv, stdout=b"{}"))
+    with answering(lambda _asked: PAGE) as server:
+        assert end_of(server.host, scripted, tmp_path).config("a/b", DIGEST, config) == b"{}"
+    assert scripted.executor.argvs[0][-1].endswith(f"/a/b@{DIGEST}")
+
+
+def test_whether_a_repository_is_new_is_not_guessed_while_the_registry_is_away(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    """Who may push and not list has a repository; one that answers later is asked later."""
+    answers = [Answer(503, {"Retry-After": "0"}), Answer(404, JSON), wants_login()]
+    with answering(script(*answers)) as server:
+        end = end_of(server.host, scripted, tmp_path)
+        with pytest.raises(ToolError, match="503"):
+            end.is_new("a/b")
+        assert end.is_new("a/b")
+        assert not end.is_new("c/d")
+
+
+def test_where_skopeo_fails_without_a_reason_the_probes_is_told(scripted: Scripted, tmp_path: Path) -> None:
+    scripted.executor.answers.append(Told(when=lambda argv: "inspect" in argv, exit_code=1, stderr=b"odd\n"))
+    with answering(lambda _asked: PAGE) as server, pytest.raises(ToolError, match="could not read") as raised:
+        end_of(server.host, scripted, tmp_path).tagged_manifest("a/b", "1")
+    assert raised.value.hint == Meaning.LOGIN_PAGE.hint
+    assert "odd" in raised.value.detail
+    assert "answered 200 to GET /v2/a/b/manifests/1" in raised.value.detail
 
 
 # --- the authfile

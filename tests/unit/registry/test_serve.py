@@ -113,6 +113,8 @@ def test_a_page_looks_for_no_more_names_than_it_shows_and_one() -> None:
         ("/v2/", Ping()),
         ("/v2", Ping()),
         ("/v2/_catalog?n=5&last=a", Catalog(Page(5, "a"))),
+        ("/v2/_catalog?n=1000", Catalog(Page(1000))),
+        ("/v2/_catalog?n=1001", Catalog(Page(1000))),
         ("/v2/a/b/tags/list", Tags("a/b", Page())),
         ("/v2/a/b/manifests/v1", ManifestOf("a/b", "v1")),
         (f"/v2/a/b/manifests/sha256:{HEX}", ManifestOf("a/b", Digest(HEX))),
@@ -129,6 +131,7 @@ def test_paths_of_the_api_are_understood(target: str, asked: object) -> None:
     [
         ("//v2/", 404, "UNSUPPORTED"),
         ("/v3/", 404, "UNSUPPORTED"),
+        ("/v3/a/manifests/v1", 404, "UNSUPPORTED"),
         ("/v2/a/referrers/x", 400, "DIGEST_INVALID"),
         ("/v2/a/tags/other", 404, "UNSUPPORTED"),
         ("/v2/%ff/tags/list", 404, "UNSUPPORTED"),
@@ -146,6 +149,7 @@ def test_other_paths_are_refused_in_the_words_of_the_api(target: str, status: in
     with pytest.raises(RefusedError) as caught:
         parse_path(target)
     assert (caught.value.status, caught.value.code) == (status, code)
+    assert f"{caught.value}" == caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -340,7 +344,8 @@ def test_the_page_needs_the_password_too(tmp_path: Path, contents: LocalSource) 
 def test_addresses() -> None:
     assert parse_address("127.0.0.1:0") == ("127.0.0.1", 0)
     assert parse_address("[::1]:5000") == ("::1", 5000)
-    for wrong in (":5000", "5000", "host", "host:", "host:70000", "host:-1"):
+    assert parse_address("host:65535") == ("host", 65535)
+    for wrong in (":5000", "5000", "host", "host:", "host:65536", "host:-1"):
         with pytest.raises(UsageError):
             parse_address(wrong)
 

@@ -58,10 +58,12 @@ def get(address: tuple[str, int], target: str, *headers: str) -> bytes:
         b"Content-Length: +0\r\n",
         b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
         b"X: a\r\n folded\r\n",
+        b"X: a\n folded\r\n",
+        b"X: a\r folded\r\n",
         b"Host: y\r\n",
         b"no colon\r\n",
     ],
-    ids=["two lengths", "blank", "plus", "both", "folded", "two hosts", "no colon"],
+    ids=["two lengths", "blank", "plus", "both", "folded", "by LF", "by CR", "two hosts", "no colon"],
 )
 def test_a_malformed_head_is_refused_and_ends_the_connection(tmp_path: Path, headers: bytes) -> None:
     with served(tmp_path) as address:
