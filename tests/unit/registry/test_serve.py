@@ -218,6 +218,7 @@ def test_lists_come_in_pages(client: Client) -> None:
     last = client("/v2/_catalog?n=1&last=multi")
     assert (json.loads(last.body), last.headers["Link"]) == ({"repositories": ["team/app"]}, None)
     assert json.loads(client("/v2/team/app/tags/list").body) == {"name": "team/app", "tags": ["v1", "v2"]}
+    assert json.loads(client("/v2/multi/tags/list?n=1&last=v1").body) == {"name": "multi", "tags": []}
 
 
 @pytest.mark.parametrize(
@@ -323,9 +324,10 @@ def test_without_a_page_there_is_nothing_at_the_front(client: Client) -> None:
     assert (refused.status, refused.code) == (404, "UNSUPPORTED")
 
 
-def test_a_page_of_what_is_damaged_is_an_error_and_the_server_goes_on(contents: LocalSource) -> None:
+@pytest.mark.parametrize("error", [IntegrityError("manifest abc is damaged"), OSError("input/output error")])
+def test_a_page_of_what_is_damaged_is_an_error_and_the_server_goes_on(contents: LocalSource, error: Exception) -> None:
     def page(_host: str) -> str:
-        raise IntegrityError("manifest abc is damaged")
+        raise error
 
     with served_contents(contents, ServeOptions(page=page)) as served, connected(served) as client:
         assert (client("/").status, client("/v2/").status) == (500, 200)
@@ -423,10 +425,16 @@ def test_an_address_of_ipv6_is_shown_as_clients_write_it(contents: LocalSource) 
 
 def test_a_server_that_has_ended_listens_no_more(contents: LocalSource) -> None:
     with served_contents(contents, ServeOptions()) as served:
+        (thread,) = (thread for thread in threading.enumerate() if thread.name == "serve")
         port = int(served.host.rpartition(":")[2])
         check_listening(contents, ServeOptions())
         with pytest.raises(UsageError, match="Address already in use"):
             check_listening(contents, ServeOptions(port=port))
+    check_listening(contents, ServeOptions(port=port))
+    thread.join(10)
+    assert not thread.is_alive()
+    with pytest.raises(KeyError), served_contents(contents, ServeOptions(port=port)):
+        raise KeyError(port)
     check_listening(contents, ServeOptions(port=port))
 
 
