@@ -156,6 +156,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         try:
             self.process_request_thread(guest.request, (guest.address, 0))
         finally:
+            guest.request.close()  # the TLS one, which socketserver does not know
             self.places.go(guest)
 
     def server_close(self) -> None:
@@ -199,12 +200,6 @@ class _Connection(BaseHTTPRequestHandler):
         if wrong:
             self.send_error(400, wrong)
         return not wrong
-
-    def finish(self) -> None:
-        try:
-            super().finish()
-        finally:
-            self.request.close()  # the TLS one, which the server does not know
 
     def do_GET(self) -> None:
         try:

@@ -14,11 +14,13 @@ from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.model import Digest
 from regwrap.registry import server_connections
 from regwrap.registry.server import ServeOptions, served_contents
+from regwrap.registry.server_access import read_certificate
 from regwrap.registry.server_connections import MAX_CONNECTIONS
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import make_image, make_storage
 
+TLS = Path(__file__).parents[2] / "samples/tls"
 IMAGE, OTHER = make_image("one"), make_image("two")
 BLOB = IMAGE.blobs[-1]
 DIGEST = Digest.of(BLOB)
@@ -142,6 +144,17 @@ def test_who_sends_nothing_more_is_ended_and_who_is_being_answered_is_not(
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
         data += b"".join(iter(lambda: slow.recv(1024 * 1024), b""))
         assert len(data.partition(b"\r\n\r\n")[2]) == len(large.blobs[1])
+
+
+def test_who_connects_and_never_begins_tls_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a minute is made a moment here. Else 256 such clients would keep all others away."""
+    monkeypatch.setattr(server_connections, "_HEAD_SECONDS", 0.3)
+    tls = read_certificate(TLS / "server.crt", TLS / "server.key")
+    contents = StorageSource(name="archive", storage=Storage(make_storage(tmp_path, {"team/app:v1": IMAGE})))
+    with served_contents(contents, ServeOptions(tls=tls)) as server:
+        host, _, port = server.host.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as silent:
+            assert silent.recv(1) == b""
 
 
 def test_one_manifest_that_is_too_large_hides_only_itself(tmp_path: Path) -> None:
