@@ -570,6 +570,7 @@ def test_a_refusal_of_who_we_are_is_the_end_of_it() -> None:
         for ask in (
             lambda: probe.manifest("a/b", "1"),
             lambda: probe.tags("a/b"),
+            lambda: probe.referrers("a/b", DIGEST),
             lambda: probe.put_manifest("a/b", "1", Body("x", b"{}")),
             lambda: probe.uploads.send(parcel_of(b"blob")),
         ):
@@ -584,6 +585,8 @@ def test_what_only_another_way_of_asking_could_answer_is_unsure() -> None:
         probe = probe_of(server.host)
         with pytest.raises(UnsureError, match="answered 401 to GET /v2/a/b/manifests/1"):
             probe.manifest("a/b", "1")
+        with pytest.raises(UnsureError, match="answered 401 to GET /v2/a/b/referrers/"):
+            probe.referrers("a/b", DIGEST)
         with pytest.raises(UnsureError, match="answered 401 to PUT /v2/a/b/manifests/1"):
             probe.put_manifest("a/b", "1", Body("x", b"{}"))
 
