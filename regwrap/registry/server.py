@@ -125,8 +125,6 @@ _Request = socket.socket | tuple[bytes, socket.socket]  # of TCP and UDP, as soc
 
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
     request_queue_size = 128
 
     def __init__(self, shared: _Shared, family: int, address: tuple[object, ...]) -> None:
