@@ -38,6 +38,7 @@ from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import Image, fill_with_garbage, flip, make_image, make_layer, make_multi_image, replace_by_fifo
 from tests.bundles import make_bundle
+from tests.unit.registry.test_downloads import open_sockets
 
 LAYER = make_layer("served", bytes(range(256)) * 40)
 IMAGES = {
@@ -424,6 +425,7 @@ def test_an_address_of_ipv6_is_shown_as_clients_write_it(contents: LocalSource) 
 
 
 def test_a_server_that_has_ended_listens_no_more(contents: LocalSource) -> None:
+    before = open_sockets()
     with served_contents(contents, ServeOptions()) as served:
         (thread,) = (thread for thread in threading.enumerate() if thread.name == "serve")
         port = int(served.host.rpartition(":")[2])
@@ -433,6 +435,7 @@ def test_a_server_that_has_ended_listens_no_more(contents: LocalSource) -> None:
     check_listening(contents, ServeOptions(port=port))
     thread.join(10)
     assert not thread.is_alive()
+    assert open_sockets() <= before
     with pytest.raises(KeyError), served_contents(contents, ServeOptions(port=port)):
         raise KeyError(port)
     check_listening(contents, ServeOptions(port=port))

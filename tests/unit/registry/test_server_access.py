@@ -145,6 +145,15 @@ def test_a_file_that_cannot_be_read_or_has_no_users_is_named(tmp_path: Path) -> 
         read_htpasswd(tmp_path / "empty")
 
 
+def test_where_bcrypt_is_not_installed_it_is_said_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_access, "find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match="--htpasswd needs bcrypt") as raised:
+        read_htpasswd(tmp_path / "htpasswd")
+    assert "apt-get install python3-bcrypt" in raised.value.hint
+
+
 def test_who_was_right_once_costs_nothing_more(tmp_path: Path) -> None:
     """A pull has hundreds of requests, and a password is slow to check on purpose. CPU time of this thread."""
     path = tmp_path / "htpasswd"
