@@ -2,10 +2,11 @@
 
 import http.client
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,12 @@ def test_a_malformed_head_is_refused_and_ends_the_connection(tmp_path: Path, hea
 def test_what_is_no_request_at_all_has_one_answer(tmp_path: Path) -> None:
     with served(tmp_path) as address:
         answer = raw(address, b"GARBAGE\r\n\r\n")
-        assert b'"code": "UNSUPPORTED"' in answer
+        assert b'"code": "UNSUPPORTED", "message": "Bad request syntax' in answer
         assert answer.count(b'"errors"') == 1
+        good = b"GET /v2/ HTTP/1.1\r\nHost: x\r\n"
+        endless = b"".join(b"X-%d: y\r\n" % number for number in range(200))
+        answer = raw(address, good + b"\r\n" + good + endless + b"\r\n" + good + b"\r\n")
+        assert re.findall(rb"HTTP/1.1 ([0-9]+)", answer) == [b"200", b"431"]
 
 
 def test_a_page_of_nothing_is_an_empty_list(tmp_path: Path) -> None:
@@ -186,10 +191,17 @@ def test_connections_that_only_wait_do_not_keep_others_away(tmp_path: Path) -> N
 
 
 @pytest.mark.exhaustive
-def test_a_server_full_of_idle_clients_ends_at_once(tmp_path: Path) -> None:
+def test_a_server_full_of_idle_clients_ends_at_once_and_those_who_wait_are_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_connections, "_CROWDED_SECONDS", 1000.0)  # nobody makes room
     with ExitStack() as stack:
         with served(tmp_path) as address:
-            for _ in range(MAX_CONNECTIONS + 20):
-                stack.enter_context(socket.create_connection(address, timeout=10))
+            clients = [
+                stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(MAX_CONNECTIONS + 20)
+            ]
             started = time.monotonic()
         assert time.monotonic() - started < 5
+        for waiting in clients[MAX_CONNECTIONS:]:
+            with suppress(ConnectionResetError):  # as who was not even accepted hears
+                assert waiting.recv(1) == b""

@@ -58,7 +58,15 @@ def test_who_does_not_may_not(login: Login, user: str, password: str) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Basic", "Basic %%%", "Basic Y2k=", "Basic /w==", "Bearer " + basic("ci", "secret").partition(" ")[2]],
+    [
+        "",
+        "Basic",
+        "Basic %%%",
+        "Basic Y2k6c2Vj%cmV0",
+        "Basic Y2k=",
+        "Basic /w==",
+        "Bearer " + basic("ci", "secret").partition(" ")[2],
+    ],
 )
 def test_a_header_that_is_no_login_is_refused(login: Login, header: str) -> None:
     assert not login(header, HERE)
@@ -183,6 +191,38 @@ def test_a_user_with_a_cheaper_hash_is_refused_as_slowly_as_one_who_is_not_there
     cheap, dear, unknown = (min(seconds(user) for _ in range(6)) for user in ("cheap", "dear", "nobody"))
     assert cheap > 0.2 * dear  # its own hash takes a sixtieth
     assert unknown > 0.2 * dear
+
+
+class Desk:
+    """Stands for bcrypt: whoever is looked at stays until another one comes, or for `patience` seconds."""
+
+    def __init__(self, patience: float) -> None:
+        self.patience, self.here, self.most = patience, 0, 0
+        self.change = threading.Condition()
+
+    def checkpw(self, _password: bytes, _hashed: bytes) -> bool:
+        with self.change:
+            self.here += 1
+            self.most = max(self.most, self.here)
+            self.change.notify_all()
+            self.change.wait_for(lambda: self.most > 1, self.patience)
+            self.here -= 1
+        return False
+
+
+@pytest.mark.parametrize(("other", "at_once", "patience"), [("192.0.2.1", 1, 0.1), ("192.0.2.2", 2, 20)])
+def test_one_address_has_one_password_looked_at_and_two_have_two(
+    login: Login, monkeypatch: pytest.MonkeyPatch, other: str, at_once: int, patience: float
+) -> None:
+    """Who guesses leaves room for others."""
+    desk = Desk(patience)
+    monkeypatch.setattr(bcrypt, "checkpw", desk.checkpw)
+    guesses = [threading.Thread(target=login, args=(basic("ci", "guess"), address)) for address in ("192.0.2.1", other)]
+    for guess in guesses:
+        guess.start()
+    for guess in guesses:
+        guess.join(60)
+    assert desk.most == at_once
 
 
 @pytest.mark.exhaustive
