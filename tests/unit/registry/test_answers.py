@@ -22,6 +22,7 @@ from regwrap.registry.exchange import Response
 def test_the_reason_of_a_refusal(body: bytes, reason: str) -> None:
     assert reason_of(body).endswith(reason) or reason in reason_of(body)
     assert len(reason_of(body)) < 600
+    assert reason_of(b"x" * 2000) == 500 * "x"
 
 
 @pytest.mark.parametrize(

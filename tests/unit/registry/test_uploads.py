@@ -244,6 +244,11 @@ def test_pieces_follow_each_other_as_the_registry_takes_them(registry: Keeping, 
     assert registry.sessions == {}
 
 
+def test_a_piece_is_as_large_as_stores_want_it_and_small_enough_to_be_sent_twice() -> None:
+    """S3 refuses less than 5 MiB in each part but the last; and a blob of a gigabyte is no million of requests."""
+    assert 5 * 2**20 <= probe_of("r.example").uploads.piece <= 64 * 2**20
+
+
 def test_a_registry_that_takes_nothing_of_a_piece_gets_all_in_one() -> None:
     """Else the same piece would be sent without an end."""
     stuck = Answer(202, {"Range": "0-9"})
@@ -313,6 +318,7 @@ def test_an_upload_whose_source_is_damaged_is_cancelled() -> None:
         probe = probe_of(server.host)
         with pytest.raises(IntegrityError):
             probe.uploads.send(Parcel(repository="a/b", digest=DIGEST, size=4, pieces=pieces))
+        assert server.lines[0] == "POST /v2/a/b/blobs/uploads/", "what is known to be absent is not asked for"
         assert server.lines[-1].startswith("DELETE ")
     assert registry.sessions == {}
 
