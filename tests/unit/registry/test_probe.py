@@ -436,6 +436,13 @@ def test_where_our_own_requests_find_no_way_it_is_said_what_that_costs(scripted:
     assert raised.value.hint.startswith("write full repository names in images:")
 
 
+def test_an_end_is_the_same_registry_whatever_it_has_learned_of_it(scripted: Scripted, tmp_path: Path) -> None:
+    end = end_of("r.example", scripted, tmp_path)
+    learned = replace(end, made={DIGEST: b"{}"}, there={("a", DIGEST): 1}, sizes={DIGEST: 1}, known={"a": True})
+    assert learned == end
+    assert end_of("s.example", scripted, tmp_path) != end
+
+
 def test_manifests_that_were_made_here_are_not_asked_for(scripted: Scripted, tmp_path: Path) -> None:
     with answering(script()) as server:
         end = end_of(server.host, scripted, tmp_path)
