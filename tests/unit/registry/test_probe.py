@@ -108,6 +108,7 @@ def test_bytes_and_sizes() -> None:
         assert probe.manifest("a/b", DIGEST) == b"{}"
         assert probe.small_blob("a/b", DIGEST) == b"config"
         assert probe.blob_size("a/b", DIGEST) == 123
+        assert not [asked for asked in server.asked if "range" in asked.headers], "all of it is wanted"
         assert probe.manifest("a/b", "1") is None
         assert probe.small_blob("a/b", DIGEST) is None
         assert probe.blob_size("a/b", DIGEST) is None
