@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
-from regwrap.registry.answers import raise_if_later, refusal
+from regwrap.registry.answers import refusal
 from regwrap.registry.auth import Access
 from regwrap.registry.certificates import curl_options, led_options, meaning_of_tls
 from regwrap.registry.credentials import UnsureError
@@ -104,7 +104,6 @@ class Downloads:
         host = self.client.registry.host
         if answer.status == 401:
             raise self.client.refused(request, answer)
-        raise_if_later(host, what, answer)
         stream = answer.stream
         if stream is None:
             raise refusal(host, what, answer)

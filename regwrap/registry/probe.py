@@ -131,7 +131,6 @@ class Probe:
         answer = self._client.request(request)
         if answer.status == 404:
             return None
-        raise_if_later(self.registry.host, request.shown, answer)
         if answer.status == 401:
             raise self._client.refused(request, answer)
         if answer.status != 200 or is_page(answer):

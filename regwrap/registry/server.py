@@ -125,8 +125,6 @@ _Request = socket.socket | tuple[bytes, socket.socket]  # of TCP and UDP, as soc
 
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
     request_queue_size = 128
 
     def __init__(self, shared: _Shared, family: int, address: tuple[object, ...]) -> None:
@@ -156,6 +154,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         try:
             self.process_request_thread(guest.request, (guest.address, 0))
         finally:
+            guest.request.close()  # the TLS one, which socketserver does not know
             self.places.go(guest)
 
     def server_close(self) -> None:
@@ -199,12 +198,6 @@ class _Connection(BaseHTTPRequestHandler):
         if wrong:
             self.send_error(400, wrong)
         return not wrong
-
-    def finish(self) -> None:
-        try:
-            super().finish()
-        finally:
-            self.request.close()  # the TLS one, which the server does not know
 
     def do_GET(self) -> None:
         try:

@@ -59,7 +59,7 @@ def read_certificate(cert: Path | None, key: Path | None) -> ssl.SSLContext | No
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(cert, key, password=lambda: b"")
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:  # as an SSLError is
         raise UsageError(f"{cert} and {key} are not a certificate and its key", detail=f"{error}") from error
     return context
 
@@ -142,6 +142,6 @@ class _Users:
             self.seconds = max(self.seconds, taken)
         elif not self.seconds:
             bcrypt.checkpw(b"", self.slowest.encode("ascii"))
-            self.seconds = time.monotonic() - started
+            self.seconds = taken = time.monotonic() - started
         time.sleep(max(0.0, self.seconds - taken))
         return False

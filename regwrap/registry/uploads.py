@@ -161,7 +161,7 @@ class Uploads:
             answer = self._told(request)
             reached = _end_of(answer) or end
             if answer.status not in {202, 204} or not start < reached <= end:
-                return Response(416, answer.headers, answer.body) if answer.status < 400 else answer
+                return Response(416, answer.headers, answer.body)
             session.came_to(reached, self._next(request, answer, session))
         return self._finished(parcel, session, parcel.body(parcel.size, parcel.size))
 

@@ -1,7 +1,10 @@
 """What came of downloads that another program made: what the host's limiter hears, and what is told of a failure; and
 those of this process, piece by piece."""
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -100,12 +103,34 @@ def test_each_way_to_fail_is_told_and_tried_again_where_it_may_pass(
     assert error.hint or outcome.exit_code in {0, 6, 7, 18, 22, 28, 52, 56, 3}
 
 
+EXPIRED = "SSL certificate problem: certificate has expired"
+MAY_PASS = {"no proxy": 5, "no name": 6, "refused": 7, "HTTP/2": 16, "cut": 18, "handshake": 35, "nothing came": 52}
+MAY_PASS |= {"not sent": 55, "not received": 56, "a stream of HTTP/2": 92}
+OF_TLS = {35, 53, 54, 58, 59, 60, 66, 77, 80, 82, 83, 90, 91}
+OWN_WORDS = {22, 23, 28}
+
+
+def test_which_failures_of_curl_may_pass_and_which_speak_of_certificates(downloads: Downloads) -> None:
+    """All codes of curl(1): what may pass is tried again, and is an outage where nobody answers at all."""
+    told = {code: failure(downloads, Outcome(key="x", exit_code=code, message="odd")) for code in range(1, 100)}
+    assert {code for code, error in told.items() if error.transient} - OWN_WORDS == {*MAY_PASS.values()}
+    assert {code for code, error in told.items() if error.outage} == {7, 52, 55, 56}
+    expired = {code: failure(downloads, Outcome(key="x", exit_code=code, message=EXPIRED)) for code in range(1, 100)}
+    assert {code for code, error in expired.items() if "dates" in error.hint} == OF_TLS
+
+
+@pytest.mark.parametrize("code", [4, 5, 6, 7, 8])
+def test_a_registry_that_curl_does_not_reach_is_down(downloads: Downloads, code: int) -> None:
+    downloads.told(Outcome(key="x", exit_code=code), 0)
+    is_down = isinstance(downloads.client.limiter.gave_up(ToolError("x")), HostDownError)
+    assert is_down is (code in {5, 6, 7})
+
+
 def test_a_certificate_that_is_not_trusted_does_not_pass(downloads: Downloads) -> None:
-    message = "SSL certificate problem: certificate has expired"
-    error = failure(downloads, Outcome(key="x", exit_code=60, message=message))
+    error = failure(downloads, Outcome(key="x", exit_code=60, message=EXPIRED))
     assert not error.transient
-    assert error.hint == meaning_of_tls(message).hint != ""
-    assert not failure(downloads, Outcome(key="x", exit_code=35, message=message)).transient
+    assert error.hint == meaning_of_tls(EXPIRED).hint != ""
+    assert not failure(downloads, Outcome(key="x", exit_code=35, message=EXPIRED)).transient
     assert failure(downloads, Outcome(key="x", exit_code=35, message="reset by peer")).transient
 
 
@@ -214,3 +239,65 @@ def test_what_stands_still_or_trickles_is_given_up() -> None:
     assert raised.value.transient
     with pytest.raises(ToolError, match=r"had not sent all of it after 0\.2 s"):
         came((short,), timeouts=Timeouts(stall=30, copy=0.2))
+
+
+def open_sockets() -> int:
+    """How many this process has, the server's ends among them."""
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found += f"{descriptor.readlink()}".startswith("socket:")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("answer", "start"),
+    [
+        (Answer(200, {}, 16 * DATA), 0),
+        (Answer(200, {"Content-Type": "text/html"}, 16 * DATA), 0),
+        (Answer(206, {"Content-Range": "bytes 0-9/10"}, 16 * DATA), 700_000),
+    ],
+    ids=["more than it has", "a web page", "another part"],
+)
+def test_what_is_not_read_to_its_end_leaves_no_connection_open(answer: Answer, start: int) -> None:
+    """A run of a thousand such blobs would have no descriptors left. The error is kept, as a report keeps it."""
+    with answering(lambda _asked: answer) as server:
+        before = open_sockets()
+        registry = Registry(host=server.host, tls_verify=False, plain_http=True)
+        downloads = Probe(registry=registry, timeout=5, connections=1).downloads
+        with pytest.raises((ToolError, UnsureError)) as raised:
+            list(downloads.pieces("a/b", BLOB, start, HURRIED))
+        deadline = time.monotonic() + 5
+        while open_sockets() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert open_sockets() <= before
+        assert raised.value.message
+
+
+def test_one_blob_after_the_other_comes_by_one_connection() -> None:
+    with answering(lambda _asked: Answer(200, {}, DATA)) as server:
+        registry = Registry(host=server.host, tls_verify=False, plain_http=True)
+        downloads = Probe(registry=registry, timeout=5, connections=1).downloads
+        for _ in range(3):
+            assert b"".join(downloads.pieces("a/b", BLOB, 0, HURRIED)) == DATA
+        assert server.connections == 1
+
+
+def test_a_blob_comes_as_the_registry_has_it_whatever_encoding_is_said_of_it() -> None:
+    """Its digest is that of the bytes as they are kept."""
+    assert came((Answer(200, {"Content-Encoding": "gzip"}, DATA),))[0] == DATA
+
+
+@pytest.mark.parametrize("chunk", ["-5", "x", "5;"])
+def test_a_stream_whose_numbers_are_none_is_cut_off_and_may_come_again(chunk: str) -> None:
+    headers = {"Transfer-Encoding": "chunked", "Content-Length": ""}
+    with pytest.raises(ToolError, match="cut its answer off") as raised:
+        came((Answer(200, headers, f"{chunk}\r\n".encode(), cut=9),))
+    assert raised.value.transient
+
+
+def test_no_byte_is_waited_for_beyond_the_time_of_the_whole() -> None:
+    """However fast it comes: else what trickles piece by piece would come for days."""
+    with pytest.raises(ToolError, match="had not sent all of it after 0 s") as raised:
+        came((Answer(200, {}, DATA),), timeouts=replace(HURRIED, copy=0))
+    assert raised.value.transient

@@ -2,14 +2,17 @@
 
 import base64
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Descriptor, Digest
+from regwrap.registry import probe as probe_module
 from regwrap.registry.credentials import UnsureError, no_helper, usable_login
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.exchange import Body
@@ -20,6 +23,7 @@ from regwrap.tools.skopeo import Skopeo
 from tests.answering import Answer, Asked, answering, script
 from tests.fakes import Answer as Told
 from tests.fakes import Scripted
+from tests.unit.registry.test_downloads import open_sockets
 
 JSON = {"Content-Type": "application/json"}
 ABSENT = Answer(404, JSON, b'{"errors":[]}')
@@ -68,6 +72,8 @@ NO_NAME = b'{"errors":[{"code":"NAME_UNKNOWN"}]}'
         # Harbor answers for its own lists, and has distribution 2 inside
         ([Answer(400, JSON, b'{"errors":[{"code":"BAD_REQUEST"}]}'), Answer(200, {}, b"Pong")], False),
         ([Answer(404, JSON, NO_NAME), ABSENT], None),
+        ([Answer(404, VERSION, b"{}"), ABSENT], None),
+        ([Answer(403, VERSION, NO_NAME), ABSENT], None),
         ([Answer(401, VERSION, b"{}"), ABSENT], None),
     ],
 )
@@ -86,6 +92,15 @@ def test_whether_a_partial_index_is_refused_is_told_where_it_can_be_known(
         assert {line.split()[0] for line in server.lines} == {"GET"}
 
 
+def test_a_registry_that_is_away_does_not_say_whether_it_is_distribution_2() -> None:
+    answers = (Answer(503, {"Retry-After": "0"}), Answer(200, VERSION))
+    with answering(script(*answers)) as server:
+        probe = probe_of(server.host)
+        with pytest.raises(ToolError, match="503"):
+            probe.is_distribution_2("a/b")
+        assert probe.is_distribution_2("a/b")
+
+
 def test_bytes_and_sizes() -> None:
     sized = Answer(headers={"Content-Length": "123"})
     with answering(script(Answer(body=b"{}"), Answer(body=b"config"), sized, ABSENT, ABSENT, ABSENT)) as server:
@@ -93,6 +108,7 @@ def test_bytes_and_sizes() -> None:
         assert probe.manifest("a/b", DIGEST) == b"{}"
         assert probe.small_blob("a/b", DIGEST) == b"config"
         assert probe.blob_size("a/b", DIGEST) == 123
+        assert not [asked for asked in server.asked if "range" in asked.headers], "all of it is wanted"
         assert probe.manifest("a/b", "1") is None
         assert probe.small_blob("a/b", DIGEST) is None
         assert probe.blob_size("a/b", DIGEST) is None
@@ -135,6 +151,54 @@ def test_a_size_that_head_does_not_tell_is_asked_for_otherwise(said: str, answer
         assert server.asked[1].headers["range"] == "bytes=0-0"
 
 
+# --- what doctor asks
+
+
+@pytest.mark.parametrize(
+    ("status", "may_push", "is_welcome", "wants"),
+    [
+        (200, None, True, False),
+        (299, None, True, False),
+        (300, None, False, False),
+        (400, True, False, False),
+        (401, False, None, True),
+        (402, None, False, False),
+        (403, False, False, False),
+        (404, None, False, False),
+        (405, False, False, False),
+        (406, None, False, False),
+        (413, None, False, False),
+        (415, True, False, False),
+        (416, None, False, False),
+        (422, True, False, False),
+        (423, None, False, False),
+    ],
+)
+def test_what_a_registry_allows_is_read_from_its_status(
+    status: int, *, may_push: bool | None, is_welcome: bool | None, wants: bool
+) -> None:
+    """`None` for the login: it is refused, and that is told."""
+    with answering(lambda _asked: Answer(status, wants_login().headers)) as server:
+        probe = probe_of(server.host)
+        assert probe.may_push("a/b") is may_push
+        assert server.lines[0] == f"PUT /v2/a/b/manifests/sha256:{64 * '0'}"
+        assert probe.wants_login() is wants
+        if is_welcome is None:
+            with pytest.raises(ToolError, match="answered 401"):
+                probe.is_welcome("a/b")
+        else:
+            assert probe.is_welcome("a/b") is is_welcome
+
+
+def test_a_registry_without_tls_has_no_certificate_and_its_first_repository_is_named() -> None:
+    answers = (names("repositories", "a", "b"), names("repositories"), ABSENT, Answer(), Answer())
+    with answering(script(*answers)) as server:
+        probe = probe_of(server.host)
+        assert [probe.one_repository() for _ in range(3)] == ["a", "", ""]
+        assert {*server.lines} == {"GET /v2/_catalog?n=1"}
+        assert probe.certificate_end() is None
+
+
 # --- lists
 
 
@@ -160,6 +224,22 @@ def test_pages_that_lead_in_a_circle_end_after_one_round() -> None:
     with answering(behaviour) as server:
         assert probe_of(server.host).catalog() == ("a", "b")
         assert len(server.asked) == 2
+
+
+def test_a_list_without_an_end_is_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its repository would count as absent. Three pages stand for ten thousand."""
+    monkeypatch.setattr(probe_module, "_MAX_PAGES", 3)
+
+    def behaviour(asked: Asked) -> Answer:
+        number = int(asked.line.partition("last=")[2] or 0) + 1
+        return names("tags", f"{number}", link=f"</v2/a/b/tags/list?last={number}>; rel=next" if number < last else "")
+
+    with answering(behaviour) as server:
+        last = 3
+        assert probe_of(server.host).tags("a/b") == ("1", "2", "3")
+        last = 4
+        with pytest.raises(UnsureError, match="more than 3 pages"):
+            probe_of(server.host).tags("a/b")
 
 
 def test_a_registry_without_a_catalog_is_unsure() -> None:
@@ -191,6 +271,14 @@ def test_referrers_of_all_pages() -> None:
         assert probe.referrers("a/b", DIGEST) == ({"a": 1}, {"b": 2})
         assert probe.referrers("a/b", DIGEST) is None
         assert server.lines[0] == f"GET /v2/a/b/referrers/{DIGEST}"
+
+
+def test_referrers_that_are_refused_are_a_failure() -> None:
+    with answering(script(Answer(405), Answer(503, {"Retry-After": "0"}))) as server:
+        probe = probe_of(server.host)
+        for status in (405, 503):
+            with pytest.raises(ToolError, match=f"answered {status} to GET /v2/a/b/referrers/"):
+                probe.referrers("a/b", DIGEST)
 
 
 # --- what is sent
@@ -342,10 +430,18 @@ def test_where_our_own_requests_find_no_way_it_is_said_what_that_costs(scripted:
     assert len(noted) == 1
     assert noted[0].startswith("registry.example: referrers are looked for by their tags only, not by its API: ")
     assert end.mounted("a/b", DIGEST, "c/d") is False
+    assert end.takes_partial_indexes("a/b") is None
     assert not end.is_new("a/b")
     with pytest.raises(ToolError, match="does not list its repositories") as raised:
         end.repositories()
     assert raised.value.hint.startswith("write full repository names in images:")
+
+
+def test_an_end_is_the_same_registry_whatever_it_has_learned_of_it(scripted: Scripted, tmp_path: Path) -> None:
+    end = end_of("r.example", scripted, tmp_path)
+    learned = replace(end, made={DIGEST: b"{}"}, there={("a", DIGEST): 1}, sizes={DIGEST: 1}, known={"a": True})
+    assert learned == end
+    assert end_of("s.example", scripted, tmp_path) != end
 
 
 def test_manifests_that_were_made_here_are_not_asked_for(scripted: Scripted, tmp_path: Path) -> None:
@@ -359,6 +455,39 @@ def test_manifests_that_were_made_here_are_not_asked_for(scripted: Scripted, tmp
 def test_a_host_that_is_busy_mounts_nothing(scripted: Scripted, tmp_path: Path) -> None:
     with answering(lambda _asked: Answer(503, {"Retry-After": "0"})) as server:
         assert end_of(server.host, scripted, tmp_path).mounted("a/b", DIGEST, "c/d") is False
+    gone = end_of(server.host, scripted, tmp_path)
+    assert gone.mounted("a/b", DIGEST, "c/d") is False, "nobody listens there any more: the push says so"
+
+
+def test_a_config_that_the_probe_does_not_get_is_skopeos_to_fetch(scripted: Scripted, tmp_path: Path) -> None:
+    """Else the image would have no platform."""
+    config = Descriptor(media_type="", digest=DIGEST, size=2)
+    scripted.executor.answers.append(Told(when=lambda argv: "--config" in argv, stdout=b"{}"))
+    with answering(lambda _asked: PAGE) as server:
+        assert end_of(server.host, scripted, tmp_path).config("a/b", DIGEST, config) == b"{}"
+    assert scripted.executor.argvs[0][-1].endswith(f"/a/b@{DIGEST}")
+
+
+def test_whether_a_repository_is_new_is_not_guessed_while_the_registry_is_away(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    """Who may push and not list has a repository; one that answers later is asked later."""
+    answers = [Answer(503, {"Retry-After": "0"}), Answer(404, JSON), wants_login()]
+    with answering(script(*answers)) as server:
+        end = end_of(server.host, scripted, tmp_path)
+        with pytest.raises(ToolError, match="503"):
+            end.is_new("a/b")
+        assert end.is_new("a/b")
+        assert not end.is_new("c/d")
+
+
+def test_where_skopeo_fails_without_a_reason_the_probes_is_told(scripted: Scripted, tmp_path: Path) -> None:
+    scripted.executor.answers.append(Told(when=lambda argv: "inspect" in argv, exit_code=1, stderr=b"odd\n"))
+    with answering(lambda _asked: PAGE) as server, pytest.raises(ToolError, match="could not read") as raised:
+        end_of(server.host, scripted, tmp_path).tagged_manifest("a/b", "1")
+    assert raised.value.hint == Meaning.LOGIN_PAGE.hint
+    assert "odd" in raised.value.detail
+    assert "answered 200 to GET /v2/a/b/manifests/1" in raised.value.detail
 
 
 # --- the authfile
@@ -449,6 +578,7 @@ def test_a_refusal_of_who_we_are_is_the_end_of_it() -> None:
         for ask in (
             lambda: probe.manifest("a/b", "1"),
             lambda: probe.tags("a/b"),
+            lambda: probe.referrers("a/b", DIGEST),
             lambda: probe.put_manifest("a/b", "1", Body("x", b"{}")),
             lambda: probe.uploads.send(parcel_of(b"blob")),
         ):
@@ -463,6 +593,8 @@ def test_what_only_another_way_of_asking_could_answer_is_unsure() -> None:
         probe = probe_of(server.host)
         with pytest.raises(UnsureError, match="answered 401 to GET /v2/a/b/manifests/1"):
             probe.manifest("a/b", "1")
+        with pytest.raises(UnsureError, match="answered 401 to GET /v2/a/b/referrers/"):
+            probe.referrers("a/b", DIGEST)
         with pytest.raises(UnsureError, match="answered 401 to PUT /v2/a/b/manifests/1"):
             probe.put_manifest("a/b", "1", Body("x", b"{}"))
 
@@ -501,5 +633,31 @@ def test_a_config_and_a_list_may_lie_in_a_blob_store_and_a_manifest_may_not() ->
             assert probe.small_blob("a/b", DIGEST) == b'{"tags": ["a"]}'
             assert probe.blob_size("a/b", DIGEST) == 15
             assert probe.tags("a/b") == ("a",)
+            assert probe.knows("a/b")
+            assert probe.referrers("a/b", DIGEST) == ()
             with pytest.raises(UnsureError, match="answered 307 to GET /v2/a/b/manifests/1"):
                 probe.manifest("a/b", "1")
+            with pytest.raises(UnsureError, match="answered 307 to HEAD /v2/a/b/manifests/1"):
+                probe.digest("a/b", "1")
+
+
+def test_a_size_that_only_a_blob_store_knows_is_asked_for_there() -> None:
+    answers = (Answer(headers={"Content-Length": "0"}), Answer(206, {"Content-Range": "bytes 0-0/123"}, b"x"))
+    with answering(script(*answers)) as store:
+        away = Answer(307, {"Location": f"http://{store.host}/x"})
+        with answering(lambda _asked: away) as server:
+            assert probe_of(server.host).blob_size("a/b", DIGEST) == 123
+        assert store.lines == ["HEAD /x", "GET /x"]
+
+
+def test_a_probe_that_is_closed_leaves_no_connection_open() -> None:
+    with answering(lambda _asked: Answer(200, JSON, b"{}")) as server:
+        before = open_sockets()
+        probe = probe_of(server.host)
+        assert probe.manifest("a/b", "1") == b"{}"
+        assert open_sockets() > before
+        probe.close()
+        deadline = time.monotonic() + 5
+        while open_sockets() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert open_sockets() <= before

@@ -38,6 +38,7 @@ from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import Image, fill_with_garbage, flip, make_image, make_layer, make_multi_image, replace_by_fifo
 from tests.bundles import make_bundle
+from tests.unit.registry.test_downloads import open_sockets
 
 LAYER = make_layer("served", bytes(range(256)) * 40)
 IMAGES = {
@@ -113,6 +114,8 @@ def test_a_page_looks_for_no_more_names_than_it_shows_and_one() -> None:
         ("/v2/", Ping()),
         ("/v2", Ping()),
         ("/v2/_catalog?n=5&last=a", Catalog(Page(5, "a"))),
+        ("/v2/_catalog?n=1000", Catalog(Page(1000))),
+        ("/v2/_catalog?n=1001", Catalog(Page(1000))),
         ("/v2/a/b/tags/list", Tags("a/b", Page())),
         ("/v2/a/b/manifests/v1", ManifestOf("a/b", "v1")),
         (f"/v2/a/b/manifests/sha256:{HEX}", ManifestOf("a/b", Digest(HEX))),
@@ -129,6 +132,7 @@ def test_paths_of_the_api_are_understood(target: str, asked: object) -> None:
     [
         ("//v2/", 404, "UNSUPPORTED"),
         ("/v3/", 404, "UNSUPPORTED"),
+        ("/v3/a/manifests/v1", 404, "UNSUPPORTED"),
         ("/v2/a/referrers/x", 400, "DIGEST_INVALID"),
         ("/v2/a/tags/other", 404, "UNSUPPORTED"),
         ("/v2/%ff/tags/list", 404, "UNSUPPORTED"),
@@ -146,6 +150,7 @@ def test_other_paths_are_refused_in_the_words_of_the_api(target: str, status: in
     with pytest.raises(RefusedError) as caught:
         parse_path(target)
     assert (caught.value.status, caught.value.code) == (status, code)
+    assert f"{caught.value}" == caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -201,7 +206,8 @@ def test_a_blob_is_given_in_parts_and_not_at_all_to_who_has_it(client: Client) -
     beyond = client(path, Range=f"bytes={len(LAYER)}-")
     assert (beyond.status, beyond.code) == (416, "RANGE_INVALID")
     etag = client(path, "HEAD").headers["ETag"]
-    assert client(path, If_None_Match=etag).status == 304
+    known = client(path, If_None_Match=etag)
+    assert (known.status, known.headers["Content-Length"]) == (304, "0")
     assert client("/v2/team/app/manifests/v1", If_None_Match=f'"{IMAGES["team/app:v1"].top}"').status == 304
     assert client(path).body == LAYER  # the connection is in step
 
@@ -214,6 +220,7 @@ def test_lists_come_in_pages(client: Client) -> None:
     last = client("/v2/_catalog?n=1&last=multi")
     assert (json.loads(last.body), last.headers["Link"]) == ({"repositories": ["team/app"]}, None)
     assert json.loads(client("/v2/team/app/tags/list").body) == {"name": "team/app", "tags": ["v1", "v2"]}
+    assert json.loads(client("/v2/multi/tags/list?n=1&last=v1").body) == {"name": "multi", "tags": []}
 
 
 @pytest.mark.parametrize(
@@ -306,7 +313,7 @@ def test_a_browser_gets_the_page_for_the_host_that_it_asks(contents: LocalSource
         head = client("/", method="HEAD", Host="r.example:5000")
         assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", f"{len(page.body)}")
         again = client("/", Host="r.example:5000", If_None_Match=page.headers["ETag"])
-        assert (again.status, again.body) == (304, b"")
+        assert (again.status, again.headers["Content-Length"], again.body) == (304, "0", b"")
         for no_name in ('"><script>', "a b", "r.example:5000/x", "é", "[::1", ""):
             assert (
                 client("/", Host=no_name.encode().decode("latin-1")).body == f"<p>docker pull {served.host}/a".encode()
@@ -319,9 +326,10 @@ def test_without_a_page_there_is_nothing_at_the_front(client: Client) -> None:
     assert (refused.status, refused.code) == (404, "UNSUPPORTED")
 
 
-def test_a_page_of_what_is_damaged_is_an_error_and_the_server_goes_on(contents: LocalSource) -> None:
+@pytest.mark.parametrize("error", [IntegrityError("manifest abc is damaged"), OSError("input/output error")])
+def test_a_page_of_what_is_damaged_is_an_error_and_the_server_goes_on(contents: LocalSource, error: Exception) -> None:
     def page(_host: str) -> str:
-        raise IntegrityError("manifest abc is damaged")
+        raise error
 
     with served_contents(contents, ServeOptions(page=page)) as served, connected(served) as client:
         assert (client("/").status, client("/v2/").status) == (500, 200)
@@ -340,7 +348,8 @@ def test_the_page_needs_the_password_too(tmp_path: Path, contents: LocalSource) 
 def test_addresses() -> None:
     assert parse_address("127.0.0.1:0") == ("127.0.0.1", 0)
     assert parse_address("[::1]:5000") == ("::1", 5000)
-    for wrong in (":5000", "5000", "host", "host:", "host:70000", "host:-1"):
+    assert parse_address("host:65535") == ("host", 65535)
+    for wrong in (":5000", "5000", "host", "host:", "host:65536", "host:-1"):
         with pytest.raises(UsageError):
             parse_address(wrong)
 
@@ -417,11 +426,19 @@ def test_an_address_of_ipv6_is_shown_as_clients_write_it(contents: LocalSource) 
 
 
 def test_a_server_that_has_ended_listens_no_more(contents: LocalSource) -> None:
+    before = open_sockets()
     with served_contents(contents, ServeOptions()) as served:
+        (thread,) = (thread for thread in threading.enumerate() if thread.name == "serve")
         port = int(served.host.rpartition(":")[2])
         check_listening(contents, ServeOptions())
         with pytest.raises(UsageError, match="Address already in use"):
             check_listening(contents, ServeOptions(port=port))
+    check_listening(contents, ServeOptions(port=port))
+    thread.join(10)
+    assert not thread.is_alive()
+    assert open_sockets() <= before
+    with pytest.raises(KeyError), served_contents(contents, ServeOptions(port=port)):
+        raise KeyError(port)
     check_listening(contents, ServeOptions(port=port))
 
 

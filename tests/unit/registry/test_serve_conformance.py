@@ -14,6 +14,7 @@ from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.image_set import bundle_image_set
 from regwrap.core.model import DOCKER_MANIFEST, OCI_INDEX, Digest
 from regwrap.registry.server import ServeOptions, served_contents
+from regwrap.registry.server_referrers import referrers_of
 from regwrap.storage.store import Storage
 from tests.builders import Image, make_image, make_storage
 from tests.bundles import make_bundle
@@ -151,3 +152,5 @@ def test_what_is_no_index_and_what_is_not_here_is_not_listed(tmp_path: Path, raw
         connection.request("GET", f"/v2/app/referrers/{APP.top}")
         found = [item["digest"] for item in json.loads(connection.getresponse().read())["manifests"]]
     assert found == ([] if raw == APP.raw else [OF_SIGNATURE])
+    junk = referrers_of(storage, "app", APP.top, "", lambda _digest: b"junk")
+    assert json.loads(junk)["manifests"] == []

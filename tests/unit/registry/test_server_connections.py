@@ -120,9 +120,24 @@ def test_nobody_who_is_answered_is_ended_for_it(door: Door) -> None:
 
 
 def test_who_sends_no_request_for_half_a_minute_is_ended(door: Door) -> None:
-    guests = [door.guest(answered=False, since=seconds) for seconds in (29, 31)]
+    guests = [door.guest(answered=False, since=seconds) for seconds in (25, 30)]
     door.connections.look()
     assert door.ended(guests) == [1]
+
+
+def test_who_sends_no_further_request_for_half_a_minute_is_ended_and_who_waited_for_his_place_is_not(
+    door: Door,
+) -> None:
+    """The half minute begins when he is answered, and anew after each answer."""
+    guests = door.guests(*["10.0.0.1"] * 4)
+    late = door.guest(answered=False)
+    late.idle_since = (late.idle_since or 0) - 31
+    door.connections.go(guests[0])
+    assert door.begun[-1] is late
+    guests[1].waits()
+    guests[1].idle_since = (guests[1].idle_since or 0) - 31
+    door.connections.look()
+    assert door.ended([*guests, late]) == [1]
 
 
 def test_where_others_wait_who_sends_nothing_has_a_second(door: Door) -> None:
@@ -131,6 +146,21 @@ def test_where_others_wait_who_sends_nothing_has_a_second(door: Door) -> None:
     assert door.ended(guests) == [], "nobody waits"
     door.guest("10.0.0.9", answered=False)
     assert door.ended(guests) == [2], "one waits, and the one that has idled longest makes room for it"
+
+
+def test_a_second_is_over_after_a_second(door: Door) -> None:
+    guests = [door.guest(), door.guest(), door.guest(), door.guest(answered=False, since=1)]
+    door.guest("10.0.0.9", answered=False)
+    assert door.ended(guests) == [3]
+
+
+def test_of_one_address_who_has_idled_longest_makes_room_first() -> None:
+    door = Door(limit=9)
+    with door.stack:
+        guests = [door.guest(answered=False, since=seconds) for seconds in range(10, 100, 10)]
+        for place in range(8, 4, -1):
+            door.guest(f"10.0.1.{place}", answered=False)
+            assert door.ended(guests)[:1] == [place]
 
 
 def test_the_address_that_holds_most_makes_room_first(door: Door) -> None:
@@ -147,10 +177,25 @@ def test_the_address_that_holds_most_makes_room_first(door: Door) -> None:
 
 
 def test_an_address_with_more_than_half_of_the_places_gives_up_a_long_answer(door: Door) -> None:
-    guests = door.guests(*["10.0.0.1"] * 3, "10.0.0.2", since=31)
+    guests = door.guests(*["10.0.0.1"] * 3, "10.0.0.2", since=30)
     guests[1].began -= 10
     door.guest("10.0.0.3", answered=False)
     assert door.ended(guests) == [1]
+
+
+def test_a_long_answer_is_given_up_for_who_holds_half_and_for_whoever_of_those_who_wait(door: Door) -> None:
+    door.connections.limit = 5
+    guests = door.guests(*["10.0.0.1"] * 3, *["10.0.0.2"] * 2, since=31)
+    door.guest("10.0.0.1", answered=False)
+    assert door.ended(guests) == [], "who holds most would only wait for himself"
+    door.guest("10.0.0.2", answered=False)
+    assert door.ended(guests) == [0]
+
+
+def test_no_answer_is_given_up_where_somebody_only_waits(door: Door) -> None:
+    guests = [*door.guests(*["10.0.0.1"] * 3, since=31), door.guest("10.0.0.2", answered=False, since=5)]
+    door.guest("10.0.0.3", answered=False)
+    assert door.ended(guests) == [3]
 
 
 @pytest.mark.parametrize(

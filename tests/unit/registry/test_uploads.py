@@ -42,13 +42,19 @@ def sending(probe: Probe, taken: list[int] | None = None, *, unseen: bool = Fals
 @dataclass
 class Keeping:
     """A registry that keeps what comes of an upload, and says so. Of the body of the request with number `breaks` only
-    `kept` bytes come, and what stands before it says 502. `says` may answer in its place."""
+    `kept` bytes come, and what stands before it says 502. `says` may answer in its place. `silent` are headers that it
+    does not send, `taken` the status for a piece, of which it takes no more than `most` bytes. A piece goes where the
+    latest Location was."""
 
     breaks: int = 0
     kept: int = 0
+    silent: tuple[str, ...] = ()
+    taken: int = 202
+    most: int = 10
     says: Callable[[Asked], Answer | None] = lambda _asked: None
     blob: bytes | None = None
     sessions: dict[str, bytes] = field(default_factory=dict)
+    latest: dict[str, str] = field(default_factory=dict)
     bodies: int = 0
 
     def __call__(self, asked: Asked) -> Answer:
@@ -59,7 +65,7 @@ class Keeping:
         method, _, target = asked.line.partition(" ")
         name = urlsplit(target).path.rpartition("/")[2]
         if method == "POST":
-            self.sessions[name := f"u{len(self.sessions)}"] = b""
+            self.sessions[name := f"u{len(self.latest)}"] = b""
             return self._at(name, 202)
         if name not in self.sessions:
             return Answer(404)
@@ -69,23 +75,28 @@ class Keeping:
             del self.sessions[name]
             return Answer(204)
         first = re.match(r"\d+", asked.headers.get("content-range", "0"))
-        if method == "PATCH" and first and int(first[0]) != len(self.sessions[name]):
+        is_next = first and int(first[0]) == len(self.sessions[name]) and target == self.latest[name]
+        if method == "PATCH" and not is_next:
             return Answer(416)
         return self._sent(method, name, asked)
 
     def _sent(self, method: str, name: str, asked: Asked) -> Answer:
         self.bodies += bool(asked.body)
         is_broken = bool(asked.body) and self.bodies == self.breaks
-        self.sessions[name] += asked.body[: self.kept] if is_broken else asked.body
+        most = self.kept if is_broken else self.most if method == "PATCH" else len(asked.body)
+        self.sessions[name] += asked.body[:most]
         if is_broken:
             return Answer(502)
-        return self._at(name, 202) if method == "PATCH" else self._finished(name, asked)
+        return self._at(name, self.taken) if method == "PATCH" else self._finished(name, asked)
 
     def _at(self, name: str, status: int) -> Answer:
         """Each answer names another address for what comes next."""
         count = len(self.sessions[name])
         headers = {"Location": f"/v2/a/b/blobs/uploads/{name}?at={count}", "Range": f"0-{max(0, count - 1)}"}
-        return Answer(status, headers)
+        silent = self.silent if name in self.latest else ()
+        if "Location" not in silent:
+            self.latest[name] = headers["Location"]
+        return Answer(status, {header: value for header, value in headers.items() if header not in silent})
 
     def _finished(self, name: str, asked: Asked) -> Answer:
         data = self.sessions.pop(name)
@@ -184,32 +195,91 @@ def test_a_registry_that_takes_no_pieces_gets_it_in_one(status: int) -> None:
     "state",
     [
         Answer(405),
+        Answer(200, {"Range": "0-9"}),
         Answer(204),
         Answer(204, {"Range": "0-99"}),
         Answer(204, {"Range": "7-9"}),
         Answer(204, {"Range": "0-x"}),
-        Answer(204, {"Range": "0-9", "Location": "http://other.example/v2/u"}),
         Answer(401),
     ],
 )
 def test_a_state_that_cannot_be_right_is_not_believed(state: Answer) -> None:
+    """The upload is given up, so that the registry does not keep it for a week, and another one begins."""
     registry = Keeping(breaks=1, kept=12, says=lambda asked: state if asked.line.startswith("GET") else None)
-    assert comes_in_the_second_try(registry)
+    assert in_the_second_try(registry)[2:5] == ["GET", "DELETE", "POST"]
+    assert registry.sessions == {}
 
 
-def comes_in_the_second_try(registry: Keeping) -> bool:
+def test_an_upload_that_is_said_to_be_elsewhere_now_begins_anew() -> None:
+    led = Answer(204, {"Range": "0-9", "Location": "http://other.example/v2/u"})
+    registry = Keeping(breaks=1, kept=12, says=lambda asked: led if asked.line.startswith("GET") else None)
+    in_the_second_try(registry)
+
+
+def in_the_second_try(registry: Keeping) -> list[str]:
+    """Of the first try some comes; the blob is there after the second one."""
     with answering(registry) as server:
         send = sending(probe_of(server.host))
         with pytest.raises(ToolError):
             send()
-        return send().status == 201 and registry.blob == DATA
+        assert send().status == 201
+        assert registry.blob == DATA
+        return told(server)
+
+
+@pytest.mark.parametrize(
+    ("registry", "pieces"),
+    [
+        (Keeping(silent=("Range",)), ["0-9", "10-19", "20-29", "30-34"]),
+        (Keeping(silent=("Location",)), ["0-9", "10-19", "20-29", "30-34"]),
+        (Keeping(taken=204), ["0-9", "10-19", "20-29", "30-34"]),
+        (Keeping(most=8), ["0-9", "8-17", "16-25", "24-33", "32-34"]),
+    ],
+    ids=["no range", "no location", "204", "less than a piece"],
+)
+def test_pieces_follow_each_other_as_the_registry_takes_them(registry: Keeping, pieces: list[str]) -> None:
+    registry.breaks = 1
+    asked = in_the_second_try(registry)
+    assert asked[-len(pieces) - 1 :] == [*(f"PATCH {piece}" for piece in pieces), "PUT"]
+    assert registry.sessions == {}
+
+
+def test_a_piece_is_as_large_as_stores_want_it_and_small_enough_to_be_sent_twice() -> None:
+    """S3 refuses less than 5 MiB in each part but the last; and a blob of a gigabyte is no million of requests."""
+    assert 5 * 2**20 <= probe_of("r.example").uploads.piece <= 64 * 2**20
+
+
+def test_a_registry_that_takes_nothing_of_a_piece_gets_all_in_one() -> None:
+    """Else the same piece would be sent without an end."""
+    stuck = Answer(202, {"Range": "0-9"})
+    registry = Keeping(
+        breaks=1, says=lambda asked: stuck if "10-19" in asked.headers.get("content-range", "") else None
+    )
+    assert in_the_second_try(registry)[-5:] == ["PATCH 0-9", "PATCH 10-19", "DELETE", "POST", "PUT"]
+
+
+BROKEN = Answer(200, {"Content-Length": "9"}, b"x", cut=1)
+
+
+def test_a_registry_that_hangs_up_when_it_is_to_forget_an_upload_fails_nothing() -> None:
+    """What it said of the upload itself counts; and a run that is over ends well."""
+    registry = Keeping(says=lambda asked: {"PUT": Answer(413), "DELETE": BROKEN}.get(asked.line.partition(" ")[0]))
+    with answering(registry) as server:
+        assert sending(probe_of(server.host))().status == 413
+        assert [line.partition(" ")[0] for line in server.lines] == ["POST", "PUT", "DELETE"]
+    registry = Keeping(breaks=1, says=lambda asked: BROKEN if asked.line.startswith("DELETE") else None)
+    with answering(registry) as server:
+        probe = probe_of(server.host)
+        with pytest.raises(ToolError, match="502"):
+            sending(probe)()
+        probe.close()
+        assert server.lines[-1].startswith("DELETE ")
 
 
 def test_a_state_that_lies_is_found_out_by_the_registrys_own_hash() -> None:
     """It says that it has more than it got: what is put together is not the blob, and all of it is sent once more."""
     lie = Answer(204, {"Range": "0-19"})
-    registry = Keeping(breaks=1, kept=12, says=lambda asked: lie if asked.line.startswith("GET") else None)
-    assert comes_in_the_second_try(registry)
+    in_the_second_try(Keeping(breaks=1, kept=12, says=lambda asked: lie if asked.line.startswith("GET") else None))
 
 
 def test_a_registry_that_is_away_when_it_is_asked_how_much_it_has_is_asked_later() -> None:
@@ -221,6 +291,7 @@ def test_a_registry_that_is_away_when_it_is_asked_how_much_it_has_is_asked_later
         registry.says = lambda _asked: Answer(503)
         with pytest.raises(ToolError, match="503"):
             send()
+        assert told(server)[-2:] == ["PUT", "GET"]
         registry.says = lambda _asked: None
         assert send().status == 201
         assert told(server)[-5:] == ["GET", "PATCH 12-21", "PATCH 22-31", "PATCH 32-34", "PUT"]
@@ -247,6 +318,7 @@ def test_an_upload_whose_source_is_damaged_is_cancelled() -> None:
         probe = probe_of(server.host)
         with pytest.raises(IntegrityError):
             probe.uploads.send(Parcel(repository="a/b", digest=DIGEST, size=4, pieces=pieces))
+        assert server.lines[0] == "POST /v2/a/b/blobs/uploads/", "what is known to be absent is not asked for"
         assert server.lines[-1].startswith("DELETE ")
     assert registry.sessions == {}
 
