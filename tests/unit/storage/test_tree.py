@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from regwrap.storage.sweep import RealDisk
 from regwrap.storage.tree import LinkedDirectoryError, Tree
 from tests.builders import open_below, put, snapshot
 
@@ -55,6 +56,16 @@ def test_nothing_behind_a_linked_directory_is_emptied(tree: Tree, tmp_path: Path
     assert snapshot(tmp_path / "outside") == before
     assert tree.inner("a").empty_directory("b", "file")
     assert not tree.is_directory("a/b")
+
+
+def test_what_is_emptied_in_another_s_directory_is_gone_as_well(tmp_path: Path) -> None:
+    """Garbage that is said to be removed and stays would fill his disk."""
+    owner = 65534 if os.geteuid() == 0 else os.geteuid()
+    file = put(tmp_path / "above/inner/link", b"x")
+    for path in (tmp_path, tmp_path / "above", file.parent, file):
+        os.chown(path, owner, -1)
+    assert RealDisk().empty_directory(Tree(tmp_path).inner("above"), "inner", "link")
+    assert list((tmp_path / "above").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["..", "../outside/secret", "a/../../outside/secret"])

@@ -180,6 +180,16 @@ def test_a_registry_that_does_not_say_lacks_everything(two: Between) -> None:
     assert [blob.digest for blob in copy.missing] == [Digest.of(blob) for blob in APP.blobs]
 
 
+def test_an_immutable_tag_that_is_there_is_looked_for_at_no_source(two: Between) -> None:
+    """Its source may be gone, or have another image by that name."""
+    archive = replace(two.place(two.dest), immutable=("1",))
+    two.dest.hold("team/app:1", APP)
+    two.source.hold("team/app:1", OTHER)
+    (skip,) = two.run(two.job(archive=archive), "team/app:1", options=DRY).plan.skips
+    assert skip.digest == APP.top
+    assert two.source.asked("/manifests/") == []
+
+
 def test_what_is_whole_is_said_with_its_size(two: Between) -> None:
     make_storage(two.root, {"multi:1": MULTI})
     (skip,) = two.run(two.job(archive=two.directory), "multi:1", options=DRY).plan.skips

@@ -10,9 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regwrap.core.closure import Closure, closure_of
+from regwrap.core.errors import UsageError
+from regwrap.core.location import Engine
 from regwrap.core.model import Descriptor, Digest
 from regwrap.lists.imagelist import ImageEntry, parse_images
-from regwrap.transfer.plan import Copy, Lacking, Observation, Plan, Reason, Skip, Unseen, Whole, make_plan
+from regwrap.transfer.plan import (
+    Copy,
+    Lacking,
+    Observation,
+    Plan,
+    Reason,
+    Skip,
+    Unseen,
+    Whole,
+    choose_engine,
+    make_plan,
+)
 from tests.builders import make_image
 
 IMAGE, OTHER = make_image("one"), make_image("other")
@@ -50,6 +63,19 @@ def copy(name: str, reason: Reason = Reason.ABSENT, missing: Sequence[Descriptor
 
 def order(plan: Plan) -> list[str]:
     return [str(item.entry.dest) for item in plan.copies]
+
+
+@pytest.mark.parametrize("storage", [None, "archive"])
+@pytest.mark.parametrize("wanted", list(Engine))
+def test_an_engine_is_refused_where_it_cannot_copy_to(wanted: Engine, storage: str | None) -> None:
+    odd = {Engine.CURL: None, Engine.SYNC: "archive", Engine.STREAM: "archive"}
+    if wanted in odd and odd[wanted] == storage:
+        with pytest.raises(UsageError, match=f"the engine {wanted} copies .*{storage or 'the archive'} is a") as raised:
+            choose_engine(wanted, storage)
+        assert "--engine auto" in raised.value.hint
+        return
+    best = Engine.STREAM if storage is None else Engine.CURL
+    assert choose_engine(wanted, storage).engine is (best if wanted is Engine.AUTO else wanted)
 
 
 def test_nothing_is_planned_for_nothing() -> None:

@@ -183,6 +183,19 @@ def test_a_registry_without_the_api_is_asked_for_it_once(two: Between) -> None:
     assert len(two.source.asked("/referrers/")) == 1
 
 
+@pytest.mark.parametrize("what", ["/referrers/", "/tags/list"])
+def test_an_image_whose_referrers_cannot_be_listed_fails_and_no_other_one(two: Between, what: str) -> None:
+    """It would come without its signatures, and nobody would know."""
+    two.source.hold("multi:1", APP)
+    two.source.fails = lambda request: 500 if "/team/app/" in request and what in request else None
+    report = two.run(two.job(archive=two.directory), "team/app:1", "multi:1", options=WITH).report
+    assert report is not None
+    (failed,) = report.failed
+    assert f"{failed.entry.dest}" == "team/app:1"
+    assert failed.error.startswith("its referrers cannot be listed: ")
+    assert [f"{item.copy.entry.dest}" for item in report.copied] == ["multi:1"]
+
+
 # --- in a storage that has the images already
 
 
