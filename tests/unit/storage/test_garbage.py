@@ -10,6 +10,7 @@ import pytest
 from regwrap.core.errors import UsageError
 from regwrap.core.model import Digest
 from regwrap.storage import layout
+from regwrap.storage import tree as tree_module
 from regwrap.storage.gc import Garbage, Keep, find_garbage
 from regwrap.storage.store import Storage
 from regwrap.storage.sweep import RealDisk, remove_garbage
@@ -121,6 +122,20 @@ def test_a_storage_in_which_all_is_needed_has_nothing_to_do(tmp_path: Path) -> N
     root = make_storage(tmp_path / "root", {"a/b:1": ONE, "a/c/d:1": TWO, "e:1": THREE})
     garbage = find_garbage(Storage(root), ALL)
     assert (garbage.repositories, garbage.blobs, garbage.prefixes, garbage.images) == ((), (), (), ())
+
+
+def test_an_image_of_many_tags_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A nightly build leaves a thousand tags of one image."""
+    root = make_storage(tmp_path / "root", {f"a:{number}": ONE for number in range(9)})
+    real, opened = tree_module._OPENAT2, list[bytes]()
+
+    def noted(number: int, base: int, path: bytes, *args: object) -> int:
+        opened.append(path)
+        return int(real(number, base, path, *args))
+
+    monkeypatch.setattr(tree_module, "_OPENAT2", noted)
+    find_garbage(Storage(root), ALL)
+    assert opened.count(layout.revision_link("a", ONE.top).encode()) == 1
 
 
 def test_a_directory_without_a_repository_in_it_goes(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from regwrap.storage.lock import locked_storage
 from regwrap.storage.own import OWN_DIR, is_own, mark_own, own_tree
 from regwrap.storage.sweep import RealDisk
 from regwrap.storage.tree import LinkedDirectoryError, Tree
-from tests.builders import make_image, make_storage, put, snapshot
+from tests.builders import make_image, make_storage, open_below, put, snapshot
 from tests.bundles import make_bundle
 
 ONE, TWO = make_image("one"), make_image("two")
@@ -249,6 +249,32 @@ def test_roots_own_directory_becomes_the_owners_and_what_was_under_way_goes(tmp_
     tree = own_tree(Tree(tmp_path))
     assert {path.stat().st_uid for path in (own, own / "lock", own / "archive")} == {owner}
     assert tree.stat("deploy") is None or owner != 65534
+
+
+@pytest.mark.parametrize("names", [(), ("lock",), ("archive",), ("lock", "archive")])
+def test_whatever_of_ours_is_there_becomes_the_owners_and_nothing_stays_open(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    own = tmp_path / OWN_DIR
+    own.mkdir(mode=0o700)
+    for name in names:
+        put(own / name, b"")
+    owner = 65534 if os.geteuid() == 0 else os.geteuid()
+    os.chown(tmp_path, owner, -1)
+    tree = own_tree(Tree(tmp_path))
+    assert {path.stat().st_uid for path in (own, *own.iterdir())} == {owner}
+    assert open_below(own) == [f"{tree.root}"]
+
+
+def test_the_mark_is_nobody_else_s_business(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        mark_own(Tree(tmp_path))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / OWN_DIR / "archive").stat().st_mode) == 0o600
+    assert is_own(Tree(tmp_path))
+    assert open_below(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["lock", "archive"])

@@ -127,8 +127,14 @@ def test_what_this_run_holds_no_longer_is_another_one_s(tmp_path: Path, error: V
             pass
 
 
-def test_a_waiter_is_told_once_and_gives_up_after_its_timeout(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_a_waiter_is_told_once_and_gives_up_after_its_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, asked, real = list[str](), list[int](), fcntl.flock
+
+    def noted(descriptor: int, kind: int) -> None:
+        asked.append(kind)
+        real(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", noted)
     started = time.monotonic()
     with (
         lock(tmp_path, exclusive=True),
@@ -139,6 +145,7 @@ def test_a_waiter_is_told_once_and_gives_up_after_its_timeout(tmp_path: Path) ->
     assert SHORT <= time.monotonic() - started < 5
     assert len(told) == 1
     assert f"process {os.getpid()}" in told[0]
+    assert len(asked) < 10, "who waits keeps no core busy"
 
 
 def test_a_waiter_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
