@@ -22,7 +22,16 @@ from regwrap.storage.own import OWN_DIR, own_tree
 from regwrap.storage.store import Storage, read_link
 from regwrap.storage.sweep import RealDisk, remove_garbage
 from regwrap.storage.tree import Tree
-from tests.builders import add_untagged, make_image, make_multi_image, make_storage, open_below, put
+from tests.builders import (
+    add_untagged,
+    make_image,
+    make_multi_image,
+    make_storage,
+    open_below,
+    put,
+    replace_by_directory,
+    replace_by_fifo,
+)
 
 ONE, TWO, THREE = make_image("one"), make_image("two"), make_image("three")
 MULTI = make_multi_image("multi")
@@ -293,11 +302,15 @@ def test_the_first_damage_of_a_repository_is_the_reason_that_is_told(tmp_path: P
     assert "because the link of tag 1 is damaged" in note
 
 
-def test_what_is_gone_meanwhile_keeps_nothing_else_from_going(tmp_path: Path) -> None:
+@pytest.mark.parametrize("as_file", [False, True], ids=["absent", "a file"])
+def test_what_is_gone_meanwhile_keeps_nothing_else_from_going(tmp_path: Path, *, as_file: bool) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE, "a:2": ONE, "a:3": ONE})
     make_storage(root, {f"a:{tag}": TWO for tag in ("1", "2", "3")})
     garbage = find_garbage(Storage(root), ALL)
-    shutil.rmtree((root / layout.tag_index_link("a", "1", ONE.top)).parents[1])
+    directory = (root / layout.tag_index_link("a", "1", ONE.top)).parents[1]
+    shutil.rmtree(directory)
+    if as_file:
+        put(directory, b"")
     remove_garbage(Tree(root), garbage, RealDisk(), lambda _bytes: None)
     for tag in ("2", "3"):
         assert not (root / layout.tag_index_link("a", tag, ONE.top)).exists()
@@ -319,5 +332,8 @@ def test_a_child_that_cannot_be_read_counts_as_lost(tmp_path: Path) -> None:
     child = Digest.of(MULTI.manifests[0])
     (root / layout.revision_link("m", child)).unlink()
     assert Storage(root).has_lost("m", child)
-    put(Storage(root).blob_path(child), b"{}")
+    path = put(Storage(root).blob_path(child), b"{}")
     assert Storage(root).has_lost("m", child)
+    for damage in (replace_by_fifo, replace_by_directory):
+        damage(path)
+        assert Storage(root).has_lost("m", child)

@@ -241,6 +241,22 @@ def test_a_link_among_uploads_is_only_a_link(tmp_path: Path) -> None:
     assert outside.exists()
 
 
+def test_an_upload_that_the_registry_removes_meanwhile_frees_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, real = make_storage(tmp_path / "root", {"a:1": ONE}), tree_module._OPENAT2
+    upload = put(root / layout.repository_path("a") / "_uploads/1/data", b"half a layer")
+
+    def late(number: int, base: int, path: bytes, *args: object) -> int:
+        if path.endswith(b"/_uploads/1/data"):
+            upload.unlink()
+        return int(real(number, base, path, *args))
+
+    monkeypatch.setattr(tree_module, "_OPENAT2", late)
+    (repository,) = find_garbage(Storage(root), ALL).repositories
+    assert (upload.exists(), repository.uploads, repository.bytes) == (False, 0, 0)
+
+
 def test_what_is_freed_is_what_is_there(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})
     add_untagged(root, "a", TWO)

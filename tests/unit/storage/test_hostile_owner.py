@@ -197,6 +197,15 @@ def test_a_link_that_is_there_already_is_refused_and_verify_names_it(tmp_path: P
     assert (snapshot(tmp_path / "moved") if (tmp_path / "moved").exists() else {}, snapshot(outside)) == before
 
 
+def test_a_link_in_the_place_of_a_blob_s_own_directory_is_named(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "site", {"team/app:v0": TWO})
+    directory = (root / layout.blob_path(TWO.top)).parent
+    directory.rename(tmp_path / "moved")
+    directory.symlink_to(tmp_path / "moved")
+    problems = verify_storage(root, None, SILENT).problems
+    assert f"{directory.relative_to(root)}" in {line.partition(" ")[0] for line in problems}
+
+
 def test_a_hard_link_in_the_stage_is_not_given_away(tmp_path: Path) -> None:
     victim = put(tmp_path / "victim", b"root's")
     victim.chmod(0o600)

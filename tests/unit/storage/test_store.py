@@ -212,6 +212,10 @@ def test_a_large_blob_is_not_read_into_memory(tmp_path: Path) -> None:
     storage = storage_with(tmp_path, "a:1")
     with pytest.raises(IntegrityError, match="at most 3"):
         storage.read_blob(LAYER, limit=3)
+    size = len(IMAGE.blobs[-1])
+    with pytest.raises(IntegrityError, match=f"has {size} bytes"):
+        storage.read_blob(LAYER, limit=size - 1)
+    assert storage.read_blob(LAYER, limit=size) == IMAGE.blobs[-1]
 
 
 def test_a_config_of_other_bytes_is_none(tmp_path: Path) -> None:
