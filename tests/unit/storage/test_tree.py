@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,6 +135,42 @@ def test_no_descriptor_is_left_open(tree: Tree) -> None:
     inner.rename("file", tree, "a/moved")
     del inner
     assert open_below(tree.root) == before
+
+
+def test_threads_that_come_first_together_open_the_directory_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, real, both, opened = Tree(tmp_path), os.open, threading.Event(), list[Path]()
+
+    def slow(path: Path, flags: int) -> int:
+        opened.append(path)
+        if len(opened) > 1:
+            both.set()
+        both.wait(0.1)
+        return real(path, flags)
+
+    monkeypatch.setattr(os, "open", slow)
+    threads = [threading.Thread(target=lambda: tree.descriptor) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert opened == [tmp_path]
+    assert open_below(tmp_path) == [f"{tmp_path}"]
+
+
+def test_a_run_without_standard_input_leaves_no_directory_open(tmp_path: Path) -> None:
+    """The first that is opened there has its number, 0."""
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        tree = Tree(tmp_path)
+        assert tree.stat("absent") is None
+        del tree
+        assert open_below(tmp_path) == []
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
 
 
 def test_no_program_inherits_what_is_open(tree: Tree) -> None:
