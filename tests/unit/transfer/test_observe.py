@@ -62,6 +62,15 @@ def test_a_digest_without_a_tag_needs_no_tag(two: Between) -> None:
     assert two.source.asked("HEAD .*manifests") == []
 
 
+def test_a_manifest_of_other_bytes_fails_its_image_and_no_other(two: Between) -> None:
+    two.source.manifests["team/app", f"{APP.top}"] = (OCI_MANIFEST, APP.raw + b" ")
+    plan = two.run(two.job(archive=two.directory), "team/app:1", "multi:1", options=DRY).plan
+    (unseen,) = plan.unseen
+    assert f"{unseen.entry.dest}" == "team/app:1"
+    assert "does not match" in unseen.error
+    assert [f"{copy.entry.dest}" for copy in plan.copies] == ["multi:1"]
+
+
 def test_a_digest_that_is_not_there_is_named(two: Between) -> None:
     said = error(two, f"team/app@{OTHER.top} => site/app:9")
     assert f"{two.source.host} has no manifest {OTHER.top} of team/app" in said
