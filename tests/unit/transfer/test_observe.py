@@ -20,6 +20,7 @@ from regwrap.transfer.plan import Drifted
 from tests.builders import (
     Image,
     add_untagged,
+    index_of,
     make_config,
     make_image,
     make_layer,
@@ -48,6 +49,13 @@ def error(two: Between, line: str) -> str:
 
 def test_a_tag_that_is_not_there_is_named_with_its_registry(two: Between) -> None:
     assert f"{two.source.host} has no team/app:2" in error(two, "team/app:2")
+    assert "check name and tag" in error(two, "team/app:2")
+
+
+def test_a_tag_that_a_directory_does_not_have_is_no_question_of_an_account(two: Between, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "old", {"team/app:1": APP})
+    unseen = two.seen(two.job(archive=two.directory, source=Location(name="old", storage=root)), "team/app:2")
+    assert (unseen.error, unseen.hint) == (f"{root} has no team/app:2", "")
 
 
 def test_a_tag_that_is_another_image_than_the_list_says_is_refused(two: Between) -> None:
@@ -139,6 +147,26 @@ def test_an_index_that_lacks_a_platform_at_the_destination_is_copied_again(two: 
     (two.root / layout.revision_link("multi", Digest.of(MULTI.manifests[0]))).unlink()
     copy = two.copy_of(two.job(archive=two.directory), "multi:1")
     assert copy.reason == "there, but damaged or incomplete: it is copied again"
+
+
+def test_an_image_without_the_attestation_of_its_platform_is_copied_again(two: Between) -> None:
+    """Versions before left them out; those of platforms that nobody wants stay away."""
+    arm, about, else_about = make_image("arm", platform="linux/arm64"), make_image("about"), make_image("else")
+    parts = [APP, about, arm, else_about]
+    document = json.loads(index_of(parts, ["linux/amd64", "unknown/unknown", "linux/arm64", "unknown/unknown"]).raw)
+    for number, subject in ((1, APP), (3, arm)):
+        document["manifests"][number]["annotations"] = {"vnd.docker.reference.digest": f"{subject.top}"}
+    index = json.dumps(document).encode()
+    two.source.hold(
+        "attested:1", Image((*(part.raw for part in parts), index), tuple(b for p in parts for b in p.blobs))
+    )
+    make_storage(two.root, {"attested:1": Image((APP.raw, about.raw, index), (*APP.blobs, *about.blobs))})
+    line, job = "attested:1 platform=linux/amd64", two.job(archive=two.directory)
+    assert len(two.run(job, line, options=DRY).plan.skips) == 1
+    (two.root / layout.revision_link("attested", about.top)).unlink()
+    copy = two.copy_of(job, line)
+    assert copy.reason == "there, but damaged or incomplete: it is copied again"
+    assert {raw.digest for raw in copy.closure.manifests} == {APP.top, about.top, Digest.of(index)}
 
 
 def test_what_a_registry_is_noted_for_is_said_once(two: Between) -> None:
@@ -248,7 +276,9 @@ def test_a_tag_that_is_gone_has_moved_to_nothing(two: Between) -> None:
 @pytest.mark.parametrize("status", [None, 500])
 def test_a_tag_that_is_the_same_or_cannot_be_asked_has_not_moved(two: Between, status: int | None) -> None:
     two.source.fails = lambda request: status if request == "HEAD /v2/team/app/manifests/1" else None
-    assert moves(locked(two, f"team/app:1@{APP.top}")) == []
+    result = locked(two, f"team/app:1@{APP.top}")
+    assert moves(result) == []
+    assert [copy.digest for copy in result.plan.copies] == [APP.top]
 
 
 def test_a_locked_digest_without_a_tag_cannot_move(two: Between) -> None:
