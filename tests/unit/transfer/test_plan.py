@@ -97,6 +97,13 @@ def test_each_copy_has_its_reason() -> None:
     )
 
 
+def test_a_tag_of_somebody_else_stays_where_that_is_asked_for() -> None:
+    moved = lacking("a/moved:1", there=OTHER.top)
+    plan = make_plan((moved, lacking("a/absent:1"), lacking("a/rotten:1", there=IMAGE.top)), keep_tags=True)
+    assert order(plan) == ["a/absent:1", "a/rotten:1"]
+    assert plan.skips == (Skip(entry=moved.entry, digest=IMAGE.top, reason=Reason.KEPT),)
+
+
 def test_what_is_whole_is_skipped_and_what_was_not_seen_is_kept() -> None:
     unseen = Unseen(entry=entry("a/z:1"), error="no such host", hint="check the name")
     same = whole("a/y:1")

@@ -70,6 +70,24 @@ def test_images_that_are_whole_stay_as_they_are(source: StorageSource) -> None:
     assert rewriting.source.resolve("whole", "v1") == IMAGES["whole:v1"].top
 
 
+def test_an_image_that_is_wanted_whole_is_not_made_smaller(source: StorageSource) -> None:
+    """That a platform is not there has to be told."""
+    whole = entry("multi:v1", IMAGES["multi:v1"])
+    rewriting = rewrite_indexes(source, (whole,))
+    assert (rewriting.entries, rewriting.moves) == ((whole,), ())
+    assert rewriting.source.resolve("multi", "v1") == IMAGES["multi:v1"].top
+
+
+def test_an_inner_index_that_is_whole_stays_in_one_that_is_not(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "storage", {"nested:v1": NESTED})
+    remove(root / layout.revision_link("nested", Digest.of(NESTED.manifests[-2])))
+    source = StorageSource(name="storage", storage=Storage(root))
+    rewriting = rewrite_indexes(source, (entry("nested:v1", NESTED, "linux/amd64"),))
+    closure = closure_of(rewriting.moves[0].new, lambda digest: rewriting.source.manifest("nested", digest))
+    assert closure is not None
+    assert {manifest.digest for manifest in closure.manifests[:-1]} == set(map(Digest.of, INNER.manifests))
+
+
 def test_all_else_is_what_the_source_has(source: StorageSource) -> None:
     """A registry on loopback serves it to skopeo."""
     one = IMAGES["one:v1"]

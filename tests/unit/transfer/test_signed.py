@@ -256,6 +256,17 @@ def test_what_has_to_be_signed_comes_only_so_and_with_its_signature(two: Between
     assert two.storage.resolve("vendor/bad", "1") is None
 
 
+def test_what_has_to_be_signed_does_not_come_without_what_is_about_it(two: Between, vendor: Path) -> None:
+    two.source.hold(f"vendor/app:{tag_of(IMAGE.top)}", signature("vendor", IMAGE.top))
+    two.source.fails = lambda request: 500 if "/tags/list" in request else None
+    report = two.run(demanding(two, SignedRule("vendor/*", (vendor,))), "vendor/app:1", "free:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert failed.error.startswith("its referrers cannot be listed: ")
+    assert [f"{item.copy.entry.dest}" for item in report.copied] == ["free:1"]
+    assert two.storage.resolve("vendor/app", "1") is None
+
+
 def test_a_referrer_that_the_registry_s_api_lists_counts(two: Between, vendor: Path) -> None:
     good = signature("vendor", IMAGE.top)
     two.source.hold("vendor/app:hidden", good)
