@@ -173,6 +173,14 @@ def test_a_run_without_standard_input_leaves_no_directory_open(tmp_path: Path) -
         os.close(kept)
 
 
+def test_a_file_in_the_place_of_a_directory_is_none_that_is_empty(tmp_path: Path) -> None:
+    """A storage that seems to have nothing would be copied once more, into nowhere."""
+    tree = Tree(put(tmp_path / "root", b""))
+    with pytest.raises(NotADirectoryError):
+        assert tree.descriptor
+    assert open_below(tmp_path) == []
+
+
 def test_no_program_inherits_what_is_open(tree: Tree) -> None:
     """A skopeo would keep a customer's storage busy after regwrap has gone."""
     tree.make_directory("a/made")
@@ -193,8 +201,12 @@ def test_looking_into_directories_leaves_no_descriptor_open(tree: Tree) -> None:
 
 def test_what_is_made_in_a_directory_of_ours_goes_to_its_owner(tmp_path: Path) -> None:
     owner = (65534, 65533) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
-    tree = Tree(tmp_path)
-    descriptor = tree.create("new")
+    tree, before = Tree(tmp_path), os.umask(0)
+    try:
+        descriptor = tree.create("new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.fstat(descriptor).st_mode) == 0o600
     tree.own(descriptor, 0o640, *owner)
     os.close(descriptor)
     status = (tmp_path / "new").stat()
