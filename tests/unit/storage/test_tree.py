@@ -5,6 +5,8 @@ import os
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,69 @@ def test_no_descriptor_is_left_open(tree: Tree) -> None:
     assert open_below(tree.root) == before
 
 
+def test_emptying_directories_leaves_no_descriptor_open(tree: Tree) -> None:
+    inner = tree.inner("a")
+    before = open_below(tree.root)
+    for name, file, gone in (("b", "absent", False), ("absent", "file", False), ("b", "file", True)):
+        assert inner.empty_directory(name, file) is gone
+    assert open_below(tree.root) == before
+
+
+@dataclass
+class Nameless:
+    """An entry of a file system whose directories don't say what a name is: it is looked at when that is asked."""
+
+    name: str
+    directory: int
+    mode: int = 0
+
+    def is_symlink(self) -> bool:
+        return stat.S_ISLNK(self._mode())
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        assert not follow_symlinks
+        return stat.S_ISDIR(self._mode())
+
+    def _mode(self) -> int:
+        self.mode = self.mode or os.stat(self.name, dir_fd=self.directory, follow_symlinks=False).st_mode
+        return self.mode
+
+
+def test_what_a_name_is_is_known_on_every_file_system(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        os, "scandir", lambda directory: nullcontext([Nameless(name, directory) for name in os.listdir(directory)])
+    )
+    found = {entry.name: (entry.is_dir(follow_symlinks=False), entry.is_symlink()) for entry in tree.entries("a")}
+    assert found == {"b": (True, False), "linked": (False, True), "name": (False, True)}
+
+
+def test_whose_mode_cannot_be_changed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_descriptor: int, _mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    tree, file = Tree(tmp_path), put(tmp_path / "file", b"")
+    descriptor = tree.open("file")
+    monkeypatch.setattr(os, "fchmod", refused)
+    with pytest.raises(PermissionError) as raised:
+        tree.own(descriptor, 0o600, os.geteuid(), os.getegid())
+    os.close(descriptor)
+    assert raised.value.filename == f"{file}"
+
+
+def test_who_is_not_root_gives_nothing_away_and_changes_the_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He may not, also where the group is another one: the storage's root says what the group of new files is."""
+    tree, given = Tree(tmp_path), list[int]()
+    descriptor = tree.create("new")
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(os, "fchown", lambda *_args: given.append(1))
+    tree.own(descriptor, 0o640, 12345, 54321)
+    os.close(descriptor)
+    assert given == []
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+
+
 def test_threads_that_come_first_together_open_the_directory_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +233,13 @@ def test_a_run_without_standard_input_leaves_no_directory_open(tmp_path: Path) -
         assert tree.stat("absent") is None
         del tree
         assert open_below(tmp_path) == []
+        os.dup2(kept, 0)
+        tree = Tree(tmp_path)
+        put(tmp_path / "full/file", b"")
+        assert tree.descriptor != 0
+        os.close(0)
+        assert tree.empty_directory("full", "file")
+        assert open_below(tmp_path) == [f"{tmp_path}"]
     finally:
         os.dup2(kept, 0)
         os.close(kept)
