@@ -22,6 +22,7 @@ FLAGS = os.O_RDONLY | os.O_NOFOLLOW
 def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Tree:
     """As the kernel walks, and as it is done where it can't."""
     put(tmp_path / "outside/secret", b"root's")
+    put(tmp_path / "outside/deep/secret", b"root's")
     put(tmp_path / "root/a/b/file", b"ours")
     (tmp_path / "root/a/linked").symlink_to(tmp_path / "outside")
     (tmp_path / "root/a/name").symlink_to(tmp_path / "outside/secret")
@@ -41,6 +42,11 @@ OPERATIONS: dict[str, Callable[[Tree], object]] = {
     "unlink": lambda tree: tree.remove_file("a/linked/secret"),
     "rmdir": lambda tree: tree.remove_directory("a/linked/secret"),
     "rm -r": lambda tree: tree.remove_all("a/linked/secret"),
+    "mkdir below": lambda tree: tree.make_directory("a/linked/deep/new"),
+    "rename to below": lambda tree: tree.rename("a/b/file", tree, "a/linked/deep/file"),
+    "rename from below": lambda tree: tree.rename("a/linked/deep/secret", tree, "a/b/secret"),
+    "unlink below": lambda tree: tree.remove_file("a/linked/deep/secret"),
+    "rmdir below": lambda tree: tree.remove_directory("a/linked/deep/secret"),
 }
 
 
@@ -75,6 +81,15 @@ def test_what_is_emptied_in_another_s_directory_is_gone_as_well(tmp_path: Path) 
 def test_no_name_leads_above(tree: Tree, name: str) -> None:
     with pytest.raises(OSError, match="link"):
         tree.open(name, FLAGS)
+
+
+@pytest.mark.parametrize("name", ["../outside/secret", "a/../../outside/secret"])
+def test_nothing_above_is_moved_or_removed(tree: Tree, tmp_path: Path, name: str) -> None:
+    before = snapshot(tmp_path)
+    for does in (tree.remove_file, lambda name: tree.rename(name, tree, "a/b/new")):
+        with pytest.raises(OSError, match="Invalid cross-device link"):
+            does(name)
+    assert snapshot(tmp_path) == before
 
 
 def test_a_link_in_a_file_s_place_is_seen_and_not_followed(tree: Tree, tmp_path: Path) -> None:
