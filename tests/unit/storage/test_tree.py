@@ -134,6 +134,11 @@ def test_an_error_names_the_whole_path(tree: Tree, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError) as raised:
             fails()
         assert raised.value.filename == f"{tmp_path}/root/a/absent"
+    with pytest.raises(FileNotFoundError) as raised:
+        tree.remove_file("absent/file")
+    assert raised.value.filename == f"{tmp_path}/root/absent"
+    with pytest.raises(LinkedDirectoryError, match="root/a/linked is"):
+        tree.inner("a").remove_file("linked/secret")
 
 
 def test_names_that_are_no_text_are_names(tree: Tree) -> None:
@@ -254,6 +259,8 @@ def test_a_run_without_standard_input_leaves_no_directory_open(tmp_path: Path) -
         assert tree.descriptor != 0
         os.close(0)
         assert tree.empty_directory("full", "file")
+        assert open_below(tmp_path) == [f"{tmp_path}"]
+        assert tree.size(put(tmp_path / "full/other", b"12345").relative_to(tmp_path).as_posix()) == 5
         assert open_below(tmp_path) == [f"{tmp_path}"]
     finally:
         os.dup2(kept, 0)
