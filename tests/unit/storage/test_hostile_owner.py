@@ -324,5 +324,10 @@ def test_what_the_owner_may_not_do_is_told_with_a_way_out(tmp_path: Path) -> Non
     if os.geteuid() == 0:
         os.chown(root, 65534, 65534)
     bundle = make_bundle(tmp_path, {"team/new:v1": TWO})
-    with pytest.raises(PermissionError, match="Permission denied"):
+    with pytest.raises(PermissionError, match="Permission denied") as raised:
         deploy_bundle(bundle, root, OPTIONS, Silent())
+    way_out = f" for uid 65534, who owns {root} (chown -R 65534 {root})" if os.geteuid() == 0 else ""
+    assert raised.value.strerror == f"Permission denied{way_out}"
+    with pytest.raises(FileNotFoundError) as absent:
+        Tree(root).open("absent")
+    assert absent.value.strerror == "No such file or directory"

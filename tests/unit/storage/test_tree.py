@@ -137,6 +137,9 @@ def test_an_error_names_the_whole_path(tree: Tree, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         tree.remove_file("absent/file")
     assert raised.value.filename == f"{tmp_path}/root/absent"
+    with pytest.raises(NotADirectoryError) as below:
+        tree.open("a/b/file/below/deeper", FLAGS)
+    assert below.value.filename == f"{tmp_path}/root/a/b/file/below/deeper"
     with pytest.raises(LinkedDirectoryError, match="root/a/linked is"):
         tree.inner("a").remove_file("linked/secret")
 
