@@ -46,6 +46,14 @@ def test_a_write_back_that_failed_is_an_error_and_names_the_place(
     assert (raised.value.errno, raised.value.filename) == (errno.EIO, f"{tmp_path}")
 
 
+def test_a_sync_that_the_kernel_refuses_is_told_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags: real(path, flags | os.O_PATH))
+    with pytest.raises(OSError, match="Bad file descriptor") as raised:
+        sync_file_system(tmp_path)
+    assert raised.value.errno == errno.EBADF
+
+
 def test_a_sync_leaves_no_descriptor_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sync_file_system(tmp_path)
     monkeypatch.setattr(commit_module._LIBC, "syncfs", lambda _descriptor: -1)
