@@ -67,6 +67,20 @@ def test_nothing_behind_a_linked_directory_is_emptied(tree: Tree, tmp_path: Path
     assert not tree.is_directory("a/b")
 
 
+def test_a_directory_in_another_s_is_worked_in_as_he_also_where_it_is_the_first_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    """Root would write there with root's rights."""
+    owner = 65534 if os.geteuid() == 0 else os.geteuid()
+    (tmp_path / "above").mkdir()
+    for path in (tmp_path, tmp_path / "above"):
+        os.chown(path, owner, -1)
+    inner = Tree(tmp_path).inner("above")
+    assert inner.uid == owner
+    os.close(inner.create("new"))
+    assert (tmp_path / "above/new").stat().st_uid == owner
+
+
 def test_what_is_emptied_in_another_s_directory_is_gone_as_well(tmp_path: Path) -> None:
     """Garbage that is said to be removed and stays would fill his disk."""
     owner = 65534 if os.geteuid() == 0 else os.geteuid()
