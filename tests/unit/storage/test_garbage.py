@@ -14,7 +14,7 @@ from regwrap.storage import tree as tree_module
 from regwrap.storage.gc import Garbage, Keep, find_garbage
 from regwrap.storage.store import Storage
 from regwrap.storage.sweep import RealDisk, remove_garbage
-from regwrap.storage.tree import Tree
+from regwrap.storage.tree import LinkedDirectoryError, Tree
 from tests.builders import Image, add_newline, add_untagged, index_of, make_image, make_multi_image, make_storage, put
 
 ONE, TWO, THREE = make_image("one"), make_image("two"), make_image("three")
@@ -124,6 +124,19 @@ def test_a_storage_in_which_all_is_needed_has_nothing_to_do(tmp_path: Path) -> N
     assert (garbage.repositories, garbage.blobs, garbage.prefixes, garbage.images) == ((), (), (), ())
 
 
+@pytest.mark.parametrize(
+    "place", ["repositories/b", "repositories/b/_layers", "repositories/b/_manifests/tags/1", "blobs"]
+)
+def test_nothing_goes_from_a_storage_that_does_not_lie_in_one_piece(tmp_path: Path, place: str) -> None:
+    """A registry follows the link: what is behind it may need what seems to be garbage."""
+    root = make_storage(tmp_path / "root", {"a:1": ONE, "b:1": TWO})
+    linked = root / layout.V2 / place if place != "blobs" else (root / layout.blob_path(TWO.top)).parents[1]
+    linked.rename(tmp_path / "moved")
+    linked.symlink_to(tmp_path / "moved")
+    with pytest.raises(LinkedDirectoryError, match=f"{linked} is a symbolic link"):
+        find_garbage(Storage(root), ALL)
+
+
 def test_an_image_of_many_tags_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A nightly build leaves a thousand tags of one image."""
     root = make_storage(tmp_path / "root", {f"a:{number}": ONE for number in range(9)})
@@ -176,6 +189,7 @@ def test_what_goes_is_told_in_order(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {f"a:{tag}": ONE for tag in "gebhdacfi"})
     garbage = find_garbage(Storage(root), Keep(names=frozenset({"a:e"}), last=None))
     assert [image.image for image in garbage.images] == [f"a:{tag}" for tag in "abcdfghi"]
+    assert {image.reason for image in garbage.images} == {"not in the list"}
     assert [list(repository.tags) for repository in garbage.repositories] == [list("abcdfghi")]
 
 

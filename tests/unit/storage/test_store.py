@@ -53,6 +53,13 @@ def test_repositories_are_sorted_and_may_lie_in_each_other(tmp_path: Path) -> No
     assert list(storage.repositories()) == sorted(names)
 
 
+def test_a_storage_is_its_directories_whether_it_was_looked_into_or_not(tmp_path: Path) -> None:
+    storage = storage_with(tmp_path, "a:1")
+    assert list(storage.repositories()) == ["a"]
+    assert storage == Storage(storage.root)
+    assert repr(storage) == f"Storage(root={storage.root!r}, below=())"
+
+
 def test_an_empty_storage_has_nothing(tmp_path: Path) -> None:
     storage = Storage(tmp_path / "absent")
     assert list(storage.repositories()) == []
