@@ -239,6 +239,12 @@ def test_who_is_not_root_gives_nothing_away_and_changes_the_mode(
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
 
 
+@pytest.mark.parametrize("beneath", [True, False])
+def test_what_is_mounted_in_a_storage_belongs_to_it(*, beneath: bool) -> None:
+    """Its blobs may lie on a disk of their own; /proc is mounted everywhere."""
+    assert Tree(Path("/"), beneath=beneath).is_directory("proc/sys")
+
+
 def test_threads_that_come_first_together_open_the_directory_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
