@@ -25,3 +25,5 @@ def test_bytes_and_files_that_have_no_room_are_told(tmp_path: Path, monkeypatch:
         need_space(tmp_path, 1025)
     with pytest.raises(ToolError, match="1 are needed, 0 are free"):
         need_space(tmp_path, 0, files=1)
+    status.f_bavail, status.f_favail = 0, 1
+    need_space(tmp_path, 0, files=1)
