@@ -99,6 +99,7 @@ def test_no_name_leads_above(tree: Tree, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["../outside/secret", "a/../../outside/secret"])
 def test_nothing_above_is_moved_or_removed(tree: Tree, tmp_path: Path, name: str) -> None:
+    assert tree.descriptor
     before = snapshot(tmp_path)
     for does in (tree.remove_file, lambda name: tree.rename(name, tree, "a/b/new")):
         with pytest.raises(OSError, match="Invalid cross-device link"):
