@@ -100,7 +100,7 @@ class Tree:
     def inner(self, name: str) -> Tree:
         """The directory `name` as a tree: it stays the same one, whatever is put in its place."""
         tree = Tree(self.root / name, self.beneath)
-        tree._actor, tree._descriptor = self._actor, self.open(name, _DIRECTORY)
+        tree._descriptor, tree._actor = self.open(name, _DIRECTORY), self._actor  # who it is is known once it is open
         return tree
 
     def as_owner(self, call: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -8,7 +8,6 @@ since images get others on their way; there is no transparency log behind a gap.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -117,5 +116,5 @@ def _layers(raw: bytes) -> Iterator[tuple[Descriptor, bytes]]:
             text = field(field(layer, "annotations", an_object), _SIGNATURE, a_text)
             digest, size = field(layer, "digest", a_digest), field(layer, "size", a_size)
             yield Descriptor(media_type=_PAYLOAD, digest=digest, size=size), base64.b64decode(text, validate=True)
-        except (ValueError, binascii.Error):
+        except ValueError:
             continue

@@ -52,8 +52,8 @@ class Observer:
     retry: Retry
     sound: SoundBlobs | None
     gave_up: Callable[[ToolError], ToolError]
-    is_immutable: Callable[[str, str], bool] = lambda _repository, _tag: False
-    brief: bool = False
+    is_immutable: Callable[[str, str], bool]
+    brief: bool
 
     def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int, listener: Listener) -> tuple[Observation, ...]:
         """All of them in the list's order, `jobs` at a time, and more where the answers take long."""

@@ -1,13 +1,15 @@
 """A part of one file into another: by the kernel where it can, by reading and writing where it cannot."""
 
+import errno
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from regwrap.core.errors import IntegrityError
-from regwrap.storage.hashing import append_range, copy_range
+from regwrap.storage.hashing import PIECE_BYTES, append_range, copy_range
 from tests.builders import put
 
 
@@ -39,6 +41,54 @@ def test_one_comes_behind_the_other(source: int, dest: int) -> None:
     os.write(dest, b"-")
     append_range(source, 0, 3, dest)
     assert os.pread(dest, 1000, 0) == b"head" + bytes(range(50, 150)) + b"-" + bytes(range(3))
+
+
+def test_a_kernel_that_copies_less_than_it_is_asked_for_is_asked_again(
+    source: int, dest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def a_little(source: int, out: int, count: int, offset: int, to: int) -> int:
+        asked.append(count)
+        return os.pwrite(out, os.pread(source, min(count, 40), offset), to)
+
+    monkeypatch.setattr(os, "copy_file_range", a_little)
+    copy_range(source, 50, 100, dest, 7)
+    assert os.pread(dest, 1000, 7) == bytes(range(50, 150))
+    assert asked == [100, 60, 20]
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_what_the_kernel_leaves_off_in_the_middle_of_is_read_and_written_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    data = random.Random(0).randbytes(2 * PIECE_BYTES + 100)
+    calls: list[int] = []
+
+    def half(source: int, out: int, count: int, offset: int, to: int) -> int:
+        calls.append(count)
+        if len(calls) > 1:
+            raise OSError(number, os.strerror(number))
+        return os.pwrite(out, os.pread(source, 10, offset), to)
+
+    monkeypatch.setattr(os, "copy_file_range", half)
+    with put(tmp_path / "from", data).open("rb") as source, put(tmp_path / "to", b"head").open("r+b") as dest:
+        copy_range(source.fileno(), 5, len(data) - 7, dest.fileno(), 4)
+    assert (tmp_path / "to").read_bytes() == b"head" + data[5:-2]
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(("number", "named"), [(errno.EIO, "blob"), (errno.ENOSPC, "full")])
+def test_of_a_copy_that_fails_the_file_is_named_that_fails(
+    source: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, named: str
+) -> None:
+    def failing(*_args: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "copy_file_range", failing)
+    with (tmp_path / "full").open("wb") as dest, pytest.raises(OSError, match=os.strerror(number)) as raised:
+        copy_range(source, 0, 1, dest.fileno(), 0)
+    assert raised.value.filename == f"{tmp_path / named}"
 
 
 def test_a_file_that_became_shorter_is_no_endless_copy(source: int, dest: int) -> None:

@@ -4,6 +4,8 @@ import ctypes
 import errno
 import os
 import shutil
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,19 @@ from regwrap.storage.actor import Actor, actor_for
 from regwrap.storage.gc import Keep, find_garbage
 from regwrap.storage.hashing import hash_file
 from regwrap.storage.own import OWN_DIR, own_tree
-from regwrap.storage.store import Storage
+from regwrap.storage.store import Storage, read_link
 from regwrap.storage.sweep import RealDisk, remove_garbage
 from regwrap.storage.tree import Tree
-from tests.builders import add_untagged, make_image, make_multi_image, make_storage, open_below, put
+from tests.builders import (
+    add_untagged,
+    make_image,
+    make_multi_image,
+    make_storage,
+    open_below,
+    put,
+    replace_by_directory,
+    replace_by_fifo,
+)
 
 ONE, TWO, THREE = make_image("one"), make_image("two"), make_image("three")
 MULTI = make_multi_image("multi")
@@ -39,6 +50,22 @@ def test_a_directory_that_cannot_be_looked_into_is_not_taken_for_an_empty_one(tm
     for look in (tree.entries, tree.stat):
         with pytest.raises(OSError, match="File name too long"):
             look("x" * 300)
+
+
+def test_a_link_that_cannot_be_read_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a tag needs would be garbage."""
+    link, tree = put(tmp_path / "a/link", f"{ONE.top}".encode()), Tree(tmp_path)
+    assert read_link(tree, "a/link") == ONE.top
+    before = open_below(tmp_path)
+
+    def failing(_descriptor: int, _count: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "read", failing)
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        read_link(tree, "a/link")
+    assert raised.value.filename == f"{link}"
+    assert open_below(tmp_path) == before
 
 
 def test_a_directory_that_cannot_be_removed_is_not_said_to_be_full(tmp_path: Path) -> None:
@@ -158,6 +185,74 @@ def test_who_becomes_another_is_he_in_all_and_never_again_root() -> None:
         assert said.read().startswith(f"{ids} cannot work as uid 0, who owns the storage: Operation not permitted")
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_root_s_groups_may_do_is_not_done_in_another_s_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, refused: bool
+) -> None:
+    """Some namespaces let nobody leave a group; there root's have no rights either."""
+    if ROOT:
+        os.chown(tmp_path, 65534, 65533)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+    left: list[list[int]] = []
+
+    def leave(groups: list[int]) -> None:
+        left.append(groups)
+        if refused:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "setgroups", leave)
+    descriptor, status = os.open(tmp_path, os.O_RDONLY), tmp_path.stat()
+    try:
+        assert actor_for(descriptor) == Actor(status.st_uid, status.st_gid)
+    finally:
+        os.close(descriptor)
+    assert left == [[]]
+
+
+@dataclass
+class Kernel:
+    """Knows for whom files are opened; the call `at` is interrupted."""
+
+    at: int
+    uid: int = 0
+    gid: int = 0
+    calls: int = 0
+
+    def setfsuid(self, uid: int) -> None:
+        self._called()
+        self.uid = uid
+
+    def setfsgid(self, gid: int) -> None:
+        self._called()
+        self.gid = gid
+
+    def _called(self) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", range(8))
+@pytest.mark.parametrize("error", [None, OSError(errno.EIO, "Input/output error")])
+def test_root_is_root_again_whatever_ends_a_step_that_is_done_as_the_owner(
+    monkeypatch: pytest.MonkeyPatch, at: int, error: OSError | None
+) -> None:
+    """The rest of the run would write into other storages as he."""
+    kernel, seen = Kernel(at), list[tuple[int, int]]()
+    monkeypatch.setattr(actor_module, "_LIBC", kernel)
+
+    def step() -> None:
+        seen.append((kernel.uid, kernel.gid))
+        if error is not None:
+            raise error
+
+    with suppress(KeyboardInterrupt, OSError):
+        Actor(65534, 65533).calls(step)
+    assert (kernel.uid, kernel.gid) == (0, 0)
+    assert seen == ([(65534, 65533)] if at not in {1, 2} else [])
+
+
 @pytest.mark.parametrize("uid", [0, 12345])
 def test_an_own_directory_is_worked_in_as_oneself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
     """So is another's by who is not root: what he may not do there fails."""
@@ -207,11 +302,15 @@ def test_the_first_damage_of_a_repository_is_the_reason_that_is_told(tmp_path: P
     assert "because the link of tag 1 is damaged" in note
 
 
-def test_what_is_gone_meanwhile_keeps_nothing_else_from_going(tmp_path: Path) -> None:
+@pytest.mark.parametrize("as_file", [False, True], ids=["absent", "a file"])
+def test_what_is_gone_meanwhile_keeps_nothing_else_from_going(tmp_path: Path, *, as_file: bool) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE, "a:2": ONE, "a:3": ONE})
     make_storage(root, {f"a:{tag}": TWO for tag in ("1", "2", "3")})
     garbage = find_garbage(Storage(root), ALL)
-    shutil.rmtree((root / layout.tag_index_link("a", "1", ONE.top)).parents[1])
+    directory = (root / layout.tag_index_link("a", "1", ONE.top)).parents[1]
+    shutil.rmtree(directory)
+    if as_file:
+        put(directory, b"")
     remove_garbage(Tree(root), garbage, RealDisk(), lambda _bytes: None)
     for tag in ("2", "3"):
         assert not (root / layout.tag_index_link("a", tag, ONE.top)).exists()
@@ -233,5 +332,8 @@ def test_a_child_that_cannot_be_read_counts_as_lost(tmp_path: Path) -> None:
     child = Digest.of(MULTI.manifests[0])
     (root / layout.revision_link("m", child)).unlink()
     assert Storage(root).has_lost("m", child)
-    put(Storage(root).blob_path(child), b"{}")
+    path = put(Storage(root).blob_path(child), b"{}")
     assert Storage(root).has_lost("m", child)
+    for damage in (replace_by_fifo, replace_by_directory):
+        damage(path)
+        assert Storage(root).has_lost("m", child)

@@ -2,7 +2,9 @@
 
 import ctypes
 import errno
+import os
 import re
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -13,8 +15,9 @@ import pytest
 from regwrap.storage import commit as commit_module
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, commit, sync_file_system
+from regwrap.storage.store import Storage
 from regwrap.storage.tree import Tree
-from tests.builders import make_image, make_storage, open_below
+from tests.builders import make_image, make_storage, open_below, put
 from tests.crashing import DyingFiles
 
 ONE = make_image("one")
@@ -43,6 +46,14 @@ def test_a_write_back_that_failed_is_an_error_and_names_the_place(
     assert (raised.value.errno, raised.value.filename) == (errno.EIO, f"{tmp_path}")
 
 
+def test_a_sync_that_the_kernel_refuses_is_told_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags: real(path, flags | os.O_PATH))
+    with pytest.raises(OSError, match="Bad file descriptor") as raised:
+        sync_file_system(tmp_path)
+    assert raised.value.errno == errno.EBADF
+
+
 def test_a_sync_leaves_no_descriptor_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sync_file_system(tmp_path)
     monkeypatch.setattr(commit_module._LIBC, "syncfs", lambda _descriptor: -1)
@@ -63,6 +74,55 @@ def test_a_directory_with_something_in_it_keeps_its_mode_and_an_empty_one_gets_t
         files.make_directory(Tree(root), f"{directory.relative_to(root)}")
     assert stat.S_IMODE(used.stat().st_mode) == 0o751
     assert stat.S_IMODE(empty.stat().st_mode) == 0o755
+
+
+def test_an_empty_directory_of_somebody_else_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root changes no mode of it, and may be allowed to write there all the same."""
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    root.chmod(0o755)
+    (root / "empty").mkdir(mode=0o700)
+
+    def refused(_descriptor: int, _mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    files = RealFiles(Owner.of(Tree(root)))
+    monkeypatch.setattr(os, "fchmod", refused)
+    files.make_directory(Tree(root), "empty")
+    assert stat.S_IMODE((root / "empty").stat().st_mode) == 0o700
+
+
+def test_a_directory_that_a_registry_makes_at_the_same_moment_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, real = make_storage(tmp_path / "root", {}), os.mkdir
+
+    def twice(name: str, mode: int, *, dir_fd: int) -> None:
+        real(name, mode, dir_fd=dir_fd)
+        real(name, mode, dir_fd=dir_fd)
+
+    put(tmp_path / "stage/blob", ONE.raw)
+    monkeypatch.setattr(os, "mkdir", twice)
+    additions = Additions(blobs=((ONE.top, "blob"),), revisions=(("a", ONE.top),))
+    files = DyingFiles(RealFiles(Owner.of(Tree(root))), left=10**9)
+    commit(Tree(root), additions, stage=Tree(tmp_path / "stage"), files=files)
+    assert Storage(root).read_blob(ONE.top) == ONE.raw
+    assert Storage(root).has_revision("a", ONE.top)
+
+
+def test_what_a_killed_run_has_staged_and_cannot_be_removed_keeps_no_blob_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_storage(tmp_path / "root", {})
+    put(tmp_path / "stage/links/0", b"")
+    put(tmp_path / "stage/blob", ONE.raw)
+
+    def failing(name: str, **_options: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+    monkeypatch.setattr(shutil, "rmtree", failing)
+    files = DyingFiles(RealFiles(Owner.of(Tree(root))), left=10**9)
+    commit(Tree(root), Additions(blobs=((ONE.top, "blob"),)), stage=Tree(tmp_path / "stage"), files=files)
+    assert Storage(root).read_blob(ONE.top) == ONE.raw
 
 
 class _Slow(list[Any]):

@@ -24,7 +24,7 @@ from regwrap.storage.lock import locked_storage
 from regwrap.storage.own import OWN_DIR, is_own, mark_own, own_tree
 from regwrap.storage.sweep import RealDisk
 from regwrap.storage.tree import LinkedDirectoryError, Tree
-from tests.builders import make_image, make_storage, put, snapshot
+from tests.builders import make_image, make_storage, open_below, put, snapshot
 from tests.bundles import make_bundle
 
 ONE, TWO = make_image("one"), make_image("two")
@@ -197,6 +197,15 @@ def test_a_link_that_is_there_already_is_refused_and_verify_names_it(tmp_path: P
     assert (snapshot(tmp_path / "moved") if (tmp_path / "moved").exists() else {}, snapshot(outside)) == before
 
 
+def test_a_link_in_the_place_of_a_blob_s_own_directory_is_named(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "site", {"team/app:v0": TWO})
+    directory = (root / layout.blob_path(TWO.top)).parent
+    directory.rename(tmp_path / "moved")
+    directory.symlink_to(tmp_path / "moved")
+    problems = verify_storage(root, None, SILENT).problems
+    assert f"{directory.relative_to(root)}" in {line.partition(" ")[0] for line in problems}
+
+
 def test_a_hard_link_in_the_stage_is_not_given_away(tmp_path: Path) -> None:
     victim = put(tmp_path / "victim", b"root's")
     victim.chmod(0o600)
@@ -251,6 +260,32 @@ def test_roots_own_directory_becomes_the_owners_and_what_was_under_way_goes(tmp_
     assert tree.stat("deploy") is None or owner != 65534
 
 
+@pytest.mark.parametrize("names", [(), ("lock",), ("archive",), ("lock", "archive")])
+def test_whatever_of_ours_is_there_becomes_the_owners_and_nothing_stays_open(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    own = tmp_path / OWN_DIR
+    own.mkdir(mode=0o700)
+    for name in names:
+        put(own / name, b"")
+    owner = 65534 if os.geteuid() == 0 else os.geteuid()
+    os.chown(tmp_path, owner, -1)
+    tree = own_tree(Tree(tmp_path))
+    assert {path.stat().st_uid for path in (own, *own.iterdir())} == {owner}
+    assert open_below(own) == [f"{tree.root}"]
+
+
+def test_the_mark_is_nobody_else_s_business(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        mark_own(Tree(tmp_path))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / OWN_DIR / "archive").stat().st_mode) == 0o600
+    assert is_own(Tree(tmp_path))
+    assert open_below(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", ["lock", "archive"])
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_a_file_that_has_another_name_is_not_given_to_the_owner(
@@ -289,5 +324,10 @@ def test_what_the_owner_may_not_do_is_told_with_a_way_out(tmp_path: Path) -> Non
     if os.geteuid() == 0:
         os.chown(root, 65534, 65534)
     bundle = make_bundle(tmp_path, {"team/new:v1": TWO})
-    with pytest.raises(PermissionError, match="Permission denied"):
+    with pytest.raises(PermissionError, match="Permission denied") as raised:
         deploy_bundle(bundle, root, OPTIONS, Silent())
+    way_out = f" for uid 65534, who owns {root} (chown -R 65534 {root})" if os.geteuid() == 0 else ""
+    assert raised.value.strerror == f"Permission denied{way_out}"
+    with pytest.raises(FileNotFoundError) as absent:
+        Tree(root).open("absent")
+    assert absent.value.strerror == "No such file or directory"

@@ -1,5 +1,7 @@
 """The lock of a storage: who excludes whom, what a waiter is told, and when it is free again."""
 
+import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -7,7 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from regwrap.core.errors import UsageError
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.own import OWN_DIR
 from regwrap.storage.tree import Tree
+from tests.builders import open_below, put
 
 SHORT = 0.25
 
@@ -93,8 +96,45 @@ def test_a_copy_with_hard_links_is_not_waited_for(tmp_path: Path) -> None:
         pass
 
 
-def test_a_waiter_is_told_once_and_gives_up_after_its_timeout(tmp_path: Path) -> None:
-    told: list[str] = []
+def copied_with_hard_links(one: Path, two: Path) -> None:
+    for root in (one, two):
+        (root / OWN_DIR).mkdir(mode=0o700, parents=True)
+    put(one / OWN_DIR / "lock", b"")
+    (two / OWN_DIR / "lock").hardlink_to(one / OWN_DIR / "lock")
+
+
+def test_a_reader_that_has_gone_hides_no_other_one_of_the_same_run(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    copied_with_hard_links(one, two)
+    with lock(one, exclusive=False):
+        with lock(one, exclusive=False):
+            pass
+        with pytest.raises(UsageError, match="have one lock file"), lock(two, exclusive=True):
+            pass
+
+
+@pytest.mark.parametrize("error", [None, ValueError("inside")])
+def test_what_this_run_holds_no_longer_is_another_one_s(tmp_path: Path, error: ValueError | None) -> None:
+    """Who is told to mend the lock file instead of to wait would mend it while the other works."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    copied_with_hard_links(one, two)
+    with suppress(ValueError), lock(one, exclusive=False):
+        if error is not None:
+            raise error
+    with (one / OWN_DIR / "lock").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        with pytest.raises(UsageError, match=f"^{two} is in use by another regwrap"), lock(two, exclusive=True):
+            pass
+
+
+def test_a_waiter_is_told_once_and_gives_up_after_its_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, asked, real = list[str](), list[int](), fcntl.flock
+
+    def noted(descriptor: int, kind: int) -> None:
+        asked.append(kind)
+        real(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", noted)
     started = time.monotonic()
     with (
         lock(tmp_path, exclusive=True),
@@ -105,6 +145,7 @@ def test_a_waiter_is_told_once_and_gives_up_after_its_timeout(tmp_path: Path) ->
     assert SHORT <= time.monotonic() - started < 5
     assert len(told) == 1
     assert f"process {os.getpid()}" in told[0]
+    assert len(asked) < 10, "who waits keeps no core busy"
 
 
 def test_a_waiter_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
@@ -146,6 +187,19 @@ def test_the_lock_is_freed_when_the_block_fails(tmp_path: Path) -> None:
         raise ValueError("inside")
     with lock(tmp_path, exclusive=True):
         pass
+
+
+def test_a_file_system_that_knows_no_locks_is_told_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_descriptor: int, _kind: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", failing)
+    with pytest.raises(OSError, match="No locks available") as raised, lock(tmp_path, exclusive=True):
+        pass
+    assert raised.value.filename == f"{tmp_path / OWN_DIR / 'lock'}"
+    assert open_below(tmp_path / OWN_DIR / "lock") == []
 
 
 def test_the_file_is_private_and_stays(tmp_path: Path) -> None:

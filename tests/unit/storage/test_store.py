@@ -53,6 +53,13 @@ def test_repositories_are_sorted_and_may_lie_in_each_other(tmp_path: Path) -> No
     assert list(storage.repositories()) == sorted(names)
 
 
+def test_a_storage_is_its_directories_whether_it_was_looked_into_or_not(tmp_path: Path) -> None:
+    storage = storage_with(tmp_path, "a:1")
+    assert list(storage.repositories()) == ["a"]
+    assert storage == Storage(storage.root)
+    assert repr(storage) == f"Storage(root={storage.root!r}, below=())"
+
+
 def test_an_empty_storage_has_nothing(tmp_path: Path) -> None:
     storage = Storage(tmp_path / "absent")
     assert list(storage.repositories()) == []
@@ -212,6 +219,10 @@ def test_a_large_blob_is_not_read_into_memory(tmp_path: Path) -> None:
     storage = storage_with(tmp_path, "a:1")
     with pytest.raises(IntegrityError, match="at most 3"):
         storage.read_blob(LAYER, limit=3)
+    size = len(IMAGE.blobs[-1])
+    with pytest.raises(IntegrityError, match=f"has {size} bytes"):
+        storage.read_blob(LAYER, limit=size - 1)
+    assert storage.read_blob(LAYER, limit=size) == IMAGE.blobs[-1]
 
 
 def test_a_config_of_other_bytes_is_none(tmp_path: Path) -> None:

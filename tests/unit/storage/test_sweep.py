@@ -71,6 +71,7 @@ def test_an_error_of_the_disk_ends_the_removal_and_the_next_one_is_complete(tmp_
 def test_every_byte_that_goes_is_counted_and_unknown_files_are_named(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})
     add_untagged(root, "a", TWO)
+    put(root / layout.tag_index_link("a", "1", TWO.top), f"{TWO.top}".encode())
     strange = put((root / layout.blob_path(Digest.of(TWO.blobs[0]))).parent / "strange", b"precious")
     counted: list[int] = []
     garbage = find_garbage(Storage(root), Keep(names=None, last=None))
@@ -78,6 +79,15 @@ def test_every_byte_that_goes_is_counted_and_unknown_files_are_named(tmp_path: P
     assert left == (f"{strange.parent}",)
     assert strange.read_bytes() == b"precious"
     assert sum(counted) == garbage.blob_bytes == sum(map(len, (*TWO.blobs, *TWO.manifests)))
+
+
+def test_a_repository_that_stays_without_a_tag_keeps_its_directories(tmp_path: Path) -> None:
+    """A registry that finds no directory of tags says that it doesn't know the repository."""
+    root = make_storage(tmp_path / "root", {"a:1": ONE, "a:2": TWO})
+    keep = Keep(names=frozenset(), last=None, digests=frozenset({("a", ONE.top)}))
+    remove_garbage(Tree(root), find_garbage(Storage(root), keep), RealDisk(), lambda _bytes: None)
+    assert list((root / layout.tag_path("a", "1")).parent.iterdir()) == []
+    assert Storage(root).revisions("a") == (ONE.top,)
 
 
 @pytest.mark.parametrize("leftover", [f"{layout.repository_path('a')}/_uploads/1/data", f"{layout.BLOBS}/zz"])

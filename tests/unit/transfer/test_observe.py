@@ -21,6 +21,7 @@ from regwrap.transfer.plan import Drifted
 from tests.builders import (
     Image,
     add_untagged,
+    index_of,
     make_config,
     make_image,
     make_layer,
@@ -50,6 +51,13 @@ def error(two: Between, line: str) -> str:
 
 def test_a_tag_that_is_not_there_is_named_with_its_registry(two: Between) -> None:
     assert f"{two.source.host} has no team/app:2" in error(two, "team/app:2")
+    assert "check name and tag" in error(two, "team/app:2")
+
+
+def test_a_tag_that_a_directory_does_not_have_is_no_question_of_an_account(two: Between, tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "old", {"team/app:1": APP})
+    unseen = two.seen(two.job(archive=two.directory, source=Location(name="old", storage=root)), "team/app:2")
+    assert (unseen.error, unseen.hint) == (f"{root} has no team/app:2", "")
 
 
 def test_both_ends_are_asked_at_the_same_time(two: Between) -> None:
@@ -96,6 +104,15 @@ def test_a_digest_without_a_tag_needs_no_tag(two: Between) -> None:
     copy = two.copy_of(two.job(archive=two.directory), f"team/app@{APP.top} => site/app:9")
     assert copy.digest == APP.top
     assert two.source.asked("HEAD .*manifests") == []
+
+
+def test_a_manifest_of_other_bytes_fails_its_image_and_no_other(two: Between) -> None:
+    two.source.manifests["team/app", f"{APP.top}"] = (OCI_MANIFEST, APP.raw + b" ")
+    plan = two.run(two.job(archive=two.directory), "team/app:1", "multi:1", options=DRY).plan
+    (unseen,) = plan.unseen
+    assert f"{unseen.entry.dest}" == "team/app:1"
+    assert "does not match" in unseen.error
+    assert [f"{copy.entry.dest}" for copy in plan.copies] == ["multi:1"]
 
 
 def test_a_digest_that_is_not_there_is_named(two: Between) -> None:
@@ -211,6 +228,26 @@ def test_an_index_that_lacks_a_platform_at_the_destination_is_copied_again(two: 
     assert copy.reason == "there, but damaged or incomplete: it is copied again"
 
 
+def test_an_image_without_the_attestation_of_its_platform_is_copied_again(two: Between) -> None:
+    """Versions before left them out; those of platforms that nobody wants stay away."""
+    arm, about, else_about = make_image("arm", platform="linux/arm64"), make_image("about"), make_image("else")
+    parts = [APP, about, arm, else_about]
+    document = json.loads(index_of(parts, ["linux/amd64", "unknown/unknown", "linux/arm64", "unknown/unknown"]).raw)
+    for number, subject in ((1, APP), (3, arm)):
+        document["manifests"][number]["annotations"] = {"vnd.docker.reference.digest": f"{subject.top}"}
+    index = json.dumps(document).encode()
+    two.source.hold(
+        "attested:1", Image((*(part.raw for part in parts), index), tuple(b for p in parts for b in p.blobs))
+    )
+    make_storage(two.root, {"attested:1": Image((APP.raw, about.raw, index), (*APP.blobs, *about.blobs))})
+    line, job = "attested:1 platform=linux/amd64", two.job(archive=two.directory)
+    assert len(two.run(job, line, options=DRY).plan.skips) == 1
+    (two.root / layout.revision_link("attested", about.top)).unlink()
+    copy = two.copy_of(job, line)
+    assert copy.reason == "there, but damaged or incomplete: it is copied again"
+    assert {raw.digest for raw in copy.closure.manifests} == {APP.top, about.top, Digest.of(index)}
+
+
 def test_what_a_registry_is_noted_for_is_said_once(two: Between) -> None:
     with ExitStack() as stack:
         probe = Endpoints(job=two.job(), stack=stack).registry(two.place(two.source)).probe
@@ -257,6 +294,16 @@ def test_a_registry_that_does_not_say_lacks_everything(two: Between) -> None:
     two.dest.fails = lambda request: 405 if "/blobs/" in request else None
     copy = two.copy_of(two.job(), "team/app:1")
     assert [blob.digest for blob in copy.missing] == [Digest.of(blob) for blob in APP.blobs]
+
+
+def test_an_immutable_tag_that_is_there_is_looked_for_at_no_source(two: Between) -> None:
+    """Its source may be gone, or have another image by that name."""
+    archive = replace(two.place(two.dest), immutable=("1",))
+    two.dest.hold("team/app:1", APP)
+    two.source.hold("team/app:1", OTHER)
+    (skip,) = two.run(two.job(archive=archive), "team/app:1", options=DRY).plan.skips
+    assert skip.digest == APP.top
+    assert two.source.asked("/manifests/") == []
 
 
 def test_what_is_whole_is_said_with_its_size(two: Between) -> None:
@@ -308,7 +355,9 @@ def test_a_tag_that_is_gone_has_moved_to_nothing(two: Between) -> None:
 @pytest.mark.parametrize("status", [None, 500])
 def test_a_tag_that_is_the_same_or_cannot_be_asked_has_not_moved(two: Between, status: int | None) -> None:
     two.source.fails = lambda request: status if request == "HEAD /v2/team/app/manifests/1" else None
-    assert moves(locked(two, f"team/app:1@{APP.top}")) == []
+    result = locked(two, f"team/app:1@{APP.top}")
+    assert moves(result) == []
+    assert [copy.digest for copy in result.plan.copies] == [APP.top]
 
 
 def test_a_locked_digest_without_a_tag_cannot_move(two: Between) -> None:

@@ -10,9 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regwrap.core.closure import Closure, closure_of
+from regwrap.core.errors import UsageError
+from regwrap.core.location import Engine
 from regwrap.core.model import Descriptor, Digest
 from regwrap.lists.imagelist import ImageEntry, parse_images
-from regwrap.transfer.plan import Copy, Lacking, Observation, Plan, Reason, Skip, Unseen, Whole, make_plan
+from regwrap.transfer.plan import (
+    Copy,
+    Lacking,
+    Observation,
+    Plan,
+    Reason,
+    Skip,
+    Unseen,
+    Whole,
+    choose_engine,
+    make_plan,
+)
 from tests.builders import make_image
 
 IMAGE, OTHER = make_image("one"), make_image("other")
@@ -52,6 +65,19 @@ def order(plan: Plan) -> list[str]:
     return [str(item.entry.dest) for item in plan.copies]
 
 
+@pytest.mark.parametrize("storage", [None, "archive"])
+@pytest.mark.parametrize("wanted", list(Engine))
+def test_an_engine_is_refused_where_it_cannot_copy_to(wanted: Engine, storage: str | None) -> None:
+    odd = {Engine.CURL: None, Engine.SYNC: "archive", Engine.STREAM: "archive"}
+    if wanted in odd and odd[wanted] == storage:
+        with pytest.raises(UsageError, match=f"the engine {wanted} copies .*{storage or 'the archive'} is a") as raised:
+            choose_engine(wanted, storage)
+        assert "--engine auto" in raised.value.hint
+        return
+    best = Engine.STREAM if storage is None else Engine.CURL
+    assert choose_engine(wanted, storage).engine is (best if wanted is Engine.AUTO else wanted)
+
+
 def test_nothing_is_planned_for_nothing() -> None:
     assert make_plan(()) == Plan(copies=(), skips=(), unseen=())
 
@@ -69,6 +95,13 @@ def test_each_copy_has_its_reason() -> None:
         replace(copy("a/moved:1", Reason.REPLACED), replaced=OTHER.top),
         copy("a/rotten:1", Reason.DAMAGED),
     )
+
+
+def test_a_tag_of_somebody_else_stays_where_that_is_asked_for() -> None:
+    moved = lacking("a/moved:1", there=OTHER.top)
+    plan = make_plan((moved, lacking("a/absent:1"), lacking("a/rotten:1", there=IMAGE.top)), keep_tags=True)
+    assert order(plan) == ["a/absent:1", "a/rotten:1"]
+    assert plan.skips == (Skip(entry=moved.entry, digest=IMAGE.top, reason=Reason.KEPT),)
 
 
 def test_what_is_whole_is_skipped_and_what_was_not_seen_is_kept() -> None:

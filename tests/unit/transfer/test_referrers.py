@@ -1,6 +1,7 @@
 """Signatures and SBOMs travel with their images: found by their tags or by the registry's API, and those about them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,13 @@ def test_signatures_that_are_about_each_other_end(two: Between) -> None:
     two.source.hold(f"team/app:{tag_of(APP.top, '.sig')}", SIGNATURE)
     two.source.hold(f"team/app:{tag_of(SIGNATURE.top, '.sig')}", SIGNATURE)
     assert len(brought(two, "team/app:1")) == 3
+
+
+def test_what_is_about_one_thing_of_an_index_comes_though_another_was_seen(two: Between) -> None:
+    two.source.hold(f"team/app:{tag_of(APP.top, '.sig')}", SIGNATURE)
+    two.source.hold(f"team/app:{tag_of(APP.top)}", index_of([SIGNATURE, SBOM]))
+    two.source.hold(f"team/app:{tag_of(SBOM.top, '.att')}", ABOUT)
+    assert f"team/app:{tag_of(SBOM.top, '.att')}" in brought(two, "team/app:1")
 
 
 def test_each_platform_of_an_image_has_its_own(two: Between) -> None:
@@ -149,11 +157,13 @@ def test_what_is_about_what_the_api_lists_comes_too(two: Between) -> None:
 
 
 def test_the_index_of_referrers_is_the_same_in_whatever_order_they_are_listed(two: Between) -> None:
-    digests = []
+    digests = list[Digest | None]()
     for order in ([SIGNATURE, SBOM], [SBOM, SIGNATURE]):
         for image in order:
             two.source.hold("team/app:hidden", image)
-        two.source.referrers = {f"{APP.top}": [listed(image) for image in order]}
+        # neither the order of a list nor that of an object's keys means anything
+        items = [listed(image).items() for image in order]
+        two.source.referrers = {f"{APP.top}": [dict(reversed(i) if digests else i) for i in items]}
         brought(two, "team/app:1")
         digests.append(two.storage.resolve("team/app", tag_of(APP.top)))
     assert digests[0] == digests[1]
@@ -183,6 +193,19 @@ def test_a_registry_without_the_api_is_asked_for_it_once(two: Between) -> None:
     assert len(two.source.asked("/referrers/")) == 1
 
 
+@pytest.mark.parametrize("what", ["/referrers/", "/tags/list"])
+def test_an_image_whose_referrers_cannot_be_listed_fails_and_no_other_one(two: Between, what: str) -> None:
+    """It would come without its signatures, and nobody would know."""
+    two.source.hold("multi:1", APP)
+    two.source.fails = lambda request: 500 if "/team/app/" in request and what in request else None
+    report = two.run(two.job(archive=two.directory), "team/app:1", "multi:1", options=WITH).report
+    assert report is not None
+    (failed,) = report.failed
+    assert f"{failed.entry.dest}" == "team/app:1"
+    assert failed.error.startswith("its referrers cannot be listed: ")
+    assert [f"{item.copy.entry.dest}" for item in report.copied] == ["multi:1"]
+
+
 # --- in a storage that has the images already
 
 
@@ -198,3 +221,13 @@ def test_a_package_has_what_its_archive_has_about_the_images(tmp_path: Path) -> 
     added = images.entries[-1]
     assert (added.line, added.platforms, added.source.tag) == (1, (), tag_of(APP.top, ".sig"))
     assert added.text == f"r.example/app:{tag_of(APP.top, '.sig')} => {signature}"
+
+
+def test_what_an_archive_has_of_a_registry_s_api_is_in_the_package_too(tmp_path: Path) -> None:
+    index = f"site/app:{tag_of(APP.top)}"
+    root = make_storage(tmp_path / "root", {"site/app:1": APP, index: index_of([SIGNATURE, SBOM])})
+    images = parse_images(f"r.example/app:1@{APP.top} => site/app:1".encode(), "images.lock")
+    locked = replace(images, entries=tuple(replace(entry, locked=True) for entry in images.entries))
+    found = with_referrers_there(Storage(root), locked).entries
+    assert [f"{entry.dest}" for entry in found] == ["site/app:1", index]
+    assert [entry.locked for entry in found] == [True, False], "no lock says what it is"

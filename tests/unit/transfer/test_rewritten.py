@@ -17,7 +17,12 @@ from tests.builders import Image, index_of, make_image, make_multi_image, make_s
 
 INNER = make_multi_image("inner")
 NESTED = index_of([INNER, make_image("leaf")], [None, "linux/s390x"])
-IMAGES = {"multi:v1": make_multi_image("multi"), "nested:v1": NESTED, "one:v1": make_image("one")}
+IMAGES = {
+    "multi:v1": make_multi_image("multi"),
+    "whole:v1": make_multi_image("whole"),
+    "nested:v1": NESTED,
+    "one:v1": make_image("one"),
+}
 
 
 @pytest.fixture
@@ -56,18 +61,43 @@ def test_what_is_there_is_whole_under_another_digest(source: StorageSource, name
 
 
 def test_images_that_are_whole_stay_as_they_are(source: StorageSource) -> None:
-    entries = (entry("one:v1", IMAGES["one:v1"]), entry("one:v1", IMAGES["one:v1"], "linux/amd64"))
+    entries = tuple(
+        entry(name, IMAGES[name], *some) for name in ("one:v1", "whole:v1") for some in ((), ("linux/amd64",))
+    )
     rewriting = rewrite_indexes(source, entries)
     assert (rewriting.entries, rewriting.moves) == (entries, ())
     assert rewriting.source.resolve("one", "v1") == IMAGES["one:v1"].top
+    assert rewriting.source.resolve("whole", "v1") == IMAGES["whole:v1"].top
+
+
+def test_an_image_that_is_wanted_whole_is_not_made_smaller(source: StorageSource) -> None:
+    """That a platform is not there has to be told."""
+    whole = entry("multi:v1", IMAGES["multi:v1"])
+    rewriting = rewrite_indexes(source, (whole,))
+    assert (rewriting.entries, rewriting.moves) == ((whole,), ())
+    assert rewriting.source.resolve("multi", "v1") == IMAGES["multi:v1"].top
+
+
+def test_an_inner_index_that_is_whole_stays_in_one_that_is_not(tmp_path: Path) -> None:
+    root = make_storage(tmp_path / "storage", {"nested:v1": NESTED})
+    remove(root / layout.revision_link("nested", Digest.of(NESTED.manifests[-2])))
+    source = StorageSource(name="storage", storage=Storage(root))
+    rewriting = rewrite_indexes(source, (entry("nested:v1", NESTED, "linux/amd64"),))
+    closure = closure_of(rewriting.moves[0].new, lambda digest: rewriting.source.manifest("nested", digest))
+    assert closure is not None
+    assert {manifest.digest for manifest in closure.manifests[:-1]} == set(map(Digest.of, INNER.manifests))
 
 
 def test_all_else_is_what_the_source_has(source: StorageSource) -> None:
     """A registry on loopback serves it to skopeo."""
     one = IMAGES["one:v1"]
     made = rewrite_indexes(source, (entry("multi:v1", IMAGES["multi:v1"], "linux/amd64"),)).source
-    assert (made.name, made.repositories(), made.tags("one")) == ("storage", ("multi", "nested", "one"), ("v1",))
-    assert list(made.repositories_after("multi")) == ["nested", "one"]
+    assert (made.name, made.repositories(), made.tags("one")) == (
+        "storage",
+        ("multi", "nested", "one", "whole"),
+        ("v1",),
+    )
+    assert list(made.repositories_after("multi")) == ["nested", "one", "whole"]
     assert (list(made.tags_after("one", "")), list(made.tags_after("one", "v1"))) == (["v1"], [])
     assert (made.resolve("one", "v1"), made.manifest("one", one.top)) == (one.top, one.raw)
     config, layer = (Descriptor(media_type="", digest=Digest.of(blob), size=len(blob)) for blob in one.blobs)

@@ -176,6 +176,22 @@ def test_a_signature_s_manifest_of_other_bytes_does_not_count(openssl: Openssl, 
         check_signed(openssl, [vendor], source, "app", IMAGE.top)
 
 
+def test_a_damaged_signature_hides_no_sound_one(openssl: Openssl, vendor: Path, tmp_path: Path) -> None:
+    damaged, good = signature("else", IMAGE.top), signature("vendor", IMAGE.top)
+    listed = Image((*good.manifests, index_about(child_of(OTHER), child_of(good))), good.blobs)
+    images = {"app:1": IMAGE, f"app:{tag_of(IMAGE.top)}": damaged, f"app:{tag_of(IMAGE.top, '')}": listed}
+    source = source_with(tmp_path, images)
+    source.storage.blob_path(damaged.top).write_bytes(damaged.raw + b" ")
+    check_signed(openssl, [vendor], source, "app", IMAGE.top)
+
+
+def test_a_payload_of_no_bytes_is_no_signature(openssl: Openssl, vendor: Path, tmp_path: Path) -> None:
+    empty = holding((b"", layer_of(b"", by("vendor", b""))))
+    source = source_with(tmp_path, {"app:1": IMAGE, f"app:{tag_of(IMAGE.top)}": empty})
+    with pytest.raises(IntegrityError, match="it has no signature"):
+        check_signed(openssl, [vendor], source, "app", IMAGE.top)
+
+
 def test_what_a_payload_is_about() -> None:
     assert signed_digest(payload_for(IMAGE.top)) == IMAGE.top
     assert signed_digest(payload_for(IMAGE.top, "else")) is None
@@ -191,7 +207,7 @@ def test_no_more_than_a_hundred_are_looked_at(openssl: Openssl, vendor: Path, tm
     tag = tag_of(IMAGE.top)
     source = source_with(tmp_path, {"a:1": IMAGE, f"a:{tag}": holding(*wrong, *right)})
     check_signed(openssl, [vendor], source, "a", IMAGE.top)
-    source = source_with(tmp_path, {"b:1": IMAGE, f"b:{tag}": holding(*wrong, *wrong[:1], *right)})
+    source = source_with(tmp_path, {"b:1": IMAGE, f"b:{tag}": holding(*wrong, *wrong[:1], *right, *right)})
     with pytest.raises(IntegrityError, match="none of its 100 signatures"):
         check_signed(openssl, [vendor], source, "b", IMAGE.top)
 
@@ -238,6 +254,17 @@ def test_what_has_to_be_signed_comes_only_so_and_with_its_signature(two: Between
     assert two.storage.tags("free") == ("1",)
     assert two.storage.tags("vendor/app") == ("1", tag_of(IMAGE.top))
     assert two.storage.resolve("vendor/bad", "1") is None
+
+
+def test_what_has_to_be_signed_does_not_come_without_what_is_about_it(two: Between, vendor: Path) -> None:
+    two.source.hold(f"vendor/app:{tag_of(IMAGE.top)}", signature("vendor", IMAGE.top))
+    two.source.fails = lambda request: 500 if "/tags/list" in request else None
+    report = two.run(demanding(two, SignedRule("vendor/*", (vendor,))), "vendor/app:1", "free:1").report
+    assert report is not None
+    (failed,) = report.failed
+    assert failed.error.startswith("its referrers cannot be listed: ")
+    assert [f"{item.copy.entry.dest}" for item in report.copied] == ["free:1"]
+    assert two.storage.resolve("vendor/app", "1") is None
 
 
 def test_a_referrer_that_the_registry_s_api_lists_counts(two: Between, vendor: Path) -> None:
