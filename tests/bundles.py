@@ -1,13 +1,15 @@
 """Bundles without GNU tar, to be damaged at will: the same bytes, as tests/tools/test_pack.py makes sure."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.delta import Older
-from regwrap.bundle.read import Bundle, hash_all, hash_problem
+from regwrap.bundle.image_set import ImageSet, sound_image_set
+from regwrap.bundle.read import Bundle, hash_all, hash_problem, opened_bundle
 from regwrap.bundle.select import select_images
 from regwrap.core.model import Destination, ImageRef, Platform
 from regwrap.lists.imagelist import ImageEntry
@@ -25,6 +27,13 @@ class Part:
     data: bytes
     kind: bytes = b"0"
     size_field: bytes = b""
+
+
+@contextmanager
+def bundle_image_set(path: Path) -> Iterator[ImageSet]:
+    """The bundle's images, as every command has them that reads a bundle."""
+    with opened_bundle(path) as bundle:
+        yield sound_image_set(bundle)
 
 
 def dest_of(name: str) -> Destination:

@@ -39,7 +39,7 @@ class ImageSource(Protocol):
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
         """A manifest of the repository, not verified."""
 
-    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
+    def config(self, repository: str, manifest: Digest, blob: Descriptor, /) -> bytes:
         """The bytes of a manifest's config, verified; empty where it is not there."""
 
 
@@ -103,8 +103,7 @@ class StorageSource:
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
         return self.storage.read_blob(digest) if self.storage.has_revision(repository, digest) else None
 
-    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
-        del manifest
+    def config(self, repository: str, _manifest: Digest, blob: Descriptor, /) -> bytes:
         return self.storage.read_config(blob) if self.storage.has_layer(repository, blob.digest) else b""
 
     def blob(self, repository: str, digest: Digest) -> Piece | None:

@@ -42,10 +42,8 @@ def verify_incoming(
     on_bytes: OnBytes,
     bases: Sequence[Base] = (),
     arrival: Arrival | None = None,
-    *,
-    trusted: bool = False,
 ) -> VerifyReport:
-    """Blobs of bases that are `trusted` are not hashed. Raises IntegrityError where it is cut off, or no bundle."""
+    """Raises IntegrityError where it is cut off, or no bundle."""
     arrival = arrival or Arrival()
     incoming = incoming_bundle(file, arrival.path)
     if arrival.trust is not None:
@@ -57,7 +55,7 @@ def verify_incoming(
         kept = _Kept(contents, spool, {})
         wrong = incoming.each_blob(kept.take, on_bytes)
         bundle = replace(without, file=OneFile(spool.fileno(), 0), blobs=kept.places)
-        required = tuple((blob.digest, blob.size) for blob in contents.required) if bases and not trusted else ()
+        required = tuple((blob.digest, blob.size) for blob in contents.required) if bases else ()
         wrong += hash_all(bundle.copy, required, on_bytes)
         return report_on(bundle, tuple(sorted((*contents.blobs, *required))), tuple(sorted(wrong)), entries)
 

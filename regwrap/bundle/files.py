@@ -48,6 +48,8 @@ class BundleFile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OneFile:
+    """A bundle in one file that is open."""
+
     descriptor: int
     size: int
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import Piece
 from regwrap.bundle.files import Located
-from regwrap.bundle.read import Bundle, opened_bundle
 from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.contents import BundleContents, BundleImage
     from regwrap.bundle.merge import Staging
+    from regwrap.bundle.read import Bundle
     from regwrap.core.closure import Closure
     from regwrap.core.release_id import ReleaseId
 
@@ -101,8 +101,7 @@ class ImageSet:
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
         return self.read(digest) if digest in self._manifests.get(repository, ()) else None
 
-    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
-        del manifest
+    def config(self, repository: str, _manifest: Digest, blob: Descriptor, /) -> bytes:
         raw = self.read(blob.digest) if blob.digest in self._layers.get(repository, ()) else b""
         return raw if Digest.of(raw) == blob.digest else b""
 
@@ -114,13 +113,6 @@ class ImageSet:
             descriptor = os.open(f"/proc/self/fd/{opened}", os.O_RDONLY)
             file = os.fdopen(descriptor, "rb", buffering=0)
             return Piece(file=file, offset=located.offset, size=located.size)
-
-
-@contextmanager
-def bundle_image_set(path: Path) -> Iterator[ImageSet]:
-    """Raises UsageError and IntegrityError, also where the bundle is inconsistent."""
-    with opened_bundle(path) as bundle:
-        yield sound_image_set(bundle)
 
 
 def sound_image_set(bundle: Bundle) -> ImageSet:

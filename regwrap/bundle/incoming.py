@@ -27,7 +27,7 @@ from regwrap.bundle.write import header_of, link_bytes
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Digest
 from regwrap.storage import layout
-from regwrap.storage.hashing import read_into
+from regwrap.storage.hashing import PIECE_BYTES, read_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     Taker = Callable[[Digest, Iterator[memoryview]], None]
 
 PIPE: Final = Path("standard input")  # for messages
-_PIECE_BYTES: Final = 256 * 1024
 _LINKS: Final = 512
 _CUT: Final = "see what the sender said, then send it again: nothing of it was kept"
 _ALTERED: Final = "send or build the bundle again: it is damaged or was altered; nothing of it was kept"
@@ -122,7 +121,7 @@ def incoming_bundle(file: IO[bytes], path: Path = PIPE) -> IncomingBundle:
 
 
 def _begun(file: IO[bytes], path: Path) -> IncomingBundle:
-    pipe = _Pipe(file, memoryview(bytearray(_PIECE_BYTES)))
+    pipe = _Pipe(file, memoryview(bytearray(PIECE_BYTES)))
     if not (first := file.read(BLOCK)):
         raise IntegrityError("no bundle came: it is empty", hint=_CUT)
     if len(first) < BLOCK:

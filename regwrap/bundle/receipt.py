@@ -61,6 +61,8 @@ class ReceiptImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
+    """What a check of a site found: `verdict`, each image, and the problems."""
+
     facts: ReceiptFacts
     verdict: str
     images: tuple[ReceiptImage, ...]

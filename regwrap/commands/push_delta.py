@@ -76,7 +76,7 @@ class DeltaSource:
         self.lost.add(digest)
         return None
 
-    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
+    def config(self, repository: str, manifest: Digest, blob: Descriptor, /) -> bytes:
         if self._is_at_hand(blob.digest):
             return self.image_set.config(repository, manifest, blob)
         return self.end.config(self.naming.of(repository), manifest, blob)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncResult:
+    """`report` is None where nothing was to be done but to say what would be."""
+
     plan: Plan
     report: SyncReport | None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -18,6 +17,7 @@ from regwrap.core.pool import map_in_order
 from regwrap.lists.naming import Naming, renamed
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
+from regwrap.storage.hashing import hashed
 from regwrap.transfer.endpoints import Endpoints
 
 if TYPE_CHECKING:
@@ -150,12 +150,10 @@ class _Looking:
         return {digest: text for digest, text in zip(sources, texts, strict=True) if text}
 
     def _hash(self, limiters: HostLimiters, repository: str, blob: Descriptor) -> str:
-        found = hashlib.sha256()
         with limiters.slots((self.end.registry,), 1):
-            for piece in self.end.probe.downloads.pieces(repository, blob, 0, self.job.timeouts):
-                found.update(piece)
+            found = hashed(self.end.probe.downloads.pieces(repository, blob, 0, self.job.timeouts))
         self.job.listener.on_bytes(blob.size)
-        return "" if found.hexdigest() == blob.digest.hex else "has other bytes"
+        return "" if found == blob.digest else "has other bytes"
 
 
 def _others(job: Job, check: RegistryCheck, named: tuple[ImageEntry, ...], known: set[Digest]) -> tuple[str, ...]:

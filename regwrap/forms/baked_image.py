@@ -23,6 +23,8 @@ _SAID: Final = {"created": CREATED, "created_by": "regwrap bake"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Documents:
+    """An image's config and manifest as they are written."""
+
     config: bytes
     manifest: bytes
 

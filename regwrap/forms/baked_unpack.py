@@ -30,6 +30,8 @@ _LINK: Final = re.compile(rf"(?:.*/)?{layout.REPOSITORIES}/(.+)/_layers/sha256/(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpacked:
+    """How many blobs, bytes and links came out of an image."""
+
     blobs: int
     bytes: int
     links: int

@@ -51,7 +51,6 @@ class ParsedLine:
     dest: ImageRef | None
     platforms: tuple[Platform, ...]
     text: str
-    source_offset: int
     dest_offset: int
 
 
@@ -82,7 +81,6 @@ def parse_line(raw: bytes) -> ParsedLine | None:
         dest=dest,
         platforms=_platforms([*before, *options]),
         text=body.strip(" \t"),
-        source_offset=source_word.offset,
         dest_offset=(dest_word or source_word).offset,
     )
 

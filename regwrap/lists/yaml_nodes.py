@@ -24,6 +24,8 @@ class Scalar:
 
 @dataclass(slots=True, eq=False)
 class Sequence:
+    """A list, with the place where it begins; both count from 1."""
+
     items: tuple[Node, ...]
     line: int
     column: int

@@ -1,7 +1,7 @@
-"""HTTP to one registry: kept-alive connections, TLS, what goes through a proxy, its rate limit, where a redirect leads.
+"""HTTP to one registry: who asks, its rate limit, where a redirect leads, what it means that no answer came.
 
-It knows urllib3, `patience` its sockets. Each answer is read here, whole and bounded, but for a blob's bytes, which go
-out piece by piece as they come.
+How it is reached is known to `connections`. Each answer is read whole and bounded, but for a blob's bytes, which go out
+piece by piece as they come.
 Credentials are for the registry's own server; whatever else an answer leads to is asked without them.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import urllib3
@@ -23,11 +22,8 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from regwrap import __version__
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import RegwrapError, ToolError
-from regwrap.core.location import WHOLE_ANSWER
-from regwrap.core.model import MANIFEST_TYPES, MAX_MANIFEST_BYTES
 from regwrap.registry.addresses import answered_address, is_same_server, server_of, target_of
 from regwrap.registry.answers import GONE
 from regwrap.registry.auth import (
@@ -37,25 +33,18 @@ from regwrap.registry.auth import (
     is_understood,
     login_refused,
 )
-from regwrap.registry.certificates import shown_with, trust_of
+from regwrap.registry.connections import Connections
 from regwrap.registry.credentials import AskHelper, UnsureError, no_helper
-from regwrap.registry.exchange import Body, Request, Response, Stream
+from regwrap.registry.exchange import Body, Request, Response
 from regwrap.registry.failures import endlessness, meaning_of_failure, reason_of_failure
-from regwrap.registry.lean import LeanPool, lean
-from regwrap.registry.patience import PatientTls, bounded_answer, head_is_read
-from regwrap.registry.proxies import Proxy, proxy_for
-from regwrap.registry.socks import SCHEMES, socks_manager
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
     from urllib.parse import SplitResult
 
     from regwrap.core.location import Registry
     from regwrap.tools.rate_limit import HostLimiter
 
-_NAME: Final = f"regwrap/{__version__}"
-_ACCEPT: Final = ", ".join(MANIFEST_TYPES)
 _NO_HTTPS: Final = (SSLError, NewConnectionError, ProtocolError)  # some hang up on what is no HTTP
 _NO_CONNECTION: Final = (NewConnectionError, ConnectTimeoutError)
 _DISGUISES: Final = {403, 404}
@@ -63,7 +52,6 @@ _REDIRECTS: Final = {301, 302, 303, 307, 308}
 _NO_OUTAGES: Final = {Meaning.NO_NAME, Meaning.UNREADABLE}
 _NOT_HAD: Final = {Meaning.UNREADABLE: "the answer of {} cannot be read"}
 _MOST_REDIRECTS: Final = 5
-_NO_RETRIES: Final = urllib3.Retry(total=False)  # errors are not wrapped
 _STORE_FACTOR: Final = 10
 
 
@@ -87,15 +75,15 @@ class Client:
     _server: str = field(init=False)
     _soon: urllib3.Timeout = field(init=False)
     _patience: urllib3.Timeout = field(init=False)
+    _ways: Connections = field(init=False)
     _scheme: str = ""
-    _senders: dict[str, _Sender] = field(default_factory=dict)
-    _managers: dict[tuple[str, Proxy | None], urllib3.PoolManager] = field(default_factory=dict)
-    _tls: ssl.SSLContext | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._server = server_of(self.registry.host)
         self.limiter.outage.ask = self.is_there
+        self._ways = Connections(
+            self.registry, self._server, self.connections, self.environment, self.limiter.stopping, self.note
+        )
         self._auth = Authorizer(self.registry, self._fetch_token, self.limiter.logins, self.ask_helper)
         self._soon = urllib3.Timeout(connect=self.timeout, read=self.timeout)
         # a large blob takes a while to be stored
@@ -157,9 +145,8 @@ class Client:
 
     def _elsewhere(self, request: Request, authorization: str) -> Response:
         scheme, server = urlsplit(request.target)[:2]
-        sender = _Sender(self._manager(scheme, server), "", server, self.limiter.stopping)
         try:
-            return sender.send(request, authorization, self._timeout(request))
+            return self._ways.elsewhere(scheme, server).send(request, authorization, self._timeout(request))
         except HTTPError as error:
             raise self._failure(error, server) from error
 
@@ -189,10 +176,9 @@ class Client:
 
     def is_there(self) -> bool:
         """Whether anything answers, and says that it works; no slot is taken, nor a login."""
-        for scheme in (self._scheme,) if self._scheme else self._schemes():
+        for scheme in self._schemes():
             try:
-                sender = self._senders.get(scheme) or self._own_sender(scheme)
-                return sender.send(Request("GET", "/v2/"), "", self._soon).status not in GONE
+                return self._ways.own(scheme).send(Request("GET", "/v2/"), "", self._soon).status not in GONE
             except HTTPError:
                 continue
             except RegwrapError:
@@ -206,23 +192,22 @@ class Client:
     def certificate(self) -> bytes:
         """What the registry's server shows, in DER form; empty where it speaks plain HTTP. Raises ToolError."""
         self.greeting()  # finds out which way there is
-        return self._senders[self._scheme].certificate(self._soon)
+        return self._ways.own(self._scheme).certificate(self._soon)
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
-        with self._lock:
-            self._senders.clear()  # they hold connections too
-            for manager in self._managers.values():
-                manager.clear()
+        self._ways.close()
+
+    def _schemes(self) -> tuple[str, ...]:
+        return (self._scheme,) if self._scheme else self._ways.schemes
 
     def _send(self, request: Request, authorization: str) -> Response:
         """One request to the registry itself. The first finds out by which scheme it answers."""
         timeout = self._timeout(request)
-        for scheme in (schemes := (self._scheme,) if self._scheme else self._schemes()):
+        for scheme in (schemes := self._schemes()):
             try:
                 with self.limiter.slot() as started:
-                    sender = self._senders.get(scheme) or self._own_sender(scheme)
-                    response = sender.send(request, authorization, timeout)
+                    response = self._ways.own(scheme).send(request, authorization, timeout)
             except HTTPError as error:
                 if scheme != schemes[-1] and isinstance(error, _NO_HTTPS):
                     continue
@@ -283,130 +268,6 @@ class Client:
             host=host,
             outage=is_ours and meaning not in _NO_OUTAGES,
         )
-
-    def _schemes(self) -> tuple[str, ...]:
-        if self.registry.plain_http:
-            return ("http",)
-        return ("https",) if self.registry.tls_verify else ("https", "http")
-
-    def _own_sender(self, scheme: str) -> _Sender:
-        """The connections of the registry's server itself, where nothing is between: a manager looks for them anew each
-        time, which is a fifth of the work."""
-        origin, host = f"{scheme}://{self._server}", self.registry.host
-        manager = self._manager(scheme, self._server)
-        if isinstance(manager, urllib3.ProxyManager):
-            return self._senders.setdefault(scheme, _Sender(manager, origin, host, self.limiter.stopping))
-        pool = manager.connection_from_url(origin)
-        return self._senders.setdefault(scheme, _Sender(pool, "", host, self.limiter.stopping))
-
-    def _manager(self, scheme: str, server: str) -> urllib3.PoolManager:
-        proxy = proxy_for(scheme, server, dict(self.environment))
-        with self._lock:
-            if (scheme, proxy) not in self._managers:
-                self._managers[scheme, proxy] = self._new_manager(scheme, proxy)
-            return self._managers[scheme, proxy]
-
-    def _new_manager(self, scheme: str, proxy: Proxy | None) -> urllib3.PoolManager:
-        # One client asks one server; redirects to a blob store may go elsewhere, so a few pools are kept.
-        pools, size, tls = 4, self.connections, self._tls
-        if "https" in {scheme, proxy.scheme if proxy else ""}:  # to read all CAs takes as long as twenty requests
-            tls = self._tls = tls or self._trusted()
-        if proxy is None:
-            return lean(urllib3.PoolManager(pools, maxsize=size, ssl_context=tls))
-        if proxy.scheme in SCHEMES:
-            return socks_manager(proxy, pools, size, tls)
-        if proxy.scheme not in {"http", "https"}:
-            raise UnsureError(f"{proxy.url} is a proxy that only skopeo can use")
-        login = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
-        return lean(urllib3.ProxyManager(proxy.url, pools, proxy_headers=login, maxsize=size, ssl_context=tls))
-
-    def _trusted(self) -> ssl.SSLContext:
-        trust = trust_of(self.registry, dict(self.environment))
-        for text in trust.useless:
-            self.note(text)
-        if not self.registry.tls_verify:
-            # the user has said so; a warning of a library's on stderr would be none of his
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        trust.context.sslsocket_class = PatientTls
-        return trust.context
-
-
-@dataclass(frozen=True, slots=True)
-class _Sender:
-    """Connections to `host`, and what stands in front of a request's target for them."""
-
-    connections: urllib3.PoolManager | urllib3.HTTPConnectionPool
-    prefix: str
-    host: str
-    stopping: threading.Event | None
-
-    def send(self, request: Request, authorization: str, timeout: urllib3.Timeout) -> Response:
-        """Raises urllib3's HTTPError where no answer comes, ToolError where it is cut off, UnsureError where it is
-        endless."""
-        body = request.body
-        headers = {"Accept": _ACCEPT, "User-Agent": _NAME, **(body.headers if body else {})}
-        if request.range:
-            headers["Range"] = request.range
-        if authorization:
-            headers["Authorization"] = authorization
-        whole = WHOLE_ANSWER * (timeout.read_timeout or 0)
-        with bounded_answer(whole, self.stopping):
-            return self._lean(request, headers, timeout) or self._answer(request, headers, timeout)
-
-    def certificate(self, timeout: urllib3.Timeout) -> bytes:
-        """Of the server at the other end, in DER form. Raises urllib3's HTTPError."""
-        return shown_with(self._opened(Request("GET", "/v2/"), {}, timeout))
-
-    def _lean(self, request: Request, headers: dict[str, str], timeout: urllib3.Timeout) -> Response | None:
-        if not (request.is_plain and isinstance(self.connections, LeanPool)):
-            return None
-        answer = self.connections.answer(request.method, request.target, headers, timeout.read_timeout)
-        return None if answer is None else Response(answer.status, answer.headers, answer.body)
-
-    def _answer(self, request: Request, headers: dict[str, str], timeout: urllib3.Timeout) -> Response:
-        answer = self._opened(request, headers, timeout)
-        head_is_read()
-        if request.first_byte and answer.status == 200:  # it knows no ranges, and would send all of it
-            answer.close()
-            return Response(answer.status, answer.headers, b"")
-        if request.stream is not None and answer.status in {200, 206}:
-            stream = Stream(host=self.host, answer=answer, timeouts=request.stream, stopping=self.stopping)
-            return Response(answer.status, answer.headers, b"", stream)
-        return Response(answer.status, answer.headers, self._read(answer))
-
-    def _opened(self, request: Request, headers: dict[str, str], timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
-        body = request.body
-        return self.connections.urlopen(
-            request.method,
-            self.prefix + request.target,
-            headers=headers,
-            body=cast("bytes | None", body.data if body else None),  # any buffer can be sent
-            timeout=timeout,
-            redirect=False,
-            retries=_NO_RETRIES,
-            preload_content=False,
-        )
-
-    def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
-        """All of a good answer; of a refusal what has come of it."""
-        is_good = answer.status < 300
-        try:
-            data = answer.read(MAX_MANIFEST_BYTES + 1)
-        except (HTTPError, ValueError) as error:  # a number in it that is none
-            answer.close()
-            if is_good and (endless := endlessness(error)):
-                raise ToolError(f"{self.host}: {endless}", hint=Meaning.SILENT.hint, host=self.host) from error
-            if is_good:
-                what = f"{self.host} cut its answer off"
-                raise ToolError(what, detail=str(error), transient=True, host=self.host, outage=True) from error
-            return b""
-        if len(data) <= MAX_MANIFEST_BYTES:
-            answer.release_conn()
-            return data
-        answer.close()
-        if is_good:
-            raise UnsureError(f"{self.host} sent more than {MAX_MANIFEST_BYTES} bytes")
-        return data
 
 
 def _challenges(response: Response) -> str:

@@ -80,7 +80,7 @@ class RegistryEndpoint:
     def repositories(self) -> tuple[str, ...]:
         return tuple(sorted(_asked(self.probe.catalog, self._no_catalog)))
 
-    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
+    def config(self, repository: str, manifest: Digest, blob: Descriptor, /) -> bytes:
         def by_skopeo(_unsure: UnsureError) -> bytes | None:
             return self.skopeo.config(Remote(registry=self.registry, repository=repository, reference=manifest))
 

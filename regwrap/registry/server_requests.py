@@ -63,23 +63,31 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
+    """`GET /v2/_catalog`."""
+
     page: Page
 
 
 @dataclass(frozen=True, slots=True)
 class Tags:
+    """`GET /v2/NAME/tags/list`."""
+
     repository: str
     page: Page
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestOf:
+    """`GET /v2/NAME/manifests/REFERENCE`."""
+
     repository: str
     reference: str | Digest
 
 
 @dataclass(frozen=True, slots=True)
 class BlobOf:
+    """`GET /v2/NAME/blobs/DIGEST`."""
+
     repository: str
     digest: Digest
 

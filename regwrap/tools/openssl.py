@@ -21,6 +21,8 @@ _VERIFIED: Final = b"Verified OK"
 
 @dataclass(frozen=True, slots=True)
 class Openssl:
+    """Signatures of images, checked by `openssl dgst -verify`."""
+
     runner: Runner
 
     def has_signed(self, keys: Sequence[Path], payload: bytes, signature: bytes) -> bool:

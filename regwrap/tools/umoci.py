@@ -27,6 +27,8 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class Umoci:
+    """`stall`: seconds without progress after which it is ended."""
+
     runner: Runner
     stall: float
 

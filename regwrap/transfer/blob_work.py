@@ -37,7 +37,7 @@ class BlobDestination(Protocol):
 
     def check_room(self, copy: Copy) -> None: ...
 
-    def lane(self, copy: Copy) -> str:
+    def lane(self, copy: Copy, /) -> str:
         """Images of one lane are made visible one after the other."""
 
     def finish(self, copies: Sequence[Copy]) -> None:

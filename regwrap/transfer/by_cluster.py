@@ -41,9 +41,9 @@ _AT_ONCE: Final = 32
 class Orders(Protocol):
     """Where workers bring blobs."""
 
-    def order(self, travels: Sequence[Travel], parallel: int) -> FetchOrder | PushOrder: ...
+    def order(self, travels: Sequence[Travel], parallel: int, /) -> FetchOrder | PushOrder: ...
 
-    def slots(self, travels: Sequence[Travel], parallel: int) -> AbstractContextManager[float]:
+    def slots(self, travels: Sequence[Travel], parallel: int, /) -> AbstractContextManager[float]:
         """Those of the hosts that take part, for the block."""
 
     def brought(self, travel: Travel, but: Container[str] = ()) -> None:
@@ -61,7 +61,7 @@ class IntoStage:
     ends: Endpoints
     root: Path
 
-    def order(self, travels: Sequence[Travel], parallel: int) -> FetchOrder:
+    def order(self, travels: Sequence[Travel], parallel: int, /) -> FetchOrder:
         return FetchOrder(
             run=self.workers.run,
             root=f"{self.root}",
@@ -73,7 +73,7 @@ class IntoStage:
             parallel=parallel,
         )
 
-    def slots(self, travels: Sequence[Travel], parallel: int) -> AbstractContextManager[float]:
+    def slots(self, travels: Sequence[Travel], parallel: int, /) -> AbstractContextManager[float]:
         return self.ends.limiters.slots((travels[0].registry.registry,), parallel)
 
     def brought(self, travel: Travel, but: Container[str] = ()) -> None:
@@ -94,9 +94,8 @@ class IntoRegistry:
     targets: Mapping[Digest, Sequence[Destination]]
     shared: Callable[[LocalSource], SharedFiles | None]
 
-    def order(self, travels: Sequence[Travel], parallel: int) -> PushOrder:
+    def order(self, travels: Sequence[Travel], _parallel: int, /) -> PushOrder:
         """A worker sends one after the other."""
-        del parallel
         return PushOrder(
             run=self.workers.run,
             source=self._source(travels[0].end),
@@ -119,8 +118,7 @@ class IntoRegistry:
         new = tuple(to.repository for to in lacking if self.dest.known.get(to.repository) is False)
         return SendOrder(f"{digest}", travel.blob.size, travel.repository, lacking, mount or "", new)
 
-    def slots(self, travels: Sequence[Travel], parallel: int) -> AbstractContextManager[float]:
-        del parallel
+    def slots(self, travels: Sequence[Travel], _parallel: int, /) -> AbstractContextManager[float]:
         end = travels[0].end
         sources = (end.registry,) if isinstance(end, RegistryEndpoint) else ()
         return self.ends.limiters.slots((*sources, self.dest.registry), 1)
@@ -148,8 +146,7 @@ class ClusterFetcher:
     def threads(self) -> int:
         return 1024
 
-    def has_room(self, batches: Sequence[Left], parallel: int, hosts: int) -> bool:
-        del parallel
+    def has_room(self, batches: Sequence[Left], _parallel: int, hosts: int, /) -> bool:
         return len(batches) < max(1, self.workers.lanes // hosts)
 
     def enough(self, waiting: int) -> float:

@@ -96,10 +96,10 @@ class Parts(Protocol):
     def arrived(self, blob: Descriptor) -> int:
         """How many of them are there, from the first one on."""
 
-    def place(self, blob: Descriptor) -> int:
+    def place(self, blob: Descriptor, /) -> int:
         """Where its first byte belongs in the file that `open_part` gives."""
 
-    def open_part(self, blob: Descriptor) -> int:
+    def open_part(self, blob: Descriptor, /) -> int:
         """A descriptor to write the rest to, which whoever gets it closes."""
 
     def came(self, blob: Descriptor, count: int) -> None:
@@ -122,10 +122,10 @@ class Fetcher(Protocol):
         Raises ToolError once the run is stopped, and what ends the whole run.
         """
 
-    def has_room(self, batches: Sequence[Left], parallel: int, hosts: int) -> bool:
+    def has_room(self, batches: Sequence[Left], parallel: int, hosts: int, /) -> bool:
         """Whether another batch of a source should begin beside these; `hosts` sources are busy."""
 
-    def enough(self, waiting: int) -> float:
+    def enough(self, waiting: int, /) -> float:
         """Bytes that make a batch, of so many that wait."""
 
 
@@ -142,13 +142,11 @@ class BlobFetcher:
     def threads(self) -> int:
         return 64
 
-    def has_room(self, batches: Sequence[Left], parallel: int, hosts: int) -> bool:
+    def has_room(self, batches: Sequence[Left], parallel: int, _hosts: int, /) -> bool:
         """The next begins when the last has fewer left than may come at the same time."""
-        del hosts
         return sum(left.count for left in batches) < parallel and len(batches) < 2
 
-    def enough(self, waiting: int) -> float:
-        del waiting
+    def enough(self, _waiting: int, /) -> float:
         return math.inf
 
     def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:

@@ -64,9 +64,8 @@ class Stage:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         return self.tree.open(self.part(blob.digest), flags, 0o600)
 
-    def place(self, blob: Descriptor) -> int:
+    def place(self, _blob: Descriptor, /) -> int:
         """Each part is a file of its own."""
-        del blob
         return 0
 
     def came(self, blob: Descriptor, count: int) -> None:

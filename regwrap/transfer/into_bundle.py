@@ -52,8 +52,7 @@ class BundleCarrier:
     def wanted(self, copy: Copy) -> Sequence[Descriptor]:
         return copy.closure.blobs
 
-    def lane(self, copy: Copy) -> str:
-        del copy
+    def lane(self, _copy: Copy, /) -> str:
         return ""
 
     def sources_of(self, need: Need) -> Iterator[tuple[End, str]]:
@@ -103,8 +102,7 @@ class BundleCarrier:
     def place(self, blob: Descriptor) -> int:
         return self.file.places[blob.digest].offset
 
-    def open_part(self, blob: Descriptor) -> int:
-        del blob
+    def open_part(self, _blob: Descriptor, /) -> int:
         return os.open(self.file.part.opened, os.O_WRONLY)
 
     def came(self, blob: Descriptor, count: int) -> None:

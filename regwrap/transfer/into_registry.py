@@ -6,7 +6,6 @@ repository, from which the others that lack it take it. Then come manifests, chi
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.exchange import Body
 from regwrap.registry.uploads import Parcel
-from regwrap.storage.hashing import pieces_at
+from regwrap.storage.hashing import hashed, pieces_at
 from regwrap.transfer.by_curl import Endings
 from regwrap.transfer.by_skopeo import prove
 
@@ -83,7 +82,7 @@ class RegistryDestination:
     def check_room(self, copy: Copy) -> None:
         """It does not say how much it has."""
 
-    def lane(self, copy: Copy) -> str:
+    def lane(self, copy: Copy, /) -> str:
         return copy.entry.dest.repository
 
     def finish(self, copies: Sequence[Copy]) -> None:
@@ -232,13 +231,11 @@ class SendingFetcher:
     def threads(self) -> int:
         return self.jobs
 
-    def has_room(self, batches: Sequence[Left], parallel: int, hosts: int) -> bool:
-        del hosts
+    def has_room(self, batches: Sequence[Left], parallel: int, _hosts: int, /) -> bool:
         return sum(left.count for left in batches) < parallel
 
-    def enough(self, waiting: int) -> float:
+    def enough(self, _waiting: int, /) -> float:
         """Each alone."""
-        del waiting
         return 1
 
     def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
@@ -350,10 +347,7 @@ class _StreamBytes:
 
     def is_right(self) -> bool:
         """By asking for it once more: the registry that it was sent to says that it is not."""
-        found = hashlib.sha256()
-        for data in self._from(0):
-            found.update(data)
-        return found.hexdigest() == self.blob.digest.hex
+        return hashed(self._from(0)) == self.blob.digest
 
     def _from(self, start: int) -> Generator[memoryview]:
         return self.downloads.pieces(self.repository, self.blob, start, self.timeouts)

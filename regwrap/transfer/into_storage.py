@@ -85,9 +85,8 @@ class StorageCarrier:
         """All: what is there already is looked at."""
         return copy.closure.blobs
 
-    def lane(self, copy: Copy) -> str:
+    def lane(self, _copy: Copy, /) -> str:
         """One commit at a time."""
-        del copy
         return ""
 
     def sources_of(self, need: Need) -> Iterator[tuple[End, str]]:

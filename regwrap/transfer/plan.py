@@ -134,6 +134,8 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
+    """An image that is not copied. `size` in bytes, where it was looked at."""
+
     entry: ImageEntry
     digest: Digest
     reason: Reason

@@ -52,7 +52,7 @@ class RewrittenSource:
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
         return self.made.get(digest) or self.source.manifest(repository, digest)
 
-    def config(self, repository: str, manifest: Digest, blob: Descriptor) -> bytes:
+    def config(self, repository: str, manifest: Digest, blob: Descriptor, /) -> bytes:
         return self.source.config(repository, manifest, blob)
 
     def blob(self, repository: str, digest: Digest) -> Piece | None:

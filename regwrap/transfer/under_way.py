@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ImageUnderWay:
+    """`open` are the blobs that it waits for, `brings` those that it was the first to need; `started` by the monotonic
+    clock."""
+
     copy: Copy
     open: set[Digest]
     brings: list[BlobUnderWay] = field(default_factory=list)

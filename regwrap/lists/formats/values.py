@@ -48,6 +48,8 @@ class BadValueError(Exception):
 
 
 class Verdict(Enum):
+    """What becomes of a key of another tool's list."""
+
     READ = auto()
     NOTED = auto()
     REFUSED = auto()

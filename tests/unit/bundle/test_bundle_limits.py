@@ -7,7 +7,6 @@ import pytest
 
 from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, links_end, parse_contents
 from regwrap.bundle.examine import verify_bundle
-from regwrap.bundle.image_set import bundle_image_set
 from regwrap.bundle.merge import ImportOptions, import_image_set, target_storage
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.structure import structure_problems
@@ -18,7 +17,7 @@ from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.storage.commit import RealFiles
 from tests.builders import make_image, make_storage
-from tests.bundles import RECORD, contents_of, make_bundle, packed, parts_of, wrong_blobs
+from tests.bundles import RECORD, bundle_image_set, contents_of, make_bundle, packed, parts_of, wrong_blobs
 
 ONE = make_image("one")
 

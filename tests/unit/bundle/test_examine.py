@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from regwrap.bundle.examine import verify_bundle, verify_storage
-from regwrap.bundle.image_set import bundle_image_set
 from regwrap.bundle.inspection import InspectedImage, Inspection, inspect_bundle, inspect_opened
 from regwrap.bundle.inventory import FoundImage
 from regwrap.core.errors import IntegrityError, UsageError
@@ -37,7 +36,7 @@ from tests.builders import (
     snapshot,
     truncate,
 )
-from tests.bundles import contents_of, listed, make_bundle, packed, parts_of
+from tests.bundles import bundle_image_set, contents_of, listed, make_bundle, packed, parts_of
 from tests.told import Told
 
 MULTI, SINGLE, DOCKER = make_multi_image("multi"), make_image("single"), make_image("docker", kind="docker")

@@ -18,7 +18,6 @@ from regwrap.bundle.delta import since
 from regwrap.bundle.examine import verify_bundle, verify_storage
 from regwrap.bundle.files import Located, OneFile
 from regwrap.bundle.follow import Following, followed
-from regwrap.bundle.image_set import bundle_image_set
 from regwrap.bundle.in_place import BundleInPlace, filled_bundle
 from regwrap.bundle.incoming import incoming_bundle
 from regwrap.bundle.merge import Staging
@@ -45,7 +44,7 @@ from tests.builders import (
     put,
     replace_by_symlink,
 )
-from tests.bundles import BLOCK, Part, contents_of, filled, header, make_bundle, member, older
+from tests.bundles import BLOCK, Part, bundle_image_set, contents_of, filled, header, make_bundle, member, older
 
 APP, OTHER = make_image("app"), make_image("other")
 IMAGES = {"app:1": APP, "other:1": OTHER}

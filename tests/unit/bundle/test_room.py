@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from regwrap.bundle.image_set import ImageSet, bundle_image_set
+from regwrap.bundle.image_set import ImageSet
 from regwrap.bundle.merge import ImportOptions, import_image_set, target_storage
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.listener import Silent
@@ -15,7 +15,7 @@ from regwrap.core.moves import Existing
 from regwrap.storage.commit import RealFiles
 from regwrap.storage.tree import Tree
 from tests.builders import make_image, make_storage
-from tests.bundles import make_bundle
+from tests.bundles import bundle_image_set, make_bundle
 
 OPTIONS = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
 IMAGES = {"a:1": make_image("one"), "a:2": make_image("two")}

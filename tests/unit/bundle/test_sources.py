@@ -13,7 +13,7 @@ import pytest
 from regwrap.bundle.by_repository import LocalSource, StorageSource
 from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.discovery import history_image_set, storage_image_set, tree_image_set
-from regwrap.bundle.image_set import ImageSet, PlainFiles, bundle_image_set, file_image_set
+from regwrap.bundle.image_set import ImageSet, PlainFiles, file_image_set
 from regwrap.bundle.opened import opened_contents, opened_history, opened_image_set
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
@@ -37,7 +37,7 @@ from tests.builders import (
     replace_by_symlink,
     truncate,
 )
-from tests.bundles import make_bundle
+from tests.bundles import bundle_image_set, make_bundle
 
 APP, MULTI = make_image("app"), make_multi_image("multi")
 BIG = make_image("big", layers=[bytes(MAX_MANIFEST_BYTES + 1), make_layer("small")])

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.by_repository import StorageSource
-from regwrap.bundle.image_set import bundle_image_set
 from regwrap.cli import serve_page
 from regwrap.cli.serve_page import front_page
 from regwrap.storage.store import Storage
 from tests.builders import make_image, make_multi_image, make_storage
-from tests.bundles import make_bundle
+from tests.bundles import bundle_image_set, make_bundle
 
 IMAGES = {"team/app:v1": make_image("app"), "multi:v1": make_multi_image("multi")}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.by_repository import LocalSource, StorageSource
-from regwrap.bundle.image_set import bundle_image_set, image_set_of
+from regwrap.bundle.image_set import image_set_of
 from regwrap.bundle.read import opened_bundle
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest
@@ -37,7 +37,7 @@ from regwrap.registry.server_requests import (
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import Image, fill_with_garbage, flip, make_image, make_layer, make_multi_image, replace_by_fifo
-from tests.bundles import make_bundle
+from tests.bundles import bundle_image_set, make_bundle
 from tests.unit.registry.test_downloads import open_sockets
 
 LAYER = make_layer("served", bytes(range(256)) * 40)

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.by_repository import StorageSource
-from regwrap.bundle.image_set import bundle_image_set
 from regwrap.core.model import DOCKER_MANIFEST, OCI_INDEX, Digest
 from regwrap.registry.server import ServeOptions, served_contents
 from regwrap.registry.server_referrers import referrers_of
 from regwrap.storage.store import Storage
 from tests.builders import Image, make_image, make_storage
-from tests.bundles import make_bundle
+from tests.bundles import bundle_image_set, make_bundle
 
 APP = make_image("app")
 SBOM, SIGNATURE = make_image("sbom"), make_image("signature")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.examine import verify_storage
-from regwrap.bundle.image_set import bundle_image_set
 from regwrap.bundle.merge import ImportOptions
 from regwrap.commands.deploy import deploy_bundle
 from regwrap.commands.gc import GcOptions, collect_garbage
@@ -25,7 +24,7 @@ from regwrap.storage.own import OWN_DIR, is_own, mark_own, own_tree
 from regwrap.storage.sweep import RealDisk
 from regwrap.storage.tree import LinkedDirectoryError, Tree
 from tests.builders import make_image, make_storage, open_below, put, snapshot
-from tests.bundles import make_bundle
+from tests.bundles import bundle_image_set, make_bundle
 
 ONE, TWO = make_image("one"), make_image("two")
 OPTIONS = ImportOptions(existing=Existing.REPLACE, dry_run=False, lock_timeout=0)
