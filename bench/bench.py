@@ -190,7 +190,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, default=3, help="of a case, and more where they differ; until its time is over"
     )
-    parser.add_argument("--minutes", type=float, default=9, help="afterwards every case that is left gets one round")
+    parser.add_argument("--minutes", type=float, default=12, help="afterwards every case that is left gets one round")
     parser.add_argument(
         "--only", action="append", choices=[*_GROUPS, _SCALE], help="one group of cases; may be repeated"
     )
