@@ -162,26 +162,26 @@ class Observer:
 
 @dataclass(slots=True)
 class _Early:
-    """What `question` says, asked by one thread for another that comes for it; after that it is asked anew, since who
-    comes again has been told a failure, or too old an answer."""
+    """What `question` says, asked by one thread for another, whichever of them comes first. Who comes for it again has
+    it asked anew, since he has been told a failure, or too old an answer."""
 
     question: _There
-    said: Future[Digest | None] | None = field(default_factory=Future)
+    said: Future[Digest | None] = field(default_factory=Future)
+    is_taken: bool = False
 
     def ask(self) -> None:
-        said = self.said
-        if said is None:
-            return
         try:
-            said.set_result(self.question())
+            self.said.set_result(self.question())
         except (RegwrapError, UnsureError) as error:
-            said.set_exception(error)
+            self.said.set_exception(error)
         finally:
-            said.cancel()  # of no effect after an answer; without one nobody waits in vain
+            self.said.cancel()  # of no effect after an answer; without one nobody waits in vain
 
     def __call__(self) -> Digest | None:
-        said, self.said = self.said, None
-        return self.question() if said is None else said.result()
+        if self.is_taken:
+            return self.question()
+        self.is_taken = True
+        return self.said.result()
 
 
 def _lacks_attestations(closure: Closure) -> bool:

@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from regwrap.lists.imagelist import parse_images
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from regwrap.transfer.endpoints import Endpoints
+from regwrap.transfer.observe import _Early
 from regwrap.transfer.plan import Drifted
 from tests.builders import (
     Image,
@@ -74,6 +77,31 @@ def test_both_ends_are_asked_at_the_same_time(two: Between) -> None:
 
     two.source.fails = two.dest.fails = meet
     assert two.copy_of(replace(two.job(), jobs=2), "team/app:1").digest == APP.top
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_it_does_not_matter_which_of_both_comes_first(*, waits: bool) -> None:
+    """Who looks may be quicker than who asks for him, and would wait for ever."""
+    asked = list[str]()
+
+    def question() -> Digest | None:
+        asked.append("there")
+        return APP.top
+
+    early = _Early(question)
+    with ThreadPoolExecutor(1) as pool:
+        if waits:
+            looking = pool.submit(early)
+            while not early.is_taken:
+                time.sleep(0.001)
+            early.ask()
+        else:
+            early.ask()
+            looking = pool.submit(early)
+        assert looking.result(timeout=10) == APP.top
+    assert asked == ["there"]
+    assert early() == APP.top
+    assert asked == ["there", "there"]
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
