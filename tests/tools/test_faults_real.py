@@ -256,7 +256,9 @@ def test_a_destination_that_is_down_does_not_cost_every_image_its_retries(ends: 
     images = many(20, make_layer("common"))
     started = ends(images=images, dest=(Fault("down", "PUT .*/manifests/", first=3),))
     report = started.bench.changed(jobs=2).report(*images)
-    assert {failed.down for failed in report.failed} == {started.dest.host}
+    own = [failed for failed in report.failed if failed.down != started.dest.host]
+    assert len(own) <= 2  # over connections that are open yet it is only cut off, which three in a row make the host's
+    assert len(report.failed) > len(own)
     assert len(report.copied) >= 1
     assert len(started.bench.skopeos) < 20
 
