@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from regwrap.core.listener import Silent
 from regwrap.tools.executor import Process
 from regwrap.tools.runner import Runner, Tool
 
@@ -142,3 +143,16 @@ def _bare(argv: Argv) -> Argv:
     assert Path(argv[0]).name == Tool.SETPRIV, f"started without setpriv: {argv}"
     assert argv[1:3] == _DEATH_SIGNAL, f"started without a parent-death signal: {argv}"
     return (Path(argv[3]).name, *argv[4:])
+
+
+class Listening(Silent):
+    """Keeps what is expected of each step, and what came."""
+
+    def __init__(self) -> None:
+        self.steps, self.told = list[tuple[str, int]](), list[int]()
+
+    def expect(self, step: str, expected: int, /) -> None:
+        self.steps.append((step, expected))
+
+    def on_bytes(self, count: int, /) -> None:
+        self.told.append(count)

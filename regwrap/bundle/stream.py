@@ -59,10 +59,14 @@ def streamed_bundle(selection: Selection, target: Target, listener: Listener, *,
     with target.written(contents) as write:
         try:
             _write_ahead(write, target.send, lambda ahead: _fill(ahead, selection, listener, hashed=hashed))
-        except BrokenBlobError as error:
-            if target.can_repeat:
-                raise
-            raise IntegrityError(error.message, problems=error.problems, hint=error.hint) from error
+        except IntegrityError as error:
+            # one that was cut meanwhile is found by its size, whoever of both came upon it
+            told: IntegrityError = (
+                error if isinstance(error, BrokenBlobError) else broken(set(), selection, hashed=False)
+            )
+            if not target.can_repeat:
+                told = IntegrityError(told.message, problems=told.problems, hint=told.hint)
+            raise told from (None if told is error else error)
         yield
         write(memoryview(bytes(tar_bytes(contents) - links_end(contents))))
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncResult:
-    """`report` is None where nothing was to be done but to say what would be."""
+    """What was to be done, and what came of it: `report` is None after a dry run."""
 
     plan: Plan
     report: SyncReport | None

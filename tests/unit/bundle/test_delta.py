@@ -41,6 +41,7 @@ from tests.builders import (
     storage_problems,
 )
 from tests.bundles import contents_of, make_bundle, older, packed, parts_of, write_bundle
+from tests.fakes import Listening
 
 KINDS: Final[tuple[Kind, ...]] = ("oci", "docker")
 BASE = make_layer("base")
@@ -323,17 +324,6 @@ def test_how_far_a_join_is_can_be_seen(vendor: Vendor, tmp_path: Path) -> None:
     join_bundles([vendor.first], vendor.delta, tmp_path / "out.tar", lock_timeout=0, listener=listening)
     total = sum(size for _digest, size in report_blobs(vendor))
     assert (listening.steps, sum(listening.told)) == ([("join", total)], total)
-
-
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.steps, self.told = list[tuple[str, int]](), list[int]()
-
-    def expect(self, step: str, expected: int, /) -> None:
-        self.steps.append((step, expected))
-
-    def on_bytes(self, count: int, /) -> None:
-        self.told.append(count)
 
 
 # --- what a base lacks

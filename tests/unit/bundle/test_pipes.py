@@ -187,6 +187,7 @@ def test_a_large_blob_that_is_damaged_has_not_made_a_bundle(tmp_path: Path, dama
     damage(root / layout.blob_path(Digest.of(BIG)))
     came, told = through_pipe(selection)
     assert isinstance(told, IntegrityError)
+    assert f"app:1: blob {Digest.of(BIG)} has other bytes" in told.problems[0]
     with pytest.raises(IntegrityError):
         verify_incoming(io.BytesIO(came), None, lambda _bytes: None)
 

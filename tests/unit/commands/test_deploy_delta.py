@@ -32,6 +32,7 @@ from tests.builders import (
 )
 from tests.bundles import contents_of, older, write_bundle
 from tests.crashing import Died, DyingFiles, directory_in_memory
+from tests.fakes import Listening
 
 BASE = make_layer("base")
 KEPT, NEW = (make_image(seed, layers=[BASE, make_layer(seed)]) for seed in ("kept", "new"))
@@ -144,17 +145,6 @@ def test_how_far_a_deploy_is_can_be_seen(
         steps = [("hash", opened.contents.required_bytes)] * hashes + [("deploy", opened.contents.blob_bytes)]
     assert listening.steps == steps
     assert sum(listening.told) == sum(expected for _step, expected in steps)
-
-
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.steps, self.told = list[tuple[str, int]](), list[int]()
-
-    def expect(self, step: str, expected: int, /) -> None:
-        self.steps.append((step, expected))
-
-    def on_bytes(self, count: int, /) -> None:
-        self.told.append(count)
 
 
 def test_a_required_manifest_that_is_damaged_is_found_in_any_case(delta: Path, site: Path) -> None:
