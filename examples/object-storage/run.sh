@@ -141,7 +141,7 @@ INI
     # Mounted after the sync, and by nobody else written to meanwhile: so what is known of a directory stays true. Times
     # of change would be a request for each file, and nothing needs them.
     # what the kernel reads ahead may come in another order on a busy machine: after 20 ms, as it is without --vfs-read-wait,
-    # rclone asks the bucket for the rest of the file once more
+    # rclone asks the bucket for the rest of the file once more, as it still may before a short last piece
     (cd "$scratch" && exec setpriv --pdeathsig TERM rclone --config rclone.conf mount "bucket:$S3_BUCKET" "$mount" \
         --read-only --no-modtime --dir-cache-time 24h --vfs-read-wait 10s "${counting[@]}" >mount.log 2>&1) &
     mount_pid=$!

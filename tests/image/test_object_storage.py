@@ -124,13 +124,14 @@ def test_a_bundle_out_of_a_bucket_is_that_of_a_disk_and_each_byte_is_read_once(r
 
     # what the recipe counts is what the bucket counts
     counted = {what: (int(number), int(size)) for what, number, size in _COUNTED.findall(done.stdout)}
-    sent = {path.partition("?")[0]: size for path, size in recipe.bucket.proxy.sent.items() if "x-id=GetObject" in path}
-    assert counted["verify"] == (requests["rclone GET"] + requests["rclone HEAD"], sum(sent.values()))
-    packed = packed_blobs(recipe.images)
-    assert sum(map(len, packed.values())) <= counted["package"][1] <= 1.05 * sum(map(len, packed.values()))
-    for digest, blob in packed.items():
-        if blob.startswith(b"\x1f\x8b"):  # a layer: once by package, once by verify
-            assert sent[f"/archive/{layout.blob_path(digest)}"] == 2 * len(blob)
+    assert counted["verify"][0] == requests["rclone GET"] + requests["rclone HEAD"]
+    # once by package, once by verify. On a busy machine rclone may jump to the end of a file and back: it reads no byte
+    # more for that, though the bucket sends some
+    packed = sum(map(len, packed_blobs(recipe.images).values()))
+    by_package, by_both = counted["package"][1], counted["verify"][1]
+    assert packed <= by_package <= 1.05 * packed
+    assert packed <= by_both - by_package <= 1.05 * packed
+    assert by_both <= sum(size for path, size in recipe.bucket.proxy.sent.items() if "x-id=GetObject" in path)
 
     straight = recipe("--direct", place="direct")
     assert straight.returncode == 0, straight.stdout + straight.stderr
