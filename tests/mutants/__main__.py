@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace, ground: Ground) -> int:
         chosen = [mutant for mutant in mutants if mutant.name in options.mutant]
     say(f"seed {options.seed}: {len(chosen)} of {len(mutants)} mutants")
     results = Results(_command(options, len(chosen)))
-    equivalent = {each.key for each in read_equivalents()}
+    equivalent = {key for each in read_equivalents() for key in each.keys}
     trials: list[Trial] = []
     for mutant in chosen:
         trial = trial_of(mutant, ground, suite, most=options.each)

@@ -6,6 +6,7 @@ reads. The numbering depends on the source alone, so a seed picks the same chang
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ class Mutant:
 
     `number` counts the changes of the module. `lines` are those of which one has run when the change can matter.
     `outer` is the function that is compiled anew, by its name and first line; None: the change counts at import, for
-    whoever uses one of `names`.
+    whoever uses one of `names`. `place` counts the same changes of the same `function`, from 1.
     """
 
     module: str
@@ -32,6 +33,7 @@ class Mutant:
     names: tuple[str, ...]
     was: str
     becomes: str
+    place: int = 1
 
     @property
     def name(self) -> str:
@@ -75,12 +77,15 @@ def mutants_of(root: Path, module: str) -> list[Mutant]:
     """Every change of the module, in the order of its lines. `module` is its path below `root`."""
     tree = ast.parse((root / module).read_bytes())
     found = []
+    places = Counter[tuple[str, str, str]]()
     for number, (slot, old, new, around) in enumerate(_changes(tree)):
         was = _text(old)
         slot.put(new)
         becomes = _text(new)
         slot.put(old)
-        found.append(_mutant(module, number, old, around, was, becomes))
+        mutant = _mutant(module, number, old, around, was, becomes)
+        places[mutant.function, was, becomes] += 1
+        found.append(replace(mutant, place=places[mutant.function, was, becomes]))
     return found
 
 
@@ -214,9 +219,15 @@ def _of_statement(node: ast.stmt, around: _Around) -> _Around:
     lines = tuple(range(node.lineno, max(last, node.lineno) + 1))
     used_as = around.used_as
     if around.outer is None and isinstance(node, ast.Assign | ast.AnnAssign):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        used_as = (*around.names[-1:], *(t.id for t in targets if isinstance(t, ast.Name)))
+        used_as = (*around.names[-1:], *names_given(node))
     return replace(around, lines=lines, used_as=used_as)
+
+
+def names_given(node: ast.stmt) -> list[str]:
+    """The names that an assignment gives: `A = 1`, `A: Final = 1`, `A, B = 1, 2`."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    each = [e for target in targets for e in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    return [target.id for target in each if isinstance(target, ast.Name)]
 
 
 def _is_for_readers(node: ast.AST) -> bool:

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
-from tests.mutants.changes import Mutant, mutants_of
+from tests.mutants.changes import Mutant, mutants_of, names_given
 from tests.mutants.suite import Ground, Suite
 from tests.mutants.trial import Trial
 
@@ -75,8 +75,7 @@ def _of_top(node: ast.stmt) -> list[tuple[range, frozenset[str], frozenset[str]]
         return [each for child in node.body for each in _of_top(child)] + [_lines_of_uses(node, [node.name])]
     if isinstance(node, ast.FunctionDef):
         return [_lines_of_uses(node.args, []), *(_lines_of_uses(child, []) for child in node.body), _called(node)]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [_lines_of_uses(node, [t.id for t in targets if isinstance(t, ast.Name)])]
+    return [_lines_of_uses(node, names_given(node))]
 
 
 def _called(node: ast.FunctionDef) -> tuple[range, frozenset[str], frozenset[str]]:

@@ -5,6 +5,8 @@ import gc
 import textwrap
 import time
 import warnings
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from regwrap.storage import layout
 from tests.mutants.changes import Mutant, changed_tree, mutants_of
 from tests.mutants.choice import all_mutants, drawn, trial_of
-from tests.mutants.equivalent import outdated, read_equivalents
+from tests.mutants.equivalent import Equivalent, complaints, key_of, read_equivalents
 from tests.mutants.suite import BrokenSuiteError, Ground, suite_of
 from tests.mutants.table import Results
 from tests.mutants.trial import Outcome, Trial, _functions, try_all
@@ -187,6 +189,22 @@ def test_the_table_counts_what_changes_anything() -> None:
 def test_every_change_that_is_said_to_change_nothing_is_one_of_the_code() -> None:
     entries = read_equivalents()
     mutants = [m for module in {entry.module for entry in entries} for m in mutants_of(HERE, module)]
-    assert [f"{e.module} {e.function}: {e.was}" for e in outdated(entries, mutants)] == []
-    assert [entry.key for entry in entries if not entry.why] == []
-    assert len({entry.key for entry in entries}) == len(entries)
+    assert list(complaints(entries, mutants)) == []
+    assert [entry for entry in entries if not entry.why] == []
+    assert Counter(key for entry in entries for key in entry.keys).most_common(1)[0][1] == 1
+
+
+def test_of_the_same_twice_in_one_function_an_entry_says_which_it_means(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("def f(a):\n    return a + 1, a + 1\n")
+    mutants = mutants_of(tmp_path, "m.py")
+    entry = Equivalent("m.py", "f", "1", "2", "why")
+    assert list(complaints([entry], mutants)) == ["m.py f: 1 is there several times: say places"]
+    second = replace(entry, places=(2,))
+    assert list(complaints([second, replace(entry, places=(1, 2))], mutants)) == []
+    assert [key_of(m) in second.keys for m in mutants if m.was == "1"] == [False, True]
+    assert list(complaints([replace(entry, places=(3,))], mutants)) == ["m.py f: 1 is no longer there"]
+
+
+def test_constants_that_are_given_together_have_their_users(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("A, B = 1, 2\n")
+    assert {mutant.names for mutant in mutants_of(tmp_path, "m.py")} == {("A", "B")}
