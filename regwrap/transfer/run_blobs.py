@@ -155,13 +155,17 @@ class BlobRun:
     # --- who works
 
     def _submit(self, pool: str, work: Callable[[], None]) -> None:
-        """What it raises is raised in the deciding thread."""
+        """What it raises is raised in the deciding thread. Nothing is begun any more once the run is to stop."""
+
+        def begun() -> None:
+            if not self.work.retry.stopping.is_set():
+                work()
 
         def ended(future: Future[None]) -> None:
             if not future.cancelled() and future.exception() is not None:
                 self._inbox.put(future.result)
 
-        self._pools[pool].submit(work).add_done_callback(ended)
+        self._pools[pool].submit(begun).add_done_callback(ended)
 
     def _launch(self) -> None:
         if self.work.retry.stopping.is_set():
