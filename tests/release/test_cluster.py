@@ -228,13 +228,13 @@ def test_a_scheduler_that_goes_ends_the_run_and_the_same_command_goes_on(farm: F
 
 
 def test_ctrl_c_ends_the_work_on_all_workers(farm: Farm) -> None:
-    farm.source.rate = 100_000
+    farm.source.rate = 50_000  # each of the large layers takes 20 s
     run = farm.cli.start(*farm.words())
-    waited_for(lambda: farm.sent > 300_000 and busy_worker(farm.cluster) is not None, "nothing came")
+    waited_for(lambda: farm.sent > 150_000 and busy_worker(farm.cluster) is not None, "nothing came")
     began = time.monotonic()
     run.send_signal(signal.SIGINT)
     waited_for(lambda: busy_worker(farm.cluster) is None, "a worker went on")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     _out, err = run.communicate(timeout=60)
     assert run.returncode == 130, err
     farm.source.rate = 0

@@ -321,7 +321,7 @@ def test_a_signal_ends_a_push_in_the_middle_of_an_image(
     layers = [make_layer(f"{n}", random.Random(n).randbytes(1000)) for n in range(40)]
     make_bundle(cli.directory, {"app:v1": make_image("many", layers=layers)})
     dest = loopback_registry(tmp_path / "dest")
-    with faulty_proxy(dest.host, [Fault("slow", "^PUT .*/blobs/", seconds=0.5)]) as proxy:
+    with faulty_proxy(dest.host, [Fault("slow", "^PUT .*/blobs/", seconds=2)]) as proxy:
         process = cli.start("push", "bundle.tar", proxy.host)
         deadline = time.monotonic() + 60
         while len(linked_layers(dest.root)) < 2:
@@ -330,7 +330,7 @@ def test_a_signal_ends_a_push_in_the_middle_of_an_image(
         started = time.monotonic()
         process.send_signal(signum)
         _out, err = process.communicate(timeout=60)
-    assert time.monotonic() - started < 5  # all of it takes 20
+    assert time.monotonic() - started < 40  # all of it takes 80
     assert process.returncode == code
     assert "rerun to continue" in err
     assert cli("push", "bundle.tar", dest.host).returncode == 0

@@ -177,7 +177,7 @@ def test_a_silent_server_ends_by_the_stall_limit(real_runner: Runner, silent_por
     with pytest.raises(ToolError, match=r"skopeo made no progress for 1 s and was stopped") as raised:
         real_runner.run(silent_inspect(silent_port, stall=1))
     assert raised.value.transient
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert children(os.getpid(), "skopeo") == []
 
 
@@ -186,7 +186,7 @@ def test_a_hanging_program_ends_by_the_timeout(real_runner: Runner, silent_port:
     with pytest.raises(ToolError, match=r"skopeo was not done after 0.5 s and was stopped") as raised:
         real_runner.run(silent_inspect(silent_port, timeout=0.5))
     assert raised.value.transient
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert children(os.getpid(), "skopeo") == []
 
 

@@ -286,7 +286,7 @@ def test_a_silent_server_is_given_up(bench: Bench, ask: Callable[[Bench, str], o
         ask(hasty, proxy.host)
     assert raised.value.transient
     assert "made no progress for 1 s" in str(raised.value)
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 40
 
 
 def test_a_copy_has_a_limit_as_a_whole(bench: Bench) -> None:

@@ -201,7 +201,7 @@ def test_a_server_full_of_idle_clients_ends_at_once_and_those_who_wait_are_told_
                 stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(MAX_CONNECTIONS + 20)
             ]
             started = time.monotonic()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
         for waiting in clients[MAX_CONNECTIONS:]:
             with suppress(ConnectionResetError):  # as who was not even accepted hears
                 assert waiting.recv(1) == b""

@@ -142,7 +142,7 @@ def test_a_waiter_is_told_once_and_gives_up_after_its_timeout(tmp_path: Path, mo
         lock(tmp_path, exclusive=True, timeout=SHORT, on_wait=told.append),
     ):
         pass
-    assert SHORT <= time.monotonic() - started < 5
+    assert SHORT <= time.monotonic() - started < 30
     assert len(told) == 1
     assert f"process {os.getpid()}" in told[0]
     assert len(asked) < 10, "who waits keeps no core busy"

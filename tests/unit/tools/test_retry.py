@@ -90,7 +90,7 @@ def test_stopping_ends_the_wait_at_once_and_nothing_is_tried_again() -> None:
         retry(wait=600, stopping=stopping).call(work, on_retry=lambda _attempt, _error: stopping.set())
     assert raised.value is error
     assert work.calls == 1
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_pauses_grow_up_to_the_longest() -> None:

@@ -309,7 +309,7 @@ def test_waits_between_attempts_end_with_the_run() -> None:
     retry, started = retry_of(3, 10**6), time.monotonic()
     with pytest.raises(ZeroDivisionError):
         carried(plan_of({"a/bug:1": [], "a/waits:1": []}), carrier, jobs=2, retry=retry)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_digests_of_claims_are_those_of_missing_blobs() -> None:
