@@ -117,7 +117,7 @@ def damaged_on_the_way(where: str, blob: Descriptor, size: int | None) -> ToolEr
     return ToolError(f"{where}: blob {blob.digest.short} {what}", transient=True)
 
 
-class Fetcher(Protocol):
+class ImageFetcher(Protocol):
     """Brings what `leaf` has, and `absent` for certain, into the stage. Raises ToolError."""
 
     def fetch(self, source: Remote, leaf: Manifest, absent: Sequence[Descriptor]) -> None: ...

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from regwrap.core.model import Descriptor
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.by_curl import End
-    from regwrap.transfer.fetch import Fetcher, Stage
+    from regwrap.transfer.fetch import ImageFetcher, Stage
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
@@ -39,7 +39,7 @@ class BundleCarrier:
     source_of: Callable[[ImageEntry], End]
     hashed: bool
     stage: Stage
-    fetcher: Fetcher
+    fetcher: ImageFetcher
     exclusive_repositories: bool = False
     alone: bool = False
     _meter: Meter = field(default_factory=Meter)

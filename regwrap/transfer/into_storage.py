@@ -20,7 +20,7 @@ from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.hashing import copy_range, write_all
 from regwrap.storage.space import need_space
 from regwrap.tools.skopeo import Remote
-from regwrap.transfer.fetch import Fetcher, Stage, damaged_on_the_way
+from regwrap.transfer.fetch import ImageFetcher, Stage, damaged_on_the_way
 from regwrap.transfer.meter import Meter
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class StorageCarrier:
     storage: Storage
     stage: Stage
     source_of: Callable[[ImageEntry], End]
-    fetcher: Fetcher
+    fetcher: ImageFetcher
     commit: GroupCommit
     sound: SoundBlobs
     exclusive_repositories: bool = False
