@@ -1,4 +1,4 @@
-"""What a run of blobs keeps in mind: images that wait for blobs, blobs that wait for their turn, and for a host."""
+"""What a run of blobs keeps in mind: images that wait for blobs, and blobs that are needed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from regwrap.registry.endpoint import RegistryEndpoint
+from regwrap.transfer.needs import needs_of
+
 if TYPE_CHECKING:
-    from regwrap.core.model import Digest
-    from regwrap.transfer.by_curl import End, Left, Travel
+    from collections.abc import Iterable, Sequence
+
+    from regwrap.transfer.blob_work import BlobDestination
+    from regwrap.transfer.by_curl import End, Travel
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
@@ -19,7 +24,7 @@ class ImageUnderWay:
     clock."""
 
     copy: Copy
-    open: set[Digest]
+    open: set[BlobUnderWay] = field(default_factory=set)
     brings: list[BlobUnderWay] = field(default_factory=list)
     started: float | None = None
     attempts: int = 1
@@ -64,24 +69,25 @@ class BlobUnderWay:
         return bool(self.images)
 
 
-@dataclass(slots=True)
-class HostQueue:
-    """A source, and what waits to come from it."""
+def under_way(
+    copies: Sequence[Copy], dest: BlobDestination, *, in_order: bool
+) -> tuple[tuple[ImageUnderWay, ...], tuple[BlobUnderWay, ...]]:
+    """All images, and the blobs that any of them needs, in the order in which they should come: of their digests, or
+    the large ones first."""
+    images = {copy.entry.dest: ImageUnderWay(copy=copy) for copy in copies}
+    needs = needs_of(copies, dest.wanted)
+    items = list[BlobUnderWay]()
+    for need in sorted(needs, key=lambda need: need.blob.digest) if in_order else needs:
+        users = dict.fromkeys(images[copy.entry.dest] for copy in need.copies)
+        item = BlobUnderWay(need=need, images=users, places=_places(dest.sources_of(need)))
+        for image in users:
+            image.open.add(item)
+        images[need.first.entry.dest].brings.append(item)
+        items.append(item)
+    return tuple(images.values()), tuple(items)
 
-    waiting: deque[BlobUnderWay] = field(default_factory=deque)
-    bytes_waiting: int = 0
-    batches: list[Left] = field(default_factory=list)
 
-    def add(self, item: BlobUnderWay) -> None:
-        self.waiting.append(item)
-        self.bytes_waiting += item.need.blob.size
-
-    def take(self) -> BlobUnderWay:
-        item = self.waiting.popleft()
-        self.bytes_waiting -= item.need.blob.size
-        return item
-
-    def put_back(self, items: list[BlobUnderWay]) -> None:
-        """They stay the first, in their order."""
-        self.waiting.extendleft(reversed(items))
-        self.bytes_waiting += sum(item.need.blob.size for item in items)
+def _places(sources: Iterable[tuple[End, str]]) -> deque[tuple[End, str]]:
+    """Those on this machine first."""
+    found = {(id(source), name): (source, name) for source, name in sources}
+    return deque(sorted(found.values(), key=lambda place: isinstance(place[0], RegistryEndpoint)))

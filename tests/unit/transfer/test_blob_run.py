@@ -747,7 +747,7 @@ def test_after_an_interruption_nothing_is_begun_that_waits_for_its_turn() -> Non
 
     def waits() -> None:
         deadline = time.monotonic() + 20
-        while "copy" not in run._pools or not run._pools["copy"]._shutdown:
+        while "copy" not in run._threads._pools or not run._threads._pools["copy"]._shutdown:
             assert time.monotonic() < deadline, "what waits is told that nobody wants it before anybody is waited for"
             time.sleep(0.001)
 

@@ -16,9 +16,10 @@ from regwrap.core.model import Descriptor, Digest
 from regwrap.registry.credentials import UnsureError
 from regwrap.transfer.by_cluster import ClusterFetcher, shares_of
 from regwrap.transfer.by_curl import Left
+from regwrap.transfer.host_queues import HostQueue
 from regwrap.transfer.needs import Need
 from regwrap.transfer.orders import Answer, BlobAnswer, HashOrder, Refusal, registry_name
-from regwrap.transfer.under_way import BlobUnderWay, HostQueue
+from regwrap.transfer.under_way import BlobUnderWay
 from regwrap.transfer.workers import ClusterError, Workers, WorkerShare, all_shares
 from tests.fakes import NOT_ASKED
 from tests.unit.transfer.test_plan import blob

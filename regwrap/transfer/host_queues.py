@@ -1,0 +1,115 @@
+"""What waits to come from other hosts and from this machine, source by source, and which of it is next."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from regwrap.registry.endpoint import RegistryEndpoint
+from regwrap.transfer.by_curl import Left
+from regwrap.transfer.under_way import BlobUnderWay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from regwrap.transfer.by_curl import End, Fetcher, Travel
+
+# blobs of one start of curl: tokens live for minutes, and each blob has an open pipe
+_BATCH: Final = 32
+_BATCH_EACH: Final = 8  # for each that comes at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class BlobBatch:
+    """Blobs of one source, `parallel` at a time. `left` counts those that have not come to an end."""
+
+    travels: Sequence[Travel]
+    parallel: int
+    left: Left
+
+
+@dataclass(slots=True)
+class HostQueue:
+    """A source, and what waits to come from it."""
+
+    waiting: deque[BlobUnderWay] = field(default_factory=deque)
+    bytes_waiting: int = 0
+    batches: list[Left] = field(default_factory=list)
+
+    def add(self, item: BlobUnderWay) -> None:
+        self.waiting.append(item)
+        self.bytes_waiting += item.need.blob.size
+
+    def take(self) -> BlobUnderWay:
+        item = self.waiting.popleft()
+        self.bytes_waiting -= item.need.blob.size
+        return item
+
+    def put_back(self, items: list[BlobUnderWay]) -> None:
+        """They stay the first, in their order."""
+        self.waiting.extendleft(reversed(items))
+        self.bytes_waiting += sum(item.need.blob.size for item in items)
+
+
+@dataclass(slots=True, kw_only=True)
+class HostQueues:
+    """All of them. They share `jobs`, which is how many blobs may come at the same time."""
+
+    fetcher: Fetcher
+    jobs: int
+    _hosts: dict[str, HostQueue] = field(default_factory=dict)
+
+    def add(self, item: BlobUnderWay) -> None:
+        """To come by its latest travel."""
+        self._hosts.setdefault(item.travel.end.name, HostQueue()).add(item)
+
+    def due(self) -> Iterator[BlobBatch]:
+        """What should begin now; whoever takes a batch begins it."""
+        busy = sum(1 for host in self._hosts.values() if host.waiting or host.batches)
+        for host in self._hosts.values():
+            parallel = max(1, self.jobs // max(1, busy))
+            host.batches = [left for left in host.batches if left.count]
+            while host.waiting and self.fetcher.has_room(host.batches, parallel, busy):
+                items = self._taken(host, parallel)
+                if not items:
+                    break
+                batch = _batch_of(items, parallel)
+                host.batches.append(batch.left)
+                yield batch
+
+    def _taken(self, host: HostQueue, parallel: int) -> list[BlobUnderWay]:
+        """The next that are due. A host that wants its pace kept gets one request at a time."""
+        now = time.monotonic()
+        taken, later, size = list[BlobUnderWay](), list[BlobUnderWay](), 0
+        most = max(_BATCH, _BATCH_EACH * parallel)
+        enough = self.fetcher.enough(host.bytes_waiting)
+        while host.waiting and len(taken) < most and size < enough:
+            item = host.take()
+            if _keeps_pace(item.travel.end):
+                most = 1
+            if item.is_wanted:
+                is_due = item.not_before <= now
+                (taken if is_due else later).append(item)
+                size += item.need.blob.size * is_due
+        host.put_back(later)
+        return taken
+
+
+def _batch_of(items: Sequence[BlobUnderWay], parallel: int) -> BlobBatch:
+    travels = [item.travel for item in items]
+    for item, travel in zip(items, travels, strict=True):
+        travel.wanted_in = frozenset(image.copy.entry.dest.repository for image in item.images)
+    at_once = max(1, int(min(parallel, _limit_of(travels[0].end))))
+    return BlobBatch(travels, at_once, Left(len(travels)))
+
+
+def _keeps_pace(end: End) -> bool:
+    return isinstance(end, RegistryEndpoint) and end.registry.requests_per_second is not None
+
+
+def _limit_of(end: End) -> float:
+    """How many of its blobs may come at the same time."""
+    return end.probe.limiter.rate.limit if isinstance(end, RegistryEndpoint) else math.inf
