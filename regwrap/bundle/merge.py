@@ -127,7 +127,7 @@ def _brought(image_set: ImageSet, staging: Staging, listener: Listener) -> tuple
 
 def _check_tags(image_set: ImageSet, storage: Storage, options: ImportOptions) -> None:
     if options.existing is Existing.FAIL:
-        refuse_moves(_tag_changes(image_set.contents, storage).moved, f"{storage.root}", image_set.name)
+        refuse_moves(_tag_changes(image_set.contents, storage).replaced, f"{storage.root}", image_set.name)
 
 
 def _check_required(image_set: ImageSet, storage: Storage, options: ImportOptions, listener: Listener) -> None:
@@ -158,8 +158,8 @@ def _imported(
     blobs, changes = image_set.contents.blobs, _tag_changes(image_set.contents, storage)
     skipping = existing is Existing.SKIP
     return Imported(
-        changes=replace(changes, moved=()) if skipping else changes,
-        kept=changes.moved if skipping else (),
+        changes=replace(changes, replaced=()) if skipping else changes,
+        kept=changes.replaced if skipping else (),
         added=tuple(blob for blob in blobs if blob[0] in added),
         mended=tuple(blob for blob in blobs if blob[0] in mended),
     )
@@ -170,23 +170,23 @@ class TagChanges:
     """Tags that the storage lacks, as `repository:tag`, and those that point to another image there."""
 
     added: tuple[str, ...]
-    moved: tuple[TagMove, ...]
+    replaced: tuple[TagMove, ...]
 
 
 def _tag_changes(contents: BundleContents, storage: Storage) -> TagChanges:
     moves = moves_to(storage, contents)
     return TagChanges(
         added=tuple(move.image for move in moves if move.old is None),
-        moved=tuple(move for move in moves if move.old is not None),
+        replaced=tuple(move for move in moves if move.old is not None),
     )
 
 
-def refuse_moves(moved: Sequence[TagMove], place: str, origin: str) -> None:
+def refuse_moves(moves: Sequence[TagMove], place: str, origin: str) -> None:
     """Raises UsageError where a tag of `place` would move to an image of `origin`, where the images come from."""
-    if moved:
-        lines = "\n".join(f"{move.image}: is {move.old}, {origin} has {move.new}" for move in moved)
+    if moves:
+        lines = "\n".join(f"{move.image}: is {move.old}, {origin} has {move.new}" for move in moves)
         raise UsageError(
-            f"{counted(len(moved), f'tag in {place} is another image', f'tags in {place} are other images')};"
+            f"{counted(len(moves), f'tag in {place} is another image', f'tags in {place} are other images')};"
             " nothing was changed",
             detail=lines,
             hint=f"--existing replace (or --replace-tags) moves them to those of {origin}; --existing skip leaves them",

@@ -134,7 +134,7 @@ def _deployed(
     return DeployReport(
         images=len(image_set.contents.images),
         tags_added=imported.changes.added,
-        tags_replaced=imported.changes.moved,
+        tags_replaced=imported.changes.replaced,
         tags_kept=imported.kept,
         blobs_added=len(imported.added),
         bytes_added=sum(size for _digest, size in imported.added),

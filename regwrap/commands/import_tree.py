@@ -62,7 +62,7 @@ def import_images(
         path=root,
         images=tuple(image.name for image in images),
         tags_added=imported.changes.added,
-        tags_replaced=imported.changes.moved,
+        tags_replaced=imported.changes.replaced,
         tags_kept=imported.kept,
         omitted=sum(len(image.omitted) for image in images),
         blobs_added=len(brought),
