@@ -6,7 +6,6 @@ get the same bytes. The file has one canonical form: parsed and written again it
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -16,7 +15,7 @@ from regwrap.bundle.canonical import canonical_json
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.fields import a_text, an_object, field, list_of, shown
+from regwrap.core.fields import a_text, an_object, field, json_object, list_of, shown
 from regwrap.core.model import Digest, ParseError, Platform, a_size, is_repository, is_tag
 from regwrap.core.release_id import ReleaseId
 from regwrap.storage import layout
@@ -197,7 +196,7 @@ def parse_contents(raw: bytes) -> BundleContents:
 def _contents_in(raw: bytes) -> BundleContents:
     """The document is gone before another one is made, to compare: of 100,000 images it has half a gigabyte."""
     try:
-        document = an_object(json.loads(raw))
+        document = json_object(raw)
         if document.get("format") not in (PLAIN_FORMAT, SECOND_FORMAT):
             raise IntegrityError(
                 f"the bundle's format is {shown(document.get('format'))}, this regwrap reads formats {PLAIN_FORMAT}"
@@ -205,7 +204,7 @@ def _contents_in(raw: bytes) -> BundleContents:
                 hint="use a regwrap as new as the bundle",
             )
         return _contents_of(document)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise IntegrityError(f"bundle.json is invalid: {error}") from error
 
 
@@ -214,7 +213,7 @@ def contents_with_id(raw: bytes, wanted: Digest) -> BundleContents:
     compare, takes longer than all the rest. Raises IntegrityError and ValueError."""
     if Digest.of(raw) != wanted:
         raise IntegrityError(f"{wanted.hex}.json is another release")
-    contents = _contents_of(an_object(json.loads(raw)))
+    contents = _contents_of(json_object(raw))
     if contents.required:
         raise IntegrityError(f"{wanted.hex}.json is a delta's, and a release is remembered as a whole")
     _check_names(contents)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap import __version__
 from regwrap.core.errors import UsageError
-from regwrap.core.fields import a_list, a_switch, a_text, a_whole, an_object, field, list_of, or_none
+from regwrap.core.fields import a_list, a_switch, a_text, a_whole, an_object, field, json_object, list_of, or_none
 from regwrap.core.model import Destination, Digest, ImageRef, Platform, a_digest, a_size, is_repository, is_tag
 from regwrap.lists.imagelist import ImageEntry, ImageList
 from regwrap.lists.lock import LockedImage
@@ -171,13 +171,13 @@ def parse_receipt(data: bytes, name: str) -> tuple[ImageList, dict[Digest, int]]
     """The images that were there, by digest, and all blobs that were not called damaged, with their sizes. Raises
     UsageError."""
     try:
-        document = an_object(json.loads(data))
+        document = json_object(data)
         field(document, "receipt", a_whole(VERSION, VERSION))
         found = field(document, "images", list_of(_parsed_image))
         wrong = set(_SHA256.findall("\n".join(field(document, "problems", list_of(a_text), []))))
         there = field(document, "blobs", an_object)
         blobs = {Digest.parse(key): a_size(size) for key, size in there.items() if key not in wrong}
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _no_receipt(name, error) from error
     return ImageList(name=name, entries=tuple(entry for entry in found if entry is not None), notes=()), blobs
 
@@ -195,7 +195,7 @@ class ReceiptSummary:
 def parse_summary(data: bytes, name: str) -> ReceiptSummary:
     """Raises UsageError."""
     try:
-        document = an_object(json.loads(data))
+        document = json_object(data)
         field(document, "receipt", a_whole(VERSION, VERSION))
         release = field(document, "release", or_none(an_object)) or {}
         texts = {key: field(document, key, a_text) for key in ("time", "host", "target", "kind", "looked_at")}
@@ -210,7 +210,7 @@ def parse_summary(data: bytes, name: str) -> ReceiptSummary:
             images=len(field(document, "images", a_list)),
             problems=sum(len(field(document, key, a_list)) for key in ("problems", "differences")),
         )
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _no_receipt(name, error) from error
 
 

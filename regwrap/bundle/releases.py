@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, BundleImage, contents_with_id
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.fields import a_text, an_object, field
+from regwrap.core.fields import a_text, field, json_object
 from regwrap.core.model import Digest
 from regwrap.core.moves import TagMove
 from regwrap.core.writing import telling
@@ -128,7 +128,7 @@ def write_release(tree: Tree, release: SiteRelease, *, stage: Tree, files: Files
 def _is_noted(tree: Tree, name: str) -> bool:
     try:
         return _read(tree, name).contents.id.hex == name
-    except (OSError, ValueError, RecursionError, IntegrityError):
+    except (OSError, ValueError, IntegrityError):
         return False
 
 
@@ -143,7 +143,7 @@ def read_releases(tree: Tree) -> SiteReleases:
                 found.append(_read(tree, match[1]))
             elif not _PART.fullmatch(name):  # one without its note is of a run that was killed
                 notes.append(f"{tree.shown(_PLACE)}/{name} is no release; left alone")
-        except (OSError, ValueError, RecursionError, IntegrityError) as error:
+        except (OSError, ValueError, IntegrityError) as error:
             notes.append(f"{tree.shown(_PLACE)}/{name} can't be read ({error}); deploy of that release writes it anew")
     return SiteReleases(tuple(sorted(found, key=lambda r: (r.deployed, r.contents.id.hex))), tuple(notes))
 
@@ -170,7 +170,7 @@ def chosen_release(found: SiteReleases, wanted: str, root: Path) -> SiteRelease:
 
 
 def _read(tree: Tree, name: str) -> SiteRelease:
-    note = an_object(json.loads(_bytes_of(tree, f"{name}.note", _MAX_NOTE_BYTES)))
+    note = json_object(_bytes_of(tree, f"{name}.note", _MAX_NOTE_BYTES))
     contents = contents_with_id(_bytes_of(tree, f"{name}.json", MAX_BUNDLE_JSON_BYTES), Digest(name))
     return SiteRelease(
         contents=contents, deployed=field(note, "deployed", a_text), checksum=field(note, "sha256", a_text)

@@ -4,7 +4,6 @@ directories. `NAME.json` says which bytes each is; without it the first volume d
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +17,7 @@ from regwrap.bundle.files import ManyFiles
 from regwrap.bundle.volume_places import directories_of, volume_name, volumes_in
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.fields import a_text, a_whole, an_object, field, list_of
+from regwrap.core.fields import a_text, a_whole, an_object, field, json_object, list_of
 from regwrap.core.model import a_size
 from regwrap.core.writing import telling
 from regwrap.storage.hashing import hash_file
@@ -126,9 +125,9 @@ def _from_facts(bundle: str, places: Iterable[Path]) -> tuple[Volume, ...]:
             continue
         try:
             with telling(path.open("rb")) as file:
-                document = an_object(json.loads(file.read(_MAX_FACTS_BYTES)))
+                document = json_object(file.read(_MAX_FACTS_BYTES))
             volumes = field(document, "volumes", list_of(_volume))
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise IntegrityError(f"{path} does not say which volumes there are: {error}", hint=_AGAIN) from error
         names = [volume_name(bundle, number + 1) for number in range(len(volumes))]
         ends = [0, *(volume.offset + volume.size for volume in volumes)]

@@ -3,12 +3,12 @@ from what both sides are; bytes are read only where a bundle is at hand."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.bundle.as_list import opened_listing
 from regwrap.core.errors import RegwrapError
+from regwrap.core.fields import an_object, field, json_object, or_none
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -196,10 +196,10 @@ def _labels(bundle: Bundle, closure: Closure) -> tuple[tuple[str, str], ...]:
     """Of the first platform's config: its labels, and when it was made."""
     leaf = next(iter(closure.leaves), None)
     try:
-        config = json.loads(bundle.read(leaf.config.digest) or b"") if leaf else {}
-        labels = config["config"].get("Labels") or {}
-        found = {key: labels.get(f"org.opencontainers.image.{key}") for key in _LABELS}
-        found["created"] = found["created"] or config.get("created")
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError, RegwrapError):
+        config = json_object(bundle.read(leaf.config.digest) or b"") if leaf else {}
+        labels = field(field(config, "config", an_object), "Labels", or_none(an_object)) or {}
+    except (ValueError, RegwrapError):
         return ()
+    found = {key: labels.get(f"org.opencontainers.image.{key}") for key in _LABELS}
+    found["created"] = found["created"] or config.get("created")
     return tuple((key, text) for key, text in found.items() if isinstance(text, str) and text)

@@ -7,13 +7,13 @@ secret.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.bounded import read_bounded
 from regwrap.core.errors import UsageError
+from regwrap.core.fields import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,10 +143,9 @@ def _is_file(path: Path) -> bool:
 
 def _json(path: Path) -> dict[str, object]:
     try:
-        document = json.loads(read_bounded(path, _MAX_BYTES))
-    except (OSError, ValueError, RecursionError, UsageError):
+        return json_object(read_bounded(path, _MAX_BYTES))
+    except (OSError, ValueError, UsageError):
         return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _keys(document: dict[str, object], name: str) -> list[str]:

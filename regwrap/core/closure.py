@@ -6,12 +6,12 @@ that were not asked for are `omitted`, those that were and are not there are `mi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from regwrap.core.errors import ImagesFailedError, IntegrityError
+from regwrap.core.fields import a_text, field, json_object
 from regwrap.core.model import MAX_INDEX_DEPTH, Descriptor, Digest, Index, Manifest, Platform, parse_manifest
 
 _BUILDKIT_CACHE: Final = "application/vnd.buildkit.cacheconfig.v0"
@@ -154,13 +154,13 @@ def shipped_platforms(closure: Closure, config: Callable[[Descriptor], bytes]) -
 
 def _config_platforms(raw: bytes) -> Iterator[Platform]:
     try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError):
+        document = json_object(raw)
+        keys = ("os", "architecture", "variant")
+        platform = Platform(*(field(document, key, lambda text: a_text(text or "")) for key in keys))
+    except ValueError:
         return
-    if isinstance(document, dict):
-        texts = [document.get(key) or "" for key in ("os", "architecture", "variant")]
-        if texts[0] and texts[1] and all(isinstance(text, str) for text in texts):
-            yield Platform(*texts)
+    if platform.os and platform.architecture:
+        yield platform
 
 
 def check_platform(closure: Closure, wanted: tuple[Platform, ...], config: Callable[[Descriptor], bytes]) -> None:

@@ -1,5 +1,7 @@
 """Read JSON and YAML documents strictly: each parser gives a value of its type, or raises ValueError with what it had
 expected. No value is ever converted.
+
+All JSON that comes from outside is parsed here: whatever the bytes are, a ValueError is the worst that comes of them.
 """
 
 from __future__ import annotations
@@ -13,6 +15,26 @@ if TYPE_CHECKING:
 _NAMES: Final = {dict: "a mapping", list: "a list", bytes: "binary data", int: "a very large number"}
 
 T = TypeVar("T")
+Pairs = list[tuple[str, object]]
+
+
+def json_object(raw: bytes | str) -> dict[str, object]:
+    """The object that a document is. Raises ValueError."""
+    return an_object(json_value(raw))
+
+
+def json_value(raw: bytes | str, pairs: Callable[[Pairs], object] | None = None) -> object:
+    """Whatever a document is; `pairs` makes the value of an object. Raises ValueError."""
+    try:
+        # Decoded here, because json.loads(bytes) guesses: it takes UTF-16, a BOM and lone surrogates, Go does not.
+        text = raw.decode() if isinstance(raw, bytes) else raw
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("too deeply nested") from error
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
 
 
 def of_kind(what: str, *kinds: type[T], fits: Callable[[T], bool] = lambda _: True) -> Callable[[object], T]:

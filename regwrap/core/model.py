@@ -6,13 +6,12 @@ A manifest keeps its raw bytes, because a digest belongs to bytes: nothing here 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.fields import a_text, a_whole, an_object, list_of
+from regwrap.core.fields import Pairs, a_text, a_whole, an_object, json_object, json_value, list_of
 from regwrap.core.fields import field as value_of
 from regwrap.core.hosts import DOCKER_HUB, normal_host
 
@@ -297,24 +296,18 @@ def parse_manifest(raw: bytes) -> Manifest | Index:
             f"manifest {digest.short} has {len(raw)} bytes; registries accept at most {MAX_MANIFEST_BYTES}"
         )
     try:
-        # Decoded here, because json.loads(bytes) guesses: it takes UTF-16, a BOM and lone surrogates, Go does not.
-        document = json.loads(raw.decode(), object_pairs_hook=_strict_object, parse_constant=_no_constant)
+        document = json_value(raw, _strict_object)
         _refuse_old_forms(document, digest)
         return _manifest_of(document, raw, digest)
-    except (ValueError, RecursionError) as error:
-        what = "too deeply nested" if isinstance(error, RecursionError) else str(error)
-        raise IntegrityError(f"manifest {digest.short} is not a manifest: {what}") from error
+    except ValueError as error:
+        raise IntegrityError(f"manifest {digest.short} is not a manifest: {error}") from error
 
 
-def _strict_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _strict_object(pairs: Pairs) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return result
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _check_keys(document: dict[str, object]) -> None:
@@ -412,10 +405,9 @@ def subject_of(raw: bytes) -> Digest | None:
     Read whatever else is in it: what may refer to an image must not be lost because of its type.
     """
     try:
-        document = json.loads(raw.decode())
-        subjects = [value for key, value in document.items() if key.casefold() == "subject"]
-        return Digest.parse(subjects[-1]["digest"]) if subjects else None
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        subjects = [value for key, value in json_object(raw).items() if key.casefold() == "subject"]
+        return value_of(an_object(subjects[-1]), "digest", a_digest) if subjects else None
+    except ValueError:
         return None
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.fields import a_text, an_object, field, list_of, or_none
+from regwrap.core.fields import a_text, an_object, field, json_object, list_of, or_none
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, a_digest, a_size
 from regwrap.core.writing import is_there, on_file, write_file
 
@@ -59,8 +59,8 @@ def read_entries(directory: Path) -> tuple[LayoutEntry, ...]:
         raise UsageError(f"{directory} is not an OCI layout: {INDEX}: {error.strerror}") from error
     try:
         # Go writes null for a list without items; absent is damage
-        return field(an_object(json.loads(raw)), "manifests", or_none(list_of(_entry)), absent={}) or ()
-    except (ValueError, RecursionError) as error:
+        return field(json_object(raw), "manifests", or_none(list_of(_entry)), absent={}) or ()
+    except ValueError as error:
         raise IntegrityError(f"{directory / INDEX} is damaged: {error}") from error
 
 

@@ -6,7 +6,6 @@ Credentials go out to the registry and to the token server that it names, and on
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from urllib.parse import urlencode
 
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
+from regwrap.core.fields import json_object
 from regwrap.registry.addresses import answered_address
 from regwrap.registry.credentials import AskHelper, UnsureError, no_helper, usable_login
 from regwrap.tools.authfile import Login, login_advice
@@ -207,10 +207,10 @@ def is_understood(challenges: str) -> bool:
 
 def _token_in(answer: Response) -> str | None:
     try:
-        document = json.loads(answer.body)
-    except (ValueError, RecursionError):
+        document = json_object(answer.body)
+    except ValueError:
         return None
-    token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
+    token = document.get("token") or document.get("access_token")
     # what is no header's text is no token, and is never shown
     return token if isinstance(token, str) and token.isascii() and token.isprintable() else None
 

@@ -306,8 +306,8 @@ def _release_keys(record: RunRecord) -> dict[str, str | None] | None:
 def parse_record(data: bytes, name: str) -> RunRecord:
     """Raises UsageError where `data` is no record, or one of another version."""
     try:
-        document = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
+        document = fields.json_value(data)
+    except ValueError as error:
         raise UsageError(f"{name} is not a report: {error}") from error
     version = document.get("version") if isinstance(document, dict) else None
     if not isinstance(document, dict) or version != VERSION:

@@ -8,12 +8,11 @@ since images get others on their way; there is no transparency log behind a gap.
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.fields import a_text, an_object, field, list_of
+from regwrap.core.fields import a_text, an_object, field, json_object, list_of
 from regwrap.core.model import Descriptor, Digest, a_digest, a_size
 from regwrap.registry.endpoint import RegistryEndpoint
 
@@ -56,11 +55,11 @@ def check_signed(openssl: Openssl, keys: Sequence[Path], source: ImageSource, re
 def signed_digest(payload: bytes) -> Digest | None:
     """The digest that a payload of simple signing is about; None where it is none of cosign's."""
     try:
-        critical = field(an_object(json.loads(payload)), "critical", an_object)
+        critical = field(json_object(payload), "critical", an_object)
         if field(critical, "type", a_text) != _TYPE:
             return None
         return field(field(critical, "image", an_object), "docker-manifest-digest", a_digest)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
 
 
@@ -91,8 +90,8 @@ def _manifests(source: ImageSource, repository: str, digest: Digest) -> Iterator
 
 def _children(raw: bytes) -> tuple[object, ...]:
     try:
-        return field(an_object(json.loads(raw)), "manifests", list_of(lambda value: value))
-    except (ValueError, RecursionError):
+        return field(json_object(raw), "manifests", list_of(lambda value: value))
+    except ValueError:
         return ()
 
 
@@ -106,8 +105,8 @@ def _digest_of(descriptor: object) -> Digest | None:
 def _layers(raw: bytes) -> Iterator[tuple[Descriptor, bytes]]:
     """Each payload of a manifest, and its signature; nothing where it holds none."""
     try:
-        layers = field(an_object(json.loads(raw)), "layers", list_of(an_object))
-    except (ValueError, RecursionError):
+        layers = field(json_object(raw), "layers", list_of(an_object))
+    except ValueError:
         return
     for layer in layers:
         try:

@@ -5,7 +5,19 @@ from collections.abc import Callable
 
 import pytest
 
-from regwrap.core.fields import a_list, a_switch, a_text, a_whole, an_object, field, list_of, or_none, shown
+from regwrap.core.fields import (
+    a_list,
+    a_switch,
+    a_text,
+    a_whole,
+    an_object,
+    field,
+    json_object,
+    json_value,
+    list_of,
+    or_none,
+    shown,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +44,35 @@ def test_value_of_another_kind_is_refused_with_what_it_is(
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         parse(value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "Expecting value"),
+        (b"{", "Expecting property name"),
+        (b"[" * 100_000, "^too deeply nested$"),
+        (b'{"a":' * 100_000, "^too deeply nested$"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
+        (b'{"a": NaN}', "^NaN is not JSON$"),
+        (b'{"a": -Infinity}', "^-Infinity is not JSON$"),
+        (b'{"a": "\xe9"}', "'utf-8' codec can't decode"),
+        (b"\xef\xbb\xbf{}", "Unexpected UTF-8 BOM"),
+        ("{}".encode("utf-16"), "'utf-8' codec can't decode"),
+        (b"[]", "^expected an object, got a list$"),
+        (b"null", "^expected an object, got nothing$"),
+        ('"x"', '^expected an object, got "x"$'),
+    ],
+)
+def test_what_is_no_object_is_refused_with_what_it_is(raw: bytes | str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        json_object(raw)
+
+
+def test_a_document_is_read_as_it_is() -> None:
+    assert json_object('{"a": "ü", "b": [1, 2.5, null]}'.encode()) == {"a": "ü", "b": [1, 2.5, None]}
+    assert (json_value("[]"), json_value(b"null")) == ([], None)
+    assert json_value('{"a": 1, "a": 2}', lambda pairs: pairs) == [("a", 1), ("a", 2)]
 
 
 def test_values_of_their_kind_are_given_as_they_are() -> None:
