@@ -7,12 +7,13 @@ A digest in a header is a claim; what matters is hashed by the caller.
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from regwrap.core.errors import ToolError
+from regwrap.core.fields import a_text, an_object, json_object, list_of, or_none
+from regwrap.core.fields import field as value_of
 from regwrap.core.model import OCI_MANIFEST, Digest, ParseError
 from regwrap.registry.addresses import next_page
 from regwrap.registry.answers import is_absent, is_page, meaning_of, raise_if_later, refusal
@@ -109,7 +110,7 @@ class Probe:
 
     def tags(self, repository: str) -> tuple[str, ...] | None:
         """All tags of a repository, page by page; None where the registry has no such repository."""
-        names = self._listed(f"/v2/{repository}/tags/list{_SIZE}", repository, "tags", str)
+        names = self._listed(f"/v2/{repository}/tags/list{_SIZE}", repository, "tags", a_text)
         return None if names is None else tuple(dict.fromkeys(names))
 
     def knows(self, repository: str) -> bool:
@@ -118,7 +119,7 @@ class Probe:
 
     def catalog(self) -> tuple[str, ...]:
         """All repositories of the registry. Few public ones tell: UnsureError."""
-        names = self._listed(f"/v2/_catalog{_SIZE}", "", "repositories", str)
+        names = self._listed(f"/v2/_catalog{_SIZE}", "", "repositories", a_text)
         if names is None:
             raise UnsureError(f"{self.registry.host} has no catalog")
         return tuple(dict.fromkeys(names))
@@ -136,7 +137,7 @@ class Probe:
         if answer.status != 200 or is_page(answer):
             raise refusal(self.registry.host, request.shown, answer)
         try:
-            return tuple(self._listed(target, repository, "manifests", dict, answer) or ())
+            return tuple(self._listed(target, repository, "manifests", an_object, answer) or ())
         except UnsureError as error:  # the API is there: what it lists must not get lost
             what = f"{self.registry.host} does not list the referrers of {digest.short}"
             raise ToolError(what, detail=f"{error}", hint=error.hint) from error
@@ -244,7 +245,7 @@ class Probe:
         return self._judged(request, answer)
 
     def _listed(
-        self, first: str, repository: str, key: str, kind: type[T], begun: Response | None = None
+        self, first: str, repository: str, key: str, parse: Callable[[object], T], begun: Response | None = None
     ) -> list[T] | None:
         """What a list has in all its pages; None where the registry does not have the list. `begun` is its first page,
         where that was asked for already."""
@@ -255,7 +256,7 @@ class Probe:
             answer, begun = begun or self._page(target, repository), None
             if answer is None:
                 return None
-            found += _items(answer.body, key, kind, self.registry.host)
+            found += _items(answer.body, key, parse, self.registry.host)
             following = next_page(f"https://{self.registry.host}{target}", answer.headers.get("Link", ""))
             if following is None or following in seen:
                 return found
@@ -267,11 +268,8 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS else None
 
 
-def _items(body: bytes, key: str, kind: type[T], host: str) -> list[T]:
+def _items(body: bytes, key: str, parse: Callable[[object], T], host: str) -> tuple[T, ...]:
     try:
-        items = json.loads(body).get(key) or []  # null, as some registries say for none
-    except (ValueError, RecursionError, AttributeError) as error:
+        return value_of(json_object(body), key, or_none(list_of(parse))) or ()  # null, as some registries say for none
+    except ValueError as error:
         raise UnsureError(f"{host} listed no {key}") from error
-    if not isinstance(items, list) or not all(isinstance(item, kind) for item in items):
-        raise UnsureError(f"{host} listed no {key}")
-    return items

@@ -6,13 +6,13 @@ The rules are those of skopeo, which reads the same file beside us (containers/i
 from __future__ import annotations
 
 import base64
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.bounded import read_bounded
 from regwrap.core.errors import RegwrapError, UsageError
+from regwrap.core.fields import an_object, json_value, or_none
 from regwrap.core.hosts import DOCKER_HUB, HUB_NAMES, normal_host
 
 if TYPE_CHECKING:
@@ -87,10 +87,9 @@ def known_login(registry: Registry, repository: str = "") -> Login | None:
 def read_authfile(path: Path) -> dict[str, object]:
     """Raises AuthfileError."""
     try:
-        document = json.loads(read_bounded(path, _MAX_BYTES))
-    except (OSError, ValueError, RecursionError, UsageError) as error:
+        return or_none(an_object)(json_value(read_bounded(path, _MAX_BYTES))) or {}
+    except (OSError, ValueError, UsageError) as error:
         raise AuthfileError(f"{path} cannot be read: {error}") from error
-    return document if isinstance(document, dict) else {}
 
 
 def paths_of(registry: Registry) -> tuple[str, ...]:
@@ -160,7 +159,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return value if isinstance(value, str) and value.isprintable() else ""
 
 
 def _mapping(document: dict[str, object], name: str) -> dict[str, object]:

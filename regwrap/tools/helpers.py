@@ -7,7 +7,6 @@ So each is started by a script of our own, which comes first on skopeo's PATH an
 from __future__ import annotations
 
 import base64
-import json
 import os
 import shlex
 import shutil
@@ -16,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
+from regwrap.core.fields import a_text, json_object
+from regwrap.core.fields import field as value_of
 from regwrap.core.writing import write_file
 from regwrap.tools.runner import Command, Runner, Tool
 
@@ -86,9 +87,11 @@ class Helpers:
 
 def _pair(said: bytes, program: str) -> tuple[str, str]:
     try:
-        document = json.loads(said)
-        return f"{document['Username']}", f"{document['Secret']}"
-    except (ValueError, RecursionError, TypeError, KeyError):  # its words would show the secret
+        document = json_object(said)
+        user, secret = (value_of(document, key, a_text) for key in ("Username", "Secret"))
+        f"{user}{secret}".encode()  # of half a surrogate pair no header can be made
+        return user, secret
+    except ValueError:  # its words would show the secret
         raise ToolError(f"{program} gave no login", hint=_HELPER_HINT) from None
 
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.answers import Meaning
 from regwrap.core.counts import counted
 from regwrap.core.errors import ToolError
+from regwrap.core.fields import a_text, json_object, json_value, list_of, or_none
+from regwrap.core.fields import field as value_of
 from regwrap.core.model import Digest, Platform
 from regwrap.core.writing import write_file
 from regwrap.tools import answers
@@ -104,7 +106,7 @@ class Skopeo:
         args = ("list-tags", "--retry-times", "0", *self._side("", remote), "--", remote.url.removesuffix(":"))
         result = self._run((remote,), args, inherit=(), connections=1)
         if result.exit_code == 0:
-            return tuple(json.loads(result.stdout)["Tags"] or ())
+            return _tags_in(result.stdout, f"{registry.host}/{repository}")
         if is_absent(result.stderr):
             return None
         raise failure(
@@ -322,16 +324,23 @@ def fatal_text(stderr: str) -> str:
     for line in reversed(stderr.splitlines()):
         match = re.search(r'level=fatal msg=("(?:[^"\\]|\\.)*")', line)
         if match:
-            return str(json.loads(match[1])) if _is_json(match[1]) else match[1]
+            return _unquoted(match[1])
     return last_lines(stderr)
 
 
-def _is_json(text: str) -> bool:
+def _unquoted(text: str) -> str:
     try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+        return a_text(json_value(text))
+    except ValueError:  # Go quotes some characters as JSON does not
+        return text
+
+
+def _tags_in(said: bytes, name: str) -> tuple[str, ...]:
+    try:
+        # Go writes null for a list without items; absent is no answer
+        return value_of(json_object(said), "Tags", or_none(list_of(a_text)), absent={}) or ()
+    except ValueError as error:
+        raise ToolError(f"skopeo listed no tags of {name}", detail=f"{error}") from error
 
 
 def _chosen(platform: Platform) -> tuple[str, ...]:

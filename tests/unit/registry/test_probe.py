@@ -248,7 +248,8 @@ def test_a_registry_without_a_catalog_is_unsure() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"[" * 100_000, b'{"tags": 1}', b'{"tags": [1]}', b'{"tags": ["a", null]}']
+    "body",
+    [b"", b"[]", b"[" * 100_000, b"\xff", b'{"tags": 0}', b'{"tags": {}}', b'{"tags": [1]}', b'{"tags": ["a", null]}'],
 )
 def test_a_list_that_is_none_is_unsure(body: bytes) -> None:
     with (
@@ -539,7 +540,9 @@ def test_docker_hub_has_names_of_its_own(tmp_path: Path, key: str) -> None:
     assert credentials(tmp_path, {"auths": {key: {"auth": "eDp5"}}}, "docker.io") == "eDp5"
 
 
-@pytest.mark.parametrize("document", [{}, [], {"auths": []}, {"auths": {"r.example": 1}}, {"auths": {"r.example": {}}}])
+@pytest.mark.parametrize(
+    "document", [{}, None, {"auths": []}, {"auths": {"r.example": 1}}, {"auths": {"r.example": {}}}]
+)
 def test_an_authfile_without_an_entry_has_no_credentials(tmp_path: Path, document: object) -> None:
     assert credentials(tmp_path, document) is None
     assert usable_login(Registry(host="r.example", tls_verify=True), "", no_helper) is None
@@ -549,6 +552,8 @@ def test_an_authfile_without_an_entry_has_no_credentials(tmp_path: Path, documen
     ("document", "message"),
     [
         ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read: too deeply nested"),
+        ([], "cannot be read: expected an object, got a list"),
         ({"credsStore": "pass"}, "credential helper"),
         ({"credHelpers": {"r.example": "pass"}}, "r.example .by docker-credential-pass. is a credential helper"),
         ({"auths": {"r.example": {"auth": "%%%"}}}, "not base64"),
@@ -557,6 +562,15 @@ def test_an_authfile_without_an_entry_has_no_credentials(tmp_path: Path, documen
 def test_what_only_skopeo_can_use_is_unsure(tmp_path: Path, document: object, message: str) -> None:
     with pytest.raises(UnsureError, match=message):
         credentials(tmp_path, document)
+
+
+@pytest.mark.parametrize("token", [5, "\ud800", "a\r\nX: y"])
+def test_an_identity_token_that_is_no_text_of_a_request_is_none(tmp_path: Path, token: object) -> None:
+    path = tmp_path / "auth.json"
+    path.write_text(json.dumps({"auths": {"r.example": {"auth": "eDp5", "identitytoken": token}}}))
+    login = usable_login(Registry(host="r.example", tls_verify=True, authfile=path), "", no_helper)
+    assert login is not None
+    assert (login.basic, login.token, login.has_password) == ("eDp5", "", True)
 
 
 def test_a_helper_of_another_registry_does_not_matter(tmp_path: Path) -> None:

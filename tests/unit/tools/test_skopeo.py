@@ -72,6 +72,21 @@ def test_tags(skopeo: Skopeo, scripted: Scripted) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "said", [b"", b"[]", b"null", b"{}", b'{"Tags": 5}', b'{"Tags": ["a", 1]}', b"[" * 100_000, b"\xff{}"]
+)
+def test_tags_that_are_none_are_a_failure_of_skopeo(skopeo: Skopeo, scripted: Scripted, said: bytes) -> None:
+    scripted.executor.answers.append(Answer(when=("skopeo",), stdout=said))
+    with pytest.raises(ToolError, match=r"skopeo listed no tags of 127\.0\.0\.1:5000/a/b") as raised:
+        skopeo.tags(remote().registry, "a/b")
+    assert raised.value.detail
+
+
+def test_a_repository_whose_tags_are_null_has_none(skopeo: Skopeo, scripted: Scripted) -> None:
+    scripted.executor.answers.append(Answer(when=("skopeo",), stdout=b'{"Repository": "x", "Tags": null}'))
+    assert skopeo.tags(remote().registry, "a/b") == ()
+
+
 def test_copy_to_layout(skopeo: Skopeo, scripted: Scripted) -> None:
     scripted.executor.answers.append(Answer(when=("skopeo",)))
     skopeo.copy_to_layout(remote(SECURE, DIGEST), Path("/s/copies/1"), Path("/s/blobs"), inherit=(7,))
