@@ -5,7 +5,6 @@ The same image set and base give the same digest: every file is written with fix
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.bundle.opened import opened_history, opened_image_set
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, ToolError, UsageError
+from regwrap.core.fields import a_text, an_object, field, json_object, list_of, or_none
 from regwrap.core.model import (  # fmt: skip
     OCI_MANIFEST,
     Descriptor,
@@ -211,13 +211,7 @@ class _Building:
         """Exit code 0 proves nothing."""
         manifest = parse_manifest(ocilayout.read_blob(self.layout, digest))
         raw = ocilayout.read_blob(self.layout, manifest.config.digest) if isinstance(manifest, Manifest) else b"{}"
-        config = json.loads(raw).get("config") or {}
-        environment = {f"{name}={value}" for name, value in run.environment}
-        if (
-            (run.entrypoint and tuple(config.get("Entrypoint") or ()) != run.entrypoint)
-            or not environment <= {*(config.get("Env") or ())}
-            or run.port not in (config.get("ExposedPorts") or {})
-        ):
+        if not _is_configured(raw, run):
             raise ToolError("umoci exited with 0 but did not configure the image")
 
     def _remove_others(self, digest: Digest) -> None:
@@ -236,6 +230,18 @@ class _Building:
             copied = hashed(pieces_of(source), out.write)
         if copied != layer.digest:
             raise IntegrityError(f"the base image is damaged: layer {layer.digest} does not match its digest")
+
+
+def _is_configured(raw: bytes, run: RunConfig) -> bool:
+    try:
+        config = field(json_object(raw), "config", or_none(an_object)) or {}
+        entrypoint = field(config, "Entrypoint", or_none(list_of(a_text))) or ()
+        environment = field(config, "Env", or_none(list_of(a_text))) or ()
+        ports = field(config, "ExposedPorts", or_none(an_object)) or {}
+    except ValueError:
+        return False
+    wanted = {f"{name}={value}" for name, value in run.environment}
+    return run.entrypoint in {(), entrypoint} and wanted <= {*environment} and run.port in ports
 
 
 def registry_config(root: str) -> bytes:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.fields import a_list, an_object, field, json_object, or_none
 from regwrap.core.model import OCI_MANIFEST, Descriptor, Digest, Manifest, Platform
 
 if TYPE_CHECKING:
@@ -43,13 +44,13 @@ def empty_config(platform: Platform) -> dict[str, object]:
 def parse_config(raw: bytes) -> dict[str, object]:
     """A base's config. Raises IntegrityError."""
     try:
-        document = json.loads(raw)
-        whole = isinstance(document, dict) and isinstance(document["rootfs"]["diff_ids"], list)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        document = json_object(raw)
+        field(field(document, "rootfs", an_object), "diff_ids", a_list)
+        run = field(document, "config", or_none(an_object))
+        field(run or {}, "Volumes", or_none(an_object))
+    except ValueError as error:
         raise IntegrityError(f"the base image's config cannot be parsed: {error}") from error
-    if not whole:
-        raise IntegrityError("the base image's config cannot be parsed: it has no rootfs")
-    return cast("dict[str, object]", document)
+    return document
 
 
 def beyond_oci(config: dict[str, object]) -> dict[str, object]:

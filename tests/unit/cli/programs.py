@@ -94,8 +94,8 @@ def umoci_init() -> Answer:
     return Answer(when=("umoci", "init"), effect=init)
 
 
-def umoci_config() -> Answer:
-    """umoci config: a new config, a new manifest, a new entry in the index."""
+def umoci_config(**instead: object) -> Answer:
+    """umoci config: a new config, with `instead` in it, a new manifest, a new entry in the index."""
 
     def configure(argv: Argv) -> None:
         layout = Path(argv[argv.index("--image") + 1].rpartition(":")[0])
@@ -105,6 +105,7 @@ def umoci_config() -> Answer:
         options = list(pairwise(argv))
         config["config"]["Env"] = [value for option, value in options if option == "--config.env"]
         config["config"]["ExposedPorts"] = {value: {} for option, value in options if option == "--config.exposedports"}
+        config["config"] |= instead
         manifest["config"] |= _put(layout, config)
         index["manifests"][0] |= _put(layout, manifest)
         (layout / "index.json").write_text(json.dumps(index))

@@ -170,6 +170,15 @@ def test_bake_has_umoci_make_the_layout_and_configure_the_image(desk: Desk) -> N
     ]
 
 
+@pytest.mark.parametrize("wrong", [{"Env": 5}, {"Env": []}, {"ExposedPorts": ["5000/tcp"]}, {"Entrypoint": {}}])
+def test_bake_makes_nothing_of_what_umoci_did_not_configure(
+    desk: Desk, wrong: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.typed("bake bundle.tar --to oci:baked:v1", programs.umoci_init(), programs.umoci_config(**wrong), code=3)
+    assert "umoci exited with 0 but did not configure the image" in capsys.readouterr().err
+    assert not (desk.directory / "baked").exists()
+
+
 def test_doctor_asks_for_versions_and_tries_an_overlay(desk: Desk) -> None:
     assert desk.typed("doctor", programs.versions(), programs.overlay_trial()) == [
         *VERSIONS,

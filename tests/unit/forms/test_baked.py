@@ -274,7 +274,14 @@ def test_a_baked_image_keeps_how_its_base_is_watched_and_all_else(run: dict[str,
     assert document == {key: value for key, value in json.loads(image.raw).items() if key != "config"}
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"rootfs": 1}', b'{"rootfs": {"diff_ids": 1}}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"[]", b"{}", b"[" * 100_000, b"\xff{}", b'{"rootfs": 1}', b'{"rootfs": {"diff_ids": 1}}',
+        b'{"rootfs": {"diff_ids": []}, "config": 5}', b'{"rootfs": {"diff_ids": []}, "config": {"Volumes": 5}}',
+        b'{"rootfs": {"diff_ids": []}, "config": {"StopTimeout": NaN}}',
+    ],
+)  # fmt: skip
 def test_a_config_that_is_none_is_damage(raw: bytes) -> None:
     with pytest.raises(IntegrityError, match="config cannot be parsed"):
         parse_config(raw)
