@@ -29,7 +29,7 @@ def referrers_of(
     tagged = contents.resolve(repository, _INDEX_OF.format(subject.hex))
     raw = None if tagged is None else fetch(tagged)
     listed = [] if raw is None else _listed(raw, fetch)
-    shown = [item for item in listed if artifact_type in {"", item.get("artifactType")}]
+    shown = [item for item in listed if artifact_type in ("", item.get("artifactType"))]
     return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": shown}).encode()
 
 

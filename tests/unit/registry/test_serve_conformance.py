@@ -139,6 +139,23 @@ def test_referrers_are_listed_with_all_that_their_index_says(connection: http.cl
     assert json.loads(connection.getresponse().read()) == json.loads(INDEX)
 
 
+@pytest.mark.parametrize("odd", [b"[]", b"{}", b"5"])
+def test_a_type_that_is_no_text_is_listed_and_fits_no_question(tmp_path: Path, odd: bytes) -> None:
+    raw = INDEX.replace(b'"text/spdx"', odd)
+    about = Image(manifests=(*ABOUT_APP.manifests[:-1], raw), blobs=ABOUT_APP.blobs)
+    root = make_storage(tmp_path, {"app:v1": APP, f"app:sha256-{APP.top.hex}": about})
+    storage = StorageSource(name="archive", storage=Storage(root))
+    with (
+        served_contents(storage, ServeOptions()) as served,
+        closing(http.client.HTTPConnection(served.host, timeout=10)) as connection,
+    ):
+        target, found = f"/v2/app/referrers/{APP.top}", list[list[str]]()
+        for query in ("", "?artifactType=text/signature"):
+            connection.request("GET", f"{target}{query}")
+            found.append([item["digest"] for item in json.loads(connection.getresponse().read())["manifests"]])
+    assert found == [[OF_SBOM, OF_SIGNATURE], [OF_SIGNATURE]]
+
+
 @pytest.mark.parametrize("raw", [APP.raw, INDEX.replace(SBOM.top.hex.encode(), ABSENT.hex.encode())])
 def test_what_is_no_index_and_what_is_not_here_is_not_listed(tmp_path: Path, raw: bytes) -> None:
     about = Image(manifests=(*SIGNATURE.manifests, raw), blobs=(*APP.blobs, *SIGNATURE.blobs))
