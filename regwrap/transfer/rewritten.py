@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from regwrap.core.errors import IntegrityError
-from regwrap.core.model import Digest, Index, parse_manifest
+from regwrap.core.closure import parsed
+from regwrap.core.model import MAX_INDEX_DEPTH, Digest, Index
 from regwrap.core.moves import TagMove
 from regwrap.lists.imagelist import ImageEntry
 
@@ -91,21 +91,22 @@ def _reader(source: LocalSource, repository: str) -> Callable[[Digest], bytes | 
 
 
 def _without_missing(
-    digest: Digest, read: Callable[[Digest], bytes | None], made: dict[Digest, bytes]
+    digest: Digest, read: Callable[[Digest], bytes | None], made: dict[Digest, bytes], depth: int = 0
 ) -> Digest | None:
-    """The digest of the manifest, or of what was made of an index; None where it is not there."""
+    """The digest of the manifest, or of what was made of an index; None where it is not there. An index that is too
+    deep stays as it is: the image is refused, alone, where its closure is looked at."""
+    if depth > MAX_INDEX_DEPTH:
+        return digest
     raw = read(digest)
     if raw is None:
         return None
-    manifest = parse_manifest(raw)
-    if Digest.of(raw) != digest:
-        raise IntegrityError(f"manifest {digest.short} does not match its digest")
-    if not isinstance(manifest, Index):
+    if not isinstance(parsed(digest, raw), Index):
         return digest
     document = json.loads(raw)
-    children = [(child, _without_missing(Digest.parse(child["digest"]), read, made)) for child in document["manifests"]]
+    named = document["manifests"] or []  # null, as Go writes it for none
+    children = [(child, _without_missing(Digest.parse(child["digest"]), read, made, depth + 1)) for child in named]
     kept = [_child(child, new, made) for child, new in children if new is not None]
-    if kept == document["manifests"]:
+    if kept == named:
         return digest
     text = json.dumps({**document, "manifests": kept}, separators=(",", ":")).encode()
     made[Digest.of(text)] = text

@@ -7,13 +7,13 @@ import pytest
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.closure import closure_of
 from regwrap.core.errors import IntegrityError
-from regwrap.core.model import Descriptor, Digest, Platform
+from regwrap.core.model import MAX_INDEX_DEPTH, Descriptor, Digest, Platform
 from regwrap.lists.imagelist import ImageEntry
 from regwrap.lists.naming import entry_of
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from regwrap.transfer.rewritten import rewrite_indexes
-from tests.builders import Image, index_of, make_image, make_multi_image, make_storage, remove
+from tests.builders import Image, index_of, make_image, make_index, make_multi_image, make_storage, remove
 
 INNER = make_multi_image("inner")
 NESTED = index_of([INNER, make_image("leaf")], [None, "linux/s390x"])
@@ -86,6 +86,25 @@ def test_an_inner_index_that_is_whole_stays_in_one_that_is_not(tmp_path: Path) -
     closure = closure_of(rewriting.moves[0].new, lambda digest: rewriting.source.manifest("nested", digest))
     assert closure is not None
     assert {manifest.digest for manifest in closure.manifests[:-1]} == set(map(Digest.of, INNER.manifests))
+
+
+def test_an_index_of_nothing_stays_as_it_is(tmp_path: Path) -> None:
+    nothing = Image(manifests=(b'{"schemaVersion": 2, "manifests": null}',), blobs=())
+    source = StorageSource(name="storage", storage=Storage(make_storage(tmp_path, {"none:v1": nothing})))
+    wanted = (entry("none:v1", nothing, "linux/amd64"),)
+    assert rewrite_indexes(source, wanted).entries == wanted
+
+
+@pytest.mark.parametrize("levels", [MAX_INDEX_DEPTH + 1, 500])
+def test_an_index_that_is_too_deep_is_left_to_who_looks_at_the_image(tmp_path: Path, levels: int) -> None:
+    """He refuses it alone, and the other images go."""
+    images = [make_image("leaf")]
+    for _ in range(levels):
+        images.append(Image(manifests=(make_index([images[-1].raw]),), blobs=()))
+    deep = Image(manifests=tuple(image.raw for image in images[1:]), blobs=())  # the leaf is not there
+    source = StorageSource(name="storage", storage=Storage(make_storage(tmp_path, {"deep:v1": deep})))
+    wanted = (entry("deep:v1", deep, "linux/amd64"),)
+    assert rewrite_indexes(source, wanted).entries == wanted
 
 
 def test_all_else_is_what_the_source_has(source: StorageSource) -> None:
