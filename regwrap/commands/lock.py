@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from regwrap.bundle.aside import write_whole
 from regwrap.core.closure import check_platform, shipped_platforms
+from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
-from regwrap.core.model import Digest
+from regwrap.core.model import Digest, is_repository, is_tag
 from regwrap.core.pool import map_in_order
 from regwrap.lists.imagelist import ImageEntry, ImageList, parse_images
 from regwrap.lists.lock import Change, Lock, LockedImage, changes, is_lock_of, lock_text, read_lock
@@ -128,14 +129,26 @@ class _Locking:
         return parse_images("\n".join(lines).encode(), "images: in the configuration", wanted.rewrite)
 
     def _lines(self, rule: ImageRule) -> list[str]:
-        end = self._end_of(rule)
-        match = rule.match
+        found = self._tags(rule)
+        return [rule_line(rule, name, tag) for name, tags in found for tag in rule.chosen(self._legal(tags, is_tag))]
+
+    def _tags(self, rule: ImageRule) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        end, match = self._end_of(rule), rule.match
         if match.is_one_repository:
-            tags = self.job.retry.call(lambda: end.tags(match.repository))
-            return [rule_line(rule, match.repository, tag) for tag in rule.chosen(tags)]
-        found = tags_of(self.job, end, filter(rule.fits_repository, self.job.retry.call(end.repositories)))
+            return ((match.repository, self.job.retry.call(lambda: end.tags(match.repository))),)
+        names = self._legal(self.job.retry.call(end.repositories), is_repository)
+        found = tags_of(self.job, end, filter(rule.fits_repository, names))
         self.unread.extend(found.unread)
-        return [rule_line(rule, name, tag) for name, tags in found.tags for tag in rule.chosen(tags)]
+        return found.tags
+
+    def _legal(self, names: tuple[str, ...], is_legal: Callable[[str], bool]) -> tuple[str, ...]:
+        """A registry may say anything, and a line has more than a name: with a blank in it an image went elsewhere."""
+        odd = [name for name in names if not is_legal(name)]
+        if odd:
+            self.job.listener.say(
+                f"note: {counted(len(odd), 'name')} left out that no list can have, such as {odd[0][:200]!r}"
+            )
+        return tuple(filter(is_legal, names))
 
     def _end_of(self, rule: ImageRule) -> RegistryEndpoint | StorageSource:
         if rule.match.registry is not None:
