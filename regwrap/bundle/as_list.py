@@ -18,12 +18,13 @@ from regwrap.lists.imagelist import HOST_IS_DROPPED, ImageEntry, ImageList, Rewr
 from regwrap.lists.lock import LockedImage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from regwrap.bundle.read import Bundle
     from regwrap.core.model import Digest
 
 _HEAD_BYTES: Final = 512
+_BUNDLE_HEAD: Final = f"{BUNDLE_JSON}\0".encode()
 _JSON_HEAD: Final = b'{\n "blobs": ['  # its form is canonical
 
 
@@ -42,17 +43,16 @@ class Listing:
 def opened_listing(path: str, stdin: BinaryIO, rewrite: Rewrite = HOST_IS_DROPPED) -> Iterator[Listing]:
     """All that the file says, for the block. Raises as `read_listing` does."""
     head = b"" if path == "-" else _head_of(path)
-    reader = _release_reader(head)
     if head.startswith(RECEIPT_HEAD):
         images, blobs = _of_receipt(path)
         yield Listing(images=images, blobs=blobs)
-    elif reader is None:
-        yield Listing(images=read_images(path, stdin, rewrite))
-    elif reader is _of_bundle:
+    elif head.startswith(_BUNDLE_HEAD) and head[257:265] == MAGIC:
         with opened_bundle(Path(path)) as bundle:
             yield _listing(path, bundle.contents, bundle)
+    elif head.startswith(_JSON_HEAD):
+        yield _listing(path, _of_json(Path(path)), None)
     else:
-        yield _listing(path, reader(Path(path)), None)
+        yield Listing(images=read_images(path, stdin, rewrite))
 
 
 def _listing(path: str, contents: BundleContents, bundle: Bundle | None) -> Listing:
@@ -63,11 +63,8 @@ def read_listing(path: str, stdin: BinaryIO, rewrite: Rewrite = HOST_IS_DROPPED)
     """The images that the file `path` names: a list, a lock, a bundle, its bundle.json or a receipt; `-` is a list on
     standard input. `rewrite` does not concern a release, whose names are what they are. Raises UsageError,
     IntegrityError."""
-    head = b"" if path == "-" else _head_of(path)
-    if head.startswith(RECEIPT_HEAD):
-        return _of_receipt(path)[0]
-    contents = _release_reader(head)
-    return read_images(path, stdin, rewrite) if contents is None else listing_of(contents(Path(path)), path)
+    with opened_listing(path, stdin, rewrite) as listing:
+        return listing.images
 
 
 def listing_of(contents: BundleContents, name: str) -> ImageList:
@@ -98,21 +95,9 @@ def _first_volume(path: Path) -> Path:
     return path if volumes is None else volumes.places[volumes.volumes[0].name]
 
 
-def _release_reader(head: bytes) -> Callable[[Path], BundleContents] | None:
-    """What reads a file that begins so; None where it is no release."""
-    if head.startswith(f"{BUNDLE_JSON}\0".encode()) and head[257:265] == MAGIC:
-        return _of_bundle
-    return _of_json if head.startswith(_JSON_HEAD) else None
-
-
 def _of_receipt(path: str) -> tuple[ImageList, dict[Digest, int]]:
     with telling(Path(path).open("rb")) as file:
         return parse_receipt(file.read(MAX_RECEIPT_BYTES + 1), path)
-
-
-def _of_bundle(path: Path) -> BundleContents:
-    with opened_bundle(path) as bundle:
-        return bundle.contents
 
 
 def _of_json(path: Path) -> BundleContents:
