@@ -9,10 +9,11 @@ from pathlib import Path
 from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.delta import Older
 from regwrap.bundle.image_set import ImageSet, sound_image_set
-from regwrap.bundle.read import Bundle, hash_all, hash_problem, opened_bundle
+from regwrap.bundle.read import Bundle, hash_all, opened_bundle
 from regwrap.bundle.select import select_images
 from regwrap.core.model import Destination, ImageRef, Platform
 from regwrap.lists.imagelist import ImageEntry
+from regwrap.storage.hashing import hash_problem
 from regwrap.storage.store import Storage
 from tests.builders import Image, make_storage
 
@@ -105,7 +106,7 @@ def filled(data: bytes, unit: int) -> bytes:
 
 def wrong_blobs(bundle: Bundle) -> list[str]:
     """A line for each blob whose bytes are wrong."""
-    return list(map(hash_problem, hash_all(bundle.copy, bundle.contents.blobs, lambda _bytes: None)))
+    return [hash_problem(digest) for digest in hash_all(bundle.copy, bundle.contents.blobs, lambda _bytes: None)]
 
 
 def make_bundle(place: Path, images: Mapping[str, Image], name: str = "") -> Path:

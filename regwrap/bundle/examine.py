@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.base import BASE_HINT, Base, based
 from regwrap.bundle.inventory import NOTHING, FoundImage, Inventory
-from regwrap.bundle.read import HASH_THREADS, Bundle, hash_all, hash_problem, opened_bundle
+from regwrap.bundle.read import HASH_THREADS, Bundle, hash_all, opened_bundle
 from regwrap.bundle.structure import structure_problems, unseen_images
 from regwrap.core.closure import Closure, shipped_platforms
 from regwrap.core.counts import counted
@@ -18,6 +18,7 @@ from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.core.text import human_bytes
 from regwrap.storage import layout
+from regwrap.storage.hashing import hash_problem
 from regwrap.storage.store import Storage, need_storage, read_link
 from regwrap.storage.survey import linked_directories
 from regwrap.storage.tree import LinkedDirectoryError
@@ -91,7 +92,7 @@ def report_on(
         images=len(contents.images),
         blobs=len(held),
         bytes=sum(size for _digest, size in held),
-        problems=(*structure_problems(bundle), *map(hash_problem, wrong)),
+        problems=(*structure_problems(bundle), *(hash_problem(digest, layout.blob_path(digest)) for digest in wrong)),
         differences=tuple(differences),
         notes=tuple(_notes(bundle)),
         name=contents.name,
@@ -346,7 +347,7 @@ class _StorageCheck:
                 right = digest not in wrong
             else:
                 right = self.storage.is_sound(Descriptor(media_type="", digest=digest, size=there), hashed=True)
-            return there, "" if right else f"{user}: blob {digest} has other bytes ({layout.blob_path(digest)})"
+            return there, "" if right else f"{user}: {hash_problem(digest, layout.blob_path(digest))}"
 
         checked = map_in_order(check, digests, workers=HASH_THREADS, name="hash")
         for digest, (size, problem) in zip(digests, checked, strict=True):

@@ -20,7 +20,7 @@ from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
 from regwrap.core.writing import read_at, read_file
-from regwrap.storage.hashing import hashed, pieces_at
+from regwrap.storage.hashing import hash_problem, hashed, pieces_at
 from regwrap.storage.store import regular_size
 
 if TYPE_CHECKING:
@@ -192,6 +192,6 @@ def opened_file(files: BlobFiles, size: int, digest: Digest) -> Iterator[int]:
 def damaged(image_set: ImageSet, wrong: tuple[Digest, ...]) -> IntegrityError:
     return IntegrityError(
         f"{image_set.name} is damaged; nothing was changed",
-        problems=tuple(f"blob {digest}: the bytes have another digest" for digest in wrong),
+        problems=tuple(map(hash_problem, wrong)),
         hint="copy or build it again; regwrap verify lists all damage",
     )

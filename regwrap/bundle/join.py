@@ -13,11 +13,11 @@ from regwrap.bundle.contents import BUNDLE_JSON, header_bytes, padded, tar_bytes
 from regwrap.bundle.files import Located
 from regwrap.bundle.follow import Following, followed
 from regwrap.bundle.output import append_links, published
-from regwrap.bundle.read import Bundle, hash_problem
+from regwrap.bundle.read import Bundle
 from regwrap.bundle.write import header_of
 from regwrap.core.errors import IntegrityError
 from regwrap.storage import layout
-from regwrap.storage.hashing import append_range, write_all_to
+from regwrap.storage.hashing import append_range, hash_problem, write_all_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,6 +95,8 @@ def _copy(piece: Range, out: int) -> None:
 def _damaged(delta: Bundle, wrong: list[Digest]) -> IntegrityError:
     return IntegrityError(
         "the bundle was not written: what it is made of is damaged",
-        problems=tuple(f"{_holder(delta, digest).name}: {hash_problem(digest)}" for digest in wrong),
+        problems=tuple(
+            f"{_holder(delta, digest).name}: {hash_problem(digest, layout.blob_path(digest))}" for digest in wrong
+        ),
         hint="copy or build these again; regwrap verify lists all damage",
     )

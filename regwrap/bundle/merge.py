@@ -22,7 +22,7 @@ from regwrap.core.moves import Existing
 from regwrap.core.writing import telling
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, Files, Owner, commit
-from regwrap.storage.hashing import write_all
+from regwrap.storage.hashing import hash_problem, write_all
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.own import own_tree
 from regwrap.storage.space import need_space
@@ -147,7 +147,7 @@ def _check_required(image_set: ImageSet, storage: Storage, options: ImportOption
         raise IntegrityError(
             f"{storage.root} has {counted(len(wrong), 'damaged blob')} that {image_set.name} requires;"
             " nothing was changed",
-            problems=tuple(f"blob {digest} has other bytes ({layout.blob_path(digest)})" for digest in wrong),
+            problems=tuple(hash_problem(digest, layout.blob_path(digest)) for digest in wrong),
             hint="deploy the whole bundle, or that of the release they belong to: it repairs them",
         )
 

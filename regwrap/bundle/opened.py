@@ -15,6 +15,7 @@ from regwrap.bundle.read import Bundle, hash_all, opened_bundle
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.text import human_bytes
+from regwrap.storage.hashing import hash_problem
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.store import Storage, need_storage, real_root
 from regwrap.storage.survey import linked_directories
@@ -131,7 +132,7 @@ def check_bytes(image_set: ImageSet, listener: Listener) -> None:
     """Raises IntegrityError where a blob is not what its digest says."""
     listener.expect("verify", image_set.contents.blob_bytes)
     wrong = hash_all(image_set.copy, image_set.contents.blobs, listener.on_bytes)
-    _check(image_set.name, tuple(f"blob {digest}: the bytes have another digest" for digest in wrong))
+    _check(image_set.name, tuple(map(hash_problem, wrong)))
 
 
 def _check(name: str, problems: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from regwrap.bundle.output import append_links, published
 from regwrap.core.errors import BrokenBlobError
 from regwrap.core.model import Descriptor
 from regwrap.core.writing import write_file
+from regwrap.storage.hashing import hash_problem
 from regwrap.tools.tar import create_tar
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def broken(suspects: set[Digest], selection: Selection, *, hashed: bool) -> Brok
     storage = selection.storage
     damaged = [b.digest for b in blobs if not storage.is_sound(b, hashed=hashed and b.digest in suspects)]
     problems = tuple(
-        f"{selection.users[digest]}: blob {digest} has other bytes ({selection.path(digest)})"
+        f"{selection.users[digest]}: {hash_problem(digest, selection.path(digest))}"
         for digest in damaged or sorted(suspects)
     )
     return BrokenBlobError(

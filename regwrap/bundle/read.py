@@ -34,7 +34,6 @@ from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import MAX_MANIFEST_BYTES, Digest
 from regwrap.core.pool import map_in_order
 from regwrap.core.writing import is_there, read_at
-from regwrap.storage import layout
 from regwrap.storage.hashing import hashed, pieces_at
 
 if TYPE_CHECKING:
@@ -317,10 +316,6 @@ def _check_end(file: BundleFile, end: int) -> None:
     if file.size != expected:
         what = "is cut off" if file.size < expected else "has something behind its end"
         raise IntegrityError(f"the file {what}: {file.size} bytes instead of {expected}")
-
-
-def hash_problem(digest: Digest) -> str:
-    return f"{layout.blob_path(digest)}: the bytes do not have the digest {digest}"
 
 
 def hash_all(

@@ -32,7 +32,7 @@ from regwrap.forms.baked_base import BaseImage, empty_base, read_base, registry_
 from regwrap.forms.baked_image import CREATED, image_beyond, image_with, volumes_over
 from regwrap.forms.baked_layer import Layer, compressed, write_layer
 from regwrap.storage.commit import sync_file_system
-from regwrap.storage.hashing import hashed, pieces_of
+from regwrap.storage.hashing import hash_problem, hashed, pieces_of
 from regwrap.storage.space import need_space
 from regwrap.tools.scratch import overlay_directory
 from regwrap.tools.skopeo import Remote
@@ -229,7 +229,7 @@ class _Building:
         with telling((self.base.layout / path).open("rb")) as source, telling((self.layout / path).open("wb")) as out:
             copied = hashed(pieces_of(source), out.write)
         if copied != layer.digest:
-            raise IntegrityError(f"the base image is damaged: layer {layer.digest} does not match its digest")
+            raise IntegrityError(f"the base image is damaged: {hash_problem(layer.digest)}")
 
 
 def _is_configured(raw: bytes, run: RunConfig) -> bool:

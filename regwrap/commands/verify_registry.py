@@ -153,7 +153,7 @@ class _Looking:
         with limiters.slots((self.end.registry,), 1):
             found = hashed(self.end.probe.downloads.pieces(repository, blob, 0, self.job.timeouts))
         self.job.listener.on_bytes(blob.size)
-        return "" if found == blob.digest else "has other bytes"
+        return "" if found == blob.digest else "does not match its digest"
 
 
 def _others(job: Job, check: RegistryCheck, named: tuple[ImageEntry, ...], known: set[Digest]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from regwrap.core.model import Descriptor, Digest, Platform, is_repository
 from regwrap.core.writing import telling, write_file
 from regwrap.forms.baked_base import read_base
 from regwrap.storage import layout
-from regwrap.storage.hashing import hash_file, hashed, pieces_of
+from regwrap.storage.hashing import hash_file, hash_problem, hashed, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def unpack_history(
 
 def _check_layer(directory: Path, layer: Descriptor) -> None:
     if hash_file(directory / ocilayout.blob_path(layer.digest)) != layer.digest:
-        raise IntegrityError(f"layer {layer.digest} of the history does not match its digest (oci:{directory})")
+        raise IntegrityError(hash_problem(layer.digest, f"oci:{directory}"))
 
 
 class _Unpacking:
@@ -87,7 +87,7 @@ class _Unpacking:
         with telling(path.open("wb")) as out:
             copied = hashed(pieces_of(file), out.write)
         if copied != digest:
-            raise IntegrityError(f"blob {digest} in the history does not match its digest")
+            raise IntegrityError(hash_problem(digest, "in the history"))
         self.sizes[digest] = size
 
     def write_links(self) -> int:

@@ -35,6 +35,11 @@ class _Own(threading.local):
 _OWN: Final = _Own()
 
 
+def hash_problem(digest: Digest, where: Path | str = "") -> str:
+    """What is told of a blob that was hashed, and whose bytes are others."""
+    return f"blob {digest} does not match its digest" + (f" ({where})" if where else "")
+
+
 class _ReadsInto(Protocol):
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 

@@ -19,7 +19,7 @@ from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.model import Descriptor, Digest
 from regwrap.core.writing import on_file
-from regwrap.storage.hashing import copy_range
+from regwrap.storage.hashing import copy_range, hash_problem
 from regwrap.storage.own import own_tree
 from regwrap.storage.stage import SYNC
 from regwrap.storage.store import Storage
@@ -230,5 +230,5 @@ def _hashed(source: StorageSource, digest: Digest, size: int, around: Surroundin
         raise UsageError(f"{source.name} on this worker is another directory than the client's", hint=_PATH_HINT)
     if source.storage.hash_blob(digest) == digest:
         return BlobAnswer(digest=f"{digest}", came=size)
-    wrong = IntegrityError(f"blob {digest} has other bytes")
+    wrong = IntegrityError(hash_problem(digest))
     return BlobAnswer(digest=f"{digest}", came=size, refusal=Refusal.of(wrong))

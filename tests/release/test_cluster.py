@@ -282,7 +282,7 @@ def test_workers_hash_a_storage_and_name_what_is_damaged(farm: Farm, tmp_path: P
     farm.cluster.kill("w0")
     damaged = farm.cli(*words)
     assert damaged.returncode == 4
-    assert f"blob {digest} has other bytes" in damaged.stdout
+    assert f"blob {digest} does not match its digest" in damaged.stdout
     assert damaged.stdout == farm.cli("verify", f"{root}").stdout
     assert "is no storage's directory" in farm.cli("verify", "x.tar", "--cluster", farm.cluster.address).stderr
 

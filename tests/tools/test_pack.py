@@ -115,7 +115,7 @@ def test_a_rotten_blob_is_found_and_nothing_is_left(real_runner: Runner, selecti
     flip(selection.path(LAYER))
     with pytest.raises(BrokenBlobError) as caught:
         pack(real_runner, selection, tmp_path / "out.tar")
-    assert caught.value.problems == (f"big:1: blob {LAYER} has other bytes ({selection.path(LAYER)})",)
+    assert caught.value.problems == (f"big:1: blob {LAYER} does not match its digest ({selection.path(LAYER)})",)
     assert left_over(tmp_path) == set()
 
 
@@ -123,7 +123,7 @@ def test_without_hashing_a_rotten_blob_is_packed(real_runner: Runner, selection:
     flip(selection.path(LAYER))
     pack(real_runner, selection, tmp_path / "out.tar", hashed=False)
     report = verify_bundle(tmp_path / "out.tar", None, lambda _bytes: None)
-    assert report.problems == (f"{layout.blob_path(LAYER)}: the bytes do not have the digest {LAYER}",)
+    assert report.problems == (f"blob {LAYER} does not match its digest ({layout.blob_path(LAYER)})",)
 
 
 def cut_in_half(path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_blob_of_another_size_since_the_selection_is_the_only_one_named(
     damage(selection.path(LAYER))
     with pytest.raises(BrokenBlobError) as caught:
         pack(real_runner, selection, tmp_path / "out.tar")
-    assert caught.value.problems == (f"big:1: blob {LAYER} has other bytes ({selection.path(LAYER)})",)
+    assert caught.value.problems == (f"big:1: blob {LAYER} does not match its digest ({selection.path(LAYER)})",)
     assert left_over(tmp_path) == set()
 
 

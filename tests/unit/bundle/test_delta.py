@@ -17,7 +17,7 @@ from regwrap.bundle.delta import Older, read_older, since
 from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.inspection import inspect_bundle
 from regwrap.bundle.opened import opened_bases, opened_image_set
-from regwrap.bundle.read import hash_problem, opened_bundle
+from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.structure import structure_problems, unseen_images
 from regwrap.commands.join import JoinReport, join_bundles
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, UsageError
@@ -298,7 +298,8 @@ def test_two_damaged_blobs_are_told_in_the_order_of_their_digests(vendor: Vendor
     with pytest.raises(IntegrityError, match="not written") as told:
         joined(tmp_path / "out.tar", vendor.first, vendor.delta)
     assert told.value.problems == tuple(
-        f"{vendor.first}: {hash_problem(digest)}" for digest in sorted(map(Digest.of, layers))
+        f"{vendor.first}: blob {digest} does not match its digest ({layout.blob_path(digest)})"
+        for digest in sorted(map(Digest.of, layers))
     )
 
 

@@ -162,7 +162,9 @@ def test_blobs_that_no_tag_needs_are_hashed_too(root: Path) -> None:
     assert storage_lines(root) == ()
     flip(root / layout.blob_path(Digest.of(untagged.blobs[1])))
     digest = Digest.of(untagged.blobs[1])
-    assert storage_lines(root) == (f"no tag needs it: blob {digest} has other bytes ({layout.blob_path(digest)})",)
+    assert storage_lines(root) == (
+        f"no tag needs it: blob {digest} does not match its digest ({layout.blob_path(digest)})",
+    )
 
 
 def test_several_damages_have_several_lines(root: Path) -> None:
@@ -254,7 +256,8 @@ def test_what_is_said_has_the_same_order_in_every_run(tmp_path: Path) -> None:
     for layer in layers:
         flip(root / layout.blob_path(layer))
     assert storage_lines(root) == tuple(
-        f"{layers[layer]}: blob {layer} has other bytes ({layout.blob_path(layer)})" for layer in sorted(layers)
+        f"{layers[layer]}: blob {layer} does not match its digest ({layout.blob_path(layer)})"
+        for layer in sorted(layers)
     )
 
 
@@ -372,7 +375,7 @@ def test_each_rotten_member_is_named(tmp_path: Path) -> None:
     path.write_bytes(data)
     lines = verify_bundle(path, None, lambda _bytes: None).problems
     digests = sorted([LAYER, Digest.of(DOCKER.blobs[1])])
-    assert lines == tuple(f"{layout.blob_path(d)}: the bytes do not have the digest {d}" for d in digests)
+    assert lines == tuple(f"blob {d} does not match its digest ({layout.blob_path(d)})" for d in digests)
 
 
 def test_a_rotten_config_is_named_once_and_a_rotten_manifest_with_its_image(tmp_path: Path) -> None:
@@ -381,11 +384,14 @@ def test_a_rotten_config_is_named_once_and_a_rotten_manifest_with_its_image(tmp_
     place = whole.index(SINGLE.blobs[0])
     path.write_bytes(whole[:place] + b"[" + whole[place + 1 :])
     lines = verify_bundle(path, None, lambda _bytes: None).problems
-    assert lines == (f"{layout.blob_path(CONFIG)}: the bytes do not have the digest {CONFIG}",)
+    assert lines == (f"blob {CONFIG} does not match its digest ({layout.blob_path(CONFIG)})",)
     place = whole.index(SINGLE.raw)
     path.write_bytes(whole[:place] + b"[" + whole[place + 1 :])
     lines = verify_bundle(path, None, lambda _bytes: None).problems
-    assert [line.partition(": ")[0] for line in lines] == ["a/b:2", layout.blob_path(SINGLE.top)]
+    assert [line.partition(": ")[0] for line in lines] == [
+        "a/b:2",
+        f"blob {SINGLE.top} does not match its digest ({layout.blob_path(SINGLE.top)})",
+    ]
     with pytest.raises(IntegrityError, match=re.escape(SINGLE.top.short)):
         inspect_bundle(path)
 

@@ -108,7 +108,7 @@ def test_a_blob_that_has_rotten_in_the_archive_is_named_with_its_image_and_file(
     flip(selection.path(LAYER))
     with pytest.raises(BrokenBlobError, match="no bundle was written") as caught:
         pack(scripted, selection, tmp_path / "out.tar")
-    assert caught.value.problems == (f"big:1: blob {LAYER} has other bytes ({selection.path(LAYER)})",)
+    assert caught.value.problems == (f"big:1: blob {LAYER} does not match its digest ({selection.path(LAYER)})",)
     assert "regwrap sync --hash" in caught.value.hint
     assert left_over(tmp_path) == set()
 
@@ -127,7 +127,7 @@ def test_bytes_that_tar_wrote_wrong_are_found_though_the_archive_is_sound(
 
     with pytest.raises(BrokenBlobError) as caught:
         pack(scripted, selection, tmp_path / "out.tar", wrong=other_bytes)
-    assert caught.value.problems == (f"big:1: blob {LAYER} has other bytes ({selection.path(LAYER)})",)
+    assert caught.value.problems == (f"big:1: blob {LAYER} does not match its digest ({selection.path(LAYER)})",)
     assert (tmp_path / "out.tar").read_bytes() == b"the last release"
     assert left_over(tmp_path) == {"out.tar"}
 
@@ -145,7 +145,7 @@ def test_a_blob_of_another_size_since_the_selection_is_the_only_one_named(
     damage(selection.path(LAYER))
     with pytest.raises(BrokenBlobError) as caught:
         pack(scripted, selection, tmp_path / "out.tar")
-    assert caught.value.problems == (f"big:1: blob {LAYER} has other bytes ({selection.path(LAYER)})",)
+    assert caught.value.problems == (f"big:1: blob {LAYER} does not match its digest ({selection.path(LAYER)})",)
     with pytest.raises(IntegrityError):
         pack(scripted, selection, tmp_path / "out.tar", hashed=False)
     assert left_over(tmp_path) == set()
@@ -171,7 +171,7 @@ def test_of_what_is_wrong_in_the_bundle_only_what_is_rotten_in_the_archive_is_na
     flip(selection.path(config))
     with pytest.raises(BrokenBlobError) as caught:
         pack(scripted, selection, tmp_path / "out.tar", wrong=other_bytes)
-    assert caught.value.problems == (f"big:1: blob {config} has other bytes ({selection.path(config)})",)
+    assert caught.value.problems == (f"big:1: blob {config} does not match its digest ({selection.path(config)})",)
 
 
 def test_links_are_made_and_not_taken_from_the_archive(

@@ -187,7 +187,7 @@ def test_a_large_blob_that_is_damaged_has_not_made_a_bundle(tmp_path: Path, dama
     damage(root / layout.blob_path(Digest.of(BIG)))
     came, told = through_pipe(selection)
     assert isinstance(told, IntegrityError)
-    assert f"app:1: blob {Digest.of(BIG)} has other bytes" in told.problems[0]
+    assert f"app:1: blob {Digest.of(BIG)} does not match its digest" in told.problems[0]
     with pytest.raises(IntegrityError):
         verify_incoming(io.BytesIO(came), None, lambda _bytes: None)
 
@@ -321,7 +321,11 @@ def test_the_same_is_wrong_in_a_bundle_from_a_pipe(archive: Path, tmp_path: Path
     data = packed(replace(part, data=b"[" + raw[1:]) if part.data == raw else part for part in parts)
     of_file = verify_bundle(put(tmp_path / "bundle.tar", data), None, lambda _bytes: None).problems
     assert verify_incoming(io.BytesIO(data), None, lambda _bytes: None).problems == of_file
-    assert [line.partition(" ")[0] for line in of_file] == ["app:1:", "kept:1:", f"{layout.blob_path(Digest.of(raw))}:"]
+    assert [line.partition(": ")[0] for line in of_file] == [
+        "app:1",
+        "kept:1",
+        f"blob {Digest.of(raw)} does not match its digest ({layout.blob_path(Digest.of(raw))})",
+    ]
     assert "disagree about platforms" in of_file[0]
 
 
@@ -338,8 +342,8 @@ def test_what_a_delta_requires_is_hashed_where_it_lies(archive: Path, tmp_path: 
         flip(site / layout.blob_path(digest))
     with opened_bases([site], lock_timeout=0, listener=Silent()) as bases:
         report = verify_incoming(io.BytesIO(data), None, lambda _bytes: None, bases)
-    lines = [f"{layout.blob_path(d)}: the bytes do not have the digest {d}" for d in sorted([own, *rotten])]
-    assert [line for line in report.problems if "the bytes" in line] == lines
+    lines = [f"blob {d} does not match its digest ({layout.blob_path(d)})" for d in sorted([own, *rotten])]
+    assert [line for line in report.problems if line.startswith("blob ")] == lines
     assert list(report.inventory.blobs) == [digest for digest, _size in second.blobs]
 
 

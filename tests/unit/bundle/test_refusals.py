@@ -435,7 +435,7 @@ def test_blobs_may_be_hashed_by_others_and_only_those_that_can_be_right_are(root
         Digest.of(b"stray"): stray.stat().st_size
     }
     assert {problem for problem in report.problems if ": blob " in problem} == {
-        f"app:1: blob {LAYER} has other bytes ({layout.blob_path(LAYER)})",
+        f"app:1: blob {LAYER} does not match its digest ({layout.blob_path(LAYER)})",
         f"other:1: blob {short} has 5 bytes instead of {len(OTHER.blobs[1])}",
         f"other:1: blob {gone} is absent",
     }

@@ -280,7 +280,7 @@ def test_a_rotten_blob_in_the_bundle_is_named_and_nothing_is_changed(bundle: Pat
     before = registry_state(used)
     with pytest.raises(IntegrityError, match="nothing was changed") as caught:
         deploy(bundle, used)
-    assert caught.value.problems == tuple(f"blob {digest}: the bytes have another digest" for digest in wanted)
+    assert caught.value.problems == tuple(f"blob {digest} does not match its digest" for digest in wanted)
     assert registry_state(used) == before
     assert not (used / STAGE).exists()
 

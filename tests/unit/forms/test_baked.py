@@ -134,7 +134,7 @@ def test_a_blob_that_is_rotten_is_found_in_what_was_written(image_set: ImageSet,
     flip(Storage(tmp_path / "archive").blob_path(victim))
     with pytest.raises(IntegrityError, match="is damaged") as raised:
         layer_of(image_set, tmp_path / "layer.tar")
-    assert raised.value.problems == (f"blob {victim}: the bytes have another digest",)
+    assert raised.value.problems == (f"blob {victim} does not match its digest",)
 
 
 def test_a_layer_is_a_new_file(image_set: ImageSet, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_layer_with_other_bytes_is_not_read(tmp_path: Path) -> None:
     image = make_image(tmp_path / "image", [(f"{PREFIX}/{layout.blob_path(DIGEST)}", tarfile.REGTYPE, BLOB)])
     (layer,) = (path for path in (image / "blobs/sha256").iterdir() if path.stat().st_size >= 10240)
     flip(layer)
-    with pytest.raises(IntegrityError, match=f"layer sha256:{layer.name} of the history does not match its digest"):
+    with pytest.raises(IntegrityError, match=f"blob sha256:{layer.name} does not match its digest"):
         unpacked(tmp_path, image)
 
 
