@@ -25,15 +25,11 @@ class Threads:
 
     @contextmanager
     def started(self, pools: Mapping[str, int]) -> Iterator[None]:
-        """So many of each kind. What waits for its turn at the end is not begun; what was begun is waited for."""
+        """So many of each kind. All that was submitted is done at the end, but nothing more once the run is to stop."""
         with ExitStack() as stack:
             for name, most in pools.items():
                 self._pools[name] = stack.enter_context(ThreadPoolExecutor(most, thread_name_prefix=name))
-            try:
-                yield
-            finally:
-                for pool in self._pools.values():
-                    pool.shutdown(wait=False, cancel_futures=True)
+            yield
 
     def submit(self, pool: str, work: Callable[[], None]) -> None:
         """What it raises is raised in the deciding thread. Nothing is begun any more once the run is to stop."""

@@ -386,6 +386,14 @@ def test_a_host_that_wants_less_is_asked_less(status: int, limit: float) -> None
         assert client.limiter.rate.running == 0
 
 
+def test_a_host_that_answers_again_is_asked_more_again() -> None:
+    statuses = iter([429, *[200] * 5])
+    with answering(lambda _asked: Answer(next(statuses), {"Retry-After": "0"})) as server:
+        client = client_of(server.host)
+        assert [get(client) for _ in range(6)] == [429, *[200] * 5]
+        assert 3 < client.limiter.rate.limit < 4
+
+
 def test_a_pause_that_a_host_demands_is_kept() -> None:
     with answering(lambda _asked: Answer(429, {"Retry-After": "100"})) as server:
         client = client_of(server.host)
@@ -553,6 +561,22 @@ def test_what_is_really_absent_is_asked_for_once_more_and_then_no_more(tmp_path:
         client = client_of(server.host, tmp_path)
         assert [get(client), get(client), get(client)] == [404, 404, 404]
         assert server.lines == [f"GET {PATH}", "GET /v2/", *3 * [f"GET {PATH}"]]
+
+
+def test_the_token_that_a_hidden_thing_was_shown_for_is_what_the_next_request_says(tmp_path: Path) -> None:
+    def hiding(asked: Asked) -> Answer:
+        if "/token" in asked.line:
+            return Answer(body=b'{"token": "t"}')
+        if asked.line == "GET /v2/":
+            realm = f"http://{asked.headers['host']}/token"
+            return Answer(401, {"WWW-Authenticate": f'Bearer realm="{realm}",service="tests"'})
+        return Answer(body=b"{}") if asked.authorization == "Bearer t" else Answer(404)
+
+    with answering(hiding) as server:
+        client = client_of(server.host, tmp_path)
+        assert [get(client), get(client)] == [200, 200]
+        ways = [line.split("?")[0] for line in server.lines]
+        assert ways == [f"GET {PATH}", "GET /v2/", "GET /token", f"GET {PATH}", f"GET {PATH}"]
 
 
 def test_connections_are_closed_with_the_client() -> None:

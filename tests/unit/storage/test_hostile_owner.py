@@ -210,9 +210,12 @@ def test_a_hard_link_in_the_stage_is_not_given_away(tmp_path: Path) -> None:
     victim.chmod(0o600)
     tree = Tree(tmp_path)
     os.link(victim, tmp_path / "staged")
+    put(tmp_path / "alone", b"a blob")
     with pytest.raises(RegwrapError, match="has another name"):
         RealFiles(Owner.of(tree)).adopt(tree, "staged")
     assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+    RealFiles(Owner.of(tree)).adopt(tree, "alone")
+    assert open_below(tmp_path) == [f"{tmp_path}"], "thousands of blobs are more than a process may have open"
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "writable"])
