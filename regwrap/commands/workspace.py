@@ -261,7 +261,8 @@ def checked(job: Job, served: ServedOverlay, staged: _Staged) -> Iterator[Callab
         try:
             found = probe.digest(repository, tag)
         except (UnsureError, ToolError) as error:
-            detail = f"{error}\n{why_it_does_not_answer(served.server)}"
+            is_cut = isinstance(error, ToolError) and error.outage
+            detail = f"{error}\n{why_it_does_not_answer(served.server, is_cut=is_cut)}"
             raise ToolError(f"the overlay's registry does not have {entry.dest}", detail=detail) from error
         if found != wanted:
             raise IntegrityError(f"the overlay's registry serves {found} for {entry.dest} instead of {wanted}")

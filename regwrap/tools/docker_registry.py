@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _START_SECONDS: Final = 20.0
-_END_SECONDS: Final = 1.0
+_END_SECONDS: Final = 10.0
 _NAMES: Final = {"docker-registry", "registry"}  # Debian's package, the project's own image
 _NONCE_HEADER: Final = "X-Regwrap-Nonce"
 
@@ -86,12 +86,12 @@ def _ready_port(server: Server, nonce: str) -> int:
     raise ToolError(f"docker-registry did not start: {how}", detail=said)
 
 
-def why_it_does_not_answer(server: Server) -> str:
+def why_it_does_not_answer(server: Server, *, is_cut: bool) -> str:
     """How the registry ended, or what it logged last as an error; empty where neither is known.
 
-    One that refuses connections may not have been reaped yet, so its end is waited for a moment.
+    One that cuts or refuses connections is dying, which takes seconds on a busy machine: its end is waited for.
     """
-    if how := server.ending(_END_SECONDS):
+    if how := server.ending(_END_SECONDS if is_cut else 0):
         return how
     lines = server.log.read_text(encoding="utf-8", errors="replace").splitlines()
     return next((line for line in reversed(lines) if REGISTRY_ERROR in line), "")

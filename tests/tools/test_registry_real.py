@@ -128,9 +128,9 @@ def test_one_that_ends_at_once_is_an_error_with_what_it_said(tmp_path: Path, sto
 def test_one_that_was_killed_is_said_to_have_been(real_runner: Runner, storage: Path, scratch: Path) -> None:
     started = started_registry(real_runner, storage, scratch=scratch, read_only=True, wrap=lambda command: command)
     with started as (_registry, server):
-        assert why_it_does_not_answer(server) == ""
+        assert why_it_does_not_answer(server, is_cut=False) == ""
         os.kill(server.process.pid, signal.SIGKILL)
-        assert why_it_does_not_answer(server) == "it was terminated by signal 9"
+        assert why_it_does_not_answer(server, is_cut=True) == "it was terminated by signal 9"
 
 
 def test_what_it_logged_says_why_it_answers_500(real_runner: Runner, storage: Path, scratch: Path) -> None:
@@ -140,4 +140,4 @@ def test_what_it_logged_says_why_it_answers_500(real_runner: Runner, storage: Pa
     started = started_registry(real_runner, storage, scratch=scratch, read_only=True, wrap=lambda command: command)
     with started as (registry, server):
         assert ask(registry, "GET", "/v2/a/b/manifests/1")[0] == 500
-        assert "is a directory" in why_it_does_not_answer(server)
+        assert "is a directory" in why_it_does_not_answer(server, is_cut=False)
