@@ -564,6 +564,11 @@ def test_tags_times_destinations_do_not_grow_without_end() -> None:
     assert problem.endswith(f"more than {MAX_IMAGES} images")
 
 
+def test_a_problem_beside_the_images_hides_none_of_theirs() -> None:
+    text = "sync:\n- {source: a, type: image}\ncreds:\n- {registry: r.io, pathPrefix: x}\ndefaults: {digestTags: true}\n"
+    assert [problem.partition(" ")[0] for problem in refused(text)] == ["2:3:", "4:20:", "5:12:"]
+
+
 def test_no_more_problems_of_a_kind_than_anyone_reads_are_listed() -> None:
     problems = refused("r.io:\n  images:\n" + "".join(f"    A{number}: [x]\n" for number in range(500)))
     assert len(problems) == 11
