@@ -565,7 +565,9 @@ def test_tags_times_destinations_do_not_grow_without_end() -> None:
 
 
 def test_a_problem_beside_the_images_hides_none_of_theirs() -> None:
-    text = "sync:\n- {source: a, type: image}\ncreds:\n- {registry: r.io, pathPrefix: x}\ndefaults: {digestTags: true}\n"
+    text = (
+        "sync:\n- {source: a, type: image}\ncreds:\n- {registry: r.io, pathPrefix: x}\ndefaults: {digestTags: true}\n"
+    )
     assert [problem.partition(" ")[0] for problem in refused(text)] == ["2:3:", "4:20:", "5:12:"]
 
 

@@ -392,3 +392,13 @@ def test_a_path_that_cannot_be_looked_at_is_not_said_to_be_absent(
     assert raised.value.filename == f"{tmp_path}/root/a/b/file"
     with pytest.raises(OSError, match="too long"):
         tree.stat("a/" + "x" * 300)
+
+
+def test_what_is_made_without_a_mode_is_the_owners_alone(tmp_path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        Tree(tmp_path).make_directory("one")
+        Tree(tmp_path).make_directories("more/below")
+    finally:
+        os.umask(previous)
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("one", "more", "more/below")} == {0o700}
