@@ -66,15 +66,15 @@ def serve(
         contents = stack.enter_context(
             opened_contents(source, hashed=verified, listener=session.progress, bases=base or (), trust=trust)
         )
-        log = session.progress.line if verbose else lambda _line: None
-        page = front_page(source, contents)
-        options = ServeOptions(host=host, port=port, tls=tls, login=login, log=log, page=page)
+        options = ServeOptions(host=host, port=port, tls=tls, login=login)
         if dry_run:
             check_listening(contents, options)
             names = [f"{name}:{tag}" for name in contents.repositories() for tag in contents.tags(name)]
             echo("\n".join([*names, f"would serve {counted(len(names), 'image')} at {addr}"]))
             return
-        served = stack.enter_context(served_contents(contents, options))
+        log = session.progress.line if verbose else lambda _line: None
+        page = front_page(source, contents)
+        served = stack.enter_context(served_contents(contents, options, log=log, page=page))
         try:
             typer.echo(served.url)
             sys.stdout.flush()

@@ -57,15 +57,12 @@ Login = Callable[[str, str], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """Where to listen, and who may pull. `log` hears each request as a line. `page` makes the HTML for a browser that
-    asks a host; without it there is nothing."""
+    """Where to listen, and who may pull."""
 
     host: str = "127.0.0.1"
     port: int = 0
     tls: ssl.SSLContext | None = None
     login: Login | None = None
-    log: Callable[[str], None] = lambda _line: None
-    page: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +78,16 @@ class Served:
 
 
 @contextmanager
-def served_contents(contents: LocalSource, options: ServeOptions) -> Iterator[Served]:
-    """Serve for the length of the block, from threads of its own. Raises UsageError where it cannot listen there."""
-    server = _listen(contents, options)
+def served_contents(
+    contents: LocalSource,
+    options: ServeOptions,
+    *,
+    log: Callable[[str], None] = lambda _line: None,
+    page: Callable[[str], str] | None = None,
+) -> Iterator[Served]:
+    """Serve for the length of the block, from threads of its own. `log` hears each request as a line. `page` makes the
+    HTML for a browser that asks a host; without it there is nothing. Raises UsageError where it cannot listen there."""
+    server = _listen(_Shared(contents=contents, options=options, log=log, page=page))
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="serve", daemon=True)
     thread.start()
     try:
@@ -96,15 +100,16 @@ def served_contents(contents: LocalSource, options: ServeOptions) -> Iterator[Se
 
 def check_listening(contents: LocalSource, options: ServeOptions) -> None:
     """Raises UsageError where it cannot listen there; nobody is answered."""
-    _listen(contents, options).server_close()
+    _listen(_Shared(contents=contents, options=options)).server_close()
 
 
-def _listen(contents: LocalSource, options: ServeOptions) -> _Server:
+def _listen(shared: _Shared) -> _Server:
+    options = shared.options
     try:
         family, _kind, _protocol, _name, address = socket.getaddrinfo(
             options.host, options.port, type=socket.SOCK_STREAM
         )[0]
-        return _Server(_Shared(contents=contents, options=options), family, address)
+        return _Server(shared, family, address)
     except OSError as error:
         raise UsageError(
             f"cannot listen on {options.host}:{options.port}: {error.strerror or error}",
@@ -118,6 +123,8 @@ class _Shared:
 
     contents: LocalSource
     options: ServeOptions
+    log: Callable[[str], None] = lambda _line: None
+    page: Callable[[str], str] | None = None
 
 
 _Request = socket.socket | tuple[bytes, socket.socket]  # of TCP and UDP, as socketserver has it
@@ -246,11 +253,11 @@ class _Connection(BaseHTTPRequestHandler):
                 assert_never(asked)
 
     def _front(self) -> None:
-        options = self.shared.options
-        if options.page is None:
+        page = self.shared.page
+        if page is None:
             raise nothing_here()
         try:
-            body = options.page(asked_host(self.headers) or self.served_at).encode()
+            body = page(asked_host(self.headers) or self.served_at).encode()
         except (IntegrityError, OSError) as error:
             raise RefusedError(500, "UNKNOWN", "what is served here is damaged") from error
         etag = f'"{hashlib.sha256(body).hexdigest()}"'
@@ -362,7 +369,7 @@ class _Connection(BaseHTTPRequestHandler):
         self._refuse(RefusedError(code, "UNSUPPORTED", message or explain or "not supported"))
 
     def log_message(self, format: str, *args: object) -> None:
-        self.shared.options.log(printable(f"{self.client_address[0]} {format % args}"))
+        self.shared.log(printable(f"{self.client_address[0]} {format % args}"))
 
 
 def _of_digest(digest: Digest) -> dict[str, str]:

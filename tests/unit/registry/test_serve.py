@@ -303,8 +303,8 @@ def test_an_htpasswd_file_with_anything_but_bcrypt_is_refused(tmp_path: Path, li
 
 
 def test_a_browser_gets_the_page_for_the_host_that_it_asks(contents: LocalSource) -> None:
-    options = ServeOptions(page=lambda host: f"<p>docker pull {host}/a")
-    with served_contents(contents, options) as served, connected(served) as client:
+    serving = served_contents(contents, ServeOptions(), page=lambda host: f"<p>docker pull {host}/a")
+    with serving as served, connected(served) as client:
         page = client("/", Host="r.example:5000")
         assert (page.status, page.body) == (200, b"<p>docker pull r.example:5000/a")
         assert page.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -331,15 +331,15 @@ def test_a_page_of_what_is_damaged_is_an_error_and_the_server_goes_on(contents: 
     def page(_host: str) -> str:
         raise error
 
-    with served_contents(contents, ServeOptions(page=page)) as served, connected(served) as client:
+    with served_contents(contents, ServeOptions(), page=page) as served, connected(served) as client:
         assert (client("/").status, client("/v2/").status) == (500, 200)
 
 
 def test_the_page_needs_the_password_too(tmp_path: Path, contents: LocalSource) -> None:
     users = tmp_path / "htpasswd"
     users.write_text(f"ci:{BCRYPT}\n")
-    options = ServeOptions(login=read_htpasswd(users), page=lambda _host: "secret names")
-    with served_contents(contents, options) as served, connected(served) as client:
+    options = ServeOptions(login=read_htpasswd(users))
+    with served_contents(contents, options, page=lambda _host: "secret names") as served, connected(served) as client:
         refused = client("/")
         assert (refused.status, b"secret names" in refused.body) == (401, False)
         assert client("/", Authorization="Basic Y2k6c2VjcmV0").body == b"secret names"
@@ -410,7 +410,7 @@ def test_a_crowded_server_keeps_no_connection_that_only_waits(tmp_path: Path) ->
 
 def test_each_request_is_a_line_of_the_log_without_what_a_terminal_obeys(contents: LocalSource) -> None:
     log: list[str] = []
-    with served_contents(contents, ServeOptions(log=log.append)) as served, connected(served) as client:
+    with served_contents(contents, ServeOptions(), log=log.append) as served, connected(served) as client:
         client("/v2/")
         client("/v2/x/manifests/v9")
     assert [line.partition('"')[2] for line in log] == [

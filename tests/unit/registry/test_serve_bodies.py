@@ -30,7 +30,7 @@ def answers_to(host: str, text: str) -> str:
 def test_a_body_is_no_request(tmp_path: Path, method: str, header: str) -> None:
     log: list[str] = []
     storage = Storage(make_storage(tmp_path, {"a:1": make_image("one")}))
-    with served_contents(StorageSource(name="archive", storage=storage), ServeOptions(log=log.append)) as served:
+    with served_contents(StorageSource(name="archive", storage=storage), ServeOptions(), log=log.append) as served:
         answer = answers_to(served.host, f"{method} /v2/ HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n{SMUGGLED}")
     assert answer.count("HTTP/1.1 ") == 1
     assert "Connection: close" in answer
@@ -40,8 +40,6 @@ def test_a_body_is_no_request(tmp_path: Path, method: str, header: str) -> None:
 @pytest.mark.parametrize("header", ["Content-Length: 0", "Accept: */*"])
 def test_a_request_without_a_body_leaves_the_connection_to_the_next(tmp_path: Path, header: str) -> None:
     storage = Storage(make_storage(tmp_path, {"a:1": make_image("one")}))
-    with served_contents(
-        StorageSource(name="archive", storage=storage), ServeOptions(log=lambda _line: None)
-    ) as served:
+    with served_contents(StorageSource(name="archive", storage=storage), ServeOptions()) as served:
         twice = 2 * f"GET /v2/ HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n"
         assert answers_to(served.host, twice).count("HTTP/1.1 200") == 2

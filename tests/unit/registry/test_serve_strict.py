@@ -34,7 +34,7 @@ def served(tmp_path: Path, log: list[str] | None = None) -> Iterator[tuple[str, 
         make_storage(root, {"team/app:v1": IMAGE, "team/app:v2": OTHER})
     contents = StorageSource(name="archive", storage=Storage(root))
     lines = [] if log is None else log
-    with served_contents(contents, ServeOptions(log=lines.append)) as server:
+    with served_contents(contents, ServeOptions(), log=lines.append) as server:
         host, _, port = server.host.rpartition(":")
         yield host, int(port)
 
