@@ -1,16 +1,20 @@
 """Bundles at the limits: many links, empty blobs, a bundle.json that is too large, one that does not fit together."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, links_end, parse_contents
+from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, blob_end, links_end, parse_contents
 from regwrap.bundle.examine import verify_bundle
+from regwrap.bundle.examine_incoming import verify_incoming
 from regwrap.bundle.merge import ImportOptions, import_image_set, target_storage
+from regwrap.bundle.opened import opened_contents
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.structure import structure_problems
 from regwrap.bundle.write import header_of
+from regwrap.commands.deploy import deploy_incoming
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
@@ -49,6 +53,23 @@ def test_a_bundle_that_does_not_fit_together_is_not_deployed(tmp_path: Path) -> 
     assert not root.exists()
 
 
+def test_nor_is_one_that_comes_through_a_pipe(tmp_path: Path) -> None:
+    bundle, root = lacking_a_layer(tmp_path), tmp_path / "root"
+    options = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
+    with pytest.raises(IntegrityError, match="standard input is inconsistent") as raised, bundle.open("rb") as pipe:
+        deploy_incoming(pipe, Path("-"), root, options, Silent())
+    assert raised.value.problems == (f"a:1: blob {Digest.of(ONE.blobs[-1])} is not in the bundle",)
+    assert not (root / "docker").exists()
+
+
+def test_nor_is_it_served_or_pushed(tmp_path: Path) -> None:
+    with (
+        pytest.raises(IntegrityError, match="is inconsistent"),
+        opened_contents(lacking_a_layer(tmp_path), hashed=False, listener=Silent()),
+    ):
+        pytest.fail("it was opened")
+
+
 def test_what_a_bundle_lacks_is_a_line_of_its_check(tmp_path: Path) -> None:
     report = verify_bundle(lacking_a_layer(tmp_path), None, lambda _bytes: None)
     assert report.problems == (f"a:1: blob {Digest.of(ONE.blobs[-1])} is not in the bundle",)
@@ -62,12 +83,20 @@ def test_more_links_than_are_compared_at_once_are_read_and_each_is_looked_at(tmp
     with opened_bundle(bundle) as opened:
         assert len(opened.contents.members) - len(opened.contents.blobs) > 512
         assert structure_problems(opened) == wrong_blobs(opened) == []
-    data = bytearray(bundle.read_bytes())
-    last = data.rindex(str(ONE.top).encode())
-    data[last + 10] ^= 1
-    bundle.write_bytes(data)
-    with opened_bundle(bundle) as opened:
-        assert any("/_manifests/tags/" in problem for problem in structure_problems(opened))
+        links = blob_end(opened.contents)
+    whole = bundle.read_bytes()
+    for place, name in (
+        (whole.index(b"sha256:", links), "a/_layers/"),
+        (whole.rindex(b"sha256:"), "/_manifests/tags/"),
+    ):
+        data = bytearray(whole)
+        data[place + 10] ^= 1
+        bundle.write_bytes(data)
+        with opened_bundle(bundle) as opened:
+            assert [name in problem for problem in structure_problems(opened)] == [True]
+        with pytest.raises(IntegrityError, match="or a link behind it is not as regwrap writes it"):
+            verify_incoming(io.BytesIO(data), None, lambda _bytes: None)
+    assert verify_incoming(io.BytesIO(whole), None, lambda _bytes: None).problems == ()
 
 
 def test_an_empty_blob_has_its_place(tmp_path: Path) -> None:

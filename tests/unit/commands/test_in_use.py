@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.merge import ImportOptions
+from regwrap.bundle.releases import read_releases
 from regwrap.commands.deploy import deploy_bundle
 from regwrap.commands.gc import GcOptions, collect_garbage
+from regwrap.commands.releases import adopt_release
+from regwrap.commands.rollback import RollbackOptions, rollback
 from regwrap.core.errors import UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.moves import Existing
@@ -65,3 +68,33 @@ def test_nothing_is_deployed_into_a_storage_that_is_in_use(tmp_path: Path, *, ex
     ):
         deploy(bundle, root)
     assert Storage(root).blob_size(TWO.top) is None
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_no_tag_goes_back_while_the_storage_is_in_use(tmp_path: Path, *, exclusive: bool) -> None:
+    bundle = make_bundle(tmp_path / "release", {"a:1": TWO}, "first")
+    root = tmp_path / "root"
+    deploy(bundle, root)
+    make_storage(root, {"a:1": ONE})
+    options = RollbackOptions(dry_run=False, lock_timeout=0)
+    with (
+        locked_storage(Tree(root), exclusive=exclusive, timeout=0, on_wait=ignore),
+        pytest.raises(UsageError, match="in use"),
+    ):
+        rollback(root, "first", options, Silent())
+    assert Storage(root).resolve("a", "1") == ONE.top
+    rollback(root, "first", options, Silent())
+    assert Storage(root).resolve("a", "1") == TWO.top
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_no_release_is_noted_while_the_storage_is_in_use(tmp_path: Path, *, exclusive: bool) -> None:
+    """A gc in the meantime would not know that its images are to stay."""
+    bundle = make_bundle(tmp_path / "release", {"a:1": ONE})
+    root = make_storage(tmp_path / "root", {"a:1": ONE})
+    with (
+        locked_storage(Tree(root), exclusive=exclusive, timeout=0, on_wait=ignore),
+        pytest.raises(UsageError, match="in use"),
+    ):
+        adopt_release(bundle, root, lock_timeout=0, listener=Silent())
+    assert read_releases(Tree(root)).releases == ()

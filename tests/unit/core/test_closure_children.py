@@ -33,8 +33,9 @@ def test_what_comes_behind_a_child_that_is_left_out_or_missing_is_not_lost() -> 
     assert [child.digest for child in closure.missing] == [lost.top]
 
 
-def test_an_attestation_is_no_platform() -> None:
-    index = index_of([make_image("one"), make_image("attestation")], ["linux/amd64", "unknown/unknown"])
+def test_an_attestation_is_no_platform_and_half_of_one_is_none() -> None:
+    children = [make_image("one"), make_image("attestation"), make_image("half")]
+    index = index_of(children, ["linux/amd64", "unknown/unknown", "linux/"])
     assert shipped_platforms(walked(index), lambda _config: b"") == (AMD64,)
 
 

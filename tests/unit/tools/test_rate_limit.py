@@ -199,6 +199,20 @@ def test_an_error_of_no_known_host_stays_what_it_is() -> None:
     assert HostLimiters().gave_up(error) is error
 
 
+def test_only_what_was_tried_to_the_end_speaks_against_a_host() -> None:
+    """Images that it refuses, or that an interruption ended, are no reason to leave out all others."""
+    host, limiters = Registry(host="a.example", tls_verify=True), HostLimiters()
+    limiter = limiters.of(host)
+    refused, broke = (ToolError("no", transient=transient, host=host.host) for transient in (False, True))
+    limiters.stopping.set()
+    assert [limiters.gave_up(error) for error in 3 * [refused, broke]] == 3 * [refused, broke]
+    limiters.stopping.clear()
+    assert [limiters.gave_up(refused) for _ in range(3)] == 3 * [refused]
+    assert not limiter.rate.down
+    assert [limiters.gave_up(broke) for _ in range(2)] == 2 * [broke]
+    assert isinstance(limiters.gave_up(broke), HostDownError)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [

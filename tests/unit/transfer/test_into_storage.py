@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from regwrap.core.location import Engine, Location
 from regwrap.core.model import OCI_MANIFEST, Descriptor, Digest, Manifest
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.commit import Additions, GroupCommit
+from regwrap.storage.lock import locked_storage
 from regwrap.storage.store import SoundBlobs, Storage
 from regwrap.storage.tree import Tree
 from regwrap.tools.skopeo import Remote
@@ -111,6 +113,19 @@ def test_the_storages_lock_is_held_as_long_as_a_skopeo_that_writes_into_it(two: 
     copying.during = look
     two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
     assert locks == [f"{two.root}/.regwrap/lock"]
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_nothing_is_synced_into_a_storage_that_is_in_use(two: Between, *, exclusive: bool) -> None:
+    """A gc would take blobs for garbage whose tags are still to come."""
+    make_storage(two.root, {"old/tool:1": TOOL})
+    job = two.job(archive=two.directory)
+    with (
+        locked_storage(Tree(two.root), exclusive=exclusive, timeout=0, on_wait=two.told.say),
+        pytest.raises(UsageError, match="in use"),
+    ):
+        two.run(replace(job, timeouts=replace(job.timeouts, lock=0)), "team/app:1")
+    assert two.storage.resolve("team/app", "1") is None
 
 
 def test_skopeo_sees_the_blobs_that_are_there_and_leaves_them_alone(two: Between) -> None:
