@@ -15,6 +15,7 @@ from regwrap.core.listener import Silent
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.forms.tree import Form
+from regwrap.storage import commit as commit_module
 from regwrap.storage import layout
 from regwrap.storage.commit import Owner, RealFiles
 from regwrap.storage.store import Storage
@@ -34,6 +35,21 @@ def export(root: Path, target: Path, form: Form = Form.DIR) -> None:
     scratch.mkdir()
     options = ExportOptions(form=form, dry_run=False, scratch=scratch)
     export_images(storage_image_set(Storage(root)), target, options, Silent())
+
+
+def test_an_export_is_on_the_disk_before_it_has_its_name_and_its_name_is_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_name = list[bool]()
+    target = tmp_path / "export"
+
+    def synced(_descriptor: int) -> int:
+        has_name.append(target.exists())
+        return 0
+
+    monkeypatch.setattr(commit_module._LIBC, "syncfs", synced)
+    export(make_storage(tmp_path / "root", {"app:v1": make_image("app")}), target, Form.OCI)
+    assert has_name == [False, True]
 
 
 @pytest.mark.parametrize(
