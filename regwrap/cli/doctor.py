@@ -13,7 +13,7 @@ from regwrap.cli.output import show
 from regwrap.cli.session import Session, opened_session
 from regwrap.cli.settings import load
 from regwrap.commands.doctor import DoctorDirectories, DoctorReport, examine_machine
-from regwrap.commands.doctor_registries import RegistryCheck, examine_registries
+from regwrap.commands.doctor_registries import RegistryHealth, examine_registries
 from regwrap.config.load import Config
 from regwrap.config.skopeo_files import look_outside
 from regwrap.core.errors import ExitCode
@@ -57,7 +57,7 @@ def examined(session: Session, settings: Config) -> DoctorReport:
     return replace(machine, registries=checked_registries(session, settings))
 
 
-def checked_registries(session: Session, settings: Config) -> tuple[RegistryCheck, ...]:
+def checked_registries(session: Session, settings: Config) -> tuple[RegistryHealth, ...]:
     """Those that are configured: each is asked what it takes."""
     seconds = min(_SECONDS, settings.timeouts.request)
     helpers = Helpers(session.runner, settings.helper_environment, session.scratch / "helpers", seconds)

@@ -13,7 +13,7 @@ from regwrap.cli.output import echo
 from regwrap.cli.session import opened_session
 from regwrap.cli.settings import load
 from regwrap.commands.check_images import CheckedImages, check_images
-from regwrap.commands.list_registry import Listing, list_place
+from regwrap.commands.list_registry import RegistryListing, list_place
 from regwrap.config.load import Config
 from regwrap.config.locations import listed_place
 from regwrap.core.counts import counted
@@ -103,7 +103,7 @@ def _bytes_of(name: str) -> bytes:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def list_of_registry(place: str, settings: Config, *, quiet: bool) -> tuple[str, Listing]:
+def list_of_registry(place: str, settings: Config, *, quiet: bool) -> tuple[str, RegistryListing]:
     """A list's text, and what it was made from."""
     home = Path(os.environ.get("HOME") or Path.home())
     where, prefix = listed_place(place, settings, base=Path.cwd(), home=home)

@@ -22,7 +22,7 @@ from regwrap.tools.scratch import overlay_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regwrap.commands.doctor_registries import RegistryCheck
+    from regwrap.commands.doctor_registries import RegistryHealth
     from regwrap.config.skopeo_files import Finding
 
 _PROGRAMS: Final = {
@@ -120,7 +120,7 @@ class DoctorReport:
     commands: tuple[CommandCheck, ...]
     checks: tuple[Check, ...]
     outside: tuple[Finding, ...]
-    registries: tuple[RegistryCheck, ...] = ()
+    registries: tuple[RegistryHealth, ...] = ()
     workers: tuple[WorkerCheck, ...] = ()
 
     @property

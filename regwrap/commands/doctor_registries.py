@@ -28,7 +28,7 @@ _SOON: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryCheck:
+class RegistryHealth:
     """One registry, or a path of it that has a login of its own. `advice` says what to do where it is not `ok`."""
 
     name: str
@@ -53,14 +53,14 @@ class _Access:
 
 def examine_registries(
     places: Iterable[Location], probe_of: Callable[[Registry], Probe], now: datetime, jobs: int
-) -> tuple[RegistryCheck, ...]:
+) -> tuple[RegistryHealth, ...]:
     """All registries that are configured, several at the same time. `probe_of` makes who asks one."""
     asked: dict[tuple[str, str], tuple[str, Registry]] = {}
     for place, registry in ((place, place.registry) for place in places if place.registry):
         for path in ("", *paths_of(registry)):
             asked.setdefault((registry.host, path), (f"{place.name}/{path}".rstrip("/"), registry))
 
-    def check(item: tuple[str, str]) -> RegistryCheck:
+    def check(item: tuple[str, str]) -> RegistryHealth:
         return _check(*asked[item], item[1], probe_of, now)
 
     return map_in_order(check, asked, workers=jobs, name="doctor")
@@ -68,13 +68,13 @@ def examine_registries(
 
 def _check(
     name: str, registry: Registry, path: str, probe_of: Callable[[Registry], Probe], now: datetime
-) -> RegistryCheck:
+) -> RegistryHealth:
     # whatever the certificate is worth: what is wrong with it is said beside
     anyhow = replace(registry, tls_verify=False, authfile=None)
     with closing(probe_of(anyhow)) as unknown, closing(probe_of(registry)) as probe:
         certificate, is_valid = _certificate(unknown, now)
         access = _access(probe, path)
-    return RegistryCheck(
+    return RegistryHealth(
         name=name,
         host=registry.host,
         login=_login(registry, path),

@@ -19,7 +19,7 @@ _MAX_NOTES: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class RegistryListing:
     """Sorted images. Without a registry where none can be named in a list: they are then read with --source. `unread`
     are repositories that could not be listed, each with why."""
 
@@ -28,7 +28,7 @@ class Listing:
     unread: tuple[str, ...] = ()
 
 
-def list_place(job: Job, place: Location, prefix: str) -> Listing:
+def list_place(job: Job, place: Location, prefix: str) -> RegistryListing:
     """All tags of all repositories, or of those below `prefix`. Raises ImagesFailedError where there are none."""
     if place.storage is not None and not place.storage.is_dir():
         raise UsageError(
@@ -48,7 +48,7 @@ def list_place(job: Job, place: Location, prefix: str) -> Listing:
     odd = [
         f"{f'{name}:{tag}'[:200]!r} is no name that a list can have" for name, tag in pairs if (name, tag) not in legal
     ]
-    return Listing(images=tuple(sorted(images)), notes=tuple(odd[:_MAX_NOTES]), unread=found.unread)
+    return RegistryListing(images=tuple(sorted(images)), notes=tuple(odd[:_MAX_NOTES]), unread=found.unread)
 
 
 def _is_below(name: str, prefix: str) -> bool:

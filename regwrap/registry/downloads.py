@@ -19,7 +19,7 @@ from regwrap.registry.certificates import curl_options, led_options, meaning_of_
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.exchange import Request, Response, Stream
 from regwrap.registry.proxies import curl_variables, proxy_for
-from regwrap.tools.curl import Download, Outcome, Route
+from regwrap.tools.curl import Download, DownloadOutcome, Route
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -116,7 +116,7 @@ class Downloads:
             raise UnsureError(f"{host} answered with another part of {what} than it was asked for")
         return stream
 
-    def told(self, outcome: Outcome, started: float) -> None:
+    def told(self, outcome: DownloadOutcome, started: float) -> None:
         """The host's limiter hears how it answered to what began at `started`."""
         limiter = self.client.limiter
         if outcome.status in {429, 503}:
@@ -126,7 +126,7 @@ class Downloads:
         elif 0 < outcome.status < 500:
             limiter.answered()
 
-    def failure(self, what: str, outcome: Outcome, download: Download, stall: float) -> ToolError:
+    def failure(self, what: str, outcome: DownloadOutcome, download: Download, stall: float) -> ToolError:
         """The error of a download that has failed. `what` names the blob; `stall` is how long nothing may come."""
         host = self.client.registry.host
         if outcome.excess and "html" not in outcome.media_type:
@@ -157,7 +157,7 @@ class Downloads:
             outage=outcome.exit_code in _AWAY and not self._led(outcome),
         )
 
-    def _led(self, outcome: Outcome) -> str:
+    def _led(self, outcome: DownloadOutcome) -> str:
         """Whose answer it is, where the registry's own led to another."""
         server = urlsplit(outcome.url).netloc
         return (

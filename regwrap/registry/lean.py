@@ -37,7 +37,7 @@ class OddError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LeanAnswer:
     """All of it. `ends`: the connection is of no use any more."""
 
     status: int
@@ -51,7 +51,7 @@ class LeanPool(HTTPConnectionPool):
 
     is_odd = False
 
-    def answer(self, method: str, target: str, fields: Mapping[str, str], seconds: float | None) -> Answer | None:
+    def answer(self, method: str, target: str, fields: Mapping[str, str], seconds: float | None) -> LeanAnswer | None:
         """Of a HEAD or GET, which may be asked twice; `seconds` between two bytes. None where urllib3 has to ask: no
         connection is open, one has ended, what it says is odd. Raises ReadTimeoutError."""
         head = self._head(method, target, fields)
@@ -103,7 +103,7 @@ def lean(manager: PoolManager) -> PoolManager:
     return manager
 
 
-def _read(plain: socket.socket, *, has_body: bool) -> Answer:
+def _read(plain: socket.socket, *, has_body: bool) -> LeanAnswer:
     """Raises OddError, and OSError where it is cut off."""
     buffer, have, end = bytearray(_HEAD_BYTES), 0, -1
     with memoryview(buffer) as view:
@@ -125,7 +125,7 @@ def _read(plain: socket.socket, *, has_body: bool) -> Answer:
             missing -= _received(plain, rest[-missing:])
         body += rest
     ends = bool(came) or headers.get("Connection", "keep-alive").lower() != "keep-alive"
-    return Answer(status, headers, bytes(body), ends)
+    return LeanAnswer(status, headers, bytes(body), ends)
 
 
 def _received(plain: socket.socket, room: memoryview) -> int:

@@ -24,7 +24,7 @@ from regwrap.core.closure import parsed
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import OCI_INDEX, Digest, parse_manifest
 from regwrap.core.text import printable
-from regwrap.registry.server_connections import Connections, Guest
+from regwrap.registry.server_connections import Guest, ServerConnections
 from regwrap.registry.server_referrers import referrers_of
 from regwrap.registry.server_requests import (
     BlobOf,
@@ -137,7 +137,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def __init__(self, shared: _Shared, family: int, address: tuple[object, ...]) -> None:
         self.address_family = family
         self.local = threading.local()  # whom this thread answers
-        self.places, self.options = Connections(self._start), shared.options
+        self.places, self.options = ServerConnections(self._start), shared.options
         super().__init__(cast("tuple[str, int]", address), functools.partial(_Connection, shared))  # IPv6: four parts
 
     @property

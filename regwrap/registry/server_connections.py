@@ -46,7 +46,7 @@ class Guest:
 
 
 @dataclass(slots=True)
-class Connections:
+class ServerConnections:
     """Safe to use from several threads. `start` begins to answer a guest, in a thread of its own."""
 
     start: Callable[[Guest], None]

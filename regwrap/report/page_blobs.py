@@ -34,7 +34,7 @@ _LINE: Final = 3.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class UsedBlob:
     """A blob and the images that need it, in their order."""
 
     digest: str
@@ -51,7 +51,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def pieces_of(needs: Mapping[str, Mapping[str, int]]) -> tuple[Piece, ...]:
+def pieces_of(needs: Mapping[str, Mapping[str, int]]) -> tuple[UsedBlob, ...]:
     """Each blob once, the largest first; `needs` has sizes by digest for each image."""
     users: dict[str, list[str]] = defaultdict(list)
     sizes: dict[str, int] = {}
@@ -59,7 +59,7 @@ def pieces_of(needs: Mapping[str, Mapping[str, int]]) -> tuple[Piece, ...]:
         for digest, size in blobs.items():
             users[digest].append(image)
             sizes[digest] = size
-    pieces = (Piece(digest=digest, size=sizes[digest], images=tuple(names)) for digest, names in users.items())
+    pieces = (UsedBlob(digest=digest, size=sizes[digest], images=tuple(names)) for digest, names in users.items())
     return tuple(sorted(pieces, key=lambda piece: (-piece.size, piece.digest)))
 
 
@@ -84,7 +84,7 @@ class _Group:
         return sum(tile.size for tile in self.tiles)
 
 
-def shared_map(pieces: Sequence[Piece]) -> Markup:
+def shared_map(pieces: Sequence[UsedBlob]) -> Markup:
     """Areas: every byte once, by the number of images that need it."""
     groups = sorted((group for group in _groups(pieces) if group.size), key=lambda group: -group.size)
     if not groups:
@@ -98,7 +98,7 @@ def shared_map(pieces: Sequence[Piece]) -> Markup:
     return joined((figure("map", about, tiles), keys))
 
 
-def _groups(pieces: Sequence[Piece]) -> Iterator[_Group]:
+def _groups(pieces: Sequence[UsedBlob]) -> Iterator[_Group]:
     yield _Group(style="alone", title="one image only", tiles=_alone([p for p in pieces if len(p.images) == 1]))
     for style, title, low, high in (("few", "2 to 4", 2, 4), ("some", "5 to 19", 5, 19), ("many", "20 or more", 20, 0)):
         inside = [p for p in pieces if low <= len(p.images) and (not high or len(p.images) <= high)]
@@ -106,7 +106,7 @@ def _groups(pieces: Sequence[Piece]) -> Iterator[_Group]:
         yield _Group(style=style, title=f"{title} images", tiles=_bounded(tiles, "layer"))
 
 
-def _alone(pieces: Iterable[Piece]) -> tuple[_Tile, ...]:
+def _alone(pieces: Iterable[UsedBlob]) -> tuple[_Tile, ...]:
     """What dropping an image would save, an image a tile."""
     sizes: dict[str, int] = defaultdict(int)
     for piece in pieces:
@@ -160,7 +160,7 @@ def _sized(name: str, wide: str, narrow: str) -> Iterator[Markup]:
     yield from (tag(name, {"class": style} if style else {}, text) for text, style in texts if text)
 
 
-def largest_blobs(pieces: Sequence[Piece], count: int) -> Markup:
+def largest_blobs(pieces: Sequence[UsedBlob], count: int) -> Markup:
     head = (Cell("Layer"), Cell("Size", "number"), Cell("Images", "number"), Cell("Used by", "wide"))
     short = names_apart({image for piece in pieces for image in piece.images})
     rows = [

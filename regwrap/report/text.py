@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from regwrap.commands.bake import BakeReport
     from regwrap.commands.deploy import DeployReport
     from regwrap.commands.doctor import CommandCheck, DoctorReport
-    from regwrap.commands.doctor_registries import RegistryCheck
+    from regwrap.commands.doctor_registries import RegistryHealth
     from regwrap.commands.export import ExportReport
     from regwrap.commands.import_tree import ImportReport
     from regwrap.commands.join import JoinReport
@@ -315,7 +315,7 @@ def doctor_text(report: DoctorReport) -> str:
     )
 
 
-def registries_text(registries: tuple[RegistryCheck, ...]) -> str:
+def registries_text(registries: tuple[RegistryHealth, ...]) -> str:
     """A line for each, and what to do where something is wrong."""
     rows = [("REGISTRY", "HOST", "CERTIFICATE", "PUSHING", "LOGIN", "")]
     rows += [(r.name, r.host, r.certificate, r.pushing, r.login, r.access) for r in registries]

@@ -62,7 +62,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class DownloadOutcome:
     """What curl says of one download. `exit_code` is what it would have ended with for this one alone; `url` is where
     the answer came from; `status` 0: none came. `excess`: the server sent more than the size."""
 
@@ -88,7 +88,7 @@ class Receiver(Protocol):
     def is_wanted(self) -> bool:
         """Whether the rest still is."""
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: DownloadOutcome) -> None:
         """That download has ended; nothing more of it comes."""
 
 
@@ -317,12 +317,12 @@ class _Pump:
             self.receiver.ended(replace(outcome, excess=pipe.excess))
 
 
-def parse_outcome(line: bytes) -> Outcome:
+def parse_outcome(line: bytes) -> DownloadOutcome:
     """A line of `write-out`: curl's JSON, then the header Retry-After. Raises ToolError."""
     text = line.decode(errors="replace")
     try:
         document, end = json.JSONDecoder().raw_decode(text)
-        return Outcome(
+        return DownloadOutcome(
             key=Path(_text(document, "filename_effective")).name,
             exit_code=_number(document, "exitcode"),
             status=_number(document, "response_code"),

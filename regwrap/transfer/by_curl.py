@@ -13,7 +13,7 @@ from regwrap.core.errors import HostDownError, RegwrapError, ToolError
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.downloads import DISGUISES, UNSUPPORTED_RANGE, Downloads
 from regwrap.registry.endpoint import RegistryEndpoint
-from regwrap.tools.curl import Curl, Download, Outcome, Route
+from regwrap.tools.curl import Curl, Download, DownloadOutcome, Route
 from regwrap.transfer.fetch import damaged_on_the_way
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class BatchEvents(Protocol):
         """By repository of a registry, why it does not get it; all others have it now."""
 
 
-class Parts(Protocol):
+class PartFiles(Protocol):
     """Where the bytes of blobs lie until all have come."""
 
     def arrived(self, blob: Descriptor) -> int:
@@ -134,7 +134,7 @@ class BlobFetcher:
     """`scratch` is a private directory. A host that is away is waited for by `retry`'s outages."""
 
     curl: Curl
-    parts: Parts
+    parts: PartFiles
     scratch: Path
     retry: Retry
 
@@ -266,7 +266,7 @@ class _Batch:
     def is_wanted(self) -> bool:
         return self.events.is_wanted()
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: DownloadOutcome) -> None:
         travel, download = self.open.pop(outcome.key)
         self.downloads.told(outcome, self.started)
         arrived = self.fetcher.parts.arrived(travel.blob)
@@ -287,7 +287,7 @@ class _Batch:
             os.close(self.fetcher.parts.open_part(travel.blob))
         self.events.whole(travel)
 
-    def _refused(self, travel: Travel, outcome: Outcome, download: Download, arrived: int) -> None:
+    def _refused(self, travel: Travel, outcome: DownloadOutcome, download: Download, arrived: int) -> None:
         """A token that has expired is renewed, and the blob goes on; what only skopeo can say, it has to."""
         try:
             is_renewed = outcome.status in DISGUISES and self._is_renewed(travel, outcome, download)
@@ -299,7 +299,7 @@ class _Batch:
         else:
             self.endings.fails(travel, self._failure(travel, outcome, download, arrived))
 
-    def _is_renewed(self, travel: Travel, outcome: Outcome, download: Download) -> bool:
+    def _is_renewed(self, travel: Travel, outcome: DownloadOutcome, download: Download) -> bool:
         """Raises UnsureError where each token is refused: some live for less than a program takes to start."""
         travel.renewals += 1
         is_other = False
@@ -309,7 +309,7 @@ class _Batch:
             raise UnsureError(f"{travel.end.name} refuses the tokens that are given for {travel.repository}")
         return is_other and travel.renewals <= _MOST_RENEWALS
 
-    def _failure(self, travel: Travel, outcome: Outcome, download: Download, arrived: int) -> ToolError:
+    def _failure(self, travel: Travel, outcome: DownloadOutcome, download: Download, arrived: int) -> ToolError:
         if outcome.exit_code == 0 and not outcome.excess and "html" not in outcome.media_type:
             self._forget(travel)
             return damaged_on_the_way(travel.where, travel.blob, arrived)

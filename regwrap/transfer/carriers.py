@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from regwrap.core.model import Destination, Digest
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.blob_work import BlobDestination, Here
-    from regwrap.transfer.by_curl import End, Fetcher, Parts
+    from regwrap.transfer.by_curl import End, Fetcher, PartFiles
     from regwrap.transfer.endpoints import Endpoints, Writing
     from regwrap.transfer.job import Job
     from regwrap.transfer.run import Carrier, SyncReport
@@ -184,7 +184,7 @@ def _fetcher(carrier: StorageCarrier, job: Job, ends: Endpoints) -> Fetcher:
     return _curl(carrier.stage, job)
 
 
-def _curl(parts: Parts, job: Job) -> BlobFetcher:
+def _curl(parts: PartFiles, job: Job) -> BlobFetcher:
     curl = Curl(runner=job.runner, scratch=job.scratch, timeouts=job.timeouts)
     return BlobFetcher(curl=curl, parts=parts, scratch=job.scratch, retry=job.retry)
 

@@ -13,7 +13,7 @@ import pytest
 
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Timeouts
-from regwrap.tools.curl import Curl, Download, Outcome, Route
+from regwrap.tools.curl import Curl, Download, DownloadOutcome, Route
 from regwrap.tools.executor import ShExecutor
 from regwrap.tools.runner import Runner, Tool
 
@@ -122,7 +122,7 @@ class Taken:
     """A receiver that writes to `directory`. `looked` is asked once bytes come."""
 
     directory: Path
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, DownloadOutcome] = field(default_factory=dict)
     command_lines: list[str] = field(default_factory=list)
 
     def opened(self, key: str) -> int:
@@ -135,7 +135,7 @@ class Taken:
     def is_wanted(self) -> bool:
         return True
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: DownloadOutcome) -> None:
         self.outcomes[outcome.key] = outcome
 
     def data(self, key: str) -> bytes:

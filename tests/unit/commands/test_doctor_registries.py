@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.commands.doctor_registries import RegistryCheck, examine_registries
+from regwrap.commands.doctor_registries import RegistryHealth, examine_registries
 from regwrap.core.location import Location, Registry
 from regwrap.registry.probe import Probe
 from tests.answering import Answer, Asked
@@ -21,7 +21,7 @@ IMAGES = {"team/app:v1": make_image("app")}
 BASIC = {"WWW-Authenticate": 'Basic realm="tests"'}
 
 
-def checks(registry: Registry, now: datetime = NOW) -> list[RegistryCheck]:
+def checks(registry: Registry, now: datetime = NOW) -> list[RegistryHealth]:
     def probe_of(asked: Registry) -> Probe:
         return Probe(registry=asked, timeout=5, connections=1)
 

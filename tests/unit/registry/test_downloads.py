@@ -17,7 +17,7 @@ from regwrap.registry.certificates import meaning_of_tls
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.downloads import Downloads
 from regwrap.registry.probe import Probe
-from regwrap.tools.curl import Download, Outcome
+from regwrap.tools.curl import Download, DownloadOutcome
 from tests.answering import Answer, Answering, answering, script
 
 _REFUSED: Final = 7  # curl(1), EXIT CODES
@@ -41,7 +41,7 @@ def downloads(server: Answering) -> Downloads:
 def test_a_registry_is_not_down_since_its_answer_led_to_where_nobody_listens(
     server: Answering, downloads: Downloads, other: str, *, is_down: bool
 ) -> None:
-    downloads.told(Outcome(key="x", exit_code=_REFUSED, url=f"http://{other or server.host}/x"), 0)
+    downloads.told(DownloadOutcome(key="x", exit_code=_REFUSED, url=f"http://{other or server.host}/x"), 0)
     error = downloads.client.limiter.gave_up(ToolError("refused", transient=True, host=server.host))
     assert isinstance(error, HostDownError) is is_down
 
@@ -54,47 +54,52 @@ def test_a_host_that_wants_less_of_curl_is_asked_less_and_one_that_answers_is_th
     for _ in range(2):
         limiter.gave_up(ToolError("x"))
     before = limiter.rate.limit
-    downloads.told(Outcome(key="x", exit_code=22, status=status, retry_after="0"), 0)
+    downloads.told(DownloadOutcome(key="x", exit_code=22, status=status, retry_after="0"), 0)
     assert (limiter.rate.limit < before) is (status in {429, 503})
     is_down = isinstance(limiter.gave_up(ToolError("x")), HostDownError)
     assert is_down is (status not in {200, 404, 499})
 
 
-def failure(downloads: Downloads, outcome: Outcome) -> ToolError:
+def failure(downloads: Downloads, outcome: DownloadOutcome) -> ToolError:
     return downloads.failure("blob abc of a/b", outcome, DOWNLOAD, 60)
 
 
 @pytest.mark.parametrize(
     ("outcome", "said", "transient", "outage"),
     [
-        (Outcome(key="x", exit_code=0, excess=True), "sends more than the 5 bytes that blob abc", False, False),
-        (Outcome(key="x", exit_code=22, status=403), "answered 403 to blob abc", False, False),
-        (Outcome(key="x", exit_code=22, status=500), "answered 500 to blob abc", True, False),
+        (DownloadOutcome(key="x", exit_code=0, excess=True), "sends more than the 5 bytes that blob abc", False, False),
+        (DownloadOutcome(key="x", exit_code=22, status=403), "answered 403 to blob abc", False, False),
+        (DownloadOutcome(key="x", exit_code=22, status=500), "answered 500 to blob abc", True, False),
         (
-            Outcome(key="x", exit_code=0, media_type="text/html"),
+            DownloadOutcome(key="x", exit_code=0, media_type="text/html"),
             "answered blob abc of a/b with a web page",
             True,
             False,
         ),
         (
-            Outcome(key="x", exit_code=0, media_type="text/html", excess=True),
+            DownloadOutcome(key="x", exit_code=0, media_type="text/html", excess=True),
             "answered blob abc of a/b with a web page",
             True,
             False,
         ),
-        (Outcome(key="x", exit_code=28, message="too slow"), "made no progress for 60 s with blob abc", True, False),
-        (Outcome(key="x", exit_code=28, message="timed out"), "took too long with blob abc", True, False),
-        (Outcome(key="x", exit_code=23, message="Failed writing"), "could not be written here", False, False),
-        (Outcome(key="x", exit_code=7, message="refused"), "did not send blob abc", True, True),
-        (Outcome(key="x", exit_code=52, message="Empty reply"), "did not send blob abc", True, True),
-        (Outcome(key="x", exit_code=56, message="reset by peer"), "did not send blob abc", True, True),
-        (Outcome(key="x", exit_code=18, message="transfer closed"), "did not send blob abc", True, False),
-        (Outcome(key="x", exit_code=6, message="no such host"), "did not send blob abc", True, False),
-        (Outcome(key="x", exit_code=3, message="malformed"), "did not send blob abc", False, False),
+        (
+            DownloadOutcome(key="x", exit_code=28, message="too slow"),
+            "made no progress for 60 s with blob abc",
+            True,
+            False,
+        ),
+        (DownloadOutcome(key="x", exit_code=28, message="timed out"), "took too long with blob abc", True, False),
+        (DownloadOutcome(key="x", exit_code=23, message="Failed writing"), "could not be written here", False, False),
+        (DownloadOutcome(key="x", exit_code=7, message="refused"), "did not send blob abc", True, True),
+        (DownloadOutcome(key="x", exit_code=52, message="Empty reply"), "did not send blob abc", True, True),
+        (DownloadOutcome(key="x", exit_code=56, message="reset by peer"), "did not send blob abc", True, True),
+        (DownloadOutcome(key="x", exit_code=18, message="transfer closed"), "did not send blob abc", True, False),
+        (DownloadOutcome(key="x", exit_code=6, message="no such host"), "did not send blob abc", True, False),
+        (DownloadOutcome(key="x", exit_code=3, message="malformed"), "did not send blob abc", False, False),
     ],
 )
 def test_each_way_to_fail_is_told_and_tried_again_where_it_may_pass(
-    downloads: Downloads, outcome: Outcome, said: str, transient: bool, outage: bool
+    downloads: Downloads, outcome: DownloadOutcome, said: str, transient: bool, outage: bool
 ) -> None:
     """What is tried again for nothing costs minutes; what is not and could have been costs the release."""
     error = failure(downloads, outcome)
@@ -112,42 +117,50 @@ OWN_WORDS = {22, 23, 28}
 
 def test_which_failures_of_curl_may_pass_and_which_speak_of_certificates(downloads: Downloads) -> None:
     """All codes of curl(1): what may pass is tried again, and is an outage where nobody answers at all."""
-    told = {code: failure(downloads, Outcome(key="x", exit_code=code, message="odd")) for code in range(1, 100)}
+    told = {code: failure(downloads, DownloadOutcome(key="x", exit_code=code, message="odd")) for code in range(1, 100)}
     assert {code for code, error in told.items() if error.transient} - OWN_WORDS == {*MAY_PASS.values()}
     assert {code for code, error in told.items() if error.outage} == {7, 52, 55, 56}
-    expired = {code: failure(downloads, Outcome(key="x", exit_code=code, message=EXPIRED)) for code in range(1, 100)}
+    expired = {
+        code: failure(downloads, DownloadOutcome(key="x", exit_code=code, message=EXPIRED)) for code in range(1, 100)
+    }
     assert {code for code, error in expired.items() if "dates" in error.hint} == OF_TLS
 
 
 @pytest.mark.parametrize("code", [4, 5, 6, 7, 8])
 def test_a_registry_that_curl_does_not_reach_is_down(downloads: Downloads, code: int) -> None:
-    downloads.told(Outcome(key="x", exit_code=code), 0)
+    downloads.told(DownloadOutcome(key="x", exit_code=code), 0)
     is_down = isinstance(downloads.client.limiter.gave_up(ToolError("x")), HostDownError)
     assert is_down is (code in {5, 6, 7})
 
 
 def test_a_certificate_that_is_not_trusted_does_not_pass(downloads: Downloads) -> None:
-    error = failure(downloads, Outcome(key="x", exit_code=60, message=EXPIRED))
+    error = failure(downloads, DownloadOutcome(key="x", exit_code=60, message=EXPIRED))
     assert not error.transient
     assert error.hint == meaning_of_tls(EXPIRED).hint != ""
-    assert not failure(downloads, Outcome(key="x", exit_code=35, message=EXPIRED)).transient
-    assert failure(downloads, Outcome(key="x", exit_code=35, message="reset by peer")).transient
+    assert not failure(downloads, DownloadOutcome(key="x", exit_code=35, message=EXPIRED)).transient
+    assert failure(downloads, DownloadOutcome(key="x", exit_code=35, message="reset by peer")).transient
 
 
 def test_who_the_answer_led_to_is_named_and_the_registry_does_not_count_as_away(downloads: Downloads) -> None:
     host = downloads.client.registry.host
     led = "http://store.example/x"
     for outcome, said in (
-        (Outcome(key="x", exit_code=7, url=led, message="refused"), f"{host} did not send blob abc of a/b from store"),
-        (Outcome(key="x", exit_code=22, status=403, url=led), "from store.example, where its answer leads"),
-        (Outcome(key="x", exit_code=28, url=led), "from store.example, where its answer leads"),
-        (Outcome(key="x", exit_code=0, media_type="text/html", url=led), "from store.example, where its answer"),
+        (
+            DownloadOutcome(key="x", exit_code=7, url=led, message="refused"),
+            f"{host} did not send blob abc of a/b from store",
+        ),
+        (DownloadOutcome(key="x", exit_code=22, status=403, url=led), "from store.example, where its answer leads"),
+        (DownloadOutcome(key="x", exit_code=28, url=led), "from store.example, where its answer leads"),
+        (
+            DownloadOutcome(key="x", exit_code=0, media_type="text/html", url=led),
+            "from store.example, where its answer",
+        ),
     ):
         error = failure(downloads, outcome)
         assert said in f"{error.message}"
         assert not error.outage
-    assert "check the address" in failure(downloads, Outcome(key="x", exit_code=7, url=led)).hint
-    own = failure(downloads, Outcome(key="x", exit_code=7, url=f"http://{host}/x"))
+    assert "check the address" in failure(downloads, DownloadOutcome(key="x", exit_code=7, url=led)).hint
+    own = failure(downloads, DownloadOutcome(key="x", exit_code=7, url=f"http://{host}/x"))
     assert "where its answer leads" not in own.message
     assert own.hint == ""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from regwrap.registry.server_connections import Connections, Guest
+from regwrap.registry.server_connections import Guest, ServerConnections
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Door:
     fails: bool = False
 
     def __post_init__(self) -> None:
-        self.connections = Connections(self.start, limit=self.limit)
+        self.connections = ServerConnections(self.start, limit=self.limit)
 
     def start(self, guest: Guest) -> None:
         if self.fails:

@@ -11,7 +11,7 @@ import pytest
 
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Timeouts
-from regwrap.tools.curl import Curl, Download, Outcome, Route, parse_outcome
+from regwrap.tools.curl import Curl, Download, DownloadOutcome, Route, parse_outcome
 from tests.fakes import Answer, Scripted
 
 SECRET = 'Bearer s3cr"et\\'
@@ -23,7 +23,7 @@ class Heard:
 
     directory: Path
     flags: int = 0
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[DownloadOutcome] = field(default_factory=list)
     wanted: bool = True
 
     def opened(self, key: str) -> int:
@@ -36,7 +36,7 @@ class Heard:
     def is_wanted(self) -> bool:
         return self.wanted
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: DownloadOutcome) -> None:
         self.outcomes.append(outcome)
 
 
@@ -196,7 +196,7 @@ def test_it_ends_when_the_run_does_or_nobody_needs_the_rest(desk: Desk) -> None:
 def test_all_that_an_outcome_tells_is_understood() -> None:
     line = outcome("key", 22, response_code=429, errormsg="no", url_effective="http://x", content_type="text/html")
     found = parse_outcome(line.replace(b" \n", b" 17\n").strip())
-    assert found == Outcome(
+    assert found == DownloadOutcome(
         key="key", exit_code=22, status=429, message="no", url="http://x", media_type="text/html", retry_after="17"
     )
     assert parse_outcome(outcome("key", errormsg=None)).message == ""
