@@ -129,24 +129,25 @@ class _Locking:
         return parse_images("\n".join(lines).encode(), "images: in the configuration", wanted.rewrite)
 
     def _lines(self, rule: ImageRule) -> list[str]:
-        found = self._tags(rule)
-        return [rule_line(rule, name, tag) for name, tags in found for tag in rule.chosen(self._legal(tags, is_tag))]
+        end = self._end_of(rule)
+        legal = [(name, self._legal(f"{end.name}/{name}", tags, is_tag)) for name, tags in self._tags(rule, end)]
+        return [rule_line(rule, name, tag) for name, tags in legal for tag in rule.chosen(tags)]
 
-    def _tags(self, rule: ImageRule) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        end, match = self._end_of(rule), rule.match
+    def _tags(self, rule: ImageRule, end: RegistryEndpoint | StorageSource) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        match = rule.match
         if match.is_one_repository:
             return ((match.repository, self.job.retry.call(lambda: end.tags(match.repository))),)
-        names = self._legal(self.job.retry.call(end.repositories), is_repository)
+        names = self._legal(end.name, self.job.retry.call(end.repositories), is_repository)
         found = tags_of(self.job, end, filter(rule.fits_repository, names))
         self.unread.extend(found.unread)
         return found.tags
 
-    def _legal(self, names: tuple[str, ...], is_legal: Callable[[str], bool]) -> tuple[str, ...]:
+    def _legal(self, where: str, names: tuple[str, ...], is_legal: Callable[[str], bool]) -> tuple[str, ...]:
         """A registry may say anything, and a line has more than a name: with a blank in it an image went elsewhere."""
         odd = [name for name in names if not is_legal(name)]
         if odd:
             self.job.listener.say(
-                f"note: {counted(len(odd), 'name')} left out that no list can have, such as {odd[0][:200]!r}"
+                f"note: {where}: {counted(len(odd), 'name')} left out that no list can have, such as {odd[0][:200]!r}"
             )
         return tuple(filter(is_legal, names))
 

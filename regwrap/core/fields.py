@@ -1,7 +1,7 @@
 """Read JSON and YAML documents strictly: each parser gives a value of its type, or raises ValueError with what it had
 expected. No value is ever converted.
 
-All JSON that comes from outside is parsed here: whatever the bytes are, a ValueError is the worst that comes of them.
+JSON that comes from outside is parsed here first: whatever the bytes are, a ValueError is the worst that comes of them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Who writes into a storage waits for whoever reads it, and the other way round; who only looks does not."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,15 @@ def deploy(bundle: Path, root: Path) -> None:
     deploy_bundle(bundle, root, ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0), Silent())
 
 
+@contextmanager
+def refused_while_in_use(root: Path, *, exclusive: bool) -> Iterator[None]:
+    with (
+        locked_storage(Tree(root), exclusive=exclusive, timeout=0, on_wait=ignore),
+        pytest.raises(UsageError, match="in use"),
+    ):
+        yield
+
+
 def test_gc_removes_nothing_while_somebody_reads(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})
     add_untagged(root, "a", TWO)
@@ -51,10 +62,7 @@ def test_gc_removes_nothing_while_somebody_reads(tmp_path: Path) -> None:
 
 def test_a_dry_run_of_gc_waits_for_who_writes(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})
-    with (
-        locked_storage(Tree(root), exclusive=True, timeout=0, on_wait=ignore),
-        pytest.raises(UsageError, match="in use"),
-    ):
+    with refused_while_in_use(root, exclusive=True):
         gc(root, dry_run=True)
 
 
@@ -62,10 +70,7 @@ def test_a_dry_run_of_gc_waits_for_who_writes(tmp_path: Path) -> None:
 def test_nothing_is_deployed_into_a_storage_that_is_in_use(tmp_path: Path, *, exclusive: bool) -> None:
     bundle = make_bundle(tmp_path / "release", {"a:1": TWO})
     root = make_storage(tmp_path / "root", {"b:1": ONE})
-    with (
-        locked_storage(Tree(root), exclusive=exclusive, timeout=0, on_wait=ignore),
-        pytest.raises(UsageError, match="in use"),
-    ):
+    with refused_while_in_use(root, exclusive=exclusive):
         deploy(bundle, root)
     assert Storage(root).blob_size(TWO.top) is None
 
@@ -77,10 +82,7 @@ def test_no_tag_goes_back_while_the_storage_is_in_use(tmp_path: Path, *, exclusi
     deploy(bundle, root)
     make_storage(root, {"a:1": ONE})
     options = RollbackOptions(dry_run=False, lock_timeout=0)
-    with (
-        locked_storage(Tree(root), exclusive=exclusive, timeout=0, on_wait=ignore),
-        pytest.raises(UsageError, match="in use"),
-    ):
+    with refused_while_in_use(root, exclusive=exclusive):
         rollback(root, "first", options, Silent())
     assert Storage(root).resolve("a", "1") == ONE.top
     rollback(root, "first", options, Silent())
@@ -92,9 +94,6 @@ def test_no_release_is_noted_while_the_storage_is_in_use(tmp_path: Path, *, excl
     """A gc in the meantime would not know that its images are to stay."""
     bundle = make_bundle(tmp_path / "release", {"a:1": ONE})
     root = make_storage(tmp_path / "root", {"a:1": ONE})
-    with (
-        locked_storage(Tree(root), exclusive=exclusive, timeout=0, on_wait=ignore),
-        pytest.raises(UsageError, match="in use"),
-    ):
+    with refused_while_in_use(root, exclusive=exclusive):
         adopt_release(bundle, root, lock_timeout=0, listener=Silent())
     assert read_releases(Tree(root)).releases == ()

@@ -39,10 +39,11 @@ def test_a_name_that_no_list_can_have_brings_nothing(scripted: Scripted, tmp_pat
         job = two.job(source=two.job().place_of(server.host))
         wanted = Wanted(images=parse_images(b"", "images.list"), rules=(rule,), rewrite=HOST_IS_DROPPED)
         report = write_lock(job, wanted, tmp_path / "lock")
+    assert job.source is not None
     assert [f"{image.dest}" for image in report.images] == ["app:1"]
-    said = [f"note: {len(TAGS) - 1} names left out that no list can have, such as '1  # x'"]
+    said = [f"note: {job.source.name}/app: {len(TAGS) - 1} names left out that no list can have, such as '1  # x'"]
     said += (
-        [f"note: {len(NAMES) - 1} names left out that no list can have, such as 'app\\nevil'"]
+        [f"note: {job.source.name}: {len(NAMES) - 1} names left out that no list can have, such as 'app\\nevil'"]
         if match[0] == "*"
         else []
     )

@@ -746,10 +746,7 @@ def test_after_an_interruption_nothing_is_begun_that_waits_for_its_turn() -> Non
     run = case.made()
 
     def waits() -> None:
-        deadline = time.monotonic() + 20
-        while "copy" not in run._threads._pools or not run._threads._pools["copy"]._shutdown:
-            assert time.monotonic() < deadline, "what waits is told that nobody wants it before anybody is waited for"
-            time.sleep(0.001)
+        assert case.stopping.wait(20), "what waits is told that nobody wants it before anybody is waited for"
 
     def copying(blob: Descriptor) -> int:
         copied.append(blob)
