@@ -20,7 +20,8 @@ from regwrap.cli.program import collect_seldom
 from regwrap.core.closure import Closure
 from regwrap.core.errors import RegwrapError
 from regwrap.core.location import Location, Registry
-from regwrap.core.model import Descriptor, Digest, Manifest
+from regwrap.core.manifest import Descriptor, Manifest
+from regwrap.core.model import Digest
 from regwrap.lists.imagelist import ImageEntry, parse_images
 from regwrap.lists.lock import LockedImage, lock_text, parse_lock
 from regwrap.registry.endpoint import RegistryEndpoint

@@ -28,7 +28,7 @@ def answer_of(condition: str, directory: Path) -> tuple[Answer, ToolError | None
             CONDITIONS[condition].make(place)
         except ToolError as error:
             raised = error
-        answer = place.executor.answer()
+        answer = place.launcher.answer()
         return Answer(answer.exit_code, _plain(answer.stderr, directory)), raised
 
 

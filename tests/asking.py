@@ -10,7 +10,7 @@ from typing import IO
 
 from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Digest
-from regwrap.tools.executor import Process, ShExecutor
+from regwrap.tools.launcher import Process, ShLauncher
 from regwrap.tools.runner import Runner
 from regwrap.tools.skopeo import Remote, Skopeo
 from tests.builders import make_image, make_multi_image, make_storage
@@ -28,13 +28,13 @@ class Answer:
 
 
 @dataclass(slots=True)
-class ListeningExecutor:
-    """The real executor, of which the last answer is kept. `limit` stands for the one that skopeo is given, `front` is
+class ListeningLauncher:
+    """The real launcher, of which the last answer is kept. `limit` stands for the one that skopeo is given, `front` is
     what becomes skopeo."""
 
     limit: str = ""
     front: tuple[str, ...] = ()
-    real: ShExecutor = field(default_factory=ShExecutor)
+    real: ShLauncher = field(default_factory=ShLauncher)
     last: tuple[Process, int] | None = None
 
     def start(
@@ -73,7 +73,7 @@ class Location:
     host: str
     dest: str
     directory: Path
-    executor: ListeningExecutor
+    launcher: ListeningLauncher
 
     def remote(
         self,
@@ -98,13 +98,13 @@ class Location:
 def made_place(directory: Path) -> Iterator[Location]:
     for name in ("scratch", "home"):
         (directory / name).mkdir(parents=True)
-    executor = ListeningExecutor()
+    launcher = ListeningLauncher()
     search_path = os.environ["PATH"]
-    runner = Runner(executor, scratch=directory / "scratch", search_path=search_path, stopping=threading.Event())
+    runner = Runner(launcher, scratch=directory / "scratch", search_path=search_path, stopping=threading.Event())
     skopeo = Skopeo(runner=runner, home=directory / "home", timeouts=Timeouts(stall=30, copy=60))
     root = make_storage(directory / "source", {"a/one:1": ONE, "a/list:1": LIST})
     with (
         served_loopback(root, scratch=directory / "registry") as source,
         served_loopback(directory / "dest", scratch=directory / "other") as dest,
     ):
-        yield Location(skopeo, source.host, dest.host, directory, executor)
+        yield Location(skopeo, source.host, dest.host, directory, launcher)

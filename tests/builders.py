@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from regwrap.core.model import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Digest, Manifest, parse_manifest
+from regwrap.core.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
+from regwrap.core.model import Digest
 from regwrap.storage import layout
 
 Kind = Literal["oci", "docker"]
@@ -117,28 +118,40 @@ def make_storage(root: Path, images: Mapping[str, Image]) -> Path:
     for name, image in images.items():
         repository, _, tag = name.rpartition(":")
         add_untagged(root, repository, image)
-        put(root / layout.tag_index_link(repository, tag, image.top), str(image.top).encode())
-        put(root / layout.tag_link(repository, tag), str(image.top).encode())
+        _put(f"{root}/{layout.tag_index_link(repository, tag, image.top)}", f"{image.top}".encode())
+        _put(f"{root}/{layout.tag_link(repository, tag)}", f"{image.top}".encode())
     return root
 
 
 def add_untagged(root: Path, repository: str, image: Image) -> None:
     """All of `image` but the tag."""
-    for data in (*image.blobs, *image.manifests):
-        put(root / layout.blob_path(Digest.of(data)), data)
-    for blob in image.blobs:
-        digest = Digest.of(blob)
-        put(root / layout.layer_link(repository, digest), str(digest).encode())
-    for raw in image.manifests:
-        digest = Digest.of(raw)
-        put(root / layout.revision_link(repository, digest), str(digest).encode())
+    links = [(blob, layout.layer_link) for blob in image.blobs] + [
+        (raw, layout.revision_link) for raw in image.manifests
+    ]
+    for data, link in links:
+        digest = Digest.of(data)
+        _put(f"{root}/{layout.blob_path(digest)}", data)
+        _put(f"{root}/{link(repository, digest)}", f"{digest}".encode())
 
 
 def put(path: Path, data: bytes) -> Path:
     """Write a file and the directories above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    _put(f"{path}", data)
     return path
+
+
+def _put(name: str, data: bytes) -> None:
+    """By plain calls: the tests write a hundred thousand files."""
+    try:
+        _write(name, data)
+    except FileNotFoundError:
+        os.makedirs(name.rpartition("/")[0])
+        _write(name, data)
+
+
+def _write(name: str, data: bytes) -> None:
+    with open(name, "wb", buffering=0) as file:
+        file.write(data)
 
 
 # --- damage: each takes the path of a file that is there

@@ -176,7 +176,7 @@ def _no_handshake(place: Location) -> None:
 
 def _late(place: Location) -> None:
     """It has the same limit as the runner, and may be the first to keep it."""
-    place.executor.limit = "1s"
+    place.launcher.limit = "1s"
     with faulty_proxy(place.host, [Fault("silent", _MANIFEST)]) as proxy:
         place.skopeo.manifest(place.remote(proxy.host))
 
@@ -190,7 +190,7 @@ def _in_trouble(trouble: str, host: str = "") -> Make:
         (place.directory / "host").write_text(place.host)
         unshare = shutil.which("unshare") or "unshare"
         script = (sys.executable, f"{Path(__file__).parent}/island.py", trouble, f"{place.directory}")
-        place.executor.front = (unshare, *user, *net, "--mount", "--propagation", "private", *script)
+        place.launcher.front = (unshare, *user, *net, "--mount", "--propagation", "private", *script)
         if host:
             place.skopeo.manifest(place.remote(host))
         else:

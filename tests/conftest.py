@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NoReturn
@@ -16,7 +16,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling, Scheduling
 
 from regwrap.core.interruption import handle_signals, let_signals_be
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.runner import Runner, Tool
 from tests.fakes import Scripted, make_scripted
 from tests.inherited import hear_signals
@@ -66,14 +66,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def _others(share: int, shares: int) -> frozenset[Path]:
-    """The files of unit tests that other shares have: large ones first, each into the share that has least."""
+    """The files of unit tests that other shares have: most tests first, each into the share that has fewest."""
     held: list[list[Path]] = [[] for _ in range(shares)]
-    sizes = [0] * shares
-    files = {path: path.stat().st_size for path in Path(__file__).parent.rglob("unit/**/test_*.py")}
-    for path, size in sorted(files.items(), key=lambda item: (-item[1], item[0])):
-        least = sizes.index(min(sizes))
-        held[least].append(path)
-        sizes[least] += size
+    tests = [0] * shares
+    files = {path: path.read_bytes().count(b"\ndef test_") for path in Path(__file__).parent.rglob("unit/**/test_*.py")}
+    for path, number in sorted(files.items(), key=lambda item: (-item[1], item[0])):
+        fewest = tests.index(min(tests))
+        held[fewest].append(path)
+        tests[fewest] += number
     return frozenset(path for number, paths in enumerate(held, 1) for path in paths if number != share)
 
 
@@ -82,17 +82,23 @@ def _heard_signals() -> None:
     hear_signals()
 
 
-@pytest.fixture(autouse=True)
-def _guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test marked `tools` needs its programs (`tools("tar")` only tar); any other test can start none.
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that is not marked `tools` can start no program. No fixture, which would take a tenth of the time."""
+    if item.get_closest_marker("tools") is not None:
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ShLauncher, "start", _refuse)
+        patch.setattr(ShLauncher, "start_in_front", _refuse)
+        patch.setattr(subprocess.Popen, "__init__", _refuse)
+        return (yield)
 
-    Where one is missing the test fails; `make test` installs them.
-    """
-    marker = request.node.get_closest_marker("tools")
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A marked test needs its programs (`tools("tar")` only tar), and fails where one is missing; `make test` installs
+    them."""
+    marker = item.get_closest_marker("tools")
     if marker is None:
-        monkeypatch.setattr(ShExecutor, "start", _refuse)
-        monkeypatch.setattr(ShExecutor, "start_in_front", _refuse)
-        monkeypatch.setattr(subprocess.Popen, "__init__", _refuse)
         return
     needed = {Tool.SETPRIV, *marker.args} if marker.args else set(Tool) - _ASKED_FOR
     missing = sorted(tool for tool in needed if shutil.which(tool, path=_search_path()) is None)
@@ -134,7 +140,7 @@ def real_runner(tmp_path: Path) -> Runner:
     """A Runner that starts the real programs; only for tests marked `tools`."""
     scratch = tmp_path / "runner-scratch"
     scratch.mkdir()
-    return Runner(ShExecutor(), scratch=scratch, search_path=os.environ.get("PATH", os.defpath))
+    return Runner(ShLauncher(), scratch=scratch, search_path=os.environ.get("PATH", os.defpath))
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from regwrap.core.model import Digest, parse_manifest
+from regwrap.core.manifest import parse_manifest
+from regwrap.core.model import Digest
 from tests.builders import Image
 
 _JSON = {"Content-Type": "application/json"}

@@ -1,6 +1,6 @@
 """Stands in for programs, below the Runner's seam: everything above it is the real code.
 
-`ScriptedExecutor` answers from a script, records what was started, and refuses what the script does not have.
+`ScriptedLauncher` answers from a script, records what was started, and refuses what the script does not have.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from regwrap.core.listener import Silent
-from regwrap.tools.executor import Process
+from regwrap.tools.launcher import Process
 from regwrap.tools.runner import Runner, Tool
 
 Argv = tuple[str, ...]
@@ -68,7 +68,7 @@ class FinishedProcess:
 
 
 @dataclass
-class ScriptedExecutor:
+class ScriptedLauncher:
     """The first answer that fits and is not used up is given."""
 
     answers: list[Answer] = field(default_factory=list)
@@ -120,9 +120,9 @@ class ScriptedExecutor:
 
 @dataclass(frozen=True)
 class Scripted:
-    """A Runner whose programs are all scripted: `scripted.executor.answers.append(Answer(...))`."""
+    """A Runner whose programs are all scripted: `scripted.launcher.answers.append(Answer(...))`."""
 
-    executor: ScriptedExecutor
+    launcher: ScriptedLauncher
     runner: Runner
     log: list[str]
 
@@ -134,9 +134,9 @@ def make_scripted(directory: Path, *answers: Answer) -> Scripted:
     scratch.mkdir()
     for tool in Tool:
         (programs / tool).touch(mode=0o755)
-    executor, log = ScriptedExecutor(list(answers)), list[str]()
-    runner = Runner(executor, scratch=scratch, search_path=os.fspath(programs), log=log.append)
-    return Scripted(executor, runner, log)
+    launcher, log = ScriptedLauncher(list(answers)), list[str]()
+    runner = Runner(launcher, scratch=scratch, search_path=os.fspath(programs), log=log.append)
+    return Scripted(launcher, runner, log)
 
 
 def _bare(argv: Argv) -> Argv:

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from regwrap.core.model import OCI_INDEX
+from regwrap.core.manifest import OCI_INDEX
 
 Kind = Literal["refuse", "cut", "silent", "stall", "reset", "html", "wrong-digest", "flip", "slow", "redirect", "down"]
 

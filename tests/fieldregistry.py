@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from regwrap.core.model import OCI_MANIFEST, Digest
+from regwrap.core.manifest import OCI_MANIFEST
+from regwrap.core.model import Digest
 from tests.answering import Answer, Answering, Asked, answering
 from tests.builders import Image
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.model import Digest
 from regwrap.storage.hashing import hash_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regwrap.core.manifest import Descriptor
     from regwrap.storage.store import Storage
 
 

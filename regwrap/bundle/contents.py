@@ -16,7 +16,8 @@ from regwrap.core.closure import Closure, closure_of
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field, json_object, list_of, shown
-from regwrap.core.model import Digest, ParseError, Platform, a_size, is_repository, is_tag
+from regwrap.core.manifest import a_size
+from regwrap.core.model import Digest, ParseError, Platform, is_repository, is_tag
 from regwrap.core.release_id import ReleaseId
 from regwrap.storage import layout
 

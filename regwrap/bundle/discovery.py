@@ -15,20 +15,11 @@ from regwrap.bundle.contents import BundleContents, BundleRepository
 from regwrap.bundle.gather import Gathering
 from regwrap.bundle.image_set import BlobFiles, ImageSet, PlainFiles, file_image_set
 from regwrap.core import ocilayout
-from regwrap.core.closure import Closure, closure_of
+from regwrap.core.closure import Closure, check_sizes, closure_of
 from regwrap.core.errors import IntegrityError, RegwrapError, UsageError
 from regwrap.core.listener import SILENT, counted_by
-from regwrap.core.model import (  # fmt: skip
-    MAX_MANIFEST_BYTES,
-    Descriptor,
-    Digest,
-    ImageRef,
-    Index,
-    LayoutRef,
-    ParseError,
-    is_repository,
-    is_tag,
-)
+from regwrap.core.manifest import MAX_MANIFEST_BYTES, Descriptor, Index
+from regwrap.core.model import Digest, ImageRef, LayoutRef, ParseError, is_repository, is_tag
 from regwrap.core.writing import read_file
 from regwrap.storage.store import Storage, regular_size
 
@@ -209,11 +200,7 @@ class _Image:
             raise IntegrityError("its manifest is missing")
         if closure.missing and not closure.leaves:
             raise IntegrityError(f"its index {closure.top.digest} has none of its images")
-        for blob in closure.blobs:
-            size = files.blob_size(blob.digest)
-            if size != blob.size:
-                what = "is absent" if size is None else f"has {size} bytes instead of {blob.size}"
-                raise IntegrityError(f"blob {blob.digest} {what}")
+        check_sizes(closure, files.blob_size)
 
         def read_config(blob: Descriptor) -> bytes:
             return files.read_blob(blob.digest) or b""

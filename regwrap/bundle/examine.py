@@ -14,7 +14,8 @@ from regwrap.bundle.structure import structure_problems, unseen_images
 from regwrap.core.closure import Closure, shipped_platforms
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, RegwrapError
-from regwrap.core.model import Descriptor, Digest, Index, subject_of_tag
+from regwrap.core.manifest import Descriptor, Index
+from regwrap.core.model import Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.core.text import human_bytes
 from regwrap.storage import layout

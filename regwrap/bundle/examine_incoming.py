@@ -14,7 +14,7 @@ from regwrap.bundle.examine import OnBytes, VerifyReport, report_on
 from regwrap.bundle.files import Located, OneFile
 from regwrap.bundle.incoming import PIPE, incoming_bundle
 from regwrap.bundle.read import hash_all
-from regwrap.core.model import MAX_MANIFEST_BYTES
+from regwrap.core.manifest import MAX_MANIFEST_BYTES
 from regwrap.core.writing import temporary_file
 from regwrap.storage.hashing import write_all
 

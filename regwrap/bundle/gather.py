@@ -11,7 +11,8 @@ from regwrap.core.closure import Closure, shipped_platforms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from regwrap.core.model import Descriptor, Digest
+    from regwrap.core.manifest import Descriptor
+    from regwrap.core.model import Digest
 
 
 @dataclass(slots=True)

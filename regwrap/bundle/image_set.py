@@ -18,7 +18,8 @@ from regwrap.bundle.by_repository import Piece
 from regwrap.bundle.files import Located
 from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError
-from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest
+from regwrap.core.manifest import MAX_MANIFEST_BYTES, Descriptor
+from regwrap.core.model import Digest
 from regwrap.core.writing import read_at, read_file
 from regwrap.storage.hashing import hash_problem, hashed, pieces_at
 from regwrap.storage.store import regular_size

@@ -14,7 +14,7 @@ from regwrap.bundle.contents import BUNDLE_JSON, tar_bytes
 from regwrap.bundle.follow import Following, followed
 from regwrap.bundle.output import append_links, published
 from regwrap.core.errors import BrokenBlobError
-from regwrap.core.model import Descriptor
+from regwrap.core.manifest import Descriptor
 from regwrap.core.writing import write_file
 from regwrap.storage.hashing import hash_problem
 from regwrap.tools.tar import create_tar

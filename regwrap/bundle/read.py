@@ -31,7 +31,8 @@ from regwrap.bundle.files import BundleFile, Located, OneFile
 from regwrap.bundle.volume_places import named_directories
 from regwrap.bundle.write import MAGIC, header_of, link_bytes
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import MAX_MANIFEST_BYTES, Digest
+from regwrap.core.manifest import MAX_MANIFEST_BYTES
+from regwrap.core.model import Digest
 from regwrap.core.pool import map_in_order
 from regwrap.core.writing import is_there, read_at
 from regwrap.storage.hashing import hashed, pieces_at

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 from regwrap import __version__
 from regwrap.core.errors import UsageError
 from regwrap.core.fields import a_list, a_switch, a_text, a_whole, an_object, field, json_object, list_of, or_none
-from regwrap.core.model import Destination, Digest, ImageRef, Platform, a_digest, a_size, is_repository, is_tag
+from regwrap.core.manifest import a_digest, a_size
+from regwrap.core.model import Destination, Digest, ImageRef, Platform, is_repository, is_tag
 from regwrap.lists.imagelist import ImageEntry, ImageList
 from regwrap.lists.lock import LockedImage
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.gather import Gathering
-from regwrap.core.closure import Closure, check_platform
+from regwrap.core.closure import check_platform, check_sizes
 from regwrap.core.counts import counted
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, RegwrapError
 
@@ -84,13 +84,6 @@ class _Found:
             absent = ", ".join(str(child.platform or child.digest.short) for child in closure.missing)
             raise ImagesFailedError(f"the archive has no {absent} of its index (select with platform=…, or sync again)")
         check_platform(closure, entry.platforms, self.storage.read_config)
-        self._check_blobs(closure)
+        check_sizes(closure, self.storage.blob_size)
         read_config = self.storage.read_config
         self.gathering.add(repository, tag, closure, omitted=closure.omitted, read_config=read_config)
-
-    def _check_blobs(self, closure: Closure) -> None:
-        for blob in closure.blobs:
-            size = self.storage.blob_size(blob.digest)
-            if size != blob.size:
-                what = "is absent" if size is None else f"has {size} bytes instead of {blob.size}"
-                raise IntegrityError(f"blob {blob.digest} {what}")

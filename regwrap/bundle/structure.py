@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from regwrap.core.closure import Closure, shipped_platforms
 from regwrap.core.errors import RegwrapError
-from regwrap.core.model import Digest, Manifest
+from regwrap.core.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regwrap.bundle.contents import BundleContents, BundleImage
     from regwrap.bundle.read import Bundle
+    from regwrap.core.model import Digest
 
 
 def structure_problems(bundle: Bundle) -> list[str]:

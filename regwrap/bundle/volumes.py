@@ -18,7 +18,7 @@ from regwrap.bundle.volume_places import directories_of, volume_name, volumes_in
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, a_whole, an_object, field, json_object, list_of
-from regwrap.core.model import a_size
+from regwrap.core.manifest import a_size
 from regwrap.core.writing import telling
 from regwrap.storage.hashing import hash_file
 

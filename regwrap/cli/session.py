@@ -14,7 +14,7 @@ from regwrap.config.locations import configured_place, registry_for
 from regwrap.core.location import Location
 from regwrap.core.text import printable
 from regwrap.tools.descriptors import affordable_jobs
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.outage import Outages
 from regwrap.tools.retry import Retry
 from regwrap.tools.runner import Runner
@@ -62,7 +62,7 @@ def opened_session(*, quiet: bool, verbose: bool = False) -> Iterator[Session]:
     """Programs, waits and retries of a session end with it, and at once."""
     with scratch_directory() as scratch, told(quiet=quiet) as progress:
         runner = Runner(
-            executor=ShExecutor(),
+            launcher=ShLauncher(),
             scratch=scratch,
             search_path=os.environ.get("PATH", os.defpath),
             log=(lambda line: progress.line(printable(f"+ {line}"))) if verbose else lambda _line: None,

@@ -57,14 +57,14 @@ def _refuse_signature(signature: Path | None) -> None:
 @contextmanager
 def _checked(signers: Path, signature: Path, listener: Listener) -> Iterator[Trust]:
     from regwrap.commands.sign import CheckedSignature
-    from regwrap.tools.executor import ShExecutor
+    from regwrap.tools.launcher import ShLauncher
     from regwrap.tools.runner import Runner
     from regwrap.tools.scratch import scratch_directory
     from regwrap.tools.ssh_keygen import SshKeygen
 
     with scratch_directory() as scratch:
         path = os.environ.get("PATH", os.defpath)
-        runner = Runner(executor=ShExecutor(), scratch=scratch, search_path=path)
+        runner = Runner(launcher=ShLauncher(), scratch=scratch, search_path=path)
         yield CheckedSignature(SshKeygen(runner, agent=""), signers, signature, listener.say)
 
 

@@ -28,7 +28,6 @@ from regwrap.transfer.orders import Answer, BlobAnswer, FetchOrder, HashOrder, P
 from regwrap.transfer.push_at_worker import OpenedContents, push_blobs
 
 if TYPE_CHECKING:
-    from regwrap.transfer.job import Job
     from regwrap.transfer.orders import Order, RegistryName
 
 
@@ -37,7 +36,6 @@ class _Run:
     """One client's run on this worker."""
 
     name: str
-    job: Job
     ends: Endpoints
     stack: ExitStack
     pushed_back: list[PushedBack]
@@ -74,7 +72,7 @@ def end_run(name: str) -> None:
         run = _RUNS.get(name)
         if run is None:
             return
-        run.job.retry.stopping.set()
+        run.ends.job.retry.stopping.set()
         is_idle = not run.orders
         if is_idle:
             del _RUNS[name]
@@ -139,7 +137,7 @@ def _begun(name: str) -> _Run:
 def _leave(run: _Run) -> None:
     with _LOCK:
         run.orders -= 1
-        is_over = run.job.retry.stopping.is_set() and not run.orders
+        is_over = run.ends.job.retry.stopping.is_set() and not run.orders
         if is_over:
             _RUNS.pop(run.name, None)
     if is_over:
@@ -159,7 +157,7 @@ def _new(name: str) -> _Run:
     )
     ends = Endpoints(job=job, stack=stack, on_pushed_back=lambda host, text: pushed_back.append(PushedBack(host, text)))
     opened = OpenedContents(stack)
-    return _Run(name=name, job=job, ends=ends, stack=stack, pushed_back=pushed_back, opened=opened)
+    return _Run(name=name, ends=ends, stack=stack, pushed_back=pushed_back, opened=opened)
 
 
 def _taken(run: _Run) -> tuple[PushedBack, ...]:
@@ -175,7 +173,7 @@ class _Around:
     run: _Run
 
     def is_wanted(self) -> bool:
-        return self.task.is_alive and not self.run.job.retry.stopping.is_set()
+        return self.task.is_alive and not self.run.ends.job.retry.stopping.is_set()
 
     def came(self, counts: Mapping[str, int]) -> None:
         self.task.tell({"run": self.run.name, "came": dict(counts)})

@@ -16,17 +16,8 @@ from regwrap.bundle.opened import opened_history, opened_image_set
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, ToolError, UsageError
 from regwrap.core.fields import a_text, an_object, field, json_object, list_of, or_none
-from regwrap.core.model import (  # fmt: skip
-    OCI_MANIFEST,
-    Descriptor,
-    Digest,
-    ImageRef,
-    LayoutRef,
-    Manifest,
-    ParseError,
-    Platform,
-    parse_manifest,
-)
+from regwrap.core.manifest import OCI_MANIFEST, Descriptor, Manifest, parse_manifest
+from regwrap.core.model import Digest, ImageRef, LayoutRef, ParseError, Platform
 from regwrap.core.writing import telling
 from regwrap.forms.baked_base import BaseImage, empty_base, read_base, registry_program
 from regwrap.forms.baked_image import CREATED, image_beyond, image_with, volumes_over

@@ -18,7 +18,7 @@ from regwrap.commands.sync import SyncOptions, plan_images, to_copy
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.location import Engine
-from regwrap.core.model import Manifest
+from regwrap.core.manifest import Manifest
 from regwrap.core.pool import map_in_order
 from regwrap.core.text import human_bytes
 from regwrap.storage.store import Storage, real_root
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from regwrap.bundle.delta import Older
     from regwrap.bundle.stream import Target
     from regwrap.core.closure import Closure
-    from regwrap.core.model import Descriptor, Digest
+    from regwrap.core.manifest import Descriptor
+    from regwrap.core.model import Digest
     from regwrap.lists.imagelist import ImageEntry, ImageList
     from regwrap.transfer.job import Job
     from regwrap.transfer.run import SyncReport
@@ -82,10 +83,10 @@ def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOpti
         ends.check_sources(images)
         for end in {end.storage.root: end for end in (*ends.storages(), archive)}.values():
             stack.enter_context(job.locked(end.storage.tree, exclusive=False, untouched=end is archive))
-        images, lost = to_copy(job, ends, images, referrers=options.referrers)
-        plan = plan_images(job, ends, archive, images, SyncOptions(lost=lost))
+        images, lost = to_copy(ends, images, referrers=options.referrers)
+        plan = plan_images(ends, archive, images, SyncOptions(lost=lost))
         _refuse([f"{item.entry.where}: {item.error}" for item in plan.unseen], len(images.entries), "and rerun")
-        needed = _Needed(job=job, ends=ends, archive=archive.storage, plan=plan)
+        needed = _Needed(ends=ends, archive=archive.storage, plan=plan)
         bundle = DirectBundle(contents=needed.contents(options))
         in_order = options.target is not None
 
@@ -95,7 +96,7 @@ def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOpti
             needed.put_known(file)
             job.listener.expect("package", plan.bytes_missing)
             filling = Filling(file, archive, hashed=options.hashed, in_order=in_order)
-            bundle.report = fill_bundle(needed.plan, filling, job=job, ends=ends)
+            bundle.report = fill_bundle(needed.plan, filling, ends=ends)
             bundle.reused = file.reused
             problems = [f"{failed.entry.where}: {failed.error}" for failed in bundle.report.failed]
             kept = f": what has come is kept in {file.part.path}" if file.is_kept else ""
@@ -137,7 +138,6 @@ def _refuse(problems: list[str], images: int, then: str) -> None:
 class _Needed:
     """All that a bundle of the plan's images has; `plan` gets a copy for each of them."""
 
-    job: Job
     ends: Endpoints
     archive: Storage
     plan: Plan
@@ -147,8 +147,8 @@ class _Needed:
         """Raises ImagesFailedError where an image went away meanwhile."""
         self.plan = replace(self.plan, copies=(*self.plan.copies, *self._there()), skips=())
         lone = tuple(copy for copy in self.plan.copies if isinstance(copy.closure.top, Manifest))
-        stopping = self.job.retry.stopping
-        map_in_order(self._read_config, lone, workers=self.job.jobs, name="config", stopping=stopping)
+        job = self.ends.job
+        map_in_order(self._read_config, lone, workers=job.jobs, name="config", stopping=job.retry.stopping)
         gathering = Gathering()
         for copy in self.plan.copies:
             dest, closure = copy.entry.dest, copy.closure
@@ -184,7 +184,7 @@ class _Needed:
         raw = self.archive.read_config(top.config)
         if not raw:
             source, repository = self.ends.source_of(entry), entry.source.repository
-            raw = self.job.retry.call(lambda: source.config(repository, top.digest, top.config))
+            raw = self.ends.job.retry.call(lambda: source.config(repository, top.digest, top.config))
         if raw:
             self.configs[top.config.digest] = raw
 

@@ -15,7 +15,7 @@ from regwrap.bundle.opened import opened_image_set
 from regwrap.bundle.read import hash_all
 from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
-from regwrap.core.model import DOCKER_LIST, DOCKER_MANIFEST
+from regwrap.core.manifest import DOCKER_LIST, DOCKER_MANIFEST
 from regwrap.core.writing import is_there
 from regwrap.forms.tree import Form, TreeFile, tree_files
 from regwrap.storage.commit import sync_file_system

@@ -66,7 +66,7 @@ def write_lock(job: Job, wanted: Wanted, path: Path) -> LockReport:
     """Resolve all, once, and write the lock where all could be. Of an unchanged image nothing but the tag is asked."""
     old = read_lock(path) if path.exists() else Lock(name=f"{path}", images=())
     with ExitStack() as stack:
-        locking = _Locking(job=job, ends=Endpoints(job=job, stack=stack), old=old)
+        locking = _Locking(ends=Endpoints(job=job, stack=stack), old=old)
         found = locking.each(locking.entries(wanted, stack), locking.lock)
     images = tuple(item for item in found if isinstance(item, LockedImage))
     failed = tuple(item for item in found if isinstance(item, Unseen))
@@ -82,7 +82,7 @@ def check_lock(job: Job, wanted: Wanted, path: Path) -> LockCheck:
     old = read_lock(path)
     old = replace(old, images=tuple(image for image in old.images if wanted.has(_entry_of(image))))
     with ExitStack() as stack:
-        locking = _Locking(job=job, ends=Endpoints(job=job, stack=stack), old=old)
+        locking = _Locking(ends=Endpoints(job=job, stack=stack), old=old)
         found = locking.each(locking.entries(wanted, stack), locking.now)
     failed = tuple(item for item in found if isinstance(item, Unseen))
     skipped = {item.entry.dest for item in failed}
@@ -95,7 +95,6 @@ def check_lock(job: Job, wanted: Wanted, path: Path) -> LockCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Locking:
-    job: Job
     ends: Endpoints
     old: Lock
     unread: list[str] = field(default_factory=list)
@@ -107,7 +106,7 @@ class _Locking:
         self.ends.check_sources(by_rule)
         for end in self.ends.storages():
             if end.storage.root.is_dir():
-                stack.enter_context(self.job.locked(end.storage.tree, exclusive=False))
+                stack.enter_context(self.ends.job.locked(end.storage.tree, exclusive=False))
         listed = {entry.dest: entry for entry in wanted.images.entries}
         for entry in by_rule.entries:
             if entry.dest in listed and replace(listed[entry.dest].source, digest=None) != entry.source:
@@ -124,7 +123,7 @@ class _Locking:
         for rule in wanted.rules:
             meant = self._lines(rule)
             if not meant:
-                self.job.listener.say(f"note: no image matches the rule {rule.match.text}")
+                self.ends.job.listener.say(f"note: no image matches the rule {rule.match.text}")
             lines += meant
         return parse_images("\n".join(lines).encode(), "images: in the configuration", wanted.rewrite)
 
@@ -136,9 +135,9 @@ class _Locking:
     def _tags(self, rule: ImageRule, end: RegistryEndpoint | StorageSource) -> tuple[tuple[str, tuple[str, ...]], ...]:
         match = rule.match
         if match.is_one_repository:
-            return ((match.repository, self.job.retry.call(lambda: end.tags(match.repository))),)
-        names = self._legal(end.name, self.job.retry.call(end.repositories), is_repository)
-        found = tags_of(self.job, end, filter(rule.fits_repository, names))
+            return ((match.repository, self.ends.job.retry.call(lambda: end.tags(match.repository))),)
+        names = self._legal(end.name, self.ends.job.retry.call(end.repositories), is_repository)
+        found = tags_of(self.ends.job, end, filter(rule.fits_repository, names))
         self.unread.extend(found.unread)
         return found.tags
 
@@ -146,38 +145,38 @@ class _Locking:
         """A registry may say anything, and a line has more than a name: with a blank in it an image went elsewhere."""
         odd = [name for name in names if not is_legal(name)]
         if odd:
-            self.job.listener.say(
+            self.ends.job.listener.say(
                 f"note: {where}: {counted(len(odd), 'name')} left out that no list can have, such as {odd[0][:200]!r}"
             )
         return tuple(filter(is_legal, names))
 
     def _end_of(self, rule: ImageRule) -> RegistryEndpoint | StorageSource:
         if rule.match.registry is not None:
-            return self.ends.of(self.job.place_of(rule.match.registry))
-        if self.job.source is None:
+            return self.ends.of(self.ends.job.place_of(rule.match.registry))
+        if self.ends.job.source is None:
             raise UsageError(
                 f"the rule {rule.match.text} names no registry, and no source is configured",
                 hint="give --source HOST[:PORT], or source: in the configuration",
             )
-        return self.ends.of(self.job.source)
+        return self.ends.of(self.ends.job.source)
 
     def each(self, entries: tuple[ImageEntry, ...], work: Callable[[ImageEntry], T]) -> tuple[T | Unseen, ...]:
         """`work` on each, several at a time, in the list's order."""
 
         def guarded(entry: ImageEntry) -> T | Unseen:
             try:
-                return self.job.retry.call(lambda: work(entry))
+                return self.ends.job.retry.call(lambda: work(entry))
             except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
                 return Unseen(entry=entry, error=str(error), hint=error.hint)
             finally:
                 job.listener.on_things()
 
-        job = self.job
+        job = self.ends.job
         job.listener.count("lock", "images looked at", len(entries))
         return map_in_order(guarded, entries, workers=job.jobs, name="lock", stopping=job.retry.stopping)
 
     def now(self, entry: ImageEntry) -> tuple[ImageEntry, Digest | None]:
-        seen = Mirrors.of(self.job, self.ends, (entry,)).seen(entry)
+        seen = Mirrors.of(self.ends, (entry,)).seen(entry)
         source, image = self.ends.source_of(seen), seen.source
         if image.tag is not None:
             return entry, source.resolve(image.repository, image.tag)
@@ -185,7 +184,7 @@ class _Locking:
         return entry, image.digest if there else None
 
     def lock(self, entry: ImageEntry) -> LockedImage:
-        seen = Mirrors.of(self.job, self.ends, (entry,)).seen(entry)
+        seen = Mirrors.of(self.ends, (entry,)).seen(entry)
         source = self.ends.source_of(seen)
         digest = source_digest(source, seen)
         fixed = replace(entry, source=replace(entry.source, digest=digest))
@@ -206,10 +205,10 @@ class _Locking:
 
     def _kept(self, digest: Digest) -> bytes | None:
         """A manifest that the archive has, verified: it need not be asked for."""
-        if self.job.archive.storage is None:
+        if self.ends.job.archive.storage is None:
             return None
         try:
-            raw = Storage(self.job.archive.storage).read_blob(digest)
+            raw = Storage(self.ends.job.archive.storage).read_blob(digest)
         except RegwrapError:
             return None
         return raw if raw is not None and Digest.of(raw) == digest else None

@@ -82,7 +82,6 @@ def push_images(job: Job, source: Path, place: Location, options: PushOptions) -
         source_of_all, entries = _as_asked(job, contents, renamed(_entries(contents), options.naming), options)
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
         pushing = _Pushing(
-            job=job,
             ends=ends,
             contents=source_of_all,
             dest=end,
@@ -252,7 +251,6 @@ def _shared(source: Path, contents: ImageSet | StorageSource | DeltaSource) -> S
 class _Pushing:
     """`shared` is None where blobs come from more than one place; `brief` as in Observer."""
 
-    job: Job
     ends: Endpoints
     contents: LocalSource
     dest: RegistryEndpoint
@@ -262,7 +260,7 @@ class _Pushing:
 
     def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
-        nothing = StorageSource(name=self.dest.name, storage=Storage(self.job.scratch / "nothing"))
+        nothing = StorageSource(name=self.dest.name, storage=Storage(self.ends.job.scratch / "nothing"))
         new = tuple(entry for entry in entries if entry.dest.repository.partition("/")[0] in absent)
         old = tuple(entry for entry in entries if entry not in new)
         return (*self._observe(old, self.dest), *self._observe(new, nothing))
@@ -273,17 +271,17 @@ class _Pushing:
         observer = Observer(
             source_of=lambda _entry: self.contents,
             dest=dest,
-            retry=self.job.retry,
+            retry=self.ends.job.retry,
             sound=None,
             gave_up=self.ends.limiters.gave_up,
             is_immutable=self.place.is_immutable,
             brief=self.brief,
         )
-        return observer.observe_images(entries, self.job.jobs, self.job.listener)
+        return observer.observe_images(entries, self.ends.job.jobs, self.ends.job.listener)
 
     def carry(self, plan: Plan, elsewhere: Mapping[Digest, str]) -> SyncReport:
         """`elsewhere`: another repository there that has the blob."""
-        job, index = self.job, self._index(plan)
+        index = self._index(plan)
         for digest, repository in elsewhere.items():
             index.add(repository, (digest,))
         sending = Sending(
@@ -295,8 +293,8 @@ class _Pushing:
             ),
             shared=lambda _end: self.shared,
         )
-        job.listener.expect("push", plan.bytes_missing)
-        return send_images(plan, sending, job=job, ends=self.ends)
+        self.ends.job.listener.expect("push", plan.bytes_missing)
+        return send_images(plan, sending, ends=self.ends)
 
     def _index(self, plan: Plan) -> BlobIndex:
         """What the repositories there have: of an image that is there all, of the others what was found of them."""

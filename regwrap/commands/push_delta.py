@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.bundle.base import lacking_blobs
 from regwrap.bundle.read import Bundle
 from regwrap.core.errors import ImagesFailedError
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.model import Digest
 from regwrap.registry.credentials import UnsureError
 from regwrap.transfer.plan import Lacking, Observation
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.by_repository import Piece
     from regwrap.bundle.contents import BundleContents
     from regwrap.bundle.image_set import ImageSet
+    from regwrap.core.manifest import Descriptor
     from regwrap.lists.naming import Naming
     from regwrap.registry.endpoint import RegistryEndpoint
 

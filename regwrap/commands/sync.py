@@ -59,25 +59,26 @@ def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult
         for storage in ends.storages():
             if storage != dest:
                 stack.enter_context(job.locked(storage.storage.tree, exclusive=False))
-        images, lost = to_copy(job, ends, images, referrers=options.referrers)
-        return copy_images(job, ends, dest, images, options=replace(options, lost=lost), writing=writing)
+        images, lost = to_copy(ends, images, referrers=options.referrers)
+        return copy_images(ends, dest, images, options=replace(options, lost=lost), writing=writing)
 
 
-def to_copy(job: Job, ends: Endpoints, images: ImageList, *, referrers: bool) -> tuple[ImageList, tuple[Unseen, ...]]:
+def to_copy(ends: Endpoints, images: ImageList, *, referrers: bool) -> tuple[ImageList, tuple[Unseen, ...]]:
     """The list as it is copied: from mirrors, and with what belongs to its images; and those whose referrers are
     unknown."""
     find = with_referrers if referrers else with_their_signatures
-    return find(job, ends, through_mirrors(job, ends, images))
+    return find(ends, through_mirrors(ends, images))
 
 
 def plan_images(
-    job: Job, ends: Endpoints, dest: RegistryEndpoint | StorageSource, images: ImageList, options: SyncOptions
+    ends: Endpoints, dest: RegistryEndpoint | StorageSource, images: ImageList, options: SyncOptions
 ) -> Plan:
     """Look at both ends of each image, and decide. Call from the main thread."""
+    job = ends.job
     storage = dest if isinstance(dest, StorageSource) else None
     unsigned: tuple[Unseen, ...] = ()
     if job.signed:
-        images, unsigned = only_signed(job, ends, images)
+        images, unsigned = only_signed(ends, images)
     way = choose_engine(job.engine, storage.name if storage else None)
     observer = Observer(
         source_of=ends.source_of,
@@ -93,7 +94,6 @@ def plan_images(
 
 
 def copy_images(
-    job: Job,
     ends: Endpoints,
     dest: RegistryEndpoint | StorageSource,
     images: ImageList,
@@ -102,38 +102,37 @@ def copy_images(
     writing: Writing,
 ) -> SyncResult:
     """Look at both ends, plan, and carry the plan out. The locks are the caller's. Call from the main thread."""
-    started = time.monotonic()
-    plan = plan_images(job, ends, dest, images, options)
+    started, job = time.monotonic(), ends.job
+    plan = plan_images(ends, dest, images, options)
     if options.dry_run:
         return SyncResult(plan=plan, report=None)
     job.listener.expect("sync", plan.bytes_missing)
-    report = _carried(job, ends, dest, plan, writing)
+    report = _carried(ends, dest, plan, writing)
     # nobody hears of it from a package, in which every image counts as copied
-    meanwhile = _drifted_meanwhile(job, ends, report.copied) if writing.upper is None else ()
+    meanwhile = _drifted_meanwhile(ends, report.copied) if writing.upper is None else ()
     moved = (*plan.moved, *meanwhile)
     report = replace(report, moved=moved, release=images.release, workers=job.workers.shares if job.workers else ())
     return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
 
-def _carried(
-    job: Job, ends: Endpoints, dest: RegistryEndpoint | StorageSource, plan: Plan, writing: Writing
-) -> SyncReport:
+def _carried(ends: Endpoints, dest: RegistryEndpoint | StorageSource, plan: Plan, writing: Writing) -> SyncReport:
     if not plan.copies:
         if isinstance(dest, StorageSource) and writing.upper is None and not plan.unseen:
             remove_stage(own_tree(dest.storage.tree), SYNC)  # a killed run's
         return nothing_copied(plan)
     from regwrap.transfer.carriers import carry_out  # brings all that carries, and most runs copy nothing
 
-    return carry_out(plan, dest, job=job, ends=ends, writing=writing)
+    return carry_out(plan, dest, ends=ends, writing=writing)
 
 
-def _drifted_meanwhile(job: Job, ends: Endpoints, copied: tuple[Copied, ...]) -> tuple[Drifted, ...]:
+def _drifted_meanwhile(ends: Endpoints, copied: tuple[Copied, ...]) -> tuple[Drifted, ...]:
     """The tags that another image has got while they were copied: one more HEAD for each image that was copied."""
 
     def look(item: Copied) -> Drifted | None:
         entry = item.copy.entry
         return None if entry.locked else drift_of(ends.source_of(entry), entry, item.copy.digest)
 
+    job = ends.job
     most, stopping = max(job.jobs, QUESTIONS), job.retry.stopping
     found = map_waiting(look, copied, workers=job.jobs, most=most, stopping=stopping)
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))

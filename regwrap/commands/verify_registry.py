@@ -12,7 +12,7 @@ from regwrap.bundle.inventory import FoundImage, Inventory
 from regwrap.commands.list_registry import list_place
 from regwrap.core.closure import Closure, check_platform, closure_of, shipped_platforms
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError, UsageError
-from regwrap.core.model import Descriptor, Digest, subject_of_tag
+from regwrap.core.model import Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.lists.naming import Naming, renamed
 from regwrap.registry.credentials import UnsureError
@@ -22,6 +22,7 @@ from regwrap.transfer.endpoints import Endpoints
 
 if TYPE_CHECKING:
     from regwrap.core.location import Location
+    from regwrap.core.manifest import Descriptor
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.tools.rate_limit import HostLimiters
     from regwrap.transfer.job import Job

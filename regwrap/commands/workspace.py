@@ -157,15 +157,15 @@ def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iter
         for end in ends.storages():
             if end.storage.root != history:
                 stack.enter_context(job.locked(end.storage.tree, exclusive=False))
-        images = through_mirrors(job, ends, images)
+        images = through_mirrors(ends, images)
         find = with_referrers if options.referrers else with_their_signatures
-        images, lost = find(job, ends, images)
+        images, lost = find(ends, images)
         run, way = _place(job, history, options.places, stack)
         overlay, links = _overlay(history, run, way, _links(job, way, len(images.entries), stack))
         prepare_sides(job.runner, overlay, links)
         listed = Storage(links, below=(overlay.upper, history))
         bringing = SyncOptions(hashed=options.hashed, lost=lost)
-        report = _bring(job, ends, listed, overlay.upper, images, bringing)
+        report = _bring(ends, listed, overlay.upper, images, bringing)
         yield _Staged(images=images, history=history, overlay=overlay, listed=listed, sync=report)
 
 
@@ -234,11 +234,9 @@ def _overlay(history: Path, run: Path, way: MountMode, links: Path | None) -> tu
     return overlay, overlay.upper if links is None else links
 
 
-def _bring(
-    job: Job, ends: Endpoints, listed: Storage, upper: Path, images: ImageList, options: SyncOptions
-) -> SyncReport:
+def _bring(ends: Endpoints, listed: Storage, upper: Path, images: ImageList, options: SyncOptions) -> SyncReport:
     dest, writing = StorageSource(name="the upper layer", storage=listed), Writing(upper=upper, hashed=options.hashed)
-    report = copy_images(job, ends, dest, images, options=options, writing=writing).report
+    report = copy_images(ends, dest, images, options=options, writing=writing).report
     if report is None or report.failed:
         failed = report.failed if report else ()
         raise ImagesFailedError(

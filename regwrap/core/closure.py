@@ -12,7 +12,8 @@ from typing import Final
 
 from regwrap.core.errors import ImagesFailedError, IntegrityError
 from regwrap.core.fields import a_text, field, json_object
-from regwrap.core.model import MAX_INDEX_DEPTH, Descriptor, Digest, Index, Manifest, Platform, parse_manifest
+from regwrap.core.manifest import MAX_INDEX_DEPTH, Descriptor, Index, Manifest, parse_manifest
+from regwrap.core.model import Digest, Platform
 
 _BUILDKIT_CACHE: Final = "application/vnd.buildkit.cacheconfig.v0"
 Fetch = Callable[[Digest], bytes | None]
@@ -161,6 +162,15 @@ def _config_platforms(raw: bytes) -> Iterator[Platform]:
         return
     if platform.os and platform.architecture:
         yield platform
+
+
+def check_sizes(closure: Closure, size_of: Callable[[Digest], int | None]) -> None:
+    """Raise IntegrityError where a blob is absent, for which `size_of` has None, or has another size in bytes."""
+    for blob in closure.blobs:
+        size = size_of(blob.digest)
+        if size != blob.size:
+            what = "is absent" if size is None else f"has {size} bytes instead of {blob.size}"
+            raise IntegrityError(f"blob {blob.digest} {what}")
 
 
 def check_platform(closure: Closure, wanted: tuple[Platform, ...], config: Callable[[Descriptor], bytes]) -> None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_object, field, json_object, list_of, or_none
-from regwrap.core.model import MAX_MANIFEST_BYTES, Digest, a_digest, a_size
+from regwrap.core.manifest import MAX_MANIFEST_BYTES, a_digest, a_size
+from regwrap.core.model import Digest
 from regwrap.core.writing import is_there, on_file, write_file
 
 if TYPE_CHECKING:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core import ocilayout
 from regwrap.core.errors import UsageError
-from regwrap.core.model import Descriptor, Index, Manifest, Platform, parse_manifest
+from regwrap.core.manifest import Descriptor, Index, Manifest, parse_manifest
 from regwrap.forms.baked_image import beyond_oci, check_base, empty_config, parse_config
 from regwrap.storage.store import regular_size
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from regwrap.core.model import Platform
 
 # Debian's package, and the images registry:2 and registry:3
 _PROGRAMS: Final = ("usr/bin/docker-registry", "bin/registry", "usr/bin/registry", "usr/local/bin/registry")

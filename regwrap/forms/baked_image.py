@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_list, an_object, field, json_object, or_none
-from regwrap.core.model import OCI_MANIFEST, Descriptor, Digest, Manifest, Platform
+from regwrap.core.manifest import OCI_MANIFEST, Descriptor, Manifest
+from regwrap.core.model import Digest, Platform
 
 if TYPE_CHECKING:
     from regwrap.forms.baked_layer import Layer

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import Descriptor, Digest, Platform, is_repository
+from regwrap.core.model import Digest, Platform, is_repository
 from regwrap.core.writing import telling, write_file
 from regwrap.forms.baked_base import read_base
 from regwrap.storage import layout
@@ -23,6 +23,8 @@ from regwrap.storage.hashing import hash_file, hash_problem, hashed, pieces_of
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from regwrap.core.manifest import Descriptor
 
 _BLOB: Final = re.compile(rf"(?:.*/)?{layout.BLOBS}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/data")
 _LINK: Final = re.compile(rf"(?:.*/)?{layout.REPOSITORIES}/(.+)/_layers/sha256/([0-9a-f]{{64}})/link")

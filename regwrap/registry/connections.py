@@ -16,7 +16,7 @@ from regwrap import __version__
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.core.location import WHOLE_ANSWER
-from regwrap.core.model import MANIFEST_TYPES, MAX_MANIFEST_BYTES
+from regwrap.core.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES
 from regwrap.registry.certificates import shown_with, trust_of
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.exchange import Request, Response, Stream

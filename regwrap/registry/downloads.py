@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.core.location import Timeouts
-    from regwrap.core.model import Descriptor
+    from regwrap.core.manifest import Descriptor
     from regwrap.registry.client import Client
 
 # curl(1), EXIT CODES

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from regwrap.core.errors import ToolError
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.model import Digest
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.harbor import Harbor
 from regwrap.tools.skopeo import Remote, Skopeo
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regwrap.core.location import Registry
+    from regwrap.core.manifest import Descriptor
     from regwrap.registry.probe import Probe
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPSConnectionPool
 
-from regwrap.core.model import MAX_MANIFEST_BYTES
+from regwrap.core.manifest import MAX_MANIFEST_BYTES
 from regwrap.registry.patience import PatientConnection, PatientTlsConnection, head_is_read
 
 if TYPE_CHECKING:

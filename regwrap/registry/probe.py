@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from regwrap.core.errors import ToolError
 from regwrap.core.fields import a_text, an_object, json_object, list_of, or_none
 from regwrap.core.fields import field as value_of
-from regwrap.core.model import OCI_MANIFEST, Digest, ParseError
+from regwrap.core.manifest import OCI_MANIFEST
+from regwrap.core.model import Digest, ParseError
 from regwrap.registry.addresses import next_page
 from regwrap.registry.answers import is_absent, is_page, meaning_of, raise_if_later, refusal
 from regwrap.registry.auth import Access

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, assert_never, cast
 from regwrap import __version__
 from regwrap.core.closure import parsed
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import OCI_INDEX, Digest, parse_manifest
+from regwrap.core.manifest import OCI_INDEX, parse_manifest
+from regwrap.core.model import Digest
 from regwrap.core.text import printable
 from regwrap.registry.server_connections import Guest, ServerConnections
 from regwrap.registry.server_referrers import referrers_of

@@ -11,12 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.model import OCI_INDEX, Digest, Index, parse_manifest
+from regwrap.core.manifest import OCI_INDEX, Index, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regwrap.bundle.by_repository import LocalSource
+    from regwrap.core.model import Digest
 
 _INDEX_OF: Final = "sha256-{}"
 

@@ -19,7 +19,7 @@ from regwrap.core import fields
 from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.errors import UsageError
 from regwrap.core.fields import a_text, a_whole, list_of, of_kind, or_none
-from regwrap.core.model import a_digest
+from regwrap.core.manifest import a_digest
 from regwrap.core.release_id import ReleaseId
 from regwrap.transfer.plan import Drifted, Reason, Skip
 from regwrap.transfer.workers import WorkerShare, all_shares
@@ -27,7 +27,8 @@ from regwrap.transfer.workers import WorkerShare, all_shares
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from regwrap.core.model import Descriptor, Destination
+    from regwrap.core.manifest import Descriptor
+    from regwrap.core.model import Destination
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.run import Copied, Failed, SyncReport
 

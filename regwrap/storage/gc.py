@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import SILENT
-from regwrap.core.model import Digest, Index, parse_manifest, subject_of, subject_of_tag
+from regwrap.core.manifest import Index, parse_manifest, subject_of
+from regwrap.core.model import Digest, subject_of_tag
 from regwrap.storage import layout
 from regwrap.storage.store import Storage, read_link
 from regwrap.storage.survey import RepositoryTree, Survey, survey_storage

@@ -14,16 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.closure import Closure, closure_of, parsed
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import (
-    MAX_MANIFEST_BYTES,
-    Descriptor,
-    Digest,
-    Index,
-    ParseError,
-    Platform,
-    is_repository,
-    is_tag,
-)
+from regwrap.core.manifest import MAX_MANIFEST_BYTES, Descriptor, Index
+from regwrap.core.model import Digest, ParseError, Platform, is_repository, is_tag
 from regwrap.core.writing import name_file, on_file
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_descriptor

@@ -1,7 +1,7 @@
 """The one place that starts programs: what may be started, environment, time limits, logging, redaction.
 
-`Runner` holds the policy; the `Executor` below it only starts a process and says how it ended. Tests replace
-the executor. A program that is not in `Tool` cannot be started.
+`Runner` holds the policy; the `Launcher` below it only starts a process and says how it ended. Tests replace
+the launcher. A program that is not in `Tool` cannot be started.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from regwrap.core.writing import on_file, temporary_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from regwrap.tools.executor import Executor, Process
+    from regwrap.tools.launcher import Launcher, Process
 
 
 _SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH in Debian
@@ -144,7 +144,7 @@ class Runner:
     `stopping` is set every child is ended by the thread that waits for it, and no more are started.
     """
 
-    executor: Executor
+    launcher: Launcher
     scratch: Path
     search_path: str
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -211,7 +211,7 @@ class Runner:
             raise UsageError(f"{argv[0]}: command not found")
         before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
         try:
-            process = self.executor.start_in_front(
+            process = self.launcher.start_in_front(
                 (self.path_of(Tool.SETPRIV), "--pdeathsig", "KILL", path, *argv[1:]), env=environment
             )
             try:
@@ -249,7 +249,7 @@ class Runner:
         if self.stopping.is_set():
             raise ToolError(f"{command.tool} was not started: regwrap is stopping")
         try:
-            return self.executor.start(argv, env=env, output=output, inherit=command.inherit, stdin=command.stdin)
+            return self.launcher.start(argv, env=env, output=output, inherit=command.inherit, stdin=command.stdin)
         except OSError as error:
             raise ToolError(f"{command.tool} could not be started", detail=f"{error}") from error
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import IntegrityError, RegwrapError, ToolError, UsageError
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest
 from regwrap.core.writing import on_file
 from regwrap.storage.hashing import copy_range, hash_problem
 from regwrap.storage.own import own_tree
@@ -25,7 +26,7 @@ from regwrap.storage.stage import SYNC
 from regwrap.storage.store import Storage
 from regwrap.storage.tree import Tree
 from regwrap.tools.curl import Curl
-from regwrap.transfer.by_curl import BlobFetcher, Left, Travel
+from regwrap.transfer.by_curl import BlobFetcher, Travel
 from regwrap.transfer.fetch import PARTS, Stage, damaged_on_the_way
 from regwrap.transfer.orders import BlobAnswer, FetchOrder, HashOrder, Refusal
 
@@ -95,7 +96,7 @@ def fetch_blobs(ends: Endpoints, order: FetchOrder, around: Surroundings) -> tup
             stack.enter_context(_own_part(stage, travel.blob))
         arriving = stack.enter_context(_arriving(stage, around))
         fetcher = BlobFetcher(curl=_curl(job), parts=stage, scratch=job.scratch, retry=job.retry)
-        fetcher.fetch(travels, arriving, parallel=order.parallel, left=Left(len(travels)))
+        fetcher.fetch(travels, arriving, parallel=order.parallel)
         arriving.pool.shutdown()
         return tuple(arriving.answer(travel) for travel in travels)
 

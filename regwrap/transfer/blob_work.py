@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from regwrap.core.errors import ToolError
-    from regwrap.core.model import Descriptor, Destination
+    from regwrap.core.manifest import Descriptor
+    from regwrap.core.model import Destination
     from regwrap.tools.retry import Retry
     from regwrap.transfer.by_curl import End, Fetcher
     from regwrap.transfer.job import Events

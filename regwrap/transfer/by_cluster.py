@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.errors import ToolError
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest
 from regwrap.core.pool import map_in_order
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.transfer.by_curl import Endings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from regwrap.tools.rate_limit import HostLimiters
     from regwrap.tools.retry import Retry
     from regwrap.transfer.blob_index import BlobIndex
-    from regwrap.transfer.by_curl import BatchEvents, End, Fetcher, Left, Travel
+    from regwrap.transfer.by_curl import BatchEvents, End, Fetcher, Travel
     from regwrap.transfer.endpoints import Endpoints
     from regwrap.transfer.orders import Answer, BlobAnswer, SharedFiles
     from regwrap.transfer.workers import Workers
@@ -146,18 +147,18 @@ class ClusterFetcher:
     def threads(self) -> int:
         return 1024
 
-    def has_room(self, batches: Sequence[Left], _parallel: int, hosts: int, /) -> bool:
-        return len(batches) < max(1, self.workers.lanes // hosts)
+    def has_room(self, left: Sequence[int], _parallel: int, hosts: int, /) -> bool:
+        return len(left) < max(1, self.workers.lanes // hosts)
 
     def enough(self, waiting: int) -> float:
         return _order_bytes(waiting, self.workers.lanes)
 
-    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
+    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int) -> None:
         """As it is done here."""
         if (own := self.own(travels[0].end)) is not None:
-            own.fetch(travels, events, parallel=parallel, left=left)
+            own.fetch(travels, events, parallel=parallel)
             return
-        endings = Endings(events=events, left=left, retry=self.retry)
+        endings = Endings(events=events, retry=self.retry)
         before = [travel.came for travel in travels]
         for travel, count in zip(travels, before, strict=True):
             self.workers.hear(f"{travel.blob.digest}", _hearing(travel, count, events))
@@ -193,14 +194,14 @@ class ClusterFetcher:
             self.orders.failed(travel)
             endings.fails(travel, said.refusal.error())
         elif said.again:
-            endings.ends(lambda: events.again(travel))
+            events.again(travel)
         elif said.refused:
             errors = {repository: refusal.error() for repository, refusal in said.refused}
             self.orders.brought(travel, errors)
-            endings.ends(lambda: events.refused(travel, errors))
+            events.refused(travel, errors)
         else:
             self.orders.brought(travel)
-            endings.ends(lambda: events.proved(travel))
+            events.proved(travel)
 
 
 def _hearing(travel: Travel, before: int, events: BatchEvents) -> Callable[[int], None]:

@@ -17,11 +17,11 @@ from regwrap.tools.curl import Curl, Download, DownloadOutcome, Route
 from regwrap.transfer.fetch import damaged_on_the_way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from regwrap.bundle.by_repository import LocalSource
-    from regwrap.core.model import Descriptor
+    from regwrap.core.manifest import Descriptor
     from regwrap.tools.retry import Retry
 
     End = RegistryEndpoint | LocalSource
@@ -116,14 +116,15 @@ class Fetcher(Protocol):
     def threads(self) -> int:
         """How many may call `fetch` at the same time."""
 
-    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
-        """Bring blobs of one source, `parallel` at a time; each ends in one event. `left` counts those that have not.
+    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int) -> None:
+        """Bring blobs of one source, `parallel` at a time; each ends in one event.
 
         Raises ToolError once the run is stopped, and what ends the whole run.
         """
 
-    def has_room(self, batches: Sequence[Left], parallel: int, hosts: int, /) -> bool:
-        """Whether another batch of a source should begin beside these; `hosts` sources are busy."""
+    def has_room(self, left: Sequence[int], parallel: int, hosts: int, /) -> bool:
+        """Whether another batch of a source should begin beside those that have so many blobs left; `hosts` sources are
+        busy."""
 
     def enough(self, waiting: int, /) -> float:
         """Bytes that make a batch, of so many that wait."""
@@ -142,45 +143,32 @@ class BlobFetcher:
     def threads(self) -> int:
         return 64
 
-    def has_room(self, batches: Sequence[Left], parallel: int, _hosts: int, /) -> bool:
+    def has_room(self, left: Sequence[int], parallel: int, _hosts: int, /) -> bool:
         """The next begins when the last has fewer left than may come at the same time."""
-        return sum(left.count for left in batches) < parallel and len(batches) < 2
+        return sum(left) < parallel and len(left) < 2
 
     def enough(self, _waiting: int, /) -> float:
         return math.inf
 
-    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
-        endings = Endings(events=events, left=left, retry=self.retry)
+    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int) -> None:
+        endings = Endings(events=events, retry=self.retry)
         batch = _Batch(fetcher=self, events=events, endings=endings, downloads=travels[0].registry.probe.downloads)
         batch.run(travels, parallel)
 
 
-@dataclass(slots=True)
-class Left:
-    """How many of a batch have not ended."""
-
-    count: int
-
-
 @dataclass(slots=True, kw_only=True)
 class Endings:
-    """How the travels of a batch end, each in one event. What failed because the host may be away waits for it
-    together, once."""
+    """How travels of a batch fail. What failed because the host may be away waits for it together, once."""
 
     events: BatchEvents
-    left: Left
     retry: Retry
     _away: list[tuple[Travel, ToolError]] = field(default_factory=list)
-
-    def ends(self, tell: Callable[[], None]) -> None:
-        self.left.count -= 1
-        tell()
 
     def fails(self, travel: Travel, error: RegwrapError) -> None:
         if isinstance(error, ToolError) and error.transient and error.outage:
             self._away.append((travel, error))
         else:
-            self.ends(lambda: self.events.failed_to_come(travel, error))
+            self.events.failed_to_come(travel, error)
 
     def wait_for_host(self) -> None:
         """For all that the batch has left."""
@@ -195,7 +183,6 @@ class Endings:
             error = down
         for travel, own in self._away:
             last = error if isinstance(error, HostDownError) else own
-            self.left.count -= 1
             if is_back and travel.may_wait(self.retry.policy.outage):
                 self.events.again(travel)
             else:
@@ -229,7 +216,7 @@ class _Batch:
         parts, blob = self.fetcher.parts, travel.blob
         offset = parts.arrived(blob)
         if offset == blob.size and offset:
-            self.endings.ends(lambda: self.events.whole(travel))
+            self.events.whole(travel)
             return None
         try:
             address = self.downloads.address(travel.repository, blob)
@@ -273,11 +260,11 @@ class _Batch:
         # with all bytes there, a length that was announced wrong is nobody's business: they are hashed
         is_whole = arrived == travel.blob.size and (outcome.exit_code == 0 or arrived > 0)
         if is_whole and not outcome.excess:
-            self.endings.ends(lambda: self._whole(travel))
+            self._whole(travel)
         elif download.offset and (outcome.exit_code == UNSUPPORTED_RANGE or outcome.status == 416 or outcome.excess):
             # it knows no ranges, or not these
             self._forget(travel)
-            self.endings.ends(lambda: self.events.again(travel))
+            self.events.again(travel)
         else:
             self._refused(travel, outcome, download, arrived)
 
@@ -295,7 +282,7 @@ class _Batch:
             self.endings.fails(travel, unsure)
             return
         if is_renewed:
-            self.endings.ends(lambda: self.events.again(travel))
+            self.events.again(travel)
         else:
             self.endings.fails(travel, self._failure(travel, outcome, download, arrived))
 

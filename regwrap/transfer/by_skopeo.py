@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
-from regwrap.core.model import Descriptor, Digest, Index
+from regwrap.core.manifest import Descriptor, Index
+from regwrap.core.model import Digest
 from regwrap.core.pool import map_in_order
 from regwrap.registry.credentials import UnsureError
 from regwrap.tools.skopeo import Remote

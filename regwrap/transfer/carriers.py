@@ -50,26 +50,25 @@ if TYPE_CHECKING:
     from regwrap.transfer.workers import Workers
 
 
-def carry_out(
-    plan: Plan, dest: RegistryEndpoint | StorageSource, *, job: Job, ends: Endpoints, writing: Writing
-) -> SyncReport:
+def carry_out(plan: Plan, dest: RegistryEndpoint | StorageSource, *, ends: Endpoints, writing: Writing) -> SyncReport:
     """Copy what the plan says by its engine. Call from the main thread."""
     with ExitStack() as stack:
         if isinstance(dest, RegistryEndpoint):
-            return _into_registry(plan, dest, job, ends)
+            return _into_registry(plan, dest, ends)
         carrier = _to_storage(dest, writing, ends, stack, plan)
         if _engine(plan) is Engine.COPY:
-            return _run_images(plan, carrier, job, ends)
-        with _marked(carrier.stage, job):
-            work = _work(carrier, _fetcher(carrier, job, ends), job, ends, here=carrier)
-            return _run_blobs(plan, work, carrier, job, ends)
+            return _run_images(plan, carrier, ends)
+        with _marked(carrier.stage, ends.job):
+            work = _work(carrier, _fetcher(carrier, ends), ends, here=carrier)
+            return _run_blobs(plan, work, carrier, ends)
 
 
 def _engine(plan: Plan) -> Engine:
     return plan.way.engine if plan.way else Engine.AUTO
 
 
-def _run_images(plan: Plan, carrier: Carrier, job: Job, ends: Endpoints) -> SyncReport:
+def _run_images(plan: Plan, carrier: Carrier, ends: Endpoints) -> SyncReport:
+    job = ends.job
     job.listener.watch(carrier.bytes_under_way)
     gave_up = ends.limiters.gave_up
     return run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
@@ -87,10 +86,10 @@ class Filling:
     in_order: bool
 
 
-def fill_bundle(plan: Plan, filling: Filling, *, job: Job, ends: Endpoints) -> SyncReport:
+def fill_bundle(plan: Plan, filling: Filling, *, ends: Endpoints) -> SyncReport:
     """Bring the blobs of all the plan's copies into a bundle's file."""
     archive = filling.archive
-    with tempfile.TemporaryDirectory(dir=job.scratch) as scratch:
+    with tempfile.TemporaryDirectory(dir=ends.job.scratch) as scratch:
         stage, sound = Stage(Tree(Path(scratch))), SoundBlobs(storage=archive.storage, hashed=False)
         for name in (BLOBS, COPIES):
             stage.tree.make_directories(name)
@@ -103,8 +102,8 @@ def fill_bundle(plan: Plan, filling: Filling, *, job: Job, ends: Endpoints) -> S
             stage=stage,
             fetcher=fetcher,
         )
-        work = _work(carrier, _curl(carrier, job), job, ends, here=carrier)
-        return _run_blobs(plan, replace(work, in_order=filling.in_order), carrier, job, ends)
+        work = _work(carrier, _curl(carrier, ends.job), ends, here=carrier)
+        return _run_blobs(plan, replace(work, in_order=filling.in_order), carrier, ends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +118,9 @@ class Sending:
     shared: Callable[[End], SharedFiles | None]
 
 
-def send_images(plan: Plan, sending: Sending, *, job: Job, ends: Endpoints) -> SyncReport:
+def send_images(plan: Plan, sending: Sending, *, ends: Endpoints) -> SyncReport:
     """Each blob of the plan's copies once, and their manifests. Call from the main thread."""
-    dest, targets = sending.dest, targets_of(plan.copies)
+    job, dest, targets = ends.job, sending.dest, targets_of(plan.copies)
     sender = BlobSender(
         dest=dest, index=sending.index, limiters=ends.limiters, timeouts=job.timeouts, stopping=job.retry.stopping
     )
@@ -129,7 +128,7 @@ def send_images(plan: Plan, sending: Sending, *, job: Job, ends: Endpoints) -> S
     if job.workers is not None:
         fetcher = _by_workers(fetcher, sending, targets, job.workers, ends)
     into = RegistryDestination(dest=dest, source_of=sending.source_of)
-    return _run_blobs(plan, _work(into, fetcher, job, ends), sending.by_skopeo, job, ends)
+    return _run_blobs(plan, _work(into, fetcher, ends), sending.by_skopeo, ends)
 
 
 def _by_workers(
@@ -148,34 +147,35 @@ def _by_workers(
     return ClusterFetcher(workers=workers, limiters=ends.limiters, orders=orders, retry=ends.job.retry, own=own)
 
 
-def _work(dest: BlobDestination, fetcher: Fetcher, job: Job, ends: Endpoints, here: Here | None = None) -> BlobWork:
+def _work(dest: BlobDestination, fetcher: Fetcher, ends: Endpoints, here: Here | None = None) -> BlobWork:
     return BlobWork(
         dest=dest,
         here=here,
         fetcher=fetcher,
-        jobs=job.jobs,
-        retry=job.retry,
-        events=job.listener,
+        jobs=ends.job.jobs,
+        retry=ends.job.retry,
+        events=ends.job.listener,
         gave_up=ends.limiters.gave_up,
     )
 
 
-def _run_blobs(plan: Plan, work: BlobWork, by_skopeo: Carrier, job: Job, ends: Endpoints) -> SyncReport:
+def _run_blobs(plan: Plan, work: BlobWork, by_skopeo: Carrier, ends: Endpoints) -> SyncReport:
     """Blob by blob; then, image by image, what only skopeo can ask for."""
     started = time.monotonic()
     run = BlobRun(work=work)
-    job.listener.watch(run.bytes_under_way)
+    ends.job.listener.watch(run.bytes_under_way)
     report = run.run(plan.copies)
     outcomes = report.outcomes
     if report.left:
-        rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), by_skopeo, job, ends)
+        rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), by_skopeo, ends)
         copied = (replace(one, sent=one.sent + report.sent[one.copy.entry.dest]) for one in rest.copied)
         failed = (replace(one, sent=one.sent + report.sent[one.entry.dest]) for one in rest.failed)
         outcomes = (*outcomes, *copied, *failed)
     return report_of(plan, outcomes, time.monotonic() - started)
 
 
-def _fetcher(carrier: StorageCarrier, job: Job, ends: Endpoints) -> Fetcher:
+def _fetcher(carrier: StorageCarrier, ends: Endpoints) -> Fetcher:
+    job = ends.job
     if job.workers is not None:
         from regwrap.transfer.by_cluster import ClusterFetcher, IntoStage  # seldom asked for
 
@@ -202,22 +202,22 @@ def _marked(stage: Stage, job: Job) -> Iterator[None]:
         unmark_stage(stage, job.workers.run)
 
 
-def _into_registry(plan: Plan, dest: RegistryEndpoint, job: Job, ends: Endpoints) -> SyncReport:
+def _into_registry(plan: Plan, dest: RegistryEndpoint, ends: Endpoints) -> SyncReport:
     index = _index(dest, ends, plan)
     by_skopeo = RegistryCarrier(dest=dest, served=ends.served, index=index)
     match _engine(plan):
         case Engine.COPY:
-            return _run_images(plan, by_skopeo, job, ends)
+            return _run_images(plan, by_skopeo, ends)
         case Engine.SYNC:
             batched = BatchCarrier(registry=by_skopeo)
             batches = make_batches(plan.copies, ends.served)
             images = counted(sum(len(batch.copies) for batch in batches), "image")
-            job.listener.say(f"skopeo sync: {counted(len(batches), 'batch', 'batches')} of {images}")
-            batched.run(batches, job.jobs)
-            return _run_images(plan, batched, job, ends)
+            ends.job.listener.say(f"skopeo sync: {counted(len(batches), 'batch', 'batches')} of {images}")
+            batched.run(batches, ends.job.jobs)
+            return _run_images(plan, batched, ends)
         case _:
             sending = Sending(dest=dest, source_of=ends.source_of, index=index, by_skopeo=by_skopeo, shared=_shared)
-            return send_images(plan, sending, job=job, ends=ends)
+            return send_images(plan, sending, ends=ends)
 
 
 def _shared(end: End) -> SharedFiles | None:

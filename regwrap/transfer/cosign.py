@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError
 from regwrap.core.fields import a_text, an_object, field, json_object, list_of
-from regwrap.core.model import Descriptor, Digest, a_digest, a_size
+from regwrap.core.manifest import Descriptor, a_digest, a_size
+from regwrap.core.model import Digest
 from regwrap.registry.endpoint import RegistryEndpoint
 
 if TYPE_CHECKING:

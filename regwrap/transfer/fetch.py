@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from regwrap.core.model import Descriptor, Digest, Manifest
+    from regwrap.core.manifest import Descriptor, Manifest
+    from regwrap.core.model import Digest
     from regwrap.storage.store import SoundBlobs, Storage
     from regwrap.storage.tree import Tree
     from regwrap.tools.skopeo import Remote, Skopeo

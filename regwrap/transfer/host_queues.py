@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.registry.endpoint import RegistryEndpoint
-from regwrap.transfer.by_curl import Left
 from regwrap.transfer.under_way import BlobUnderWay
 
 if TYPE_CHECKING:
@@ -22,13 +21,13 @@ _BATCH: Final = 32
 _BATCH_EACH: Final = 8  # for each that comes at the same time
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class BlobBatch:
-    """Blobs of one source, `parallel` at a time. `left` counts those that have not come to an end."""
+    """Blobs of one source, `parallel` at a time. `left` of them have not come to an end."""
 
     travels: Sequence[Travel]
     parallel: int
-    left: Left
+    left: int
 
 
 @dataclass(slots=True)
@@ -37,7 +36,7 @@ class HostQueue:
 
     waiting: deque[BlobUnderWay] = field(default_factory=deque)
     bytes_waiting: int = 0
-    batches: list[Left] = field(default_factory=list)
+    batches: list[BlobBatch] = field(default_factory=list)
 
     def add(self, item: BlobUnderWay) -> None:
         self.waiting.append(item)
@@ -56,28 +55,34 @@ class HostQueue:
 
 @dataclass(slots=True, kw_only=True)
 class HostQueues:
-    """All of them. They share `jobs`, which is how many blobs may come at the same time."""
+    """All of them, in the hands of one thread. They share `jobs`, which is how many blobs may come at the same time."""
 
     fetcher: Fetcher
     jobs: int
     _hosts: dict[str, HostQueue] = field(default_factory=dict)
+    _under_way: dict[Travel, BlobBatch] = field(default_factory=dict)
 
     def add(self, item: BlobUnderWay) -> None:
         """To come by its latest travel."""
         self._hosts.setdefault(item.travel.end.name, HostQueue()).add(item)
+
+    def ended(self, travel: Travel) -> None:
+        """Whatever came of it, it leaves room for another one."""
+        self._under_way.pop(travel).left -= 1
 
     def due(self) -> Iterator[BlobBatch]:
         """What should begin now; whoever takes a batch begins it."""
         busy = sum(1 for host in self._hosts.values() if host.waiting or host.batches)
         for host in self._hosts.values():
             parallel = max(1, self.jobs // max(1, busy))
-            host.batches = [left for left in host.batches if left.count]
-            while host.waiting and self.fetcher.has_room(host.batches, parallel, busy):
+            host.batches = [batch for batch in host.batches if batch.left]
+            while host.waiting and self.fetcher.has_room([batch.left for batch in host.batches], parallel, busy):
                 items = self._taken(host, parallel)
                 if not items:
                     break
                 batch = _batch_of(items, parallel)
-                host.batches.append(batch.left)
+                host.batches.append(batch)
+                self._under_way.update(dict.fromkeys(batch.travels, batch))
                 yield batch
 
     def _taken(self, host: HostQueue, parallel: int) -> list[BlobUnderWay]:
@@ -103,7 +108,7 @@ def _batch_of(items: Sequence[BlobUnderWay], parallel: int) -> BlobBatch:
     for item, travel in zip(items, travels, strict=True):
         travel.wanted_in = frozenset(image.copy.entry.dest.repository for image in item.images)
     at_once = max(1, int(min(parallel, _limit_of(travels[0].end))))
-    return BlobBatch(travels, at_once, Left(len(travels)))
+    return BlobBatch(travels, at_once, len(travels))
 
 
 def _keeps_pace(end: End) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from regwrap.bundle.in_place import BundleInPlace
-    from regwrap.core.model import Descriptor
+    from regwrap.core.manifest import Descriptor
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.by_curl import End
     from regwrap.transfer.fetch import ImageFetcher, Stage

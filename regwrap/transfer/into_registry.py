@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError
-from regwrap.core.model import Index
+from regwrap.core.manifest import Index
 from regwrap.registry.answers import meaning_of, reason_of, refusal
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
@@ -29,13 +28,14 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.by_repository import Piece
     from regwrap.core.location import Timeouts
-    from regwrap.core.model import Descriptor, Destination, Digest, Manifest
+    from regwrap.core.manifest import Descriptor, Manifest
+    from regwrap.core.model import Destination, Digest
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.registry.downloads import Downloads
     from regwrap.tools.rate_limit import HostLimiters
     from regwrap.tools.retry import Retry
     from regwrap.transfer.blob_index import BlobIndex
-    from regwrap.transfer.by_curl import BatchEvents, End, Left, Travel
+    from regwrap.transfer.by_curl import BatchEvents, End, Travel
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
@@ -231,16 +231,16 @@ class SendingFetcher:
     def threads(self) -> int:
         return self.jobs
 
-    def has_room(self, batches: Sequence[Left], parallel: int, _hosts: int, /) -> bool:
-        return sum(left.count for left in batches) < parallel
+    def has_room(self, left: Sequence[int], parallel: int, _hosts: int, /) -> bool:
+        return sum(left) < parallel
 
     def enough(self, _waiting: int, /) -> float:
         """Each alone."""
         return 1
 
-    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
+    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int) -> None:
         del parallel
-        endings = Endings(events=events, left=left, retry=self.retry)
+        endings = Endings(events=events, retry=self.retry)
         for travel in travels:
             events.begun(travel)
             try:
@@ -251,7 +251,9 @@ class SendingFetcher:
             else:
                 if refused:
                     travel.begins_anew()
-                endings.ends(partial(events.refused, travel, refused) if refused else partial(events.proved, travel))
+                    events.refused(travel, refused)
+                else:
+                    events.proved(travel)
         endings.wait_for_host()
 
 

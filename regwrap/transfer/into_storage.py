@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.image_set import ImageSet
 from regwrap.core.errors import IntegrityError, ToolError
-from regwrap.core.model import Descriptor, Index, Manifest
+from regwrap.core.manifest import Descriptor, Index, Manifest
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.hashing import copy_range, write_all

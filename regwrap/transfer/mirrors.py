@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from regwrap.transfer.job import Job
 
 
-def through_mirrors(job: Job, ends: Endpoints, images: ImageList) -> ImageList:
+def through_mirrors(ends: Endpoints, images: ImageList) -> ImageList:
     """The list with the sources that the bytes come from. Call from the main thread."""
-    mirrors = Mirrors.of(job, ends, images.entries)
+    job, mirrors = ends.job, Mirrors.of(ends, images.entries)
     if not mirrors.ends:
         return images
     stopping = job.retry.stopping
@@ -41,8 +41,9 @@ class Mirrors:
     passed_by: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, job: Job, ends: Endpoints, entries: tuple[ImageEntry, ...]) -> Mirrors:
+    def of(cls, ends: Endpoints, entries: tuple[ImageEntry, ...]) -> Mirrors:
         """All mirrors of the entries' registries. Call from the main thread."""
+        job = ends.job
         hosts = {mirror.host for entry in entries for mirror in _mirrors(job, entry)}
         return cls(job=job, ends={host: ends.of(job.place_of(host)) for host in sorted(hosts)})
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from regwrap.core.model import Descriptor, Digest
+    from regwrap.core.manifest import Descriptor
+    from regwrap.core.model import Digest
     from regwrap.transfer.plan import Copy
 
 

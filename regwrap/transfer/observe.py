@@ -17,7 +17,7 @@ from regwrap.bundle.image_set import ImageSet
 from regwrap.core.answers import Meaning
 from regwrap.core.closure import Closure, Fetch, check_platform, closure_of
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
-from regwrap.core.model import Descriptor, Digest, Platform
+from regwrap.core.model import Digest, Platform
 from regwrap.core.pool import map_waiting
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.by_repository import ImageSource
     from regwrap.core.listener import Listener
+    from regwrap.core.manifest import Descriptor
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import SoundBlobs
     from regwrap.tools.retry import Retry

@@ -15,7 +15,8 @@ from regwrap.core.location import Engine
 
 if TYPE_CHECKING:
     from regwrap.core.closure import Closure
-    from regwrap.core.model import Descriptor, Digest
+    from regwrap.core.manifest import Descriptor
+    from regwrap.core.model import Digest
     from regwrap.lists.imagelist import ImageEntry
 
 

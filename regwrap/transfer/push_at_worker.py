@@ -14,7 +14,8 @@ from regwrap.bundle.opened import whole_of
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.volume_places import volumes_also_in, volumes_of
 from regwrap.core.errors import IntegrityError, ToolError, UsageError
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest
 from regwrap.registry.credentials import UnsureError
 from regwrap.storage.store import Storage, real_root
 from regwrap.transfer.at_worker import endpoint_of

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from regwrap.bundle.by_repository import ImageSource, StorageSource
 from regwrap.core.closure import closure_of
 from regwrap.core.errors import RegwrapError
-from regwrap.core.model import OCI_INDEX, Digest, subject_of_tag
+from regwrap.core.manifest import OCI_INDEX
+from regwrap.core.model import Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.transfer.observe import source_digest
@@ -27,13 +28,12 @@ if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageEntry, ImageList
     from regwrap.storage.store import Storage
     from regwrap.transfer.endpoints import Endpoints
-    from regwrap.transfer.job import Job
 
 
-def with_referrers(job: Job, ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
+def with_referrers(ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
     """The list, and what is about its images at their sources. An image whose referrers cannot be listed is not in it,
     but among the others; that an image itself cannot be had is said when it is to be copied."""
-    finder = _Finder()
+    job, finder = ends.job, _Finder()
 
     def find(entry: ImageEntry) -> tuple[ImageEntry, ...] | Unseen:
         try:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regwrap.core.closure import parsed
-from regwrap.core.model import MAX_INDEX_DEPTH, Digest, Index
+from regwrap.core.manifest import MAX_INDEX_DEPTH, Index
+from regwrap.core.model import Digest
 from regwrap.core.moves import TagMove
 from regwrap.lists.imagelist import ImageEntry
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from regwrap.bundle.by_repository import LocalSource, Piece
-    from regwrap.core.model import Descriptor
+    from regwrap.core.manifest import Descriptor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

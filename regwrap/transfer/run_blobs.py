@@ -23,7 +23,7 @@ from regwrap.transfer.threads import Threads
 from regwrap.transfer.under_way import under_way
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from regwrap.core.model import Digest
     from regwrap.transfer.blob_work import BlobReport, BlobWork, Here
@@ -130,7 +130,7 @@ class BlobRun:
         if self.work.retry.stopping.is_set():
             raise ToolError("the copy was stopped: regwrap is stopping")
         for batch in self._hosts.due():
-            fetch = partial(self.work.fetcher.fetch, batch.travels, self, parallel=batch.parallel, left=batch.left)
+            fetch = partial(self.work.fetcher.fetch, batch.travels, self, parallel=batch.parallel)
             self._threads.submit("fetch", fetch)
 
     def _copy_here(self, item: BlobUnderWay, here: Here, source: End) -> None:
@@ -162,23 +162,32 @@ class BlobRun:
         here = self.work.here
         if here is None:
             raise TypeError("what goes into a registry is proved by it")
+        self._threads.tell(lambda: self._hosts.ended(travel))  # before it can be wanted once more
         self._threads.submit("hash", lambda: self._prove(self._item(travel), here))
-        self._threads.tell(lambda: None)  # there may be room for the next batch
 
     def proved(self, travel: Travel) -> None:
-        self._threads.tell(lambda: self._proved(self._item(travel)))
+        self._ended(travel, self._proved)
 
     def again(self, travel: Travel) -> None:
-        self._threads.tell(lambda: self._wait(self._item(travel)))
+        self._ended(travel, self._wait)
 
     def is_wanted(self) -> bool:
         return bool(self._outcomes.unfinished)
 
     def failed_to_come(self, travel: Travel, error: RegwrapError) -> None:
-        self._threads.tell(lambda: self._failed(self._item(travel), error))
+        self._ended(travel, lambda item: self._failed(item, error))
 
     def refused(self, travel: Travel, errors: Mapping[str, RegwrapError]) -> None:
-        self._threads.tell(lambda: self._refused(self._item(travel), errors))
+        self._ended(travel, lambda item: self._refused(item, errors))
+
+    def _ended(self, travel: Travel, then: Callable[[BlobUnderWay], None]) -> None:
+        """`then`, before there is room for another one: what has failed decides what is begun."""
+
+        def heard() -> None:
+            self._hosts.ended(travel)
+            then(self._item(travel))
+
+        self._threads.tell(heard)
 
     def _item(self, travel: Travel) -> BlobUnderWay:
         return self._items[travel.blob.digest]

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from regwrap.transfer.job import Job
 
 
-def only_signed(job: Job, ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
+def only_signed(ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
     """The list by the digests that are signed, and the images that are not. Raises UsageError for what is no key."""
+    job = ends.job
     for rule in job.signed:
         for key in rule.keys:
             need_key(key)
@@ -59,12 +60,12 @@ def _keys(job: Job, entry: ImageEntry) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(key for rule in job.signed if rule.concerns(*names) for key in rule.keys))
 
 
-def with_their_signatures(job: Job, ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
+def with_their_signatures(ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
     """The list, and what is about those of its images that have to be signed."""
-    if not job.signed:
+    if not ends.job.signed:
         return images, ()
-    chosen = _concerned(job, images)
-    found, lost = with_referrers(job, ends, chosen)
+    chosen = _concerned(ends.job, images)
+    found, lost = with_referrers(ends, chosen)
     return _merged(images, chosen, found), lost
 
 

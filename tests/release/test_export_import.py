@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.core.model import parse_manifest
+from regwrap.core.manifest import parse_manifest
 from tests.builders import flip, snapshot
 from tests.conftest import StartRegistry
 from tests.release.conftest import Scene

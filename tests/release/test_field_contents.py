@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from regwrap.core.model import OCI_INDEX, Digest
+from regwrap.core.manifest import OCI_INDEX
+from regwrap.core.model import Digest
 from tests.answering import Answer, Asked
 from tests.builders import Image, index_of, make_image, make_storage, put, storage_problems
 from tests.fieldregistry import FieldRegistry, field_registry, refusing

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from regwrap.core.model import OCI_INDEX, Digest, subject_of_tag
+from regwrap.core.manifest import OCI_INDEX
+from regwrap.core.model import Digest, subject_of_tag
 from regwrap.storage.store import Storage
 from tests.answering import Answer, Asked
 from tests.builders import Image, make_image, make_multi_image, put

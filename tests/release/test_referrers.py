@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.core.model import OCI_INDEX, OCI_MANIFEST, Digest
+from regwrap.core.manifest import OCI_INDEX, OCI_MANIFEST
+from regwrap.core.model import Digest
 from regwrap.storage import layout
 from tests.builders import Image, make_image, make_multi_image, make_storage, storage_problems
 from tests.conftest import StartRegistry

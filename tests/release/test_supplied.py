@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from regwrap.core.model import Manifest
+from regwrap.core.manifest import Manifest
 from regwrap.storage.store import Storage
 from tests.builders import storage_problems
 from tests.conftest import StartRegistry

@@ -17,7 +17,8 @@ from regwrap.commands.verify_signed import with_signatures
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import SILENT, Silent
 from regwrap.core.location import Location, Timeouts
-from regwrap.core.model import OCI_INDEX, Digest
+from regwrap.core.manifest import OCI_INDEX
+from regwrap.core.model import Digest
 from regwrap.core.signed_rule import SignedRule
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.store import Storage

@@ -14,7 +14,7 @@ import pytest
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Timeouts
 from regwrap.tools.curl import Curl, Download, DownloadOutcome, Route
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.runner import Runner, Tool
 
 pytestmark = pytest.mark.tools(Tool.CURL)
@@ -169,7 +169,7 @@ def taken(tmp_path: Path) -> Taken:
 def fetch(taken: Taken, host: str, *ways: str, offset: int = 0, authorization: str = "", search_path: str = "") -> None:
     scratch = taken.directory.parent / "scratch"
     scratch.mkdir(exist_ok=True)
-    runner = Runner(ShExecutor(), scratch=scratch, search_path=search_path or os.environ["PATH"])
+    runner = Runner(ShLauncher(), scratch=scratch, search_path=search_path or os.environ["PATH"])
     curl = Curl(runner=runner, scratch=scratch, timeouts=Timeouts(stall=2, request=2, copy=60))
     downloads = [
         Download(key=way, url=f"http://{host}/{way}", size=len(DATA), offset=offset, authorization=authorization)

@@ -15,7 +15,8 @@ import pytest
 
 from regwrap.commands.gc import GcOptions, GcReport, collect_garbage
 from regwrap.core.listener import Silent
-from regwrap.core.model import MANIFEST_TYPES, Digest
+from regwrap.core.manifest import MANIFEST_TYPES
+from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.gc import Keep
 from regwrap.storage.sweep import RealDisk

@@ -12,11 +12,12 @@ import pytest
 
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry
-from regwrap.core.model import OCI_MANIFEST, Digest
+from regwrap.core.manifest import OCI_MANIFEST
+from regwrap.core.model import Digest
 from regwrap.registry.probe import Probe
 from regwrap.storage import layout
 from regwrap.tools.docker_registry import started_registry, why_it_does_not_answer
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.runner import Runner, Tool
 from tests.builders import make_image, make_storage, snapshot
 
@@ -120,7 +121,7 @@ def test_one_that_ends_at_once_is_an_error_with_what_it_said(tmp_path: Path, sto
     program = programs / "docker-registry"
     program.write_text("#!/bin/sh\necho 'level=fatal no such luck' >&2\nexit 1\n")
     program.chmod(0o755)
-    runner = Runner(ShExecutor(), scratch=scratch, search_path=f"{programs}:{os.environ['PATH']}")
+    runner = Runner(ShLauncher(), scratch=scratch, search_path=f"{programs}:{os.environ['PATH']}")
     with pytest.raises(ToolError, match="no such luck"), served_registry(runner, storage, scratch=scratch):
         pass
 

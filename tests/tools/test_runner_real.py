@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import Interrupted, ToolError, UsageError
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.runner import Command, Runner, Tool
 from tests.conftest import StartRegistry
 
@@ -29,10 +29,10 @@ DEADLINE = 10.0
 RUN_SKOPEO = """
 import sys
 from pathlib import Path
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.runner import Command, Runner, Tool
 scratch, path, port = sys.argv[1:]
-Runner(ShExecutor(), scratch=Path(scratch), search_path=path).run(
+Runner(ShLauncher(), scratch=Path(scratch), search_path=path).run(
     Command(tool=Tool.SKOPEO, args=("inspect", "--tls-verify=false", f"docker://127.0.0.1:{port}/x:1"))
 )
 """
@@ -40,9 +40,9 @@ Runner(ShExecutor(), scratch=Path(scratch), search_path=path).run(
 START_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 with Path(sys.argv[1]).open("w+b") as said:
-    child = ShExecutor().start((sys.argv[2], "1000"), env={}, output=(said, said), inherit=())
+    child = ShLauncher().start((sys.argv[2], "1000"), env={}, output=(said, said), inherit=())
     print(child.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -127,7 +127,7 @@ def running(runner: Runner, command: Command) -> Iterator[Callable[[], BaseExcep
 
 
 def test_a_missing_program_is_the_users_to_install(tmp_path: Path) -> None:
-    runner = Runner(ShExecutor(), scratch=tmp_path, search_path=os.fspath(tmp_path))
+    runner = Runner(ShLauncher(), scratch=tmp_path, search_path=os.fspath(tmp_path))
     with pytest.raises(UsageError, match="is not installed") as raised:
         runner.run(Command(tool=Tool.SKOPEO, args=("--version",)))
     assert "regwrap doctor" in raised.value.hint
@@ -354,7 +354,7 @@ def test_a_program_that_can_t_be_executed_is_named_and_no_bug(tmp_path: Path) ->
     broken = tmp_path / "setpriv"
     broken.write_bytes(b"\x7fELF and no more")
     broken.chmod(0o755)
-    runner = Runner(ShExecutor(), scratch=tmp_path, search_path=f"{tmp_path}:{os.environ['PATH']}")
+    runner = Runner(ShLauncher(), scratch=tmp_path, search_path=f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(ToolError, match=r"tar could not be started: OSError: .*Exec format error"):
         runner.run(Command(tool=Tool.TAR, args=("--version",)))
 
@@ -366,11 +366,11 @@ import random, signal, sys, time
 from pathlib import Path
 from regwrap.core.errors import Interrupted
 from regwrap.core.interruption import handle_signals, raise_again
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.runner import Command, Runner, Tool
 sys.unraisablehook = raise_again
 ballast = [bytearray(4096) for _ in range(40_000)]
-runner = Runner(ShExecutor(), scratch=Path(sys.argv[1]), search_path=sys.argv[2])
+runner = Runner(ShLauncher(), scratch=Path(sys.argv[1]), search_path=sys.argv[2])
 dice, lost = random.Random(3), 0
 for _ in range(60):
     handle_signals()
@@ -398,10 +398,10 @@ import os, signal, sys, threading, time
 from pathlib import Path
 from regwrap.core.errors import Interrupted
 from regwrap.core.interruption import handle_signals
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.runner import Command, Runner, Tool
 sys.setswitchinterval(0.00001)
-runner = Runner(ShExecutor(), scratch=Path(sys.argv[1]), search_path=sys.argv[2])
+runner = Runner(ShLauncher(), scratch=Path(sys.argv[1]), search_path=sys.argv[2])
 children, gate = Path(f"/proc/self/task/{os.getpid()}/children"), Path(sys.argv[1], "gate")
 os.mkfifo(gate)
 
@@ -442,7 +442,7 @@ def test_what_a_program_says_of_a_full_disk_needs_no_disk(tmp_path: Path) -> Non
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", small], check=True)
     try:
         (small / "filler").write_bytes(bytes(8192))
-        runner = Runner(ShExecutor(), scratch=small, search_path=os.environ["PATH"])
+        runner = Runner(ShLauncher(), scratch=small, search_path=os.environ["PATH"])
         with pytest.raises(ToolError, match="Wrote only"):
             runner.run(Command(tool=Tool.TAR, args=("--create", "--file", f"{small}/x.tar", "-C", "/usr/bin", "tar")))
     finally:

@@ -18,7 +18,7 @@ from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.runner import Runner, Tool
 from regwrap.tools.skopeo import Remote, Skopeo
 from tests.builders import (
@@ -86,7 +86,7 @@ def make_bench(tmp_path: Path, host: str, root: Path, timeouts: Timeouts | None 
         (tmp_path / name).mkdir(exist_ok=True)
     commands: list[str] = []
     runner = Runner(
-        ShExecutor(), scratch=tmp_path / "scratch", search_path=os.environ["PATH"], stopping=threading.Event(),
+        ShLauncher(), scratch=tmp_path / "scratch", search_path=os.environ["PATH"], stopping=threading.Event(),
         log=commands.append,
     )  # fmt: skip
     skopeo = Skopeo(runner=runner, home=tmp_path / "home", timeouts=timeouts or Timeouts(stall=20, copy=60))

@@ -14,12 +14,13 @@ from regwrap.commands.sync import SyncOptions, SyncResult, sync_images
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.location import Engine, Location, Registry, Timeouts
-from regwrap.core.model import OCI_MANIFEST, Digest
+from regwrap.core.manifest import OCI_MANIFEST
+from regwrap.core.model import Digest
 from regwrap.lists.imagelist import ImageList, parse_images
 from regwrap.registry.probe import Probe
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.tools.runner import Runner
 from regwrap.transfer.job import Job
@@ -119,7 +120,7 @@ def make_bench(tmp_path: Path, source: Location, archive: Location, *, jobs: int
     heard, stopping = Heard(), threading.Event()
     job = Job(
         runner=Runner(
-            ShExecutor(), scratch=scratch, search_path=os.environ["PATH"], stopping=stopping, log=commands.append
+            ShLauncher(), scratch=scratch, search_path=os.environ["PATH"], stopping=stopping, log=commands.append
         ),
         scratch=scratch,
         source=source,

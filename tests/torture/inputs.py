@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from regwrap.bundle.contents import parse_contents
-from regwrap.core.model import OCI_INDEX, OCI_MANIFEST, Digest
+from regwrap.core.manifest import OCI_INDEX, OCI_MANIFEST
+from regwrap.core.model import Digest
 from regwrap.storage import layout
 from tests.builders import put
 from tests.bundles import BLOCK, Part, header, member, packed, parts_of, summed

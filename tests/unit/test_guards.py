@@ -7,18 +7,18 @@ from subprocess import Popen
 
 import pytest
 
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from regwrap.tools.runner import Command, Runner, Tool
 from tests.fakes import Answer, Scripted
 
 
-def test_the_real_executor_starts_nothing_in_a_unit_test() -> None:
+def test_the_real_launcher_starts_nothing_in_a_unit_test() -> None:
     with tempfile.TemporaryFile() as output, pytest.raises(AssertionError, match="without the marker"):
-        ShExecutor().start(("/bin/true",), env={}, output=(output, output), inherit=(), stdin=b"")
+        ShLauncher().start(("/bin/true",), env={}, output=(output, output), inherit=(), stdin=b"")
 
 
 def test_the_real_runner_starts_nothing_in_a_unit_test(real_runner: Runner, scripted: Scripted) -> None:
-    found = Runner(real_runner.executor, scratch=real_runner.scratch, search_path=scripted.runner.search_path)
+    found = Runner(real_runner.launcher, scratch=real_runner.scratch, search_path=scripted.runner.search_path)
     with pytest.raises(AssertionError, match="without the marker"):
         found.run(Command(tool=Tool.TAR, args=("--version",)))
 
@@ -41,25 +41,25 @@ def test_a_marked_test_may_start_programs(real_runner: Runner) -> None:
 
 
 def test_the_fake_refuses_what_its_script_does_not_have(scripted: Scripted) -> None:
-    scripted.executor.answers.append(Answer(when=("tar", "--version")))
+    scripted.launcher.answers.append(Answer(when=("tar", "--version")))
     with pytest.raises(AssertionError, match="no answer for"):
         scripted.runner.run(Command(tool=Tool.TAR, args=("--help",)))
     with pytest.raises(AssertionError, match="never asked for"):
-        scripted.executor.assert_all_used()
+        scripted.launcher.assert_all_used()
 
 
 def test_the_fake_answers_once_unless_told_to_repeat(scripted: Scripted) -> None:
     once, always = Command(tool=Tool.TAR, args=("once",)), Command(tool=Tool.TAR, args=("always",))
-    scripted.executor.answers += [Answer(when=("tar", "once")), Answer(when=("tar", "always"), repeats=True)]
+    scripted.launcher.answers += [Answer(when=("tar", "once")), Answer(when=("tar", "always"), repeats=True)]
     for command in (always, once, always):
         scripted.runner.run(command)
     with pytest.raises(AssertionError, match="no answer for"):
         scripted.runner.run(once)
-    scripted.executor.assert_all_used()
+    scripted.launcher.assert_all_used()
 
 
 def test_the_fake_runs_effects_with_the_bare_argv(scripted: Scripted, tmp_path: Path) -> None:
     seen: list[tuple[str, ...]] = []
-    scripted.executor.answers.append(Answer(when=lambda argv: argv[0] == "umoci", effect=seen.append))
+    scripted.launcher.answers.append(Answer(when=lambda argv: argv[0] == "umoci", effect=seen.append))
     scripted.runner.run(Command(tool=Tool.UMOCI, args=("init", f"{tmp_path}")))
-    assert seen == scripted.executor.argvs == [("umoci", "init", f"{tmp_path}")]
+    assert seen == scripted.launcher.argvs == [("umoci", "init", f"{tmp_path}")]

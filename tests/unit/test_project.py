@@ -75,15 +75,16 @@ def test_one_function_writes_numbers_with_their_words() -> None:
     assert list(_numbers_with_words()) == []
 
 
+@pytest.mark.exhaustive
 def test_a_file_with_a_buffer_is_told_by_its_name_when_the_disk_is_full() -> None:
     """Closing writes what is left in the buffer, and of that the kernel says only what failed."""
     nameless = []
-    for path in sorted(Path("regwrap").rglob("*.py")):
+    for path in sorted((ROOT / "regwrap").rglob("*.py")):
         tree = ast.parse(path.read_text())
         told = {arg for call in ast.walk(tree) if _calls(call, "telling") for arg in ast.iter_child_nodes(call)}
         for call in ast.walk(tree):
             if _writes_through_a_buffer(call) and call not in told and path.parent.name != "tools":
-                nameless.append(f"{path}:{call.lineno}: {ast.unparse(call)}")
+                nameless.append(f"{path.relative_to(ROOT)}:{call.lineno}: {ast.unparse(call)}")
     assert nameless == []
 
 

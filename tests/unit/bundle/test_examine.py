@@ -14,7 +14,8 @@ from regwrap.bundle.inspection import InspectedImage, Inspection, inspect_bundle
 from regwrap.bundle.inventory import FoundImage
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import SILENT
-from regwrap.core.model import Digest, Manifest, parse_manifest
+from regwrap.core.manifest import Manifest, parse_manifest
+from regwrap.core.model import Digest
 from regwrap.lists.imagelist import ImageEntry
 from regwrap.storage import layout
 from tests.builders import (

@@ -14,7 +14,8 @@ from regwrap.bundle.pack import PackOptions, packed_bundle
 from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, IntegrityError, ToolError, UsageError
 from regwrap.core.listener import Silent
-from regwrap.core.model import OCI_MANIFEST, Digest
+from regwrap.core.manifest import OCI_MANIFEST
+from regwrap.core.model import Digest
 from regwrap.storage.store import Storage
 from tests.builders import Image, flip, make_image, make_multi_image, make_storage, truncate
 from tests.bundles import listed, packed, parts_of
@@ -60,8 +61,8 @@ def pack(
         Path(argv[place]).write_bytes(made.read_bytes())
         then(Path(argv[place]))
 
-    scripted.executor.answers.append(Answer(when=tar.when, effect=write))
-    scratch = output.parent / f"scratch-{len(scripted.executor.answers)}"
+    scripted.launcher.answers.append(Answer(when=tar.when, effect=write))
+    scratch = output.parent / f"scratch-{len(scripted.launcher.answers)}"
     scratch.mkdir()
     options = PackOptions(scratch=scratch, hashed=hashed, stall=60)
     with packed_bundle(scripted.runner, selection, output, options, listener or Silent()) as size:
@@ -187,7 +188,7 @@ def test_links_are_made_and_not_taken_from_the_archive(
 
 
 def test_a_tar_that_fails_leaves_nothing(scripted: Scripted, selection: Selection, tmp_path: Path) -> None:
-    scripted.executor.answers.append(Answer(when=("tar",), exit_code=2, stderr=b"tar: data: Cannot open"))
+    scripted.launcher.answers.append(Answer(when=("tar",), exit_code=2, stderr=b"tar: data: Cannot open"))
     with pytest.raises(ToolError, match="Cannot open"):
         pack(scripted, selection, tmp_path / "out.tar")
     assert left_over(tmp_path) == set()
@@ -197,7 +198,7 @@ def test_an_error_of_whoever_gets_the_bundle_keeps_its_name_away(
     scripted: Scripted, selection: Selection, tmp_path: Path
 ) -> None:
     """As of the report that belongs beside it: no name without it."""
-    scripted.executor.answers.append(programs.tar())
+    scripted.launcher.answers.append(programs.tar())
     (tmp_path / "scratch").mkdir()
     options = PackOptions(scratch=tmp_path / "scratch", hashed=True, stall=60)
     packing = packed_bundle(scripted.runner, selection, tmp_path / "out.tar", options, Silent())
@@ -261,5 +262,5 @@ def test_a_disk_without_room_for_all_of_it_is_said_before_tar_starts(scripted: S
     with pytest.raises(ToolError, match="not enough space") as caught:
         pack(scripted, select_images(storage, (listed("huge:1"),)), tmp_path / "out.tar")
     assert "another disk with -o" in caught.value.hint
-    assert scripted.executor.started == []
+    assert scripted.launcher.started == []
     assert left_over(tmp_path) == set()

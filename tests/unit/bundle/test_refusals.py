@@ -27,7 +27,8 @@ from regwrap.bundle.releases import SiteRelease, SiteReleases, chosen_release, l
 from regwrap.bundle.signature import signed_text
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import SILENT, Silent
-from regwrap.core.model import MAX_MANIFEST_BYTES, Digest
+from regwrap.core.manifest import MAX_MANIFEST_BYTES
+from regwrap.core.model import Digest
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from regwrap.storage.tree import LinkedDirectoryError, Tree

@@ -10,7 +10,8 @@ from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.select import select_images
 from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError
-from regwrap.core.model import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, Digest, Platform
+from regwrap.core.manifest import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
+from regwrap.core.model import Digest, Platform
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import (

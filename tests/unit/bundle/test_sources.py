@@ -18,7 +18,8 @@ from regwrap.bundle.opened import opened_contents, opened_history, opened_image_
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import Silent
-from regwrap.core.model import MAX_MANIFEST_BYTES, Descriptor, Digest, parse_manifest
+from regwrap.core.manifest import MAX_MANIFEST_BYTES, Descriptor, parse_manifest
+from regwrap.core.model import Digest
 from regwrap.core.ocilayout import LayoutEntry
 from regwrap.storage import layout
 from regwrap.storage.store import Storage

@@ -19,10 +19,10 @@ from regwrap.cli.program import exit_code_of
 from regwrap.core.model import Digest
 from regwrap.registry.server import ServeOptions, served_contents
 from regwrap.storage.store import Storage
-from regwrap.tools.executor import ShExecutor
+from regwrap.tools.launcher import ShLauncher
 from tests.builders import make_image, make_multi_image
 from tests.bundles import make_bundle
-from tests.fakes import Answer, ScriptedExecutor, make_scripted
+from tests.fakes import Answer, ScriptedLauncher, make_scripted
 from tests.unit.cli import programs
 
 IMAGES = {"app:v1": make_image("app"), "multi:v1": make_multi_image("multi")}
@@ -39,15 +39,15 @@ class Desk:
 
     directory: Path
     host: str
-    executor: ScriptedExecutor = field(default_factory=ScriptedExecutor)
+    launcher: ScriptedLauncher = field(default_factory=ScriptedLauncher)
 
     def typed(self, line: str, *answers: Answer, code: int = 0) -> list[str]:
         """What `regwrap LINE` starts."""
-        self.executor = ScriptedExecutor(list(answers))
+        self.launcher = ScriptedLauncher(list(answers))
         words = shlex.split(line.replace("HOST", self.host))
         assert exit_code_of(lambda: make_app(words)(words, prog_name="regwrap")) == code
-        self.executor.assert_all_used()
-        return [self._shown(started.argv) for started in self.executor.started]
+        self.launcher.assert_all_used()
+        return [self._shown(started.argv) for started in self.launcher.started]
 
     def _shown(self, argv: tuple[str, ...]) -> str:
         text = shlex.join("SCRIPT" if "mount -t" in word else word for word in argv)
@@ -82,7 +82,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     with served_contents(contents, ServeOptions()) as served:
         found = Desk(directory, served.host)
         # the Runner's seam, where the guard of conftest.py stands too
-        monkeypatch.setattr(ShExecutor, "start", lambda _self, argv, **options: found.executor.start(argv, **options))
+        monkeypatch.setattr(ShLauncher, "start", lambda _self, argv, **options: found.launcher.start(argv, **options))
         yield found
 
 

@@ -12,7 +12,8 @@ import pytest
 from regwrap.commands.gc import GcOptions, GcReport, collect_garbage, keep_of
 from regwrap.core.errors import UsageError
 from regwrap.core.listener import Silent
-from regwrap.core.model import Digest, Manifest, parse_manifest
+from regwrap.core.manifest import Manifest, parse_manifest
+from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage import layout
 from regwrap.storage.gc import Keep

@@ -16,7 +16,8 @@ from regwrap.commands.releases import list_releases
 from regwrap.commands.rollback import RollbackOptions, rollback
 from regwrap.core.errors import UsageError
 from regwrap.core.listener import Silent
-from regwrap.core.model import OCI_MANIFEST, Digest
+from regwrap.core.manifest import OCI_MANIFEST
+from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.report.site_text import gc_text
 from regwrap.storage import layout

@@ -64,7 +64,7 @@ def test_the_first_way_that_takes_marks_is_taken_even_after_one_that_can_do_with
     scripted: Scripted, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    scripted.executor.answers += trial(
+    scripted.launcher.answers += trial(
         ("mounted written removed", 0, ""), ("mounted", 1, "denied"), ("mounted written marked", 0, "")
     )
     assert try_overlay(scripted.runner, lower=places[0], place=places[1]) == USER
@@ -75,7 +75,7 @@ def test_without_marks_old_images_are_removed(
     scripted: Scripted, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    scripted.executor.answers += trial(("mounted written removed", 0, ""))
+    scripted.launcher.answers += trial(("mounted written removed", 0, ""))
     assert try_overlay(scripted.runner, lower=places[0], place=places[1]).hiding is Hiding.REMOVE
 
 
@@ -99,7 +99,7 @@ def test_what_did_not_work_is_named(
     text: str,
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    scripted.executor.answers += trial((said, 1, error))
+    scripted.launcher.answers += trial((said, 1, error))
     with pytest.raises(ToolError) as caught:
         try_overlay(scripted.runner, lower=places[0], place=places[1])
     assert text in caught.value.detail

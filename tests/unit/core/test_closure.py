@@ -6,7 +6,8 @@ import pytest
 
 from regwrap.core.closure import check_platform, closure_of, platforms_of, shipped_platforms
 from regwrap.core.errors import ImagesFailedError, IntegrityError
-from regwrap.core.model import MAX_INDEX_DEPTH, Descriptor, Digest, Index, Platform, parse_manifest
+from regwrap.core.manifest import MAX_INDEX_DEPTH, Descriptor, Index, parse_manifest
+from regwrap.core.model import Digest, Platform
 from tests.builders import Image, Kind, index_of, make_image, make_index, make_layer, make_manifest, make_multi_image
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")

@@ -4,7 +4,8 @@ import pytest
 
 from regwrap.core.closure import Closure, check_platform, closure_of, shipped_platforms
 from regwrap.core.errors import ImagesFailedError
-from regwrap.core.model import Digest, Platform, subject_of
+from regwrap.core.manifest import subject_of
+from regwrap.core.model import Digest, Platform
 from tests.builders import Image, index_of, make_image
 
 AMD64 = Platform("linux", "amd64")

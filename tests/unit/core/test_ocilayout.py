@@ -10,7 +10,8 @@ import pytest
 
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import MAX_MANIFEST_BYTES, OCI_MANIFEST, Digest, LayoutRef, ParseError
+from regwrap.core.manifest import MAX_MANIFEST_BYTES, OCI_MANIFEST
+from regwrap.core.model import Digest, LayoutRef, ParseError
 from regwrap.core.ocilayout import LayoutEntry
 from tests.builders import flip, make_image, open_below
 

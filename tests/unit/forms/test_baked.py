@@ -13,7 +13,8 @@ from regwrap.bundle.discovery import storage_image_set
 from regwrap.bundle.image_set import ImageSet
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Digest, Manifest, Platform, parse_manifest
+from regwrap.core.manifest import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Manifest, parse_manifest
+from regwrap.core.model import Digest, Platform
 from regwrap.core.ocilayout import LayoutEntry
 from regwrap.forms.baked_base import BaseImage, empty_base, read_base, registry_program
 from regwrap.forms.baked_image import CONFIG_TYPE, image_beyond, image_with, parse_config

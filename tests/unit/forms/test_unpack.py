@@ -10,7 +10,8 @@ import pytest
 
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import OCI_MANIFEST, Digest, Platform
+from regwrap.core.manifest import OCI_MANIFEST
+from regwrap.core.model import Digest, Platform
 from regwrap.forms.baked_image import CONFIG_TYPE, volumes_over
 from regwrap.forms.baked_unpack import Unpacked, unpack_history
 from regwrap.storage import layout

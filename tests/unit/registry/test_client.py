@@ -16,7 +16,7 @@ import pytest
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry
-from regwrap.core.model import MAX_MANIFEST_BYTES
+from regwrap.core.manifest import MAX_MANIFEST_BYTES
 from regwrap.registry.auth import Access
 from regwrap.registry.client import Client
 from regwrap.registry.credentials import UnsureError

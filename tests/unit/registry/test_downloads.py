@@ -12,7 +12,8 @@ import pytest
 
 from regwrap.core.errors import HostDownError, ToolError
 from regwrap.core.location import Registry, Timeouts
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest
 from regwrap.registry.certificates import meaning_of_tls
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.downloads import Downloads

@@ -11,7 +11,8 @@ import pytest
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry, Timeouts
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest
 from regwrap.registry import probe as probe_module
 from regwrap.registry.credentials import UnsureError, no_helper, usable_login
 from regwrap.registry.endpoint import RegistryEndpoint
@@ -369,7 +370,7 @@ def test_a_blob_that_a_repository_has_is_asked_for_once_a_run(scripted: Scripted
 def test_skopeo_is_asked_where_the_probe_is_unsure(scripted: Scripted, tmp_path: Path) -> None:
     inspect = Told(when=lambda argv: "inspect" in argv, stdout=b"{}", repeats=True)
     tags = Told(when=lambda argv: "list-tags" in argv, stdout=b'{"Tags": ["b", "a"]}')
-    scripted.executor.answers += [inspect, tags]
+    scripted.launcher.answers += [inspect, tags]
     with answering(lambda _asked: PAGE) as server:
         end = end_of(server.host, scripted, tmp_path)
         assert end.resolve("a/b", "1") == DIGEST
@@ -463,10 +464,10 @@ def test_a_host_that_is_busy_mounts_nothing(scripted: Scripted, tmp_path: Path) 
 def test_a_config_that_the_probe_does_not_get_is_skopeos_to_fetch(scripted: Scripted, tmp_path: Path) -> None:
     """Else the image would have no platform."""
     config = Descriptor(media_type="", digest=DIGEST, size=2)
-    scripted.executor.answers.append(Told(when=lambda argv: "--config" in argv, stdout=b"{}"))
+    scripted.launcher.answers.append(Told(when=lambda argv: "--config" in argv, stdout=b"{}"))
     with answering(lambda _asked: PAGE) as server:
         assert end_of(server.host, scripted, tmp_path).config("a/b", DIGEST, config) == b"{}"
-    assert scripted.executor.argvs[0][-1].endswith(f"/a/b@{DIGEST}")
+    assert scripted.launcher.argvs[0][-1].endswith(f"/a/b@{DIGEST}")
 
 
 def test_whether_a_repository_is_new_is_not_guessed_while_the_registry_is_away(
@@ -483,7 +484,7 @@ def test_whether_a_repository_is_new_is_not_guessed_while_the_registry_is_away(
 
 
 def test_where_skopeo_fails_without_a_reason_the_probes_is_told(scripted: Scripted, tmp_path: Path) -> None:
-    scripted.executor.answers.append(Told(when=lambda argv: "inspect" in argv, exit_code=1, stderr=b"odd\n"))
+    scripted.launcher.answers.append(Told(when=lambda argv: "inspect" in argv, exit_code=1, stderr=b"odd\n"))
     with answering(lambda _asked: PAGE) as server, pytest.raises(ToolError, match="could not read") as raised:
         end_of(server.host, scripted, tmp_path).tagged_manifest("a/b", "1")
     assert raised.value.hint == Meaning.LOGIN_PAGE.hint

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from regwrap.core.errors import ToolError
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.exchange import Request
 from regwrap.registry.probe import Probe

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.bundle.by_repository import StorageSource
-from regwrap.core.model import DOCKER_MANIFEST, OCI_INDEX, Digest
+from regwrap.core.manifest import DOCKER_MANIFEST, OCI_INDEX
+from regwrap.core.model import Digest
 from regwrap.registry.server import ServeOptions, served_contents
 from regwrap.registry.server_referrers import referrers_of
 from regwrap.storage.store import Storage

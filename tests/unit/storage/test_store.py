@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.model import Descriptor, Digest, Platform
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest, Platform
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_file
 from regwrap.storage.store import SoundBlobs, Storage, read_link, real_root, regular_size

@@ -47,7 +47,7 @@ class Desk:
     curl: Curl
 
     def fetch(self, *downloads: Download, says: Callable[[bytes], bytes], route: Route | None = None) -> None:
-        self.scripted.executor.answers.append(Answer(when=("curl",), reads=says))
+        self.scripted.launcher.answers.append(Answer(when=("curl",), reads=says))
         self.curl.fetch(downloads, route or Route(), self.heard, parallel=3)
 
     @property
@@ -57,7 +57,7 @@ class Desk:
 
     @property
     def stdin(self) -> str:
-        return self.scripted.executor.started[-1].stdin.decode()
+        return self.scripted.launcher.started[-1].stdin.decode()
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def dying(stdin: bytes) -> bytes:
 
 def test_what_is_secret_and_where_it_goes_is_in_no_argument(desk: Desk) -> None:
     desk.fetch(one(authorization=SECRET), says=writing(b"data"))
-    (started,) = desk.scripted.executor.started
+    (started,) = desk.scripted.launcher.started
     assert started.argv[:2] == ("curl", "--disable")
     assert not any("HOST" in word or "s3cr" in word for word in started.argv)
     assert "HOST" not in f"{started.env}"
@@ -124,14 +124,14 @@ def test_each_download_has_all_options_since_curl_forgets_them(desk: Desk) -> No
             assert line in lines
     assert "continue-at" not in first
     assert 'continue-at = "2"' in second
-    assert desk.scripted.executor.started[0].env["https_proxy"] == "http://p:1"
+    assert desk.scripted.launcher.started[0].env["https_proxy"] == "http://p:1"
     assert (desk.heard.directory / "b").read_bytes() == b"\0\0ta"
 
 
 def test_an_address_that_breaks_out_of_its_line_is_refused(desk: Desk) -> None:
     with pytest.raises(ToolError, match="cannot be given"):
         desk.fetch(Download(key="a", url="http://HOST/\nnext", size=1), says=writing(b""))
-    assert desk.scripted.executor.started == []
+    assert desk.scripted.launcher.started == []
 
 
 @pytest.mark.parametrize("flags", [0, os.O_APPEND], ids=["splice", "where there is no splice"])

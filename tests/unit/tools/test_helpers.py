@@ -16,7 +16,7 @@ LOGIN = Login(entry="r.example", helper="keys", server="r.example")
 
 def known(scripted: Scripted, directory: Path, said: bytes) -> Login | None:
     put(directory / "bin/docker-credential-keys", b"").chmod(0o755)
-    scripted.executor.answers.append(Answer(when=("sh",), stdout=said))
+    scripted.launcher.answers.append(Answer(when=("sh",), stdout=said))
     environment = (("PATH", f"{directory / 'bin'}"),)
     return Helpers(runner=scripted.runner, environment=environment, place=directory / "own", timeout=5).known(LOGIN)
 

@@ -45,9 +45,9 @@ GLOBAL = [
 
 
 def test_manifest(skopeo: Skopeo, scripted: Scripted) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",), stdout=b'{"a": 1}'))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), stdout=b'{"a": 1}'))
     assert skopeo.manifest(remote()) == b'{"a": 1}'
-    assert [shown(argv, skopeo.home) for argv in scripted.executor.argvs] == [
+    assert [shown(argv, skopeo.home) for argv in scripted.launcher.argvs] == [
         [*GLOBAL, "inspect", "--raw", "--retry-times", "0", "--tls-verify=false", "--no-creds", "--",
          "docker://127.0.0.1:5000/a/b:1"]
     ]  # fmt: skip
@@ -56,17 +56,17 @@ def test_manifest(skopeo: Skopeo, scripted: Scripted) -> None:
 def test_an_answer_without_an_end_is_not_read_for_as_long_as_a_copy_may_take(
     skopeo: Skopeo, scripted: Scripted
 ) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",), stdout=b'{"a": 1}'))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), stdout=b'{"a": 1}'))
     hasty = replace(skopeo, timeouts=Timeouts(request=5))
     hasty.manifest(remote())
-    (argv,) = scripted.executor.argvs
+    (argv,) = scripted.launcher.argvs
     assert argv[argv.index("--command-timeout") + 1] == "20s"
 
 
 def test_tags(skopeo: Skopeo, scripted: Scripted) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",), stdout=b'{"Repository": "x", "Tags": ["1", "2"]}'))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), stdout=b'{"Repository": "x", "Tags": ["1", "2"]}'))
     assert skopeo.tags(remote().registry, "a/b") == ("1", "2")
-    assert [shown(argv, skopeo.home) for argv in scripted.executor.argvs] == [
+    assert [shown(argv, skopeo.home) for argv in scripted.launcher.argvs] == [
         [*GLOBAL, "list-tags", "--retry-times", "0", "--tls-verify=false", "--no-creds", "--",
          "docker://127.0.0.1:5000/a/b"]
     ]  # fmt: skip
@@ -76,21 +76,21 @@ def test_tags(skopeo: Skopeo, scripted: Scripted) -> None:
     "said", [b"", b"[]", b"null", b"{}", b'{"Tags": 5}', b'{"Tags": ["a", 1]}', b"[" * 100_000, b"\xff{}"]
 )
 def test_tags_that_are_none_are_a_failure_of_skopeo(skopeo: Skopeo, scripted: Scripted, said: bytes) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",), stdout=said))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), stdout=said))
     with pytest.raises(ToolError, match=r"skopeo listed no tags of 127\.0\.0\.1:5000/a/b") as raised:
         skopeo.tags(remote().registry, "a/b")
     assert raised.value.detail
 
 
 def test_a_repository_whose_tags_are_null_has_none(skopeo: Skopeo, scripted: Scripted) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",), stdout=b'{"Repository": "x", "Tags": null}'))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), stdout=b'{"Repository": "x", "Tags": null}'))
     assert skopeo.tags(remote().registry, "a/b") == ()
 
 
 def test_copy_to_layout(skopeo: Skopeo, scripted: Scripted) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",)))
+    scripted.launcher.answers.append(Answer(when=("skopeo",)))
     skopeo.copy_to_layout(remote(SECURE, DIGEST), Path("/s/copies/1"), Path("/s/blobs"), inherit=(7,))
-    (started,) = scripted.executor.started
+    (started,) = scripted.launcher.started
     assert started.inherit == (7,)
     assert shown(started.argv, skopeo.home) == [
         *GLOBAL, "copy", "--quiet", "--retry-times", "0", "--all", "--preserve-digests",
@@ -101,9 +101,9 @@ def test_copy_to_layout(skopeo: Skopeo, scripted: Scripted) -> None:
 
 
 def test_copy(skopeo: Skopeo, scripted: Scripted) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",)))
+    scripted.launcher.answers.append(Answer(when=("skopeo",)))
     skopeo.copy(remote(PLAIN, DIGEST), remote(SECURE, "2"))
-    assert [shown(argv, skopeo.home) for argv in scripted.executor.argvs] == [
+    assert [shown(argv, skopeo.home) for argv in scripted.launcher.argvs] == [
         [*GLOBAL, "copy", "--quiet", "--retry-times", "0", "--all", "--preserve-digests",
          "--src-tls-verify=false", "--src-no-creds",
          "--dest-tls-verify=true", "--dest-authfile", "/etc/auth.json", "--dest-cert-dir", "/etc/certs",
@@ -116,9 +116,9 @@ def test_the_environment_is_made_from_nothing(
 ) -> None:
     monkeypatch.setenv("REGISTRY_AUTH_FILE", "/etc/shadow")
     monkeypatch.setenv("HTTP_PROXY", "http://elsewhere")
-    scripted.executor.answers.append(Answer(when=("skopeo",)))
+    scripted.launcher.answers.append(Answer(when=("skopeo",)))
     skopeo.manifest(remote())
-    (started,) = scripted.executor.started
+    (started,) = scripted.launcher.started
     assert {key: value for key, value in started.env.items() if key != "PATH"} == {
         "LC_ALL": "C",
         "HTTPS_PROXY": "http://proxy:3128",
@@ -135,14 +135,14 @@ def test_each_repository_has_an_entry_so_that_no_other_file_redirects_it(skopeo:
         read.append(Path(argv[argv.index("--registries-conf") + 1]).read_text())
         assert list(Path(argv[argv.index("--registries.d") + 1]).iterdir()) == []
 
-    scripted.executor.answers.append(Answer(when=("skopeo",), effect=read_conf))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), effect=read_conf))
     skopeo.copy(remote(), remote(SECURE))
     entries = [f'[[registry]]\nprefix = "{h}/a/b"\nlocation = "{h}/a/b"\n' for h in ("127.0.0.1:5000", "r.example:443")]
     assert read == ["".join(entries)]
 
 
 def test_two_skopeos_share_a_home(skopeo: Skopeo, scripted: Scripted) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",), repeats=True))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), repeats=True))
     other = Skopeo(runner=scripted.runner, home=skopeo.home, timeouts=Timeouts())
     for each in (skopeo, other, skopeo):
         each.manifest(remote())
@@ -166,7 +166,7 @@ ABSENT = [
 
 @pytest.mark.parametrize("text", ABSENT)
 def test_absent(skopeo: Skopeo, scripted: Scripted, text: str) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",), exit_code=1, stderr=fatal(text)))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), exit_code=1, stderr=fatal(text)))
     assert skopeo.manifest(remote()) is None
     assert is_absent(text)
 
@@ -226,7 +226,7 @@ def test_final(skopeo: Skopeo, scripted: Scripted, text: str, hint: str) -> None
 
 
 def failure_of(skopeo: Skopeo, scripted: Scripted, text: str) -> ToolError:
-    scripted.executor.answers.append(Answer(when=("skopeo",), exit_code=1, stderr=fatal(text), repeats=True))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), exit_code=1, stderr=fatal(text), repeats=True))
     with pytest.raises(ToolError) as copied:
         skopeo.copy(remote(), remote(SECURE))
     with pytest.raises(ToolError) as read:
@@ -237,14 +237,14 @@ def failure_of(skopeo: Skopeo, scripted: Scripted, text: str) -> ToolError:
 
 
 def test_an_absent_image_is_an_error_for_a_copy(skopeo: Skopeo, scripted: Scripted) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",), exit_code=1, stderr=fatal(ABSENT[0])))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), exit_code=1, stderr=fatal(ABSENT[0])))
     with pytest.raises(ToolError) as raised:
         skopeo.copy_to_layout(remote(), Path("/l"), Path("/b"), inherit=())
     assert not raised.value.transient
 
 
 def test_a_web_page_is_no_manifest(skopeo: Skopeo, scripted: Scripted) -> None:
-    scripted.executor.answers.append(Answer(when=("skopeo",), stdout=b"\n<html>"))
+    scripted.launcher.answers.append(Answer(when=("skopeo",), stdout=b"\n<html>"))
     with pytest.raises(ToolError, match="web page"):
         skopeo.manifest(remote())
 

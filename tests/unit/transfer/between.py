@@ -10,7 +10,7 @@ from pathlib import Path
 from regwrap.commands.sync import SyncOptions, SyncResult, sync_images
 from regwrap.core.listener import Silent
 from regwrap.core.location import Engine, Location, Registry, Timeouts
-from regwrap.core.model import Index, parse_manifest
+from regwrap.core.manifest import Index, parse_manifest
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.store import Storage
 from regwrap.tools.retry import Retry, RetryPolicy
@@ -112,11 +112,11 @@ class Between:
         return copy
 
     def started(self, command: str) -> list[Argv]:
-        return [argv for argv in self.scripted.executor.argvs if command in argv]
+        return [argv for argv in self.scripted.launcher.argvs if command in argv]
 
     def answers(self, command: str, exit_code: int = 0) -> None:
         effect = {"copy": self._copy, "sync": self._sync}[command]
-        self.scripted.executor.answers.append(
+        self.scripted.launcher.answers.append(
             Answer(
                 when=lambda argv: argv[0] == "skopeo" and command in argv,
                 exit_code=exit_code,

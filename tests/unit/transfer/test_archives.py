@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.core import ocilayout
-from regwrap.core.model import Digest, parse_manifest
+from regwrap.core.manifest import parse_manifest
+from regwrap.core.model import Digest
 from regwrap.core.ocilayout import LayoutEntry
 from tests.builders import Image, make_image, make_multi_image, put, storage_problems
 from tests.fakes import Answer, Argv, Scripted
@@ -52,7 +53,7 @@ def unpacks(two: Between, image: Image | None) -> None:
         else:
             as_tree(Path(rest), image)
 
-    two.scripted.executor.answers.append(Answer(when=lambda argv: "copy" in argv, effect=unpack, repeats=True))
+    two.scripted.launcher.answers.append(Answer(when=lambda argv: "copy" in argv, effect=unpack, repeats=True))
 
 
 def archive(two: Between) -> Path:
@@ -81,7 +82,7 @@ def test_each_kind_becomes_the_image_that_the_list_names(
     assert two.storage.resolve("third/app", "1") == image.top
     assert not storage_problems(two.root)
     assert report.sent == sum(map(len, image.blobs))
-    (argv,) = two.scripted.executor.argvs
+    (argv,) = two.scripted.launcher.argvs
     assert argv[argv.index("copy") + 1 : argv.index("--")] == ("--quiet", *kept)
     assert argv[-2] == f"{transport}:{archive(two)}"
     assert argv[-1].partition(":")[0] == kind
@@ -91,7 +92,7 @@ def test_each_kind_becomes_the_image_that_the_list_names(
 def test_an_archive_that_several_lines_name_is_unpacked_once(two: Between) -> None:
     unpacks(two, APP)
     two.sync(two.job(archive=two.directory), line_of(two), line_of(two, dest="third/app:2"))
-    assert len(two.scripted.executor.started) == 1
+    assert len(two.scripted.launcher.started) == 1
     assert two.storage.resolve("third/app", "2") == APP.top
 
 
@@ -99,8 +100,8 @@ def test_two_images_of_one_archive_lie_apart(two: Between) -> None:
     unpacks(two, APP)
     lines = (line_of(two, reference=":app:1"), line_of(two, reference=":tool:1", dest="third/tool:1"))
     two.sync(two.job(archive=two.directory), *lines)
-    assert [argv[-2].rpartition(".tar")[2] for argv in two.scripted.executor.argvs] == [":app:1", ":tool:1"]
-    places = [argv[-1].split(":")[1].rpartition("/")[2] for argv in two.scripted.executor.argvs]
+    assert [argv[-2].rpartition(".tar")[2] for argv in two.scripted.launcher.argvs] == [":app:1", ":tool:1"]
+    places = [argv[-1].split(":")[1].rpartition("/")[2] for argv in two.scripted.launcher.argvs]
     assert places == ["1", "2"]
 
 
@@ -129,7 +130,7 @@ def test_an_archive_that_is_larger_than_the_disk_is_not_unpacked(two: Between) -
     unseen = two.seen(two.job(archive=two.directory), f"docker-archive:{file.name} => third/app:1")
     assert "not enough space" in unseen.error
     assert "set TMPDIR" in unseen.hint
-    assert two.scripted.executor.started == []
+    assert two.scripted.launcher.started == []
 
 
 def test_bytes_that_skopeo_wrote_wrong_are_not_taken(two: Between) -> None:
@@ -140,7 +141,7 @@ def test_bytes_that_skopeo_wrote_wrong_are_not_taken(two: Between) -> None:
         as_tree(place, APP)
         (place / layer.hex).write_bytes(b"x" * len(APP.blobs[1]))
 
-    two.scripted.executor.answers.append(Answer(when=lambda argv: "copy" in argv, effect=unpack))
+    two.scripted.launcher.answers.append(Answer(when=lambda argv: "copy" in argv, effect=unpack))
     said = two.failure(two.job(archive=two.directory), line_of(two, "dir"))
     assert f"blob {layer.short} arrived damaged" in said
     assert two.storage.tags("third/app") == ()

@@ -13,13 +13,14 @@ import pytest
 
 from regwrap.core.closure import closure_of
 from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError
-from regwrap.core.model import Descriptor, Destination, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Destination, Digest
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.probe import Probe
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.blob_work import BlobReport, BlobWork
-from regwrap.transfer.by_curl import BatchEvents, Left, Travel
+from regwrap.transfer.by_curl import BatchEvents, Travel
 from regwrap.transfer.needs import Need
 from regwrap.transfer.plan import Copy, Reason
 from regwrap.transfer.run import Copied, Failed
@@ -146,21 +147,20 @@ class Bringer:
     def threads(self) -> int:
         return 4
 
-    def has_room(self, batches: Sequence[Left], parallel: int, hosts: int) -> bool:
-        self.rooms.append(([left.count for left in batches], parallel, hosts))
-        return not batches
+    def has_room(self, left: Sequence[int], parallel: int, hosts: int) -> bool:
+        self.rooms.append((list(left), parallel, hosts))
+        return not left
 
     def enough(self, waiting: int) -> float:
         assert waiting >= 0
         return self.most
 
-    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int, left: Left) -> None:
+    def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int) -> None:
         with self._lock:
             host = travels[0].end.name
             self.batches.append((host, [travel.blob.digest for travel in travels], parallel))
         assert all(travel.end.name == host for travel in travels)
         for travel in travels:
-            left.count -= 1
             self._bring(travel, events)
 
     def _bring(self, travel: Travel, events: BatchEvents) -> None:
@@ -564,6 +564,25 @@ def test_what_only_a_failed_image_needs_is_not_fetched_any_more() -> None:
 
 
 # --- in which order, and how many at once
+
+
+def test_what_a_blob_fails_with_is_heard_before_the_next_one_is_begun() -> None:
+    """Of an image that has failed nothing more is asked, whatever the run hears between a blob's begin and its end."""
+    case = ground()
+    case.bringer.most = 1  # each in a batch of its own
+
+    def fails_later(travel: Travel, events: BatchEvents) -> None:
+        looks, deadline = len(case.bringer.rooms), time.monotonic() + 60
+        events.begun(travel)
+        while len(case.bringer.rooms) == looks and time.monotonic() < deadline:
+            time.sleep(0.001)
+        events.failed_to_come(travel, ToolError("403"))
+
+    for blob in APP.blobs:
+        case.bringer.errors["first", Digest.of(blob)] = deque([fails_later])
+    assert failure(case.run(copy_of("a:1", APP)), "a:1").error == "403"
+    assert len(case.bringer.batches) == 1
+    assert case.bringer.rooms[1][0] == [1]
 
 
 def test_blobs_come_in_the_order_of_their_digests_where_a_pipe_wants_them_so() -> None:

@@ -19,7 +19,8 @@ from regwrap.commands.push import PushOptions, push_images
 from regwrap.commands.sync import SyncOptions
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Location
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.lists.imagelist import parse_images
 from regwrap.lists.naming import Naming
@@ -80,7 +81,7 @@ def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
 
 
 def test_workers_bring_a_storage_what_curl_would_and_are_counted(two: Between) -> None:
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     with in_process(two.job(archive=two.directory)) as (inside, job):
         report = two.sync(job, "team/app:1", "team/tool:1", "multi:1")
     assert not storage_problems(two.root)
@@ -104,7 +105,7 @@ def test_workers_bring_a_storage_what_curl_would_and_are_counted(two: Between) -
 
 
 def test_a_worker_s_blob_of_wrong_bytes_does_not_count(two: Between) -> None:
-    two.scripted.executor.answers.append(curl(changed={APP.blobs[2]: b"x" * len(APP.blobs[2])}))
+    two.scripted.launcher.answers.append(curl(changed={APP.blobs[2]: b"x" * len(APP.blobs[2])}))
     with in_process(two.job(archive=two.directory)) as (_inside, job):
         result = two.run(job, "team/app:1", "team/tool:1").report
     assert result is not None
@@ -118,7 +119,7 @@ def test_a_worker_s_blob_of_wrong_bytes_does_not_count(two: Between) -> None:
 
 
 def test_what_is_refused_to_a_worker_is_told_of_the_image(two: Between) -> None:
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     two.source.fails = lambda request: 403 if request.startswith("GET") and f"{OWN}" in request else None
     with in_process(two.job(archive=two.directory)) as (_inside, job):
         said = two.failure(job, "team/app:1")
@@ -128,7 +129,7 @@ def test_what_is_refused_to_a_worker_is_told_of_the_image(two: Between) -> None:
 
 def test_a_registry_that_a_worker_cannot_reach_is_told_of_the_image(two: Between) -> None:
     """From where the client is all may be well: the worker is asked no more often than was said."""
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     two.attempts, asked = 2, list[str]()
 
     def breaks(request: str) -> None:
@@ -149,7 +150,7 @@ def test_a_registry_that_a_worker_cannot_reach_is_told_of_the_image(two: Between
 
 def test_what_a_worker_cannot_ask_a_registry_the_client_s_skopeo_does(two: Between) -> None:
     two.source.challenge, two.source.guarded = 'Bearer service="x"', "^GET /v2/$"  # by which a worker begins
-    two.scripted.executor.answers += [curl(), skopeo_copy(APP)]
+    two.scripted.launcher.answers += [curl(), skopeo_copy(APP)]
     with in_process(two.job(archive=two.directory)) as (_inside, job):
         two.sync(job, "team/app:1")
     assert len(two.started("copy")) == 1
@@ -159,20 +160,20 @@ def test_what_a_worker_cannot_ask_a_registry_the_client_s_skopeo_does(two: Betwe
 @pytest.mark.parametrize("marks", [("-dead", "-gone"), ("",)], ids=["lost workers", "an earlier run"])
 def test_a_worker_goes_on_where_another_was_lost(two: Between, marks: tuple[str, ...]) -> None:
     """A worker that was lost may still write into its file: it is copied, and the copy is gone on with."""
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     for blob in APP.blobs:
         for mark in marks:
             put(two.root / f".regwrap/sync/parts/{Digest.of(blob).hex}{mark}", blob[:5])
     with in_process(two.job(archive=two.directory)) as (_inside, job):
         report = two.sync(job, "team/app:1")
     assert report.sent == SIZE - 5 * len(APP.blobs)
-    started = b"".join(start.stdin for start in two.scripted.executor.started)
+    started = b"".join(start.stdin for start in two.scripted.launcher.started)
     assert started.count(b'continue-at = "5"') == len(APP.blobs)
     assert not storage_problems(two.root)
 
 
 def test_what_a_worker_has_begun_is_there_for_the_next(two: Between) -> None:
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     for mark in ("", "-dead"):
         put(two.root / f".regwrap/sync/parts/{OWN.hex}{mark}", APP.blobs[2][:5])
     two.source.fails = lambda request: 403 if request.startswith("GET") and f"{OWN}" in request else None
@@ -199,7 +200,7 @@ def test_a_worker_that_hashes_for_long_is_waited_for(two: Between, monkeypatch: 
         time.sleep(0.02)
         sync(descriptor)
 
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     monkeypatch.setattr(os, "fsync", slow)
     with in_process(two.job(archive=two.directory)) as (inside, job):
         report = two.sync(job, "team/app:1")
@@ -245,7 +246,7 @@ def test_a_worker_for_which_the_name_is_another_registry_ends_the_run(two: Betwe
 
 
 def test_a_worker_that_is_lost_costs_its_order_an_attempt(two: Between) -> None:
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     two.attempts = 2
     broken = [True]
 
@@ -264,7 +265,7 @@ def test_a_worker_that_is_lost_costs_its_order_an_attempt(two: Between) -> None:
 
 @pytest.mark.parametrize("into_registry", [False, True])
 def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, into_registry: bool) -> None:
-    two.scripted.executor.answers += [curl()]
+    two.scripted.launcher.answers += [curl()]
     job = two.job() if into_registry else two.job(archive=two.directory)
     make_storage(two.root, {})
     heard: list[tuple[str, str]] = []
@@ -275,7 +276,7 @@ def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, 
         copies = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
         dest = ends.of(job.archive)
         assert all(ends.source_of(entry) for entry in images.entries)
-        report = carry_out(copies, dest, job=job, ends=ends, writing=Writing())
+        report = carry_out(copies, dest, ends=ends, writing=Writing())
     assert len(report.copied) == 1
     assert heard == [(two.source.host, "0")]
 
@@ -283,7 +284,7 @@ def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, 
 @pytest.mark.parametrize("into_registry", [False, True])
 def test_what_workers_ask_counts_as_asked_by_this_run(two: Between, *, into_registry: bool) -> None:
     """`max_connections` is a limit for the cluster as a whole."""
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     make_storage(two.root, {})
     held: list[list[int]] = []
     with in_process(two.job() if into_registry else two.job(archive=two.directory)) as (inside, job), ExitStack() as st:
@@ -296,7 +297,7 @@ def test_what_workers_ask_counts_as_asked_by_this_run(two: Between, *, into_regi
             return order
 
         inside.before = look
-        carry_out(plan, ends.of(job.archive), job=job, ends=ends, writing=Writing())
+        carry_out(plan, ends.of(job.archive), ends=ends, writing=Writing())
         assert [end.probe.limiter.rate.running for end in both] == [0, 0]
     assert {tuple(each) for each in held} == {(1, int(into_registry))}
 
@@ -306,7 +307,7 @@ def test_a_good_answer_to_a_worker_raises_what_a_registry_is_asked_for(
     two: Between, refused: str, *, rises: bool
 ) -> None:
     """After a 429 it is asked less, and a little more with each answer: whoever gets that."""
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     make_storage(two.root, {})
     with in_process(two.job(archive=two.directory)) as (_inside, job), ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
@@ -314,13 +315,13 @@ def test_a_good_answer_to_a_worker_raises_what_a_registry_is_asked_for(
         rate = ends.registry(two.place(two.source)).probe.limiter.rate
         rate.limit = 2.0
         two.source.fails = lambda request: 403 if refused and f"/blobs{refused}" in request else None
-        carry_out(plan, ends.of(job.archive), job=job, ends=ends, writing=Writing())
+        carry_out(plan, ends.of(job.archive), ends=ends, writing=Writing())
     assert (rate.limit > 2) == rises
 
 
 def test_what_is_coming_at_a_worker_is_under_way_here(two: Between) -> None:
     """The progress of a run of hours would stand still until whole orders end."""
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     seen: list[int] = []
     with in_process(two.job(archive=two.directory)) as (inside, job):
         assert job.workers is not None
@@ -346,7 +347,7 @@ def test_what_is_coming_at_a_worker_is_under_way_here(two: Between) -> None:
 
 
 def test_a_blob_that_a_worker_could_not_end_is_asked_for_again_and_has_not_failed(two: Between) -> None:
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     with in_process(two.job(archive=two.directory)) as (_inside, job):
         assert job.workers is not None
         perform, orders = job.workers.perform, list[Order]()
@@ -376,7 +377,7 @@ def test_a_blob_that_does_not_reach_a_worker_s_disk_does_not_count(
     def failing(_descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     two.attempts = 2
     monkeypatch.setattr(os, "fsync", failing)
     with in_process(two.job(archive=two.directory)) as (_inside, job):
@@ -587,7 +588,7 @@ def test_orders_have_no_credentials(two: Between, tmp_path: Path) -> None:
     source = two.place(two.source)
     assert source.registry is not None
     source = replace(source, registry=replace(source.registry, authfile=authfile))
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     with in_process(two.job(archive=two.directory, source=source)) as (inside, job):
         two.sync(job, "team/app:1")
     sent = b"".join(map(pickle.dumps, inside.orders))

@@ -83,7 +83,7 @@ class Scene:
 def scene(scripted: Scripted, tmp_path: Path) -> Iterator[Scene]:
     with between(scripted, tmp_path / "root", {"app:1": APP}) as two:
         found = Scene(two)
-        scripted.executor.answers.append(Answer(when=("curl", "--disable"), reads=found.curl, repeats=True))
+        scripted.launcher.answers.append(Answer(when=("curl", "--disable"), reads=found.curl, repeats=True))
         yield found
 
 
@@ -197,7 +197,7 @@ def test_a_registry_that_wants_less_of_curl_is_asked_for_less(scene: Scene) -> N
         plan = two.run(job, "app:1", options=SyncOptions(dry_run=True)).plan
         source = ends.registry(two.place(two.source))
         source.probe.limiter.rate.limit = 8
-        report = carry_out(plan, ends.of(job.archive), job=job, ends=ends, writing=Writing())
+        report = carry_out(plan, ends.of(job.archive), ends=ends, writing=Writing())
         assert source.probe.limiter.rate.limit < 4
     assert len(report.copied) == 1
     assert 0 < report.seconds < 60
@@ -208,10 +208,10 @@ def test_a_curl_that_dies_costs_an_attempt_and_not_the_run(scene: Scene) -> None
     """Killed for memory, for instance."""
     scene.two.attempts = 2
     dies = Answer(when=("curl", "--disable"), exit_code=137, stderr=b"Killed")
-    scene.two.scripted.executor.answers.insert(0, dies)
+    scene.two.scripted.launcher.answers.insert(0, dies)
     assert scene.run(End()) == ""
     assert any(f"retrying app:1 1 curl ended before {len(APP.blobs)} of" in line for line in scene.two.told.said)
     scene.two.attempts = 1
     scene.two.root.rename(scene.two.root.with_name("old"))
-    scene.two.scripted.executor.answers[0] = replace(dies, repeats=True)
+    scene.two.scripted.launcher.answers[0] = replace(dies, repeats=True)
     assert "curl ended before" in scene.run()

@@ -11,7 +11,7 @@ import pytest
 from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError
 from regwrap.tools.outage import Outages
 from regwrap.tools.retry import Retry, RetryPolicy
-from regwrap.transfer.by_curl import BlobFetcher, Endings, Left, Travel
+from regwrap.transfer.by_curl import BlobFetcher, Endings, Travel
 from tests.fakes import NOT_ASKED
 from tests.unit.transfer.test_plan import blob
 
@@ -54,7 +54,6 @@ class Batch:
 
     answers: list[bool]
     heard: Heard = field(default_factory=Heard)
-    left: Left = field(default_factory=lambda: Left(3))
     stopping: threading.Event = field(default_factory=threading.Event)
     asked: int = 0
 
@@ -62,9 +61,7 @@ class Batch:
         self.outages = Outages(600, self.stopping, lambda _line: None)
         self.outages.of(HOST).ask = self.ask
         policy = RetryPolicy(attempts=1, wait=0, max_wait=0, outage=600)
-        self.endings = Endings(
-            events=self.heard, left=self.left, retry=Retry(policy, self.stopping, outages=self.outages)
-        )
+        self.endings = Endings(events=self.heard, retry=Retry(policy, self.stopping, outages=self.outages))
         self.travels = [Travel(blob=blob(name, 5), end=NOT_ASKED, repository=name) for name in "abc"]
 
     def ask(self) -> bool:
@@ -81,10 +78,9 @@ def test_what_failed_with_a_host_that_is_back_is_asked_for_again() -> None:
     batch = Batch([False, True])
     for travel in batch.travels:
         batch.endings.fails(travel, away())
-    assert (batch.heard.said, batch.left.count) == ([], 3)
+    assert batch.heard.said == []
     batch.endings.wait_for_host()
     assert batch.heard.said == ["again a", "again b", "again c"]
-    assert batch.left.count == 0
     assert batch.asked == 2, "once for all of them"
 
 
@@ -95,7 +91,6 @@ def test_a_host_that_was_never_away_makes_them_fail_as_they_did() -> None:
     batch.endings.wait_for_host()
     assert batch.heard.said == ["failed a", "failed b"]
     assert [error.message for error in batch.heard.errors] == ["one", "two"]
-    assert batch.left.count == 1
 
 
 def test_a_host_that_stays_away_is_the_reason_of_all() -> None:
@@ -122,7 +117,7 @@ def test_any_other_failure_waits_for_nobody(error: RegwrapError) -> None:
     batch.endings.fails(batch.travels[0], error)
     assert batch.heard.said == ["failed a"]
     batch.endings.wait_for_host()
-    assert (batch.asked, batch.left.count) == (0, 2)
+    assert (batch.heard.said, batch.asked) == (["failed a"], 0)
 
 
 def test_a_run_that_is_stopped_asks_nobody() -> None:
@@ -167,14 +162,7 @@ def test_a_host_that_comes_and_goes_is_waited_for_twice_as_long_as_one_that_is_a
 def test_the_next_start_of_curl_begins_when_there_is_room_and_no_third_one() -> None:
     """Tokens live for minutes: what waits behind others for its turn has an old one."""
     fetcher = BlobFetcher(curl=NOT_ASKED, parts=NOT_ASKED, scratch=NOT_ASKED, retry=NOT_ASKED)
-    rooms = {counts: fetcher.has_room(list(map(Left, counts)), 4, 9) for counts in ((), (3,), (4,), (1, 1), (0, 0))}
+    rooms = {counts: fetcher.has_room(counts, 4, 9) for counts in ((), (3,), (4,), (1, 1), (0, 0))}
     assert rooms == {(): True, (3,): True, (4,): False, (1, 1): False, (0, 0): False}
     assert fetcher.enough(0) == math.inf
     assert fetcher.threads > 32, "so many registries are read at the same time"
-
-
-def test_an_end_is_told_once_it_counts() -> None:
-    batch = Batch([])
-    seen: list[int] = []
-    batch.endings.ends(lambda: seen.append(batch.left.count))
-    assert seen == [2]

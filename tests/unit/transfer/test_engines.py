@@ -130,7 +130,7 @@ def test_what_skopeo_cannot_push_is_refused_before_it_starts(two: Between, line:
     assert f"{what}" in said
     assert "cannot be pushed to a registry by skopeo" in said
     assert "sync into a storage directory instead" in said
-    assert two.scripted.executor.started == []
+    assert two.scripted.launcher.started == []
 
 
 def test_skopeo_reads_a_storage_through_one_registry_on_loopback(two: Between, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_what_a_try_has_brought_counts_once_whatever_the_next_does(two: Between)
     cut = Answer(
         when=lambda argv: "copy" in argv, exit_code=1, stderr=b'level=fatal msg="Digest did not match"', effect=part
     )
-    two.scripted.executor.answers.append(cut)
+    two.scripted.launcher.answers.append(cut)
     two.answers("copy")
     two.attempts = 2
     report = two.sync(two.job(Engine.COPY), "team/app:1")
@@ -202,7 +202,7 @@ def test_images_that_keep_tag_and_name_go_in_one_start_for_each_prefix(two: Betw
     assert two.told.log == ["skopeo sync: 2 batches of 4 images"]
     assert report.sent == size(*APP.blobs, *TOOL.blobs, *OTHER.blobs, *make_image("two").blobs)
     assert [under_way() for under_way in two.told.under_way] == [0]
-    assert len(two.scripted.executor.started) == 2
+    assert len(two.scripted.launcher.started) == 2
 
 
 def test_a_batch_has_every_tag_of_a_repository(two: Between) -> None:
@@ -286,7 +286,7 @@ def test_a_run_that_is_stopped_begins_no_more_batches(two: Between) -> None:
     two.before = lambda _argv: two.scripted.runner.stopping.set()
     with pytest.raises(ToolError):
         two.run(two.job(Engine.SYNC), "team/app:1", "team/tool:1")
-    assert len(two.scripted.executor.started) == 1
+    assert len(two.scripted.launcher.started) == 1
 
 
 def test_the_engine_sync_does_not_copy_into_a_directory(two: Between) -> None:
@@ -307,7 +307,7 @@ def test_a_stream_sends_each_blob_once_and_starts_nothing_for_an_image(two: Betw
     blobs = {*APP.blobs, *TOOL.blobs, *MULTI.blobs, *OTHER.blobs}
     assert len(two.dest.asked("^PUT .*digest=")) == len(blobs)
     assert len(two.source.asked("^GET .*/blobs/")) == len(blobs)
-    assert two.scripted.executor.started == []
+    assert two.scripted.launcher.started == []
 
 
 def test_a_stream_sends_what_two_tags_of_a_repository_share_once(two: Between) -> None:
@@ -321,7 +321,7 @@ def test_a_stream_out_of_a_storage_starts_nothing(two: Between, tmp_path: Path) 
     source = Location(name="old", storage=make_storage(tmp_path / "old", {"multi:1": MULTI}))
     two.sync(two.job(source=source), "multi:1")
     assert two.dest.has("multi:1", MULTI)
-    assert two.scripted.executor.started == []
+    assert two.scripted.launcher.started == []
 
 
 def test_a_copy_within_one_registry_moves_no_byte(two: Between) -> None:

@@ -49,7 +49,7 @@ DIRECT = DirectOptions(hashed=True, name="", referrers=False, since=())
 @pytest.fixture
 def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
     with between(scripted, tmp_path / "root", IMAGES) as found:
-        scripted.executor.answers.append(curl())
+        scripted.launcher.answers.append(curl())
         yield found
 
 
@@ -134,14 +134,14 @@ def test_nothing_is_taken_from_an_archive_that_is_not_wanted(two: Between, outpu
 def test_a_blob_of_wrong_bytes_leaves_no_bundle_and_the_others_for_the_next_run(
     two: Between, output: Path, tmp_path: Path
 ) -> None:
-    two.scripted.executor.answers[:] = [curl(changed={APP.blobs[2]: b"x" * len(APP.blobs[2])})]
+    two.scripted.launcher.answers[:] = [curl(changed={APP.blobs[2]: b"x" * len(APP.blobs[2])})]
     with pytest.raises(ImagesFailedError, match="1 of 3 images could not be fetched; no bundle was written") as raised:
         written(two.job(archive=two.directory), output)
     assert "arrived damaged" in raised.value.detail
     (left,) = parts(output)
     assert f"{left}" in raised.value.hint
     assert not output.exists()
-    two.scripted.executor.answers[:] = [curl()]
+    two.scripted.launcher.answers[:] = [curl()]
     two.source.requests.clear()
     bundle = written(two.job(archive=two.directory), output)
     assert output.read_bytes() == expected(tmp_path)
@@ -152,7 +152,7 @@ def test_a_blob_of_wrong_bytes_leaves_no_bundle_and_the_others_for_the_next_run(
 
 
 def test_what_came_of_a_blob_and_is_wrong_is_begun_anew(two: Between, output: Path, tmp_path: Path) -> None:
-    two.scripted.executor.answers.insert(0, replace(curl(changed={APP.blobs[2]: b"x" * 7}), repeats=False))
+    two.scripted.launcher.answers.insert(0, replace(curl(changed={APP.blobs[2]: b"x" * 7}), repeats=False))
     two.attempts = 2
     written(two.job(archive=two.directory), output)
     assert output.read_bytes() == expected(tmp_path)
@@ -201,7 +201,7 @@ def test_what_a_supplier_sent_goes_straight_into_the_bundle(
         if damaged:
             (place / OWN.hex).write_bytes(b"x" * len(APP.blobs[2]))
 
-    two.scripted.executor.answers.append(Answer(when=lambda argv: "copy" in argv, effect=unpack, repeats=True))
+    two.scripted.launcher.answers.append(Answer(when=lambda argv: "copy" in argv, effect=unpack, repeats=True))
     line = f"dir:{put(tmp_path / 'vendor', b'')} => third/app:1"
     if damaged:
         with pytest.raises(ImagesFailedError) as raised:
@@ -237,7 +237,7 @@ def only_skopeo_can_ask_for(two: Between, authfile: Path, *blobs: bytes) -> Job:
 
 
 def test_what_only_skopeo_can_ask_for_comes_by_it(two: Between, output: Path, tmp_path: Path) -> None:
-    two.scripted.executor.answers.append(skopeo_copy(*IMAGES.values()))
+    two.scripted.launcher.answers.append(skopeo_copy(*IMAGES.values()))
     written(only_skopeo_can_ask_for(two, tmp_path / "auth.json", APP.blobs[2], BASE), output)
     assert output.read_bytes() == expected(tmp_path)
     assert 1 <= len(two.started("copy")) <= 2
@@ -256,7 +256,7 @@ def test_what_skopeo_has_brought_lies_in_the_bundle_alone(two: Between, output: 
         skopeo.effect(argv)
 
     layers = {Digest.of(image.blobs[2]).hex for image in (APP, TOOL)}
-    two.scripted.executor.answers.append(replace(skopeo, effect=copy))
+    two.scripted.launcher.answers.append(replace(skopeo, effect=copy))
     written(only_skopeo_can_ask_for(two, tmp_path / "auth.json", APP.blobs[2], TOOL.blobs[2]), output)
     assert output.read_bytes() == expected(tmp_path)
     assert staged == [[], []]
@@ -267,7 +267,7 @@ def test_what_is_rotten_in_the_archive_and_only_skopeo_can_ask_for_comes_by_it(
 ) -> None:
     make_storage(two.root, IMAGES)
     flip(Storage(two.root).blob_path(OWN))
-    two.scripted.executor.answers.append(skopeo_copy(*IMAGES.values()))
+    two.scripted.launcher.answers.append(skopeo_copy(*IMAGES.values()))
     written(only_skopeo_can_ask_for(two, tmp_path / "auth.json", APP.blobs[2]), output)
     assert output.read_bytes() == expected(tmp_path)
 
@@ -305,7 +305,7 @@ def test_skopeo_brings_what_is_lacking_of_each_manifest_and_that_counts(
     image, scratch = IMAGES["multi:1"], tmp_path / "scratch"
     (scratch / "blobs/sha256").mkdir(parents=True)
     (scratch / "copies").mkdir()
-    two.scripted.executor.answers.append(skopeo_copy(image))
+    two.scripted.launcher.answers.append(skopeo_copy(image))
     contents = contents_of(make_storage(tmp_path / "same", {"multi:1": image}), "multi:1")
     job, sent = two.job(archive=two.directory), list[int]()
     copy = two.copy_of(job, "multi:1")

@@ -14,7 +14,8 @@ from regwrap.bundle.by_repository import Piece
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry, Timeouts
-from regwrap.core.model import Descriptor, Destination, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Destination, Digest
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.probe import Probe
@@ -22,7 +23,7 @@ from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.blob_index import BlobIndex
 from regwrap.transfer.blob_work import BlobReport, BlobWork
-from regwrap.transfer.by_curl import Left, Travel
+from regwrap.transfer.by_curl import Travel
 from regwrap.transfer.into_registry import BlobSender, RegistryDestination, SendingFetcher, targets_of
 from regwrap.transfer.plan import Copy, Reason
 from regwrap.transfer.run import Copied, Failed
@@ -231,8 +232,8 @@ def test_uploads_are_as_many_as_may_be_each_by_a_thread(pushing: Pushing) -> Non
     retry = Retry(RetryPolicy(), pushing.stopping)
     fetcher = SendingFetcher(sender=NOT_ASKED, targets={}, jobs=3, retry=retry)
     assert fetcher.threads == 3
-    assert [fetcher.has_room([Left(1)] * count, 3, 1) for count in (0, 2, 3)] == [True, True, False]
-    assert fetcher.has_room([Left(0)] * 5, 1, 9)
+    assert [fetcher.has_room([1] * count, 3, 1) for count in (0, 2, 3)] == [True, True, False]
+    assert fetcher.has_room([0] * 5, 1, 9)
     assert 0 < fetcher.enough(10**12) <= 1
 
 

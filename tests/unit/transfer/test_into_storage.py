@@ -14,7 +14,8 @@ import pytest
 from regwrap.commands.sync import SyncOptions, copy_images
 from regwrap.core.errors import IntegrityError, ToolError, UsageError
 from regwrap.core.location import Engine, Location
-from regwrap.core.model import OCI_MANIFEST, Descriptor, Digest, Manifest
+from regwrap.core.manifest import OCI_MANIFEST, Descriptor, Manifest
+from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.lock import locked_storage
@@ -89,7 +90,7 @@ class Copying:
 
 def test_a_copy_comes_whole_and_its_stage_goes(two: Between) -> None:
     copying, layouts = Copying(MULTI), list[list[str]]()
-    two.scripted.executor.answers.append(copying.answer())
+    two.scripted.launcher.answers.append(copying.answer())
     copying.during = lambda layout, _shared: layouts.append(sorted(path.name for path in layout.parent.iterdir()))
     report = two.sync(two.job(Engine.COPY, archive=two.directory), "multi:1")
     assert layouts == [["1"], ["2"]], "what skopeo leaves of one manifest does not lie there beside the next"
@@ -104,10 +105,10 @@ def test_the_storages_lock_is_held_as_long_as_a_skopeo_that_writes_into_it(two: 
     """A killed regwrap leaves its skopeo behind for a moment: nobody else may write meanwhile."""
     locks: list[str] = []
     copying = Copying(APP)
-    two.scripted.executor.answers.append(copying.answer())
+    two.scripted.launcher.answers.append(copying.answer())
 
     def look(_layout: Path, _shared: Path) -> None:
-        (descriptor,) = two.scripted.executor.started[-1].inherit
+        (descriptor,) = two.scripted.launcher.started[-1].inherit
         locks.append(f"{Path(f'/proc/self/fd/{descriptor}').readlink()}")
 
     copying.during = look
@@ -132,7 +133,7 @@ def test_skopeo_sees_the_blobs_that_are_there_and_leaves_them_alone(two: Between
     make_storage(two.root, {"old/tool:1": TOOL})
     before = snapshot(two.root / "docker/registry/v2/blobs")
     copying = Copying(APP)
-    two.scripted.executor.answers.append(copying.answer())
+    two.scripted.launcher.answers.append(copying.answer())
     links: list[tuple[str, str]] = []
     copying.during = lambda _layout, shared: links.extend(
         (path.name, f"{path.readlink()}") for path in shared.iterdir()
@@ -161,7 +162,7 @@ def test_two_manifests_of_an_image_see_the_same_blob_that_is_there(two: Between)
     both = index_of([APP, TOOL])
     two.source.hold("both:1", both)
     make_storage(two.root, {"old:1": make_image("old", layers=[BASE])})
-    two.scripted.executor.answers.append(Copying(both).answer())
+    two.scripted.launcher.answers.append(Copying(both).answer())
     report = two.sync(two.job(Engine.COPY, archive=two.directory), "both:1")
     assert report.sent == sum(map(len, {*both.blobs} - {BASE}))
     assert not problems_in(two.root)
@@ -176,7 +177,7 @@ def test_a_layout_that_cannot_be_removed_yet_is_no_failure(two: Between, monkeyp
             raise OSError(errno.EBUSY, "Device or resource busy")
         remove(name, dir_fd=dir_fd)
 
-    two.scripted.executor.answers.append(Copying(APP).answer())
+    two.scripted.launcher.answers.append(Copying(APP).answer())
     monkeypatch.setattr(shutil, "rmtree", busy)
     two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
     assert refused
@@ -189,7 +190,7 @@ def test_a_skopeo_that_fails_leaves_nothing_beside_the_next(two: Between) -> Non
     copying, layouts = Copying(TOOL), list[list[str]]()
     copying.during = lambda layout, _shared: layouts.append(sorted(path.name for path in layout.parent.iterdir()))
     fails = Answer(when=lambda argv: f"{APP.top}" in argv[-2], exit_code=1, stderr=b'level=fatal msg="no"')
-    two.scripted.executor.answers += [fails, copying.answer()]
+    two.scripted.launcher.answers += [fails, copying.answer()]
     leave(two.root)
     report = two.run(two.job(Engine.COPY, archive=two.directory), "team/app:1", "team/tool:1").report
     assert report is not None
@@ -212,7 +213,7 @@ def test_a_skopeo_that_fails_leaves_nothing_beside_the_next(two: Between) -> Non
 def test_what_arrives_otherwise_is_fetched_again(two: Between, wrong: bytes | None, said: str) -> None:
     copying = Copying(APP)
     copying.changes = [{LAYER: wrong}]
-    two.scripted.executor.answers.append(copying.answer())
+    two.scripted.launcher.answers.append(copying.answer())
     two.attempts = 2
     (copied,) = two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1").copied
     assert copied.attempts == 2
@@ -224,7 +225,7 @@ def test_what_arrives_otherwise_is_fetched_again(two: Between, wrong: bytes | No
 def test_what_arrives_damaged_each_time_is_never_shown(two: Between) -> None:
     copying = Copying(APP)
     copying.changes = [{LAYER: b"short"}]
-    two.scripted.executor.answers.append(copying.answer())
+    two.scripted.launcher.answers.append(copying.answer())
     report = two.run(two.job(Engine.COPY, archive=two.directory), "team/app:1").report
     assert report is not None
     (failed,) = report.failed
@@ -240,7 +241,7 @@ def test_what_arrives_damaged_each_time_is_never_shown(two: Between) -> None:
 def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
     seen: list[int] = []
     copying = Copying(APP)
-    two.scripted.executor.answers.append(copying.answer())
+    two.scripted.launcher.answers.append(copying.answer())
 
     def look(layout: Path, _shared: Path) -> None:
         (layout / "oci-put-blob1").write_bytes(b"12345")
@@ -270,7 +271,7 @@ def test_skopeo_does_not_write_as_root_where_somebody_else_makes_the_names(
     if os.geteuid() == 0:  # what regwrap writes itself, it writes as the owner
         for path in two.root.rglob("*"):
             os.chown(path, 65534, 65534)
-        two.scripted.executor.answers.append(curl())
+        two.scripted.launcher.answers.append(curl())
         two.sync(two.job(archive=two.directory), "team/app:1")
 
 
@@ -289,7 +290,7 @@ def leave(root: Path, *blobs: tuple[Digest, bytes]) -> Path:
 def test_blobs_that_a_killed_run_left_are_hashed_and_need_not_travel_again(two: Between) -> None:
     config, base, layer = APP.blobs
     stage = leave(two.root, (Digest.of(config), config), (Digest.of(base), b"x" * len(base)), (LAYER, layer[:3]))
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     put(stage / "blobs/sha256" / APP.top.hex, b"no manifest")
     report = two.sync(two.job(archive=two.directory), "team/app:1")
     assert report.sent == len(base) + len(layer)
@@ -311,7 +312,7 @@ def test_what_is_wrong_in_a_stage_is_gone_once_it_was_looked_at(tmp_path: Path) 
 
 def test_what_a_killed_run_left_of_an_image_that_cannot_be_seen_now_stays_for_the_next(two: Between) -> None:
     stage = leave(two.root, (Digest.of(OTHER.blobs[1]), OTHER.blobs[1]))
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     report = two.run(two.job(archive=two.directory), "team/app:1", "away:1").report
     assert report is not None
     assert len(report.copied) == 1
@@ -353,19 +354,19 @@ def test_a_disk_without_space_is_said_before_anything_starts(two: Between) -> No
     with pytest.raises(ToolError, match="space") as raised:
         two.run(two.job(archive=two.directory), "huge:1")
     assert "choose another archive" in raised.value.hint
-    assert two.scripted.executor.started == []
+    assert two.scripted.launcher.started == []
 
 
 @pytest.mark.parametrize("engine", [Engine.COPY, Engine.AUTO])
 def test_an_image_that_alone_has_no_room_is_not_begun_and_keeps_no_other_away(two: Between, engine: Engine) -> None:
     hold_huge(two)
-    two.scripted.executor.answers += [curl(), Copying(APP).answer()]
+    two.scripted.launcher.answers += [curl(), Copying(APP).answer()]
     report = two.run(two.job(engine, archive=two.directory), "huge:1", "team/app:1").report
     assert report is not None
     assert [f"{item.copy.entry.dest}" for item in report.copied] == ["team/app:1"]
     (failed,) = report.failed
     assert "not enough space" in failed.error
-    assert len(two.scripted.executor.started) == 1
+    assert len(two.scripted.launcher.started) == 1
     assert not problems_in(two.root)
 
 
@@ -384,7 +385,7 @@ def test_a_storage_gives_what_is_absent_and_keeps_its_own(two: Between) -> None:
     assert report.sent == sum(map(len, {*APP.blobs, *MULTI.blobs}))
     assert not problems_in(two.root)
     assert {path: state for path, state in snapshot(source.root).items() if not path.startswith(".regwrap")} == before
-    assert two.scripted.executor.started == []
+    assert two.scripted.launcher.started == []
 
 
 def test_a_blob_that_is_cut_at_the_source_is_named_and_not_taken(two: Between) -> None:
@@ -429,12 +430,12 @@ def test_an_image_that_is_there_in_part_is_mended(two: Between, lost: str) -> No
 def test_unless_it_was_said_otherwise_what_is_there_counts_once_it_was_hashed(two: Between) -> None:
     make_storage(two.root, {"old/tool:1": TOOL})
     flip(two.storage.blob_path(Digest.of(BASE)))
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     job = two.job(archive=two.directory)
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
         plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
-        report = carry_out(plan, ends.of(two.directory), job=job, ends=ends, writing=Writing())
+        report = carry_out(plan, ends.of(two.directory), ends=ends, writing=Writing())
     assert report.sent == sum(map(len, APP.blobs))
     assert not problems_in(two.root)
 
@@ -449,7 +450,7 @@ def test_an_upper_gets_the_blobs_and_the_root_above_it_the_links(two: Between) -
     upper = two.root.with_name("upper")
     upper.mkdir()
     two.root.mkdir()
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     dest_place = Location(name="root", storage=two.root)
     job = two.job(archive=dest_place)
     with ExitStack() as stack:
@@ -457,7 +458,7 @@ def test_an_upper_gets_the_blobs_and_the_root_above_it_the_links(two: Between) -
         dest = ends.of(dest_place)
         images = parse_images(b"team/app:1", "images.list")
         options = SyncOptions()
-        copy_images(job, ends, dest, images, options=options, writing=Writing(upper=upper))
+        copy_images(ends, dest, images, options=options, writing=Writing(upper=upper))
     seen = Storage(two.root, below=(upper,))
     assert seen.has_tag("team/app", "1", APP.top)
     closure = seen.closure("team/app", APP.top)
@@ -540,7 +541,7 @@ def test_what_is_committed_is_the_whole_image_and_nothing_twice(two: Between) ->
 
 @pytest.mark.parametrize("wrong", [b"x" * len(APP.blobs[2]), APP.blobs[2][:-1], b""], ids=["other", "cut", "empty"])
 def test_what_comes_through_a_pipe_is_hashed_before_it_counts(two: Between, wrong: bytes) -> None:
-    two.scripted.executor.answers.append(curl(changed={APP.blobs[2]: wrong}))
+    two.scripted.launcher.answers.append(curl(changed={APP.blobs[2]: wrong}))
     report = two.run(two.job(archive=two.directory), "team/app:1", "team/tool:1").report
     assert report is not None
     (failed,) = report.failed
@@ -557,8 +558,8 @@ def test_what_comes_through_a_pipe_is_hashed_before_it_counts(two: Between, wron
 
 
 def test_all_that_was_sent_is_counted_once(two: Between) -> None:
-    two.scripted.executor.answers.append(curl())
+    two.scripted.launcher.answers.append(curl())
     report = two.sync(two.job(archive=two.directory), "team/app:1", "team/tool:1", "multi:1")
     assert report.sent == sum(map(len, {*APP.blobs, *TOOL.blobs, *MULTI.blobs}))
     assert two.told.expected == [("sync", report.sent)]
-    assert len(two.scripted.executor.started) == 1
+    assert len(two.scripted.launcher.started) == 1

@@ -22,7 +22,7 @@ APP, OTHER = make_image("app"), make_image("other")
 def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
     with between(scripted, tmp_path / "root") as found:
         found.source.hold("team/app:1", APP)
-        scripted.executor.answers.append(curl())
+        scripted.launcher.answers.append(curl())
         yield found
 
 

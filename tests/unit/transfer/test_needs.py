@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from regwrap.core.model import Descriptor
+from regwrap.core.manifest import Descriptor
 from regwrap.transfer import needs
 from regwrap.transfer.plan import Copy
 from tests.unit.transfer.test_plan import blob, copy

@@ -14,7 +14,8 @@ import pytest
 from regwrap.commands.sync import SyncOptions, SyncResult, sync_images
 from regwrap.core.errors import UsageError
 from regwrap.core.location import Location
-from regwrap.core.model import OCI_MANIFEST, Digest, LayoutRef
+from regwrap.core.manifest import OCI_MANIFEST
+from regwrap.core.model import Digest, LayoutRef
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage import layout
 from regwrap.storage.store import Storage

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import UsageError
 from regwrap.core.location import Engine
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest
 from regwrap.lists.imagelist import ImageEntry, parse_images
 from regwrap.transfer.plan import (
     Copy,

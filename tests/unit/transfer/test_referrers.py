@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from regwrap.commands.sync import SyncOptions
-from regwrap.core.model import OCI_INDEX, OCI_MANIFEST, Digest, parse_manifest
+from regwrap.core.manifest import OCI_INDEX, OCI_MANIFEST, parse_manifest
+from regwrap.core.model import Digest
 from regwrap.lists.imagelist import ImageList, parse_images
 from regwrap.storage.store import Storage
 from regwrap.transfer.referrers import with_referrers_there
@@ -30,7 +31,7 @@ def tag_of(subject: Digest, kind: str = "") -> str:
 @pytest.fixture
 def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
     with between(scripted, tmp_path / "root") as found:
-        scripted.executor.answers += [curl()]
+        scripted.launcher.answers += [curl()]
         found.source.hold("team/app:1", APP)
         found.source.hold("multi:1", MULTI)
         yield found

@@ -7,7 +7,8 @@ import pytest
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.closure import closure_of
 from regwrap.core.errors import IntegrityError
-from regwrap.core.model import MAX_INDEX_DEPTH, Descriptor, Digest, Platform
+from regwrap.core.manifest import MAX_INDEX_DEPTH, Descriptor
+from regwrap.core.model import Digest, Platform
 from regwrap.lists.imagelist import ImageEntry
 from regwrap.lists.naming import entry_of
 from regwrap.storage import layout

@@ -28,7 +28,7 @@ IMAGES = {"team/app:1": APP, "team/tool:1": TOOL, "other:1": OTHER}
 @pytest.fixture
 def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
     with between(scripted, tmp_path / "root", IMAGES) as found:
-        scripted.executor.answers.append(curl())
+        scripted.launcher.answers.append(curl())
         yield found
 
 
@@ -99,7 +99,7 @@ def test_a_blob_goes_on_where_it_broke(two: Between) -> None:
     put(two.root / f".regwrap/sync/parts/{SHARED.hex}", BASE)
     put(two.root / f".regwrap/sync/parts/{Digest.of(APP.blobs[0]).hex}", APP.blobs[0] + b"more than there is")
     assert two.sync(two.job(archive=two.directory), "team/app:1").sent == sum(map(len, APP.blobs)) - len(BASE) - 5
-    (started,) = two.scripted.executor.started
+    (started,) = two.scripted.launcher.started
     assert started.stdin.count(b"continue-at") == 1
     assert b'continue-at = "5"' in started.stdin
     assert not problems_in(two.root)
@@ -107,7 +107,7 @@ def test_a_blob_goes_on_where_it_broke(two: Between) -> None:
 
 def test_a_registry_that_knows_no_ranges_sends_a_blob_from_its_start(two: Between) -> None:
     """What was there already and what comes anew would be a blob of other bytes, at each attempt."""
-    fetch = two.scripted.executor.answers.pop().reads
+    fetch = two.scripted.launcher.answers.pop().reads
     assert fetch is not None
 
     def no_ranges(stdin: bytes) -> bytes:
@@ -117,7 +117,7 @@ def test_a_registry_that_knows_no_ranges_sends_a_blob_from_its_start(two: Betwee
         refused = {"filename_effective": output.decode(), "response_code": 200, "exitcode": 33, "errormsg": "no ranges"}
         return f"{json.dumps(refused)} \n".encode()
 
-    two.scripted.executor.answers.append(Answer(when=("curl", "--disable"), reads=no_ranges, repeats=True))
+    two.scripted.launcher.answers.append(Answer(when=("curl", "--disable"), reads=no_ranges, repeats=True))
     for digest in (SHARED, Digest.of(APP.blobs[0])):
         put(two.root / f".regwrap/sync/parts/{digest.hex}", next(b for b in APP.blobs if Digest.of(b) == digest))
     put(two.root / f".regwrap/sync/parts/{OWN.hex}", APP.blobs[2][:5])
@@ -160,7 +160,7 @@ def test_a_registry_whose_credentials_only_skopeo_can_have_is_read_by_skopeo(two
     source = two.place(two.source)
     assert source.registry is not None
     source = replace(source, registry=replace(source.registry, authfile=authfile))
-    two.scripted.executor.answers.append(skopeo_copy(APP))
+    two.scripted.launcher.answers.append(skopeo_copy(APP))
     two.source.challenge, two.source.guarded = 'Basic realm="x"', "/blobs/"
     report = two.sync(two.job(archive=two.directory, source=source), "team/app:1", "team/app:1 => also/app:1")
     assert len(report.copied) == 2
@@ -169,7 +169,7 @@ def test_a_registry_whose_credentials_only_skopeo_can_have_is_read_by_skopeo(two
 
 
 def test_what_curl_had_brought_of_an_image_that_skopeo_brings_counts(two: Between) -> None:
-    two.scripted.executor.answers.append(skopeo_copy(APP))
+    two.scripted.launcher.answers.append(skopeo_copy(APP))
     two.source.challenge, two.source.guarded = "Negotiate", f"/blobs/{OWN}"
     report = two.sync(two.job(archive=two.directory), "team/app:1")
     others = [len(blob) for blob in APP.blobs if Digest.of(blob) != OWN]
@@ -181,7 +181,7 @@ def test_what_curl_had_brought_of_an_image_that_skopeo_brings_counts(two: Betwee
 
 def test_what_curl_had_brought_of_an_image_that_skopeo_fails_with_counts(two: Between) -> None:
     fails = Answer(when=lambda argv: "copy" in argv, exit_code=1, stderr=b'level=fatal msg="no"')
-    two.scripted.executor.answers.append(fails)
+    two.scripted.launcher.answers.append(fails)
     two.source.challenge, two.source.guarded = "Negotiate", f"/blobs/{OWN}"
     report = two.run(two.job(archive=two.directory), "team/app:1").report
     assert report is not None
@@ -199,7 +199,7 @@ def test_the_login_goes_to_curl_by_its_input(two: Between, tmp_path: Path) -> No
     two.source.challenge, two.source.logins = 'Basic realm="x"', (f"Basic {login}",)
     source = replace(source, registry=replace(source.registry, authfile=authfile))
     two.sync(two.job(archive=two.directory, source=source), "team/app:1")
-    (started,) = two.scripted.executor.started
+    (started,) = two.scripted.launcher.started
     assert f"Authorization: Basic {login}".encode() in started.stdin
     assert login not in f"{started.argv} {started.env} {two.scripted.log}"
 
@@ -209,7 +209,7 @@ def test_a_host_that_wants_a_pace_is_asked_for_one_blob_at_a_time(two: Between) 
     assert source.registry is not None
     source = replace(source, registry=replace(source.registry, requests_per_second=1000.0))
     two.sync(two.job(archive=two.directory, source=source), "team/app:1")
-    assert [start.stdin.count(b"url = ") for start in two.scripted.executor.started] == [1, 1, 1]
+    assert [start.stdin.count(b"url = ") for start in two.scripted.launcher.started] == [1, 1, 1]
 
 
 def test_what_ends_the_run_ends_it(two: Between) -> None:

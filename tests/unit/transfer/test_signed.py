@@ -16,7 +16,8 @@ import pytest
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.commands.sync import SyncOptions
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.model import OCI_INDEX, OCI_MANIFEST, Digest
+from regwrap.core.manifest import OCI_INDEX, OCI_MANIFEST
+from regwrap.core.model import Digest
 from regwrap.core.signed_rule import SignedRule
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.store import Storage
@@ -84,7 +85,7 @@ def is_good(argv: Argv) -> bool:
 
 
 def script(scripted: Scripted) -> None:
-    scripted.executor.answers += [
+    scripted.launcher.answers += [
         Answer(when=is_good, stdout=b"Verified OK\n", repeats=True),
         Answer(when=("openssl",), stdout=b"Verification failure\n", exit_code=1, repeats=True),
     ]
@@ -230,7 +231,7 @@ def test_a_referrer_s_index_counts_as_well(openssl: Openssl, vendor: Path, tmp_p
 def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
     with between(scripted, tmp_path / "root") as found:
         script(scripted)
-        scripted.executor.answers.append(curl())
+        scripted.launcher.answers.append(curl())
         found.source.hold("vendor/app:1", IMAGE)
         found.source.hold("free:1", OTHER)
         yield found

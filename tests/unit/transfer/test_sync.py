@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from regwrap.core.errors import ImagesFailedError, IntegrityError, Interrupted, RegwrapError, ToolError
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest
 from regwrap.tools.retry import Retry, RetryPolicy
 from regwrap.transfer.plan import Copy, Observation, Plan, Unseen, make_plan
 from regwrap.transfer.run import Copied, Failed, SyncReport, nothing_copied, run_plan

@@ -45,7 +45,7 @@ class Guarded:
             work()
             return self.fetch(stdin)
 
-        self.two.scripted.executor.answers.insert(0, Answer(when=("curl", "--disable"), reads=reads, repeats=True))
+        self.two.scripted.launcher.answers.insert(0, Answer(when=("curl", "--disable"), reads=reads, repeats=True))
 
     def asked_for_layer(self) -> int:
         return len(self.two.source.asked(f"{GET_BLOB}{LAYER}"))
@@ -57,7 +57,7 @@ def guarded(scripted: Scripted, tmp_path: Path) -> Iterator[Guarded]:
     tokens, program = Tokens(), curl()
     assert program.reads is not None
     with between(scripted, tmp_path / "root", {"team/app:1": APP}) as two, answering(tokens) as server:
-        scripted.executor.answers.append(program)
+        scripted.launcher.answers.append(program)
         scope = "repository:team/app:pull"
         two.source.challenge = f'Bearer realm="http://{server.host}/token",service="r",scope="{scope}"'
         two.source.logins = tuple(f"Bearer t{number}" for number in range(1, 100))
@@ -77,7 +77,7 @@ def test_a_token_that_has_ended_is_renewed_and_that_is_no_failure(guarded: Guard
     guarded.before_each_start_of_curl(end_it)
     (copied,) = two.sync(two.job(archive=two.directory), "team/app:1").copied
     assert (copied.attempts, copied.sent) == (1, sum(map(len, APP.blobs)))
-    first, second = two.scripted.executor.started
+    first, second = two.scripted.launcher.started
     assert f"Bearer {ended[-1]}".encode() in first.stdin
     assert f"Bearer {guarded.tokens.given[-1]}".encode() in second.stdin
     assert not storage_problems(two.root)
@@ -87,7 +87,7 @@ def test_where_each_token_is_refused_skopeo_is_asked_after_six(guarded: Guarded)
     """Some live for less than a program takes to start."""
     two = guarded.two
     two.source.fails = lambda request: 401 if request.startswith("GET") and f"/blobs/{LAYER}" in request else None
-    two.scripted.executor.answers.append(skopeo_copy(APP))
+    two.scripted.launcher.answers.append(skopeo_copy(APP))
     (copied,) = two.sync(two.job(archive=two.directory), "team/app:1").copied
     assert guarded.asked_for_layer() == 7
     assert len(two.started("copy")) == 1
@@ -127,7 +127,7 @@ def test_tokens_that_bring_bytes_are_renewed_as_often_as_it_takes(guarded: Guard
     two, scene = guarded.two, Scene(guarded.two, LAYER_BYTES)
     ended = End(lambda _start: b"", exit_code=22, status=401)
     scene.ends = [*[ended] * 6, End(lambda start: LAYER_BYTES[start:][:5], exit_code=56), *[ended] * 6, End()]
-    two.scripted.executor.answers[:] = [Answer(when=("curl", "--disable"), reads=scene.curl, repeats=True)]
+    two.scripted.launcher.answers[:] = [Answer(when=("curl", "--disable"), reads=scene.curl, repeats=True)]
     two.attempts = 2
     two.sync(two.job(archive=two.directory), "team/app:1")
     assert scene.ends == []

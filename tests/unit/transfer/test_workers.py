@@ -12,10 +12,10 @@ import pytest
 
 from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.location import Location, Registry
-from regwrap.core.model import Descriptor, Digest
+from regwrap.core.manifest import Descriptor
+from regwrap.core.model import Digest
 from regwrap.registry.credentials import UnsureError
 from regwrap.transfer.by_cluster import ClusterFetcher, shares_of
-from regwrap.transfer.by_curl import Left
 from regwrap.transfer.host_queues import HostQueue
 from regwrap.transfer.needs import Need
 from regwrap.transfer.orders import Answer, BlobAnswer, HashOrder, Refusal, registry_name
@@ -215,7 +215,7 @@ def test_an_order_has_at_least_4_and_at_most_256_mb_and_32_blobs() -> None:
 def test_as_many_orders_are_out_as_all_workers_can_do_and_each_registry_has_one() -> None:
     workers = workers_with(Giving())
     fetcher = ClusterFetcher(workers=workers, limiters=NOT_ASKED, orders=NOT_ASKED, retry=NOT_ASKED)
-    left = [Left(1)] * 10
+    left = [1] * 10
     assert [fetcher.has_room(left[:count], 4, 1) for count in (0, 5, 6)] == [True, True, False]
     assert [fetcher.has_room(left[:count], 4, 2) for count in (2, 3)] == [True, False]
     assert [fetcher.has_room(left[:count], 4, 100) for count in (0, 1)] == [True, False]

@@ -29,7 +29,7 @@ class Process(Protocol):
         """The exit code (negative: a signal), or None when it still runs after `timeout` seconds."""
 
 
-class Executor(Protocol):
+class Launcher(Protocol):
     """Starts a process; everything else is the Runner's."""
 
     def start(
@@ -77,8 +77,8 @@ def _ends_within(pid: int, timeout: float | None) -> bool:
         os.close(descriptor)
 
 
-class ShExecutor:
-    """The real executor. `sh`'s defaults that would hurt are switched off here: it fakes a terminal, keeps output
+class ShLauncher:
+    """The real launcher. `sh`'s defaults that would hurt are switched off here: it fakes a terminal, keeps output
     in memory, prints errors of background commands, and raises on exit codes."""
 
     def start(
