@@ -99,6 +99,10 @@ class _Locking:
     old: Lock
     unread: list[str] = field(default_factory=list)
 
+    @property
+    def job(self) -> Job:
+        return self.ends.job
+
     def entries(self, wanted: Wanted, stack: ExitStack) -> tuple[ImageEntry, ...]:
         """Those of the list, then those that the rules mean now and the list does not have."""
         self.ends.check_sources(wanted.images)
@@ -106,7 +110,7 @@ class _Locking:
         self.ends.check_sources(by_rule)
         for end in self.ends.storages():
             if end.storage.root.is_dir():
-                stack.enter_context(self.ends.job.locked(end.storage.tree, exclusive=False))
+                stack.enter_context(self.job.locked(end.storage.tree, exclusive=False))
         listed = {entry.dest: entry for entry in wanted.images.entries}
         for entry in by_rule.entries:
             if entry.dest in listed and replace(listed[entry.dest].source, digest=None) != entry.source:
@@ -123,7 +127,7 @@ class _Locking:
         for rule in wanted.rules:
             meant = self._lines(rule)
             if not meant:
-                self.ends.job.listener.say(f"note: no image matches the rule {rule.match.text}")
+                self.job.listener.say(f"note: no image matches the rule {rule.match.text}")
             lines += meant
         return parse_images("\n".join(lines).encode(), "images: in the configuration", wanted.rewrite)
 
@@ -135,9 +139,9 @@ class _Locking:
     def _tags(self, rule: ImageRule, end: RegistryEndpoint | StorageSource) -> tuple[tuple[str, tuple[str, ...]], ...]:
         match = rule.match
         if match.is_one_repository:
-            return ((match.repository, self.ends.job.retry.call(lambda: end.tags(match.repository))),)
-        names = self._legal(end.name, self.ends.job.retry.call(end.repositories), is_repository)
-        found = tags_of(self.ends.job, end, filter(rule.fits_repository, names))
+            return ((match.repository, self.job.retry.call(lambda: end.tags(match.repository))),)
+        names = self._legal(end.name, self.job.retry.call(end.repositories), is_repository)
+        found = tags_of(self.job, end, filter(rule.fits_repository, names))
         self.unread.extend(found.unread)
         return found.tags
 
@@ -145,33 +149,33 @@ class _Locking:
         """A registry may say anything, and a line has more than a name: with a blank in it an image went elsewhere."""
         odd = [name for name in names if not is_legal(name)]
         if odd:
-            self.ends.job.listener.say(
+            self.job.listener.say(
                 f"note: {where}: {counted(len(odd), 'name')} left out that no list can have, such as {odd[0][:200]!r}"
             )
         return tuple(filter(is_legal, names))
 
     def _end_of(self, rule: ImageRule) -> RegistryEndpoint | StorageSource:
         if rule.match.registry is not None:
-            return self.ends.of(self.ends.job.place_of(rule.match.registry))
-        if self.ends.job.source is None:
+            return self.ends.of(self.job.place_of(rule.match.registry))
+        if self.job.source is None:
             raise UsageError(
                 f"the rule {rule.match.text} names no registry, and no source is configured",
                 hint="give --source HOST[:PORT], or source: in the configuration",
             )
-        return self.ends.of(self.ends.job.source)
+        return self.ends.of(self.job.source)
 
     def each(self, entries: tuple[ImageEntry, ...], work: Callable[[ImageEntry], T]) -> tuple[T | Unseen, ...]:
         """`work` on each, several at a time, in the list's order."""
 
         def guarded(entry: ImageEntry) -> T | Unseen:
             try:
-                return self.ends.job.retry.call(lambda: work(entry))
+                return self.job.retry.call(lambda: work(entry))
             except (ToolError, IntegrityError, ImagesFailedError, UnsureError) as error:
                 return Unseen(entry=entry, error=str(error), hint=error.hint)
             finally:
                 job.listener.on_things()
 
-        job = self.ends.job
+        job = self.job
         job.listener.count("lock", "images looked at", len(entries))
         return map_in_order(guarded, entries, workers=job.jobs, name="lock", stopping=job.retry.stopping)
 
@@ -205,10 +209,10 @@ class _Locking:
 
     def _kept(self, digest: Digest) -> bytes | None:
         """A manifest that the archive has, verified: it need not be asked for."""
-        if self.ends.job.archive.storage is None:
+        if self.job.archive.storage is None:
             return None
         try:
-            raw = Storage(self.ends.job.archive.storage).read_blob(digest)
+            raw = Storage(self.job.archive.storage).read_blob(digest)
         except RegwrapError:
             return None
         return raw if raw is not None and Digest.of(raw) == digest else None

@@ -258,9 +258,13 @@ class _Pushing:
     shared: SharedFiles | None
     brief: bool
 
+    @property
+    def job(self) -> Job:
+        return self.ends.job
+
     def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
-        nothing = StorageSource(name=self.dest.name, storage=Storage(self.ends.job.scratch / "nothing"))
+        nothing = StorageSource(name=self.dest.name, storage=Storage(self.job.scratch / "nothing"))
         new = tuple(entry for entry in entries if entry.dest.repository.partition("/")[0] in absent)
         old = tuple(entry for entry in entries if entry not in new)
         return (*self._observe(old, self.dest), *self._observe(new, nothing))
@@ -271,13 +275,13 @@ class _Pushing:
         observer = Observer(
             source_of=lambda _entry: self.contents,
             dest=dest,
-            retry=self.ends.job.retry,
+            retry=self.job.retry,
             sound=None,
             gave_up=self.ends.limiters.gave_up,
             is_immutable=self.place.is_immutable,
             brief=self.brief,
         )
-        return observer.observe_images(entries, self.ends.job.jobs, self.ends.job.listener)
+        return observer.observe_images(entries, self.job.jobs, self.job.listener)
 
     def carry(self, plan: Plan, elsewhere: Mapping[Digest, str]) -> SyncReport:
         """`elsewhere`: another repository there that has the blob."""
@@ -293,7 +297,7 @@ class _Pushing:
             ),
             shared=lambda _end: self.shared,
         )
-        self.ends.job.listener.expect("push", plan.bytes_missing)
+        self.job.listener.expect("push", plan.bytes_missing)
         return send_images(plan, sending, ends=self.ends)
 
     def _index(self, plan: Plan) -> BlobIndex:

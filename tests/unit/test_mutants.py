@@ -163,6 +163,7 @@ def test_tests_that_cannot_be_collected_together_kill_no_mutant(tiny: Ground) ->
             try_all(tiny, trials, workers=1, deadline=time.monotonic() + 60, told=lambda *_told: None)
 
 
+@pytest.mark.exhaustive
 def test_functions_are_found_though_the_collection_has_frozen_them() -> None:
     """Otherwise each mutant starts Python and imports all anew, which takes ten times as long."""
     gc.freeze()

@@ -106,6 +106,7 @@ def test_an_empty_blob_has_its_place(tmp_path: Path) -> None:
     assert parse_contents(empty.to_json()) == empty
 
 
+@pytest.mark.exhaustive
 def test_a_bundle_json_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "bundle.tar"
     for size, text in (

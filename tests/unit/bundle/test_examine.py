@@ -100,6 +100,7 @@ def test_an_empty_storage_is_sound_and_lacks_what_is_listed(tmp_path: Path) -> N
     assert storage_lines(root, (listed("a:1", line=4),)) == ("a:1: is listed (line 4) but missing here",)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", [flip, truncate, empty, remove, replace_by_fifo, replace_by_directory])
 @pytest.mark.parametrize(
     ("digest", "user"), [(LAYER, "a/b:2"), (CONFIG, "a/b:2"), (CHILD, "a/b:1"), (DOCKER.top, "z:1")]
@@ -117,6 +118,7 @@ def test_a_damaged_tag_is_named(root: Path, damage: Damage) -> None:
     assert storage_lines(root) == (f"a/b:2: the tag's link is absent or damaged ({layout.tag_link('a/b', '2')})",)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", LINK_DAMAGES)
 @pytest.mark.parametrize(
     "link",

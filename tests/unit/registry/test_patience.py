@@ -89,6 +89,7 @@ def test_of_a_refusal_its_end_is_not_waited_for() -> None:
         assert client_of(host, 0.3).request(Request("GET", "/v2/")).status == 404
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "answer",
     [

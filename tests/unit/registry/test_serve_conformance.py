@@ -114,6 +114,7 @@ POINTS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("path", "point"), POINTS.items(), ids=POINTS)
 def test_the_specification_point_by_point(connection: http.client.HTTPConnection, path: str, point: Point) -> None:
     connection.request(point.method, path.partition("#")[0], headers=point.sent)
