@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/field-reports.md").read_text(encoding="utf-8")
 
@@ -11,6 +13,7 @@ def names_in(*files: Path) -> set[str]:
     return {name for file in files for name in re.findall(r"^def (test_\w+)\(", file.read_text(), re.MULTILINE)}
 
 
+@pytest.mark.slow
 def test_each_test_of_the_page_is_there() -> None:
     named = set(re.findall(r"`(test_\w+)`", PAGE))
     assert named - names_in(*(ROOT / "tests").rglob("test_*.py")) == set()

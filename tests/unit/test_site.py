@@ -25,6 +25,7 @@ def page(name: str) -> str:
     return filled
 
 
+@pytest.mark.slow
 def test_every_key_is_described_and_in_the_example() -> None:
     keys = configuration.all_keys()
     assert {(key.section, key.name) for key in keys} == {
@@ -113,6 +114,7 @@ def test_what_the_program_does_not_know_is_named(said: str, problem: str) -> Non
     assert checks.unknown("page.md", f"{said}\n") == ([problem] if problem else [])
 
 
+@pytest.mark.slow
 def test_each_command_has_a_page_with_its_options_and_examples() -> None:
     pages = commands.pages()
     assert len(pages) == len(COMMANDS)

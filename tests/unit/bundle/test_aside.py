@@ -96,6 +96,7 @@ def test_a_file_that_another_user_planted_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "text"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("handled_signals")
 def test_a_signal_at_any_moment_leaves_the_old_file_or_the_new_one_and_nothing_beside_it(tmp_path: Path) -> None:
     output = put(tmp_path / "out", b"old")
@@ -108,6 +109,7 @@ def test_a_signal_at_any_moment_leaves_the_old_file_or_the_new_one_and_nothing_b
     assert found == {b"old", b"new"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("handled_signals")
 @pytest.mark.parametrize("left", [0, 2])
 def test_nor_does_it_leave_what_an_earlier_run_left_and_nobody_wants(tmp_path: Path, left: int) -> None:

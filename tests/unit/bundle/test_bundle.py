@@ -368,6 +368,7 @@ def test_a_cut_between_two_members_is_told_with_its_place(tmp_path: Path, parts:
     assert f"the tar is cut off at byte {len(before)}" in refused(tmp_path, before)
 
 
+@pytest.mark.slow
 def test_how_a_bundle_ends_too_early_is_what_is_said(tmp_path: Path, parts: Parts) -> None:
     """A copy that stopped, or one whose disk lost what came last."""
     data, position = packed(parts), 0
@@ -642,6 +643,7 @@ def test_rotten_blobs_are_told_in_their_order_whichever_is_hashed_first() -> Non
     assert hash_all(work, blobs, on_bytes) == (blobs[0][0], blobs[3][0])
 
 
+@pytest.mark.slow
 def test_a_link_to_another_blob_is_named(tmp_path: Path, parts: Parts) -> None:
     for number, part in enumerate(parts):
         if part.name.endswith("/link"):

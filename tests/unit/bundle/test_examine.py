@@ -284,6 +284,7 @@ def both(root: Path, tmp_path: Path) -> Callable[..., list[tuple[str, ...]]]:
 Both = Callable[..., list[tuple[str, ...]]]
 
 
+@pytest.mark.slow
 def test_exactly_the_list(both: Both) -> None:
     assert both(*ALL) == [()] * 2
     assert both(listed("a/b:1", "linux/amd64", "linux/arm64"), *ALL[1:]) == [()] * 2

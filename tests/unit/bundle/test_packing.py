@@ -175,6 +175,7 @@ def test_of_what_is_wrong_in_the_bundle_only_what_is_rotten_in_the_archive_is_na
     assert caught.value.problems == (f"big:1: blob {config} does not match its digest ({selection.path(config)})",)
 
 
+@pytest.mark.slow
 def test_links_are_made_and_not_taken_from_the_archive(
     scripted: Scripted, selection: Selection, tmp_path: Path
 ) -> None:

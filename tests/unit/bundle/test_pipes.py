@@ -90,6 +90,7 @@ def images_and_links(root: Path) -> dict[str, tuple[str, int, int, str]]:
 # --- into a pipe
 
 
+@pytest.mark.slow
 def test_what_is_streamed_is_the_bundle(archive: Path) -> None:
     assert streamed(selected(archive, *IMAGES)) == whole(archive, *IMAGES)
     assert streamed(selected(archive)) == whole(archive)
@@ -257,6 +258,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Selection:
     return Selection(storage=storage, contents=contents, users={digest: "large:1"})
 
 
+@pytest.mark.slow
 def test_a_stream_of_any_size_goes_through_a_few_buffers(large: Selection) -> None:
     assert len(streamed(large)) == tar_bytes(large.contents)
 
@@ -362,6 +364,7 @@ def test_a_check_of_a_pipe_keeps_no_layer(archive: Path, tmp_path: Path, monkeyp
     assert 0 < max(kept) < 20_000
 
 
+@pytest.mark.slow
 def test_a_storage_gets_the_same_from_a_pipe(archive: Path, tmp_path: Path) -> None:
     data = whole(archive, *IMAGES)
     options = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
@@ -376,6 +379,7 @@ def test_a_storage_gets_the_same_from_a_pipe(archive: Path, tmp_path: Path) -> N
     assert storage_problems(tmp_path / "two") == set()
 
 
+@pytest.mark.slow
 def test_a_delta_from_a_pipe_needs_the_same(archive: Path, tmp_path: Path) -> None:
     first, second = contents_of(archive, *SMALL), contents_of(archive, *IMAGES)
     delta = packed(parts_of(since(second, [older(first)]), archive))

@@ -63,6 +63,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalSour
         yield StorageSource(name="archive", storage=Storage(tmp_path / "archive"))
 
 
+@pytest.mark.slow
 def test_a_source_gives_what_a_repository_links_to_and_nothing_else(source: LocalSource) -> None:
     assert source.repositories() == ("multi", "team/app")
     assert source.tags("team/app") == ("1", "2")
@@ -79,6 +80,7 @@ def test_a_source_gives_what_a_repository_links_to_and_nothing_else(source: Loca
     assert source.blob("gone", LAYER) is None
 
 
+@pytest.mark.slow
 def test_a_blob_is_read_from_where_it_lies(source: LocalSource) -> None:
     piece = source.blob("team/app", LAYER)
     assert piece is not None
@@ -88,6 +90,7 @@ def test_a_blob_is_read_from_where_it_lies(source: LocalSource) -> None:
         assert piece.digest() == LAYER
 
 
+@pytest.mark.slow
 def test_what_is_larger_than_any_config_is_not_read_into_memory(source: LocalSource) -> None:
     with pytest.raises(IntegrityError, match=rf"{HUGE.short} has {MAX_MANIFEST_BYTES + 1} bytes"):
         source.config("team/app", BIG.top, described(BIG.blobs[1]))
@@ -164,6 +167,7 @@ def test_a_config_that_has_rotten_is_none(tmp_path: Path) -> None:
     assert image_set.copy(LAYER)
 
 
+@pytest.mark.slow
 def test_reading_leaves_no_file_open(source: LocalSource, tmp_path: Path) -> None:
     found = []
     for _ in range(3):
@@ -318,6 +322,7 @@ def test_what_is_wrong_in_a_tree_is_told_in_the_order_of_its_names(tmp_path: Pat
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_a_manifest_larger_than_any_is_not_read(tmp_path: Path) -> None:
     as_tree(tmp_path / "tree/team/app:1", APP)
     path = put(tmp_path / "tree/team/app:1/manifest.json", APP.raw.ljust(MAX_MANIFEST_BYTES))
@@ -366,6 +371,7 @@ def test_two_images_with_one_name_are_refused(tmp_path: Path) -> None:
 # --- what a user names
 
 
+@pytest.mark.slow
 def test_a_bundle_or_a_directory_is_opened_by_its_path(tmp_path: Path) -> None:
     path = make_bundle(tmp_path, IMAGES)
     for place in (path, tmp_path / "archive"):
@@ -390,6 +396,7 @@ def test_a_directory_that_is_no_storage_is_refused(tmp_path: Path) -> None:
         assert "give a bundle, or the registry's root directory" in raised.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bundle", "storage"])
 def test_rot_is_found_before_anything_is_sent_where_it_is_asked_for(tmp_path: Path, kind: str) -> None:
     path = make_bundle(tmp_path, IMAGES)
@@ -410,6 +417,7 @@ def test_rot_is_found_before_anything_is_sent_where_it_is_asked_for(tmp_path: Pa
         assert contents.resolve("team/app", "1") == APP.top
 
 
+@pytest.mark.slow
 def test_what_is_read_is_told(tmp_path: Path) -> None:
     path, told, steps = make_bundle(tmp_path, IMAGES), list[int](), list[tuple[str, int]]()
 
@@ -426,6 +434,7 @@ def test_what_is_read_is_told(tmp_path: Path) -> None:
         assert sum(told) == contents.contents.blob_bytes
 
 
+@pytest.mark.slow
 def test_nobody_writes_into_a_storage_that_is_read(tmp_path: Path) -> None:
     make_bundle(tmp_path, IMAGES)
     root = tmp_path / "archive"

@@ -207,6 +207,7 @@ def test_one_that_would_be_another_is_refused(archive: Path, bundle: Path) -> No
     assert snapshot(bundle.parent) == before
 
 
+@pytest.mark.slow
 def test_what_is_left_of_an_earlier_bundle_goes(archive: Path, bundle: Path) -> None:
     assert len(volumes_of(bundle)) == 4
     for summed in (True, False):
@@ -346,6 +347,7 @@ def test_one_that_what_stands_beside_it_does_not_know_is_no_other_one(archive: P
 # --- read
 
 
+@pytest.mark.slow
 def test_the_bundle_is_read_out_of_them_wherever_one_is_asked_for(bundle: Path, whole: bytes, tmp_path: Path) -> None:
     plain = tmp_path / "plain.tar"
     plain.write_bytes(whole)
@@ -807,6 +809,7 @@ def test_media_that_do_not_come_are_listed_and_nothing_is_changed(bundle: Path, 
     assert not (tmp_path / "site/.regwrap/deploy").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_a_bit_that_was_turned_in_any_volume_is_found(bundle: Path, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)

@@ -8,6 +8,7 @@ from regwrap.cli.app import every_word, make_app, typed_words
 from regwrap.cli.catalog import COMMANDS, FAMILIES, GROUPS
 
 
+@pytest.mark.slow
 def test_every_entry_is_a_command_with_options_of_its_own() -> None:
     app = get_group(make_app(every_word()))
     for entry in COMMANDS:

@@ -97,11 +97,13 @@ def tar_of(storage: str) -> str:
 CURL = "curl --disable --parallel --parallel-immediate --parallel-max 1 --silent --show-error --config -"
 
 
+@pytest.mark.slow
 def test_sync_reads_all_blobs_of_a_registry_through_one_curl(desk: Desk) -> None:
     assert desk.typed("sync images.list --source HOST --jobs 1", programs.curl()) == [CURL]
     assert desk.typed("sync images.list --source HOST") == []  # all is there
 
 
+@pytest.mark.slow
 def test_sync_with_the_engine_copy_starts_a_skopeo_for_each_platform_of_an_image(desk: Desk) -> None:
     line = "sync images.list --source HOST --archive ./new --jobs 1 --engine copy"
     amd, arm = (Digest.of(raw) for raw in IMAGES["multi:v1"].manifests[:2])
@@ -114,20 +116,24 @@ def test_sync_with_the_engine_copy_starts_a_skopeo_for_each_platform_of_an_image
     ]
 
 
+@pytest.mark.slow
 def test_sync_from_a_storage_starts_nothing(desk: Desk) -> None:
     assert desk.typed("sync images.list --source ./archive --archive ./other") == []
 
 
+@pytest.mark.slow
 def test_lock_starts_nothing(desk: Desk) -> None:
     assert desk.typed("lock images.list --source HOST") == []
     assert desk.typed("lock images.list --source HOST --check") == []
 
 
+@pytest.mark.slow
 def test_package_starts_tar(desk: Desk) -> None:
     line = "package images.list --archive ./archive -o release.tar"
     assert desk.typed(line, programs.tar()) == [tar_of("DIR/archive")]
 
 
+@pytest.mark.slow
 def test_join_starts_nothing(desk: Desk) -> None:
     (desk.directory / "app.list").write_text("app:v1")
     desk.typed("package app.list --archive ./archive -o base.tar", programs.tar())
@@ -142,12 +148,14 @@ def test_repair_has_par2_look_at_the_bundle_and_mend_it(desk: Desk) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_release_notes_versions_reads_the_registry_and_packs(desk: Desk) -> None:
     line = "release images.list --source HOST --archive ./new --jobs 1 -o release.tar"
     answers = (programs.versions(), programs.curl(), programs.tar())
     assert desk.typed(line, *answers) == [*VERSIONS, CURL, tar_of("DIR/new")]
 
 
+@pytest.mark.slow
 def test_workspace_tries_the_overlay_and_starts_a_registry_on_it(desk: Desk) -> None:
     """The registry fails here, since there is no mount; what comes after it is in tests/release/test_workspace.py."""
     fails = Answer(when=("unshare",), exit_code=1)

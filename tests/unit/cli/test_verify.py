@@ -52,6 +52,7 @@ def images_of(receipt: dict[str, object]) -> dict[str, tuple[object, object]]:
     return {image["image"]: (image["verdict"], image["listed"]) for image in found}
 
 
+@pytest.mark.slow
 def test_the_receipt_of_a_site_says_what_is_there_and_which_release(here: Path) -> None:
     receipt = verified("site", "--list", "bundle.tar")
     assert (receipt["verdict"], receipt["kind"], receipt["looked_at"]) == ("valid", "storage", "every byte")
@@ -72,6 +73,7 @@ def test_the_receipt_of_a_site_says_what_is_there_and_which_release(here: Path) 
     assert images[1]["digest"] == f"{MULTI.top}"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_same_state_gives_the_same_receipt_but_for_its_time() -> None:
     receipts = [verified("site", "--list", "bundle.tar") for _number in range(3)]
@@ -80,6 +82,7 @@ def test_the_same_state_gives_the_same_receipt_but_for_its_time() -> None:
     assert receipts[0] == receipts[1] == receipts[2]
 
 
+@pytest.mark.slow
 def test_a_receipt_is_a_list_by_digest(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verified("bundle.tar")
     Path("receipt.json").rename("then.json")
@@ -94,6 +97,7 @@ def test_a_receipt_is_a_list_by_digest(here: Path, capsys: pytest.CaptureFixture
     assert "0 B of it new since then.json" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_image_that_a_damaged_blob_belongs_to_is_damaged(here: Path) -> None:
     flip(here / "site" / layout.blob_path(Digest.of(BASE)))
     receipt = verified("site", "--list", "bundle.tar", code=4)
@@ -104,6 +108,7 @@ def test_every_image_that_a_damaged_blob_belongs_to_is_damaged(here: Path) -> No
     assert verified("bundle.tar", code=4)["verdict"] == "damaged"
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_missing_and_not_damaged(here: Path) -> None:
     make_storage(here / "less", {"app:v1": APP})
     receipt = verified("less", "--list", "bundle.tar", code=1)
@@ -111,6 +116,7 @@ def test_what_is_missing_is_missing_and_not_damaged(here: Path) -> None:
     assert regwrap("verify", "less", "--list", "receipt.json") == 0  # what was missing then is not asked for
 
 
+@pytest.mark.slow
 def test_a_page_and_test_cases_say_the_same(here: Path) -> None:
     make_storage(here / "less", {"app:v1": APP})
     assert regwrap("verify", "less", "--list", "bundle.tar", "--html", "r.html", "--junit", "r.xml", "--quiet") == 1
@@ -123,6 +129,7 @@ def test_a_page_and_test_cases_say_the_same(here: Path) -> None:
     assert regwrap("verify", "bundle.tar", "--receipt", "bundle.tar") == 2
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_receipt_any_more_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verified("bundle.tar")
     text = (here / "receipt.json").read_text()

@@ -70,6 +70,7 @@ def site(tmp_path: Path) -> Path:
     return make_storage(tmp_path / "site", FIRST)
 
 
+@pytest.mark.slow
 def test_a_site_with_the_base_is_the_same_as_after_the_whole_bundle(
     whole: Path, delta: Path, site: Path, tmp_path: Path
 ) -> None:

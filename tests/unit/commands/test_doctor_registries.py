@@ -103,6 +103,7 @@ def served(certificate: str) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("certificate", "now", "said", "ok"),
     [

@@ -71,6 +71,7 @@ def states(root: Path) -> dict[str, str]:
     return {state.name: state.state for state in list_releases(root, lock_timeout=0, listener=Silent()).releases}
 
 
+@pytest.mark.slow
 def test_the_last_releases_stay_whole_also_where_tags_have_moved(site: Path) -> None:
     report = gc(site, last=2)
     assert states(site) == {"acme-1": "incomplete", "acme-2": "partly replaced", "acme-3": "current"}
@@ -84,6 +85,7 @@ def test_the_last_releases_stay_whole_also_where_tags_have_moved(site: Path) -> 
     assert states(site)["acme-2"] == "current"
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_each_release_alone_holds(site: Path) -> None:
     before = registry_state(site)
     report = gc(site, last=1, dry_run=True)
@@ -101,6 +103,7 @@ def size_of(*images: Image) -> int:
     return sum(len(data) for data in {data for image in images for data in (*image.blobs, *image.manifests)})
 
 
+@pytest.mark.slow
 def test_the_release_in_use_is_kept_though_nobody_asked_for_it(site: Path) -> None:
     rollback(site, "acme-1", RollbackOptions(dry_run=False, lock_timeout=0), Silent())
     report = gc(site, last=1)
@@ -113,18 +116,21 @@ def test_the_release_in_use_is_kept_though_nobody_asked_for_it(site: Path) -> No
     assert states(site)["acme-1"] == "incomplete"
 
 
+@pytest.mark.slow
 def test_a_release_in_use_may_have_lost_a_tag(site: Path) -> None:
     shutil.rmtree(site / layout.tag_path("tool", "3"))
     notes = gc(site, images=("base:1",), dry_run=True).notes
     assert "release acme-3 is in use here and is kept too; --drop-current lets it go" in notes
 
 
+@pytest.mark.slow
 def test_lists_and_releases_add_up(site: Path) -> None:
     gc(site, "acme-3", images=("web:1",))
     assert (site / layout.tag_link("web", "1")).is_file()
     assert states(site) == {"acme-1": "incomplete", "acme-2": "incomplete", "acme-3": "current"}
 
 
+@pytest.mark.slow
 def test_what_is_about_a_kept_release_stays(site: Path) -> None:
     subject = {"mediaType": OCI_MANIFEST, "digest": str(TWO.top), "size": len(TWO.raw)}
     document = {**json.loads(TWO.raw), "subject": subject}
@@ -136,6 +142,7 @@ def test_what_is_about_a_kept_release_stays(site: Path) -> None:
     assert not (site / layout.revision_link("app", Digest.of(signature.raw))).exists()
 
 
+@pytest.mark.slow
 def test_without_any_choice_tags_stay_and_the_loss_is_told(site: Path) -> None:
     report = gc(site)
     assert {item.name: item.lost for item in report.releases} == {"acme-1": 1, "acme-2": 1, "acme-3": 0}
@@ -143,6 +150,7 @@ def test_without_any_choice_tags_stay_and_the_loss_is_told(site: Path) -> None:
     assert "acme-3" not in gc_text(report, site)
 
 
+@pytest.mark.slow
 def test_a_release_that_is_not_noted_is_named_and_nothing_goes(site: Path, tmp_path: Path) -> None:
     before = registry_state(site)
     with pytest.raises(UsageError, match="remembers no release acme-9"):

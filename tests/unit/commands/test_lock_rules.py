@@ -32,6 +32,7 @@ def hostile(asked: Asked) -> Answer:
     return Answer(200, {}, blobs[target]) if target in blobs else Answer(404)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("match", ["app:**", "**:**"])
 def test_a_name_that_no_list_can_have_brings_nothing(scripted: Scripted, tmp_path: Path, match: str) -> None:
     rule = make_rule(match, semver=None, newest=None, platforms=())

@@ -80,6 +80,7 @@ def site(tmp_path: Path, scripted: Scripted) -> Iterator[Site]:
         yield Site(registry, job, told, source)
 
 
+@pytest.mark.slow
 def test_a_push_sends_each_blob_once_and_a_second_one_nothing(site: Site) -> None:
     first = site.push()
     assert isinstance(first, SyncReport)
@@ -101,6 +102,7 @@ def test_a_dry_run_asks_for_each_blob_once(site: Site) -> None:
     assert site.registry.asked("^(PUT|POST)") == []
 
 
+@pytest.mark.slow
 def test_a_push_asks_a_repository_that_is_not_there_for_no_blob(site: Site) -> None:
     """With a question for each, an empty registry of 200 images is asked some thousand times for nothing."""
     site.push()
@@ -109,6 +111,7 @@ def test_a_push_asks_a_repository_that_is_not_there_for_no_blob(site: Site) -> N
     assert sum("/tags/list" in request for request in before) == len({name.split(":")[0] for name in IMAGES})
 
 
+@pytest.mark.slow
 def test_what_an_interrupted_push_has_left_without_a_tag_is_not_sent_again(site: Site) -> None:
     """A repository that has blobs only is one that the registry does not know."""
     image = IMAGES["team/app:v1"]
@@ -124,6 +127,7 @@ def test_what_an_interrupted_push_has_left_without_a_tag_is_not_sent_again(site:
     assert report.sent == sum(map(len, blobs - set(kept.values())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403, 405])
 def test_a_registry_that_says_nothing_of_repositories_is_asked_for_each_blob(site: Site, status: int) -> None:
     """To list tags is a permission of its own in some."""
@@ -134,6 +138,7 @@ def test_a_registry_that_says_nothing_of_repositories_is_asked_for_each_blob(sit
     assert site.registry.asked("mount=.*from=site%2Fteam%2Fapp$") == []
 
 
+@pytest.mark.slow
 def test_a_tag_of_somebody_else_is_not_moved_and_nothing_is_sent(site: Site) -> None:
     other = make_image("other")
     site.registry.manifests["site/team/app", "v1"] = ("application/vnd.oci.image.manifest.v1+json", other.raw)
@@ -149,6 +154,7 @@ def test_a_tag_of_somebody_else_is_not_moved_and_nothing_is_sent(site: Site) -> 
     assert report.replaced == (TagMove(image="site/team/app:v1", old=other.top, new=IMAGES["team/app:v1"].top),)
 
 
+@pytest.mark.slow
 def test_an_immutable_tag_of_somebody_else_fails_its_image_whatever_was_asked_for(site: Site) -> None:
     other = make_image("other")
     site.registry.manifests["site/team/app", "v1"] = ("application/vnd.oci.image.manifest.v1+json", other.raw)
@@ -173,6 +179,7 @@ def partial(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_where_only_a_push_shows_it_a_dry_run_says_that_and_no_more(site: Site, partial: Path) -> None:
     """Such as distribution 3, which may be set to accept what it refuses by default."""
     planned = site.result(partial, dry_run=True).plan
@@ -186,6 +193,7 @@ def test_where_only_a_push_shows_it_a_dry_run_says_that_and_no_more(site: Site, 
     assert (len(report.copied), report.failed) == (2, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_what_the_configuration_says_is_known_beforehand(site: Site, partial: Path, dry_run: bool) -> None:
     refused = site.result(partial, dry_run=dry_run, partial_indexes=False)
@@ -197,6 +205,7 @@ def test_what_the_configuration_says_is_known_beforehand(site: Site, partial: Pa
     assert site.told.log == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("handled_signals")
 @pytest.mark.parametrize("failing", ["^HEAD .*/manifests/", "^HEAD .*/blobs/", "^PUT .*/manifests/"])
 def test_ctrl_c_ends_a_push_that_waits_to_try_again(site: Site, failing: str) -> None:

@@ -61,6 +61,7 @@ def site(tmp_path: Path, scripted: Scripted) -> Iterator[Site]:
         yield Site(tmp_path, registry, job)
 
 
+@pytest.mark.slow
 def test_a_registry_with_the_base_gets_only_what_is_new(site: Site) -> None:
     for name, image in FIRST.items():
         site.registry.hold(f"site/{name}", image)
@@ -71,6 +72,7 @@ def test_a_registry_with_the_base_gets_only_what_is_new(site: Site) -> None:
     assert site.push().copied == ()
 
 
+@pytest.mark.slow
 def test_a_manifest_that_the_registry_has_serves_for_a_tag_that_it_lacks(site: Site) -> None:
     for name, image in FIRST.items():
         site.registry.hold(f"site/{name}", image)
@@ -79,6 +81,7 @@ def test_a_manifest_that_the_registry_has_serves_for_a_tag_that_it_lacks(site: S
     assert site.registry.has("site/multi:1", FIRST["multi:1"])
 
 
+@pytest.mark.slow
 def test_what_is_nowhere_is_named_and_nothing_is_sent(site: Site) -> None:
     site.registry.hold("site/multi:1", FIRST["multi:1"])
     with pytest.raises(ImagesFailedError, match=r"lacks 1 of them .* of release v1") as told:
@@ -92,11 +95,13 @@ def test_what_is_nowhere_is_named_and_nothing_is_sent(site: Site) -> None:
     assert site.registry.asked("^(PUT|POST)") == []
 
 
+@pytest.mark.slow
 def test_what_the_registry_lacks_comes_from_the_base(site: Site) -> None:
     assert site.push(site.first).failed == ()
     assert all(site.registry.has(f"site/{name}", image) for name, image in SECOND.items())
 
 
+@pytest.mark.slow
 def test_a_blob_is_taken_over_from_a_repository_that_only_the_base_names(site: Site, tmp_path: Path) -> None:
     moved = make_storage(tmp_path / "moved", {"old/name:1": KEPT, "new/name:2": NEW, "multi:1": FIRST["multi:1"]})
     first, second = contents_of(moved, "old/name:1", "multi:1"), contents_of(moved, "new/name:2", "multi:1")

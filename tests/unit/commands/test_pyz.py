@@ -14,6 +14,7 @@ def archive() -> ZipFile:
     return ZipFile(BytesIO(pyz_bytes()))
 
 
+@pytest.mark.slow
 def test_names_are_sorted_and_nothing_tells_of_the_build(archive: ZipFile) -> None:
     entries = archive.infolist()
     assert [entry.filename for entry in entries] == sorted(entry.filename for entry in entries)
@@ -32,6 +33,7 @@ def test_libraries_come_with_their_licences_and_only_where_they_are_python(archi
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 
 
+@pytest.mark.slow
 def test_the_bundles_checksums_get_its_line_and_another_one_that_lay_there_is_noticed(tmp_path: Path) -> None:
     bundle, tool = tmp_path / "r.tar", tmp_path / "regwrap.pyz"
     checksums = tmp_path / "r.tar.sha256"

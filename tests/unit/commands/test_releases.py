@@ -57,6 +57,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
+@pytest.mark.slow
 def test_a_site_knows_what_came_and_what_was_replaced(root: Path, first: Path, second: Path) -> None:
     put(first.with_name(f"{first.name}.sha256"), b"f" * 64 + b"  bundle.tar\n")
     deploy(first, root)
@@ -129,6 +130,7 @@ def test_the_table_says_which(root: Path, first: Path, second: Path) -> None:
     assert "current" in text
 
 
+@pytest.mark.slow
 def test_foreign_and_damaged_files_hide_nothing(root: Path, first: Path, second: Path) -> None:
     deploy(first, root)
     deploy(second, root)

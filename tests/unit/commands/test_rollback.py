@@ -59,6 +59,7 @@ def site(tmp_path: Path) -> Path:
     return site_in(tmp_path)
 
 
+@pytest.mark.slow
 def test_back_and_forward_again(site: Path) -> None:
     first, second = ids_of(site)
     assert states(site) == {first: "partly replaced", second: "current"}
@@ -75,6 +76,7 @@ def test_back_and_forward_again(site: Path) -> None:
     assert snapshot(site) == before
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_both_digests_and_changes_nothing(site: Path) -> None:
     first, _second = ids_of(site)
     before = snapshot(site)

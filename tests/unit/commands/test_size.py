@@ -44,6 +44,7 @@ def size(*images: Image) -> int:
     return sum(len(data) for data in {data for image in images for data in (*image.blobs, *image.manifests)})
 
 
+@pytest.mark.slow
 def test_each_image_has_its_size_what_it_alone_adds_and_what_is_new(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,7 @@ def test_verify_counts_all_bytes_that_it_expects_of_small_blobs_too(tmp_path: Pa
     assert totals(told)["verify: "] == sum(len(data) for data in all_data())
 
 
+@pytest.mark.slow
 def test_export_and_import_read_all_images_first(tmp_path: Path, told: _Told, two: Between) -> None:
     root = make_storage(tmp_path / "root", IMAGES)
     export_image_set(replace(two.job(), listener=told), root, tmp_path / "tree", form=Form.DIR, dry_run=False)

@@ -16,6 +16,7 @@ def test_a_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
         read_bounded(tmp_path / "file", 4)
 
 
+@pytest.mark.slow
 def test_a_lock_without_an_end_is_refused() -> None:
     with pytest.raises(UsageError, match=r"/dev/zero has more than [0-9,]+ bytes"):
         read_lock(Path("/dev/zero"))

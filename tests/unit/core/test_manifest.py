@@ -259,12 +259,14 @@ def test_deep_nesting_is_refused(opening: bytes) -> None:
     refusal(raw_of(a_manifest(annotations=0)).replace(b" 0}", b"[" * 100_000 + b"]" * 100_000 + b"}"))
 
 
+@pytest.mark.slow
 def test_manifest_may_have_four_mebibytes_and_no_byte_more() -> None:
     raw = raw_of(a_manifest()).ljust(MAX_MANIFEST_BYTES)
     assert parse_manifest(raw).raw == raw
     assert f"has {MAX_MANIFEST_BYTES + 1} bytes" in refusal(raw + b" ")
 
 
+@pytest.mark.slow
 @FIXED
 @given(
     st.binary(max_size=60)

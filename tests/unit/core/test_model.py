@@ -172,6 +172,7 @@ def test_a_host_has_one_name(text: str, name: str) -> None:
     assert ImageRef.parse(text).name == name
 
 
+@pytest.mark.slow
 @FIXED
 @given(st.text(alphabet="aB0:/@.-_[]= \té\u00a0", max_size=30) | st.text(max_size=30))
 def test_reference_of_any_text_is_one_or_a_parse_error(text: str) -> None:

@@ -180,6 +180,7 @@ def test_what_is_there_is_named_in_order_where_the_wanted_is_not(tmp_path: Path)
         ocilayout.named_entry(make_layout(tmp_path / "empty"), None)
 
 
+@pytest.mark.slow
 def test_an_index_without_a_list_or_larger_than_any_is_told_apart(tmp_path: Path) -> None:
     layout = make_layout(tmp_path / "l")
     (layout / ocilayout.INDEX).write_bytes(b'{"manifests": null}')

@@ -496,6 +496,7 @@ def test_standard_input_that_is_a_directory_is_a_usage_error() -> None:
         read_images("-", Unreadable())
 
 
+@pytest.mark.slow
 def test_endless_file_is_not_read_to_its_end() -> None:
     with pytest.raises(UsageError, match=r"^/dev/zero: larger than"):
         read_images("/dev/zero", io.BytesIO())

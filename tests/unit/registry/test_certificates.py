@@ -78,6 +78,7 @@ def trusting(tmp_path: Path) -> Path:
     return tmp_path / "certs.d"
 
 
+@pytest.mark.slow
 def test_a_private_ca_is_trusted_where_it_is_given_and_nowhere_else(trusting: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with secured() as server:
@@ -88,6 +89,7 @@ def test_a_private_ca_is_trusted_where_it_is_given_and_nowhere_else(trusting: Pa
         assert len(server.asked) == 2
 
 
+@pytest.mark.slow
 def test_the_users_variables_name_cas_too(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     shutil.copy(TLS / "ca.crt", tmp_path / "more/whatever.pem")
@@ -112,6 +114,7 @@ def test_a_file_that_is_no_certificate_is_named_and_the_others_count(trusting: P
         assert notes == []  # where nothing is checked no file is of use
 
 
+@pytest.mark.slow
 def test_the_machines_own_cas_count_where_the_user_names_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +131,7 @@ def test_the_machines_own_cas_count_where_the_user_names_no_others(
         assert NOT_TRUSTED in refusal(server.host, environment={"SSL_CERT_FILE": f"{TLS / 'expired.crt'}"})
 
 
+@pytest.mark.slow
 def test_an_empty_name_among_directories_of_cas_does_not_trust_what_lies_where_one_stands(
     trusting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +165,7 @@ def test_the_machines_directory_for_a_registry_counts_as_for_skopeo(tmp_path: Pa
     assert certificates_of(replace(registry, cert_dir=tmp_path), tmp_path) == tmp_path
 
 
+@pytest.mark.slow
 def test_an_expired_certificate_and_a_wrong_name_are_told_apart(trusting: Path) -> None:
     with secured(certificate="expired.crt") as server:
         assert "renew it, or set the clock" in refusal(server.host, trusting)
@@ -171,6 +176,7 @@ def test_an_expired_certificate_and_a_wrong_name_are_told_apart(trusting: Path) 
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [IPV4, IPV6, NAME])
 def test_through_a_proxy_of_socks_it_is_the_registry_that_shows_its_certificate(trusting: Path, bound: bytes) -> None:
     with secured() as server, socks_to(server.host, bound=bound) as (proxy, asked):
@@ -183,6 +189,7 @@ def test_through_a_proxy_of_socks_it_is_the_registry_that_shows_its_certificate(
     assert server.lines == ["GET /v2/"]
 
 
+@pytest.mark.slow
 def test_a_clients_certificate_is_shown_to_who_wants_one(trusting: Path) -> None:
     with secured(clients=True) as server:
         with pytest.raises((UnsureError, ToolError)):
@@ -192,6 +199,7 @@ def test_a_clients_certificate_is_shown_to_who_wants_one(trusting: Path) -> None
         assert got(server.host, trusting) == 200
 
 
+@pytest.mark.slow
 def test_of_several_clients_certificates_the_last_one_by_name_is_shown_by_us_and_by_curl(
     trusting: Path, tmp_path: Path
 ) -> None:
@@ -266,6 +274,7 @@ def test_a_certificate_that_is_cut_is_none_and_no_defect_of_ours() -> None:
 # --- the other side
 
 
+@pytest.mark.slow
 def test_a_bundle_is_served_over_tls(trusting: Path, tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"app:1": make_image("app")})
     contents = StorageSource(name="root", storage=Storage(root))
@@ -301,6 +310,7 @@ def options(
     return dict(curl_options(registry, variables, tmp_path))
 
 
+@pytest.mark.slow
 def test_curl_trusts_what_we_trust(tmp_path: Path) -> None:
     directory = tmp_path / "certs.d"
     put(directory / "ca.crt", (TLS / "ca.crt").read_bytes())

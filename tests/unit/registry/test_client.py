@@ -317,6 +317,7 @@ def test_a_refusal_that_is_cut_is_a_refusal() -> None:
         assert get(client_of(server.host)) == 403
 
 
+@pytest.mark.slow
 def test_an_endless_answer_is_read_to_a_bound() -> None:
     much = b"x" * (MAX_MANIFEST_BYTES + 1)
     answers = (Answer(body=much[1:]), *2 * [Answer(body=much)], Answer(403, body=much), Answer())  # it is asked twice
@@ -422,6 +423,7 @@ def test_plain_http_is_found_out_once_where_tls_is_not_demanded() -> None:
         assert (len(server.asked), server.connections) == (2, 2)
 
 
+@pytest.mark.slow
 def test_plain_http_is_not_spoken_where_tls_is_demanded() -> None:
     with answering(lambda _asked: Answer()) as server:
         registry = Registry(host=server.host, tls_verify=True)
@@ -527,6 +529,7 @@ def test_who_gets_a_body_has_more_time_to_answer(*, away: bool) -> None:
             assert client.request(Request("PUT", "/v2/x", APP, body)).status == 201
 
 
+@pytest.mark.slow
 def test_who_is_only_asked_has_not() -> None:
     with answering(slow("GET")) as server:
         client = client_of(server.host, timeout=0.2)

@@ -246,6 +246,7 @@ def test_a_login_that_nobody_has_is_for_skopeo_to_say() -> None:
         came((Answer(401, {"WWW-Authenticate": "Odd"}),))
 
 
+@pytest.mark.slow
 def test_what_stands_still_or_trickles_is_given_up() -> None:
     short = Answer(200, {"Content-Length": f"{len(DATA)}"}, DATA[:1000])
     with pytest.raises(ToolError, match=r"made no progress for 0\.3 s") as raised:

@@ -190,6 +190,7 @@ def test_what_comes_behind_an_answer_is_not_taken_for_the_next_one() -> None:
     assert server.connections == [0, 0, 1]
 
 
+@pytest.mark.slow
 def test_a_server_that_has_gone_silent_is_waited_for_once() -> None:
     with saying(PLAIN, b"HTTP/1.1 200 OK\r\nContent-Le", PLAIN) as server:
         client = client_of(server.host, timeout=1)

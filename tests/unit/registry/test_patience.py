@@ -126,6 +126,7 @@ def test_who_answers_what_is_no_http_is_not_waited_for(said: bytes) -> None:
         assert "what listens there is no registry" in f"{raised.value.hint}"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("handled_signals")
 @pytest.mark.parametrize("sends", [False, True])
 @pytest.mark.parametrize("is_told", [False, True])

@@ -59,6 +59,7 @@ def test_nobody_there_is_away_and_by_either_scheme_somebody_is_there() -> None:
         assert client.is_there()  # it hangs up on TLS, and answers without it
 
 
+@pytest.mark.slow
 def test_who_answers_too_much_is_there() -> None:
     with answering(lambda _asked: Answer(200, {}, b"x" * (5 * 1024 * 1024))) as server:
         assert client_of(server.host).is_there()
@@ -97,6 +98,7 @@ def test_a_stop_ends_the_wait_for_a_connection() -> None:
 # --- what other programs say
 
 
+@pytest.mark.slow
 def test_a_login_that_was_never_taken_is_tried_here_first(tmp_path: Path) -> None:
     """curl would try a wrong one for each of a hundred blobs, and the account would be locked."""
     with answering(wants_basic) as server:

@@ -181,6 +181,7 @@ def test_a_range_behind_the_end_is_refused(header: str) -> None:
     assert caught.value.status == 416
 
 
+@pytest.mark.slow
 def test_every_image_is_given_by_tag_and_digest_with_the_headers_clients_need(client: Client) -> None:
     assert client("/v2/").status == 200
     for image in IMAGES:

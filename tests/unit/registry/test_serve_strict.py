@@ -126,6 +126,7 @@ def test_an_empty_blob_and_one_byte_of_another_are_given_and_the_connection_goes
             assert (answer.status, answer.read()) == (206 if wanted else 200, data)
 
 
+@pytest.mark.slow
 def test_who_sends_nothing_more_is_ended_and_who_is_being_answered_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +152,7 @@ def test_who_sends_nothing_more_is_ended_and_who_is_being_answered_is_not(
         assert len(data.partition(b"\r\n\r\n")[2]) == len(large.blobs[1])
 
 
+@pytest.mark.slow
 def test_who_connects_and_never_begins_tls_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a minute is made a moment here. Else 256 such clients would keep all others away."""
     monkeypatch.setattr(server_connections, "_HEAD_SECONDS", 0.3)

@@ -148,6 +148,7 @@ def test_a_page_is_bounded() -> None:
     assert re.search(r"[0-9,]+ shortest copies are not drawn", pages[8000])
 
 
+@pytest.mark.slow
 def test_what_failed_is_drawn_however_short() -> None:
     blink = replace(image("a/bad:1"), image="team/blink:1", worker=0, start=1, end=1.001)
     drawn = timeline(record_with(*many(8000).images, blink)).text

@@ -126,6 +126,7 @@ def test_names_are_text_and_nothing_is_fetched() -> None:
         assert not re.search(r"""(?:src|href)=["'](?!data:,)|url\(|@import""", page)
 
 
+@pytest.mark.slow
 def test_a_storage_without_a_release_and_a_very_large_one() -> None:
     page = site_page(site(), FACTS)
     assert "no release is in use" in page

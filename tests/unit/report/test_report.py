@@ -301,6 +301,7 @@ def test_quiet_still_tells_failures(live: bool) -> None:
     assert stream.getvalue() == "a/c:1: FAILED, line 1: manifest unknown\n    look there\n"
 
 
+@pytest.mark.slow
 def test_the_live_line_is_wiped_before_a_line_and_at_the_end() -> None:
     stream = Terminal()
     progress = Progress(stream, quiet=False, reader=replace(PLAIN, live=True))
@@ -315,6 +316,7 @@ def test_the_live_line_is_wiped_before_a_line_and_at_the_end() -> None:
     assert text.endswith("\r\x1b[K")
 
 
+@pytest.mark.slow
 def test_nothing_is_drawn_while_the_user_answers_and_the_question_is_not_quiet() -> None:
     """A line that is drawn five times a second hides what is typed."""
     stream, looked = Terminal(), list[int]()

@@ -105,6 +105,7 @@ def test_two_images_of_one_archive_lie_apart(two: Between) -> None:
     assert places == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_an_archive_goes_into_a_registry_too(two: Between) -> None:
     unpacks(two, MULTI)
     report = two.sync(two.job(), line_of(two, "oci-archive"))

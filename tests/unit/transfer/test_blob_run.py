@@ -307,6 +307,7 @@ def test_images_of_one_lane_are_made_visible_one_after_the_other_and_of_two_side
     assert not any({"a:1", "a:2", "a:3"} & set(names) > {name} for names in seen for name in names)
 
 
+@pytest.mark.slow
 def test_what_only_passes_is_tried_again_when_an_image_is_made_visible_and_proved() -> None:
     case = ground()
     case.attempts = 3
@@ -456,6 +457,7 @@ def test_a_blob_that_arrives_damaged_is_fetched_again() -> None:
     assert any(f"first/team/app: blob {OWN.short} arrived damaged" in line for line in case.told.said)
 
 
+@pytest.mark.slow
 def test_what_one_registry_does_not_give_another_does_with_all_its_attempts() -> None:
     case = ground(FIRST, SECOND)
     case.attempts = 2

@@ -80,6 +80,7 @@ def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
 # --- into a storage that all of them have
 
 
+@pytest.mark.slow
 def test_workers_bring_a_storage_what_curl_would_and_are_counted(two: Between) -> None:
     two.scripted.launcher.answers.append(curl())
     with in_process(two.job(archive=two.directory)) as (inside, job):
@@ -192,6 +193,7 @@ def test_what_was_there_of_a_blob_is_there_after_a_worker_that_breaks(two: Betwe
     assert [path.name for path in parts.iterdir()] == [OWN.hex]
 
 
+@pytest.mark.slow
 def test_a_worker_that_hashes_for_long_is_waited_for(two: Between, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has come would come again."""
     sync = os.fsync
@@ -442,6 +444,7 @@ def test_a_worker_tells_twice_a_second_what_has_come(monkeypatch: pytest.MonkeyP
 # --- into a registry
 
 
+@pytest.mark.slow
 def test_workers_send_each_blob_once_and_the_client_the_manifests(two: Between) -> None:
     with in_process(two.job()) as (inside, job):
         report = two.sync(job, "team/app:1 => site/app:v1", "team/tool:1 => site/app:v2", "multi:1")
@@ -565,6 +568,7 @@ def test_damage_of_a_worker_s_storage_is_told_of_the_image(two: Between, tmp_pat
     assert sum(share.bytes_sent for share in report.workers) == report.sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403])
 def test_what_the_source_does_not_give_a_worker_is_told_of_the_images_or_left_to_skopeo(
     two: Between, status: int
@@ -597,6 +601,7 @@ def test_orders_have_no_credentials(two: Between, tmp_path: Path) -> None:
         assert secret not in sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["none", "another release", "absent"])
 def test_workers_push_the_release_that_the_client_has_and_no_other(two: Between, tmp_path: Path, change: str) -> None:
     """By the same path a worker may have last month's bundle."""
@@ -643,6 +648,7 @@ def test_workers_look_for_volumes_where_the_client_does(two: Between, tmp_path: 
         assert {files.volumes_from for files in sent if isinstance(files, SharedFiles)} == {tuple(map(str, media))}
 
 
+@pytest.mark.slow
 def test_an_upload_that_nobody_waits_for_is_not_begun(two: Between, tmp_path: Path) -> None:
     root = make_storage(tmp_path / "old", {"team/app:1": APP})
     with in_process(two.job(source=Location(name="old", storage=root))) as (workers, job):

@@ -91,6 +91,7 @@ def first(count: int) -> Callable[[int], bytes]:
     return lambda start: LAYER[start : start + count]
 
 
+@pytest.mark.slow
 def test_all_bytes_are_all_bytes_whatever_was_announced(scene: Scene) -> None:
     """A server that announces a length too long ends curl with 18; what has come is hashed."""
     assert scene.run(End(exit_code=18)) == ""

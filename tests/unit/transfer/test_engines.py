@@ -66,6 +66,7 @@ def test_two_tags_of_one_repository_send_their_common_blobs_once(two: Between) -
     assert two.dest.asked("mount=") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [Engine.COPY, Engine.SYNC])
 def test_two_tags_of_one_repository_are_pushed_one_after_the_other(two: Between, engine: Engine) -> None:
     """docker-registry writes the links of a repository in place: two at once would disturb each other."""
@@ -133,6 +134,7 @@ def test_what_skopeo_cannot_push_is_refused_before_it_starts(two: Between, line:
     assert two.scripted.launcher.started == []
 
 
+@pytest.mark.slow
 def test_skopeo_reads_a_storage_through_one_registry_on_loopback(two: Between, tmp_path: Path) -> None:
     two.answers("copy")
     source = Location(name="old", storage=make_storage(tmp_path / "old", {"team/app:1": APP, "other:1": OTHER}))
@@ -189,6 +191,7 @@ def test_what_a_try_has_brought_counts_once_whatever_the_next_does(two: Between)
 # --- skopeo sync, many at once
 
 
+@pytest.mark.slow
 def test_images_that_keep_tag_and_name_go_in_one_start_for_each_prefix(two: Between) -> None:
     two.answers("sync")
     two.source.hold("deep/x/one:1", OTHER)
@@ -297,6 +300,7 @@ def test_the_engine_sync_does_not_copy_into_a_directory(two: Between) -> None:
 # --- by regwrap's own requests
 
 
+@pytest.mark.slow
 def test_a_stream_sends_each_blob_once_and_starts_nothing_for_an_image(two: Between) -> None:
     two.source.hold("other:1", OTHER)
     report = two.sync(two.job(), "team/app:1", "team/tool:1", "nested:1", "other:1")

@@ -77,6 +77,7 @@ def blobs_asked_for(two: Between) -> int:
     return len(two.source.asked("^GET .*/blobs/"))
 
 
+@pytest.mark.slow
 def test_without_an_archive_it_has_the_bytes_of_any_other(two: Between, output: Path, tmp_path: Path) -> None:
     bundle = written(two.job(archive=two.directory), output)
     assert output.read_bytes() == expected(tmp_path)
@@ -86,6 +87,7 @@ def test_without_an_archive_it_has_the_bytes_of_any_other(two: Between, output: 
     assert parts(output) == []
 
 
+@pytest.mark.slow
 def test_what_an_archive_has_is_taken_from_there_and_the_archive_stays_as_it_is(
     two: Between, output: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +103,7 @@ def test_what_an_archive_has_is_taken_from_there_and_the_archive_stays_as_it_is(
     assert bundle.report.sent == sum(map(len, layers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, truncate])
 def test_what_is_rotten_in_the_archive_comes_from_the_source(
     two: Between, output: Path, tmp_path: Path, damage: Callable[[Path], None]
@@ -124,6 +127,7 @@ def test_an_archive_that_is_trusted_is_not_hashed(two: Between, output: Path) ->
     assert wrong in output.read_bytes()
 
 
+@pytest.mark.slow
 def test_nothing_is_taken_from_an_archive_that_is_not_wanted(two: Between, output: Path, tmp_path: Path) -> None:
     make_storage(two.root, IMAGES)
     bundle = written(two.job(archive=two.directory), output, replace(DIRECT, from_archive=False))
@@ -131,6 +135,7 @@ def test_nothing_is_taken_from_an_archive_that_is_not_wanted(two: Between, outpu
     assert output.read_bytes() == expected(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_blob_of_wrong_bytes_leaves_no_bundle_and_the_others_for_the_next_run(
     two: Between, output: Path, tmp_path: Path
 ) -> None:
@@ -151,6 +156,7 @@ def test_a_blob_of_wrong_bytes_leaves_no_bundle_and_the_others_for_the_next_run(
     assert parts(output) == []
 
 
+@pytest.mark.slow
 def test_what_came_of_a_blob_and_is_wrong_is_begun_anew(two: Between, output: Path, tmp_path: Path) -> None:
     two.scripted.launcher.answers.insert(0, replace(curl(changed={APP.blobs[2]: b"x" * 7}), repeats=False))
     two.attempts = 2
@@ -158,6 +164,7 @@ def test_what_came_of_a_blob_and_is_wrong_is_begun_anew(two: Between, output: Pa
     assert output.read_bytes() == expected(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_delta_takes_no_blob_that_the_site_has(two: Between, output: Path, tmp_path: Path) -> None:
     root = make_storage(tmp_path / "site", {"team/app:1": APP})
     since = (older(contents_of(root, "team/app:1")),)
@@ -170,6 +177,7 @@ def test_a_delta_takes_no_blob_that_the_site_has(two: Between, output: Path, tmp
     assert not two.source.asked(f"^GET .*/blobs/{OWN}")
 
 
+@pytest.mark.slow
 def test_a_storage_as_source_is_copied_and_hashed(two: Between, output: Path, tmp_path: Path) -> None:
     source = make_storage(tmp_path / "ci", IMAGES)
     job = two.job(archive=two.directory, source=Location(name="ci", storage=source))
@@ -215,6 +223,7 @@ def test_what_a_supplier_sent_goes_straight_into_the_bundle(
     assert bundle.report.sent == sum(map(len, APP.blobs[1:]))
 
 
+@pytest.mark.slow
 def test_a_large_blob_of_a_supplier_comes_to_its_place_piece_by_piece(
     two: Between, output: Path, tmp_path: Path
 ) -> None:
@@ -236,6 +245,7 @@ def only_skopeo_can_ask_for(two: Between, authfile: Path, *blobs: bytes) -> Job:
     return two.job(archive=two.directory, source=source)
 
 
+@pytest.mark.slow
 def test_what_only_skopeo_can_ask_for_comes_by_it(two: Between, output: Path, tmp_path: Path) -> None:
     two.scripted.launcher.answers.append(skopeo_copy(*IMAGES.values()))
     written(only_skopeo_can_ask_for(two, tmp_path / "auth.json", APP.blobs[2], BASE), output)
@@ -243,6 +253,7 @@ def test_what_only_skopeo_can_ask_for_comes_by_it(two: Between, output: Path, tm
     assert 1 <= len(two.started("copy")) <= 2
 
 
+@pytest.mark.slow
 def test_what_skopeo_has_brought_lies_in_the_bundle_alone(two: Between, output: Path, tmp_path: Path) -> None:
     """Where the temporary files are may be less room than one image needs."""
     staged, skopeo = list[list[str]](), skopeo_copy(*IMAGES.values())
@@ -262,6 +273,7 @@ def test_what_skopeo_has_brought_lies_in_the_bundle_alone(two: Between, output: 
     assert staged == [[], []]
 
 
+@pytest.mark.slow
 def test_what_is_rotten_in_the_archive_and_only_skopeo_can_ask_for_comes_by_it(
     two: Between, output: Path, tmp_path: Path
 ) -> None:
@@ -299,6 +311,7 @@ def test_an_image_by_itself_takes_what_lies_on_this_machine_once(two: Between, o
     assert output.read_bytes() == make_bundle(tmp_path / "expected", {"team/app:1": APP}).read_bytes()
 
 
+@pytest.mark.slow
 def test_skopeo_brings_what_is_lacking_of_each_manifest_and_that_counts(
     two: Between, output: Path, tmp_path: Path
 ) -> None:

@@ -256,6 +256,7 @@ def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
     assert two.told.under_way[-1]() == 0
 
 
+@pytest.mark.slow
 def test_skopeo_does_not_write_as_root_where_somebody_else_makes_the_names(
     two: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -427,6 +428,7 @@ def test_an_image_that_is_there_in_part_is_mended(two: Between, lost: str) -> No
     assert len(two.sync(two.job(archive=two.directory, source=place), "app:1", options=options).skipped) == 1
 
 
+@pytest.mark.slow
 def test_unless_it_was_said_otherwise_what_is_there_counts_once_it_was_hashed(two: Between) -> None:
     make_storage(two.root, {"old/tool:1": TOOL})
     flip(two.storage.blob_path(Digest.of(BASE)))
@@ -539,6 +541,7 @@ def test_what_is_committed_is_the_whole_image_and_nothing_twice(two: Between) ->
 # --- through a pipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [b"x" * len(APP.blobs[2]), APP.blobs[2][:-1], b""], ids=["other", "cut", "empty"])
 def test_what_comes_through_a_pipe_is_hashed_before_it_counts(two: Between, wrong: bytes) -> None:
     two.scripted.launcher.answers.append(curl(changed={APP.blobs[2]: wrong}))
@@ -557,6 +560,7 @@ def test_what_comes_through_a_pipe_is_hashed_before_it_counts(two: Between, wron
     assert two.told.under_way[-1]() == 0
 
 
+@pytest.mark.slow
 def test_all_that_was_sent_is_counted_once(two: Between) -> None:
     two.scripted.launcher.answers.append(curl())
     report = two.sync(two.job(archive=two.directory), "team/app:1", "team/tool:1", "multi:1")

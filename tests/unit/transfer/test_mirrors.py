@@ -40,6 +40,7 @@ def blobs_from(registry: FakeRegistry) -> int:
     return len(registry.asked("^GET .*/blobs/"))
 
 
+@pytest.mark.slow
 def test_bytes_come_from_the_first_mirror_that_has_the_image(two: Between, mirror: FakeRegistry) -> None:
     mirror.hold("cache/team/app:1", APP)
     dest = Mirror(host=two.dest.host)

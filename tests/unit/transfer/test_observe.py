@@ -294,6 +294,7 @@ def test_manifests_that_are_there_already_are_not_asked_for(two: Between) -> Non
     assert copy.reason == "not there yet"
 
 
+@pytest.mark.slow
 def test_a_manifest_that_has_rotten_there_is_asked_for(two: Between) -> None:
     make_storage(two.root, {"team/app:1": APP})
     path = two.storage.blob_path(APP.top)
@@ -393,6 +394,7 @@ def test_a_locked_digest_without_a_tag_cannot_move(two: Between) -> None:
     assert moves(locked(two, f"team/app@{APP.top} => app:1")) == []
 
 
+@pytest.mark.slow
 def test_a_tag_that_moves_while_it_is_copied_is_told(two: Between) -> None:
     names = ("team/app:1", "multi:1")
 

@@ -122,6 +122,7 @@ def unseen(name: str) -> Unseen:
 KINDS: tuple[Callable[[str], Observation], ...] = (whole, lacking, unseen)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None)
 @given(kinds=st.lists(st.sampled_from(KINDS), max_size=8))
 def test_no_image_is_dropped_in_silence(kinds: list[Callable[[str], Observation]]) -> None:
@@ -170,6 +171,7 @@ BLOBS = [blob(f"blob-{n}", size) for n, size in enumerate([0, 1, 5, 5, 100, 100_
 MISSING = st.lists(st.lists(st.sampled_from(BLOBS), unique=True), max_size=8)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None)
 @given(missing=MISSING, seed=st.integers(0, 3))
 def test_a_plan_loses_nothing_and_depends_on_no_order(missing: list[list[Descriptor]], seed: int) -> None:

@@ -43,6 +43,7 @@ def brought(two: Between, *lines: str) -> set[str]:
     return {f"{name}:{tag}" for name in two.storage.repositories() for tag in two.storage.tags(name)}
 
 
+@pytest.mark.slow
 def test_signatures_come_along_under_the_name_of_their_image(two: Between) -> None:
     two.source.hold(f"team/app:{tag_of(APP.top, '.sig')}", SIGNATURE)
     two.source.hold(f"team/app:{tag_of(APP.top, '.att')}", SBOM)
@@ -71,6 +72,7 @@ def test_signatures_that_are_about_each_other_end(two: Between) -> None:
     assert len(brought(two, "team/app:1")) == 3
 
 
+@pytest.mark.slow
 def test_what_is_about_one_thing_of_an_index_comes_though_another_was_seen(two: Between) -> None:
     two.source.hold(f"team/app:{tag_of(APP.top, '.sig')}", SIGNATURE)
     two.source.hold(f"team/app:{tag_of(APP.top)}", index_of([SIGNATURE, SBOM]))
@@ -78,6 +80,7 @@ def test_what_is_about_one_thing_of_an_index_comes_though_another_was_seen(two: 
     assert f"team/app:{tag_of(SBOM.top, '.att')}" in brought(two, "team/app:1")
 
 
+@pytest.mark.slow
 def test_each_platform_of_an_image_has_its_own(two: Between) -> None:
     tops = (MULTI.top, AMD, ARM)
     for subject in tops:
@@ -85,6 +88,7 @@ def test_each_platform_of_an_image_has_its_own(two: Between) -> None:
     assert brought(two, "multi:1") == {"multi:1", *(f"multi:{tag_of(subject, '.sig')}" for subject in tops)}
 
 
+@pytest.mark.slow
 def test_a_platform_that_stays_leaves_its_signature(two: Between) -> None:
     for subject in (MULTI.top, AMD, ARM):
         two.source.hold(f"multi:{tag_of(subject, '.sig')}", SIGNATURE)
@@ -92,6 +96,7 @@ def test_a_platform_that_stays_leaves_its_signature(two: Between) -> None:
     assert found == {"multi:1", f"multi:{tag_of(MULTI.top, '.sig')}", f"multi:{tag_of(AMD, '.sig')}"}
 
 
+@pytest.mark.slow
 def test_a_signature_of_many_platforms_comes_whole(two: Between) -> None:
     """Which platforms of an image are wanted says nothing of what is about it."""
     two.source.hold(f"multi:{tag_of(AMD)}", index_of([SIGNATURE, SBOM], ["linux/arm64", None]))
@@ -103,6 +108,7 @@ def test_a_signature_of_many_platforms_comes_whole(two: Between) -> None:
     assert {manifest.digest for manifest in closure.manifests} == {top, SIGNATURE.top, SBOM.top}
 
 
+@pytest.mark.slow
 def test_tags_of_a_repository_are_asked_for_once(two: Between) -> None:
     two.source.hold("team/app:2", SBOM)
     two.source.hold(f"team/app:{tag_of(SBOM.top, '.sig')}", SIGNATURE)
@@ -134,6 +140,7 @@ def listed(image: Image) -> dict[str, object]:
     return {"mediaType": OCI_MANIFEST, "digest": f"{image.top}", "size": len(image.raw), "artifactType": "x/y"}
 
 
+@pytest.mark.slow
 def test_what_the_api_lists_gets_the_tag_that_others_look_for(two: Between) -> None:
     for image in (SIGNATURE, SBOM):
         two.source.hold("team/app:hidden", image)
@@ -157,6 +164,7 @@ def test_what_is_about_what_the_api_lists_comes_too(two: Between) -> None:
     assert found >= {f"team/app:{tag_of(APP.top)}", f"team/app:{tag_of(SIGNATURE.top)}"}
 
 
+@pytest.mark.slow
 def test_the_index_of_referrers_is_the_same_in_whatever_order_they_are_listed(two: Between) -> None:
     digests = list[Digest | None]()
     for order in ([SIGNATURE, SBOM], [SBOM, SIGNATURE]):
@@ -172,6 +180,7 @@ def test_the_index_of_referrers_is_the_same_in_whatever_order_they_are_listed(tw
     assert index == b"".join(index.split())
 
 
+@pytest.mark.slow
 def test_the_tag_counts_only_where_there_is_no_api(two: Between) -> None:
     two.source.hold(f"team/app:{tag_of(APP.top)}", index_of([SIGNATURE]))
     two.source.hold("team/app:sbom", SBOM)
@@ -182,6 +191,7 @@ def test_the_tag_counts_only_where_there_is_no_api(two: Between) -> None:
     assert two.storage.resolve("team/app", tag_of(APP.top)) not in {None, index_of([SIGNATURE]).top}
 
 
+@pytest.mark.slow
 def test_an_api_that_lists_nothing_makes_no_index(two: Between) -> None:
     two.source.referrers = {}
     assert brought(two, "team/app:1", "multi:1") == {"team/app:1", "multi:1"}
@@ -189,6 +199,7 @@ def test_an_api_that_lists_nothing_makes_no_index(two: Between) -> None:
     assert len(two.source.asked("/referrers/")) == len(subjects)
 
 
+@pytest.mark.slow
 def test_a_registry_without_the_api_is_asked_for_it_once(two: Between) -> None:
     brought(two, "team/app:1", "multi:1")
     assert len(two.source.asked("/referrers/")) == 1

@@ -96,6 +96,7 @@ def test_an_index_of_nothing_stays_as_it_is(tmp_path: Path) -> None:
     assert rewrite_indexes(source, wanted).entries == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [MAX_INDEX_DEPTH + 1, 500])
 def test_an_index_that_is_too_deep_is_left_to_who_looks_at_the_image(tmp_path: Path, levels: int) -> None:
     """He refuses it alone, and the other images go."""

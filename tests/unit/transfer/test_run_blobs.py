@@ -36,6 +36,7 @@ def asked(registry: FakeRegistry, digest: Digest) -> list[str]:
     return registry.asked(f"^GET .*/blobs/{digest}")
 
 
+@pytest.mark.slow
 def test_each_blob_is_asked_for_once_and_images_are_shown_whole(two: Between) -> None:
     report = two.sync(two.job(archive=two.directory), *IMAGES)
     assert all(len(asked(two.source, Digest.of(blob))) == 1 for image in IMAGES.values() for blob in image.blobs)
@@ -51,6 +52,7 @@ def test_the_report_says_which_image_brought_what(two: Between) -> None:
     assert report.sent == sum(map(len, {*APP.blobs, *TOOL.blobs}))
 
 
+@pytest.mark.slow
 def test_images_that_overlap_in_time_are_in_lanes_of_their_own(two: Between) -> None:
     report = two.sync(two.job(archive=two.directory), *IMAGES)
     for one in report.copied:
@@ -59,6 +61,7 @@ def test_images_that_overlap_in_time_are_in_lanes_of_their_own(two: Between) -> 
                 assert one.start + one.seconds <= other.start or other.start + other.seconds <= one.start
 
 
+@pytest.mark.slow
 def test_a_blob_that_fails_fails_all_that_need_it_by_name(two: Between) -> None:
     two.source.fails = lambda request: 403 if request.startswith("GET") and f"{SHARED}" in request else None
     report = two.run(two.job(archive=two.directory), *IMAGES).report
@@ -134,6 +137,7 @@ def test_a_blob_without_a_byte_comes_too(two: Between) -> None:
     assert not problems_in(two.root)
 
 
+@pytest.mark.slow
 def test_a_beginning_of_wrong_bytes_costs_one_attempt(two: Between) -> None:
     put(two.root / f".regwrap/sync/parts/{OWN.hex}", b"wrong")
     two.attempts = 2
@@ -143,6 +147,7 @@ def test_a_beginning_of_wrong_bytes_costs_one_attempt(two: Between) -> None:
     assert not problems_in(two.root)
 
 
+@pytest.mark.slow
 def test_a_blob_that_one_registry_lacks_is_had_from_another(two: Between) -> None:
     with fake_registry() as second:
         second.hold("copy/tool:1", TOOL)
@@ -154,6 +159,7 @@ def test_a_blob_that_one_registry_lacks_is_had_from_another(two: Between) -> Non
     assert not problems_in(two.root)
 
 
+@pytest.mark.slow
 def test_a_registry_whose_credentials_only_skopeo_can_have_is_read_by_skopeo(two: Between, tmp_path: Path) -> None:
     authfile = tmp_path / "auth.json"
     authfile.write_text(json.dumps({"credHelpers": {two.source.host: "cloud"}}))

@@ -241,6 +241,7 @@ def demanding(two: Between, *rules: SignedRule) -> Job:
     return replace(two.job(archive=two.directory), signed=rules)
 
 
+@pytest.mark.slow
 def test_what_has_to_be_signed_comes_only_so_and_with_its_signature(two: Between, vendor: Path) -> None:
     two.source.hold("vendor/bad:1", OTHER)
     two.source.hold(f"vendor/bad:{tag_of(OTHER.top)}", signature("else", OTHER.top))
@@ -284,6 +285,7 @@ def test_a_rule_means_an_image_by_each_of_its_names(two: Between, vendor: Path, 
     assert "it has no signature" in said.error
 
 
+@pytest.mark.slow
 def test_of_several_rules_any_key_is_good(two: Between, vendor: Path) -> None:
     other = put(vendor.with_name("other.pub"), vendor.read_bytes())
     two.source.hold(f"vendor/app:{tag_of(IMAGE.top)}", signature("other", IMAGE.top))
@@ -315,6 +317,7 @@ def test_what_is_no_key_ends_the_run_before_anything_comes(two: Between, vendor:
     assert two.source.asked("^GET .*/blobs/") == []
 
 
+@pytest.mark.slow
 def test_signatures_that_are_asked_for_come_unsigned(two: Between, vendor: Path) -> None:
     """A signature of a signature nobody makes."""
     two.source.hold(f"vendor/app:{tag_of(IMAGE.top)}", signature("vendor", IMAGE.top))

@@ -64,6 +64,7 @@ def guarded(scripted: Scripted, tmp_path: Path) -> Iterator[Guarded]:
         yield Guarded(two, tokens, program.reads)
 
 
+@pytest.mark.slow
 def test_a_token_that_has_ended_is_renewed_and_that_is_no_failure(guarded: Guarded) -> None:
     """They live for minutes, and a large image takes longer."""
     two = guarded.two
@@ -83,6 +84,7 @@ def test_a_token_that_has_ended_is_renewed_and_that_is_no_failure(guarded: Guard
     assert not storage_problems(two.root)
 
 
+@pytest.mark.slow
 def test_where_each_token_is_refused_skopeo_is_asked_after_six(guarded: Guarded) -> None:
     """Some live for less than a program takes to start."""
     two = guarded.two
@@ -95,6 +97,7 @@ def test_where_each_token_is_refused_skopeo_is_asked_after_six(guarded: Guarded)
     assert not storage_problems(two.root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_refusal_that_may_be_a_token_s_is_believed_after_six(guarded: Guarded, status: int) -> None:
     two = guarded.two
@@ -122,6 +125,7 @@ def test_a_token_server_that_fails_meanwhile_is_not_what_is_told(guarded: Guarde
     assert guarded.asked_for_layer() == 1
 
 
+@pytest.mark.slow
 def test_tokens_that_bring_bytes_are_renewed_as_often_as_it_takes(guarded: Guarded) -> None:
     """Of a large layer each brings a part."""
     two, scene = guarded.two, Scene(guarded.two, LAYER_BYTES)
