@@ -15,12 +15,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import Piece
-from regwrap.bundle.files import Located
+from regwrap.bundle.files import Located, read_small
 from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError
 from regwrap.core.manifest import MAX_MANIFEST_BYTES, Descriptor
 from regwrap.core.model import Digest
-from regwrap.core.writing import read_at, read_file
+from regwrap.core.writing import read_file
 from regwrap.storage.hashing import hash_problem, hashed, pieces_at
 from regwrap.storage.store import regular_size
 
@@ -57,9 +57,7 @@ class ImageSet:
     def read(self, digest: Digest) -> bytes:
         """A small blob, not verified."""
         with self.opened(digest) as (descriptor, located):
-            if located.size > MAX_MANIFEST_BYTES:
-                raise IntegrityError(f"{digest.short} has {located.size} bytes, too many for a manifest")
-            return read_at(descriptor, located.size, located.offset)
+            return read_small(descriptor, located, digest)
 
     def closure(self, image: BundleImage) -> Closure | None:
         """What belongs to one of the images. Raises IntegrityError where its manifests are damaged."""

@@ -27,14 +27,13 @@ from regwrap.bundle.contents import (  # fmt: skip
     padded,
     parse_contents,
 )
-from regwrap.bundle.files import BundleFile, Located, OneFile
+from regwrap.bundle.files import BundleFile, Located, OneFile, read_small
 from regwrap.bundle.volume_places import named_directories
 from regwrap.bundle.write import MAGIC, header_of, link_bytes
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.manifest import MAX_MANIFEST_BYTES
 from regwrap.core.model import Digest
 from regwrap.core.pool import map_in_order
-from regwrap.core.writing import is_there, read_at
+from regwrap.core.writing import is_there
 from regwrap.storage.hashing import hashed, pieces_at
 
 if TYPE_CHECKING:
@@ -93,9 +92,7 @@ class Bundle:
         if not self.has(digest):
             return None
         with self.opened(digest) as (descriptor, located):
-            if located.size > MAX_MANIFEST_BYTES:
-                raise IntegrityError(f"{digest.short} has {located.size} bytes, too many for a manifest")
-            return read_at(descriptor, located.size, located.offset)
+            return read_small(descriptor, located, digest)
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes hash to what bundle.json says; `write` is given them. Safe from several threads."""

@@ -115,7 +115,7 @@ COMMANDS: Final = (
         "The lock is an images.list too: one image per line, made for git diff.",
         examples=(
             ("write images.lock beside the list", "regwrap lock images.list --source cicd"),
-            ("exit code 1 if a tag has moved since", "regwrap lock images.list --source cicd --check"),
+            ("exit code 1 if a tag has drifted since", "regwrap lock images.list --source cicd --check"),
         ),
     ),
     Entry(

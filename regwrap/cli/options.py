@@ -150,7 +150,7 @@ FailedOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each program as it is started (redacted).")]
 LockedOption = Annotated[
-    bool, typer.Option("--locked", help="Use the digests of the lock, even if a tag has moved since.")
+    bool, typer.Option("--locked", help="Use the digests of the lock, even if a tag has drifted since.")
 ]
 LockFileOption = Annotated[
     Path | None,

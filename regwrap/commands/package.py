@@ -112,13 +112,10 @@ def _package_images(job: Job, images: ImageList, output: Path, options: PackageO
 
 
 def _archive(job: Job) -> Path:
-    if job.archive.storage is None:
-        raise UsageError(
-            f"the archive {job.archive.name} is a registry without a storage directory",
-            hint="set its storage: in the configuration, sync into a directory with --archive DIR, or package straight"
-            " from the registry: --strategy direct",
-        )
-    return job.archive.storage
+    return job.archive_directory(
+        "set its storage: in the configuration, sync into a directory with --archive DIR, or package straight from the"
+        " registry: --strategy direct"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,6 @@ from regwrap.core.errors import RegwrapError, UsageError
 from regwrap.core.moves import Existing, PlatformIndex, TagMove
 from regwrap.lists.naming import Naming, entry_of, renamed
 from regwrap.registry.credentials import UnsureError
-from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.harbor import Harbor
 from regwrap.storage.store import Storage, real_root
 from regwrap.storage.tree import Tree
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from regwrap.core.location import Location
     from regwrap.core.model import Digest, Platform
     from regwrap.lists.imagelist import ImageEntry
+    from regwrap.registry.endpoint import RegistryEndpoint
     from regwrap.transfer.job import Job
     from regwrap.transfer.plan import Observation, Plan, Skip
     from regwrap.transfer.run import SyncReport
@@ -75,9 +75,7 @@ def push_images(job: Job, source: Path, place: Location, options: PushOptions) -
     started = time.monotonic()
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
-        end = ends.of(replace(place, storage=None))
-        if not isinstance(end, RegistryEndpoint):
-            raise UsageError(f"{place.name} is not a registry")
+        end = ends.registry(place)
         contents = _opened(job, source, stack, end, options)
         source_of_all, entries = _as_asked(job, contents, renamed(_entries(contents), options.naming), options)
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))

@@ -14,7 +14,7 @@ from regwrap.bundle.select import select_images
 from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.counts import counted
-from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
+from regwrap.core.errors import ImagesFailedError, IntegrityError
 from regwrap.core.model import Digest
 from regwrap.core.release_id import ReleaseId
 from regwrap.core.text import human_bytes
@@ -81,12 +81,8 @@ def plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Seq
 def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Sequence[Listing] = ()) -> BundlePlan:
     if options.strategy is Strategy.DIRECT and (job.archive.storage is None or not options.from_archive):
         job, _empty = job.without_archive()
-    if job.archive.storage is None:
-        raise UsageError(
-            f"the archive {job.archive.name} is a registry without a storage directory",
-            hint="set its storage: in the configuration, or give --archive DIR",
-        )
-    storage = Storage(real_root(job.archive.storage))
+    root = job.archive_directory("set its storage: in the configuration, or give --archive DIR")
+    storage = Storage(real_root(root))
     if options.referrers:
         from regwrap.transfer.referrers import with_referrers_there  # knows registries too
 

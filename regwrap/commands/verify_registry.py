@@ -11,12 +11,11 @@ from regwrap.bundle.examine import VerifyReport
 from regwrap.bundle.inventory import FoundImage, Inventory
 from regwrap.commands.list_registry import list_place
 from regwrap.core.closure import Closure, check_platform, closure_of, shipped_platforms
-from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError, UsageError
+from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
 from regwrap.core.model import Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.lists.naming import Naming, renamed
 from regwrap.registry.credentials import UnsureError
-from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.storage.hashing import hashed
 from regwrap.transfer.endpoints import Endpoints
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from regwrap.core.location import Location
     from regwrap.core.manifest import Descriptor
     from regwrap.lists.imagelist import ImageEntry
+    from regwrap.registry.endpoint import RegistryEndpoint
     from regwrap.tools.rate_limit import HostLimiters
     from regwrap.transfer.job import Job
 
@@ -61,9 +61,7 @@ def verify_registry(job: Job, check: RegistryCheck, entries: tuple[ImageEntry, .
     thread."""
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
-        end = ends.of(check.place)
-        if not isinstance(end, RegistryEndpoint):
-            raise UsageError(f"{check.place.name} is not a registry")
+        end = ends.registry(check.place)
         named = renamed(entries, Naming(prefix=check.prefix))
         looking = _Looking(job=job, end=end)
         found = map_in_order(

@@ -170,9 +170,7 @@ def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iter
 
 
 def _history(job: Job) -> Path:
-    if job.archive.storage is None:
-        raise UsageError(f"{job.archive.name} is a registry without a storage directory; --history needs one")
-    history = real_root(job.archive.storage)
+    history = real_root(job.archive_directory("an overlay needs the directory of its history: give --history DIR"))
     check_mountable(history, _HISTORY)
     check_history(history)
     return history

@@ -56,7 +56,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield f"Release {cell(f'{record.release}')}"
     yield ""
     yield (
-        f"{counted(int(totals['images']), 'image')}: {totals['copied']} copied, {totals['moved']} moved,"
+        f"{counted(int(totals['images']), 'image')}: {totals['copied']} copied, {totals['moved']} replaced,"
         f" {totals['already_there']} already there, **{totals['failed']} failed**;"
         f" {human_bytes(totals['bytes_sent'])} sent in {record.seconds:.1f} s,"
         f" {counted(int(totals['retries']), 'retry', 'retries')}"

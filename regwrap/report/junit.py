@@ -87,7 +87,7 @@ def _add_case(suite: Element, image: ImageRecord) -> None:
         return
     was = f"; the tag was {image.replaced}" if image.replaced else ""
     now = f"; the source's tag is now {image.tag_now}" if image.tag_now else ""
-    SubElement(case, "system-out").text = _clean(f"{image.outcome}: {image.reason}; {image.digest}{was}{now}")
+    SubElement(case, "system-out").text = _clean(f"{image.outcome.shown}: {image.reason}; {image.digest}{was}{now}")
 
 
 def _clean(text: str) -> str:

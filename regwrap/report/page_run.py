@@ -312,4 +312,4 @@ def _digest(image: ImageRecord) -> Content:
 
 
 def _outcome(image: ImageRecord) -> Markup:
-    return tag("span", {"class": f"outcome {image.outcome.replace(' ', '-')}"}, image.outcome)
+    return tag("span", {"class": f"outcome {image.outcome.replace(' ', '-')}"}, image.outcome.shown)

@@ -99,7 +99,9 @@ def _lane(number: int, images: Sequence[ImageRecord], shown: Mapping[str, str], 
 def _bar(image: ImageRecord, name: str, end: float) -> Markup:
     left, width = share(image.start, end), share(image.end - image.start, end)
     tries = f", {counted(image.attempts, 'attempt')}" if image.attempts > 1 else ""
-    words = f"{image.image}: {image.outcome}, {image.start:.1f} to {image.end:.1f} s, {human_bytes(image.bytes_sent)}"
+    words = (
+        f"{image.image}: {image.outcome.shown}, {image.start:.1f} to {image.end:.1f} s, {human_bytes(image.bytes_sent)}"
+    )
     style = f"{_STYLES[image.outcome]}{' again' if image.attempts > 1 else ''}"
     attributes = {"class": style, "style": f"left:{left:.3f}%;width:{width:.3f}%", "title": f"{words} sent{tries}"}
     return tag("i", attributes, name if width >= _NARROWEST_NAMED else "")

@@ -47,6 +47,11 @@ class Outcome(StrEnum):
     THERE = "already there"
     FAILED = "failed"
 
+    @property
+    def shown(self) -> str:
+        """The word for people: what the document calls moved has drifted where it is a source's tag."""
+        return "replaced" if self is Outcome.REPLACED else self.value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:

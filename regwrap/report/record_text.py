@@ -10,7 +10,7 @@ from regwrap.report.record import HostRecord, ImageRecord, Outcome, RunRecord
 def hosts_text(record: RunRecord) -> str:
     """What came of the images and of their bytes, a line a host. Skipped is what was there before the run."""
     rows: list[tuple[str, ...]] = [
-        ("HOST", "IMAGES", "COPIED", "MOVED", "THERE", "FAILED", "SENT", "MOUNTED", "SKIPPED", "RETRIES", "SECONDS")
+        ("HOST", "IMAGES", "COPIED", "REPLACED", "THERE", "FAILED", "SENT", "MOUNTED", "SKIPPED", "RETRIES", "SECONDS")
     ]
     rows += [_host_row(host) for host in record.hosts]
     return "\n".join(table(rows))
@@ -45,7 +45,7 @@ def record_text(record: RunRecord) -> str:
     shards = f"shard {', '.join(record.shards)}, " if record.shards else ""
     total = (
         f"{record.command} {record.list}, {release}{shards}{record.started}: {totals['copied']} copied,"
-        f" {totals['moved']} moved,"
+        f" {totals['moved']} replaced,"
         f" {totals['already_there']} already there, {totals['failed']} failed; {human_bytes(totals['bytes_sent'])} sent"
         f" and {human_bytes(totals['bytes_skipped'])} skipped in {record.seconds:.1f} s,"
         f" {counted(retries, 'retry', 'retries')}"
@@ -58,4 +58,4 @@ def _row(image: ImageRecord) -> tuple[str, ...]:
     why = f"{line}{image.error}" if image.outcome == Outcome.FAILED else image.reason
     was = f": it was {image.replaced}, and is {image.digest}" if image.replaced else ""
     now = f"; the source's tag is now {image.tag_now}" if image.tag_now else ""
-    return (image.image, image.outcome, human_bytes(image.bytes_sent), f"{image.seconds:.1f}", why + was + now)
+    return (image.image, image.outcome.shown, human_bytes(image.bytes_sent), f"{image.seconds:.1f}", why + was + now)

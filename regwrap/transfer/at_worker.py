@@ -19,6 +19,7 @@ from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.manifest import Descriptor
 from regwrap.core.model import Digest
+from regwrap.core.pool import map_in_order
 from regwrap.core.writing import on_file
 from regwrap.storage.hashing import copy_range, hash_problem
 from regwrap.storage.own import own_tree
@@ -220,8 +221,11 @@ def hash_blobs(order: HashOrder, around: Surroundings) -> tuple[BlobAnswer, ...]
     if not root.is_dir():
         raise UsageError(f"there is no {root} on this worker", hint=_PATH_HINT)
     source = StorageSource(name=f"{root}", storage=Storage(root))
-    with ThreadPoolExecutor(_HASHERS, thread_name_prefix="hash") as pool:
-        return tuple(pool.map(lambda blob: _hashed(source, Digest.parse(blob[0]), blob[1], around), order.blobs))
+
+    def look(blob: tuple[str, int]) -> BlobAnswer:
+        return _hashed(source, Digest.parse(blob[0]), blob[1], around)
+
+    return map_in_order(look, order.blobs, workers=_HASHERS, name="hash")
 
 
 def _hashed(source: StorageSource, digest: Digest, size: int, around: Surroundings) -> BlobAnswer:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from regwrap.core.errors import UsageError
 from regwrap.core.listener import Listener
 from regwrap.core.location import Engine
 from regwrap.storage.lock import locked_storage
@@ -63,6 +64,13 @@ class Job:
         empty = self.scratch / "no-archive"
         empty.mkdir(exist_ok=True)
         return replace(self, archive=replace(self.archive, registry=None, storage=empty, image=None)), empty
+
+    def archive_directory(self, hint: str) -> Path:
+        """Where the archive's storage lies. Raises UsageError, with `hint`, for a registry of which no directory is
+        known."""
+        if self.archive.storage is None:
+            raise UsageError(f"the archive {self.archive.name} is a registry without a storage directory", hint=hint)
+        return self.archive.storage
 
     @contextmanager
     def locked(self, tree: Tree, *, exclusive: bool, untouched: bool = False) -> Iterator[int | None]:

@@ -72,6 +72,7 @@ def test_the_wheel_has_the_program_and_nothing_else(distributions: Path, tmp_pat
     (wheel,) = distributions.glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path, "zip")
     assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"regwrap"}
+    assert (tmp_path / "regwrap/py.typed").is_file(), "who imports it has its types"
     assert "Requires-Python: >=3.11" in next(tmp_path.glob("*.dist-info/METADATA")).read_text()
     (beside,) = tmp_path.glob("*.data")
     files = sorted(path.relative_to(beside).as_posix() for path in beside.rglob("*") if path.is_file())

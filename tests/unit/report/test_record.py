@@ -248,15 +248,16 @@ def test_a_long_summary_is_cut() -> None:
 
 def test_text() -> None:
     assert hosts_text(RECORD).splitlines() == [
-        "HOST        IMAGES  COPIED  MOVED  THERE  FAILED  SENT   MOUNTED  SKIPPED  RETRIES  SECONDS",
-        "ci.example  3       1       0      1      1       100 B  0 B      5.6 kB   3        6.5",
-        "r.example   1       0       1      0      0       0 B    0 B      723 B    0        1.0",
+        "HOST        IMAGES  COPIED  REPLACED  THERE  FAILED  SENT   MOUNTED  SKIPPED  RETRIES  SECONDS",
+        "ci.example  3       1       0         1      1       100 B  0 B      5.6 kB   3        6.5",
+        "r.example   1       0       1         0      0       0 B    0 B      723 B    0        1.0",
     ]
     lines = record_text(RECORD).splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("a/other:1 ")] == ["replaced"]
     assert lines[1] == "a/bad:1    failed         0 B    4.0      line 1: it\\x1b broke, 100%"
     assert lines[4] == (
         "a/same:1   already there  0 B    0.0      already there, same digest; the source's tag is now gone"
     )
-    assert "1 copied, 1 moved, 1 already there, 1 failed; 100 B sent" in lines[-1]
+    assert "1 copied, 1 replaced, 1 already there, 1 failed; 100 B sent" in lines[-1]
     plain = replace(RECORD, images=(replace(image("a/same:1"), tag_now=None),))
     assert "a/same:1" not in record_text(plain)
