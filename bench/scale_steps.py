@@ -178,7 +178,7 @@ def _blobs_queue(size: int, _place: Path) -> Callable[[], object]:
     probe.registry = registry
     end = RegistryEndpoint(registry=registry, probe=probe, skopeo=probe)
     ends: Any = SimpleNamespace(
-        limiters=limiters, place_of=lambda _end: Location(name=registry.host, registry=registry)
+        limiters=limiters, location_of=lambda _end: Location(name=registry.host, registry=registry)
     )
 
     def perform(order: Order) -> Answer:

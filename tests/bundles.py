@@ -8,7 +8,7 @@ from pathlib import Path
 
 from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.delta import Older
-from regwrap.bundle.image_set import ImageSet, sound_image_set
+from regwrap.bundle.image_set import ImageSet, valid_image_set
 from regwrap.bundle.read import Bundle, hash_all, opened_bundle
 from regwrap.bundle.select import select_images
 from regwrap.core.model import Destination, ImageRef, Platform
@@ -34,7 +34,7 @@ class Part:
 def bundle_image_set(path: Path) -> Iterator[ImageSet]:
     """The bundle's images, as every command has them that reads a bundle."""
     with opened_bundle(path) as bundle:
-        yield sound_image_set(bundle)
+        yield valid_image_set(bundle)
 
 
 def dest_of(name: str) -> Destination:

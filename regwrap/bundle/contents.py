@@ -346,15 +346,6 @@ def _tag_links(contents: BundleContents) -> Iterator[tuple[str, Digest]]:
         yield layout.tag_link(image.repository, image.tag), image.digest
 
 
-def offsets_of(sizes: Iterator[tuple[str, int]]) -> Iterator[int]:
-    """The offset of each member's first data byte, for (path, size) in the tar's order."""
-    position = 0
-    for path, size in sizes:
-        position += header_bytes(path)
-        yield position
-        position += padded(size)
-
-
 def header_bytes(path: str) -> int:
     length = len(path.encode())
     return BLOCK if length <= SHORT_NAME else 2 * BLOCK + padded(length + 1)
@@ -364,10 +355,31 @@ def padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
+def blob_offsets(contents: BundleContents) -> Iterator[tuple[Digest, int, int]]:
+    """Each blob's digest, the offset of its first byte in the bundle's file, and its size."""
+    position = _json_end(contents)
+    for digest, size in contents.blobs:
+        position += header_bytes(layout.blob_path(digest))
+        yield digest, position, size
+        position += padded(size)
+
+
 def blob_end(contents: BundleContents) -> int:
     """Where the last blob's padding ends and the first link's header begins."""
-    sizes = [(BUNDLE_JSON, len(contents.to_json())), *((layout.blob_path(d), size) for d, size in contents.blobs)]
-    return sum(header_bytes(path) + padded(size) for path, size in sizes)
+    blobs = contents.blobs
+    return _json_end(contents) + sum(header_bytes(layout.blob_path(digest)) + padded(size) for digest, size in blobs)
+
+
+def _json_end(contents: BundleContents) -> int:
+    return header_bytes(BUNDLE_JSON) + padded(len(contents.to_json()))
+
+
+def check_first_member(name: str, length: int) -> None:
+    """Raises IntegrityError where that is no bundle.json, or a larger one than is read."""
+    if name != BUNDLE_JSON:
+        raise IntegrityError(f"not a regwrap bundle: the first member is {name!r}, not {BUNDLE_JSON}")
+    if length > MAX_BUNDLE_JSON_BYTES:
+        raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
 
 
 def links_end(contents: BundleContents) -> int:

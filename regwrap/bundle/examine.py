@@ -347,7 +347,7 @@ class _StorageCheck:
             if wrong is not None:
                 right = digest not in wrong
             else:
-                right = self.storage.is_sound(Descriptor(media_type="", digest=digest, size=there), hashed=True)
+                right = self.storage.is_valid(Descriptor(media_type="", digest=digest, size=there), hashed=True)
             return there, "" if right else f"{user}: {hash_problem(digest, layout.blob_path(digest))}"
 
         checked = map_in_order(check, digests, workers=HASH_THREADS, name="hash")

@@ -12,9 +12,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.aside import WRITE_BACK_BYTES, start_write_back
-from regwrap.bundle.contents import BUNDLE_JSON, offsets_of
+from regwrap.bundle.contents import blob_offsets
 from regwrap.bundle.files import Located
-from regwrap.storage import layout
 from regwrap.storage.hashing import hash_at
 
 if TYPE_CHECKING:
@@ -43,10 +42,8 @@ class Following:
 def followed(following: Following) -> Iterator[list[Digest]]:
     """The file is written while the block runs; after it the list has the blobs whose bytes are wrong there."""
     contents = following.contents
-    sizes = [(BUNDLE_JSON, len(contents.to_json())), *((layout.blob_path(d), size) for d, size in contents.blobs)]
-    offsets = list(offsets_of(iter(sizes)))[1:]
-    blobs = zip(contents.blobs, offsets, strict=True)
-    follower = _Follower(following, ((digest, Located(offset, size)) for (digest, size), offset in blobs))
+    blobs = blob_offsets(contents)
+    follower = _Follower(following, ((digest, Located(offset, size)) for digest, offset, size in blobs))
     with ThreadPoolExecutor(2, thread_name_prefix="prove") as pool:
         try:
             futures = [pool.submit(follower.follow) for _ in range(2)]

@@ -114,7 +114,7 @@ class ImageSet:
             return Piece(file=file, offset=located.offset, size=located.size)
 
 
-def sound_image_set(bundle: Bundle) -> ImageSet:
+def valid_image_set(bundle: Bundle) -> ImageSet:
     """Raises IntegrityError where the bundle is inconsistent."""
     problems = structure_problems(bundle)
     if problems:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.aside import WRITE_BACK_BYTES, kept_part_file, start_write_back, sync_directory
-from regwrap.bundle.contents import BUNDLE_JSON, offsets_of, padded, tar_bytes
+from regwrap.bundle.contents import BUNDLE_JSON, blob_offsets, padded, tar_bytes
 from regwrap.bundle.files import Located
 from regwrap.bundle.output import append_links, check_target, sealed
 from regwrap.bundle.write import header_of
@@ -75,13 +75,10 @@ class BundleInPlace:
     @classmethod
     def begun(cls, contents: BundleContents, part: Part, *, was_there: bool, is_kept: bool = True) -> BundleInPlace:
         """With all but the blobs in it. Raises OSError."""
-        sizes = [(BUNDLE_JSON, len(contents.to_json())), *((layout.blob_path(d), size) for d, size in contents.blobs)]
-        offsets = list(offsets_of(iter(sizes)))[1:]
-        blobs = zip(contents.blobs, offsets, strict=True)
         file = cls(
             contents=contents,
             part=part,
-            places={digest: Located(offset, size) for (digest, size), offset in blobs},
+            places={digest: Located(offset, size) for digest, offset, size in blob_offsets(contents)},
             is_kept=is_kept,
         )
         with on_file(part.descriptor):

@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Final
 from regwrap.bundle.contents import (  # fmt: skip
     BLOCK,
     BUNDLE_JSON,
-    MAX_BUNDLE_JSON_BYTES,
     BundleContents,
+    check_first_member,
     padded,
     parse_contents,
     tar_bytes,
@@ -127,10 +127,7 @@ def _begun(file: IO[bytes], path: Path) -> IncomingBundle:
     if len(first) < BLOCK:
         raise IntegrityError("what came is not a regwrap bundle: it is shorter than one header", hint=_CUT)
     _kind, name, length = parse_header(first, 0)
-    if name != BUNDLE_JSON:
-        raise IntegrityError(f"not a regwrap bundle: the first member is {name!r}, not {BUNDLE_JSON}")
-    if length > MAX_BUNDLE_JSON_BYTES:
-        raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
+    check_first_member(name, length)
     pipe.position = BLOCK
     raw = pipe.exactly(padded(length), BLOCK + padded(length))
     contents = parse_contents(raw[:length])

@@ -193,13 +193,16 @@ def refuse_moves(moves: Sequence[TagMove], place: str, origin: str) -> None:
         )
 
 
+ROOT_HINT: Final = "give the registry's root directory, which contains docker/registry/v2"
+
+
 def check_place(root: Path) -> None:
     """Raises UsageError for a directory below a storage's root."""
     inside = ("registry/v2", "v2", "blobs/sha256", "repositories")  # of docker, of docker/registry, of v2
     if not (root / layout.V2).is_dir() and any((root / part).is_dir() for part in inside):
         raise UsageError(
             f"{root} seems to be a directory inside a storage",
-            hint="give the registry's root directory, which contains docker/registry/v2",
+            hint=ROOT_HINT,
         )
 
 

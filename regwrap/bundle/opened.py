@@ -10,7 +10,7 @@ from regwrap.bundle.base import BASE_HINT, Base, StorageBase, based
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.discovery import history_image_set, storage_image_set
 from regwrap.bundle.examine import verify_storage
-from regwrap.bundle.image_set import ImageSet, sound_image_set
+from regwrap.bundle.image_set import ImageSet, valid_image_set
 from regwrap.bundle.read import Bundle, hash_all, opened_bundle
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
@@ -77,7 +77,7 @@ def whole_image_set(path: Path, bases: Sequence[Base], trust: Trust | None = Non
 
 def whole_of(bundle: Bundle) -> ImageSet:
     """With what a delta requires. Raises IntegrityError where the bundle is inconsistent."""
-    return replace(sound_image_set(bundle), contents=bundle.contents.whole)
+    return replace(valid_image_set(bundle), contents=bundle.contents.whole)
 
 
 def _needs_base(bundle: Bundle) -> UsageError:

@@ -84,7 +84,7 @@ def broken(suspects: set[Digest], selection: Selection, *, hashed: bool) -> Brok
     # a blob of another size moves all that follow it in the file: named are those that are wrong in the archive
     blobs = (Descriptor(media_type="", digest=digest, size=size) for digest, size in selection.contents.blobs)
     storage = selection.storage
-    damaged = [b.digest for b in blobs if not storage.is_sound(b, hashed=hashed and b.digest in suspects)]
+    damaged = [b.digest for b in blobs if not storage.is_valid(b, hashed=hashed and b.digest in suspects)]
     problems = tuple(
         f"{selection.users[digest]}: {hash_problem(digest, selection.path(digest))}"
         for digest in damaged or sorted(suspects)

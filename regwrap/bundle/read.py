@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Final
 from regwrap.bundle.contents import (  # fmt: skip
     BLOCK,
     BUNDLE_JSON,
-    MAX_BUNDLE_JSON_BYTES,
     RECORD,
     SHORT_NAME,
     BundleContents,
     BundleImage,
     Member,
+    check_first_member,
     padded,
     parse_contents,
 )
@@ -168,10 +168,7 @@ def _checked(path: Path, file: BundleFile, trust: Trust | None) -> Bundle:
     if file.size == 0:
         raise IntegrityError("the file is empty")
     name, offset, length = _next_header(_headers(file), BUNDLE_JSON)
-    if name != BUNDLE_JSON:
-        raise IntegrityError(f"not a regwrap bundle: the first member is {name!r}, not {BUNDLE_JSON}")
-    if length > MAX_BUNDLE_JSON_BYTES:
-        raise IntegrityError(f"bundle.json has {length} bytes, more than {MAX_BUNDLE_JSON_BYTES}")
+    check_first_member(name, length)
     contents = parse_contents(file.pread(length, offset))
     if trust is not None:
         trust(contents.id)

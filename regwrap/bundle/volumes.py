@@ -154,7 +154,7 @@ def _from_first(path: Path, there: Mapping[str, Path]) -> tuple[Volume, ...]:
         front.append(place)
     if not front:
         first = volume_name(path.name, 1)
-        raise UsageError(f"{first} is missing: it says what {path.name} is", hint=f"bring it, or {path.name}.json")
+        raise UsageError(f"{first} is missing: it says what {path.name} is", hint=f"provide it, or {path.name}.json")
     try:
         with _opened_files(front) as file:
             total = tar_bytes(_contents_in(file))

@@ -121,7 +121,7 @@ def registries_of(job: Job, images: ImageList) -> Iterator[Location]:
         yield job.archive
     for host in {entry.source.registry for entry in images.entries if hasattr(entry.source, "registry")}:
         if host is not None:
-            yield job.place_of(host)
+            yield job.location_of(host)
 
 
 def _check(greetings: Mapping[str, Greeting | BaseException]) -> None:

@@ -13,9 +13,9 @@ from regwrap.cli.output import echo
 from regwrap.cli.session import opened_session
 from regwrap.cli.settings import load
 from regwrap.commands.check_images import CheckedImages, check_images
-from regwrap.commands.list_registry import RegistryListing, list_place
+from regwrap.commands.list_registry import RegistryListing, list_location
 from regwrap.config.load import Config
-from regwrap.config.locations import listed_place
+from regwrap.config.locations import listed_location
 from regwrap.core.counts import counted
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.lists.imagelist import list_text
@@ -106,9 +106,9 @@ def _bytes_of(name: str) -> bytes:
 def list_of_registry(place: str, settings: Config, *, quiet: bool) -> tuple[str, RegistryListing]:
     """A list's text, and what it was made from."""
     home = Path(os.environ.get("HOME") or Path.home())
-    where, prefix = listed_place(place, settings, base=Path.cwd(), home=home)
+    where, prefix = listed_location(place, settings, base=Path.cwd(), home=home)
     with opened_session(quiet=quiet) as session:
-        listing = list_place(session.job(settings), where, prefix)
+        listing = list_location(session.job(settings), where, prefix)
     needs_source = "" if listing.images[0].registry else f"; read it with --source {place}"
     heading = f"{counted(len(listing.images), 'image')}, by regwrap list from-registry {place}{needs_source}"
     return list_text(listing.images, heading), listing

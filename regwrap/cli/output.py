@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,9 +51,14 @@ def show_plan(plan: Plan, *, json: bool) -> typer.Exit:
 
 def write_page(file: Path, origin: Path, page: str) -> None:
     """Beside what it shows, never over it."""
-    if file.absolute() == origin.absolute():
-        raise UsageError(f"{file} is the input and would be overwritten", hint="choose another name for the page")
+    refuse_overwriting(file, [origin])
     write_whole(file, page)
+
+
+def refuse_overwriting(file: Path, read: Iterable[Path]) -> None:
+    """Raises UsageError where what is to be written is among what was `read`."""
+    if file.absolute() in {path.absolute() for path in read}:
+        raise UsageError(f"{file} is the input and would be overwritten", hint="choose another name")
 
 
 def has_summary() -> bool:

@@ -31,7 +31,7 @@ from regwrap.cli.session import opened_session
 from regwrap.cli.settings import load, parsed
 from regwrap.cli.signing import trusting
 from regwrap.commands.push import PushOptions, push_images
-from regwrap.config.locations import push_place
+from regwrap.config.locations import push_location
 from regwrap.core.errors import UsageError
 from regwrap.core.moves import PlatformIndex
 from regwrap.lists.naming import Naming, Rename
@@ -92,7 +92,7 @@ def push(
     if dry_run and (report_file or junit):
         raise UsageError("--dry-run writes nothing: it cannot be combined with --report or --junit")
     settings = load(config, None, None, jobs)
-    registry, prefix = push_place(dest, settings)
+    registry, prefix = push_location(dest, settings)
     options = PushOptions(
         naming=_naming(prefix, rename, flat=flat),
         existing=existing_of(existing, replace_tags=replace_tags),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from regwrap.bundle.as_list import opened_listing
 from regwrap.bundle.aside import write_whole
 from regwrap.bundle.receipt import ReceiptFacts, receipt_of, receipt_text
-from regwrap.core.errors import UsageError
+from regwrap.cli.output import refuse_overwriting
 
 if TYPE_CHECKING:
     from regwrap.bundle.examine import VerifyReport
@@ -39,10 +39,10 @@ def write_receipt(
     hashed: bool,
 ) -> None:
     """Whatever came of the check. Raises UsageError where a file would be written over what was read."""
-    read = {Path(path).absolute() for path in (target, images_list) if path}
+    read = [Path(path) for path in (target, images_list) if path]
     for path in (files.receipt, files.html, files.junit):
-        if path and path.absolute() in read:
-            raise UsageError(f"{path} is the input and would be overwritten", hint="choose another name")
+        if path:
+            refuse_overwriting(path, read)
     receipt = receipt_of(result, _facts(target, images_list, registry=registry, hashed=hashed), entries)
     if files.receipt:
         write_whole(files.receipt, receipt_text(receipt))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from regwrap.bundle.aside import write_whole
-from regwrap.cli.output import add_to_summary, echo, has_summary
+from regwrap.cli.output import add_to_summary, echo, has_summary, refuse_overwriting
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.core.text import printable
 from regwrap.core.writing import write_file
@@ -50,8 +50,8 @@ class RecordFiles:
         for path in (report_file, junit):
             if path and not path.absolute().parent.is_dir():  # said before anything long begins
                 raise UsageError(f"{path} cannot be written: its directory does not exist")
-            if path and path.absolute() == Path(images).absolute():
-                raise UsageError(f"{path} is the input and would be overwritten")
+            if path:
+                refuse_overwriting(path, [Path(images)])
         return cls(command, shard, datetime.now(UTC).isoformat(timespec="seconds"), report_file, junit)
 
     def write(self, results: Sequence[SyncReport], name: str, source: str | None, sha256: str = "") -> RunRecord:

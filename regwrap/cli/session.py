@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap.cli.output import told
-from regwrap.config.locations import configured_place, registry_for
+from regwrap.config.locations import configured_location, registry_for
 from regwrap.core.location import Location
 from regwrap.core.text import printable
 from regwrap.tools.descriptors import affordable_jobs
@@ -41,7 +41,7 @@ class Session:
             scratch=self.scratch,
             source=config.source,
             archive=config.archive,
-            place_of=lambda host: _place_of(config, host),
+            location_of=lambda host: _place_of(config, host),
             jobs=affordable_jobs(config.jobs, self.progress.say),
             retry=Retry(config.retry, stopping, Outages(config.retry.outage, stopping, self.progress.say)),
             timeouts=config.timeouts,
@@ -54,7 +54,7 @@ class Session:
 
 
 def _place_of(config: Config, host: str) -> Location:
-    return configured_place(config, host) or Location(name=host, registry=registry_for(config, host))
+    return configured_location(config, host) or Location(name=host, registry=registry_for(config, host))
 
 
 @contextmanager

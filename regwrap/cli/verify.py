@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.report.progress import Progress
 
-_DIFFERS: Final = (
-    "bring what is missing with deploy, push or sync; or compare with the list of the release that is there"
-)
+_DIFFERS: Final = "add what is missing with deploy, push or sync; or compare with the list of the release that is there"
 # what can only be a registry: a file that is not there should be said to be missing
 _REGISTRY: Final = re.compile(r"[a-z]+://.*|localhost(:[0-9]+)?(/.*)?|[^/.~][^/]*:[0-9]+(/.*)?|[^/.~][^/]*\.[^/]*/.*")
 

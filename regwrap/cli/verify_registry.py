@@ -8,7 +8,7 @@ from regwrap.cli.session import opened_session
 from regwrap.cli.settings import load
 from regwrap.cli.wanted import listed
 from regwrap.commands.verify_registry import RegistryCheck, verify_registry
-from regwrap.config.locations import push_place
+from regwrap.config.locations import push_location
 from regwrap.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def checked_registry(
     if images_list is None:
         raise UsageError(f"{target} is a registry: say what has to be there", hint="give --list LIST or BUNDLE.TAR")
     settings = load(config)
-    place, prefix = push_place(target, settings)
+    place, prefix = push_location(target, settings)
     check = RegistryCheck(place=place, prefix=prefix, exact=exact, hashed=hashed)
     with opened_session(quiet=quiet) as session:
         entries = listed(images_list, settings, session.progress).entries

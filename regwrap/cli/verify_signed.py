@@ -11,7 +11,7 @@ from regwrap.bundle.opened import opened_contents
 from regwrap.cli.session import opened_session
 from regwrap.cli.settings import load
 from regwrap.commands.verify_signed import with_signatures
-from regwrap.config.locations import push_place
+from regwrap.config.locations import push_location
 from regwrap.core.errors import UsageError
 from regwrap.tools.openssl import Openssl, need_key
 from regwrap.transfer.endpoints import Endpoints
@@ -40,6 +40,6 @@ def checked_signatures(
             opened = opened_contents(Path(target), hashed=False, listener=session.progress, bases=bases)
             return with_signatures(report, stack.enter_context(opened), openssl, keys)
         settings = load(config)
-        place, prefix = push_place(target, settings)
+        place, prefix = push_location(target, settings)
         end = Endpoints(job=session.job(settings), stack=stack).of(replace(place, storage=None))
         return with_signatures(report, end, openssl, keys, prefix=prefix)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from regwrap import __version__
 from regwrap.cli.session import opened_session
 from regwrap.cli.settings import load
-from regwrap.config.locations import listed_place
+from regwrap.config.locations import listed_location
 from regwrap.core.errors import RegwrapError, UsageError
 from regwrap.tools.dask_cluster import TaskHere
 from regwrap.tools.retry import Retry
@@ -152,7 +152,7 @@ def _new(name: str) -> _Run:
     job = session.job(settings)
     job = replace(
         job,
-        place_of=lambda text: listed_place(text, settings, base=Path.cwd(), home=Path.home())[0],
+        location_of=lambda text: listed_location(text, settings, base=Path.cwd(), home=Path.home())[0],
         retry=Retry(replace(job.retry.policy, attempts=1, outage=0), job.retry.stopping),
     )
     ends = Endpoints(job=job, stack=stack, on_pushed_back=lambda host, text: pushed_back.append(PushedBack(host, text)))

@@ -125,7 +125,7 @@ def _base(job: Job, options: BakeOptions, stack: ExitStack) -> BaseImage:
         image = ImageRef.parse(options.base)
     except ParseError as error:
         raise UsageError(f"--base: {error}", hint="oci:DIR:TAG, or HOST/REPOSITORY:TAG") from error
-    registry = job.place_of(image.registry).registry if image.registry else None
+    registry = job.location_of(image.registry).registry if image.registry else None
     if registry is None:
         raise UsageError(f"--base: {options.base} names no registry", hint="HOST/REPOSITORY:TAG, or oci:DIR:TAG")
     layout = job.scratch / "base"

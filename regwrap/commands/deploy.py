@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.base import StorageBase, based
-from regwrap.bundle.image_set import ImageSet, sound_image_set
+from regwrap.bundle.image_set import ImageSet, valid_image_set
 from regwrap.bundle.incoming import PIPE, IncomingBundle, incoming_bundle
 from regwrap.bundle.merge import ImportOptions, check_place, import_image_set, target_storage
 from regwrap.bundle.read import opened_bundle
@@ -69,7 +69,7 @@ def deploy_bundle(
     options = replace(options, checksum=known_checksum(bundle))
     check_place(root)
     with opened_bundle(bundle, options.trust) as opened:
-        image_set = sound_image_set(based(opened, (StorageBase(Storage(root)),), hint=_BASE_HINT))
+        image_set = valid_image_set(based(opened, (StorageBase(Storage(root)),), hint=_BASE_HINT))
         return _deployed(image_set, root, options, listener, files_for, for_good=for_good)
 
 
@@ -114,7 +114,7 @@ def _brought(incoming: IncomingBundle, staging: Staging, on_bytes: Callable[[int
 
     wrong = incoming.each_blob(take, on_bytes)
     if not wrong:
-        sound_image_set(replace(incoming.bundle(), base=dict.fromkeys(incoming.contents.sizes, staging)))
+        valid_image_set(replace(incoming.bundle(), base=dict.fromkeys(incoming.contents.sizes, staging)))
     return wrong
 
 

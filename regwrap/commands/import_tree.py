@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.discovery import tree_image_set
-from regwrap.bundle.merge import ImportOptions, check_place, import_image_set, target_storage
+from regwrap.bundle.merge import ROOT_HINT, ImportOptions, check_place, import_image_set, target_storage
 from regwrap.core.errors import UsageError
 from regwrap.storage import layout
 from regwrap.storage.commit import Files, Owner, RealFiles
@@ -79,7 +79,7 @@ def _refuse_strange(root: Path) -> None:
     if root.is_dir() and not (root / layout.V2).is_dir() and any(p.name not in own for p in root.iterdir()):
         raise UsageError(
             f"{root} is neither empty nor a storage: it has no {layout.V2}",
-            hint="give the registry's root directory, which contains docker/registry/v2",
+            hint=ROOT_HINT,
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.base import based
 from regwrap.bundle.contents import tar_bytes
-from regwrap.bundle.image_set import sound_image_set
+from regwrap.bundle.image_set import valid_image_set
 from regwrap.bundle.join import join_bundle
 from regwrap.bundle.opened import opened_bases
 from regwrap.bundle.output import forget_beside
@@ -51,7 +51,7 @@ def join_bundles(
         if not contents.required:
             raise UsageError(f"{delta} is a whole bundle, not a delta", hint="give the bases first, the delta last")
         joined = based(alone, opened, hint="give all bundles that it was made since, or a storage that has them")
-        sound_image_set(joined)
+        valid_image_set(joined)
         join_bundle(joined, output, listener)
     forget_beside(output)
     return JoinReport(

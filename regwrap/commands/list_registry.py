@@ -28,7 +28,7 @@ class RegistryListing:
     unread: tuple[str, ...] = ()
 
 
-def list_place(job: Job, place: Location, prefix: str) -> RegistryListing:
+def list_location(job: Job, place: Location, prefix: str) -> RegistryListing:
     """All tags of all repositories, or of those below `prefix`. Raises ImagesFailedError where there are none."""
     if place.storage is not None and not place.storage.is_dir():
         raise UsageError(

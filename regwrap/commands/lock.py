@@ -156,7 +156,7 @@ class _Locking:
 
     def _end_of(self, rule: ImageRule) -> RegistryEndpoint | StorageSource:
         if rule.match.registry is not None:
-            return self.ends.of(self.job.place_of(rule.match.registry))
+            return self.ends.of(self.job.location_of(rule.match.registry))
         if self.job.source is None:
             raise UsageError(
                 f"the rule {rule.match.text} names no registry, and no source is configured",

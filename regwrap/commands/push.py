@@ -179,7 +179,7 @@ def _entries(contents: ImageSet | StorageSource | DeltaSource) -> tuple[ImageEnt
 
 
 def _storage_entries(contents: StorageSource) -> tuple[ImageEntry, ...]:
-    """Every tag that is sound. Of an index that has lost children, or was deployed without them, what is there."""
+    """Every tag that is valid. Of an index that has lost children, or was deployed without them, what is there."""
     entries: list[ImageEntry] = []
     for repository in contents.repositories():
         for tag in contents.tags(repository):
@@ -274,7 +274,7 @@ class _Pushing:
             source_of=lambda _entry: self.contents,
             dest=dest,
             retry=self.job.retry,
-            sound=None,
+            valid=None,
             gave_up=self.ends.limiters.gave_up,
             is_immutable=self.place.is_immutable,
             brief=self.brief,

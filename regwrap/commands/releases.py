@@ -153,7 +153,7 @@ def adopt_release(
                 f"{root} lacks {len(missing)} of {counted(len(contents.images), 'image')} of {bundle};"
                 " nothing was noted",
                 detail="\n".join(missing),
-                hint="deploy the bundle: it brings what is missing, and is remembered",
+                hint="deploy the bundle: it adds what is missing, and is remembered",
             )
         own = own_tree(storage.tree)
         remove_stage(own, _STAGE)

@@ -74,7 +74,7 @@ def rollback(
                 f"{root} lacks {len(missing)} of {counted(len(contents.images), 'image')} of {release.label};"
                 " nothing was changed",
                 detail="\n".join(missing),
-                hint="deploy the bundle of that release: it brings what is missing and moves the tags",
+                hint="deploy the bundle of that release: it adds what is missing and moves the tags",
             )
         moved = moves_to(storage, contents)
         if not dry_run:

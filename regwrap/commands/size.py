@@ -174,7 +174,7 @@ def _closure_there(storage: Storage, entry: ImageEntry) -> Closure | None:
         return None
     with suppress(ImagesFailedError, IntegrityError):
         closure = storage.closure(repository, digest, entry.platforms)
-        if closure and not closure.missing and all(storage.is_sound(blob, hashed=False) for blob in closure.blobs):
+        if closure and not closure.missing and all(storage.is_valid(blob, hashed=False) for blob in closure.blobs):
             return closure
     return None
 

@@ -13,7 +13,7 @@ from regwrap.core.location import Engine
 from regwrap.core.pool import map_waiting
 from regwrap.storage.own import mark_own, own_tree
 from regwrap.storage.stage import SYNC, remove_stage
-from regwrap.storage.store import SoundBlobs
+from regwrap.storage.store import ValidBlobs
 from regwrap.transfer.endpoints import Endpoints, Writing
 from regwrap.transfer.mirrors import through_mirrors
 from regwrap.transfer.observe import QUESTIONS, Observer, drift_of
@@ -84,7 +84,7 @@ def plan_images(
         source_of=ends.source_of,
         dest=dest,
         retry=job.retry,
-        sound=SoundBlobs(storage=storage.storage, hashed=options.hashed) if storage else None,
+        valid=ValidBlobs(storage=storage.storage, hashed=options.hashed) if storage else None,
         gave_up=ends.limiters.gave_up,
         is_immutable=job.archive.is_immutable,
         brief=way.engine is Engine.STREAM and not options.dry_run,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.examine import VerifyReport
 from regwrap.bundle.inventory import FoundImage, Inventory
-from regwrap.commands.list_registry import list_place
+from regwrap.commands.list_registry import list_location
 from regwrap.core.closure import Closure, check_platform, closure_of, shipped_platforms
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
 from regwrap.core.model import Digest, subject_of_tag
@@ -158,7 +158,7 @@ class _Looking:
 def _others(job: Job, check: RegistryCheck, named: tuple[ImageEntry, ...], known: set[Digest]) -> tuple[str, ...]:
     """What is there below the prefix and not in the list. What is about an image, a signature say, belongs to it."""
     listed = {f"{entry.dest}" for entry in named}
-    images = list_place(job, check.place, check.prefix).images
+    images = list_location(job, check.place, check.prefix).images
     found = [f"{i.repository}:{i.tag}" for i in images if subject_of_tag(i.tag or "") not in known]
     return tuple(sorted(name for name in found if name not in listed))
 

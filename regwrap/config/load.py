@@ -21,7 +21,7 @@ from regwrap.config.file import (
     read_file,
     seconds_from,
 )
-from regwrap.config.locations import parse_mirror, parse_url, place_of, registry_of
+from regwrap.config.locations import location_of, parse_mirror, parse_url, registry_of
 from regwrap.core.errors import UsageError, usage_error
 from regwrap.core.fields import a_switch, a_text, a_whole, list_of, of_kind, shown
 from regwrap.core.location import Engine, Location, Mirror, Timeouts
@@ -85,8 +85,8 @@ class Flags:
     upper: str | None = None
 
 
-def _a_place(value: object, section: Section, plain: Config) -> Location:
-    return place_of(a_text(value), plain, base=section.base, home=section.home)
+def _a_location(value: object, section: Section, plain: Config) -> Location:
+    return location_of(a_text(value), plain, base=section.base, home=section.home)
 
 
 def _a_path(value: object, section: Section, _plain: Config) -> Path:
@@ -115,8 +115,8 @@ class Setting:
 
 
 SETTINGS: Final = (
-    Setting(key="source", flag="source", variable="REGWRAP_SOURCE", parse=_a_place),
-    Setting(key="archive", flag="archive", variable="REGWRAP_ARCHIVE", parse=_a_place),
+    Setting(key="source", flag="source", variable="REGWRAP_SOURCE", parse=_a_location),
+    Setting(key="archive", flag="archive", variable="REGWRAP_ARCHIVE", parse=_a_location),
     Setting(key="scratch", flag="upper", variable="REGWRAP_SCRATCH", parse=_a_path),
     Setting(key="jobs", flag="jobs", variable="REGWRAP_JOBS", parse=_jobs, default=8, is_number=True),
     Setting(key="engine", flag="engine", variable="REGWRAP_ENGINE", parse=_engine, default=Engine.AUTO),
@@ -214,10 +214,10 @@ def _read_registries(root: Section, authfile: Path | None) -> tuple[Location, ..
         if name not in names:
             what = "expected a name of letters, digits, . _ or -"
             root.problems.append(f"{root.where}registries: {what}, got {shown(name)}")
-    return tuple(_read_place(name, section.section(name), authfile) for name in names)
+    return tuple(_read_location(name, section.section(name), authfile) for name in names)
 
 
-def _read_place(name: str, section: Section, authfile: Path | None) -> Location:
+def _read_location(name: str, section: Section, authfile: Path | None) -> Location:
     section.expect_keys(_PLACE_KEYS)
     scheme, host = section.get("url", parse_url, ("", ""))
     storage = section.path("storage")

@@ -23,12 +23,12 @@ _LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::
 
 def registry_for(config: Config, host: str) -> Registry:
     """How to reach `host`: as it is configured (the first entry counts), else with Docker's defaults."""
-    place = configured_place(config, host)
+    place = configured_location(config, host)
     known = place.registry if place else None
     return known or registry_of("", normal_host(host), authfile=config.default_authfile)
 
 
-def configured_place(config: Config, host: str) -> Location | None:
+def configured_location(config: Config, host: str) -> Location | None:
     """The first configured place with that registry."""
     name = normal_host(host)
 
@@ -38,7 +38,7 @@ def configured_place(config: Config, host: str) -> Location | None:
     return next((place for place in config.registries if place.registry and is_named(place.registry)), None)
 
 
-def place_of(text: str, config: Config, *, base: Path, home: Path) -> Location:
+def location_of(text: str, config: Config, *, base: Path, home: Path) -> Location:
     """What a user means by NAME, DIR (relative to `base`) or HOST[:PORT], in this order. Raises UsageError.
 
     A host that is configured is the configured place, with its storage: one registry, however it is named.
@@ -61,7 +61,7 @@ def place_of(text: str, config: Config, *, base: Path, home: Path) -> Location:
     )
 
 
-def push_place(text: str, config: Config) -> tuple[Location, str]:
+def push_location(text: str, config: Config) -> tuple[Location, str]:
     """The registry's place, and the prefix of `NAME[/PREFIX]` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
     scheme, separator, rest = text.rpartition("://")
     name, _, prefix = rest.partition("/")
@@ -81,14 +81,14 @@ def push_place(text: str, config: Config) -> tuple[Location, str]:
     return place, prefix
 
 
-def listed_place(text: str, config: Config, *, base: Path, home: Path) -> tuple[Location, str]:
+def listed_location(text: str, config: Config, *, base: Path, home: Path) -> tuple[Location, str]:
     """The place and the prefix of `NAME[/PREFIX]`, `DIR` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
     name, _, prefix = text.partition("/")
     place = next((place for place in config.registries if place.name == name), None)
     if place is None and (text.startswith((".", "/", "~")) or is_there(base / text, Path.is_dir)):
-        return place_of(text, config, base=base, home=home), ""
+        return location_of(text, config, base=base, home=home), ""
     if place is None:
-        place, prefix = push_place(text, config)
+        place, prefix = push_location(text, config)
         return replace(place, storage=None), prefix
     return place, _checked_prefix(prefix)
 
@@ -111,7 +111,7 @@ def _layout(text: str, base: Path, home: Path) -> LayoutRef:
 def _place_of_url(url: str, config: Config) -> Location:
     """The place of a host; http:// or https:// in front of it counts more than what is configured."""
     scheme, host = parse_url(url)
-    place = configured_place(config, host)
+    place = configured_location(config, host)
     if place is None or place.registry is None:
         return Location(name=host, registry=registry_of(scheme, host, authfile=config.default_authfile))
     is_http = scheme == "http"

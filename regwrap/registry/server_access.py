@@ -69,7 +69,7 @@ def read_htpasswd(path: Path) -> Login:
     if find_spec("bcrypt") is None:
         raise UsageError(
             "--htpasswd needs bcrypt, which is not installed here",
-            hint="apt-get install python3-bcrypt: it is no Python code, so regwrap.pyz has it not in it",
+            hint="apt-get install python3-bcrypt: regwrap.pyz holds Python code alone, and bcrypt is compiled",
         )
     try:
         with path.open("rb") as file:

@@ -52,9 +52,8 @@ def _gc_releases(report: GcReport) -> list[str]:
     for item in report.releases:
         if not (report.dry_run or item.lost):
             continue
-        fate = (
-            f"{'loses' if report.dry_run else 'has lost'} {counted(item.lost, 'image')}" if item.lost else "stays whole"
-        )
+        loses = "loses" if report.dry_run else "has lost"
+        fate = f"{loses} {counted(item.lost, 'image')}" if item.lost else "stays complete"
         facts = _facts(item)
         rows.append((*facts, human_bytes(item.alone_bytes), "kept" if item.kept and not item.lost else fate))
     return table(rows) if len(rows) > 1 else []

@@ -342,7 +342,7 @@ class _Decision:
         for digest in sorted(spoilt if not mark.doubt else ()):
             self.notes.append(
                 f"{mark.tree.name} needs {digest}: its blob is not there, or its link was damaged; the link is removed,"
-                " so that a push or a sync of the image mends it"
+                " so that a push or a sync of the image repairs it"
             )
         return (set(mark.tree.layers) - mark.layers) | spoilt
 

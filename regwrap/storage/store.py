@@ -1,4 +1,4 @@
-"""Reading a storage: what is there, and is it sound. Nothing here writes.
+"""Reading a storage: what is there, and is it valid. Nothing here writes.
 
 A link that is not exactly `sha256:` + 64 hex digits in a regular file counts as absent, and so does a blob that is
 no regular file: registries that were killed, and full disks, leave such things behind.
@@ -170,7 +170,7 @@ class Storage:
             return any(self.has_revision(repository, inner.digest) for inner in manifest.manifests)
         return all(self.has_layer(repository, blob.digest) for blob in manifest.blobs)
 
-    def is_sound(self, blob: Descriptor, *, hashed: bool) -> bool:
+    def is_valid(self, blob: Descriptor, *, hashed: bool) -> bool:
         """Whether the blob is there with the right size and, if asked for, the right bytes."""
         if self.blob_size(blob.digest) != blob.size:
             return False
@@ -186,8 +186,8 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SoundBlobs:
-    """Which blobs of a storage are sound, each looked at once a run. `hashed`: read its bytes, not only its size."""
+class ValidBlobs:
+    """Which blobs of a storage are valid, each looked at once a run. `hashed`: read its bytes, not only its size."""
 
     storage: Storage
     hashed: bool
@@ -206,7 +206,7 @@ class SoundBlobs:
     def has(self, blob: Descriptor) -> bool:
         known = self._known.get(blob.digest)
         if known is None:
-            known = self._known[blob.digest] = self.storage.is_sound(blob, hashed=self.hashed)
+            known = self._known[blob.digest] = self.storage.is_valid(blob, hashed=self.hashed)
         return known
 
     def add(self, digest: Digest) -> None:

@@ -1,6 +1,6 @@
 """Removing what `storage.gc` found, from the tags down to the blobs, each step on disk before the next begins.
 
-Killed at any moment the storage is sound: a tag goes by one rename, nothing goes before the last thing that points to
+Killed at any moment the storage is valid: a tag goes by one rename, nothing goes before the last thing that points to
 it, and what is left is found again by the next run.
 """
 

@@ -56,7 +56,7 @@ class Surroundings(Protocol):
 
 def endpoint_of(ends: Endpoints, name: RegistryName) -> RegistryEndpoint:
     """What this worker's configuration calls so. Raises UsageError where that is another registry than the client's."""
-    place = ends.job.place_of(name.asked)
+    place = ends.job.location_of(name.asked)
     here = place.registry.host if place.registry else "no registry"
     if here != name.host:
         raise UsageError(

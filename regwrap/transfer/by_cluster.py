@@ -66,7 +66,7 @@ class IntoStage:
         return FetchOrder(
             run=self.workers.run,
             root=f"{self.root}",
-            source=registry_name(self.ends.place_of(travels[0].registry)),
+            source=registry_name(self.ends.location_of(travels[0].registry)),
             blobs=tuple(
                 BlobOrder(f"{travel.blob.digest}", travel.blob.size, travel.repository, travel.renewals)
                 for travel in travels
@@ -100,13 +100,13 @@ class IntoRegistry:
         return PushOrder(
             run=self.workers.run,
             source=self._source(travels[0].end),
-            dest=registry_name(self.ends.place_of(self.dest)),
+            dest=registry_name(self.ends.location_of(self.dest)),
             blobs=tuple(map(self._send_order, travels)),
         )
 
     def _source(self, end: End) -> RegistryName | SharedFiles:
         if isinstance(end, RegistryEndpoint):
-            return registry_name(self.ends.place_of(end))
+            return registry_name(self.ends.location_of(end))
         if (files := self.shared(end)) is None:
             raise TypeError(f"{end.name} is on this machine alone")
         return files

@@ -19,7 +19,7 @@ from regwrap.storage.commit import Additions, GroupCommit, Owner, RealFiles, com
 from regwrap.storage.own import own_tree
 from regwrap.storage.space import free_space, need_space
 from regwrap.storage.stage import SYNC, remove_stage
-from regwrap.storage.store import SoundBlobs
+from regwrap.storage.store import ValidBlobs
 from regwrap.storage.tree import Tree
 from regwrap.tools.curl import Curl
 from regwrap.transfer.at_worker import mark_stage, unmark_stage
@@ -90,10 +90,10 @@ def fill_bundle(plan: Plan, filling: Filling, *, ends: Endpoints) -> SyncReport:
     """Bring the blobs of all the plan's copies into a bundle's file."""
     archive = filling.archive
     with tempfile.TemporaryDirectory(dir=ends.job.scratch) as scratch:
-        stage, sound = Stage(Tree(Path(scratch))), SoundBlobs(storage=archive.storage, hashed=False)
+        stage, valid = Stage(Tree(Path(scratch))), ValidBlobs(storage=archive.storage, hashed=False)
         for name in (BLOBS, COPIES):
             stage.tree.make_directories(name)
-        fetcher = LayoutFetcher(stage=stage, storage=archive.storage, sound=sound, skopeo=ends.skopeo(), inherit=())
+        fetcher = LayoutFetcher(stage=stage, storage=archive.storage, valid=valid, skopeo=ends.skopeo(), inherit=())
         carrier = BundleCarrier(
             file=filling.file,
             archive=archive,
@@ -249,16 +249,16 @@ def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: E
         else:
             put_unordered(additions, stage=stage.tree, blobs=tree, links=links)
 
-    sound = SoundBlobs(storage=dest.storage, hashed=writing.hashed)
+    valid = ValidBlobs(storage=dest.storage, hashed=writing.hashed)
     inherit = () if writing.descriptor is None else (writing.descriptor,)
-    fetcher = LayoutFetcher(stage=stage, storage=dest.storage, sound=sound, skopeo=ends.skopeo(), inherit=inherit)
+    fetcher = LayoutFetcher(stage=stage, storage=dest.storage, valid=valid, skopeo=ends.skopeo(), inherit=inherit)
     return StorageCarrier(
         storage=dest.storage,
         stage=stage,
         source_of=ends.source_of,
         fetcher=fetcher,
         commit=GroupCommit(write),
-        sound=sound,
+        valid=valid,
     )
 
 

@@ -93,7 +93,7 @@ class Endpoints:
         if isinstance(entry.source, ArchiveRef):
             return self._archives.image_set_of(entry.source)
         if entry.source.registry is not None:
-            return self.of(self.job.place_of(entry.source.registry))
+            return self.of(self.job.location_of(entry.source.registry))
         if self.job.source is None:
             raise UsageError(f"{entry.where} names no registry")
         return self.of(self.job.source)
@@ -110,7 +110,7 @@ class Endpoints:
             raise UsageError(f"{place.name} is not a registry")
         return end
 
-    def place_of(self, end: RegistryEndpoint | StorageSource) -> Location:
+    def location_of(self, end: RegistryEndpoint | StorageSource) -> Location:
         """What an end was made of."""
         return next(place for place, known in self._known.items() if known is end)
 

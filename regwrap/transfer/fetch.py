@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from regwrap.core.manifest import Descriptor, Manifest
     from regwrap.core.model import Digest
-    from regwrap.storage.store import SoundBlobs, Storage
+    from regwrap.storage.store import Storage, ValidBlobs
     from regwrap.storage.tree import Tree
     from regwrap.tools.skopeo import Remote, Skopeo
 
@@ -133,13 +133,13 @@ class LayoutFetcher:
 
     stage: Stage
     storage: Storage
-    sound: SoundBlobs
+    valid: ValidBlobs
     skopeo: Skopeo
     inherit: tuple[int, ...]
 
     def fetch(self, source: Remote, leaf: Manifest, absent: Sequence[Descriptor]) -> None:
         for blob in leaf.blobs:
-            if blob not in absent and self.sound.has(blob):
+            if blob not in absent and self.valid.has(blob):
                 # skopeo fetches no blob whose file is there; a hard link would change the blob's own ctime, and tar
                 # takes that for a change of the file
                 with suppress(FileExistsError):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from regwrap.lists.imagelist import ImageEntry
-    from regwrap.storage.store import SoundBlobs, Storage
+    from regwrap.storage.store import Storage, ValidBlobs
     from regwrap.transfer.by_curl import End
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
@@ -45,7 +45,7 @@ class StorageCarrier:
     source_of: Callable[[ImageEntry], End]
     fetcher: ImageFetcher
     commit: GroupCommit
-    sound: SoundBlobs
+    valid: ValidBlobs
     exclusive_repositories: bool = False
     alone: bool = False
     _meter: Meter = field(default_factory=Meter)
@@ -100,7 +100,7 @@ class StorageCarrier:
         return need.is_there or self.stage.tree.stat(self.stage.blob(need.blob.digest)) is not None
 
     def has(self, need: Need) -> bool:
-        return self.sound.has(need.blob) if need.is_there else self.stage.has(need.blob)
+        return self.valid.has(need.blob) if need.is_there else self.stage.has(need.blob)
 
     def take(self, blob: Descriptor) -> bool:
         return self.stage.take_part(blob)
@@ -110,7 +110,7 @@ class StorageCarrier:
 
     def _bring(self, copy: Copy, leaf: Manifest) -> None:
         blobs = {blob.digest: blob for blob in leaf.blobs}.values()
-        absent = [blob for blob in blobs if not self.sound.has(blob) and not self.stage.has(blob)]
+        absent = [blob for blob in blobs if not self.valid.has(blob) and not self.stage.has(blob)]
         if not absent:
             return
         source, repository = self.source_of(copy.entry), copy.entry.source.repository
@@ -158,13 +158,13 @@ class StorageCarrier:
 
     def _commit(self, copies: Sequence[Copy]) -> None:
         manifests = {
-            m.digest: m for copy in copies for m in copy.closure.manifests if not self.sound.has(_descriptor(m))
+            m.digest: m for copy in copies for m in copy.closure.manifests if not self.valid.has(_descriptor(m))
         }
         for manifest in manifests.values():
             with self._new_file(_descriptor(manifest)) as file:
                 write_all(file, manifest.raw)
         blobs = {blob.digest: blob for copy in copies for blob in copy.closure.blobs}
-        fresh = [*(blob.digest for blob in blobs.values() if not self.sound.has(blob)), *manifests]
+        fresh = [*(blob.digest for blob in blobs.values() if not self.valid.has(blob)), *manifests]
         names = [(copy.entry.dest.repository, copy) for copy in copies]
         self.commit.add(
             Additions(
@@ -175,7 +175,7 @@ class StorageCarrier:
             )
         )
         for digest in fresh:
-            self.sound.add(digest)
+            self.valid.add(digest)
 
 
 def _descriptor(manifest: Manifest | Index) -> Descriptor:

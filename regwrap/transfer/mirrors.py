@@ -45,7 +45,7 @@ class Mirrors:
         """All mirrors of the entries' registries. Call from the main thread."""
         job = ends.job
         hosts = {mirror.host for entry in entries for mirror in _mirrors(job, entry)}
-        return cls(job=job, ends={host: ends.of(job.place_of(host)) for host in sorted(hosts)})
+        return cls(job=job, ends={host: ends.of(job.location_of(host)) for host in sorted(hosts)})
 
     def seen(self, entry: ImageEntry) -> ImageEntry:
         """The entry at the first mirror that has it, or as it is."""
@@ -74,5 +74,5 @@ class Mirrors:
 def _mirrors(job: Job, entry: ImageEntry) -> tuple[Mirror, ...]:
     if isinstance(entry.source, ArchiveRef):
         return ()
-    place = job.source if entry.source.registry is None else job.place_of(entry.source.registry)
+    place = job.source if entry.source.registry is None else job.location_of(entry.source.registry)
     return place.mirrors if place else ()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from regwrap.core.listener import Listener
     from regwrap.core.manifest import Descriptor
     from regwrap.lists.imagelist import ImageEntry
-    from regwrap.storage.store import SoundBlobs
+    from regwrap.storage.store import ValidBlobs
     from regwrap.tools.retry import Retry
 
 
@@ -43,7 +43,7 @@ _There = Callable[[], Digest | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observer:
-    """`source_of` says where an entry comes from; `sound` what the destination's storage has, if it is one; `gave_up`
+    """`source_of` says where an entry comes from; `valid` what the destination's storage has, if it is one; `gave_up`
     whether a host is down, when an image was tried to the end; `is_immutable` which tags never move at the
     destination. `brief`: a repository that the destination does not know lacks all, without a question for each blob;
     what an interrupted push has left there is found when it would be sent."""
@@ -51,7 +51,7 @@ class Observer:
     source_of: Callable[[ImageEntry], ImageSource]
     dest: RegistryEndpoint | StorageSource
     retry: Retry
-    sound: SoundBlobs | None
+    valid: ValidBlobs | None
     gave_up: Callable[[ToolError], ToolError]
     is_immutable: Callable[[str, str], bool]
     brief: bool
@@ -125,10 +125,10 @@ class Observer:
 
     def _whole(self, entry: ImageEntry, digest: Digest) -> Whole | None:
         """The image, if all of it is there; with its blobs where they can be seen."""
-        if isinstance(self.dest, RegistryEndpoint) or self.sound is None:
+        if isinstance(self.dest, RegistryEndpoint) or self.valid is None:
             # its storage cannot be looked into; each copy is proved when it is made
             return Whole(entry=entry, digest=digest)
-        storage, repository, sound = self.dest.storage, entry.dest.repository, self.sound
+        storage, repository, valid = self.dest.storage, entry.dest.repository, self.valid
         try:
             closure = storage.closure(repository, digest, entry.platforms)
         except RegwrapError:
@@ -137,7 +137,7 @@ class Observer:
             return None
         if not storage.has_tag(repository, entry.dest.tag, digest):
             return None
-        if not all(sound.has_in(repository, blob) for blob in closure.blobs):
+        if not all(valid.has_in(repository, blob) for blob in closure.blobs):
             return None
         return Whole(entry=entry, digest=digest, size=closure.size, blobs=closure.blobs)
 
@@ -156,9 +156,9 @@ class Observer:
                 return closure.blobs
             with suppress(UnsureError):
                 return self.dest.lacking(repository, closure.blobs)
-        if self.sound is None:
+        if self.valid is None:
             return closure.blobs
-        return tuple(blob for blob in closure.blobs if not self.sound.has(blob))
+        return tuple(blob for blob in closure.blobs if not self.valid.has(blob))
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ def states(cli: Cli) -> dict[str, str]:
 
 
 def killed_often(cli: Cli, site: Path, *args: str) -> None:
-    """Killed at random moments, the site stays sound; run again, it is done."""
+    """Killed at random moments, the site stays valid; run again, it is done."""
     random = Random(22)
     for _number in range(6):
         process = cli.start(*args)

@@ -195,7 +195,7 @@ def test_sync_refuses_what_is_not_signed_and_takes_the_signatures_with_it(
         scratch=real_runner.scratch,
         source=Location(name="source", storage=source),
         archive=Location(name="archive", storage=tmp_path / "archive"),
-        place_of=lambda host: Location(name=host),
+        location_of=lambda host: Location(name=host),
         jobs=2,
         retry=Retry(RetryPolicy(attempts=1, wait=0, max_wait=0), real_runner.stopping),
         timeouts=Timeouts(),

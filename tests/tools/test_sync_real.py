@@ -125,7 +125,7 @@ def make_bench(tmp_path: Path, source: Location, archive: Location, *, jobs: int
         scratch=scratch,
         source=source,
         archive=archive,
-        place_of=at,
+        location_of=at,
         jobs=jobs,
         retry=Retry(RetryPolicy(attempts=4, wait=0.01, max_wait=0.02), stopping),
         timeouts=Timeouts(stall=20, copy=60, request=10, lock=5),

@@ -12,7 +12,7 @@ def push_job(scripted: Scripted, listener: TransferListener, policy: RetryPolicy
         scratch=scripted.runner.scratch,
         source=None,
         archive=Location(name="none"),
-        place_of=lambda host: Location(name=host),
+        location_of=lambda host: Location(name=host),
         jobs=2,
         retry=Retry(policy, scripted.runner.stopping),
         timeouts=Timeouts(),

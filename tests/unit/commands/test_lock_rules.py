@@ -37,7 +37,7 @@ def hostile(asked: Asked) -> Answer:
 def test_a_name_that_no_list_can_have_brings_nothing(scripted: Scripted, tmp_path: Path, match: str) -> None:
     rule = make_rule(match, semver=None, newest=None, platforms=())
     with between(scripted, tmp_path / "archive") as two, answering(hostile) as server:
-        job = two.job(source=two.job().place_of(server.host))
+        job = two.job(source=two.job().location_of(server.host))
         wanted = Wanted(images=parse_images(b"", "images.list"), rules=(rule,), rewrite=HOST_IS_DROPPED)
         report = write_lock(job, wanted, tmp_path / "lock")
     assert job.source is not None

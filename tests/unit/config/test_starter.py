@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.config.load import Config, Flags, load_config
-from regwrap.config.locations import listed_place
+from regwrap.config.locations import listed_location
 from regwrap.config.starter import FIRST_LIST, configuration_text, is_directory
 from regwrap.core.errors import UsageError
 from regwrap.lists.imagelist import parse_images
@@ -64,7 +64,7 @@ def test_what_is_listed_by_name_host_or_directory(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
 
     def place(text: str) -> tuple[str, str]:
-        found, prefix = listed_place(text, config, base=tmp_path, home=tmp_path)
+        found, prefix = listed_location(text, config, base=tmp_path, home=tmp_path)
         return f"{found.storage or (found.registry and found.registry.host)}", prefix
 
     assert place("cicd/team/app") == ("r.example", "team/app")

@@ -96,7 +96,7 @@ def copied(template: Path, place: Path) -> Path:
 
 
 def staged(root: Path, stage: Path, images: dict[str, Image]) -> Additions:
-    """What a run would add: only the blobs that are not sound in the storage, in a fresh stage."""
+    """What a run would add: only the blobs that are not valid in the storage, in a fresh stage."""
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(mode=0o700)
     blobs: dict[Digest, str] = {}

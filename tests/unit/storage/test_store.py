@@ -11,7 +11,7 @@ from regwrap.core.manifest import Descriptor
 from regwrap.core.model import Digest, Platform
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_file
-from regwrap.storage.store import SoundBlobs, Storage, read_link, real_root, regular_size
+from regwrap.storage.store import Storage, ValidBlobs, read_link, real_root, regular_size
 from regwrap.storage.tree import LinkedDirectoryError, Tree
 from tests.builders import (
     add_newline,
@@ -174,7 +174,7 @@ def test_a_blob_that_is_no_regular_file_is_absent(tmp_path: Path, damage: Damage
     damage(storage.blob_path(LAYER))
     assert storage.blob_size(LAYER) is None
     assert storage.read_blob(LAYER) is None
-    assert not storage.is_sound(layer(), hashed=False)
+    assert not storage.is_valid(layer(), hashed=False)
     assert regular_size(storage.blob_path(LAYER) / "below") is None
 
 
@@ -183,37 +183,37 @@ def test_a_sound_blob_has_its_size_and_if_asked_for_its_bytes(
     tmp_path: Path, damage: Damage, *, by_size: bool, by_hash: bool
 ) -> None:
     storage = storage_with(tmp_path, "a:1")
-    assert storage.is_sound(layer(), hashed=True)
+    assert storage.is_valid(layer(), hashed=True)
     damage(storage.blob_path(LAYER))
-    assert storage.is_sound(layer(), hashed=False) is by_size
-    assert storage.is_sound(layer(), hashed=True) is by_hash
+    assert storage.is_valid(layer(), hashed=False) is by_size
+    assert storage.is_valid(layer(), hashed=True) is by_hash
 
 
 def test_a_blob_is_looked_at_once_a_run(tmp_path: Path) -> None:
     storage = storage_with(tmp_path, "a:1")
-    sound = SoundBlobs(storage=storage, hashed=True)
-    assert sound.has(layer())
+    valid = ValidBlobs(storage=storage, hashed=True)
+    assert valid.has(layer())
     storage.blob_path(LAYER).unlink()
-    assert sound.has(layer())
-    assert not SoundBlobs(storage=storage, hashed=True).has(layer())
+    assert valid.has(layer())
+    assert not ValidBlobs(storage=storage, hashed=True).has(layer())
 
 
 def test_a_link_of_a_repository_is_looked_for_until_it_is_there(tmp_path: Path) -> None:
     storage = storage_with(tmp_path, "a:1")
-    sound = SoundBlobs(storage=storage, hashed=False)
-    assert sound.has_in("a", layer())
-    assert not sound.has_in("b", layer())
+    valid = ValidBlobs(storage=storage, hashed=False)
+    assert valid.has_in("a", layer())
+    assert not valid.has_in("b", layer())
     storage_with(tmp_path, "b:1")
-    assert sound.has_in("b", layer())
+    assert valid.has_in("b", layer())
     (storage.root / layout.layer_link("b", LAYER)).unlink()
-    assert sound.has_in("b", layer())  # seen once a run
+    assert valid.has_in("b", layer())  # seen once a run
 
 
 def test_a_blob_that_was_just_written_is_sound(tmp_path: Path) -> None:
-    sound = SoundBlobs(storage=Storage(tmp_path), hashed=False)
-    assert not sound.has(layer())
-    sound.add(LAYER)
-    assert sound.has(layer())
+    valid = ValidBlobs(storage=Storage(tmp_path), hashed=False)
+    assert not valid.has(layer())
+    valid.add(LAYER)
+    assert valid.has(layer())
 
 
 def test_a_large_blob_is_not_read_into_memory(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class Between:
             scratch=runner.scratch,
             source=source or self.place(self.source),
             archive=archive or self.place(self.dest),
-            place_of=lambda host: Location(name=host, registry=plain(host)),
+            location_of=lambda host: Location(name=host, registry=plain(host)),
             jobs=1,
             retry=Retry(policy, runner.stopping),
             timeouts=Timeouts(),

@@ -73,7 +73,7 @@ def lost(error: BaseException) -> RegwrapError:
 def in_process(job: Job, count: int = 2) -> Iterator[tuple[InProcess, Job]]:
     """The workers, and the client's job with them."""
     with ExitStack() as stack, ThreadPoolExecutor(count) as pool:
-        inside = InProcess(replace(job, place_of=by_name), stack=stack)
+        inside = InProcess(replace(job, location_of=by_name), stack=stack)
         workers = Workers(
             run="run-1",
             executor=pool,

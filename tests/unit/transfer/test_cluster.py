@@ -239,7 +239,7 @@ def test_a_worker_that_has_another_directory_by_that_path_ends_the_run(
 def test_a_worker_for_which_the_name_is_another_registry_ends_the_run(two: Between, *, is_registry: bool) -> None:
     place = Location(name="x", registry=two.place(two.dest).registry if is_registry else None)
     with in_process(two.job(archive=two.directory)) as (workers, job):
-        workers.ends.job = replace(workers.job, place_of=lambda _name: place)
+        workers.ends.job = replace(workers.job, location_of=lambda _name: place)
         said = two.dest.host if is_registry else "no registry"
         with pytest.raises(ClusterError, match=f"is {said} in the configuration of this worker") as raised:
             two.run(job, "team/app:1")

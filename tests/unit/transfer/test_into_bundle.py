@@ -16,7 +16,7 @@ from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
-from regwrap.storage.store import SoundBlobs, Storage
+from regwrap.storage.store import Storage, ValidBlobs
 from regwrap.storage.tree import Tree
 from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.fetch import LayoutFetcher, Stage
@@ -331,8 +331,8 @@ def test_skopeo_brings_what_is_lacking_of_each_manifest_and_that_counts(
         with ExitStack() as stack:
             ends, stage = Endpoints(job=job, stack=stack), Stage(Tree(scratch))
             archive = StorageSource(name="archive", storage=two.storage)
-            sound = SoundBlobs(storage=two.storage, hashed=False)
-            skopeo = LayoutFetcher(stage=stage, storage=two.storage, sound=sound, skopeo=ends.skopeo(), inherit=())
+            valid = ValidBlobs(storage=two.storage, hashed=False)
+            skopeo = LayoutFetcher(stage=stage, storage=two.storage, valid=valid, skopeo=ends.skopeo(), inherit=())
             carrier = BundleCarrier(
                 file=file, archive=archive, source_of=ends.source_of, hashed=True, stage=stage, fetcher=skopeo
             )

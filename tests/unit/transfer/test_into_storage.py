@@ -19,7 +19,7 @@ from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
 from regwrap.storage.commit import Additions, GroupCommit
 from regwrap.storage.lock import locked_storage
-from regwrap.storage.store import SoundBlobs, Storage
+from regwrap.storage.store import Storage, ValidBlobs
 from regwrap.storage.tree import Tree
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.carriers import carry_out
@@ -465,7 +465,7 @@ def test_an_upper_gets_the_blobs_and_the_root_above_it_the_links(two: Between) -
     assert seen.has_tag("team/app", "1", APP.top)
     closure = seen.closure("team/app", APP.top)
     assert closure is not None
-    assert all(seen.is_sound(blob, hashed=True) for blob in closure.blobs)
+    assert all(seen.is_valid(blob, hashed=True) for blob in closure.blobs)
     assert all(seen.has_layer("team/app", blob.digest) for blob in closure.blobs)
     assert {path.name for path in (upper / "docker/registry/v2/blobs/sha256").glob("*/*")} == {
         Digest.of(data).hex for data in (*APP.blobs, APP.raw)
@@ -500,7 +500,7 @@ def carrier(two: Between, commit: GroupCommit) -> StorageCarrier:
         source_of=ends.source_of,
         fetcher=Nothing(),
         commit=commit,
-        sound=SoundBlobs(storage=storage, hashed=True),
+        valid=ValidBlobs(storage=storage, hashed=True),
     )
 
 

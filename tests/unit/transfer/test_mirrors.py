@@ -89,11 +89,11 @@ def test_a_registry_that_a_line_names_has_its_own_mirrors(two: Between, mirror: 
     mirrors = (Mirror(host=mirror.host),)
     job = two.job(archive=two.directory, source=replace(two.place(two.dest), mirrors=()))
 
-    def place_of(name: str) -> Location:
+    def location_of(name: str) -> Location:
         own = mirrors if name == two.source.host else ()
         return Location(name=name, registry=plain(name), mirrors=own)
 
-    two.sync(replace(job, place_of=place_of), f"{two.source.host}/team/app:1 => team/app:1")
+    two.sync(replace(job, location_of=location_of), f"{two.source.host}/team/app:1 => team/app:1")
     assert two.storage.resolve("team/app", "1") == APP.top
     assert (blobs_from(mirror), blobs_from(two.source)) == (2, 0)
 

@@ -221,7 +221,7 @@ def test_lines_without_a_registry_are_named_and_not_all_of_hundreds(two: Between
 def test_a_line_whose_registry_is_none_is_refused_before_anything_is_asked(two: Between) -> None:
     images = parse_images(b"odd.example/team/app:1 => team/app:1", "images.list")
     with ExitStack() as stack:
-        ends = Endpoints(job=replace(two.job(), place_of=lambda name: Location(name=name)), stack=stack)
+        ends = Endpoints(job=replace(two.job(), location_of=lambda name: Location(name=name)), stack=stack)
         with pytest.raises(UsageError, match="has neither a url nor a storage"):
             ends.check_sources(images)
 
