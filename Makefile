@@ -64,7 +64,7 @@ check-imports: $(BIN)/regwrap ## which room may import which (import-linter)
 SHARES := $(shell expr $(WORKERS) + 1)
 UNITS := $(shell seq -f .unit-%.0f $(SHARES))
 check-units: CHOICE := -m "not exhaustive and not slow"
-check-units: $(UNITS) ## unit tests but for those that try every moment or size, and the one in thirty that takes long
+check-units: $(UNITS) ## unit tests but for those that try every moment or size, and the one in twenty that takes long
 
 test-unit: $(UNITS) ## unit tests, all of them
 

@@ -181,6 +181,7 @@ def rooms_of_the_page() -> dict[str, str]:
     return dict(re.findall(r"^\| `(\w+)/` \|[^|]*\| ([^|]*) \|", table, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_the_table_of_rooms_is_true() -> None:
     """Each room is in it, and imports only what it may; "all below" is import-linter's business."""
     rooms = rooms_of_the_page()

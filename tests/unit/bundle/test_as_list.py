@@ -33,6 +33,7 @@ def index(tmp_path: Path) -> Path:
     return put(tmp_path / "bundle.json", contents_of(root, *IMAGES).to_json())
 
 
+@pytest.mark.slow
 def test_a_bundle_and_its_index_are_their_images_by_digest(bundle: Path, index: Path) -> None:
     entries = entries_of(bundle)
     assert [(f"{e.dest}", e.source.digest, e.platforms, e.line) for e in entries] == [

@@ -404,6 +404,7 @@ def test_nothing_hides_in_the_last_block_however_the_end_falls(tmp_path: Path, f
     assert "data after the last member" in refused(place, data[:-1] + b"x")
 
 
+@pytest.mark.slow
 def test_each_padding_is_looked_at_whatever_sizes_lie_side_by_side(tmp_path: Path) -> None:
     images = {"app:1": make_image("app", layers=[bytes([n]) * (n * 61) for n in range(1, 24)])}
     place = tmp_path / "place"

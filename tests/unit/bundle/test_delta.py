@@ -233,6 +233,7 @@ def _image_of(name: str, tag: int) -> Image:
     )
 
 
+@pytest.mark.slow
 def test_a_chain_of_deltas_needs_each_of_them_and_not_its_wholes(tmp_path: Path) -> None:
     layers = [make_layer(f"layer-{n}") for n in range(4)]
     releases = [{f"app:{n}": make_image(f"{n}", layers=layers[: n + 1]), "kept:1": KEPT} for n in range(4)]

@@ -291,6 +291,7 @@ def test_exactly_the_list(both: Both) -> None:
     assert both(listed("a/b:1", digest=f"{MULTI.top}"), *ALL[1:]) == [()] * 2
 
 
+@pytest.mark.slow
 def test_what_is_missing_and_what_is_not_listed_is_named(both: Both) -> None:
     lines = ("absent:1: is listed (line 7) but missing here", "z:1: is not in the list")
     assert both(listed("absent:1", line=7), *ALL[:2]) == [lines] * 2

@@ -62,12 +62,14 @@ def stop_behind(fill: Fill) -> Fill:
     return stopped
 
 
+@pytest.mark.slow
 def test_in_whatever_order_blobs_come_the_bytes_are_those_of_tar(tmp_path: Path, root: Path) -> None:
     write(tmp_path / "out.tar", contents_of(root, *IMAGES), filling(root))
     assert (tmp_path / "out.tar").read_bytes() == make_bundle(tmp_path, IMAGES).read_bytes()
     assert parts(tmp_path / "out.tar") == []
 
 
+@pytest.mark.slow
 def test_the_next_run_believes_what_is_there_by_its_hash_only(tmp_path: Path, root: Path) -> None:
     contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
     lacking = Digest.of(IMAGES["app:1"].blobs[1])

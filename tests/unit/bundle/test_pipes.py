@@ -138,6 +138,7 @@ def test_a_rotten_blob_is_named_beside_one_that_was_cut(tmp_path: Path) -> None:
     assert [line.partition("blob ")[2].partition(" ")[0] for line in told.value.problems] == [f"{first}", f"{last}"]
 
 
+@pytest.mark.slow
 def test_every_byte_of_a_stream_is_counted_for_who_waits(archive: Path) -> None:
     told, selection = Told(), selected(archive, *IMAGES)
     told.expect("package", selection.contents.blob_bytes)
@@ -173,6 +174,7 @@ def through_pipe(selection: Selection, *, hashed: bool = True, waits: bool = Tru
         return came.result(), told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hashed", "waits"), [(True, True), (False, True), (True, False)])
 def test_what_comes_out_of_a_pipe_is_the_bundle(archive: Path, *, hashed: bool, waits: bool) -> None:
     gc.collect()
@@ -181,6 +183,7 @@ def test_what_comes_out_of_a_pipe_is_the_bundle(archive: Path, *, hashed: bool, 
     assert len(os.listdir("/proc/self/fd")) == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, truncate])
 def test_a_large_blob_that_is_damaged_has_not_made_a_bundle(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     root = make_storage(tmp_path / "rotten", IMAGES)
@@ -237,6 +240,7 @@ class GoesAway(io.BytesIO):
         return super().write(data)
 
 
+@pytest.mark.slow
 def test_how_far_a_reader_came_that_went_away_later_is_told(archive: Path) -> None:
     out, size = GoesAway(1_500_000), len(whole(archive, *IMAGES))
     with (
@@ -273,6 +277,7 @@ def test_who_reads_ahead_for_a_reader_that_went_away_ends_too(large: Selection) 
     assert not any(thread.name.startswith("read-ahead") for thread in threading.enumerate())
 
 
+@pytest.mark.slow
 def test_of_a_blob_that_grows_meanwhile_its_own_bytes_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

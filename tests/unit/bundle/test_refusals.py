@@ -257,6 +257,7 @@ def test_after_an_error_no_blob_is_hashed_any_more() -> None:
     assert len(done) < 100
 
 
+@pytest.mark.slow
 def test_an_error_in_one_thread_ends_the_work_of_all() -> None:
     """The user would wait for a bundle of a hundred gigabytes to be read to its end, to hear of it."""
     failed, done = threading.Event(), list[Digest]()

@@ -109,6 +109,7 @@ def verified(bundle: Path) -> tuple[str, ...]:
 # --- written
 
 
+@pytest.mark.slow
 def test_what_stood_beside_an_earlier_bundle_of_the_name_goes(archive: Path, tmp_path: Path) -> None:
     """A report's facts of last month would be taken for those of this bundle."""
     stale = tmp_path / "r.json"
@@ -174,6 +175,7 @@ def test_any_size_gives_the_same_whole(archive: Path, whole: bytes, tmp_path: Pa
     assert verify_bundle(tmp_path / "v.tar", None, lambda _bytes: None).problems == ()
 
 
+@pytest.mark.slow
 def test_one_of_them_is_made_again_and_is_the_same(archive: Path, bundle: Path) -> None:
     parts = volumes_of(bundle)
     for number, part in enumerate(parts, start=1):
@@ -368,6 +370,7 @@ def test_the_bundle_is_read_out_of_them_wherever_one_is_asked_for(bundle: Path, 
     assert storage_problems(tmp_path / "two") == storage_problems(tmp_path / "three") == set()
 
 
+@pytest.mark.slow
 def test_a_delta_in_volumes_is_joined_with_a_base_in_volumes(archive: Path, whole: bytes, tmp_path: Path) -> None:
     write(archive, tmp_path / "base.tar", "multi:1", size=3000)
     contents = since(contents_of(archive, *IMAGES), [older(contents_of(archive, "multi:1"))])
@@ -478,6 +481,7 @@ def test_what_is_damaged_foreign_or_another_ones_copy_is_named(bundle: Path, tmp
     assert told.value.problems == (f"{bundle.with_name('v1.tar.005')}: v1.tar has only 4 volumes",)
 
 
+@pytest.mark.slow
 def test_where_nobody_says_the_sums_the_volume_with_damage_is_found_by_the_bundle_itself(bundle: Path) -> None:
     """The files beside it are easily lost; then every byte is still known, by bundle.json or by its digest there."""
     for beside_it in ("v1.tar.json", "v1.tar.sha256"):

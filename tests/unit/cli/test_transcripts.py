@@ -169,6 +169,7 @@ def test_workspace_tries_the_overlay_and_starts_a_registry_on_it(desk: Desk) -> 
     ]
 
 
+@pytest.mark.slow
 def test_bake_has_umoci_make_the_layout_and_configure_the_image(desk: Desk) -> None:
     answers = (programs.umoci_init(), programs.umoci_config())
     assert desk.typed("bake bundle.tar --to oci:baked:v1", *answers) == [
@@ -196,6 +197,7 @@ def test_doctor_asks_for_versions_and_tries_an_overlay(desk: Desk) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

@@ -73,6 +73,7 @@ def test_what_names_no_image_is_refused(name: str | None) -> None:
         full_name(name, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", list(Form))
 def test_a_partial_index_stays_partial(tmp_path: Path, form: Form) -> None:
     root = make_storage(tmp_path / "ci", IMAGES)
@@ -128,6 +129,7 @@ def test_a_directory_that_is_no_storage_is_not_imported_into(tmp_path: Path) -> 
         import_images(tree_image_set(f"{tmp_path}/tree", named=None), tmp_path / "home", taking(), Silent())
 
 
+@pytest.mark.slow
 def test_a_new_file_system_is_imported_into(tmp_path: Path) -> None:
     export(make_storage(tmp_path / "ci", IMAGES), tmp_path / "tree")
     (tmp_path / "back/lost+found").mkdir(parents=True)

@@ -124,6 +124,7 @@ def test_other_images_stay_as_they_are(bundle: Path, used: Path) -> None:
     assert storage_problems(used) == set()
 
 
+@pytest.mark.slow
 def test_twice_is_once(bundle: Path, used: Path) -> None:
     deploy(bundle, used)
     inodes = {path: path.lstat().st_ino for path in used.rglob("*")}
@@ -150,6 +151,7 @@ def test_a_tag_that_is_another_image_is_refused_and_nothing_is_changed(bundle: P
     assert storage_problems(root) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, truncate, empty, replace_by_fifo, replace_by_symlink, remove])
 def test_a_broken_blob_is_mended(bundle: Path, used: Path, damage: Callable[[Path], None]) -> None:
     deploy(bundle, used)
@@ -270,6 +272,7 @@ def test_owner_and_modes_are_those_of_the_root(bundle: Path, tmp_path: Path, uma
     assert {(s.st_uid, s.st_gid) for s in states} == {owner}
 
 
+@pytest.mark.slow
 def test_a_rotten_blob_in_the_bundle_is_named_and_nothing_is_changed(bundle: Path, used: Path) -> None:
     deploy(bundle, used / "elsewhere")
     data = bytearray(bundle.read_bytes())
@@ -285,6 +288,7 @@ def test_a_rotten_blob_in_the_bundle_is_named_and_nothing_is_changed(bundle: Pat
     assert not (used / STAGE).exists()
 
 
+@pytest.mark.slow
 def test_a_rotten_blob_that_is_there_already_is_found_too(bundle: Path, used: Path) -> None:
     deploy(bundle, used)
     before = registry_state(used)

@@ -116,6 +116,7 @@ def test_a_required_blob_of_another_size_is_refused(delta: Path, site: Path) -> 
     assert snapshot(site) == before
 
 
+@pytest.mark.slow
 def test_with_hash_a_required_blob_of_other_bytes_is_refused(delta: Path, whole: Path, site: Path) -> None:
     flip(site / layout.blob_path(Digest.of(BASE)))
     before = state(site)

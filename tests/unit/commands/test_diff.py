@@ -116,6 +116,7 @@ def test_bundle_json_alone_says_sizes_and_no_labels(old: Path, new: Path, tmp_pa
     assert (report.changed[0].new_bytes, report.changed[0].new_labels) == (None, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "code"), [((), 0), (("--exit-code",), 1)])
 def test_the_exit_code_is_gits(old: Path, new: Path, words: tuple[str, ...], code: int) -> None:
     args = ["diff", f"{old}", f"{new}", *words]

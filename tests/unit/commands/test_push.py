@@ -93,6 +93,7 @@ def test_a_push_sends_each_blob_once_and_a_second_one_nothing(site: Site) -> Non
     assert (len(again.skipped), again.sent) == (3, 0)
 
 
+@pytest.mark.slow
 def test_a_dry_run_asks_for_each_blob_once(site: Site) -> None:
     planned = site.push(dry_run=True)
     assert not isinstance(planned, SyncReport)

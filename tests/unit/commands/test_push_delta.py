@@ -117,6 +117,7 @@ def test_a_blob_is_taken_over_from_a_repository_that_only_the_base_names(site: S
     assert site.registry.has("site/new/name:2", NEW)
 
 
+@pytest.mark.slow
 def test_a_registry_that_does_not_give_a_blob_to_another_repository_fails_the_image(site: Site, tmp_path: Path) -> None:
     archive = make_storage(tmp_path / "two", {"a:1": KEPT, "b:1": KEPT, "b:2": NEW})
     first, second = contents_of(archive, "a:1"), contents_of(archive, "a:1", "b:2")

@@ -76,6 +76,7 @@ def test_a_site_knows_what_came_and_what_was_replaced(root: Path, first: Path, s
     assert earlier.alone_bytes == sum(map(len, (*OLD.blobs, *OLD.manifests)))
 
 
+@pytest.mark.slow
 def test_every_tag_of_a_site_knows_its_releases(root: Path, first: Path, second: Path) -> None:
     deploy(first, root)
     deploy(second, root)
@@ -95,6 +96,7 @@ def test_every_tag_of_a_site_knows_its_releases(root: Path, first: Path, second:
     )
 
 
+@pytest.mark.slow
 def test_to_deploy_again_or_only_to_look_adds_nothing(root: Path, first: Path, second: Path) -> None:
     deploy(first, root)
     before = states(root)
@@ -119,6 +121,7 @@ def test_what_is_missing_is_named(root: Path, first: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_table_says_which(root: Path, first: Path, second: Path) -> None:
     report = list_releases(make_storage(root, {}), lock_timeout=0, listener=Silent())
     assert releases_text(report) == f"{root}: no release is noted here"

@@ -88,6 +88,7 @@ def test_a_dry_run_says_both_digests_and_changes_nothing(site: Path) -> None:
     assert lines[-1] == f"{site}: {first[7:19]} would be current: 2 tags would move, 2 unchanged"
 
 
+@pytest.mark.slow
 def test_a_tag_that_is_gone_comes_back(site: Path) -> None:
     first, _second = ids_of(site)
     shutil.rmtree(site / layout.tag_path("only", "1"))
@@ -97,6 +98,7 @@ def test_a_tag_that_is_gone_comes_back(site: Path) -> None:
     assert states(site)[first] == "current"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_what_is_missing_is_named_and_nothing_changes(site: Path, dry_run: bool) -> None:
     first, _second = ids_of(site)
@@ -114,6 +116,7 @@ def test_what_is_missing_is_named_and_nothing_changes(site: Path, dry_run: bool)
     }
 
 
+@pytest.mark.slow
 def test_a_release_is_named_by_its_name_or_the_start_of_its_id(site: Path) -> None:
     first, _second = ids_of(site)
     assert len(go_to(site, first[7:15]).moved) == 2

@@ -74,6 +74,7 @@ def test_what_is_new_is_known_of_a_list_too(here: Path, capsys: pytest.CaptureFi
     package("--dry-run", "--since", "old.list", code=1)
 
 
+@pytest.mark.slow
 def test_a_bundle_that_would_be_too_large_is_not_begun(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     package("-o", "r.tar", "--max-size", "20kB", code=1)
     said = capsys.readouterr().err

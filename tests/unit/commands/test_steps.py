@@ -71,6 +71,7 @@ def test_gc_reads_a_repository_after_the_other(tmp_path: Path, told: _Told) -> N
     assert found["gc: directories of blobs listed"] == len({path.parent for path in root.rglob("sha256/??/*")})
 
 
+@pytest.mark.slow
 def test_deploy_puts_links_and_tags_into_place(tmp_path: Path, told: _Told) -> None:
     bundle = make_bundle(tmp_path, IMAGES)
     deploy_bundle(bundle, tmp_path / "site", TAKING, told)
@@ -98,6 +99,7 @@ def test_export_and_import_read_all_images_first(tmp_path: Path, told: _Told, tw
     assert totals(back)["read: images"] == 3
 
 
+@pytest.mark.slow
 def test_lock_looks_at_each_image_also_at_one_that_is_absent(tmp_path: Path, told: _Told, two: Between) -> None:
     images = parse_images("".join(f"{line}\n" for line in (*IMAGES, "absent:1")).encode(), "images.list")
     wanted = Wanted(images=images, rules=(), rewrite=HOST_IS_DROPPED)

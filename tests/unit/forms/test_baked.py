@@ -67,6 +67,7 @@ def unpacked(layer: Path, root: Path) -> list[tarfile.TarInfo]:
     return members
 
 
+@pytest.mark.slow
 def test_a_layer_unpacks_to_the_storage_and_the_files_beside_it(image_set: ImageSet, tmp_path: Path) -> None:
     told: list[int] = []
     layer = layer_of(image_set, tmp_path / "layer.tar", told)

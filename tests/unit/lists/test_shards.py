@@ -47,6 +47,7 @@ def test_one_shard_more_takes_from_the_others_only(names: list[str], count: int)
     assert all(now <= then for now, then in zip(after, before, strict=False))
 
 
+@pytest.mark.slow
 def test_the_tags_of_a_repository_stay_together_and_many_are_spread() -> None:
     names = [f"team/app-{number}:{tag}" for number in range(300) for tag in ("v1", "v2")]
     found = parts(names, 3)

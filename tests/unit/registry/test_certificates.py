@@ -142,6 +142,7 @@ def test_an_empty_name_among_directories_of_cas_does_not_trust_what_lies_where_o
     assert Path(bundle).read_bytes() == (TLS / "client.crt").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_pipe_among_cas_is_not_read(tmp_path: Path) -> None:
     """One that nobody writes into would never end."""
     reading, writing = os.pipe()
@@ -154,6 +155,7 @@ def test_a_pipe_among_cas_is_not_read(tmp_path: Path) -> None:
         assert pipe.read() == (TLS / "ca.crt").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_machines_directory_for_a_registry_counts_as_for_skopeo(tmp_path: Path) -> None:
     registry = Registry(host="r.example:5000", tls_verify=True)
     assert certificates_of(registry, tmp_path) is None
@@ -213,6 +215,7 @@ def test_of_several_clients_certificates_the_last_one_by_name_is_shown_by_us_and
     assert curl[2:] == (("cert", f"{trusting / 'e.cert'}"), ("key", f"{trusting / 'e.key'}"))
 
 
+@pytest.mark.slow
 def test_of_several_halves_of_clients_certificates_the_first_one_by_name_is_told(trusting: Path) -> None:
     for name in ("d.key", "b.cert", "a.key", "e.cert", "c.key"):
         put(trusting / name, b"x")
@@ -220,6 +223,7 @@ def test_of_several_halves_of_clients_certificates_the_first_one_by_name_is_told
         got("127.0.0.1:1", trusting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", ["client.cert", "client.key"])
 def test_half_of_a_clients_certificate_is_named(trusting: Path, half: str) -> None:
     put(trusting / half, b"x")
@@ -228,6 +232,7 @@ def test_half_of_a_clients_certificate_is_named(trusting: Path, half: str) -> No
         got(server.host, trusting)
 
 
+@pytest.mark.slow
 def test_a_clients_certificate_that_does_not_fit_its_key_is_named(trusting: Path) -> None:
     shutil.copy(TLS / "client.crt", trusting / "client.cert")
     shutil.copy(TLS / "server.key", trusting / "client.key")

@@ -369,6 +369,7 @@ def test_nobody_there_counts_against_the_host() -> None:
     assert "is down" in str(client.limiter.gave_up(raised.value))
 
 
+@pytest.mark.slow
 def test_a_silent_server_may_pass() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = client_of(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.2)
@@ -447,6 +448,7 @@ def test_a_proxy_gets_its_login_and_the_whole_address() -> None:
         assert login == b"us er:p@ss"
 
 
+@pytest.mark.slow
 def test_through_a_proxy_tls_is_a_tunnel() -> None:
     with answering(lambda _asked: Answer(407)) as proxy:
         registry = Registry(host="registry.test", tls_verify=True)

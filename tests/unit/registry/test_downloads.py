@@ -265,6 +265,7 @@ def open_sockets() -> int:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "start"),
     [

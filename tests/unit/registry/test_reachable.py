@@ -86,6 +86,7 @@ def test_a_connection_that_does_not_come_about_ends_at_its_time() -> None:
         assert "timed out" in f"{raised.value.detail}"
 
 
+@pytest.mark.slow
 def test_a_stop_ends_the_wait_for_a_connection() -> None:
     with silent_port() as host:
         client, started = client_of(host, timeout=60), time.monotonic()

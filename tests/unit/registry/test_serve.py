@@ -224,6 +224,7 @@ def test_lists_come_in_pages(client: Client) -> None:
     assert json.loads(client("/v2/multi/tags/list?n=1&last=v1").body) == {"name": "multi", "tags": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "code"),
     [

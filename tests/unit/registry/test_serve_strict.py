@@ -164,6 +164,7 @@ def test_who_connects_and_never_begins_tls_is_ended(tmp_path: Path, monkeypatch:
             assert silent.recv(1) == b""
 
 
+@pytest.mark.slow
 def test_one_manifest_that_is_too_large_hides_only_itself(tmp_path: Path) -> None:
     with served(tmp_path) as address:
         os.truncate(tmp_path / "storage" / layout.blob_path(OTHER.top), 5 * 1024 * 1024)

@@ -147,6 +147,7 @@ def whole(template: Path, memory: Path) -> Undisturbed:
     return Undisturbed(snapshot(root), files.done)
 
 
+@pytest.mark.slow
 def test_an_undisturbed_commit_brings_all(memory: Path, template: Path, whole: Undisturbed) -> None:
     root = copied(template, memory / "whole")
     assert len(storage_problems(root)) == 1

@@ -31,6 +31,7 @@ def has(root: Path, digest: Digest) -> bool:
     return Storage(root).blob_size(digest) is not None
 
 
+@pytest.mark.slow
 def test_a_tag_whose_revision_is_not_linked_keeps_its_manifest(tmp_path: Path) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE, "b:1": TWO})
     shutil.rmtree((root / layout.revision_link("a", ONE.top)).parent)
@@ -39,6 +40,7 @@ def test_a_tag_whose_revision_is_not_linked_keeps_its_manifest(tmp_path: Path) -
     assert all(has(root, Digest.of(blob)) for blob in ONE.blobs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", [b'{"schemaVersion": 1}', b" " * (4 * 1024 * 1024 + 1)], ids=["no manifest", "large"])
 def test_an_untagged_revision_that_can_not_be_read_goes(tmp_path: Path, raw: bytes) -> None:
     root = make_storage(tmp_path / "root", {"a:1": ONE})

@@ -127,6 +127,7 @@ def test_what_this_run_holds_no_longer_is_another_one_s(tmp_path: Path, error: V
             pass
 
 
+@pytest.mark.slow
 def test_a_waiter_is_told_once_and_gives_up_after_its_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told, asked, real = list[str](), list[int](), fcntl.flock
 
@@ -148,6 +149,7 @@ def test_a_waiter_is_told_once_and_gives_up_after_its_timeout(tmp_path: Path, mo
     assert len(asked) < 10, "who waits keeps no core busy"
 
 
+@pytest.mark.slow
 def test_a_waiter_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
     told, has = threading.Event(), threading.Event()
 

@@ -64,6 +64,7 @@ def line_of(two: Between, transport: str = "docker-archive", reference: str = ""
     return f"{transport}:{archive(two)}{reference} => {dest}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("transport", "image", "kept", "kind"),
     [

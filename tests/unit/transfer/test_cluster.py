@@ -105,6 +105,7 @@ def test_workers_bring_a_storage_what_curl_would_and_are_counted(two: Between) -
     assert not (two.root / ".regwrap/sync").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_s_blob_of_wrong_bytes_does_not_count(two: Between) -> None:
     two.scripted.launcher.answers.append(curl(changed={APP.blobs[2]: b"x" * len(APP.blobs[2])}))
     with in_process(two.job(archive=two.directory)) as (_inside, job):
@@ -158,6 +159,7 @@ def test_what_a_worker_cannot_ask_a_registry_the_client_s_skopeo_does(two: Betwe
     assert not storage_problems(two.root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("marks", [("-dead", "-gone"), ("",)], ids=["lost workers", "an earlier run"])
 def test_a_worker_goes_on_where_another_was_lost(two: Between, marks: tuple[str, ...]) -> None:
     """A worker that was lost may still write into its file: it is copied, and the copy is gone on with."""
@@ -247,6 +249,7 @@ def test_a_worker_for_which_the_name_is_another_registry_ends_the_run(two: Betwe
     assert two.dest.requests == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_lost_costs_its_order_an_attempt(two: Between) -> None:
     two.scripted.launcher.answers.append(curl())
     two.attempts = 2
@@ -265,6 +268,7 @@ def test_a_worker_that_is_lost_costs_its_order_an_attempt(two: Between) -> None:
     assert any("the worker is gone: killed" in line for line in two.told.said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("into_registry", [False, True])
 def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, into_registry: bool) -> None:
     two.scripted.launcher.answers += [curl()]
@@ -283,6 +287,7 @@ def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, 
     assert heard == [(two.source.host, "0")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("into_registry", [False, True])
 def test_what_workers_ask_counts_as_asked_by_this_run(two: Between, *, into_registry: bool) -> None:
     """`max_connections` is a limit for the cluster as a whole."""
@@ -321,6 +326,7 @@ def test_a_good_answer_to_a_worker_raises_what_a_registry_is_asked_for(
     assert (rate.limit > 2) == rises
 
 
+@pytest.mark.slow
 def test_what_is_coming_at_a_worker_is_under_way_here(two: Between) -> None:
     """The progress of a run of hours would stand still until whole orders end."""
     two.scripted.launcher.answers.append(curl())
@@ -371,6 +377,7 @@ def test_a_blob_that_a_worker_could_not_end_is_asked_for_again_and_has_not_faile
     assert copied.sent == SIZE + 2 * len(first.blobs)
 
 
+@pytest.mark.slow
 def test_a_blob_that_does_not_reach_a_worker_s_disk_does_not_count(
     two: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -460,6 +467,7 @@ def test_workers_send_each_blob_once_and_the_client_the_manifests(two: Between) 
     assert {to.repository for send in sends for to in send.to} == {"site/app", "multi"}
 
 
+@pytest.mark.slow
 def test_a_worker_takes_from_another_repository_what_it_has(two: Between) -> None:
     with in_process(two.job()) as (inside, job):
         two.sync(job, "team/app:1 => one/app:1", "team/app:1 => two/app:1")
@@ -471,6 +479,7 @@ def test_a_worker_takes_from_another_repository_what_it_has(two: Between) -> Non
     assert len(two.dest.asked(r"^POST /v2/(one|two)/app/.*mount=.*from=(?!\1)")) == 3, "one from the other"
 
 
+@pytest.mark.slow
 def test_what_one_repository_refuses_to_a_worker_does_not_concern_the_next(two: Between) -> None:
     two.dest.fails = lambda request: 403 if request.startswith("POST /v2/one/") else None
     with in_process(two.job()) as (_inside, job):
@@ -484,6 +493,7 @@ def test_what_one_repository_refuses_to_a_worker_does_not_concern_the_next(two: 
     assert sum(share.failures for share in report.workers) >= 1
 
 
+@pytest.mark.slow
 def test_a_worker_is_told_which_repository_has_the_blob_already(two: Between) -> None:
     two.dest.hold("one/app:0", TOOL)
     with in_process(two.job()) as (inside, job):
@@ -495,6 +505,7 @@ def test_a_worker_is_told_which_repository_has_the_blob_already(two: Between) ->
     assert not two.dest.asked(f"^PUT .*digest={f'{Digest.of(BASE)}'.replace(':', '%3A')}")
 
 
+@pytest.mark.slow
 def test_what_a_worker_has_put_into_one_repository_is_not_asked_of_it_again(two: Between) -> None:
     two.attempts, busy = 2, [500]
     two.dest.fails = lambda request: busy.pop() if busy and request.startswith("PUT /v2/") else None
@@ -507,6 +518,7 @@ def test_what_a_worker_has_put_into_one_repository_is_not_asked_of_it_again(two:
     assert {again.to[0].repository, again.mount} == {"one/app", "two/app"}
 
 
+@pytest.mark.slow
 def test_what_a_worker_has_to_send_anew_is_not_under_way(two: Between) -> None:
     two.attempts, broken, seen = 2, list[str](), list[int]()
 
@@ -534,6 +546,7 @@ def test_a_repository_that_is_new_is_asked_by_the_upload_whether_it_has_the_blob
     assert report.sent == SIZE - len(APP.blobs[2])
 
 
+@pytest.mark.slow
 def test_workers_read_a_storage_by_its_path(two: Between, tmp_path: Path) -> None:
     root = make_storage(tmp_path / "old", {"multi:1": MULTI})
     with in_process(two.job(source=Location(name="old", storage=root))) as (inside, job):
@@ -553,6 +566,7 @@ def test_what_was_unpacked_here_is_sent_from_here(two: Between, tmp_path: Path) 
     assert inside.orders == []
 
 
+@pytest.mark.slow
 def test_damage_of_a_worker_s_storage_is_told_of_the_image(two: Between, tmp_path: Path) -> None:
     root = make_storage(tmp_path / "old", {"team/app:1": APP, "team/tool:1": TOOL})
     flip(Storage(root).blob_path(OWN))
@@ -586,6 +600,7 @@ def test_what_the_source_does_not_give_a_worker_is_told_of_the_images_or_left_to
     assert [error.startswith(answered) for error in said] == ([] if status == 401 else [True])
 
 
+@pytest.mark.slow
 def test_orders_have_no_credentials(two: Between, tmp_path: Path) -> None:
     authfile = tmp_path / "auth.json"
     authfile.write_text(json.dumps({"auths": {two.source.host: {"auth": "bWU6c2VjcmV0"}}}))
@@ -630,6 +645,7 @@ def test_workers_push_the_release_that_the_client_has_and_no_other(two: Between,
     assert two.dest.manifests == {}
 
 
+@pytest.mark.slow
 def test_workers_look_for_volumes_where_the_client_does(two: Between, tmp_path: Path) -> None:
     """Two media, mounted on all machines: the workers read the bundle out of both."""
     bundle, media = make_bundle(tmp_path / "v1", {"team/app:1": APP}), [tmp_path / "one", tmp_path / "two"]

@@ -97,12 +97,14 @@ def test_all_bytes_are_all_bytes_whatever_was_announced(scene: Scene) -> None:
     assert scene.run(End(exit_code=18)) == ""
 
 
+@pytest.mark.slow
 def test_a_connection_that_breaks_costs_an_attempt_and_no_byte(scene: Scene) -> None:
     scene.two.attempts = 2
     assert scene.run(End(first(7), exit_code=56), End()) == ""
     assert scene.begun_at == [0, 7]
 
 
+@pytest.mark.slow
 def test_what_broke_off_stays_for_the_next_run(scene: Scene) -> None:
     assert "did not send blob" in scene.run(End(first(7), exit_code=56))
     assert scene.part.read_bytes() == LAYER[:7]
@@ -112,6 +114,7 @@ def test_what_broke_off_stays_for_the_next_run(scene: Scene) -> None:
     assert scene.begun_at == [0, 7]
 
 
+@pytest.mark.slow
 def test_an_answer_that_ends_too_early_is_damage_and_begun_anew(scene: Scene) -> None:
     """curl was content: what there is can't be trusted to be the beginning."""
     assert f"blob {DIGEST.short} arrived damaged (7 of {len(LAYER)} bytes" in scene.run(End(first(7)))
@@ -187,6 +190,7 @@ def test_what_lies_in_a_part_s_place_and_is_no_file_makes_room_for_it(scene: Sce
     assert scene.begun_at == [0]
 
 
+@pytest.mark.slow
 def test_a_registry_that_wants_less_of_curl_is_asked_for_less(scene: Scene) -> None:
     two, heard = scene.two, list[tuple[str, str]]()
     make_storage(two.root, {})
@@ -205,6 +209,7 @@ def test_a_registry_that_wants_less_of_curl_is_asked_for_less(scene: Scene) -> N
     assert heard == [(two.source.host, "")]
 
 
+@pytest.mark.slow
 def test_a_curl_that_dies_costs_an_attempt_and_not_the_run(scene: Scene) -> None:
     """Killed for memory, for instance."""
     scene.two.attempts = 2

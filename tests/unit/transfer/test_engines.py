@@ -37,6 +37,7 @@ def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
 # --- skopeo copy, image by image
 
 
+@pytest.mark.slow
 def test_a_copy_brings_an_image_under_its_name_with_all_platforms(two: Between) -> None:
     two.answers("copy")
     report = two.sync(two.job(Engine.COPY), "multi:1 => site/multi:v2")
@@ -208,6 +209,7 @@ def test_images_that_keep_tag_and_name_go_in_one_start_for_each_prefix(two: Betw
     assert len(two.scripted.launcher.started) == 2
 
 
+@pytest.mark.slow
 def test_a_batch_has_every_tag_of_a_repository(two: Between) -> None:
     two.answers("sync")
     two.source.hold("team/app:2", OTHER)
@@ -246,6 +248,7 @@ def test_an_image_of_some_platforms_is_in_no_batch(two: Between) -> None:
     assert two.told.log == ["skopeo sync: 1 batch of 2 images"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exit_code", [0, 1])
 def test_what_a_batch_did_not_bring_is_copied_by_its_digest(two: Between, exit_code: int) -> None:
     two.answers("sync", exit_code)
@@ -259,6 +262,7 @@ def test_what_a_batch_did_not_bring_is_copied_by_its_digest(two: Between, exit_c
     assert argv[-2] == f"docker://{two.source.host}/team/tool@{TOOL.top}"
 
 
+@pytest.mark.slow
 def test_where_it_cannot_be_asked_what_a_batch_has_brought_it_is_copied(two: Between) -> None:
     two.answers("sync")
     two.answers("copy")
@@ -270,6 +274,7 @@ def test_where_it_cannot_be_asked_what_a_batch_has_brought_it_is_copied(two: Bet
     assert [argv[-1] for argv in two.started("copy")] == [f"docker://{two.dest.host}/team/app:1"]
 
 
+@pytest.mark.slow
 def test_a_tag_that_moved_while_a_batch_ran_is_copied_as_it_was_seen(two: Between) -> None:
     """What was looked at is what comes: the batch brings the tag's new image, and that is not the one of the plan."""
     two.answers("sync")
@@ -314,6 +319,7 @@ def test_a_stream_sends_each_blob_once_and_starts_nothing_for_an_image(two: Betw
     assert two.scripted.launcher.started == []
 
 
+@pytest.mark.slow
 def test_a_stream_sends_what_two_tags_of_a_repository_share_once(two: Between) -> None:
     two.source.hold("team/app:2", TOOL)
     report = two.sync(two.job(), "team/app:1", "team/app:2")
@@ -321,6 +327,7 @@ def test_a_stream_sends_what_two_tags_of_a_repository_share_once(two: Between) -
     assert len(two.dest.asked(f"^PUT .*digest=.*{Digest.of(BASE).hex}")) == 1
 
 
+@pytest.mark.slow
 def test_a_stream_out_of_a_storage_starts_nothing(two: Between, tmp_path: Path) -> None:
     source = Location(name="old", storage=make_storage(tmp_path / "old", {"multi:1": MULTI}))
     two.sync(two.job(source=source), "multi:1")
@@ -336,6 +343,7 @@ def test_a_copy_within_one_registry_moves_no_byte(two: Between) -> None:
     assert two.source.asked("^PUT .*digest=") == []
 
 
+@pytest.mark.slow
 def test_the_same_list_again_sends_nothing(two: Between) -> None:
     two.sync(two.job(), "team/app:1")
     report = two.sync(two.job(), "team/app:1")
@@ -352,6 +360,7 @@ def test_a_registry_that_takes_no_partial_index_says_what_to_do(two: Between, st
     assert "refused on demand" in found
 
 
+@pytest.mark.slow
 def test_a_whole_index_that_is_refused_is_not_called_partial(two: Between) -> None:
     two.dest.fails = lambda request: 400 if request == "PUT /v2/multi/manifests/1" else None
     assert f"answered 400 to the manifest {MULTI.top.short} of multi:1" in two.failure(two.job(), "multi:1")

@@ -116,6 +116,7 @@ def test_what_is_rotten_in_the_archive_comes_from_the_source(
     assert bundle.report.sent == len(APP.blobs[2])
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_trusted_is_not_hashed(two: Between, output: Path) -> None:
     """What was asked for: each blob counts by its size."""
     make_storage(two.root, IMAGES)

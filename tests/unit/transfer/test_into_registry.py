@@ -559,6 +559,7 @@ def test_a_source_that_sends_more_than_a_blob_has_is_not_believed(pushing: Pushi
     assert pushing.registry.manifests == {}
 
 
+@pytest.mark.slow
 def test_an_upload_that_ends_early_leaves_no_connection_to_the_source(pushing: Pushing, source: FakeRegistry) -> None:
     large = make_image("large", layers=[bytes(1024 * 1024)])
     source.hold("a/b:1", large)

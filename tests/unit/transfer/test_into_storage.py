@@ -88,6 +88,7 @@ class Copying:
 # --- by skopeo copy
 
 
+@pytest.mark.slow
 def test_a_copy_comes_whole_and_its_stage_goes(two: Between) -> None:
     copying, layouts = Copying(MULTI), list[list[str]]()
     two.scripted.launcher.answers.append(copying.answer())
@@ -158,6 +159,7 @@ def test_an_image_that_is_there_by_another_name_gets_links_and_no_byte_is_writte
     assert not problems_in(two.root)
 
 
+@pytest.mark.slow
 def test_two_manifests_of_an_image_see_the_same_blob_that_is_there(two: Between) -> None:
     both = index_of([APP, TOOL])
     two.source.hold("both:1", both)
@@ -185,6 +187,7 @@ def test_a_layout_that_cannot_be_removed_yet_is_no_failure(two: Between, monkeyp
     assert not stage_of(two.root).exists()
 
 
+@pytest.mark.slow
 def test_a_skopeo_that_fails_leaves_nothing_beside_the_next(two: Between) -> None:
     """It may be gigabytes of a layer."""
     copying, layouts = Copying(TOOL), list[list[str]]()
@@ -288,6 +291,7 @@ def leave(root: Path, *blobs: tuple[Digest, bytes]) -> Path:
     return stage
 
 
+@pytest.mark.slow
 def test_blobs_that_a_killed_run_left_are_hashed_and_need_not_travel_again(two: Between) -> None:
     config, base, layer = APP.blobs
     stage = leave(two.root, (Digest.of(config), config), (Digest.of(base), b"x" * len(base)), (LAYER, layer[:3]))
@@ -311,6 +315,7 @@ def test_what_is_wrong_in_a_stage_is_gone_once_it_was_looked_at(tmp_path: Path) 
         assert not path.exists()
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_of_an_image_that_cannot_be_seen_now_stays_for_the_next(two: Between) -> None:
     stage = leave(two.root, (Digest.of(OTHER.blobs[1]), OTHER.blobs[1]))
     two.scripted.launcher.answers.append(curl())
@@ -358,6 +363,7 @@ def test_a_disk_without_space_is_said_before_anything_starts(two: Between) -> No
     assert two.scripted.launcher.started == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [Engine.COPY, Engine.AUTO])
 def test_an_image_that_alone_has_no_room_is_not_begun_and_keeps_no_other_away(two: Between, engine: Engine) -> None:
     hold_huge(two)
@@ -379,6 +385,7 @@ def old(two: Between, **images: Image) -> tuple[Location, Storage]:
     return Location(name="old", storage=root), Storage(root)
 
 
+@pytest.mark.slow
 def test_a_storage_gives_what_is_absent_and_keeps_its_own(two: Between) -> None:
     place, source = old(two, app=APP, multi=MULTI)
     before = snapshot(source.root)
@@ -445,6 +452,7 @@ def test_unless_it_was_said_otherwise_what_is_there_counts_once_it_was_hashed(tw
 # --- above a storage that is only read
 
 
+@pytest.mark.slow
 def test_an_upper_gets_the_blobs_and_the_root_above_it_the_links(two: Between) -> None:
     """For one run: history keeps its bytes, and what is new lies beside it."""
     history = make_storage(two.root.with_name("history"), {"team/tool:1": TOOL})

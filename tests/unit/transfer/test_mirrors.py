@@ -59,6 +59,7 @@ def test_where_no_mirror_has_it_the_registry_itself_is_asked(two: Between, mirro
     assert two.told.log == []
 
 
+@pytest.mark.slow
 def test_a_mirror_that_cannot_be_asked_is_passed_by_and_told_once(two: Between, mirror: FakeRegistry) -> None:
     two.source.hold("team/other:1", OTHER)
     mirror.fails = lambda _request: 500
@@ -70,6 +71,7 @@ def test_a_mirror_that_cannot_be_asked_is_passed_by_and_told_once(two: Between, 
     assert "500" in note
 
 
+@pytest.mark.slow
 def test_a_digest_is_asked_for_and_not_the_tag(two: Between, mirror: FakeRegistry) -> None:
     """Another image by the same tag would come otherwise."""
     mirror.hold("team/app:1", OTHER)

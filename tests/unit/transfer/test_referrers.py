@@ -60,12 +60,14 @@ def test_without_being_asked_for_they_stay(two: Between) -> None:
     assert two.source.asked("tags/list") == []
 
 
+@pytest.mark.slow
 def test_what_is_about_a_signature_comes_too(two: Between) -> None:
     two.source.hold(f"team/app:{tag_of(APP.top, '.sig')}", SIGNATURE)
     two.source.hold(f"team/app:{tag_of(SIGNATURE.top, '.att')}", ABOUT)
     assert f"team/app:{tag_of(SIGNATURE.top, '.att')}" in brought(two, "team/app:1")
 
 
+@pytest.mark.slow
 def test_signatures_that_are_about_each_other_end(two: Between) -> None:
     two.source.hold(f"team/app:{tag_of(APP.top, '.sig')}", SIGNATURE)
     two.source.hold(f"team/app:{tag_of(SIGNATURE.top, '.sig')}", SIGNATURE)
@@ -117,6 +119,7 @@ def test_tags_of_a_repository_are_asked_for_once(two: Between) -> None:
     assert len(two.source.asked("/v2/team/app/tags/list")) == 1
 
 
+@pytest.mark.slow
 def test_what_the_list_names_itself_is_there_once(two: Between) -> None:
     two.source.hold(f"team/app:{tag_of(APP.top, '.sig')}", SIGNATURE)
     two.source.hold("other:1", ABOUT)
@@ -125,6 +128,7 @@ def test_what_the_list_names_itself_is_there_once(two: Between) -> None:
     assert two.storage.resolve("team/app", tag_of(APP.top, ".sig")) == ABOUT.top
 
 
+@pytest.mark.slow
 def test_an_image_that_is_gone_brings_nothing_and_is_named_once(two: Between) -> None:
     two.source.hold(f"team/app:{tag_of(APP.top, '.sig')}", SIGNATURE)
     report = two.run(two.job(archive=two.directory), "gone:1", "team/app:1", options=WITH).report
@@ -156,6 +160,7 @@ def test_what_the_api_lists_gets_the_tag_that_others_look_for(two: Between) -> N
     assert {manifest.digest for manifest in closure.manifests} == {top, SIGNATURE.top, SBOM.top}
 
 
+@pytest.mark.slow
 def test_what_is_about_what_the_api_lists_comes_too(two: Between) -> None:
     for image in (SIGNATURE, ABOUT):
         two.source.hold("team/app:hidden", image)

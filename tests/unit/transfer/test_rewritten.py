@@ -129,6 +129,7 @@ def test_all_else_is_what_the_source_has(source: StorageSource) -> None:
         assert piece.size == layer.size
 
 
+@pytest.mark.slow
 def test_a_manifest_of_other_bytes_is_put_into_no_index(source: StorageSource) -> None:
     path = source.storage.blob_path(Digest.of(IMAGES["multi:v1"].manifests[0]))
     path.write_bytes(path.read_bytes().replace(b'"size": ', b'"size":  '))

@@ -45,6 +45,7 @@ def test_each_blob_is_asked_for_once_and_images_are_shown_whole(two: Between) ->
     assert not (two.root / ".regwrap/sync").exists()
 
 
+@pytest.mark.slow
 def test_the_report_says_which_image_brought_what(two: Between) -> None:
     report = two.sync(two.job(archive=two.directory), "team/app:1", "team/tool:1")
     sent = {f"{item.copy.entry.dest}": item.sent for item in report.copied}
@@ -86,6 +87,7 @@ def test_what_was_sent_for_an_image_that_failed_counts(two: Between) -> None:
     assert report.sent == failed.sent
 
 
+@pytest.mark.slow
 def test_what_has_arrived_for_an_image_that_failed_is_not_sent_again(two: Between) -> None:
     two.source.fails = lambda request: 403 if request.startswith("GET") and f"{OWN}" in request else None
     two.run(two.job(archive=two.directory), "team/app:1")
@@ -96,6 +98,7 @@ def test_what_has_arrived_for_an_image_that_failed_is_not_sent_again(two: Betwee
     assert not problems_in(two.root)
 
 
+@pytest.mark.slow
 def test_a_blob_goes_on_where_it_broke(two: Between) -> None:
     """A fake registry knows no ranges; what curl is told does."""
     put(two.root / f".regwrap/sync/parts/{OWN.hex}", APP.blobs[2][:5])
@@ -129,6 +132,7 @@ def test_a_registry_that_knows_no_ranges_sends_a_blob_from_its_start(two: Betwee
     assert not problems_in(two.root)
 
 
+@pytest.mark.slow
 def test_a_blob_without_a_byte_comes_too(two: Between) -> None:
     nothing = make_image("nothing", layers=[BASE, b""])
     two.source.hold("nothing:1", nothing)
@@ -174,6 +178,7 @@ def test_a_registry_whose_credentials_only_skopeo_can_have_is_read_by_skopeo(two
     assert not problems_in(two.root)
 
 
+@pytest.mark.slow
 def test_what_curl_had_brought_of_an_image_that_skopeo_brings_counts(two: Between) -> None:
     two.scripted.launcher.answers.append(skopeo_copy(APP))
     two.source.challenge, two.source.guarded = "Negotiate", f"/blobs/{OWN}"
@@ -196,6 +201,7 @@ def test_what_curl_had_brought_of_an_image_that_skopeo_fails_with_counts(two: Be
     assert 0 < report.seconds < 60
 
 
+@pytest.mark.slow
 def test_the_login_goes_to_curl_by_its_input(two: Between, tmp_path: Path) -> None:
     login = base64.b64encode(b"me:secret").decode()
     authfile = tmp_path / "auth.json"
@@ -218,6 +224,7 @@ def test_a_host_that_wants_a_pace_is_asked_for_one_blob_at_a_time(two: Between) 
     assert [start.stdin.count(b"url = ") for start in two.scripted.launcher.started] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_what_ends_the_run_ends_it(two: Between) -> None:
     two.source.fails = lambda request: two.scripted.runner.stopping.set() if "/blobs/" in request else None
     with pytest.raises(ToolError, match="stopp"):

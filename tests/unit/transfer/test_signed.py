@@ -269,6 +269,7 @@ def test_what_has_to_be_signed_does_not_come_without_what_is_about_it(two: Betwe
     assert two.storage.resolve("vendor/app", "1") is None
 
 
+@pytest.mark.slow
 def test_a_referrer_that_the_registry_s_api_lists_counts(two: Between, vendor: Path) -> None:
     good = signature("vendor", IMAGE.top)
     two.source.hold("vendor/app:hidden", good)

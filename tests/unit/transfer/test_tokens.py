@@ -108,6 +108,7 @@ def test_a_refusal_that_may_be_a_token_s_is_believed_after_six(guarded: Guarded,
     assert two.started("copy") == []
 
 
+@pytest.mark.slow
 def test_a_token_server_that_fails_meanwhile_is_not_what_is_told(guarded: Guarded) -> None:
     two = guarded.two
 
