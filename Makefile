@@ -70,7 +70,7 @@ test-unit: $(UNITS) ## unit tests, all of them
 
 # rm takes a tenth of the time that pytest takes to remove what the tests have made
 .unit-%: $(BIN)/regwrap
-	@place=$$(mktemp -d $(MEMORY)/regwrap-units-XXXXXX); trap 'rm -rf "$$place"' EXIT; trap 'exit 130' INT TERM; \
+	@place=$$(mktemp -d -p $(MEMORY)); trap 'rm -rf "$$place"' EXIT; trap 'exit 130' INT TERM; \
 	TMPDIR=$$place $(BIN)/pytest --share $*/$(SHARES) $(CHOICE) tests/unit
 
 test-tools: $(READY) ## each tools/ module against its program

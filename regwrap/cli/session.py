@@ -41,7 +41,7 @@ class Session:
             scratch=self.scratch,
             source=config.source,
             archive=config.archive,
-            location_of=lambda host: _place_of(config, host),
+            location_of=lambda host: _location_of(config, host),
             jobs=affordable_jobs(config.jobs, self.progress.say),
             retry=Retry(config.retry, stopping, Outages(config.retry.outage, stopping, self.progress.say)),
             timeouts=config.timeouts,
@@ -53,7 +53,7 @@ class Session:
         )
 
 
-def _place_of(config: Config, host: str) -> Location:
+def _location_of(config: Config, host: str) -> Location:
     return configured_location(config, host) or Location(name=host, registry=registry_for(config, host))
 
 

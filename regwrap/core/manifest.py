@@ -9,7 +9,7 @@ from typing import Final
 from regwrap.core.errors import IntegrityError
 from regwrap.core.fields import Pairs, a_text, a_whole, an_object, json_object, json_value, list_of
 from regwrap.core.fields import field as value_of
-from regwrap.core.model import Digest, ParseError, Platform, shown
+from regwrap.core.model import Digest, ParseError, Platform, quoted
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -103,7 +103,7 @@ def _check_keys(document: dict[str, object]) -> None:
     # refused rather than interpreted. Annotations are free text and are not looked at.
     for key in document:
         if _FOLDED_KEYS.get(key.casefold(), key) != key:
-            raise ValueError(f"the key {shown(key)} is ambiguous")
+            raise ValueError(f"the key {quoted(key)} is ambiguous")
 
 
 def _refuse_old_forms(document: object, digest: Digest) -> None:
@@ -143,7 +143,7 @@ def _manifest_of(document: object, raw: bytes, digest: Digest) -> Manifest | Ind
 
 def _expect_type(media_type: str, allowed: tuple[str, ...]) -> None:
     if media_type and media_type not in allowed:
-        raise ValueError(f"its mediaType {shown(media_type)} does not fit its content")
+        raise ValueError(f"its mediaType {quoted(media_type)} does not fit its content")
 
 
 def a_digest(value: object) -> Digest:

@@ -44,9 +44,9 @@ class Digest:
         """The digest that `text` spells: `sha256:` and 64 lower-case hex digits, else ParseError."""
         match = _DIGEST.fullmatch(text)
         if text.startswith("sha512:"):
-            raise ParseError(f"sha512 digests are not supported, got {shown(text)}")
+            raise ParseError(f"sha512 digests are not supported, got {quoted(text)}")
         if match is None:
-            raise ParseError(f"expected sha256: and 64 hex digits, got {shown(text)}")
+            raise ParseError(f"expected sha256: and 64 hex digits, got {quoted(text)}")
         return cls(match[1])
 
     @classmethod
@@ -73,7 +73,7 @@ class Platform:
     def parse(cls, text: str) -> Self:
         parts = text.split("/")
         if len(parts) not in {2, 3} or not all(re.fullmatch(r"[a-z0-9._-]+", part) for part in parts):
-            raise ParseError(f"expected a platform such as linux/amd64, got {shown(text)}")
+            raise ParseError(f"expected a platform such as linux/amd64, got {quoted(text)}")
         return cls(*parts)
 
     @property
@@ -119,7 +119,7 @@ class ImageRef:
         registry, repository, path_start = _split_registry(name, start)
         _check_repository(repository, path_start)
         if tag is not None and not _TAG.fullmatch(tag):
-            raise ParseError(f"not a tag: {shown(tag)}", start + len(name) + 1)
+            raise ParseError(f"not a tag: {quoted(tag)}", start + len(name) + 1)
         digest = _parse_digest(digest_text, len(text) - len(digest_text)) if at else None
         if registry == DOCKER_HUB and "/" not in repository:
             repository = f"library/{repository}"
@@ -187,7 +187,7 @@ def _split_registry(name: str, start: int) -> tuple[str | None, str, int]:
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         if not is_host(first):
-            raise ParseError(f"not a host: {shown(first)}", start)
+            raise ParseError(f"not a host: {quoted(first)}", start)
         return normal_host(first), rest, start + len(first) + 1
     return None, name, start
 
@@ -202,10 +202,10 @@ def _check_repository(repository: str, offset: int) -> None:
     match = _REPOSITORY.match(repository)
     if upper := re.search(r"[A-Z]", repository):
         raise ParseError(
-            f"upper case is not allowed in a repository's name: {shown(repository)}", offset + upper.start()
+            f"upper case is not allowed in a repository's name: {quoted(repository)}", offset + upper.start()
         )
     bad = match.end() if match else 0
-    raise ParseError(f"not a repository's name: {shown(repository)}", offset + bad)
+    raise ParseError(f"not a repository's name: {quoted(repository)}", offset + bad)
 
 
 def _parse_digest(text: str, offset: int) -> Digest:
@@ -215,7 +215,7 @@ def _parse_digest(text: str, offset: int) -> Digest:
         raise ParseError(str(error), offset) from error
 
 
-def shown(text: str, limit: int = 80) -> str:
+def quoted(text: str, limit: int = 80) -> str:
     return repr(text if len(text) <= limit else text[:limit] + "…")
 
 
@@ -233,7 +233,7 @@ class LayoutRef:
     def parse(cls, text: str) -> Self:
         match = _LAYOUT.fullmatch(text)
         if match is None:
-            raise ParseError(f"expected oci:DIR or oci:DIR:TAG, got {shown(text)}")
+            raise ParseError(f"expected oci:DIR or oci:DIR:TAG, got {quoted(text)}")
         return cls(directory=match[1], name=match[2])
 
     def __str__(self) -> str:
