@@ -124,7 +124,7 @@ def _images_queue(size: int, _place: Path) -> Callable[[], object]:
     class Nothing:
         exclusive_repositories = False
 
-        def carry(self, copy: Copy) -> None:
+        def copy_image(self, copy: Copy) -> None:
             pass
 
         def sent(self, copy: Copy) -> int:

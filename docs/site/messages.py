@@ -14,7 +14,7 @@ from typing import Final
 
 import regwrap
 from regwrap.core import errors
-from regwrap.core.answers import TOLD
+from regwrap.core.answers import CAUSES
 
 _ROOT: Final = Path(regwrap.__file__).parent
 _PROBLEMS: Final = "problem"
@@ -160,5 +160,5 @@ def of_modules(found: list[Message], modules: list[str]) -> list[Message]:
 
 def answers_table() -> str:
     """What registries and networks are told to have done, as it stands on the page of troubleshooting."""
-    rows = (f"| {happened} | {todo} |" for happened, todo in TOLD.values())
+    rows = (f"| {happened} | {todo} |" for happened, todo in CAUSES.values())
     return "\n".join(("| what happened | what to do |", "|---|---|", *rows)) + "\n"

@@ -12,7 +12,7 @@ from typing import Final
 import messages
 from tables import code, table
 
-from regwrap.core.answers import TOLD
+from regwrap.core.answers import CAUSES
 
 PAGE: Final = Path(__file__).parents[1] / "days/at-3-am.md"
 _PLACE: Final = re.compile(r"(^<!-- seen:\n(.*?)\n-->\n)(?:\n\|.*?\n(?=\n|\Z))?", re.MULTILINE | re.DOTALL)
@@ -23,7 +23,7 @@ def with_tables(markdown: str) -> str:
 
 
 def _rows(lines: list[str]) -> str:
-    everything = [*((message.text, message.todo) for message in messages.all_messages()), *TOLD.values()]
+    everything = [*((message.text, message.todo) for message in messages.all_messages()), *CAUSES.values()]
     rows = []
     for line in lines:
         part, _, own = line.partition(" => ")

@@ -73,12 +73,12 @@ def kept_part_file(output: Path) -> Iterator[KeptPart]:
 
     What another user could have put there, or may still write to, is not taken. Raises UsageError as `part_file`.
     """
-    with held(lambda: _taken_over(output), _let_go) as kept:
+    with held(lambda: _reopened(output), _let_go) as kept:
         remove_dead(output, but=kept.part.path)
         yield kept
 
 
-def _taken_over(output: Path) -> KeptPart:
+def _reopened(output: Path) -> KeptPart:
     left = _left_parts(output) if _is_ours_alone(output.parent) else []
     for other in left[1:]:
         other.path.unlink(missing_ok=True)

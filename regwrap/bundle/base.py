@@ -70,10 +70,10 @@ def based(bundle: Bundle, bases: Sequence[Base], *, hint: str) -> Bundle:
         return bundle
     found = {blob.digest: base for blob in required if (base := _base_of(blob, bases)) is not None}
     with_base = replace(bundle, base=found)
-    lacking = [blob for blob in required if blob.digest not in found]
-    if lacking:
-        _refuse_sizes(bundle, lacking, bases)
-        raise lacking_blobs(with_base, lacking, ", ".join(base.name for base in bases), hint=hint)
+    missing = [blob for blob in required if blob.digest not in found]
+    if missing:
+        _refuse_sizes(bundle, missing, bases)
+        raise missing_blobs(with_base, missing, ", ".join(base.name for base in bases), hint=hint)
     return with_base
 
 
@@ -81,8 +81,8 @@ def _base_of(blob: RequiredBlob, bases: Sequence[Base]) -> Base | None:
     return next((base for base in bases if base.blob_size(blob.digest) == blob.size), None)
 
 
-def _refuse_sizes(bundle: Bundle, lacking: Iterable[RequiredBlob], bases: Sequence[Base]) -> None:
-    sizes = ((blob, base, base.blob_size(blob.digest)) for blob in lacking for base in bases)
+def _refuse_sizes(bundle: Bundle, missing: Iterable[RequiredBlob], bases: Sequence[Base]) -> None:
+    sizes = ((blob, base, base.blob_size(blob.digest)) for blob in missing for base in bases)
     problems = tuple(
         f"blob {blob.digest} has {size} bytes in {base.name}, {bundle.path} requires {blob.size}"
         for blob, base, size in sizes
@@ -96,15 +96,15 @@ def _refuse_sizes(bundle: Bundle, lacking: Iterable[RequiredBlob], bases: Sequen
         )
 
 
-def lacking_blobs(bundle: Bundle, lacking: Sequence[RequiredBlob], place: str, *, hint: str) -> ImagesFailedError:
+def missing_blobs(bundle: Bundle, missing: Sequence[RequiredBlob], place: str, *, hint: str) -> ImagesFailedError:
     """What a delta requires and `place` does not have: each blob, its images, and the release that has it."""
-    total = human_bytes(sum(blob.size for blob in lacking))
-    users, releases = users_of(bundle), sorted({blob.release for blob in lacking if blob.release})
-    lines = [lacking_line(blob, users) for blob in lacking[:_SHOWN_BLOBS]]
-    more = len(lacking) - len(lines)
+    total = human_bytes(sum(blob.size for blob in missing))
+    users, releases = users_of(bundle), sorted({blob.release for blob in missing if blob.release})
+    lines = [missing_line(blob, users) for blob in missing[:_SHOWN_BLOBS]]
+    more = len(missing) - len(lines)
     return ImagesFailedError(
         f"{bundle.path} requires {counted(len(bundle.contents.required), 'blob')} from elsewhere, and {place} lacks"
-        f" {len(lacking)} of them ({total}){_of(releases)}; nothing was changed",
+        f" {len(missing)} of them ({total}){_of(releases)}; nothing was changed",
         problems=(*lines, *([f"and {counted(more, 'more blob')}"] if more else [])),
         hint=hint,
     )
@@ -114,7 +114,7 @@ def _of(releases: list[str]) -> str:
     return f" of release {', '.join(releases)}" if releases else ""
 
 
-def lacking_line(blob: RequiredBlob, users: Mapping[Digest, Sequence[str]]) -> str:
+def missing_line(blob: RequiredBlob, users: Mapping[Digest, Sequence[str]]) -> str:
     names = users.get(blob.digest, ())
     more = f" and {len(names) - _SHOWN_IMAGES} more" if len(names) > _SHOWN_IMAGES else ""
     release = f"; it is in release {blob.release}" if blob.release else ""

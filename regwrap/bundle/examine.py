@@ -345,10 +345,10 @@ class _StorageCheck:
             if size is not None and there != size:
                 return there, f"{user}: blob {digest} has {there} bytes instead of {size}"
             if wrong is not None:
-                right = digest not in wrong
+                is_valid = digest not in wrong
             else:
-                right = self.storage.is_valid(Descriptor(media_type="", digest=digest, size=there), hashed=True)
-            return there, "" if right else f"{user}: {hash_problem(digest, layout.blob_path(digest))}"
+                is_valid = self.storage.is_valid(Descriptor(media_type="", digest=digest, size=there), hashed=True)
+            return there, "" if is_valid else f"{user}: {hash_problem(digest, layout.blob_path(digest))}"
 
         checked = map_in_order(check, digests, workers=HASH_THREADS, name="hash")
         for digest, (size, problem) in zip(digests, checked, strict=True):

@@ -53,7 +53,7 @@ def verify_incoming(
         without = based(without, bases, hint=BASE_HINT)
     with temporary_file() as spool:
         kept = _Kept(contents, spool, {})
-        wrong = incoming.each_blob(kept.take, on_bytes)
+        wrong = incoming.each_blob(kept.keep, on_bytes)
         bundle = replace(without, file=OneFile(spool.fileno(), 0), blobs=kept.places)
         required = tuple((blob.digest, blob.size) for blob in contents.required) if bases else ()
         wrong += hash_all(bundle.copy, required, on_bytes)
@@ -70,7 +70,7 @@ class _Kept:
         self._sizes = contents.sizes
         self._manifests = frozenset(digest for r in contents.repositories for digest in r.manifests)
 
-    def take(self, digest: Digest, pieces: Iterator[memoryview]) -> None:
+    def keep(self, digest: Digest, pieces: Iterator[memoryview]) -> None:
         size = self._sizes[digest]
         first = next(pieces, memoryview(b""))
         is_document = digest in self._manifests or bytes(first[:64]).lstrip().startswith(b"{")

@@ -40,14 +40,14 @@ _OR_BASE: Final = "; what it requires may be damaged too: regwrap verify tells w
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once
 class ImageSet:
     """`name` is for messages, `release` what it is, if it is a bundle. `opened(D)` gives a descriptor and where in that
-    file the blob's bytes are. `brought`: who brings all blobs in an order of its own, because they come only once; else
-    each is opened when it is wanted."""
+    file the blob's bytes are. `stage_blobs` stages all of them in an order of its own, because they come only once;
+    without it each is opened when it is wanted."""
 
     name: str
     contents: BundleContents
     opened: Callable[[Digest], AbstractContextManager[tuple[int, Located]]]
     release: ReleaseId | None = None
-    brought: Callable[[Staging, Callable[[int], None]], tuple[Digest, ...]] | None = None
+    stage_blobs: Callable[[Staging, Callable[[int], None]], tuple[Digest, ...]] | None = None
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes are those of the digest; `write` is given them. Safe from several threads."""

@@ -102,8 +102,8 @@ class BundleInPlace:
 
     def check_whole(self, output: Path) -> None:
         """Raises IntegrityError where a blob is not there, or not right."""
-        if lacking := self.places.keys() - self.proved:
-            raise IntegrityError(f"{output}: {counted(len(lacking), 'blob')} did not come; no bundle was written")
+        if missing := self.places.keys() - self.proved:
+            raise IntegrityError(f"{output}: {counted(len(missing), 'blob')} did not come; no bundle was written")
 
     def put(self, digest: Digest, data: bytes) -> None:
         """Bytes that were verified."""
@@ -116,7 +116,7 @@ class BundleInPlace:
         place = self.places[digest]
         copy_range(source, offset, place.size, self.part.descriptor, place.offset)
 
-    def is_right(self, digest: Digest) -> bool:
+    def is_valid(self, digest: Digest) -> bool:
         """Whether the blob's bytes at its place are right: then they count."""
         place = self.places[digest]
         if hash_at(self.part.descriptor, place.offset, place.size) != digest:

@@ -32,7 +32,7 @@ from regwrap.storage.hashing import PIECE_BYTES, read_into
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Taker = Callable[[Digest, Iterator[memoryview]], None]
+    BlobReader = Callable[[Digest, Iterator[memoryview]], None]
 
 PIPE: Final = Path("standard input")  # for messages
 _LINKS: Final = 512
@@ -86,14 +86,14 @@ class IncomingBundle:
         """With none of its blobs at hand."""
         return Bundle(path=self.path, file=OneFile(-1, 0), contents=self.contents, strange=(), blobs={})
 
-    def each_blob(self, take: Taker, on_bytes: Callable[[int], None]) -> tuple[Digest, ...]:
-        """`take` is given the bytes of every blob, and has to read them all. Returns those whose bytes are others, when
+    def each_blob(self, read: BlobReader, on_bytes: Callable[[int], None]) -> tuple[Digest, ...]:
+        """`read` is given the bytes of every blob, and has to read them all. Returns those whose bytes are others, when
         the end has come. Raises IntegrityError where the bundle is cut off, or not what bundle.json says."""
         contents, total, wrong = self.contents, tar_bytes(self.contents), list[Digest]()
         for digest, size in contents.blobs:
             self._expect(header_of(layout.blob_path(digest), size), layout.blob_path(digest))
             state = hashlib.sha256()
-            take(digest, _hashed(self.pipe.pieces(size, total), state))
+            read(digest, _hashed(self.pipe.pieces(size, total), state))
             if state.hexdigest() != digest.hex:
                 wrong.append(digest)
             self._expect(bytes(padded(size) - size), layout.blob_path(digest))

@@ -95,10 +95,10 @@ def import_image_set(
         _check_tags(image_set, storage, options)
         _check_required(image_set, storage, options, listener)
         there = {digest: storage.blob_size(digest) for digest, _size in contents.blobs}
-        lacking = {digest for digest, size in there.items() if size is None}
+        missing = {digest for digest, size in there.items() if size is None}
         damaged_there = {digest for digest, size in contents.blobs if there[digest] not in {None, size}}
-        return _imported(image_set, storage, lacking, damaged_there, options.existing)
-    with locked_storage(storage.tree, exclusive=True, timeout=options.lock_timeout, on_wait=listener.say):
+        return _imported(image_set, storage, missing, damaged_there, options.existing)
+    with locked_storage(storage.tree, exclusive=True, timeout=options.lock_timeout, on_wait=listener.log):
         _check_tags(image_set, storage, options)
         _check_required(image_set, storage, options, listener)
         own = own_tree(storage.tree)
@@ -107,7 +107,7 @@ def import_image_set(
         listener.expect(step, contents.blob_bytes)
         with temporary_stage(own, step) as stage:
             staging = Staging(image_set, storage, stage)
-            wrong = _brought(image_set, staging, listener)
+            wrong = _staged(image_set, staging, listener)
             if wrong:
                 raise damaged(image_set, wrong)
             imported = _imported(image_set, storage, staging.added, staging.mended, options.existing)
@@ -118,10 +118,10 @@ def import_image_set(
     return imported
 
 
-def _brought(image_set: ImageSet, staging: Staging, listener: Listener) -> tuple[Digest, ...]:
+def _staged(image_set: ImageSet, staging: Staging, listener: Listener) -> tuple[Digest, ...]:
     """Every blob of the image set is hashed, and staged where it is needed; those of other bytes."""
-    if image_set.brought is not None:
-        return image_set.brought(staging, listener.on_bytes)
+    if image_set.stage_blobs is not None:
+        return image_set.stage_blobs(staging, listener.on_bytes)
     return hash_all(staging.stage_blob, image_set.contents.blobs, listener.on_bytes)
 
 
@@ -139,8 +139,8 @@ def _check_required(image_set: ImageSet, storage: Storage, options: ImportOption
         listener.expect("hash", image_set.contents.required_bytes)
 
     def is_there(digest: Digest) -> bool:
-        right = storage.blob_size(digest) == image_set.contents.sizes[digest]
-        return right and (not options.hashed or storage.hash_blob(digest) == digest)
+        is_valid = storage.blob_size(digest) == image_set.contents.sizes[digest]
+        return is_valid and (not options.hashed or storage.hash_blob(digest) == digest)
 
     wrong = hash_all(is_there, sizes, listener.on_bytes if options.hashed else lambda _bytes: None)
     if wrong:

@@ -101,7 +101,7 @@ def opened_history(path: Path, *, lock_timeout: float, listener: Listener) -> It
 @contextmanager
 def _read(path: Path, lock_timeout: float, listener: Listener) -> Iterator[Storage]:
     storage = need_storage(real_root(path), hint=_HINT)
-    with locked_storage(storage.tree, exclusive=False, timeout=lock_timeout, on_wait=listener.say, untouched=True):
+    with locked_storage(storage.tree, exclusive=False, timeout=lock_timeout, on_wait=listener.log, untouched=True):
         yield storage
 
 

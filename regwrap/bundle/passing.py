@@ -71,11 +71,11 @@ class _Passing:
         position = 0
         for digest, place in self.bundle.places.items():
             self._wait_for(digest)
-            yield from self._taken(position, place.end)
+            yield from self._read(position, place.end)
             position = place.end
-        yield from self._taken(position, links_end(self.bundle.contents))
+        yield from self._read(position, links_end(self.bundle.contents))
 
-    def _taken(self, start: int, end: int) -> Iterator[memoryview]:
+    def _read(self, start: int, end: int) -> Iterator[memoryview]:
         descriptor = self.bundle.part.descriptor
         yield from pieces_at(descriptor, start, end - start)
         give_back(descriptor, start, end)

@@ -175,10 +175,10 @@ def _checked(path: Path, file: BundleFile, trust: Trust | None) -> Bundle:
     _check_form(file, name, offset, length)
     walk = _Walk(file, offset + padded(length))
     members = contents.members
-    blobs = {member.digest: walk.take(member) for member in members[: len(contents.blobs)]}
+    blobs = {member.digest: walk.locate(member) for member in members[: len(contents.blobs)]}
     strange: list[Member] = []
     for start in range(len(blobs), len(members), _LINKS):
-        strange += walk.take_links(members[start : start + _LINKS])
+        strange += walk.check_links(members[start : start + _LINKS])
     _check_end(file, walk.position)
     return Bundle(path=path, file=file, contents=contents, strange=tuple(strange), blobs=blobs)
 
@@ -191,7 +191,7 @@ class _Walk:
         self._file = file
         self._window = _Window(file)
 
-    def take(self, member: Member) -> Located:
+    def locate(self, member: Member) -> Located:
         """Raises IntegrityError where the member is not there, or its header or padding is another."""
         header, start = header_of(member.path, member.size), self.position
         offset = start + len(header)
@@ -202,14 +202,14 @@ class _Walk:
         self.position = end
         return Located(offset, member.size)
 
-    def take_links(self, links: Sequence[Member]) -> list[Member]:
+    def check_links(self, links: Sequence[Member]) -> list[Member]:
         """Links lie side by side, and all of their bytes are known: they are compared at once. Those that say something
-        else are returned; raises IntegrityError as `take` does."""
+        else are returned; raises IntegrityError as `locate` does."""
         expected = b"".join(map(link_bytes, links))
         if self._file.pread(len(expected), self.position) == expected:
             self.position += len(expected)
             return []
-        located = [(link, self.take(link)) for link in links]
+        located = [(link, self.locate(link)) for link in links]
         return [link for link, at in located if Digest.of(self._file.pread(at.size, at.offset)) != link.digest]
 
 
@@ -322,7 +322,7 @@ def hash_all(
     stopping = threading.Event()
     numbers = iter(range(len(blobs)))  # whose next() no other thread interrupts
 
-    def take(_thread: int) -> None:
+    def hash_some(_thread: int) -> None:
         try:
             for number in numbers:
                 if stopping.is_set():
@@ -335,5 +335,5 @@ def hash_all(
             stopping.set()
             raise
 
-    map_in_order(take, range(HASH_THREADS), workers=HASH_THREADS, name="hash", stopping=stopping)
+    map_in_order(hash_some, range(HASH_THREADS), workers=HASH_THREADS, name="hash", stopping=stopping)
     return tuple(blobs[number][0] for number in sorted(wrong))

@@ -39,7 +39,7 @@ def select_images(storage: Storage, entries: tuple[ImageEntry, ...]) -> Selectio
     ImagesFailedError for what is not there, BrokenBlobError for what is damaged."""
     found = _Found(storage=storage)
     for entry in entries:
-        found.take(entry)
+        found.add(entry)
     if found.broken:
         raise BrokenBlobError(
             f"the archive {storage.root} is damaged",
@@ -62,15 +62,15 @@ class _Found:
     absent: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
-    def take(self, entry: ImageEntry) -> None:
+    def add(self, entry: ImageEntry) -> None:
         try:
-            self._take(entry)
+            self._add(entry)
         except ImagesFailedError as error:
             self.absent.append(f"{entry.where}: {error}")
         except RegwrapError as error:
             self.broken.append(f"{entry.where}: {error}")
 
-    def _take(self, entry: ImageEntry) -> None:
+    def _add(self, entry: ImageEntry) -> None:
         repository, tag = entry.dest.repository, entry.dest.tag
         top = self.storage.resolve(repository, tag)
         if top is None:

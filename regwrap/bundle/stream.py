@@ -61,12 +61,12 @@ def streamed_bundle(selection: Selection, target: Target, listener: Listener, *,
             _write_ahead(write, target.send, lambda ahead: _fill(ahead, selection, listener, hashed=hashed))
         except IntegrityError as error:
             # one that was cut meanwhile is found by its size, whoever of both came upon it
-            told: IntegrityError = (
+            failure: IntegrityError = (
                 error if isinstance(error, BrokenBlobError) else broken(set(), selection, hashed=False)
             )
             if not target.can_repeat:
-                told = IntegrityError(told.message, problems=told.problems, hint=told.hint)
-            raise told from (None if told is error else error)
+                failure = IntegrityError(failure.message, problems=failure.problems, hint=failure.hint)
+            raise failure from (None if failure is error else error)
         yield
         write(memoryview(bytes(tar_bytes(contents) - links_end(contents))))
 
@@ -103,7 +103,7 @@ def _write_ahead(
         with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
             reading = pool.submit(ahead.run, fill)
             try:
-                for data, shared in ahead.taken():
+                for data, shared in ahead.buffers():
                     write(data)
                     if send is not None and shared is not None:
                         send(*shared)
@@ -114,7 +114,7 @@ def _write_ahead(
         ahead.close()
 
 
-class _NobodyTakesError(Exception):
+class _WriterGoneError(Exception):
     """Whoever wrote has ended."""
 
 
@@ -135,7 +135,7 @@ class _Ahead:
         for _ in range(_BUFFERS):
             self.free.put(memoryview(bytearray(_BUFFER_BYTES)))
         try:
-            with suppress(_NobodyTakesError):
+            with suppress(_WriterGoneError):
                 fill(self)
                 self._flush()
         finally:
@@ -159,7 +159,7 @@ class _Ahead:
         self._flush((os.dup(descriptor), offset, size))
         for piece in pieces_at(*place) if hashed else ():
             if self._is_over:
-                raise _NobodyTakesError
+                raise _WriterGoneError
             yield piece
 
     def _read(self, descriptor: int, offset: int, size: int) -> Iterator[memoryview]:
@@ -178,7 +178,7 @@ class _Ahead:
                 self._flush()
             buffer = self.free.get()
             if buffer is None:
-                raise _NobodyTakesError
+                raise _WriterGoneError
             self._buffer, self._end = buffer, 0
         return self._buffer[self._end : self._end + most]
 
@@ -186,7 +186,7 @@ class _Ahead:
         self.filled.put((self._buffer, self._end, following))
         self._buffer, self._end = memoryview(b""), 0
 
-    def taken(self) -> Iterator[tuple[memoryview, Range | None]]:
+    def buffers(self) -> Iterator[tuple[memoryview, Range | None]]:
         """Each is good until the next is asked for."""
         while (item := self.filled.get()) is not None:
             buffer, end, following = item

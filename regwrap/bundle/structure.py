@@ -44,8 +44,8 @@ def unseen_images(bundle: Bundle) -> tuple[str, ...]:
 
 def _unseen(bundle: Bundle, image: BundleImage, closure: Closure | None) -> set[Digest]:
     """The manifests of an image that a delta requires, and that are not at hand."""
-    lacking = {image.digest} if closure is None else {child.digest for child in closure.missing} - set(image.omitted)
-    return {digest for digest in lacking if _is_elsewhere(bundle, digest)}
+    missing = {image.digest} if closure is None else {child.digest for child in closure.missing} - set(image.omitted)
+    return {digest for digest in missing if _is_elsewhere(bundle, digest)}
 
 
 def _is_elsewhere(bundle: Bundle, digest: Digest) -> bool:
@@ -103,8 +103,8 @@ def _blob_problems(bundle: Bundle, closure: Closure) -> Iterator[str]:
 def _names_others(bundle: Bundle, image: BundleImage, closure: Closure) -> bool:
     if isinstance(closure.top, Manifest):
         config = closure.top.config
-        is_right = bundle.has(config.digest) and bundle.contents.sizes[config.digest] == config.size
-        if not is_right or not bundle.copy(config.digest):
+        is_valid = bundle.has(config.digest) and bundle.contents.sizes[config.digest] == config.size
+        if not is_valid or not bundle.copy(config.digest):
             return False  # a problem of its own, or it can't be told
     platforms = shipped_platforms(closure, lambda config: bundle.read(config.digest) or b"")
     return image.platforms != tuple(platform for platform in platforms if platform.is_nameable)

@@ -160,9 +160,9 @@ class _Writing:
 
     def write(self, data: memoryview) -> None:
         while data:
-            taken = self._write_some(data)
-            self.position += taken
-            data = data[taken:]
+            count = self._write_some(data)
+            self.position += count
+            data = data[count:]
 
     def _write_some(self, data: memoryview) -> int:
         number = len(self.parts)
@@ -185,13 +185,13 @@ class _Writing:
     def _into(self, volume: Volume, data: memoryview) -> int:
         """Written here and hashed there, at the same time."""
         inside = self.position - volume.offset
-        part, taken = self.parts[-1][0], data[: volume.size - inside]
-        hashed = self.pool.submit(self.sums[-1].update, taken) if self.summed else None
-        write_all_to(part.descriptor, taken)
+        part, piece = self.parts[-1][0], data[: volume.size - inside]
+        hashed = self.pool.submit(self.sums[-1].update, piece) if self.summed else None
+        write_all_to(part.descriptor, piece)
         if hashed is not None:
             hashed.result()
-        self._flush(part, inside + len(taken))
-        return len(taken)
+        self._flush(part, inside + len(piece))
+        return len(piece)
 
     def _flush(self, part: Part, end: int) -> None:
         start = self.flushed

@@ -83,7 +83,7 @@ def with_workers(session: Session, cluster: Cluster, places: Iterable[Location])
             stopping=session.runner.stopping,
         )
         dask.hear(workers.heard)
-        session.progress.say(f"{cluster.address}: {counted(dask.count(), 'worker')}")
+        session.progress.log(f"{cluster.address}: {counted(dask.count(), 'worker')}")
         yield workers
 
 
@@ -96,7 +96,7 @@ def opened_cluster(session: Session, cluster: Cluster) -> Iterator[DaskCluster]:
     _check_safe(address, session, insecure=cluster.insecure)
     environment = {} if cluster.config is None else {"REGWRAP_CONFIG": f"{cluster.config.absolute()}"}
     place = session.scratch / "dask"
-    with connected_cluster(address, place=place, environment=environment, say=session.progress.say) as dask:
+    with connected_cluster(address, place=place, environment=environment, log=session.progress.log) as dask:
         yield dask
 
 
@@ -110,7 +110,7 @@ def _check_safe(address: ClusterAddress, session: Session, *, insecure: bool) ->
             f"the scheduler {address.text} is on another machine, and not reached by TLS: {why}",
             hint="give Dask certificates and use tls://, or --insecure-cluster in a network that is yours alone",
         )
-    session.progress.say(f"warning: {address.text}: {why}")
+    session.progress.log(f"warning: {address.text}: {why}")
 
 
 def registries_of(job: Job, images: ImageList) -> Iterator[Location]:

@@ -17,7 +17,7 @@ from regwrap.cli.options import (
     VolumesFromOption,
     existing_of,
 )
-from regwrap.cli.output import show, told
+from regwrap.cli.output import show, shown_progress
 from regwrap.cli.settings import load
 from regwrap.cli.signing import trusting
 from regwrap.cli.volumes import incoming
@@ -48,7 +48,7 @@ def deploy(
 ) -> None:
     settings, chosen = load(config), existing_of(existing, replace_tags=replace_tags)
     with (
-        told(quiet=quiet) as progress,
+        shown_progress(quiet=quiet) as progress,
         trusting(bundle, signers or settings.signers, signature, progress) as trust,
     ):
         options = ImportOptions(
@@ -56,7 +56,7 @@ def deploy(
         )
         result = _deployed(bundle, directory, options, progress)
         if result.mended and not dry_run:
-            progress.say(_repaired(result.mended))
+            progress.log(_repaired(result.mended))
     show(result, report.deploy_text(result, directory, dry_run=dry_run), json=json)
 
 

@@ -25,9 +25,9 @@ _NEEDED: Final = "sync"  # what a worker does is a part of it
 
 def examined_workers(session: Session, settings: Config, cluster: Cluster) -> tuple[WorkerCheck, ...]:
     """One for each, sorted by its address."""
-    place = settings.archive.storage
-    archive = None if place is None else (f"{place}", _identity(place))
-    hosts = {place.name: place.registry.host for place in settings.registries if place.registry is not None}
+    location = settings.archive.storage
+    archive = None if location is None else (f"{location}", _identity(location))
+    hosts = {location.name: location.registry.host for location in settings.registries if location.registry is not None}
     with opened_cluster(session, cluster) as dask:
         found = dask.everywhere(examine_here, __version__, archive, hosts)
     return tuple(_check(address, check) for address, check in sorted(found.items()))
@@ -87,7 +87,7 @@ def _archive_problems(archive: tuple[str, int] | None) -> list[str]:
 
 
 def _name_problems(settings: Config, hosts: dict[str, str]) -> list[str]:
-    mine = {place.name: place.registry.host for place in settings.registries if place.registry is not None}
+    mine = {location.name: location.registry.host for location in settings.registries if location.registry is not None}
     return [
         f"{name} is {mine.get(name, 'unknown')}, and {host} for the client; give it the same configuration"
         for name, host in hosts.items()

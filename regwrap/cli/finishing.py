@@ -65,7 +65,7 @@ def _protect(job: Job, output: Path, percent: int) -> None:
         from regwrap.commands.repair import add_parity  # most bundles have none
         from regwrap.tools.par2 import Par2
 
-        job.listener.say(f"{output}: par2 computes recovery data of {percent}%")
+        job.listener.log(f"{output}: par2 computes recovery data of {percent}%")
         add_parity(Par2(job.runner, job.timeouts.disk_stall), output, percent)
 
 
@@ -73,6 +73,6 @@ def _add_tool(job: Job, output: Path) -> None:
     from regwrap.commands.pyz import add_pyz  # few releases bring it
 
     added = add_pyz(output)
-    job.listener.say(f"{added.path}: regwrap for the site, which needs python3 alone")
+    job.listener.log(f"{added.path}: regwrap for the site, which needs python3 alone")
     if added.was_other:
-        job.listener.say(f"{added.path} was another one: checksums of earlier releases beside it name that")
+        job.listener.log(f"{added.path} was another one: checksums of earlier releases beside it name that")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption, VolumesFromOption
-from regwrap.cli.output import show, told
+from regwrap.cli.output import show, shown_progress
 from regwrap.cli.settings import load
 from regwrap.commands.gc import GcOptions, GcReport, collect_garbage, keep_of
 from regwrap.commands.gc_releases import KeptReleases
@@ -64,7 +64,7 @@ def gc(
     json: JsonOption = False,
 ) -> None:
     settings = load(config)
-    with told(quiet=quiet) as progress:
+    with shown_progress(quiet=quiet) as progress:
         releases = KeptReleases(last=keep_releases, names=tuple(keep_release or ()), drop_current=drop_current)
         lists = _lists(keep, settings, progress) if keep else []
         entries = [entry for images in lists for entry in images.entries]
@@ -77,7 +77,7 @@ def gc(
             for_good=True,
         )
         result = collect_garbage(directory, kept, options, progress, RealDisk())
-        _tell(result, progress, dry_run=dry_run)
+        _log_notes(result, progress, dry_run=dry_run)
     show(result, gc_text(result, directory), json=json)
 
 
@@ -87,11 +87,11 @@ def _lists(keep: list[str], settings: "Config", progress: "Progress") -> "list[I
     return [listed(path, settings, progress) for path in keep]
 
 
-def _tell(result: GcReport, listener: Listener, *, dry_run: bool) -> None:
+def _log_notes(result: GcReport, listener: Listener, *, dry_run: bool) -> None:
     for note in result.notes:
-        listener.say(f"note: {note}")
+        listener.log(f"note: {note}")
     if result.blobs and not dry_run:
-        listener.say(
+        listener.log(
             "if a registry with an in-memory blob cache runs on this directory, restart it, or it will accept"
             " pushes without uploading the blobs that were deleted"
         )

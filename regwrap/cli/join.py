@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from regwrap.cli.options import ConfigOption, JsonOption, OutputOption, QuietOption, VolumesFromOption
-from regwrap.cli.output import show, told
+from regwrap.cli.output import show, shown_progress
 from regwrap.cli.settings import load
 from regwrap.commands.join import join_bundles
 from regwrap.core.errors import UsageError
@@ -30,6 +30,6 @@ def join(
     if not bases:
         raise UsageError(f"{delta} has to be joined with something", hint="regwrap join BASE... DELTA -o OUTPUT")
     timeout = load(config).timeouts.lock
-    with told(quiet=quiet) as progress:
+    with shown_progress(quiet=quiet) as progress:
         result = join_bundles(bases, delta, output, lock_timeout=timeout, listener=progress)
     show(result, report.join_text(result), json=json)

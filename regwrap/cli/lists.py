@@ -45,7 +45,7 @@ def from_manifests(
 ) -> None:
     found = found_in_manifests(files or [Path("-")], sure=sure)
     checked = _checked(found, config, quiet=quiet) if check else CheckedImages(absent=frozenset(), unknown=())
-    _tell((*found.notes, *checked.unknown, *_absent_notes(checked)), quiet=quiet)
+    _log_notes((*found.notes, *checked.unknown, *_absent_notes(checked)), quiet=quiet)
     _give(manifests_text(found, checked.absent), output, len(found.all) - len(checked.absent))
     for problem in found.problems:
         echo(f"regwrap: {problem}", err=True)
@@ -64,7 +64,7 @@ def from_registry(
     quiet: QuietOption = False,
 ) -> None:
     text, listing = list_of_registry(place, load(config), quiet=quiet)
-    _tell((*listing.notes, *listing.unread), quiet=quiet)
+    _log_notes((*listing.notes, *listing.unread), quiet=quiet)
     _give(text, output, text.count("\n") - 1)
     if listing.unread:
         raise typer.Exit(ExitCode.IMAGES_FAILED)
@@ -114,7 +114,7 @@ def list_of_registry(place: str, settings: Config, *, quiet: bool) -> tuple[str,
     return list_text(listing.images, heading), listing
 
 
-def _tell(notes: tuple[str, ...], *, quiet: bool) -> None:
+def _log_notes(notes: tuple[str, ...], *, quiet: bool) -> None:
     if not quiet:
         for note in notes:
             echo(f"note: {note}", err=True)

@@ -79,7 +79,7 @@ def lock(
 def written_lock(session: Session, settings: Config, wanted: Wanted, path: Path) -> LockReport:
     result = write_lock(session.job(settings), wanted, path)
     for text in result.unread:
-        session.progress.say(f"note: {text}")
+        session.progress.log(f"note: {text}")
     if result.failed:
         raise ImagesFailedError(
             f"{counted(len(result.failed), 'image')} cannot be locked; {path} was not written",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def told(*, quiet: bool) -> Iterator[Progress]:
+def shown_progress(*, quiet: bool) -> Iterator[Progress]:
     """Progress is shown while the block runs."""
     with Progress(sys.stderr, quiet=quiet, reader=reader_of(sys.stderr, os.environ)).shown() as progress:
         yield progress

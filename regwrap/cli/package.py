@@ -34,7 +34,7 @@ from regwrap.cli.options import (
 from regwrap.cli.output import has_summary, show
 from regwrap.cli.session import opened_session
 from regwrap.cli.settings import load, release_name
-from regwrap.cli.sizes import SizeOptions, older_of, planned, shown_sizes, target_of, told_total
+from regwrap.cli.sizes import SizeOptions, log_total, older_of, planned, shown_sizes, target_of
 from regwrap.cli.wanted import listed, lock_of
 from regwrap.commands.package import PackageOptions, PackageReport, Strategy, package_images
 from regwrap.core.errors import UsageError
@@ -124,7 +124,7 @@ def _packed(
     result = package_images(job, images, output, options)
     finishing.finish(job, result.id)
     if output == _PIPE:  # which stdout is
-        job.listener.say(report.package_text(replace(result, path=Path("standard output"))))
+        job.listener.log(report.package_text(replace(result, path=Path("standard output"))))
     return result
 
 
@@ -147,4 +147,4 @@ def _size_first(
     if shown is not None:
         planned(job, images, options, sizes, shown)
     elif sizes.limit is not None or has_summary():
-        planned(job, images, options, sizes, partial(told_total, progress=job.listener))
+        planned(job, images, options, sizes, partial(log_total, progress=job.listener))

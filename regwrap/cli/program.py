@@ -37,7 +37,7 @@ def main() -> None:
         code = exit_code_of(_run)
         let_signals_be()
     except Interrupted as interruption:  # it came before the run, or when its end was being told
-        code = _told_interruption(interruption)
+        code = _report_interruption(interruption)
     _leave(code)
 
 
@@ -66,13 +66,13 @@ def exit_code_of(run: Callable[[], object]) -> int:
         run()
     except SystemExit as exit_:
         if isinstance(exit_.__context__, BrokenPipeError):  # click says 1, which is "some images failed"
-            return _told(exit_.__context__)
+            return _report_error(exit_.__context__)
         return exit_.code if isinstance(exit_.code, int) else ExitCode.DONE
     except (Interrupted, Exception) as error:  # a bug must not look like "some images failed"
         interruption = _interruption_behind(error)
         if interruption is None:
-            return _told(error)
-        return _told_interruption(interruption)
+            return _report_error(error)
+        return _report_interruption(interruption)
     return ExitCode.DONE
 
 
@@ -84,13 +84,13 @@ def _interruption_behind(error: BaseException | None) -> Interrupted | None:
     return error
 
 
-def _told_interruption(interruption: Interrupted) -> int:
+def _report_interruption(interruption: Interrupted) -> int:
     name = signal.Signals(interruption.signum).name
-    _say(f"regwrap: interrupted ({name}). Child processes were stopped; rerun to continue.")
+    _log(f"regwrap: interrupted ({name}). Child processes were stopped; rerun to continue.")
     return 128 + interruption.signum
 
 
-def _told(error: BaseException) -> int:
+def _report_error(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         discard(1)  # its reader went away
         return 128 + signal.SIGPIPE
@@ -102,10 +102,10 @@ def _told(error: BaseException) -> int:
         hint = "the disk is failing or the installation is incomplete: install regwrap again"
         error = ToolError(f"a part of regwrap cannot be loaded: {error}", hint=hint)
     if isinstance(error, RegwrapError):
-        _say(error_text(error))
+        _log(error_text(error))
         return error.exit_code
     text = "".join(traceback.format_exception(error))
-    _say(f"{text}regwrap: this is a bug in regwrap {__version__}; please report it")
+    _log(f"{text}regwrap: this is a bug in regwrap {__version__}; please report it")
     return ExitCode.BUG
 
 
@@ -117,7 +117,7 @@ def _has_directory() -> bool:
     return True
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     """The last word; where it cannot be written the exit code still is the right one."""
     from regwrap.core.text import printable
 

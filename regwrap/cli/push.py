@@ -26,7 +26,7 @@ from regwrap.cli.options import (
     existing_of,
 )
 from regwrap.cli.output import echo, show, show_plan
-from regwrap.cli.records import RecordFiles, failures_code, tell_moved
+from regwrap.cli.records import RecordFiles, failures_code, log_tag_moves
 from regwrap.cli.session import opened_session
 from regwrap.cli.settings import load, parsed
 from regwrap.cli.signing import trusting
@@ -113,7 +113,7 @@ def push(
     if result.report is None:
         raise show_plan(result.plan, json=json)
     record = files.write([result.report], f"{source}", source.name)
-    _tell(result.report, record, quiet=quiet, json=json)
+    _show(result.report, record, quiet=quiet, json=json)
 
 
 def _naming(prefix: str, rename: list[str] | None, *, flat: bool) -> Naming:
@@ -121,10 +121,10 @@ def _naming(prefix: str, rename: list[str] | None, *, flat: bool) -> Naming:
     return Naming(prefix=prefix, flat=flat, renames=renames)
 
 
-def _tell(result: SyncReport, record: RunRecord, *, quiet: bool, json: bool) -> None:
+def _show(result: SyncReport, record: RunRecord, *, quiet: bool, json: bool) -> None:
     if not quiet:
         echo(tables_text(record), err=True)
-    tell_moved(result, quiet=quiet)
+    log_tag_moves(result, quiet=quiet)
     if result.failed:
         echo(report.failures_text(result), err=True)
     show(result, report.sync_text(result), json=json)

@@ -82,18 +82,18 @@ def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> No
         from regwrap.report.junit import to_junit  # brings a library for XML
 
         write_whole(junit, to_junit(record))
-    if os.environ.get("GITHUB_ACTIONS") == "true" and (told := workflow_commands(record)):
-        echo(told, err=True)
+    if os.environ.get("GITHUB_ACTIONS") == "true" and (commands := workflow_commands(record)):
+        echo(commands, err=True)
     if has_summary():
         add_to_summary(summary(record))
 
 
-def tell_moved(result: SyncReport, *, quiet: bool) -> None:
+def log_tag_moves(result: SyncReport, *, quiet: bool) -> None:
     """Tags that are another image now, which quiet does not hide, and those that have drifted."""
     if result.replaced:
         typer.echo(report.replaced_text(result.replaced), err=True)
     if result.moved and not quiet:
-        echo(report.moved_text(result.moved), err=True)
+        echo(report.drift_text(result.moved), err=True)
 
 
 def failed_file(given: Path | None, shard: Shard | None) -> Path:
@@ -124,7 +124,7 @@ def finish_sync(result: SyncReport, failed: Path, name: str, *, json: bool, quie
     """`name` is the list."""
     if json:
         typer.echo(report.to_json(result))
-    tell_moved(result, quiet=quiet)
+    log_tag_moves(result, quiet=quiet)
     if result.failed:
         typer.echo(
             red(printable(report.failures_text(result), keep="\n\t"), reader_of(sys.stderr, os.environ)), err=True

@@ -37,10 +37,10 @@ from regwrap.cli.options import (
     VolumeSizeOption,
 )
 from regwrap.cli.output import has_summary, show
-from regwrap.cli.records import RecordFiles, failed_file, source_of, tell_moved, write_failed
+from regwrap.cli.records import RecordFiles, failed_file, log_tag_moves, source_of, write_failed
 from regwrap.cli.session import opened_session
 from regwrap.cli.settings import load, release_name
-from regwrap.cli.sizes import SizeOptions, older_of, planned, target_of, told_total
+from regwrap.cli.sizes import SizeOptions, log_total, older_of, planned, target_of
 from regwrap.cli.wanted import listed, lock_of
 from regwrap.commands.doctor import tool_versions
 from regwrap.commands.package import PackageOptions, Strategy
@@ -143,7 +143,7 @@ def _record(
     quiet: bool,
 ) -> None:
     files.write([replace(item, release=label) for item in synced], images, source, sha256)
-    tell_moved(synced[-1], quiet=quiet)
+    log_tag_moves(synced[-1], quiet=quiet)
     write_failed(synced[-1], failed, images)
 
 
@@ -151,14 +151,14 @@ def _check_size(job: "Job", images: "ImageList", options: PackageOptions, sizes:
     """With what is still to come from the sources. Raises ImagesFailedError where the bundle would be too large."""
     if sizes.limit is not None:
         coming = options if options.strategy is Strategy.DIRECT else replace(options, strategy=Strategy.AUTO)
-        planned(job, images, coming, sizes, partial(told_total, progress=job.listener))
+        planned(job, images, coming, sizes, partial(log_total, progress=job.listener))
 
 
 def _options(strategy: Strategy, target: "Target | None", *, keep: bool) -> PackageOptions:
     if strategy is Strategy.OVERLAY:
         raise UsageError("release makes no overlay", hint="--strategy select or direct; or regwrap package")
-    way = strategy if keep else Strategy.DIRECT
-    return PackageOptions(hashed=True, strategy=way, target=target, from_archive=keep)
+    chosen = strategy if keep else Strategy.DIRECT
+    return PackageOptions(hashed=True, strategy=chosen, target=target, from_archive=keep)
 
 
 def _released(

@@ -9,7 +9,7 @@ import typer
 
 from regwrap.bundle.receipt import MAX_RECEIPT_BYTES, parse_summary
 from regwrap.cli.options import ConfigOption, HtmlOption, JsonOption, QuietOption, VolumesFromOption
-from regwrap.cli.output import show, told, write_page
+from regwrap.cli.output import show, shown_progress, write_page
 from regwrap.cli.settings import load
 from regwrap.commands.releases import adopt_release, list_releases, look_at_site
 from regwrap.core.bounded import read_bounded
@@ -39,7 +39,7 @@ def releases(
         raise UsageError("--receipt is for the page", hint="give --html FILE too")
     found = [parse_summary(read_bounded(file, MAX_RECEIPT_BYTES), f"{file}") for file in receipts or ()]
     timeout = load(config).timeouts.lock
-    with told(quiet=quiet) as progress:
+    with shown_progress(quiet=quiet) as progress:
         if adopt is not None:
             adopt_release(adopt, directory, lock_timeout=timeout, listener=progress)
         if html is None:
@@ -53,5 +53,5 @@ def releases(
             write_page(html, directory, site_page(site, facts, found))
             result = site.releases
         for note in result.notes:
-            progress.say(f"note: {note}")
+            progress.log(f"note: {note}")
     show(result, releases_text(result), json=json)

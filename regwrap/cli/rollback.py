@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from regwrap.cli.options import ConfigOption, JsonOption, QuietOption
-from regwrap.cli.output import show, told
+from regwrap.cli.output import show, shown_progress
 from regwrap.cli.settings import load
 from regwrap.commands.rollback import RollbackOptions, rollback
 from regwrap.report.site_text import rollback_text
@@ -25,8 +25,8 @@ def roll_back(
     json: JsonOption = False,
 ) -> None:
     options = RollbackOptions(dry_run=dry_run, lock_timeout=load(config).timeouts.lock, for_good=True)
-    with told(quiet=quiet) as progress:
+    with shown_progress(quiet=quiet) as progress:
         result = rollback(directory, release, options, progress)
         for note in result.notes:
-            progress.say(f"note: {note}")
+            progress.log(f"note: {note}")
     show(result, rollback_text(result), json=json)

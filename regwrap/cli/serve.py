@@ -80,4 +80,4 @@ def serve(
             sys.stdout.flush()
             threading.Event().wait()
         except Interrupted:
-            session.progress.say("stopped")
+            session.progress.log("stopped")

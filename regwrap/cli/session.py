@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regwrap.cli.output import told
+from regwrap.cli.output import shown_progress
 from regwrap.config.locations import configured_location, registry_for
 from regwrap.core.location import Location
 from regwrap.core.text import printable
@@ -42,8 +42,8 @@ class Session:
             source=config.source,
             archive=config.archive,
             location_of=lambda host: _location_of(config, host),
-            jobs=affordable_jobs(config.jobs, self.progress.say),
-            retry=Retry(config.retry, stopping, Outages(config.retry.outage, stopping, self.progress.say)),
+            jobs=affordable_jobs(config.jobs, self.progress.log),
+            retry=Retry(config.retry, stopping, Outages(config.retry.outage, stopping, self.progress.log)),
             timeouts=config.timeouts,
             environment=config.environment,
             helper_environment=config.helper_environment,
@@ -60,7 +60,7 @@ def _location_of(config: Config, host: str) -> Location:
 @contextmanager
 def opened_session(*, quiet: bool, verbose: bool = False) -> Iterator[Session]:
     """Programs, waits and retries of a session end with it, and at once."""
-    with scratch_directory() as scratch, told(quiet=quiet) as progress:
+    with scratch_directory() as scratch, shown_progress(quiet=quiet) as progress:
         runner = Runner(
             launcher=ShLauncher(),
             scratch=scratch,

@@ -65,7 +65,7 @@ def _checked(signers: Path, signature: Path, listener: Listener) -> Iterator[Tru
     with scratch_directory() as scratch:
         path = os.environ.get("PATH", os.defpath)
         runner = Runner(launcher=ShLauncher(), scratch=scratch, search_path=path)
-        yield CheckedSignature(SshKeygen(runner, agent=""), signers, signature, listener.say)
+        yield CheckedSignature(SshKeygen(runner, agent=""), signers, signature, listener.log)
 
 
 def signed(runner: Runner, key: Path | None, output: Path, signature: Path | None, release: Digest) -> None:

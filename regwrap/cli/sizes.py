@@ -39,7 +39,7 @@ class SizeOptions:
 
 
 def planned(
-    job: Job, images: ImageList, options: PackageOptions, sizes: SizeOptions, tell: Callable[[BundlePlan], None]
+    job: Job, images: ImageList, options: PackageOptions, sizes: SizeOptions, log: Callable[[BundlePlan], None]
 ) -> None:
     """Tell the sizes, and add them to the summary of a CI job. Raises ImagesFailedError where the limit is passed."""
     from regwrap.bundle.as_list import opened_listing  # none of this is needed to write a bundle
@@ -49,7 +49,7 @@ def planned(
     with ExitStack() as stack:
         older = tuple(stack.enter_context(opened_listing(path, sys.stdin.buffer)) for path in sizes.since)
         plan = plan_bundle(job, images, options, older)
-    tell(plan)
+    log(plan)
     if has_summary():
         add_to_summary(size_summary(plan))
     if sizes.limit is not None:
@@ -65,11 +65,11 @@ def older_of(since: Sequence[str] | None) -> tuple[Older, ...]:
     return read_older(since)
 
 
-def told_total(plan: BundlePlan, *, progress: Listener) -> None:
+def log_total(plan: BundlePlan, *, progress: Listener) -> None:
     """In a line of the log."""
     from regwrap.report.size_text import size_total
 
-    progress.say(size_total(plan))
+    progress.log(size_total(plan))
 
 
 def shown_sizes(plan: BundlePlan, *, json: bool) -> None:

@@ -73,13 +73,13 @@ def init(
         for note in notes:
             typer.echo(f"note: {note}", err=True)
         place = "" if directory == Path() else f"cd {directory}, "
-        again = "" if _are_right(directory / CONFIGURATION) else f"correct {CONFIGURATION}, regwrap doctor, "
+        again = "" if _is_valid(directory / CONFIGURATION) else f"correct {CONFIGURATION}, regwrap doctor, "
         typer.echo(f"next: {place}{again}edit {LIST}, regwrap release {LIST} -o release-v1.0.tar", err=True)
     if problems:
         raise typer.Exit(ExitCode.IMAGES_FAILED)
 
 
-def _are_right(file: Path) -> bool:
+def _is_valid(file: Path) -> bool:
     """Tells what doctor says of the registries that were named. The files stay, whatever that is."""
     from regwrap.cli.doctor import checked_registries  # asks by HTTP
     from regwrap.cli.session import opened_session

@@ -21,7 +21,7 @@ from regwrap.cli.options import (
     SignersOption,
     VolumesFromOption,
 )
-from regwrap.cli.output import show, told
+from regwrap.cli.output import show, shown_progress
 from regwrap.cli.signing import configured_signers, trusting
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
@@ -134,7 +134,7 @@ def _is_configured(name: str, config: Path | None) -> bool:
         return False
     from regwrap.cli.settings import load  # what is there as a file needs no configuration
 
-    return any(place.name == name for place in load(config).registries)
+    return any(location.name == name for location in load(config).registries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def _checked_file(
     target: _Bundle, images_list: str | None, *, exact: bool, config: Path | None, quiet: bool
 ) -> "tuple[VerifyReport, tuple[ImageEntry, ...] | None]":
     path = target.path
-    with told(quiet=quiet) as progress:
+    with shown_progress(quiet=quiet) as progress:
         entries = None
         if images_list is not None:  # lists and their configuration are a third of the start, and most checks have none
             from regwrap.cli.settings import load
@@ -166,7 +166,7 @@ def _checked_file(
             with trusting(path, target.signers or configured_signers(config), target.signature, progress) as trust:
                 result = _checked_bundle(target, entries, progress, trust)
         for note in result.notes:
-            progress.say(f"note: {note}")
+            progress.log(f"note: {note}")
     return result, entries
 
 

@@ -31,5 +31,5 @@ def checked_storage(
             hash_elsewhere = partial(hash_by_workers, workers, real_root(path))
             result = verify_storage(path, entries, progress, exact=exact, hash_elsewhere=hash_elsewhere)
         for note in result.notes:
-            progress.say(f"note: {note}")
+            progress.log(f"note: {note}")
     return result, entries

@@ -24,8 +24,8 @@ def checked_registry(
     if images_list is None:
         raise UsageError(f"{target} is a registry: say what has to be there", hint="give --list LIST or BUNDLE.TAR")
     settings = load(config)
-    place, prefix = push_location(target, settings)
-    check = RegistryCheck(place=place, prefix=prefix, exact=exact, hashed=hashed)
+    location, prefix = push_location(target, settings)
+    check = RegistryCheck(location=location, prefix=prefix, exact=exact, hashed=hashed)
     with opened_session(quiet=quiet) as session:
         entries = listed(images_list, settings, session.progress).entries
         return verify_registry(session.job(settings), check, entries), entries

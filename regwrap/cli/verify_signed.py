@@ -40,6 +40,6 @@ def checked_signatures(
             opened = opened_contents(Path(target), hashed=False, listener=session.progress, bases=bases)
             return with_signatures(report, stack.enter_context(opened), openssl, keys)
         settings = load(config)
-        place, prefix = push_location(target, settings)
-        end = Endpoints(job=session.job(settings), stack=stack).of(replace(place, storage=None))
+        location, prefix = push_location(target, settings)
+        end = Endpoints(job=session.job(settings), stack=stack).of(replace(location, storage=None))
         return with_signatures(report, end, openssl, keys, prefix=prefix)

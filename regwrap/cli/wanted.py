@@ -22,9 +22,9 @@ def wanted_of(images_list: str, settings: Config, progress: Progress) -> Wanted:
     images = read_listing(images_list, sys.stdin.buffer, settings.rewrite)
     wanted = Wanted(images=images, rules=settings.rules, rewrite=settings.rewrite)
     for note in wanted.images.notes:
-        progress.say(f"note: {note}")
+        progress.log(f"note: {note}")
     if not wanted.images.entries:
-        progress.say(f"note: {wanted.images.name} lists no images")
+        progress.log(f"note: {wanted.images.name} lists no images")
     return wanted
 
 
@@ -32,7 +32,7 @@ def images_of(wanted: Wanted, progress: Progress, lock: Path | None = None) -> I
     """The images of the run: the list, or what its lock says of it."""
     images = wanted.under(lock)
     if lock is not None:
-        progress.say(f"{lock}: {counted(len(images.entries), 'image')}, by digest")
+        progress.log(f"{lock}: {counted(len(images.entries), 'image')}, by digest")
     return images
 
 

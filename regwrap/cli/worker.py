@@ -58,7 +58,7 @@ def perform(order: Order) -> Answer:
         return replace(answer, refusal=_refusal(error))
     try:
         blobs = _done(run, order, _Around(task=task, run=run))
-        answer = replace(answer, blobs=blobs, pushed_back=_taken(run))
+        answer = replace(answer, blobs=blobs, pushed_back=_pushed_back(run))
     except (RegwrapError, OSError) as error:
         answer = replace(answer, refusal=_refusal(error))
     finally:
@@ -160,7 +160,7 @@ def _new(name: str) -> _Run:
     return _Run(name=name, ends=ends, stack=stack, pushed_back=pushed_back, opened=opened)
 
 
-def _taken(run: _Run) -> tuple[PushedBack, ...]:
+def _pushed_back(run: _Run) -> tuple[PushedBack, ...]:
     with _LOCK:
         found = tuple(run.pushed_back)
         run.pushed_back.clear()
@@ -176,7 +176,7 @@ class _Around:
         return self.task.is_alive and not self.run.ends.job.retry.stopping.is_set()
 
     def came(self, counts: Mapping[str, int]) -> None:
-        self.task.tell({"run": self.run.name, "came": dict(counts)})
+        self.task.send({"run": self.run.name, "came": dict(counts)})
 
 
 def _done(run: _Run, order: Order, around: _Around) -> tuple[BlobAnswer, ...]:

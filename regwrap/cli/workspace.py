@@ -54,7 +54,7 @@ def workspace(
 
 def _stay(session: Session, space: Workspace, command: tuple[str, ...]) -> int:
     host = space.registry.host
-    session.progress.say(f"{report.sync_text(space.sync)}; the registry is {host}, its storage {space.merged}")
+    session.progress.log(f"{report.sync_text(space.sync)}; the registry is {host}, its storage {space.merged}")
     if command:
         environment = {**os.environ, "REGWRAP_REGISTRY": host, "REGWRAP_STORAGE": f"{space.merged}"}
         return session.runner.foreground(command, environment)
@@ -63,5 +63,5 @@ def _stay(session: Session, space: Workspace, command: tuple[str, ...]) -> int:
     try:
         space.server.wait()
     except Interrupted:
-        session.progress.say("stopped")
+        session.progress.log("stopped")
     return ExitCode.DONE

@@ -190,7 +190,7 @@ class _Building:
 
     def _keep_beyond(self, name: str) -> None:
         keys = ", ".join(self.base.beyond)
-        self.job.listener.say(f"note: the base's {keys} are kept for docker; OCI's specification has no such keys")
+        self.job.listener.log(f"note: the base's {keys} are kept for docker; OCI's specification has no such keys")
         manifest = parse_manifest(ocilayout.read_blob(self.layout, ocilayout.named_entry(self.layout, name).digest))
         if isinstance(manifest, Manifest):
             documents = image_beyond(

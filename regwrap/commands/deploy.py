@@ -93,7 +93,7 @@ def deploy_incoming(
         options.trust(incoming.contents.id)
     based(incoming.bundle(), (StorageBase(Storage(root)),), hint=_BASE_HINT)
     image_set = ImageSet(
-        name=incoming.name, contents=incoming.contents, opened=_never, brought=partial(_brought, incoming)
+        name=incoming.name, contents=incoming.contents, opened=_never, stage_blobs=partial(_stage_incoming, incoming)
     )
     # the volumes that are still to come may be root's alone
     return _deployed(image_set, root, options, listener, files_for, for_good=bundle == _PIPED)
@@ -103,8 +103,8 @@ def _never(digest: Digest) -> AbstractContextManager[tuple[int, Located]]:
     raise ValueError(f"{digest} came once")
 
 
-def _brought(incoming: IncomingBundle, staging: Staging, on_bytes: Callable[[int], None]) -> tuple[Digest, ...]:
-    def take(digest: Digest, pieces: Iterator[memoryview]) -> None:
+def _stage_incoming(incoming: IncomingBundle, staging: Staging, on_bytes: Callable[[int], None]) -> tuple[Digest, ...]:
+    def stage_blob(digest: Digest, pieces: Iterator[memoryview]) -> None:
         if staging.has(digest):
             deque(pieces, maxlen=0)
             return
@@ -112,7 +112,7 @@ def _brought(incoming: IncomingBundle, staging: Staging, on_bytes: Callable[[int
             for piece in pieces:
                 write_all(out, piece)
 
-    wrong = incoming.each_blob(take, on_bytes)
+    wrong = incoming.each_blob(stage_blob, on_bytes)
     if not wrong:
         valid_image_set(replace(incoming.bundle(), base=dict.fromkeys(incoming.contents.sizes, staging)))
     return wrong

@@ -23,8 +23,8 @@ from regwrap.core.pool import map_in_order
 from regwrap.core.text import human_bytes
 from regwrap.storage.store import Storage, real_root
 from regwrap.tools.scratch import temporary_place
-from regwrap.transfer.carriers import Filling, fill_bundle
 from regwrap.transfer.endpoints import Endpoints
+from regwrap.transfer.engines import Filling, fill_bundle
 from regwrap.transfer.plan import Copy, Plan, Reason
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOpti
 
         def fill(file: BundleInPlace) -> None:
             if came := sum(file.arrived.values()):
-                job.listener.say(f"{output}: an earlier run left up to {human_bytes(came)} of it; they are hashed")
+                job.listener.log(f"{output}: an earlier run left up to {human_bytes(came)} of it; they are hashed")
             needed.put_known(file)
             job.listener.expect("package", plan.bytes_missing)
             filling = Filling(file, archive, hashed=options.hashed, in_order=in_order)

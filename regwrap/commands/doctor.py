@@ -159,13 +159,13 @@ def examine_machine(runner: Runner, places: DoctorDirectories, outside: tuple[Fi
 
 
 def _command(command: str, needs: tuple[str, ...], checks: dict[str, Check]) -> CommandCheck:
-    lacking = [checks[name] for name in (*needs, _SCRATCH) if name in checks and not checks[name].ok]
+    failed = [checks[name] for name in (*needs, _SCRATCH) if name in checks and not checks[name].ok]
     return CommandCheck(
         command=command,
-        works=not lacking,
+        works=not failed,
         optional=bool(_OPTIONAL.intersection(needs)),
-        missing=tuple(f"{check.name}: {check.found}" for check in lacking),
-        how=tuple(check.advice for check in lacking),
+        missing=tuple(f"{check.name}: {check.found}" for check in failed),
+        how=tuple(check.advice for check in failed),
     )
 
 
@@ -183,11 +183,11 @@ def _overlay(runner: Runner, places: DoctorDirectories) -> Check:
         history.mkdir(exist_ok=True)
         try:
             with overlay_directory(place, places.scratch) as run:
-                way = try_overlay(runner, lower=history, place=run)
+                mode = try_overlay(runner, lower=history, place=run)
         except RegwrapError as error:
             errors.append(error)
         else:
-            return Check(name=_OVERLAY, ok=True, found=f"works {way.shown}, the upper layer in {place}")
+            return Check(name=_OVERLAY, ok=True, found=f"works {mode.shown}, the upper layer in {place}")
     found = dict.fromkeys(line for error in errors for line in (error.detail or error.message).splitlines())
     return Check(name=_OVERLAY, ok=False, found="; ".join(found), advice=errors[0].hint)
 

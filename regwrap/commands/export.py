@@ -141,7 +141,7 @@ def export_image_set(
     with opened_image_set(source, lock_timeout=job.timeouts.lock, listener=job.listener, bases=bases) as image_set:
         old = [i.name for i in image_set.contents.images if i.media_type in {DOCKER_MANIFEST, DOCKER_LIST}]
         if form is Form.OCI and old:
-            job.listener.say(
+            job.listener.log(
                 f"note: {counted(len(old), 'image has a docker manifest', 'images have docker manifests')},"
                 f" such as {old[0]}, copied unchanged."
                 " skopeo cannot read them from an OCI layout; regwrap import can, and --format dir has no such limit"

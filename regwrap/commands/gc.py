@@ -90,7 +90,7 @@ def collect_garbage(root: Path, keep: Keep, options: GcOptions, listener: Listen
     if options.for_good and not options.dry_run:
         storage.tree.become_owner()
     exclusive = not options.dry_run
-    with locked_storage(storage.tree, exclusive=exclusive, timeout=options.lock_timeout, on_wait=listener.say):
+    with locked_storage(storage.tree, exclusive=exclusive, timeout=options.lock_timeout, on_wait=listener.log):
         found = read_releases(storage.tree)
         choice = choose_releases(storage, found, options.releases, keep)
         garbage = find_garbage(storage, choice.keep, listener)

@@ -38,6 +38,6 @@ def _unpack(job: Job, image: LayoutRef, root: Path) -> None:
     need_space(root.parent.parent, total, hint="give another directory with --upper")
     job.listener.expect("history", total)
     found = unpack_history(directory, image.name, _PLATFORM, root, job.listener.on_bytes)
-    job.listener.say(
+    job.listener.log(
         f"history {image}: {counted(found.blobs, 'blob')}, {counted(found.links, 'link')}, unpacked into {root}"
     )

@@ -57,7 +57,7 @@ def import_images(
         import_image_set(image_set, storage, "import", options, listener, files_for),
         image_set.contents.images,
     )
-    brought = (*imported.added, *imported.mended)
+    added = (*imported.added, *imported.mended)
     return ImportReport(
         path=root,
         images=tuple(image.name for image in images),
@@ -65,8 +65,8 @@ def import_images(
         tags_replaced=imported.changes.replaced,
         tags_kept=imported.kept,
         omitted=sum(len(image.omitted) for image in images),
-        blobs_added=len(brought),
-        bytes_added=sum(size for _digest, size in brought),
+        blobs_added=len(added),
+        bytes_added=sum(size for _digest, size in added),
         dry_run=options.dry_run,
         release=image_set.contents.release,
     )

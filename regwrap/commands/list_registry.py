@@ -28,22 +28,22 @@ class RegistryListing:
     unread: tuple[str, ...] = ()
 
 
-def list_location(job: Job, place: Location, prefix: str) -> RegistryListing:
+def list_location(job: Job, location: Location, prefix: str) -> RegistryListing:
     """All tags of all repositories, or of those below `prefix`. Raises ImagesFailedError where there are none."""
-    if place.storage is not None and not place.storage.is_dir():
+    if location.storage is not None and not location.storage.is_dir():
         raise UsageError(
-            f"{place.storage} is not a directory", hint="give a storage's root directory, or HOST[/PREFIX]"
+            f"{location.storage} is not a directory", hint="give a storage's root directory, or HOST[/PREFIX]"
         )
     with ExitStack() as stack:
-        end = Endpoints(job=job, stack=stack).of(place)
+        end = Endpoints(job=job, stack=stack).of(location)
         names = [name for name in job.retry.call(end.repositories) if _is_below(name, prefix)]
         found = tags_of(job, end, names)
     pairs = [(name, tag) for name, tags in found.tags for tag in tags]
     legal = {(name, tag) for name, tag in pairs if is_repository(name) and is_tag(tag)}
     if not legal:
-        where = f"{place.name}/{prefix}" if prefix else place.name
+        where = f"{location.name}/{prefix}" if prefix else location.name
         raise ImagesFailedError(f"{where} has no tagged images", hint="check the registry, directory and prefix")
-    host = _nameable_host(place)
+    host = _nameable_host(location)
     images = (ImageRef(registry=host, repository=name, tag=tag, digest=None) for name, tag in legal)
     odd = [
         f"{f'{name}:{tag}'[:200]!r} is no name that a list can have" for name, tag in pairs if (name, tag) not in legal
@@ -55,7 +55,7 @@ def _is_below(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(f"{prefix}/")
 
 
-def _nameable_host(place: Location) -> str | None:
+def _nameable_host(location: Location) -> str | None:
     """The host, where a line that begins with it is not taken for a path."""
-    host = place.registry.host if place.registry else ""
+    host = location.registry.host if location.registry else ""
     return host if "." in host or ":" in host or host == "localhost" else None

@@ -127,7 +127,7 @@ class _Locking:
         for rule in wanted.rules:
             meant = self._lines(rule)
             if not meant:
-                self.job.listener.say(f"note: no image matches the rule {rule.match.text}")
+                self.job.listener.log(f"note: no image matches the rule {rule.match.text}")
             lines += meant
         return parse_images("\n".join(lines).encode(), "images: in the configuration", wanted.rewrite)
 
@@ -149,7 +149,7 @@ class _Locking:
         """A registry may say anything, and a line has more than a name: with a blank in it an image went elsewhere."""
         odd = [name for name in names if not is_legal(name)]
         if odd:
-            self.job.listener.say(
+            self.job.listener.log(
                 f"note: {where}: {counted(len(odd), 'name')} left out that no list can have, such as {odd[0][:200]!r}"
             )
         return tuple(filter(is_legal, names))

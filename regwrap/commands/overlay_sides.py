@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from regwrap.tools.runner import Runner
 
 _SKELETON: Final = ("", "docker", "docker/registry", layout.V2, f"{layout.V2}/blobs", layout.BLOBS, layout.REPOSITORIES)
-_WAY_OUT: Final = "mount the whole storage in one place, or use --strategy select"
+_MOUNT_HINT: Final = "mount the whole storage in one place, or use --strategy select"
 _REMOVE: Final = 'rm -rf "$1" && mkdir -p "$1"'
 _PREFIXES: Final = tuple(f"{layout.BLOBS}/{number:02x}" for number in range(256))
 
@@ -40,9 +40,9 @@ def check_history(root: Path) -> None:
         path = root / name
         with suppress(FileNotFoundError):
             if path.is_symlink():
-                raise UsageError(f"{path} is a symbolic link: an overlay cannot follow it", hint=_WAY_OUT)
+                raise UsageError(f"{path} is a symbolic link: an overlay cannot follow it", hint=_MOUNT_HINT)
             if path.lstat().st_dev != device:
-                raise UsageError(f"{path} is another file system: an overlay would show it empty", hint=_WAY_OUT)
+                raise UsageError(f"{path} is another file system: an overlay would show it empty", hint=_MOUNT_HINT)
 
 
 def check_place(history: Path, place: Path) -> None:
@@ -57,11 +57,11 @@ def prepare_sides(runner: Runner, overlay: Overlay, links: Path) -> None:
 
     All directories that a registry will write to are made here: in a user namespace it can write to no other's.
     """
-    if overlay.way.hiding is Hiding.REMOVE:
+    if overlay.mode.hiding is Hiding.REMOVE:
         run_in_overlay(runner, overlay, _REMOVE, f"{overlay.merged}/{layout.REPOSITORIES}")
     (links / layout.REPOSITORIES).mkdir(parents=True, exist_ok=True)
-    if overlay.way.hiding is Hiding.MARK:
-        mark_opaque(links / layout.REPOSITORIES, overlay.way)
+    if overlay.mode.hiding is Hiding.MARK:
+        mark_opaque(links / layout.REPOSITORIES, overlay.mode)
 
 
 def make_prefixes(upper: Path) -> None:

@@ -141,7 +141,7 @@ class _Packing:
         """Selection where every listed image is in the storage, else straight from the sources; by an overlay where the
         bundle is a stream, or another engine fetches."""
         if self._can_be_direct and not root.is_dir():
-            self.job.listener.say(f"straight from the source: there is no archive {root}")
+            self.job.listener.log(f"straight from the source: there is no archive {root}")
             return self.directly()
         try:
             return self.by_selection(root)
@@ -149,12 +149,12 @@ class _Packing:
             if not self._has_source:
                 raise
             if self._can_be_direct:
-                self.job.listener.say(f"straight from the source: {error.message}")
+                self.job.listener.log(f"straight from the source: {error.message}")
                 return self.directly()
             return self._by_overlay_instead(error)
 
     def _by_overlay_instead(self, error: ImagesFailedError | BrokenBlobError) -> PackageReport:
-        self.job.listener.say(f"overlay, not selection: {error.message}")
+        self.job.listener.log(f"overlay, not selection: {error.message}")
         try:
             return self.by_overlay()
         except ToolError as overlay:
@@ -191,8 +191,8 @@ class _Packing:
         )
         images = as_archived(self.images) if self._comes_from_the_archive else self.images
         with direct_bundle(self.job, images, self.output, direct) as bundle:
-            brought = bundle.contents.blob_bytes - bundle.reused
-            return self._report(bundle.contents, Strategy.DIRECT, brought=brought, sync=bundle.report)
+            fetched = bundle.contents.blob_bytes - bundle.reused
+            return self._report(bundle.contents, Strategy.DIRECT, fetched=fetched, sync=bundle.report)
 
     def by_selection(self, root: Path) -> PackageReport:
         if self.images.entries and not root.is_dir():
@@ -210,7 +210,7 @@ class _Packing:
                 images = with_their_signatures_there(self.job, storage, images)
             selection = self._selected(storage, images)
             with self._packed(selection):
-                return self._report(selection.contents, Strategy.SELECT, brought=0)
+                return self._report(selection.contents, Strategy.SELECT, fetched=0)
 
     def by_overlay(self) -> PackageReport:
         """What turns out to be rotten in the history while it is packed is brought again, once."""
@@ -219,8 +219,8 @@ class _Packing:
             return self._by_overlay(hashed=False)
         except BrokenBlobError as error:
             for problem in error.problems:
-                self.job.listener.say(f"damaged in the history: {problem}")
-            self.job.listener.say("repairing damaged blobs; the history is not changed")
+                self.job.listener.log(f"damaged in the history: {problem}")
+            self.job.listener.log("repairing damaged blobs; the history is not changed")
             return self._by_overlay(hashed=True)
 
     def _by_overlay(self, *, hashed: bool) -> PackageReport:
@@ -236,10 +236,10 @@ class _Packing:
         )
         with readonly_workspace(self.job, self.images, options) as workspace:
             selection = self._selected(Storage(workspace.merged), workspace.images)
-            brought = workspace.brought_bytes(selection.contents.blobs)
+            fetched = workspace.fetched_bytes(selection.contents.blobs)
             with self._packed(selection):
                 workspace.check()
-                return self._report(selection.contents, Strategy.OVERLAY, brought=brought)
+                return self._report(selection.contents, Strategy.OVERLAY, fetched=fetched)
 
     def _selected(self, storage: Storage, images: ImageList) -> Selection:
         selection = select_images(storage, images.entries)
@@ -267,7 +267,7 @@ class _Packing:
                 yield
 
     def _report(
-        self, contents: BundleContents, strategy: Strategy, *, brought: int, sync: SyncReport | None = None
+        self, contents: BundleContents, strategy: Strategy, *, fetched: int, sync: SyncReport | None = None
     ) -> PackageReport:
         return PackageReport(
             path=self.output,
@@ -277,7 +277,7 @@ class _Packing:
             images=len(contents.images),
             blobs=len(contents.blobs),
             blob_bytes=contents.blob_bytes,
-            brought_bytes=brought,
+            brought_bytes=fetched,
             file_bytes=tar_bytes(contents),
             seconds=time.monotonic() - self.started,
             required=len(contents.required),

@@ -26,9 +26,9 @@ from regwrap.registry.harbor import Harbor
 from regwrap.storage.store import Storage, real_root
 from regwrap.storage.tree import Tree
 from regwrap.transfer.blob_index import BlobIndex, index_of
-from regwrap.transfer.by_skopeo import RegistryCarrier
-from regwrap.transfer.carriers import Sending, send_images
+from regwrap.transfer.by_skopeo import RegistryCopier
 from regwrap.transfer.endpoints import Endpoints
+from regwrap.transfer.engines import Sending, send_images
 from regwrap.transfer.into_registry import PARTIAL_HINT, partial_refusal
 from regwrap.transfer.observe import Observer
 from regwrap.transfer.orders import SharedFiles
@@ -67,7 +67,7 @@ class PushOptions:
     trust: Trust | None = None
 
 
-def push_images(job: Job, source: Path, place: Location, options: PushOptions) -> SyncResult:
+def push_images(job: Job, source: Path, location: Location, options: PushOptions) -> SyncResult:
     """Push all images of `source`; with `dry_run` only say what would be done. Call from the main thread.
 
     Raises UsageError where names or projects do not fit, and where tags would move: nothing was sent then.
@@ -75,7 +75,7 @@ def push_images(job: Job, source: Path, place: Location, options: PushOptions) -
     started = time.monotonic()
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
-        end = ends.registry(place)
+        end = ends.registry(location)
         contents = _opened(job, source, stack, end, options)
         source_of_all, entries = _as_asked(job, contents, renamed(_entries(contents), options.naming), options)
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
@@ -83,7 +83,7 @@ def push_images(job: Job, source: Path, place: Location, options: PushOptions) -
             ends=ends,
             contents=source_of_all,
             dest=end,
-            place=place,
+            location=location,
             shared=_shared(source, contents) if not options.bases else None,
             brief=not options.dry_run and not isinstance(contents, DeltaSource),
         )
@@ -95,7 +95,7 @@ def push_images(job: Job, source: Path, place: Location, options: PushOptions) -
         plan = _with_refusals(job, end, plan, dry_run=options.dry_run)
         if options.dry_run:
             return SyncResult(plan=plan, report=None)
-        report = pushing.carry(plan, elsewhere)
+        report = pushing.send(plan, elsewhere)
         release = None if isinstance(contents, StorageSource) else contents.contents.release
         report = replace(report, release=release, workers=job.workers.shares if job.workers else ())
         return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
@@ -125,7 +125,7 @@ def _as_asked(
         return contents, entries
     rewriting = rewrite_indexes(contents, entries)
     for move in rewriting.moves:
-        job.listener.say(
+        job.listener.log(
             f"note: {move.image}: its index is REWRITTEN for the platforms that are there: {move.old} -> {move.new};"
             " signatures of the old digest do not count for it"
         )
@@ -139,10 +139,10 @@ def _with_refusals(job: Job, dest: RegistryEndpoint, plan: Plan, *, dry_run: boo
     partial = [copy for copy in plan.copies if copy.closure.omitted]
     if not partial or not (dry_run or dest.registry.partial_indexes is False):
         return plan
-    takes = job.retry.call(lambda: dest.takes_partial_indexes(partial[0].entry.dest.repository))
-    if takes is None:
-        job.listener.say(_unknown(dest, [f"{copy.entry.dest}" for copy in partial]))
-    if takes is not False:
+    accepts = job.retry.call(lambda: dest.accepts_partial_indexes(partial[0].entry.dest.repository))
+    if accepts is None:
+        job.listener.log(_unknown(dest, [f"{copy.entry.dest}" for copy in partial]))
+    if accepts is not False:
         return plan
     refused = (Unseen(entry=c.entry, error=partial_refusal(dest.name, c.entry), hint=PARTIAL_HINT) for c in partial)
     return replace(plan, copies=whole, unseen=(*plan.unseen, *refused))
@@ -213,7 +213,7 @@ def _prepare_projects(
         return frozenset()
     if not is_there:
         if options.create_projects:
-            job.listener.say(f"note: {dest.name} is not Harbor; no projects are created")
+            job.listener.log(f"note: {dest.name} is not Harbor; no projects are created")
         return frozenset()
     bare = [str(entry.dest) for entry in entries if "/" not in entry.dest.repository]
     if bare:
@@ -232,10 +232,10 @@ def _prepare_projects(
         )
     for name in absent:
         if options.dry_run:
-            job.listener.say(f"project {name} does not exist" + "; it would be created" * options.create_projects)
+            job.listener.log(f"project {name} does not exist" + "; it would be created" * options.create_projects)
         else:
             harbor.create_project(name)
-            job.listener.say(f"project {name} created, private")
+            job.listener.log(f"project {name} created, private")
     return frozenset(absent if options.dry_run else ())
 
 
@@ -252,7 +252,7 @@ class _Pushing:
     ends: Endpoints
     contents: LocalSource
     dest: RegistryEndpoint
-    place: Location
+    location: Location
     shared: SharedFiles | None
     brief: bool
 
@@ -276,12 +276,12 @@ class _Pushing:
             retry=self.job.retry,
             valid=None,
             gave_up=self.ends.limiters.gave_up,
-            is_immutable=self.place.is_immutable,
+            is_immutable=self.location.is_immutable,
             brief=self.brief,
         )
         return observer.observe_images(entries, self.job.jobs, self.job.listener)
 
-    def carry(self, plan: Plan, elsewhere: Mapping[Digest, str]) -> SyncReport:
+    def send(self, plan: Plan, elsewhere: Mapping[Digest, str]) -> SyncReport:
         """`elsewhere`: another repository there that has the blob."""
         index = self._index(plan)
         for digest, repository in elsewhere.items():
@@ -290,7 +290,7 @@ class _Pushing:
             dest=self.dest,
             source_of=lambda _entry: self.contents,
             index=index,
-            by_skopeo=RegistryCarrier(
+            by_skopeo=RegistryCopier(
                 dest=self.dest, served=lambda _entry: self.ends.loopback(self.contents), index=index
             ),
             shared=lambda _end: self.shared,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.base import lacking_blobs
+from regwrap.bundle.base import missing_blobs
 from regwrap.bundle.read import Bundle
 from regwrap.core.errors import ImagesFailedError
 from regwrap.core.model import Digest
@@ -106,7 +106,7 @@ class DeltaSource:
                 lost.add(blob.digest)
         if lost:
             nowhere = [blob for blob in self.bundle.contents.required if blob.digest in lost]
-            raise lacking_blobs(self.bundle, nowhere, self.end.name, hint=_HINT)
+            raise missing_blobs(self.bundle, nowhere, self.end.name, hint=_HINT)
         return found
 
     def _place_of(self, item: Lacking, blob: Descriptor) -> str | None:
@@ -116,7 +116,7 @@ class DeltaSource:
 
     def _has(self, place: str, blob: Descriptor) -> bool:
         try:
-            return not self.end.lacking(place, (blob,))
+            return not self.end.missing(place, (blob,))
         except UnsureError:
             return False
 

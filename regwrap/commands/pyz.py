@@ -114,8 +114,8 @@ def _modules(package: str) -> Iterator[tuple[str, Path]]:
 def _licences(library: str) -> Iterator[tuple[str, Path]]:
     """With what names the library and its version."""
     for file in metadata.distribution(library).files or ():
-        is_told = file.name == "METADATA" or "licen" in f"{file}".lower() or file.name.startswith("NOTICE")
-        if is_told and file.parts[0].endswith(".dist-info"):
+        is_shown = file.name == "METADATA" or "licen" in f"{file}".lower() or file.name.startswith("NOTICE")
+        if is_shown and file.parts[0].endswith(".dist-info"):
             yield file.as_posix(), Path(f"{file.locate()}")
 
 

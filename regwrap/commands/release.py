@@ -89,8 +89,8 @@ def _by_archive(
         return sync, package_images(job, images, output, options)
     except BrokenBlobError as error:
         for problem in error.problems:
-            job.listener.say(f"damaged in the archive: {problem}")
-        job.listener.say("repairing damaged blobs")
+            job.listener.log(f"damaged in the archive: {problem}")
+        job.listener.log("repairing damaged blobs")
         sync = _synced(job, images, on_sync, SyncOptions(hashed=True, referrers=options.referrers))
         return sync, package_images(job, images, output, options)
 
@@ -99,7 +99,7 @@ def _directly(
     job: Job, images: ImageList, output: Path, options: PackageOptions, on_sync: Callable[[SyncReport], None]
 ) -> tuple[SyncReport, PackageReport]:
     kept = "the archive is only read" if options.from_archive else "no archive is read or kept"
-    job.listener.say(f"straight from the source: {kept}")
+    job.listener.log(f"straight from the source: {kept}")
     package = package_images(job, images, output, options)
     sync = package.sync or nothing_copied(Plan(copies=(), skips=(), unseen=()))
     on_sync(sync)

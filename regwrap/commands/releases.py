@@ -110,7 +110,7 @@ def look_at_site(root: Path, *, lock_timeout: float, listener: Listener) -> Site
 @contextmanager
 def _read(root: Path, lock_timeout: float, listener: Listener) -> Iterator[Storage]:
     storage = need_storage(root)
-    with locked_storage(storage.tree, exclusive=False, timeout=lock_timeout, on_wait=listener.say, untouched=True):
+    with locked_storage(storage.tree, exclusive=False, timeout=lock_timeout, on_wait=listener.log, untouched=True):
         yield storage
 
 
@@ -146,7 +146,7 @@ def adopt_release(
     storage = need_storage(root)
     with opened_bundle(bundle) as opened:
         contents = opened.contents.whole
-    with locked_storage(storage.tree, exclusive=True, timeout=lock_timeout, on_wait=listener.say):
+    with locked_storage(storage.tree, exclusive=True, timeout=lock_timeout, on_wait=listener.log):
         missing = missing_images(storage, contents)
         if missing:
             raise ImagesFailedError(

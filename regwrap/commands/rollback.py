@@ -63,7 +63,7 @@ def rollback(
     if options.for_good and not dry_run:
         storage.tree.become_owner()
     with locked_storage(
-        storage.tree, exclusive=not dry_run, timeout=options.lock_timeout, on_wait=listener.say, untouched=dry_run
+        storage.tree, exclusive=not dry_run, timeout=options.lock_timeout, on_wait=listener.log, untouched=dry_run
     ):
         found = read_releases(storage.tree)
         release = chosen_release(found, wanted, root)

@@ -34,7 +34,7 @@ class CheckedSignature:
     ssh: SshKeygen
     signers: Path
     file: Path
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
     def __call__(self, release: Digest) -> None:
         """Raises IntegrityError, also where there is no signature; UsageError where there are no signers."""
@@ -48,4 +48,4 @@ class CheckedSignature:
         name = self.ssh.signer(self.signers, self.file, signed_text(release)) if is_one else None
         if name is None:
             raise IntegrityError(f"{self.file} is no signature of {release} by one of {self.signers}", hint=_HINT)
-        self.say(f"signed by {name}")
+        self.log(f"signed by {name}")

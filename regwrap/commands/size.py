@@ -160,11 +160,11 @@ def _closures(
     """All of each image: as the archive has it, or else as its source does, with its referrers there."""
     ask = options.strategy is not Strategy.SELECT
     there = {entry.dest: closure for entry in images.entries if (closure := _closure_there(storage, entry))}
-    lacking = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in there))
-    if lacking.entries and not (ask and (job.source or not need_source(lacking))):
+    missing = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in there))
+    if missing.entries and not (ask and (job.source or not need_source(missing))):
         select_images(storage, images.entries)  # raises, and says of each why
     found = [(entry, there[entry.dest]) for entry in images.entries if entry.dest in there]
-    return [*found, *(_closures_at_source(job, lacking, storage, options) if lacking.entries else ())]
+    return [*found, *(_closures_at_source(job, missing, storage, options) if missing.entries else ())]
 
 
 def _closure_there(storage: Storage, entry: ImageEntry) -> Closure | None:

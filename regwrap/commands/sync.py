@@ -79,7 +79,7 @@ def plan_images(
     unsigned: tuple[Unseen, ...] = ()
     if job.signed:
         images, unsigned = only_signed(ends, images)
-    way = choose_engine(job.engine, storage.name if storage else None)
+    choice = choose_engine(job.engine, storage.name if storage else None)
     observer = Observer(
         source_of=ends.source_of,
         dest=dest,
@@ -87,10 +87,10 @@ def plan_images(
         valid=ValidBlobs(storage=storage.storage, hashed=options.hashed) if storage else None,
         gave_up=ends.limiters.gave_up,
         is_immutable=job.archive.is_immutable,
-        brief=way.engine is Engine.STREAM and not options.dry_run,
+        brief=choice.engine is Engine.STREAM and not options.dry_run,
     )
     observed = (*observer.observe_images(images.entries, job.jobs, job.listener), *options.lost, *unsigned)
-    return replace(make_plan(observed), way=way)
+    return replace(make_plan(observed), way=choice)
 
 
 def copy_images(
@@ -107,7 +107,7 @@ def copy_images(
     if options.dry_run:
         return SyncResult(plan=plan, report=None)
     job.listener.expect("sync", plan.bytes_missing)
-    report = _carried(ends, dest, plan, writing)
+    report = _copied(ends, dest, plan, writing)
     # nobody hears of it from a package, in which every image counts as copied
     meanwhile = _drifted_meanwhile(ends, report.copied) if writing.upper is None else ()
     moved = (*plan.moved, *meanwhile)
@@ -115,14 +115,14 @@ def copy_images(
     return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
 
-def _carried(ends: Endpoints, dest: RegistryEndpoint | StorageSource, plan: Plan, writing: Writing) -> SyncReport:
+def _copied(ends: Endpoints, dest: RegistryEndpoint | StorageSource, plan: Plan, writing: Writing) -> SyncReport:
     if not plan.copies:
         if isinstance(dest, StorageSource) and writing.upper is None and not plan.unseen:
             remove_stage(own_tree(dest.storage.tree), SYNC)  # a killed run's
         return nothing_copied(plan)
-    from regwrap.transfer.carriers import carry_out  # brings all that carries, and most runs copy nothing
+    from regwrap.transfer.engines import transfer_images  # imports all that copies, and most runs copy nothing
 
-    return carry_out(plan, dest, ends=ends, writing=writing)
+    return transfer_images(plan, dest, ends=ends, writing=writing)
 
 
 def _drifted_meanwhile(ends: Endpoints, copied: tuple[Copied, ...]) -> tuple[Drifted, ...]:

@@ -33,14 +33,14 @@ class RegistryCheck:
     """`prefix` stands before all repositories there. `exact`: there are no other images below it. `hashed`: every
     blob is fetched and hashed."""
 
-    place: Location
+    location: Location
     prefix: str
     exact: bool
     hashed: bool
 
     @property
     def target(self) -> str:
-        host = self.place.registry.host if self.place.registry else self.place.name
+        host = self.location.registry.host if self.location.registry else self.location.name
         return f"{host}/{self.prefix}" if self.prefix else host
 
 
@@ -61,7 +61,7 @@ def verify_registry(job: Job, check: RegistryCheck, entries: tuple[ImageEntry, .
     thread."""
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
-        end = ends.registry(check.place)
+        end = ends.registry(check.location)
         named = renamed(entries, Naming(prefix=check.prefix))
         looking = _Looking(job=job, end=end)
         found = map_in_order(
@@ -104,16 +104,16 @@ class _Looking:
         if closure is None:
             return checked
         check_platform(closure, entry.platforms, lambda blob: end.config(repository, digest, blob))
-        self._take(name, repository, closure, checked)
+        self._record(name, repository, closure, checked)
         for child in closure.missing:
             what = f"{name}: {child.platform or 'a manifest'} of its index ({child.digest}) is not here"
             checked.differences.append(what)
-        lacking = end.lacking(repository, closure.blobs)
-        checked.damaged = {blob.digest for blob in lacking}
-        checked.problems += [f"{name}: blob {b.digest} is absent, or has not {b.size} bytes" for b in lacking]
+        missing = end.missing(repository, closure.blobs)
+        checked.damaged = {blob.digest for blob in missing}
+        checked.problems += [f"{name}: blob {b.digest} is absent, or has not {b.size} bytes" for b in missing]
         return checked
 
-    def _take(self, name: str, repository: str, closure: Closure, checked: _Checked) -> None:
+    def _record(self, name: str, repository: str, closure: Closure, checked: _Checked) -> None:
         """Remember what belongs to the image."""
         shown = shipped_platforms(closure, lambda blob: self.end.config(repository, closure.top.digest, blob))
         checked.sizes = {
@@ -158,7 +158,7 @@ class _Looking:
 def _others(job: Job, check: RegistryCheck, named: tuple[ImageEntry, ...], known: set[Digest]) -> tuple[str, ...]:
     """What is there below the prefix and not in the list. What is about an image, a signature say, belongs to it."""
     listed = {f"{entry.dest}" for entry in named}
-    images = list_location(job, check.place, check.prefix).images
+    images = list_location(job, check.location, check.prefix).images
     found = [f"{i.repository}:{i.tag}" for i in images if subject_of_tag(i.tag or "") not in known]
     return tuple(sorted(name for name in found if name not in listed))
 

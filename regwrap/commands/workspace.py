@@ -84,7 +84,7 @@ class Workspace:
     server: Server
     check: Callable[[], None]
 
-    def brought_bytes(self, blobs: Iterable[tuple[Digest, int]]) -> int:
+    def fetched_bytes(self, blobs: Iterable[tuple[Digest, int]]) -> int:
         """How many bytes of `blobs` are not in the history."""
         return sum(size for digest, size in blobs if self.upper.blob_size(digest) is not None)
 
@@ -160,12 +160,12 @@ def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iter
         images = through_mirrors(ends, images)
         find = with_referrers if options.referrers else with_their_signatures
         images, lost = find(ends, images)
-        run, way = _place(job, history, options.places, stack)
-        overlay, links = _overlay(history, run, way, _links(job, way, len(images.entries), stack))
+        run, mode = _place(job, history, options.places, stack)
+        overlay, links = _overlay(history, run, mode, _links(job, mode, len(images.entries), stack))
         prepare_sides(job.runner, overlay, links)
         listed = Storage(links, below=(overlay.upper, history))
-        bringing = SyncOptions(hashed=options.hashed, lost=lost)
-        report = _bring(ends, listed, overlay.upper, images, bringing)
+        sync_options = SyncOptions(hashed=options.hashed, lost=lost)
+        report = _sync(ends, listed, overlay.upper, images, sync_options)
         yield _Staged(images=images, history=history, overlay=overlay, listed=listed, sync=report)
 
 
@@ -193,46 +193,46 @@ def _place(job: Job, history: Path, places: tuple[Path, ...], stack: ExitStack) 
                 check_mountable(place, "the directory for the upper layer")
                 check_place(history, place.resolve())
                 run = trying.enter_context(overlay_directory(place, job.scratch))
-                way = try_overlay(job.runner, lower=history, place=run)
+                mode = try_overlay(job.runner, lower=history, place=run)
             except (ToolError, UsageError) as error:
                 errors.append(error)
                 continue
-            job.listener.say(f"overlay {way.shown}: {history} below, the upper layer in {place}; {way.hiding}")
+            job.listener.log(f"overlay {mode.shown}: {history} below, the upper layer in {place}; {mode.hiding}")
             stack.push(trying.pop_all())
-            return run, way
+            return run, mode
     if len(errors) == 1:
         raise errors[0]
     detail = "\n".join(f"{error}" for error in errors)
     raise ToolError("no directory for the upper layer works with overlay", detail=detail, hint=errors[0].hint)
 
 
-def _links(job: Job, way: MountMode, lines: int, stack: ExitStack) -> Path | None:
+def _links(job: Job, mode: MountMode, lines: int, stack: ExitStack) -> Path | None:
     """A directory in memory for the link files: thousands of tiny directories, which cost a disk seconds to make and to
     remove. None where there is none that takes marks."""
     expected = lines * _LINKS_A_LINE
-    if way.hiding is not Hiding.MARK or not _MEMORY.is_dir() or file_system(_MEMORY) != "tmpfs":
+    if mode.hiding is not Hiding.MARK or not _MEMORY.is_dir() or file_system(_MEMORY) != "tmpfs":
         return None
     if not free_space(_MEMORY).has(expected * _LINK_BYTES, files=expected * 2):
         return None
     with ExitStack() as trying, suppress(OSError, UsageError):
         links = trying.enter_context(overlay_directory(_MEMORY, job.scratch))
-        mark_opaque(links, way)  # before Linux 6.6 a tmpfs takes no user.* attributes
-        os.removexattr(links, opaque_mark(way))
+        mark_opaque(links, mode)  # before Linux 6.6 a tmpfs takes no user.* attributes
+        os.removexattr(links, opaque_mark(mode))
         stack.push(trying.pop_all())
         return links
     return None
 
 
-def _overlay(history: Path, run: Path, way: MountMode, links: Path | None) -> tuple[Overlay, Path]:
+def _overlay(history: Path, run: Path, mode: MountMode, links: Path | None) -> tuple[Overlay, Path]:
     """The overlay's directories, and that of them which the link files go to."""
     lower = (history,) if links is None else (links, history)
-    overlay = Overlay(lower=lower, upper=run / "upper", work=run / "work", merged=run / "merged", way=way)
+    overlay = Overlay(lower=lower, upper=run / "upper", work=run / "work", merged=run / "merged", mode=mode)
     for directory in (overlay.upper, overlay.work, overlay.merged):
         directory.mkdir(mode=0o755)
     return overlay, overlay.upper if links is None else links
 
 
-def _bring(ends: Endpoints, listed: Storage, upper: Path, images: ImageList, options: SyncOptions) -> SyncReport:
+def _sync(ends: Endpoints, listed: Storage, upper: Path, images: ImageList, options: SyncOptions) -> SyncReport:
     dest, writing = StorageSource(name="the upper layer", storage=listed), Writing(upper=upper, hashed=options.hashed)
     report = copy_images(ends, dest, images, options=options, writing=writing).report
     if report is None or report.failed:

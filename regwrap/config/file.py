@@ -63,10 +63,10 @@ class Section:
         # A key without a value counts as not there: that remains when its children are commented out.
         return collected(self.problems, f"{self.where}{key}", self.values.get(key), parse, default)
 
-    def path(self, key: str, is_right: Callable[[Path], bool] | None = None, kind: str = "") -> Path | None:
+    def path(self, key: str, is_valid: Callable[[Path], bool] | None = None, kind: str = "") -> Path | None:
         path = self.get(key, lambda value: parsed_path(a_text(value), self.base, self.home), None)
         try:
-            if path is not None and is_right and not is_right(path):
+            if path is not None and is_valid and not is_valid(path):
                 self.problems.append(f"{self.where}{key}: the {kind} {path} does not exist")
         except OSError as error:
             self.problems.append(f"{self.where}{key}: the {kind} {path} cannot be checked: {error.strerror}")
@@ -99,9 +99,9 @@ def parsed_path(text: str, base: Path, home: Path) -> Path:
     return home / text[1:].lstrip("/") if text.startswith("~") else base / text
 
 
-def is_there(path: Path, is_right: Callable[[Path], bool]) -> bool:
+def is_there(path: Path, is_valid: Callable[[Path], bool]) -> bool:
     try:
-        return is_right(path)
+        return is_valid(path)
     except OSError as error:
         if error.errno in {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}:  # no permission to look, or no path at all
             return False

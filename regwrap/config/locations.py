@@ -23,8 +23,8 @@ _LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::
 
 def registry_for(config: Config, host: str) -> Registry:
     """How to reach `host`: as it is configured (the first entry counts), else with Docker's defaults."""
-    place = configured_location(config, host)
-    known = place.registry if place else None
+    location = configured_location(config, host)
+    known = location.registry if location else None
     return known or registry_of("", normal_host(host), authfile=config.default_authfile)
 
 
@@ -35,7 +35,7 @@ def configured_location(config: Config, host: str) -> Location | None:
     def is_named(registry: Registry) -> bool:
         return name == registry.host or (registry.plain_http and name == f"{registry.host}:80")
 
-    return next((place for place in config.registries if place.registry and is_named(place.registry)), None)
+    return next((location for location in config.registries if location.registry and is_named(location.registry)), None)
 
 
 def location_of(text: str, config: Config, *, base: Path, home: Path) -> Location:
@@ -43,17 +43,17 @@ def location_of(text: str, config: Config, *, base: Path, home: Path) -> Locatio
 
     A host that is configured is the configured place, with its storage: one registry, however it is named.
     """
-    named = {place.name: place for place in config.registries}
+    named = {location.name: location for location in config.registries}
     if text in named:
         return named[text]
     if text.startswith("oci:"):
         return Location(name=text, image=_layout(text, base, home))
     if "://" in text:
-        return _place_of_url(text, config)
+        return _location_of_url(text, config)
     if text.startswith((".", "/", "~")) or "/" in text or (text and is_there(base / text, Path.is_dir)):
         return Location(name=text, storage=parsed_path(text, base, home))
     if "@" in text or (is_host(text) and ("." in text or ":" in text or text == "localhost")):
-        return _place_of_url(text, config)
+        return _location_of_url(text, config)
     known = f"; {advice(text, named)}" if named else ""
     new = f" (./{text} is a new one)" if text.isprintable() and text else ""
     raise UsageError(
@@ -66,31 +66,31 @@ def push_location(text: str, config: Config) -> tuple[Location, str]:
     scheme, separator, rest = text.rpartition("://")
     name, _, prefix = rest.partition("/")
     prefix = _checked_prefix(prefix)
-    named = {place.name: place for place in config.registries}
+    named = {location.name: location for location in config.registries}
     if separator or name not in named:
         if not separator and not ("." in name or ":" in name or name == "localhost"):
             known = f"; {advice(name, named)}" if named else ""
             raise UsageError(f"{shown(name)} is neither a configured registry nor a host{known}")
-        place = _place_of_url(f"{scheme}{separator}{name}", config)
+        location = _location_of_url(f"{scheme}{separator}{name}", config)
     else:
-        place = named[name]
-    if place.registry is None:
+        location = named[name]
+    if location.registry is None:
         raise UsageError(
             f"{name} is a storage directory without a registry", hint="use regwrap deploy for a storage directory"
         )
-    return place, prefix
+    return location, prefix
 
 
 def listed_location(text: str, config: Config, *, base: Path, home: Path) -> tuple[Location, str]:
     """The place and the prefix of `NAME[/PREFIX]`, `DIR` or `[http://]HOST[:PORT][/PREFIX]`. Raises UsageError."""
     name, _, prefix = text.partition("/")
-    place = next((place for place in config.registries if place.name == name), None)
-    if place is None and (text.startswith((".", "/", "~")) or is_there(base / text, Path.is_dir)):
+    location = next((location for location in config.registries if location.name == name), None)
+    if location is None and (text.startswith((".", "/", "~")) or is_there(base / text, Path.is_dir)):
         return location_of(text, config, base=base, home=home), ""
-    if place is None:
-        place, prefix = push_location(text, config)
-        return replace(place, storage=None), prefix
-    return place, _checked_prefix(prefix)
+    if location is None:
+        location, prefix = push_location(text, config)
+        return replace(location, storage=None), prefix
+    return location, _checked_prefix(prefix)
 
 
 def _checked_prefix(text: str) -> str:
@@ -108,16 +108,16 @@ def _layout(text: str, base: Path, home: Path) -> LayoutRef:
         raise UsageError(f"{error}") from error
 
 
-def _place_of_url(url: str, config: Config) -> Location:
+def _location_of_url(url: str, config: Config) -> Location:
     """The place of a host; http:// or https:// in front of it counts more than what is configured."""
     scheme, host = parse_url(url)
-    place = configured_location(config, host)
-    if place is None or place.registry is None:
+    location = configured_location(config, host)
+    if location is None or location.registry is None:
         return Location(name=host, registry=registry_of(scheme, host, authfile=config.default_authfile))
     is_http = scheme == "http"
-    if scheme and place.registry.plain_http != is_http:
-        return replace(place, registry=replace(place.registry, plain_http=is_http, tls_verify=not is_http))
-    return place
+    if scheme and location.registry.plain_http != is_http:
+        return replace(location, registry=replace(location.registry, plain_http=is_http, tls_verify=not is_http))
+    return location
 
 
 def parse_url(value: object) -> tuple[str, str]:

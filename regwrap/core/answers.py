@@ -53,25 +53,25 @@ class Meaning(Enum):
     @property
     def happened(self) -> str:
         """What happened; empty where the answer's own words have to do."""
-        return TOLD.get(self, ("", ""))[0]
+        return CAUSES.get(self, ("", ""))[0]
 
     @property
     def hint(self) -> str:
         """What to do; empty where the answer's own words have to do."""
-        return TOLD.get(self, ("", ""))[1]
+        return CAUSES.get(self, ("", ""))[1]
 
     @property
     def is_transient(self) -> bool:
         """Whether the same request may succeed later."""
         return self in _TRANSIENT
 
-    def told(self, what: str) -> str:
+    def message(self, what: str) -> str:
         """`what` could not be done, and why."""
         return f"{what}: {self.happened}" if self.happened else what
 
 
 # what happened, what to do; in the page's order
-TOLD: Final = {
+CAUSES: Final = {
     Meaning.ABSENT: (
         "there is no such thing in the registry",
         "check name and tag; some registries say so to an account that may not read it",

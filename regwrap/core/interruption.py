@@ -83,19 +83,19 @@ def end_if_interrupted() -> None:
 
 
 @contextmanager
-def held(take: Callable[[], T], let_go: Callable[[T], None]) -> Iterator[T]:
-    """What `take` gives, for the block; `let_go` has it in the end. A signal finds it not taken yet, or known: making a
-    file takes a while, and nobody would know its name."""
-    taken: list[T] = []
+def held(acquire: Callable[[], T], let_go: Callable[[T], None]) -> Iterator[T]:
+    """What `acquire` gives, for the block; `let_go` has it in the end. A signal finds it not there yet, or known:
+    making a file takes a while, and nobody would know its name."""
+    acquired: list[T] = []
 
     def end() -> None:
-        while taken:
-            let_go(taken.pop())
+        while acquired:
+            let_go(acquired.pop())
 
     try:
         with uninterrupted():
-            taken.append(take())
-        yield taken[0]
+            acquired.append(acquire())
+        yield acquired[0]
     finally:
         try:
             with uninterrupted():

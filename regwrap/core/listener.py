@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 class Listener(Protocol):
     """Called from several threads."""
 
-    def say(self, text: str, /) -> None:
+    def log(self, text: str, /) -> None:
         """A line of the log."""
 
     def expect(self, step: str, expected: int, /) -> None:
@@ -35,7 +35,7 @@ class Listener(Protocol):
 class Silent:
     """A Listener for work that nobody watches."""
 
-    def say(self, text: str, /) -> None:
+    def log(self, text: str, /) -> None:
         pass
 
     def expect(self, step: str, expected: int, /) -> None:

@@ -51,7 +51,7 @@ def unpack_history(
         try:
             with tarfile.open(directory / ocilayout.blob_path(layer.digest), "r:*") as archive:
                 for member in archive:
-                    found.take(archive, member)
+                    found.add(archive, member)
         except (tarfile.TarError, EOFError) as error:
             raise IntegrityError(f"layer {layer.digest} of the history cannot be read: {error}") from error
         on_bytes(layer.size)
@@ -72,7 +72,7 @@ class _Unpacking:
         self.sizes: dict[Digest, int] = {}
         self.links: set[tuple[str, Digest]] = set()
 
-    def take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         file = archive.extractfile(member) if member.isreg() else None
         if file is None:
             return

@@ -75,11 +75,11 @@ class ImageRule:
         fitting = sorted(tag for tag in set(tags) if _fits(self.match.tag, tag))
         if self.semver is None and self.newest is None:
             return tuple(fitting)
-        versions = [(version, tag) for tag in fitting if (version := parse_version(tag)) and self._takes(version)]
+        versions = [(version, tag) for tag in fitting if (version := parse_version(tag)) and self._allows(version)]
         newest = sorted(versions, key=lambda pair: (pair[0].key, pair[0].given, pair[1]), reverse=True)
         return tuple(sorted(tag for _version, tag in newest[: self.newest]))
 
-    def _takes(self, version: Version) -> bool:
+    def _allows(self, version: Version) -> bool:
         return self.semver.holds(version) if self.semver else not version.prerelease
 
 

@@ -62,26 +62,26 @@ class _Bounds:
 
 @dataclass(frozen=True, slots=True)
 class VersionRange:
-    """`text` as it was written; one of `ways` has to hold, with all its bounds."""
+    """`text` as it was written; one of `alternatives` has to hold, with all its bounds."""
 
     text: str
-    ways: tuple[tuple[_Bounds, ...], ...]
+    alternatives: tuple[tuple[_Bounds, ...], ...]
 
     def holds(self, version: Version) -> bool:
-        return any(_holds(way, version) for way in self.ways)
+        return any(_holds(alternative, version) for alternative in self.alternatives)
 
 
 def parse_range(text: str) -> VersionRange:
     """`>=`, `>`, `<`, `<=`, `=`, `^`, `~` before versions; a blank means and, `||` means or. Raises ParseError."""
-    ways = [_OPERATOR_BLANKS.sub(r"\1", way).replace(",", " ").split() for way in text.split("||")]
-    if not all(ways):
+    alternatives = [_OPERATOR_BLANKS.sub(r"\1", part).replace(",", " ").split() for part in text.split("||")]
+    if not all(alternatives):
         raise ParseError(f"a version is missing in {text[:60]!r}; {_HINT}")
-    return VersionRange(text, tuple(tuple(_bounds(word, text) for word in way) for way in ways))
+    return VersionRange(text, tuple(tuple(_bounds(word, text) for word in words) for words in alternatives))
 
 
-def _holds(way: tuple[_Bounds, ...], version: Version) -> bool:
-    named = not version.prerelease or any(bounds.named == version.numbers for bounds in way)
-    return named and all(bounds.holds(version) for bounds in way)
+def _holds(alternative: tuple[_Bounds, ...], version: Version) -> bool:
+    named = not version.prerelease or any(bounds.named == version.numbers for bounds in alternative)
+    return named and all(bounds.holds(version) for bounds in alternative)
 
 
 def _bounds(word: str, text: str) -> _Bounds:

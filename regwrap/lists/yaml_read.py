@@ -175,7 +175,7 @@ class _Budget:
 
     left: int = field(default_factory=lambda: _MAX_VALUES)
 
-    def take(self, line: int, column: int) -> None:
+    def spend(self, line: int, column: int) -> None:
         self.left -= 1
         if self.left < 0:
             raise NotReadError(line, column, f"the file has more than {_MAX_VALUES:,} values, split it")
@@ -208,7 +208,7 @@ class _Builder:
         node: Node
         for event in _events(self.text):
             kind: type[object] = type(event)
-            self.budget.take(self.first + event.start_mark.line, event.start_mark.column + 1)
+            self.budget.spend(self.first + event.start_mark.line, event.start_mark.column + 1)
             if kind is yaml.ScalarEvent:
                 node = self._scalar(event)
             elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:

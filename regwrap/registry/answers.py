@@ -63,7 +63,7 @@ def refusal(host: str, what: str, response: Response) -> ToolError:
     """The error for an answer that is no yes to `what`: a request, or what was to be put there."""
     meaning = meaning_of(response)
     return ToolError(
-        meaning.told(f"{host} answered {response.status} to {what}"),
+        meaning.message(f"{host} answered {response.status} to {what}"),
         detail=reason_of(response.body),
         hint=meaning.hint,
         transient=meaning.is_transient,

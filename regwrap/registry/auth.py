@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from regwrap.core.location import Registry
     from regwrap.registry.exchange import Response
-    from regwrap.tools.login_gate import LoginGate, Trial
+    from regwrap.tools.login_limiter import LoginLimiter, Trial
 
 _MAX_HEADER: Final = 16 * 1024
 
@@ -77,15 +77,15 @@ NOBODY: Final = Authorization()
 
 @dataclass(slots=True)
 class Authorizer:
-    """What to say to one registry; safe to use from several threads. A login is tried through `gate`; `ask` asks the
+    """What to say to one registry; safe to use from several threads. A login is tried through `logins`; `ask` asks the
     helper that has one."""
 
     registry: Registry
     fetch: FetchToken
-    gate: LoginGate
+    logins: LoginLimiter
     ask: AskHelper = no_helper
     _known: dict[Access, Authorization] = field(default_factory=dict)
-    _takes_basic: bool = False
+    _accepts_basic: bool = False
     _bearer: Challenge | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -93,12 +93,12 @@ class Authorizer:
         """What to say with a first request. It saves each repository a refused request once the registry has taken
         credentials, or given a token for another repository to read from."""
         with self._lock:
-            known, takes_basic, bearer = self._known.get(access), self._takes_basic, self._bearer
+            known, accepts_basic, bearer = self._known.get(access), self._accepts_basic, self._bearer
         if known is not None:
             return known
         if reads and access.repository and bearer is not None:
             return self.keep(access, self._token(bearer, access, access.pull_scope))
-        return self.credentials(access) if takes_basic else NOBODY
+        return self.credentials(access) if accepts_basic else NOBODY
 
     def forget(self, access: Access, header: str) -> None:
         """A token is good for minutes: this one was refused."""
@@ -132,13 +132,13 @@ class Authorizer:
     @contextmanager
     def trial(self, said: Authorization, access: Access) -> Iterator[Trial]:
         """The turn of one request that says `said`. Raises ToolError once its password was refused too often."""
-        with self.gate.trial(said.entry, lambda: login_advice(self.registry, access.repository)) as trial:
+        with self.logins.trial(said.entry, lambda: login_advice(self.registry, access.repository)) as trial:
             yield trial
 
     def keep(self, access: Access, authorization: Authorization) -> Authorization:
         """It was taken: the next request of that kind begins with it."""
         with self._lock:
-            self._takes_basic = self._takes_basic or bool(authorization.entry)
+            self._accepts_basic = self._accepts_basic or bool(authorization.entry)
             self._known[access] = authorization
         return authorization
 
@@ -196,8 +196,8 @@ class Authorizer:
 def login_refused(registry: Registry, access: Access) -> ToolError:
     """The registry wants to know who we are, and has heard all that the authfile has: skopeo could say no more."""
     what = f"{registry.host}/{access.repository}".removesuffix("/")
-    told = Meaning.UNAUTHORIZED.told(f"{registry.host} answered 401 for {what}")
-    return ToolError(told, hint=login_advice(registry, access.repository))
+    message = Meaning.UNAUTHORIZED.message(f"{registry.host} answered 401 for {what}")
+    return ToolError(message, hint=login_advice(registry, access.repository))
 
 
 def is_understood(challenges: str) -> bool:

@@ -101,12 +101,12 @@ def _authorities(
     bundle = place / f"ca-{Digest.of(registry.host.encode()).hex[:16]}.pem"
     directories = (Path(name) for name in variables.get("SSL_CERT_DIR", "").split(":") if name)
     files = (_machine_file(variables), *(path for directory in directories for path in _files(directory)), *own)
-    write_file(bundle, b"\n".join(read_file(path) for path in files if _is_taken(_empty(), path)))
+    write_file(bundle, b"\n".join(read_file(path) for path in files if _is_loaded(_empty(), path)))
     return (("cacert", f"{bundle}"), ("proxy-cacert", f"{bundle}"))
 
 
 def _machine_file(variables: Mapping[str, str]) -> Path:
-    if (named := variables.get("SSL_CERT_FILE")) and _is_taken(_empty(), Path(named)):
+    if (named := variables.get("SSL_CERT_FILE")) and _is_loaded(_empty(), Path(named)):
         return Path(named)
     own = ssl.get_default_verify_paths().cafile
     return next((path for path in (*_BUNDLES, *([Path(own)] if own else ())) if path.is_file()), _BUNDLES[0])
@@ -131,23 +131,23 @@ def _useless_files(
         return
     if not (file := variables.get("SSL_CERT_FILE")):
         context.set_default_verify_paths()
-    elif not _is_taken(context, Path(file)):
+    elif not _is_loaded(context, Path(file)):
         yield f"SSL_CERT_FILE: {file} has no certificate in PEM form, and does not count"
     _trust_directories(context, variables.get("SSL_CERT_DIR", ""))
     for path in sorted(own.glob("*.crt")) if own else ():
-        if not _is_taken(context, path):
+        if not _is_loaded(context, path):
             yield f"{path} has no certificate in PEM form, and does not count"
 
 
 def _trust_directories(context: ssl.SSLContext, names: str) -> None:
     for path in (path for name in names.split(":") if name for path in _files(Path(name))):
-        _is_taken(context, path)
+        _is_loaded(context, path)
     for directory in () if names else filter(Path.is_dir, _MACHINE):
         # by the names that OpenSSL looks for: to read all of them takes as long as twenty requests
         context.load_verify_locations(capath=directory)
 
 
-def _is_taken(context: ssl.SSLContext, path: Path) -> bool:
+def _is_loaded(context: ssl.SSLContext, path: Path) -> bool:
     try:
         context.load_verify_locations(cafile=path)
     except OSError:  # ssl's errors are among them

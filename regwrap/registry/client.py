@@ -75,13 +75,13 @@ class Client:
     _server: str = field(init=False)
     _soon: urllib3.Timeout = field(init=False)
     _patience: urllib3.Timeout = field(init=False)
-    _ways: Connections = field(init=False)
+    _connections: Connections = field(init=False)
     _scheme: str = ""
 
     def __post_init__(self) -> None:
         self._server = server_of(self.registry.host)
         self.limiter.outage.ask = self.is_there
-        self._ways = Connections(
+        self._connections = Connections(
             self.registry, self._server, self.connections, self.environment, self.limiter.stopping, self.note
         )
         self._auth = Authorizer(self.registry, self._fetch_token, self.limiter.logins, self.ask_helper)
@@ -104,8 +104,8 @@ class Client:
         """What to raise for a 401 that remained: skopeo says what we have said, unless it is asked in another way."""
         if is_understood(_challenges(response)):
             return login_refused(self.registry, request.access)
-        told = Meaning.UNAUTHORIZED.told(f"{self.registry.host} answered 401 to {request.shown}")
-        return UnsureError(told, hint=Meaning.UNAUTHORIZED.hint)
+        message = Meaning.UNAUTHORIZED.message(f"{self.registry.host} answered 401 to {request.shown}")
+        return UnsureError(message, hint=Meaning.UNAUTHORIZED.hint)
 
     def _said(self, request: Request, said: Authorization) -> Response:
         with self._auth.trial(said, request.access) as trial:
@@ -146,7 +146,7 @@ class Client:
     def _elsewhere(self, request: Request, authorization: str) -> Response:
         scheme, server = urlsplit(request.target)[:2]
         try:
-            return self._ways.elsewhere(scheme, server).send(request, authorization, self._timeout(request))
+            return self._connections.elsewhere(scheme, server).send(request, authorization, self._timeout(request))
         except HTTPError as error:
             raise self._failure(error, server) from error
 
@@ -178,7 +178,7 @@ class Client:
         """Whether anything answers, and says that it works; no slot is taken, nor a login."""
         for scheme in self._schemes():
             try:
-                return self._ways.own(scheme).send(Request("GET", "/v2/"), "", self._soon).status not in GONE
+                return self._connections.own(scheme).send(Request("GET", "/v2/"), "", self._soon).status not in GONE
             except HTTPError:
                 continue
             except RegwrapError:
@@ -192,14 +192,14 @@ class Client:
     def certificate(self) -> bytes:
         """What the registry's server shows, in DER form; empty where it speaks plain HTTP. Raises ToolError."""
         self.greeting()  # finds out which way there is
-        return self._ways.own(self._scheme).certificate(self._soon)
+        return self._connections.own(self._scheme).certificate(self._soon)
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
-        self._ways.close()
+        self._connections.close()
 
     def _schemes(self) -> tuple[str, ...]:
-        return (self._scheme,) if self._scheme else self._ways.schemes
+        return (self._scheme,) if self._scheme else self._connections.schemes
 
     def _send(self, request: Request, authorization: str) -> Response:
         """One request to the registry itself. The first finds out by which scheme it answers."""
@@ -207,7 +207,7 @@ class Client:
         for scheme in (schemes := self._schemes()):
             try:
                 with self.limiter.slot() as started:
-                    response = self._ways.own(scheme).send(request, authorization, timeout)
+                    response = self._connections.own(scheme).send(request, authorization, timeout)
             except HTTPError as error:
                 if scheme != schemes[-1] and isinstance(error, _NO_HTTPS):
                     continue
@@ -259,9 +259,9 @@ class Client:
         led = "" if is_ours else f", {Meaning.LED_ASTRAY.happened} ({self.registry.host})"
         hint = meaning.hint if is_ours else f"{Meaning.LED_ASTRAY.hint}; {meaning.hint}".removesuffix("; ")
         if isinstance(error, SSLError):
-            return UnsureError(meaning.told(f"{host}{led}"), detail=f"{error}", hint=hint)
+            return UnsureError(meaning.message(f"{host}{led}"), detail=f"{error}", hint=hint)
         return ToolError(
-            meaning.told(f"{_NOT_HAD.get(meaning, '{} could not be reached').format(host)}{led}"),
+            meaning.message(f"{_NOT_HAD.get(meaning, '{} could not be reached').format(host)}{led}"),
             detail=reason_of_failure(error),
             hint=hint,
             transient=True,

@@ -116,7 +116,7 @@ class Downloads:
             raise UnsureError(f"{host} answered with another part of {what} than it was asked for")
         return stream
 
-    def told(self, outcome: DownloadOutcome, started: float) -> None:
+    def inform_limiter(self, outcome: DownloadOutcome, started: float) -> None:
         """The host's limiter hears how it answered to what began at `started`."""
         limiter = self.client.limiter
         if outcome.status in {429, 503}:

@@ -64,10 +64,10 @@ class RegistryEndpoint:
         skopeo cannot ask that either, so where our own requests cannot it is told, and tags alone are looked at.
         """
 
-        def told(unsure: UnsureError) -> None:
+        def note(unsure: UnsureError) -> None:
             self.probe.note(f"{self.name}: referrers are looked for by their tags only, not by its API: {unsure}")
 
-        return _asked(lambda: self.probe.referrers(repository, digest), told)
+        return _asked(lambda: self.probe.referrers(repository, digest), note)
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """Sorted; none where the registry has no such repository."""
@@ -94,7 +94,7 @@ class RegistryEndpoint:
             return _asked(lambda: self.probe.mount(repository, digest, source), lambda _unsure: False)
         return False
 
-    def takes_partial_indexes(self, repository: str) -> bool | None:
+    def accepts_partial_indexes(self, repository: str) -> bool | None:
         """Whether it takes an index without all that it names; None: only a push would show it.
 
         The configuration knows best. distribution 2 refuses them, and so does Harbor, which has it inside; with version
@@ -119,7 +119,7 @@ class RegistryEndpoint:
                 self.known[repository] = True
         return not self.known[repository]
 
-    def lacking(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+    def missing(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
         """Those of `blobs` that are absent or of another size there."""
         return tuple(blob for blob in blobs if not self._has(repository, blob))
 

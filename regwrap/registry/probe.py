@@ -163,7 +163,7 @@ class Probe:
 
     def call(self, method: str, target: str, body: Body | None = None) -> Response:
         """A request beside the registry's API (Harbor's): with the authfile's credentials at once, if it has any."""
-        return self._told(Request(method, target, body=body or Body(), eager=True))
+        return self._answered(Request(method, target, body=body or Body(), eager=True))
 
     def is_distribution_2(self, repository: str) -> bool:
         """Whether it is docker-registry 2, as far as it can be told: of lists of tags it has no pages, so a senseless
@@ -181,7 +181,7 @@ class Probe:
     def is_welcome(self, repository: str) -> bool:
         """Whether it takes the login that counts for the repository. Raises ToolError where that is refused."""
         request = Request("GET", "/v2/", Access(repository))
-        answer = self._told(request)
+        answer = self._answered(request)
         if answer.status == 401:
             raise self._client.refused(request, answer)
         return answer.status < 300
@@ -191,7 +191,7 @@ class Probe:
         where nobody knows."""
         target = f"/v2/{repository}/manifests/{Digest('0' * 64)}"
         request = Request("PUT", target, Access(repository), Body(OCI_MANIFEST, b"may this be pushed?"))
-        status = self._told(request).status
+        status = self._answered(request).status
         return False if status in {401, 403, 405} else True if status in {400, 415, 422} else None
 
     def certificate_end(self) -> datetime | None:
@@ -211,12 +211,12 @@ class Probe:
         self._client.close()
 
     def _sent(self, request: Request) -> Response:
-        answer = self._told(request)
+        answer = self._answered(request)
         if answer.status == 401:
             raise self._client.refused(request, answer)
         return answer
 
-    def _told(self, request: Request) -> Response:
+    def _answered(self, request: Request) -> Response:
         answer = self._client.request(request)
         raise_if_later(self.registry.host, request.shown, answer)
         return answer
@@ -235,8 +235,8 @@ class Probe:
         if answer.status == 401:
             raise self._client.refused(request, answer)
         meaning = meaning_of(answer)
-        told = meaning.told(f"{self.registry.host} answered {answer.status} to {request.method} {request.target}")
-        raise UnsureError(told, hint=meaning.hint)
+        message = meaning.message(f"{self.registry.host} answered {answer.status} to {request.method} {request.target}")
+        raise UnsureError(message, hint=meaning.hint)
 
     def _page(self, target: str, repository: str) -> Response | None:
         request = Request("GET", target, Access(repository), redirect=True)

@@ -42,10 +42,10 @@ def is_loopback(host: str) -> bool:
 
 def check_exposure(host: str, *, tls: bool, login: bool) -> None:
     """A registry that others can reach wants both; what is pushed through it is a product."""
-    lacking = [*([] if tls else ["--tls-cert and --tls-key"]), *([] if login else ["--htpasswd"])]
-    if lacking and not is_loopback(host):
+    missing = [*([] if tls else ["--tls-cert and --tls-key"]), *([] if login else ["--htpasswd"])]
+    if missing and not is_loopback(host):
         raise UsageError(
-            f"{host} is reachable from other machines: give {' and '.join(lacking)}",
+            f"{host} is reachable from other machines: give {' and '.join(missing)}",
             hint="or give --insecure: everybody in that network may pull, unencrypted",
         )
 
@@ -103,7 +103,7 @@ class _Users:
         self.known: set[bytes] = set()
         self.slowest = max(users.values(), key=lambda hashed: hashed[4:6])  # its cost
         self.seconds = 0.0
-        self._turns: dict[str, threading.Lock] = {}
+        self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def __call__(self, header: str, address: str) -> bool:
@@ -118,30 +118,30 @@ class _Users:
             name = user.decode()
         except ValueError:
             return False
-        with self._turn(address):
-            right = bool(colon) and self._is_right(name, password)
-        if right:
+        with self._lock_of(address):
+            is_valid = bool(colon) and self._is_valid(name, password)
+        if is_valid:
             self.known.add(seen)
-        return right
+        return is_valid
 
-    def _turn(self, address: str) -> threading.Lock:
+    def _lock_of(self, address: str) -> threading.Lock:
         with self._lock:
-            if len(self._turns) >= _MAX_ADDRESSES and address not in self._turns:
-                self._turns.clear()
-            return self._turns.setdefault(address, threading.Lock())
+            if len(self._locks) >= _MAX_ADDRESSES and address not in self._locks:
+                self._locks.clear()
+            return self._locks.setdefault(address, threading.Lock())
 
-    def _is_right(self, user: str, password: bytes) -> bool:
+    def _is_valid(self, user: str, password: bytes) -> bool:
         import bcrypt  # only a server with passwords needs it
 
         started, hashed = time.monotonic(), self.users.get(user, self.slowest)
         found = bcrypt.checkpw(password[:_PASSWORD_BYTES], hashed.encode("ascii"))
         if found and user in self.users and b"\0" not in password:
             return True
-        taken = time.monotonic() - started
+        elapsed = time.monotonic() - started
         if hashed[4:6] == self.slowest[4:6]:
-            self.seconds = max(self.seconds, taken)
+            self.seconds = max(self.seconds, elapsed)
         elif not self.seconds:
             bcrypt.checkpw(b"", self.slowest.encode("ascii"))
-            self.seconds = taken = time.monotonic() - started
-        time.sleep(max(0.0, self.seconds - taken))
+            self.seconds = elapsed = time.monotonic() - started
+        time.sleep(max(0.0, self.seconds - elapsed))
         return False

@@ -120,22 +120,22 @@ class Uploads:
         broken.came_to(offset if offset <= parcel.size else 0, self._next(request, answer, broken))
         return answer
 
-    def _begun(self, parcel: Parcel, way: Callable[[Parcel, _Session], Response]) -> Response:
+    def _begun(self, parcel: Parcel, upload: Callable[[Parcel, _Session], Response]) -> Response:
         access, target = Access(parcel.repository), f"/v2/{parcel.repository}/blobs/uploads/"
         request = Request("POST", target, access, Body())
         # a mount from the repository itself: 201 where it has the blob, else 202 as without it
         own = replace(request, target=f"{target}?{mounting(parcel.digest, parcel.repository)}")
         answer = self.client.request(own) if parcel.unseen else None
         if answer is None or answer.status not in {201, 202}:
-            answer = self._told(request)
+            answer = self._answered(request)
         if answer.status != 202 or not answer.headers.get("Location"):
             return answer
-        return self._watched(parcel, _Session(access, self.begun(request, answer)), way)
+        return self._watched(parcel, _Session(access, self.begun(request, answer)), upload)
 
-    def _watched(self, parcel: Parcel, session: _Session, way: Callable[[Parcel, _Session], Response]) -> Response:
+    def _watched(self, parcel: Parcel, session: _Session, upload: Callable[[Parcel, _Session], Response]) -> Response:
         """Send it that way: what breaks is kept for the next try, what is refused is cancelled."""
         try:
-            answer = way(parcel, session)
+            answer = upload(parcel, session)
         except RegwrapError as error:
             self._keep(parcel, session, error)
             raise
@@ -158,7 +158,7 @@ class Uploads:
             start, end = session.offset, min(session.offset + self.piece, parcel.size)
             body = replace(parcel.body(start, end), content_range=f"{start}-{end - 1}")
             request = Request("PATCH", target_of(session.address), session.access, body)
-            answer = self._told(request)
+            answer = self._answered(request)
             reached = _end_of(answer) or end
             if answer.status not in {202, 204} or not start < reached <= end:
                 return Response(416, answer.headers, answer.body)
@@ -170,7 +170,7 @@ class Uploads:
         query = f"{session.address.query}&{urlencode({'digest': f'{parcel.digest}'})}".removeprefix("&")
         address = session.address._replace(query=query)
         if self._is_own(address):
-            return self._told(Request("PUT", target_of(address), session.access, body))
+            return self._answered(Request("PUT", target_of(address), session.access, body))
         answer = self.client.elsewhere("PUT", address.geturl(), body)
         if answer.status in {401, 403}:  # perhaps another name of the registry; skopeo gives that one the login as well
             what = f"the upload that POST /v2/{parcel.repository}/blobs/uploads/ led to"
@@ -183,7 +183,7 @@ class Uploads:
         if self._is_own(address) and address.path.startswith("/v2/"):
             self.client.request(Request("DELETE", target_of(address), access))
 
-    def _told(self, request: Request) -> Response:
+    def _answered(self, request: Request) -> Response:
         answer = self.client.request(request)
         raise_if_later(self.client.registry.host, request.shown, answer)
         if answer.status == 401:

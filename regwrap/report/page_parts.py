@@ -166,9 +166,9 @@ def bar_of_parts(about: str, parts: Sequence[tuple[str, int, str]]) -> Markup:
     return joined((figure("parts", about, pieces), keys))
 
 
-def header(title: str, story: Content, verdict: str, *, good: bool) -> Markup:
+def header(title: str, summary: Content, verdict: str, *, good: bool) -> Markup:
     mark = tag("span", {"class": f"verdict {'good' if good else 'bad'}"}, verdict)
-    return tag("header", {}, tag("h1", {}, title), mark, tag("p", {"class": "quiet"}, story))
+    return tag("header", {}, tag("h1", {}, title), mark, tag("p", {"class": "quiet"}, summary))
 
 
 def footer() -> Markup:

@@ -38,8 +38,8 @@ def receipt_page(receipt: Receipt) -> str:
 
 def _body(receipt: Receipt, name: str) -> Iterator[Markup]:
     facts, others = receipt.facts, [image for image in receipt.images if image.listed is False]
-    story = joined((f"{facts.kind} {facts.target} on {facts.host}, ", moment(facts.time)))
-    yield header(f"Receipt: {name}", story, receipt.verdict, good=receipt.verdict == VALID)
+    summary = joined((f"{facts.kind} {facts.target} on {facts.host}, ", moment(facts.time)))
+    yield header(f"Receipt: {name}", summary, receipt.verdict, good=receipt.verdict == VALID)
     yield Markup("<main>")
     yield _figures(receipt, len(others))
     yield _facts(receipt)

@@ -85,8 +85,8 @@ def _header(record: RunRecord, failed: Sequence[ImageRecord]) -> Markup:
     verdict = f"{len(failed)} of {counted(len(record.images), 'image')} failed" if failed else "no image failed"
     shards = f", shard {', '.join(record.shards)}" if record.shards else ""
     seconds = f"{record.seconds:.1f} s"
-    story = joined((f"{record.command} of {record.list}{shards}, {seconds}, ", moment(record.started)))
-    return header(_name(record), story, verdict, good=not failed)
+    summary = joined((f"{record.command} of {record.list}{shards}, {seconds}, ", moment(record.started)))
+    return header(_name(record), summary, verdict, good=not failed)
 
 
 def _release(release: ReleaseId, sha256: str) -> Markup:

@@ -66,8 +66,8 @@ def _body(site: SiteReport, facts: SiteFacts, receipts: Sequence[ReceiptSummary]
     broken = [release for release in releases if release.missing]
     verdict = f"{site.in_use} is in use" if site.in_use else "no release is in use"
     looked = "manifests were hashed, of blobs the sizes were compared"
-    story = joined((f"storage on {facts.host}, ", moment(facts.time), f"; {looked}"))
-    yield header(facts.directory, story, verdict, good=not broken)
+    summary = joined((f"storage on {facts.host}, ", moment(facts.time), f"; {looked}"))
+    yield header(facts.directory, summary, verdict, good=not broken)
     yield Markup("<main>")
     yield _figures(site)
     yield _releases(releases)

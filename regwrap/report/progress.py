@@ -70,7 +70,7 @@ class Progress:
                 self._clear()
                 self._end_section()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """A line of the story."""
         if not self.quiet:
             self.line(printable(text, keep="\n"))
@@ -135,15 +135,15 @@ class Progress:
             self.running[str(copy.entry.dest)] = time.monotonic()
 
     def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None:
-        self.say(f"{copy.entry.dest}: attempt {attempt} failed, retrying: {error}")
+        self.log(f"{copy.entry.dest}: attempt {attempt} failed, retrying: {error}")
 
     def copied(self, outcome: Copied) -> None:
         dest = str(outcome.copy.entry.dest)
         with self._lock:
             self.running.pop(dest, None)
             self.done += outcome.sent
-        brought = f"copied {human_bytes(outcome.sent)} in {outcome.seconds:.1f} s"
-        self.say(f"{dest}: {brought if outcome.sent else 'linked, all blobs were already there'}")
+        copied = f"copied {human_bytes(outcome.sent)} in {outcome.seconds:.1f} s"
+        self.log(f"{dest}: {copied if outcome.sent else 'linked, all blobs were already there'}")
 
     def failed(self, outcome: Failed) -> None:
         with self._lock:

@@ -52,11 +52,11 @@ def plan_text(plan: Plan, *, whole: bool = True) -> str:
     if not whole and any(len(line) > _COLUMNS for line in lines):
         lines = [printable("  ".join(filter(None, row))) for row in cells]
     moves = (TagMove(image=f"{c.entry.dest}", old=c.replaced, new=c.digest) for c in plan.copies if c.replaced)
-    told = _tag_lines(tuple(sorted(moves, key=lambda move: move.image)), (), dry_run=True)
+    notes = _tag_lines(tuple(sorted(moves, key=lambda move: move.image)), (), dry_run=True)
     if plan.moved:
-        told.append(f"{counted(len(plan.moved), 'tag has', 'tags have')} drifted at the source:")
-        told += [f"  {moved.entry.dest}: {moved.digest} is taken, the {_tag_now(moved)}" for moved in plan.moved]
-    lines += map(shown, told)
+        notes.append(f"{counted(len(plan.moved), 'tag has', 'tags have')} drifted at the source:")
+        notes += [f"  {moved.entry.dest}: {moved.digest} is taken, the {_tag_now(moved)}" for moved in plan.moved]
+    lines += map(shown, notes)
     total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} already there"
     way = [f"engine: {plan.way.engine} ({plan.way.why})"] if plan.way and plan.copies else []
     lines = [*lines, *way, total + (f", {len(plan.unseen)} cannot be read" if plan.unseen else "")]
@@ -87,7 +87,7 @@ def replaced_text(replaced: tuple[TagMove, ...]) -> str:
     return "\n".join(_tag_lines(replaced, (), dry_run=False))
 
 
-def moved_text(moved: tuple[Drifted, ...]) -> str:
+def drift_text(moved: tuple[Drifted, ...]) -> str:
     """A line for each tag that points to another image at the source than the one that was copied."""
     lines = (f"{m.entry.dest}: drifted: copied {m.digest}; the source's {_tag_now(m)}" for m in moved)
     return "\n".join(lines)
@@ -139,11 +139,11 @@ def failures_text(report: SyncReport) -> str:
 
 
 def _together(concerned: list[Failed]) -> str:
-    told = next((failed for failed in concerned if failed.down), concerned[0])
+    notes = next((failed for failed in concerned if failed.down), concerned[0])
     names = " ".join(str(failed.entry.dest) for failed in concerned[:SHOWN_IMAGES])
     more = f" and {len(concerned) - SHOWN_IMAGES} more" if len(concerned) > SHOWN_IMAGES else ""
-    hint = f"\n    {told.hint}" if told.hint else ""
-    return f"{counted(len(concerned), 'image')} FAILED ({names}{more}): {told.error}{hint}"
+    hint = f"\n    {notes.hint}" if notes.hint else ""
+    return f"{counted(len(concerned), 'image')} FAILED ({names}{more}): {notes.error}{hint}"
 
 
 def package_text(report: PackageReport) -> str:

@@ -153,7 +153,7 @@ def commit(tree: Tree, additions: Additions, *, stage: Tree, files: Files, liste
     for name, digest in wanted.items():
         staging.link(name, digest)
         listener.on_things()
-    links, tags = staging.taken(), _staged_tags(staging, additions)
+    links, tags = staging.pop_renames(), _staged_tags(staging, additions)
     if not (additions.blobs or links or tags):
         files.sync(tree)  # a run that was killed may have renamed all of it, and not have synced
         return
@@ -203,7 +203,7 @@ def _staged_tags(staging: _Staging, additions: Additions) -> list[tuple[str, str
             staging.link(layout.tag_link(repository, tag), digest)
         else:
             staging.tag(repository, tag, digest)
-    return staging.taken()
+    return staging.pop_renames()
 
 
 @dataclass(slots=True)
@@ -233,7 +233,7 @@ class _Staging:
             self.files.make_directory(self.stage, link.rpartition("/")[0])
             self.files.write(self.stage, link, str(digest).encode("ascii"))
 
-    def taken(self) -> list[tuple[str, str]]:
+    def pop_renames(self) -> list[tuple[str, str]]:
         renames, self._renames = self._renames, []
         return renames
 

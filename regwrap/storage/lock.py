@@ -89,7 +89,7 @@ def _open(tree: Tree, *, exclusive: bool) -> int | None:
 
 def _acquire(descriptor: int, tree: Tree, *, exclusive: bool, deadline: float, on_wait: Callable[[str], None]) -> None:
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-    told = False
+    is_logged = False
     while True:
         try:
             with on_file(descriptor):
@@ -103,9 +103,9 @@ def _acquire(descriptor: int, tree: Tree, *, exclusive: bool, deadline: float, o
                     f"{tree.root} is in use by another regwrap: {holder}",
                     hint="wait for it or stop it; the lock is released when its last process exits",
                 ) from None
-            if not told:
+            if not is_logged:
                 on_wait(f"waiting for another regwrap that holds {tree.root}: {holder}")
-                told = True
+                is_logged = True
             time.sleep(_POLL_SECONDS)
 
 

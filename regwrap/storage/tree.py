@@ -130,7 +130,7 @@ class Tree:
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
                 self._refuse_link(name, last=bool(flags & os.O_DIRECTORY))
-            raise self._told(error, name) from None
+            raise self._named_error(error, name) from None
 
     def create(self, name: str) -> int:
         """A descriptor of a new file. Raises FileExistsError where there is anything."""
@@ -265,7 +265,7 @@ class Tree:
             else:
                 self.as_owner(call, last, *args, dir_fd=parent)
         except OSError as error:
-            raise self._told(error, name) from None
+            raise self._named_error(error, name) from None
         finally:
             if slash:
                 _CLOSE(parent)
@@ -321,7 +321,7 @@ class Tree:
             if stat.S_ISLNK(mode):
                 raise LinkedDirectoryError(self.shown(path))
 
-    def _told(self, error: OSError, name: str) -> OSError:
+    def _named_error(self, error: OSError, name: str) -> OSError:
         said = error.strerror
         if isinstance(error, PermissionError) and self._actor is not None:
             said = f"{said} for uid {self._actor.uid}, who owns {self.root} (chown -R {self._actor.uid} {self.root})"

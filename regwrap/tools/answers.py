@@ -136,7 +136,7 @@ def meaning(said: str) -> Says:
     return found & ~Says.ABSENT if _PING in said else found
 
 
-def told(said: str) -> Meaning:
+def cause_of(said: str) -> Meaning:
     """What skopeo's words tell of what happened and what to do; OTHER where nothing is known."""
     known = (words.tells for words in SKOPEO if words.tells is not Meaning.OTHER and re.search(words.pattern, said))
     return next(known, Meaning.OTHER)

@@ -185,7 +185,7 @@ class _Pipe:
         # before curl opens it, which would wait for a reader
         self.reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
-    def take(self) -> int | None:
+    def receive(self) -> int | None:
         """Move what is there; how many bytes. None: curl has closed it, or it has had enough."""
         left = self.download.size - self.position
         if left == 0:
@@ -193,7 +193,7 @@ class _Pipe:
             return None
         if self.writing < 0:
             self._open()
-        count = self._moved(min(left, _PIPE_BYTES))
+        count = self._spliced(min(left, _PIPE_BYTES))
         self.position += count
         if count:
             self.receiver.came(self.download.key, count)
@@ -202,7 +202,7 @@ class _Pipe:
     def drain(self) -> None:
         """What curl has left in it when it closed it."""
         with suppress(BlockingIOError):
-            while self.reading >= 0 and self._has_bytes() and self.take():
+            while self.reading >= 0 and self._has_bytes() and self.receive():
                 pass
 
     def close(self) -> None:
@@ -229,7 +229,7 @@ class _Pipe:
         with suppress(OSError):  # a user's quota of pipe memory
             fcntl.fcntl(self.reading, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
-    def _moved(self, most: int) -> int:
+    def _spliced(self, most: int) -> int:
         to = self.download.place + self.position
         try:
             return os.splice(self.reading, self.writing, most, offset_dst=to, flags=os.SPLICE_F_NONBLOCK)
@@ -268,7 +268,7 @@ class _Pump:
             self._go_on(latest, patience)
             for descriptor in ready:
                 if descriptor != output:
-                    self._take(by_descriptor[descriptor])
+                    self._receive(by_descriptor[descriptor])
             if output in ready:
                 self._hear(waiting)
             latest = time.monotonic() + patience if ready else latest
@@ -289,11 +289,11 @@ class _Pump:
         if time.monotonic() >= latest:
             raise ToolError(f"curl made no progress for {patience:g} s and was stopped", transient=True)
 
-    def _take(self, pipe: _Pipe) -> None:
+    def _receive(self, pipe: _Pipe) -> None:
         if pipe.reading < 0:
             return
         with suppress(BlockingIOError):
-            if pipe.take() is None:
+            if pipe.receive() is None:
                 self._poll.unregister(pipe.reading)
                 if pipe.excess:
                     pipe.stop_reading()

@@ -78,11 +78,11 @@ class ClusterAddress:
 
 @dataclass(slots=True, kw_only=True)
 class DaskCluster:
-    """Connected. `say` hears what a user should know; `at_the_end` is called, and given a moment, before it is left."""
+    """Connected. `log` hears what a user should know; `at_the_end` is called, and given a moment, before it is left."""
 
     address: ClusterAddress
     client: Any
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     at_the_end: Callable[[], object] = lambda: None
     _workers: int = 0
     _alone: float = 0
@@ -149,7 +149,7 @@ class DaskCluster:
             self._alone = 0
             return
         if not self._alone:
-            self.say(f"no worker is connected to {self.address.text}; waiting up to {_ALONE_SECONDS:.0f} s for one")
+            self.log(f"no worker is connected to {self.address.text}; waiting up to {_ALONE_SECONDS:.0f} s for one")
         self._alone += _COUNT_SECONDS
 
     def leave(self) -> None:
@@ -168,7 +168,7 @@ def _quietly(work: Callable[[], object]) -> None:
 
 @contextmanager
 def connected_cluster(
-    address: ClusterAddress, *, place: Path, environment: Mapping[str, str], say: Callable[[str], None]
+    address: ClusterAddress, *, place: Path, environment: Mapping[str, str], log: Callable[[str], None]
 ) -> Iterator[DaskCluster]:
     """For the block. `place` is a private directory for workers that are started here, in this `environment`.
 
@@ -181,7 +181,7 @@ def connected_cluster(
             client = distributed.Client(target, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, TypeError) as error:  # what Dask says where TLS is not configured
             raise _unreachable(address, error) from error
-        cluster = DaskCluster(address=address, client=client, say=say)
+        cluster = DaskCluster(address=address, client=client, log=log)
         stack.callback(cluster.leave)
         try:
             client.wait_for_workers(address.local or 1, timeout=_FIRST_WORKER_SECONDS)
@@ -267,6 +267,6 @@ class TaskHere:
         """Whether the worker still belongs to a cluster: its process may go on for a while without one."""
         return self._worker is None or self._worker.status.name in {"running", "paused", "init"}
 
-    def tell(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
         if self._worker is not None:
             self._worker.log_event(TOPIC, dict(message))

@@ -15,7 +15,7 @@ _OWN: Final = 192  # of the run itself: storages, locks, scratch files, connecti
 _EACH: Final = 24  # of an image under way: connections, curl's pipes and the files that they are written to
 
 
-def affordable_jobs(jobs: int, say: Callable[[str], None]) -> int:
+def affordable_jobs(jobs: int, log: Callable[[str], None]) -> int:
     """How many images at a time, at most `jobs`. Raises the soft limit as far as needed, and says where it can't."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _OWN + _EACH * jobs
@@ -26,7 +26,7 @@ def affordable_jobs(jobs: int, say: Callable[[str], None]) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
     possible = max(1, (limit - _OWN) // _EACH)
     if possible < jobs:
-        say(
+        log(
             f"note: only {limit} files may be open (ulimit -n): {counted(possible, 'image')} at a time"
             f" instead of {jobs}"
         )

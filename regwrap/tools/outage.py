@@ -25,32 +25,32 @@ _AT_FIRST: Final = 60.0
 class Outage:
     """Of one host; safe to use from several threads. `ask` says whether it is there; without it nobody waits.
 
-    `longest` in seconds. `tell` hears a line when it is away, and one when it is back.
+    `longest` in seconds. `log` hears a line when it is away, and one when it is back.
     """
 
     host: str
     longest: float
     stopping: threading.Event
-    tell: Callable[[str], None] = lambda _line: None
+    log: Callable[[str], None] = lambda _line: None
     ask: Callable[[], bool] | None = None
     was_there: bool = False
     is_away: bool = False
     is_over: bool = False
-    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def wait(self, error: ToolError) -> bool:
         """Wait until the host is back; False where it has not been away. Raises HostDownError when it stays away."""
         if self.ask is None or not self.longest:
             return False
-        is_alone = self._turn.acquire(blocking=False)
+        is_alone = self._asking.acquire(blocking=False)
         if not is_alone:
-            self._turn.acquire()
+            self._asking.acquire()
         try:
             if self.is_over:
                 raise self.down(error)
             return self._waited(error) or not is_alone
         finally:
-            self._turn.release()
+            self._asking.release()
 
     def down(self, error: ToolError) -> HostDownError:
         return host_down(self.host, error)
@@ -61,13 +61,13 @@ class Outage:
             return False
         longest = self.longest if self.was_there else min(self.longest, _AT_FIRST)
         self.is_away = True
-        self.tell(f"{self.host} does not answer ({_first_line(error)}); waiting up to {longest:.0f} s for it")
+        self.log(f"{self.host} does not answer ({_first_line(error)}); waiting up to {longest:.0f} s for it")
         try:
             while time.monotonic() - began < longest:
                 if self.stopping.wait(pause):
                     raise error
                 if ask():
-                    self.tell(f"{self.host} answers again after {time.monotonic() - began:.0f} s")
+                    self.log(f"{self.host} answers again after {time.monotonic() - began:.0f} s")
                     return True
                 pause = min(2 * pause, _LONGEST_PAUSE)
             self.is_over = True
@@ -93,13 +93,13 @@ class Outages:
 
     longest: float
     stopping: threading.Event
-    tell: Callable[[str], None]
+    log: Callable[[str], None]
     _known: dict[str, Outage] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, host: str) -> Outage:
         with self._lock:
-            return self._known.setdefault(host, Outage(host, self.longest, self.stopping, self.tell))
+            return self._known.setdefault(host, Outage(host, self.longest, self.stopping, self.log))
 
     def wait(self, error: ToolError) -> bool:
         """Whether the host that `error` is about was away and is back; see `Outage.wait`."""

@@ -81,7 +81,7 @@ class MountMode:
         return where + " with userxattr" * (self.user_marks and not self.new_user)
 
 
-_WAYS: Final = (
+_MODES: Final = (
     MountMode(new_user=False, user_marks=False),
     MountMode(new_user=False, user_marks=True),  # root of a container's user namespace
     MountMode(new_user=True, user_marks=True),
@@ -96,21 +96,21 @@ class Overlay:
     upper: Path
     work: Path
     merged: Path
-    way: MountMode
+    mode: MountMode
 
     @property
     def options(self) -> str:
         """What a distribution may have switched on by module parameter is switched off: an upper with metadata only,
         or with redirected directories, is not what it seems."""
         lower = ":".join(map(str, self.lower))
-        user = ",userxattr" if self.way.user_marks else ""
+        user = ",userxattr" if self.mode.user_marks else ""
         sides = f"lowerdir={lower},upperdir={self.upper},workdir={self.work}"
         return f"{sides},index=off,metacopy=off,redirect_dir=nofollow{user}"
 
     def around(self, command: Command, runner: Runner, name: str) -> Command:
         """The command that mounts and then becomes `command`, in namespaces that die with it."""
         args = (self.options, name, f"{self.merged}", runner.path_of(command.tool), *command.args)
-        return replace(_unshared(self.way, _MOUNT, args), env=command.env)
+        return replace(_unshared(self.mode, _MOUNT, args), env=command.env)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,20 +141,20 @@ def served_overlay(runner: Runner, overlay: Overlay, *, scratch: Path, read_only
 def run_in_overlay(runner: Runner, overlay: Overlay, script: str, *args: str) -> None:
     """Mount, run the shell script in the merged directory, unmount. Raises ToolError."""
     options = (overlay.options, "regwrap", f"{overlay.merged}", runner.path_of(Tool.SH), "-c", script, "sh", *args)
-    runner.run(_unshared(overlay.way, _MOUNT, options))
+    runner.run(_unshared(overlay.mode, _MOUNT, options))
 
 
-def mark_opaque(directory: Path, way: MountMode) -> None:
+def mark_opaque(directory: Path, mode: MountMode) -> None:
     """Hide what lies below `directory` on the lower side; only before the mount (overlayfs caches it).
 
     The kernel's documentation calls it an opaque directory; in a user namespace the attribute is another one.
     """
-    os.setxattr(directory, opaque_mark(way), b"y")
+    os.setxattr(directory, opaque_mark(mode), b"y")
 
 
-def opaque_mark(way: MountMode) -> str:
+def opaque_mark(mode: MountMode) -> str:
     """The name of the attribute."""
-    return f"{'user' if way.user_marks else 'trusted'}.overlay.opaque"
+    return f"{'user' if mode.user_marks else 'trusted'}.overlay.opaque"
 
 
 def check_mountable(path: Path, name: str) -> None:
@@ -176,17 +176,17 @@ def try_overlay(runner: Runner, *, lower: Path, place: Path) -> MountMode:
     each, UsageError for paths that cannot be mounted.
     """
     refusals, slow = dict[str, list[str]](), list[MountMode]()
-    for way in _WAYS if os.geteuid() == 0 else _WAYS[2:]:
-        words, result = _trial(runner, lower, place, way)
+    for mode in _MODES if os.geteuid() == 0 else _MODES[2:]:
+        words, result = _trial(runner, lower, place, mode)
         if "marked" in words:
-            return way
+            return mode
         if "removed" in words:
-            slow.append(replace(way, hiding=Hiding.REMOVE))
+            slow.append(replace(mode, hiding=Hiding.REMOVE))
         else:
-            refusals.setdefault(_reason(words, result, place, way), []).append(way.shown)
+            refusals.setdefault(_reason(words, result, place, mode), []).append(mode.shown)
     if slow:
         return slow[0]
-    detail = "\n".join(f"{', '.join(ways)}: {reason}" for reason, ways in refusals.items())
+    detail = "\n".join(f"{', '.join(modes)}: {reason}" for reason, modes in refusals.items())
     forbidden = all(reason.startswith(_FORBIDDEN) for reason in refusals)
     raise ToolError(
         "overlay mounts are forbidden here"
@@ -197,10 +197,10 @@ def try_overlay(runner: Runner, *, lower: Path, place: Path) -> MountMode:
     )
 
 
-def _trial(runner: Runner, lower: Path, place: Path, way: MountMode) -> tuple[list[str], RunResult]:
+def _trial(runner: Runner, lower: Path, place: Path, mode: MountMode) -> tuple[list[str], RunResult]:
     top = place / "trial"
     own, inner = top / "lower", "regwrap-trial"
-    overlay = Overlay(lower=(own, lower), upper=top / "upper", work=top / "work", merged=top / "merged", way=way)
+    overlay = Overlay(lower=(own, lower), upper=top / "upper", work=top / "work", merged=top / "merged", mode=mode)
     _check_options(overlay)
     try:
         upper = overlay.upper / inner
@@ -211,8 +211,8 @@ def _trial(runner: Runner, lower: Path, place: Path, way: MountMode) -> tuple[li
             (own / inner / name / "old").touch()
         (own / inner / "gone").touch()
         with suppress(OSError):  # then the mark is seen not to work
-            mark_opaque(upper / "marked", way)
-        command = _unshared(way, _TRIAL, (overlay.options, f"{overlay.merged}", inner))
+            mark_opaque(upper / "marked", mode)
+        command = _unshared(mode, _TRIAL, (overlay.options, f"{overlay.merged}", inner))
         result = runner.run(replace(command, ok_codes=tuple(range(256)), timeout=_TRIAL_SECONDS))
         return result.stdout.decode(errors="replace").split(), result
     finally:
@@ -227,10 +227,10 @@ def _check_options(overlay: Overlay) -> None:
         )
 
 
-def _unshared(way: MountMode, script: str, args: tuple[str, ...]) -> Command:
+def _unshared(mode: MountMode, script: str, args: tuple[str, ...]) -> Command:
     # --kill-child, and setpriv in front (Runner): both are needed for a kill -9 to leave nothing. exec in the script:
     # SIGTERM has to reach the registry itself.
-    user = ("--user", "--map-root-user") if way.new_user else ()
+    user = ("--user", "--map-root-user") if mode.new_user else ()
     return Command(
         tool=Tool.UNSHARE,
         args=(*user, "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
@@ -242,10 +242,10 @@ def _only_child(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])
 
 
-def _reason(words: list[str], result: RunResult, place: Path, way: MountMode) -> str:
+def _reason(words: list[str], result: RunResult, place: Path, mode: MountMode) -> str:
     said = last_lines(result.stderr).partition("\n")[0] or "no word why"
     if "unshare" in said or "permission denied" in said or "must be superuser" in said:
-        return f"{_FORBIDDEN} {_forbidden(way)} ({said})"
+        return f"{_FORBIDDEN} {_forbidden(mode)} ({said})"
     where = f"{place.parent} is on {file_system(place)}"
     if "mounted" not in words:
         return f"{where}, which the kernel refuses ({said})"
@@ -254,21 +254,21 @@ def _reason(words: list[str], result: RunResult, place: Path, way: MountMode) ->
     return f"{where}, where nothing can be hidden: it takes no extended attributes ({said})"
 
 
-def _forbidden(way: MountMode) -> str:
+def _forbidden(mode: MountMode) -> str:
     """Which rule forbids namespaces or mounts: a sysctl, a missing capability, or what a container engine has set."""
-    for name, forbids in _SYSCTLS if way.new_user else ():
+    for name, forbids in _SYSCTLS if mode.new_user else ():
         if _read(Path("/proc/sys", name)) == forbids:
             return f"the sysctl {name.replace('/', '.')}={forbids}"
     status = _read(Path("/proc/self/status"))
     capabilities = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    if not way.new_user and capabilities and not int(capabilities[1], 16) >> _SYS_ADMIN & 1:
+    if not mode.new_user and capabilities and not int(capabilities[1], 16) >> _SYS_ADMIN & 1:
         return "the kernel: the capability CAP_SYS_ADMIN is missing"
     profile = _read(Path("/proc/self/attr/apparmor/current"))
     if profile and not profile.startswith("unconfined"):
         return f"AppArmor's profile {profile}"
     if re.search(r"^Seccomp:\s*2$", status, re.MULTILINE):
         return "a seccomp filter, as container engines set one"
-    return "the kernel: no user namespaces here (a chroot, or a limit)" if way.new_user else "the kernel"
+    return "the kernel: no user namespaces here (a chroot, or a limit)" if mode.new_user else "the kernel"
 
 
 def _read(path: Path) -> str:

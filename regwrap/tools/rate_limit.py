@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import HostDownError, ToolError
 from regwrap.tools.authfile import known_login, login_advice
-from regwrap.tools.login_gate import LoginGate, Trial
+from regwrap.tools.login_limiter import LoginLimiter, Trial
 from regwrap.tools.outage import Outage, Outages, host_down
 
 if TYPE_CHECKING:
@@ -100,14 +100,14 @@ class HostLimiter:
     clock: Callable[[], float] = time.monotonic
     outages: Outages | None = None
     on_pushed_back: Callable[[str, str], None] = lambda _host, _retry_after: None
-    logins: LoginGate = field(init=False)
+    logins: LoginLimiter = field(init=False)
     outage: Outage = field(init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _last: ToolError | None = None
     _mine: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
-        self.logins = LoginGate(self.host, self.stopping)
+        self.logins = LoginLimiter(self.host, self.stopping)
         self.outage = self.outages.of(self.host) if self.outages else Outage(self.host, 0, self.stopping)
 
     @contextmanager
@@ -119,7 +119,7 @@ class HostLimiter:
         if getattr(self._mine, "has_slot", False):
             yield self.clock()
             return
-        started = self._take(weight)
+        started = self._acquire(weight)
         self._mine.has_slot = True
         try:
             yield started
@@ -129,7 +129,7 @@ class HostLimiter:
                 self.rate.end(weight)
                 self._changed.notify_all()
 
-    def _take(self, weight: int) -> float:
+    def _acquire(self, weight: int) -> float:
         with self._changed:
             while (delay := self._delay(weight)) > 0:
                 self._changed.wait(min(delay, _LOOK_SECONDS))
@@ -225,10 +225,10 @@ class HostLimiters:
         with ExitStack() as stack:
             yield tuple(stack.enter_context(self._trial(registry, name)) for registry, name in asked)
 
-    def has_taken(self, registry: Registry, repository: str) -> bool:
+    def has_accepted(self, registry: Registry, repository: str) -> bool:
         """Whether the registry has taken the login that counts for a repository."""
         login = known_login(registry, repository)
-        return login is not None and self.of(registry).logins.has_taken(login.shown)
+        return login is not None and self.of(registry).logins.is_accepted(login.shown)
 
     def _trial(self, registry: Registry, repository: str) -> AbstractContextManager[Trial]:
         login = known_login(registry, repository)

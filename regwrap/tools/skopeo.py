@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from regwrap.core.location import Registry, Timeouts
-    from regwrap.tools.login_gate import Trial
+    from regwrap.tools.login_limiter import Trial
 
 _ANY_ENDING: Final = tuple(range(256))
 _CONNECTIONS: Final = 6  # that many layers skopeo 1.9 copies at the same time
@@ -170,7 +170,7 @@ class Skopeo:
         result = self._run((), ("copy", "--quiet", *kept, "--", archive, tree), inherit=())
         if result.exit_code != 0:
             said = fatal_text(result.stderr)
-            hint = answers.told(said).hint or "is it an archive of that kind, and complete?"
+            hint = answers.cause_of(said).hint or "is it an archive of that kind, and complete?"
             raise ToolError(f"could not read {archive}", detail=said, hint=hint)
 
     def _run(
@@ -193,8 +193,8 @@ class Skopeo:
             result = self.runner.run(command)
             good = result.exit_code == 0 or is_absent(result.stderr)
             said = "" if good else fatal_text(result.stderr)
-            tell_trials(trials, said)
-        self.tell(remotes, said, began)
+            record_trials(trials, said)
+        self.inform_limiters(remotes, said, began)
         return result
 
     def sync(self, source: Registry, images: Mapping[str, Sequence[str]], dest: Registry, prefix: str) -> None:
@@ -262,7 +262,7 @@ class Skopeo:
     def _failure(self, what: str, result: RunResult, remotes: tuple[Remote, ...]) -> ToolError:
         return failure(what, fatal_text(result.stderr), remotes, self.limiters)
 
-    def tell(self, remotes: tuple[Remote, ...], said: str, started: float) -> None:
+    def inform_limiters(self, remotes: tuple[Remote, ...], said: str, started: float) -> None:
         """Tell the hosts' limiters how they answered to what began at `started`: `said` is the failure, or empty."""
         if not said or not remotes:
             for remote in remotes:
@@ -286,26 +286,28 @@ class Skopeo:
         )
 
 
-def tell_trials(trials: tuple[Trial, ...], said: str) -> None:
-    """Whether the logins were taken: `said` is the failure, or empty. Of several nobody knows which was refused."""
+def record_trials(trials: tuple[Trial, ...], said: str) -> None:
+    """Whether the logins were accepted: `said` is the failure, or empty. Of several nobody knows which was refused."""
     refused = Says.REFUSED in answers.meaning(said)
     for trial in trials:
         trial.was_accepted = True if not said else (False if refused and len(trials) == 1 else None)
 
 
 def failure(what: str, said: str, remotes: tuple[Remote, ...], limiters: HostLimiters | None = None) -> ToolError:
-    """The ToolError for what skopeo `said` when it failed. `limiters` know which logins were taken."""
+    """The ToolError for what skopeo `said` when it failed. `limiters` know which logins were accepted."""
     means, remote = answers.meaning(said), blamed(said, remotes)
-    registry, told = remote.registry, answers.told(said)
-    if told is Meaning.UNAUTHORIZED and limiters is not None and limiters.has_taken(registry, remote.repository):
-        told = Meaning.SKOPEOS_LOGIN
-    if told is Meaning.OTHER and registry.host.startswith("[") and "invalid reference format" in said:
-        told = Meaning.NO_BRACKETS
+    registry, cause = remote.registry, answers.cause_of(said)
+    if cause is Meaning.UNAUTHORIZED and limiters is not None and limiters.has_accepted(registry, remote.repository):
+        cause = Meaning.SKOPEOS_LOGIN
+    if cause is Meaning.OTHER and registry.host.startswith("[") and "invalid reference format" in said:
+        cause = Meaning.NO_BRACKETS
     # what to do about a login is known better here
-    hint = login_advice(registry, remote.repository) if told is Meaning.UNAUTHORIZED else told.hint
+    hint = login_advice(registry, remote.repository) if cause is Meaning.UNAUTHORIZED else cause.hint
     is_transient = Says.TRANSIENT in means
     outage = is_transient and re.search(r"connect|reset|EOF|\b50[234]\b", said) is not None
-    return ToolError(told.told(what), detail=said, hint=hint, transient=is_transient, host=registry.host, outage=outage)
+    return ToolError(
+        cause.message(what), detail=said, hint=hint, transient=is_transient, host=registry.host, outage=outage
+    )
 
 
 def blamed(said: str, remotes: tuple[Remote, ...]) -> Remote:

@@ -32,14 +32,14 @@ class Archives:
     directory: Path
     _image_sets: dict[str, ImageSet] = field(default_factory=dict)
     _number: int = 0
-    _turns: dict[str, Lock] = field(default_factory=dict)
+    _locks: dict[str, Lock] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def image_set_of(self, ref: ArchiveRef) -> ImageSet:
         """The image, unpacked. Raises ImagesFailedError where there is no such archive, and ToolError."""
         with self._lock:
-            turn = self._turns.setdefault(ref.url, Lock())
-        with turn:
+            lock = self._locks.setdefault(ref.url, Lock())
+        with lock:
             if ref.url not in self._image_sets:
                 self._image_sets[ref.url] = self._unpacked(ref)
             return self._image_sets[ref.url]
@@ -54,12 +54,12 @@ class Archives:
         need_space(self.directory, path.stat().st_size, hint="set TMPDIR to a directory with more space")
         with self._lock:
             self._number += 1
-            place = self.directory / f"{self._number}"
+            directory = self.directory / f"{self._number}"
         is_docker = ref.transport == _DOCKER
         self.skopeo().unpack(
-            ref.url, f"oci:{place}:{ref.tag}" if is_docker else f"dir:{place}", keep_digests=not is_docker
+            ref.url, f"oci:{directory}:{ref.tag}" if is_docker else f"dir:{directory}", keep_digests=not is_docker
         )
         try:
-            return tree_image_set(f"{place}", named=ref.repository if is_docker else f"{ref.repository}:{ref.tag}")
+            return tree_image_set(f"{directory}", named=ref.repository if is_docker else f"{ref.repository}:{ref.tag}")
         except UsageError as error:  # of a directory that nobody but skopeo has written
             raise ImagesFailedError(f"{ref.url} has no image: {error.message}") from error

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from regwrap.transfer.job import Job
     from regwrap.transfer.orders import RegistryName
 
-_TELL_SECONDS: Final = 0.5
+_REPORT_SECONDS: Final = 0.5
 _HASHERS: Final = 2
 _PATH_HINT: Final = (
     "give the workers the same directory by the same path (the same mount), or a registry as destination"
@@ -56,14 +56,14 @@ class Surroundings(Protocol):
 
 def endpoint_of(ends: Endpoints, name: RegistryName) -> RegistryEndpoint:
     """What this worker's configuration calls so. Raises UsageError where that is another registry than the client's."""
-    place = ends.job.location_of(name.asked)
-    here = place.registry.host if place.registry else "no registry"
+    location = ends.job.location_of(name.asked)
+    here = location.registry.host if location.registry else "no registry"
     if here != name.host:
         raise UsageError(
             f"{name.asked} is {here} in the configuration of this worker, and {name.host} in that of the client",
             hint="give the client and all workers the same configuration; regwrap doctor --cluster compares them",
         )
-    return ends.registry(place)
+    return ends.registry(location)
 
 
 def mark_stage(stage: Stage, run: str) -> None:
@@ -159,7 +159,7 @@ class _Arriving:
     pool: ThreadPoolExecutor
     said: dict[Digest, Refusal | bool] = field(default_factory=dict)
     begun_ones: list[Travel] = field(default_factory=list)
-    _told_at: float = field(default_factory=time.monotonic)
+    _reported_at: float = field(default_factory=time.monotonic)
 
     def answer(self, travel: Travel) -> BlobAnswer:
         said = self.said.get(travel.blob.digest, False)
@@ -191,8 +191,8 @@ class _Arriving:
         raise TypeError(f"{travel.where}: a storage refuses nothing ({len(errors)})")
 
     def is_wanted(self) -> bool:
-        if time.monotonic() - self._told_at > _TELL_SECONDS and self.begun_ones:
-            self._told_at = time.monotonic()
+        if time.monotonic() - self._reported_at > _REPORT_SECONDS and self.begun_ones:
+            self._reported_at = time.monotonic()
             self.around.came({f"{travel.blob.digest}": travel.came for travel in self.begun_ones})
         return self.around.is_wanted()
 
@@ -207,7 +207,7 @@ class _Arriving:
                         os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
-            if stage.take_part(blob) or stage.is_right(blob):
+            if stage.accept_part(blob) or stage.is_valid(blob):
                 self.proved(travel)
             else:
                 self.failed_to_come(travel, damaged_on_the_way(travel.where, blob, blob.size))

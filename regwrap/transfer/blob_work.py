@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from regwrap.core.manifest import Descriptor
     from regwrap.core.model import Destination
     from regwrap.tools.retry import Retry
-    from regwrap.transfer.by_curl import End, Fetcher
+    from regwrap.transfer.by_curl import BlobSource, Fetcher
     from regwrap.transfer.job import Events
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
@@ -33,7 +33,7 @@ class BlobDestination(Protocol):
     def wanted(self, copy: Copy) -> Sequence[Descriptor]:
         """The blobs that have to be there before the image is."""
 
-    def sources_of(self, need: Need) -> Iterable[tuple[End, str]]:
+    def sources_of(self, need: Need) -> Iterable[tuple[BlobSource, str]]:
         """Where a blob can be had, with the repository there."""
 
     def check_room(self, copy: Copy) -> None: ...
@@ -57,10 +57,10 @@ class Here(Protocol):
     def has(self, need: Need) -> bool:
         """Whether it is there, by its bytes; what is wrong is removed."""
 
-    def take(self, blob: Descriptor) -> bool:
+    def accept(self, blob: Descriptor) -> bool:
         """Whether what has come of the blob is all of it, and right: then it counts, else it is removed."""
 
-    def copy_here(self, source: End, blob: Descriptor) -> int:
+    def copy_here(self, source: BlobSource, blob: Descriptor) -> int:
         """From what lies on this machine; how many bytes count as sent."""
 
 

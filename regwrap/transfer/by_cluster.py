@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from regwrap.tools.rate_limit import HostLimiters
     from regwrap.tools.retry import Retry
     from regwrap.transfer.blob_index import BlobIndex
-    from regwrap.transfer.by_curl import BatchEvents, End, Fetcher, Travel
+    from regwrap.transfer.by_curl import BatchEvents, BlobSource, Fetcher, Travel
     from regwrap.transfer.endpoints import Endpoints
     from regwrap.transfer.orders import Answer, BlobAnswer, SharedFiles
     from regwrap.transfer.workers import Workers
@@ -47,7 +47,7 @@ class Orders(Protocol):
     def slots(self, travels: Sequence[Travel], parallel: int, /) -> AbstractContextManager[float]:
         """Those of the hosts that take part, for the block."""
 
-    def brought(self, travel: Travel, but: Container[str] = ()) -> None:
+    def proved(self, travel: Travel, but: Container[str] = ()) -> None:
         """A worker has proved the blob there, in all repositories but these."""
 
     def failed(self, travel: Travel) -> None:
@@ -77,7 +77,7 @@ class IntoStage:
     def slots(self, travels: Sequence[Travel], parallel: int, /) -> AbstractContextManager[float]:
         return self.ends.limiters.slots((travels[0].registry.registry,), parallel)
 
-    def brought(self, travel: Travel, but: Container[str] = ()) -> None:
+    def proved(self, travel: Travel, but: Container[str] = ()) -> None:
         """It is staged."""
 
     def failed(self, travel: Travel) -> None:
@@ -104,7 +104,7 @@ class IntoRegistry:
             blobs=tuple(map(self._send_order, travels)),
         )
 
-    def _source(self, end: End) -> RegistryName | SharedFiles:
+    def _source(self, end: BlobSource) -> RegistryName | SharedFiles:
         if isinstance(end, RegistryEndpoint):
             return registry_name(self.ends.location_of(end))
         if (files := self.shared(end)) is None:
@@ -114,17 +114,17 @@ class IntoRegistry:
     def _send_order(self, travel: Travel) -> SendOrder:
         digest = travel.blob.digest
         wanted = wanted_targets(travel, self.targets)
-        lacking = tuple(to for to in wanted if not self.index.has(to.repository, digest))
-        mount = self.index.other(lacking[0].repository, digest) if lacking else None
-        new = tuple(to.repository for to in lacking if self.dest.known.get(to.repository) is False)
-        return SendOrder(f"{digest}", travel.blob.size, travel.repository, lacking, mount or "", new)
+        missing = tuple(to for to in wanted if not self.index.has(to.repository, digest))
+        mount = self.index.other(missing[0].repository, digest) if missing else None
+        new = tuple(to.repository for to in missing if self.dest.known.get(to.repository) is False)
+        return SendOrder(f"{digest}", travel.blob.size, travel.repository, missing, mount or "", new)
 
     def slots(self, travels: Sequence[Travel], _parallel: int, /) -> AbstractContextManager[float]:
         end = travels[0].end
         sources = (end.registry,) if isinstance(end, RegistryEndpoint) else ()
         return self.ends.limiters.slots((*sources, self.dest.registry), 1)
 
-    def brought(self, travel: Travel, but: Container[str] = ()) -> None:
+    def proved(self, travel: Travel, but: Container[str] = ()) -> None:
         for target in wanted_targets(travel, self.targets):
             if target.repository not in but:
                 self.index.add(target.repository, (travel.blob.digest,))
@@ -141,7 +141,7 @@ class ClusterFetcher:
     limiters: HostLimiters
     orders: Orders
     retry: Retry
-    own: Callable[[End], Fetcher | None] = lambda _end: None
+    own: Callable[[BlobSource], Fetcher | None] = lambda _end: None
 
     @property
     def threads(self) -> int:
@@ -197,21 +197,21 @@ class ClusterFetcher:
             events.again(travel)
         elif said.refused:
             errors = {repository: refusal.error() for repository, refusal in said.refused}
-            self.orders.brought(travel, errors)
+            self.orders.proved(travel, errors)
             events.refused(travel, errors)
         else:
-            self.orders.brought(travel)
+            self.orders.proved(travel)
             events.proved(travel)
 
 
 def _hearing(travel: Travel, before: int, events: BatchEvents) -> Callable[[int], None]:
-    is_told = False
+    has_begun = False
 
     def hear(count: int) -> None:
-        nonlocal is_told
+        nonlocal has_begun
         travel.came = before + count
-        if not is_told:
-            is_told = True
+        if not has_begun:
+            has_begun = True
             events.begun(travel)
 
     return hear

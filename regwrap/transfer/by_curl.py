@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from regwrap.core.manifest import Descriptor
     from regwrap.tools.retry import Retry
 
-    End = RegistryEndpoint | LocalSource
+    BlobSource = RegistryEndpoint | LocalSource
 
 _MOST_RENEWALS: Final = 6
 
@@ -36,7 +36,7 @@ class Travel:
     repositories of the destination whose images still wait for it."""
 
     blob: Descriptor
-    end: End
+    end: BlobSource
     repository: str
     came: int = 0
     lost: int = 0
@@ -255,7 +255,7 @@ class _Batch:
 
     def ended(self, outcome: DownloadOutcome) -> None:
         travel, download = self.open.pop(outcome.key)
-        self.downloads.told(outcome, self.started)
+        self.downloads.inform_limiter(outcome, self.started)
         arrived = self.fetcher.parts.arrived(travel.blob)
         # with all bytes there, a length that was announced wrong is nobody's business: they are hashed
         is_whole = arrived == travel.blob.size and (outcome.exit_code == 0 or arrived > 0)

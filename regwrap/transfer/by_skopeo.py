@@ -67,10 +67,10 @@ def make_batches(copies: Sequence[Copy], served: Callable[[ImageEntry], Registry
 
 
 @dataclass(slots=True, kw_only=True)
-class BatchCarrier:
+class BatchCopier:
     """`registry` copies what no batch has brought. Call `run` first."""
 
-    registry: RegistryCarrier
+    registry: RegistryCopier
     exclusive_repositories: bool = True
     _tried: set[Destination] = field(default_factory=set)
 
@@ -93,7 +93,7 @@ class BatchCarrier:
                 if dest.skopeo.runner.stopping.is_set():
                     raise
 
-    def carry(self, copy: Copy) -> None:
+    def copy_image(self, copy: Copy) -> None:
         if copy.entry.dest in self._tried:
             try:
                 prove(self.registry.dest, copy)
@@ -102,7 +102,7 @@ class BatchCarrier:
             else:
                 self.registry.arrived(copy)
                 return
-        self.registry.carry(copy)
+        self.registry.copy_image(copy)
 
     def sent(self, copy: Copy) -> int:
         return self.registry.sent(copy)
@@ -112,7 +112,7 @@ class BatchCarrier:
 
 
 @dataclass(slots=True, kw_only=True)
-class RegistryCarrier:
+class RegistryCopier:
     """Into a registry. `served` says which registry skopeo reads an entry from: a storage is served on loopback.
 
     docker-registry rewrites link files in place, so two pushes into one repository disturb each other.
@@ -124,7 +124,7 @@ class RegistryCarrier:
     exclusive_repositories: bool = True
     _meter: Meter = field(default_factory=Meter)
 
-    def carry(self, copy: Copy) -> None:
+    def copy_image(self, copy: Copy) -> None:
         _refuse_what_skopeo_cannot_push(copy)
         entry, dest = copy.entry, copy.entry.dest
         source = Remote(registry=self.served(entry), repository=entry.source.repository, reference=copy.digest)
@@ -155,8 +155,8 @@ class RegistryCarrier:
     def _arrived(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
         """Those that a copy has brought before it failed; skopeo itself says nothing of it."""
         with suppress(ToolError, UnsureError):
-            lacking = self.dest.lacking(repository, blobs)
-            return tuple(blob for blob in blobs if blob not in lacking)
+            missing = self.dest.missing(repository, blobs)
+            return tuple(blob for blob in blobs if blob not in missing)
         return ()
 
     def _is_there(self, blob: Descriptor, repository: str) -> bool:
@@ -183,7 +183,7 @@ def prove(dest: RegistryEndpoint, copy: Copy, blobs: tuple[Descriptor, ...] | No
     if found != copy.digest:
         raise IntegrityError(f"{name} is {found or 'absent'} after the copy, expected {copy.digest}")
     try:
-        broken = dest.lacking(repository, copy.closure.blobs if blobs is None else blobs)
+        broken = dest.missing(repository, copy.closure.blobs if blobs is None else blobs)
     except UnsureError:
         return  # that registry does not say; pulling everything back would double the work
     if broken:

@@ -98,47 +98,47 @@ class Endpoints:
             raise UsageError(f"{entry.where} names no registry")
         return self.of(self.job.source)
 
-    def of(self, place: Location) -> RegistryEndpoint | StorageSource:
-        if place not in self._known:
-            self._known[place] = self._make(place)
-        return self._known[place]
+    def of(self, location: Location) -> RegistryEndpoint | StorageSource:
+        if location not in self._known:
+            self._known[location] = self._make(location)
+        return self._known[location]
 
-    def registry(self, place: Location) -> RegistryEndpoint:
+    def registry(self, location: Location) -> RegistryEndpoint:
         """Of a place the registry, even where its directory is known. Raises UsageError where it has none."""
-        end = self.of(replace(place, storage=None))
+        end = self.of(replace(location, storage=None))
         if not isinstance(end, RegistryEndpoint):
-            raise UsageError(f"{place.name} is not a registry")
+            raise UsageError(f"{location.name} is not a registry")
         return end
 
     def location_of(self, end: RegistryEndpoint | StorageSource) -> Location:
         """What an end was made of."""
-        return next(place for place, known in self._known.items() if known is end)
+        return next(location for location, known in self._known.items() if known is end)
 
-    def _make(self, place: Location) -> RegistryEndpoint | StorageSource:
-        if place.storage is not None:
-            return StorageSource(name=str(place.storage), storage=Storage(real_root(place.storage)))
-        if place.registry is None:
-            what = "can only be the history of package" if place.image else "has neither a url nor a storage"
-            raise UsageError(f"{place.name} {what}")
+    def _make(self, location: Location) -> RegistryEndpoint | StorageSource:
+        if location.storage is not None:
+            return StorageSource(name=str(location.storage), storage=Storage(real_root(location.storage)))
+        if location.registry is None:
+            what = "can only be the history of package" if location.image else "has neither a url nor a storage"
+            raise UsageError(f"{location.name} {what}")
         job = self.job
         probe = Probe(
-            registry=place.registry,
+            registry=location.registry,
             timeout=job.timeouts.request,
             connections=max(job.jobs, QUESTIONS),
             environment=job.environment,
-            limiter=self.limiters.of(place.registry),
+            limiter=self.limiters.of(location.registry),
             note=self._note,
             ask_helper=self.skopeo().helpers.known,
         )
         self.stack.callback(probe.close)
-        return RegistryEndpoint(registry=place.registry, probe=probe, skopeo=self.skopeo())
+        return RegistryEndpoint(registry=location.registry, probe=probe, skopeo=self.skopeo())
 
     def _note(self, text: str) -> None:
         with self._lock:
             is_new = text not in self._noted
             self._noted.add(text)
         if is_new:
-            self.job.listener.say(f"note: {text}")
+            self.job.listener.log(f"note: {text}")
 
     def storages(self) -> tuple[StorageSource, ...]:
         return tuple(end for end in self._known.values() if isinstance(end, StorageSource))

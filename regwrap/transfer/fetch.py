@@ -75,7 +75,7 @@ class Stage:
     def forget(self, blob: Descriptor) -> None:
         self.remove(self.part(blob.digest))
 
-    def take_part(self, blob: Descriptor) -> bool:
+    def accept_part(self, blob: Descriptor) -> bool:
         """Whether the part is all of the blob, and right: then it counts as the blob, else it is removed."""
         name = self.part(blob.digest)
         if self.tree.size(name) == blob.size and hash_descriptor(self.tree.open(name)) == blob.digest:
@@ -103,12 +103,12 @@ class Stage:
 
     def has(self, blob: Descriptor) -> bool:
         """Whether it is there and right; what is wrong is removed."""
-        if self.is_right(blob):
+        if self.is_valid(blob):
             return True
         self.remove(self.blob(blob.digest))
         return False
 
-    def is_right(self, blob: Descriptor) -> bool:
+    def is_valid(self, blob: Descriptor) -> bool:
         name = self.blob(blob.digest)
         return self.tree.size(name) == blob.size and hash_descriptor(self.tree.open(name)) == blob.digest
 
@@ -154,7 +154,7 @@ class LayoutFetcher:
             with suppress(OSError):
                 self.stage.tree.remove_all(layout)
         for blob in absent:
-            if not self.stage.is_right(blob):
+            if not self.stage.is_valid(blob):
                 size = self.stage.tree.size(self.stage.blob(blob.digest))
                 self.stage.remove(self.stage.blob(blob.digest))
                 raise damaged_on_the_way(source.shown, blob, size)

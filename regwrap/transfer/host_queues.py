@@ -14,7 +14,7 @@ from regwrap.transfer.under_way import BlobUnderWay
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from regwrap.transfer.by_curl import End, Fetcher, Travel
+    from regwrap.transfer.by_curl import BlobSource, Fetcher, Travel
 
 # blobs of one start of curl: tokens live for minutes, and each blob has an open pipe
 _BATCH: Final = 32
@@ -42,7 +42,7 @@ class HostQueue:
         self.waiting.append(item)
         self.bytes_waiting += item.need.blob.size
 
-    def take(self) -> BlobUnderWay:
+    def pop(self) -> BlobUnderWay:
         item = self.waiting.popleft()
         self.bytes_waiting -= item.need.blob.size
         return item
@@ -77,7 +77,7 @@ class HostQueues:
             parallel = max(1, self.jobs // max(1, busy))
             host.batches = [batch for batch in host.batches if batch.left]
             while host.waiting and self.fetcher.has_room([batch.left for batch in host.batches], parallel, busy):
-                items = self._taken(host, parallel)
+                items = self._next(host, parallel)
                 if not items:
                     break
                 batch = _batch_of(items, parallel)
@@ -85,22 +85,22 @@ class HostQueues:
                 self._under_way.update(dict.fromkeys(batch.travels, batch))
                 yield batch
 
-    def _taken(self, host: HostQueue, parallel: int) -> list[BlobUnderWay]:
+    def _next(self, host: HostQueue, parallel: int) -> list[BlobUnderWay]:
         """The next that are due. A host that wants its pace kept gets one request at a time."""
         now = time.monotonic()
-        taken, later, size = list[BlobUnderWay](), list[BlobUnderWay](), 0
+        chosen, later, size = list[BlobUnderWay](), list[BlobUnderWay](), 0
         most = max(_BATCH, _BATCH_EACH * parallel)
         enough = self.fetcher.enough(host.bytes_waiting)
-        while host.waiting and len(taken) < most and size < enough:
-            item = host.take()
+        while host.waiting and len(chosen) < most and size < enough:
+            item = host.pop()
             if _keeps_pace(item.travel.end):
                 most = 1
             if item.is_wanted:
                 is_due = item.not_before <= now
-                (taken if is_due else later).append(item)
+                (chosen if is_due else later).append(item)
                 size += item.need.blob.size * is_due
         host.put_back(later)
-        return taken
+        return chosen
 
 
 def _batch_of(items: Sequence[BlobUnderWay], parallel: int) -> BlobBatch:
@@ -111,10 +111,10 @@ def _batch_of(items: Sequence[BlobUnderWay], parallel: int) -> BlobBatch:
     return BlobBatch(travels, at_once, len(travels))
 
 
-def _keeps_pace(end: End) -> bool:
+def _keeps_pace(end: BlobSource) -> bool:
     return isinstance(end, RegistryEndpoint) and end.registry.requests_per_second is not None
 
 
-def _limit_of(end: End) -> float:
+def _limit_of(end: BlobSource) -> float:
     """How many of its blobs may come at the same time."""
     return end.probe.limiter.rate.limit if isinstance(end, RegistryEndpoint) else math.inf

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from regwrap.bundle.in_place import BundleInPlace
     from regwrap.core.manifest import Descriptor
     from regwrap.lists.imagelist import ImageEntry
-    from regwrap.transfer.by_curl import End
+    from regwrap.transfer.by_curl import BlobSource
     from regwrap.transfer.fetch import ImageFetcher, Stage
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
 
 @dataclass(slots=True, kw_only=True)
-class BundleCarrier:
+class BundleDestination:
     """`archive` has blobs already; `hashed=False` believes it. `fetcher` brings into `stage` what only skopeo can."""
 
     file: BundleInPlace
     archive: StorageSource
-    source_of: Callable[[ImageEntry], End]
+    source_of: Callable[[ImageEntry], BlobSource]
     hashed: bool
     stage: Stage
     fetcher: ImageFetcher
@@ -55,7 +55,7 @@ class BundleCarrier:
     def lane(self, _copy: Copy, /) -> str:
         return ""
 
-    def sources_of(self, need: Need) -> Iterator[tuple[End, str]]:
+    def sources_of(self, need: Need) -> Iterator[tuple[BlobSource, str]]:
         if self.archive.storage.blob_size(need.blob.digest) == need.blob.size:
             yield self.archive, ""
         for copy in need.copies:
@@ -72,12 +72,12 @@ class BundleCarrier:
 
     def has(self, need: Need) -> bool:
         digest = need.blob.digest
-        return digest not in self.file.places or digest in self.file.proved or self.file.is_right(digest)
+        return digest not in self.file.places or digest in self.file.proved or self.file.is_valid(digest)
 
-    def take(self, blob: Descriptor) -> bool:
-        return self.file.is_right(blob.digest)
+    def accept(self, blob: Descriptor) -> bool:
+        return self.file.is_valid(blob.digest)
 
-    def copy_here(self, source: End, blob: Descriptor) -> int:
+    def copy_here(self, source: BlobSource, blob: Descriptor) -> int:
         """What the archive has is not sent. Raises ToolError and IntegrityError."""
         if isinstance(source, StorageSource):
             self._copy_file(source, blob)
@@ -113,10 +113,10 @@ class BundleCarrier:
 
     # --- image by image, what only skopeo can ask for
 
-    def carry(self, copy: Copy) -> None:
+    def copy_image(self, copy: Copy) -> None:
         for blob in copy.closure.blobs:
             if blob.digest in self.file.places:
-                self._meter.add(copy, self._bring(copy, blob))
+                self._meter.add(copy, self._copy_blob(copy, blob))
 
     def sent(self, copy: Copy) -> int:
         return self._meter.of(copy)
@@ -124,21 +124,21 @@ class BundleCarrier:
     def bytes_under_way(self) -> int:
         return self.fetcher.bytes_under_way()
 
-    def _bring(self, copy: Copy, blob: Descriptor) -> int:
+    def _copy_blob(self, copy: Copy, blob: Descriptor) -> int:
         if blob.digest in self.file.proved:
             return 0
         source = self.source_of(copy.entry)
         if not isinstance(source, RegistryEndpoint):
             return self.copy_here(source, blob)
         leaf = next(leaf for leaf in copy.closure.leaves if blob in leaf.blobs)
-        lacking = [one for one in leaf.blobs if one.digest in self.file.places and one.digest not in self.file.proved]
+        missing = [one for one in leaf.blobs if one.digest in self.file.places and one.digest not in self.file.proved]
         remote = Remote(registry=source.registry, repository=copy.entry.source.repository, reference=leaf.digest)
-        self.fetcher.fetch(remote, leaf, lacking)
-        for one in lacking:
-            self._take_staged(one)
-        return sum(one.size for one in lacking)
+        self.fetcher.fetch(remote, leaf, missing)
+        for one in missing:
+            self._copy_staged(one)
+        return sum(one.size for one in missing)
 
-    def _take_staged(self, blob: Descriptor) -> None:
+    def _copy_staged(self, blob: Descriptor) -> None:
         name = self.stage.blob(blob.digest)
         descriptor = self.stage.tree.open(name)
         try:
@@ -156,7 +156,7 @@ class BundleCarrier:
             os.close(descriptor)
         if not self.hashed and source is self.archive:
             self.file.trust(blob.digest)
-        elif not self.file.is_right(blob.digest):
+        elif not self.file.is_valid(blob.digest):
             raise IntegrityError(
                 f"blob {blob.digest.short} is damaged in {source.name}", hint=f"regwrap verify {source.name}"
             )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from regwrap.tools.rate_limit import HostLimiters
     from regwrap.tools.retry import Retry
     from regwrap.transfer.blob_index import BlobIndex
-    from regwrap.transfer.by_curl import BatchEvents, End, Travel
+    from regwrap.transfer.by_curl import BatchEvents, BlobSource, Travel
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
@@ -56,7 +56,7 @@ class Sendable(Protocol):
         """Those from `start` up to `end`, each time anew; a piece is only good until the next. Raises what the carrier
         may."""
 
-    def is_right(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether they have the digest; asked when the registry says that they do not."""
 
 
@@ -66,7 +66,7 @@ class RegistryDestination:
     repository are put one after the other."""
 
     dest: RegistryEndpoint
-    source_of: Callable[[ImageEntry], End]
+    source_of: Callable[[ImageEntry], BlobSource]
     alone: bool = True
 
     def keep(self) -> None:
@@ -76,7 +76,7 @@ class RegistryDestination:
         """What the repository there lacks: it was asked."""
         return copy.missing
 
-    def sources_of(self, need: Need) -> Iterator[tuple[End, str]]:
+    def sources_of(self, need: Need) -> Iterator[tuple[BlobSource, str]]:
         return ((self.source_of(copy.entry), copy.entry.source.repository) for copy in need.copies)
 
     def check_room(self, copy: Copy) -> None:
@@ -132,7 +132,7 @@ class BlobSender:
             if self.index.has(target.repository, digest):
                 continue
             try:
-                self._bring(travel, target)
+                self._send_to(travel, target)
             except _RefusedError as error:
                 refused[target.repository] = error.why
             except ImagesFailedError as error:  # of a delta, what the registry does not give to this repository
@@ -141,7 +141,7 @@ class BlobSender:
                 self.index.add(target.repository, (digest,))
         return refused
 
-    def _bring(self, travel: Travel, target: Destination) -> None:
+    def _send_to(self, travel: Travel, target: Destination) -> None:
         repository, digest = target.repository, travel.blob.digest
         other = self.index.other(repository, digest)
         if other is not None and self._is_mounted(repository, digest, other):
@@ -180,13 +180,13 @@ class BlobSender:
         except UnsureError as error:
             raise error if error in at_source else _RefusedError(error) from error
         except ToolError as error:
-            told, is_ours = _named(error, target), self.stopping.is_set()
-            raise told if error.outage or error in at_source or is_ours else _RefusedError(told) from error
+            named, is_ours = _named(error, target), self.stopping.is_set()
+            raise named if error.outage or error in at_source or is_ours else _RefusedError(named) from error
         if answer.status == 201:
             return
         refused = refusal(self.dest.name, f"blob {blob.digest.short} of {target}", answer)
         if answer.status == 400:
-            if not bytes_of.is_right():
+            if not bytes_of.is_valid():
                 raise damaged(target, blob, travel.end)
             refused.transient = refused.transient or bytes_of.anew
         raise _RefusedError(refused)
@@ -313,7 +313,7 @@ class _PieceBytes:
     def pieces(self, start: int, end: int) -> Iterator[memoryview]:
         return pieces_at(self.piece.file.fileno(), self.piece.offset + start, end - start)
 
-    def is_right(self) -> bool:
+    def is_valid(self) -> bool:
         return self.piece.digest() == self.digest
 
 
@@ -336,9 +336,9 @@ class _StreamBytes:
             self._stream, self._at, self._rest = self._from(start), start, None
         stream = self._stream
         while self._at < end and (piece := self._rest or next(stream, None)) is not None:
-            taken = piece[: end - self._at]
-            self._at, self._rest = self._at + len(taken), piece[len(taken) :]
-            yield taken
+            given = piece[: end - self._at]
+            self._at, self._rest = self._at + len(given), piece[len(given) :]
+            yield given
         if end == self.blob.size:
             yield from stream  # nothing; it is seen whether there is more
 
@@ -347,7 +347,7 @@ class _StreamBytes:
             self._stream.close()
             self._stream = None
 
-    def is_right(self) -> bool:
+    def is_valid(self) -> bool:
         """By asking for it once more: the registry that it was sent to says that it is not."""
         return hashed(self._from(0)) == self.blob.digest
 
@@ -355,7 +355,7 @@ class _StreamBytes:
         return self.downloads.pieces(self.repository, self.blob, start, self.timeouts)
 
 
-def damaged(target: Destination, blob: Descriptor, source: End) -> IntegrityError:
+def damaged(target: Destination, blob: Descriptor, source: BlobSource) -> IntegrityError:
     hint = "copy the bundle again; regwrap verify lists all damage"
     if isinstance(source, RegistryEndpoint):
         hint = f"{source.name} gives other bytes than the digest says: push the image there again, or mend its storage"

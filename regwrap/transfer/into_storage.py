@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import Storage, ValidBlobs
-    from regwrap.transfer.by_curl import End
+    from regwrap.transfer.by_curl import BlobSource
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
@@ -36,13 +36,13 @@ _SHOWN: Final = 3
 
 
 @dataclass(slots=True, kw_only=True)
-class StorageCarrier:
+class StorageDestination:
     """Into a storage directory. `stage` lies on the storage's file system and is this run's alone (the lock); blobs of
     an earlier run that was killed may be in it: they count once they are hashed. `fetcher` is for registries."""
 
     storage: Storage
     stage: Stage
-    source_of: Callable[[ImageEntry], End]
+    source_of: Callable[[ImageEntry], BlobSource]
     fetcher: ImageFetcher
     commit: GroupCommit
     valid: ValidBlobs
@@ -50,11 +50,11 @@ class StorageCarrier:
     alone: bool = False
     _meter: Meter = field(default_factory=Meter)
 
-    def carry(self, copy: Copy) -> None:
+    def copy_image(self, copy: Copy) -> None:
         self.check_room(copy)
         try:
             for leaf in copy.closure.leaves:
-                self._bring(copy, leaf)
+                self._copy_blobs(copy, leaf)
             self.finish((copy,))
         except BaseException:
             self.stage.is_wanted = True
@@ -89,7 +89,7 @@ class StorageCarrier:
         """One commit at a time."""
         return ""
 
-    def sources_of(self, need: Need) -> Iterator[tuple[End, str]]:
+    def sources_of(self, need: Need) -> Iterator[tuple[BlobSource, str]]:
         return ((self.source_of(copy.entry), copy.entry.source.repository) for copy in need.copies)
 
     def check_room(self, copy: Copy) -> None:
@@ -102,13 +102,13 @@ class StorageCarrier:
     def has(self, need: Need) -> bool:
         return self.valid.has(need.blob) if need.is_there else self.stage.has(need.blob)
 
-    def take(self, blob: Descriptor) -> bool:
-        return self.stage.take_part(blob)
+    def accept(self, blob: Descriptor) -> bool:
+        return self.stage.accept_part(blob)
 
     def bytes_under_way(self) -> int:
         return self.fetcher.bytes_under_way()
 
-    def _bring(self, copy: Copy, leaf: Manifest) -> None:
+    def _copy_blobs(self, copy: Copy, leaf: Manifest) -> None:
         blobs = {blob.digest: blob for blob in leaf.blobs}.values()
         absent = [blob for blob in blobs if not self.valid.has(blob) and not self.stage.has(blob)]
         if not absent:
@@ -127,7 +127,7 @@ class StorageCarrier:
     def _is_staged(self, blob: Descriptor) -> bool:
         return self.stage.tree.size(self.stage.blob(blob.digest)) == blob.size
 
-    def copy_here(self, source: End, blob: Descriptor) -> int:
+    def copy_here(self, source: BlobSource, blob: Descriptor) -> int:
         """From what lies on this machine into the stage; its bytes. Raises ToolError and IntegrityError."""
         if isinstance(source, StorageSource):
             self._copy_file(source, blob)
@@ -147,8 +147,8 @@ class StorageCarrier:
 
     def _copy_hashed(self, source: ImageSet, blob: Descriptor) -> None:
         with self._new_file(blob) as file:
-            is_right = source.copy(blob.digest, lambda piece: write_all(file, piece))
-        if not is_right:
+            is_valid = source.copy(blob.digest, lambda piece: write_all(file, piece))
+        if not is_valid:
             raise damaged_on_the_way(source.name, blob, blob.size)
 
     def _new_file(self, blob: Descriptor) -> BinaryIO:

@@ -79,7 +79,7 @@ class Job:
             tree,
             exclusive=exclusive,
             timeout=self.timeouts.lock,
-            on_wait=self.listener.say,
+            on_wait=self.listener.log,
             untouched=untouched,
         ) as descriptor:
             yield descriptor

@@ -67,12 +67,12 @@ class Mirrors:
         except RegwrapError as error:
             if mirror.host not in self.passed_by:
                 self.passed_by.add(mirror.host)
-                self.job.listener.say(f"note: the mirror {mirror.host} is passed by for {image} and others: {error}")
+                self.job.listener.log(f"note: the mirror {mirror.host} is passed by for {image} and others: {error}")
             return False
 
 
 def _mirrors(job: Job, entry: ImageEntry) -> tuple[Mirror, ...]:
     if isinstance(entry.source, ArchiveRef):
         return ()
-    place = job.source if entry.source.registry is None else job.location_of(entry.source.registry)
-    return place.mirrors if place else ()
+    location = job.source if entry.source.registry is None else job.location_of(entry.source.registry)
+    return location.mirrors if location else ()

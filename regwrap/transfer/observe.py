@@ -104,14 +104,14 @@ class Observer:
                 f"{dest} is immutable: it is {there} there, the source has {digest}",
                 hint="give the image another tag, or change immutable: in the configuration",
             )
-        moved = drift_of(source, entry, digest) if entry.locked else None
+        drift = drift_of(source, entry, digest) if entry.locked else None
         there = there if fixed else ask()
         whole = self._whole(entry, digest) if there == digest else None
         if whole is not None:
-            return replace(whole, moved=moved)
+            return replace(whole, drift=drift)
         closure = self._closure(source, entry, digest)
         missing = self._missing(closure, dest.repository, there)
-        return Lacking(entry=entry, digest=digest, there=there, closure=closure, missing=missing, moved=moved)
+        return Lacking(entry=entry, digest=digest, there=there, closure=closure, missing=missing, drift=drift)
 
     def _closure(self, source: ImageSource, entry: ImageEntry, digest: Digest) -> Closure:
         """All of the image at its source. Raises ImagesFailedError where it cannot be had, or cannot be copied."""
@@ -133,7 +133,7 @@ class Observer:
             closure = storage.closure(repository, digest, entry.platforms)
         except RegwrapError:
             return None
-        if closure is None or closure.missing or _lacks_attestations(closure):
+        if closure is None or closure.missing or _attestations_missing(closure):
             return None
         if not storage.has_tag(repository, entry.dest.tag, digest):
             return None
@@ -155,7 +155,7 @@ class Observer:
             if self.brief and there is None and self.dest.is_new(repository):
                 return closure.blobs
             with suppress(UnsureError):
-                return self.dest.lacking(repository, closure.blobs)
+                return self.dest.missing(repository, closure.blobs)
         if self.valid is None:
             return closure.blobs
         return tuple(blob for blob in closure.blobs if not self.valid.has(blob))
@@ -168,7 +168,7 @@ class _Early:
 
     question: _There
     said: Future[Digest | None] = field(default_factory=Future)
-    is_taken: bool = False
+    is_used: bool = False
 
     def ask(self) -> None:
         try:
@@ -179,13 +179,13 @@ class _Early:
             self.said.cancel()  # of no effect after an answer; without one nobody waits in vain
 
     def __call__(self) -> Digest | None:
-        if self.is_taken:
+        if self.is_used:
             return self.question()
-        self.is_taken = True
+        self.is_used = True
         return self.said.result()
 
 
-def _lacks_attestations(closure: Closure) -> bool:
+def _attestations_missing(closure: Closure) -> bool:
     """Whether it was copied when attestations of chosen platforms were left out."""
     return any(child.about in {manifest.digest for manifest in closure.manifests} for child in closure.omitted)
 
@@ -249,7 +249,7 @@ def _absent_of(source: ImageSource, repository: str, blobs: tuple[Descriptor, ..
     if isinstance(source, StorageSource | ImageSet):
         return tuple(blob for blob in blobs if not _has(source, repository, blob))
     with suppress(UnsureError):  # who fetches them will see
-        return source.lacking(repository, blobs) if isinstance(source, RegistryEndpoint) else ()
+        return source.missing(repository, blobs) if isinstance(source, RegistryEndpoint) else ()
     return ()
 
 

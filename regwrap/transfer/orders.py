@@ -25,13 +25,14 @@ class RegistryName:
     host: str
 
 
-def registry_name(place: Location) -> RegistryName:
+def registry_name(location: Location) -> RegistryName:
     """Raises ValueError for what is no registry."""
-    if place.registry is None:
-        raise ValueError(f"{place.name} is no registry")
-    host = place.registry.host
-    asked = f"http://{host}" if place.registry.plain_http and place.name in {host, f"{host}:80"} else place.name
-    return RegistryName(asked, host)
+    if location.registry is None:
+        raise ValueError(f"{location.name} is no registry")
+    host, name = location.registry.host, location.name
+    return RegistryName(
+        f"http://{host}" if location.registry.plain_http and name in {host, f"{host}:80"} else name, host
+    )
 
 
 @dataclass(frozen=True, slots=True)

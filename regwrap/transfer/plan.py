@@ -71,26 +71,26 @@ class Drifted:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
     """The destination has all of the image as it is at the source. `size` counts its manifests and blobs where that is
-    known without asking; `blobs` are then its blobs. `moved`: its tag at the source, if that is another image."""
+    known without asking; `blobs` are then its blobs. `drift`: its tag at the source, if that is another image."""
 
     entry: ImageEntry
     digest: Digest
     size: int | None = None
     blobs: tuple[Descriptor, ...] = field(default=(), compare=False)
-    moved: Drifted | None = None
+    drift: Drifted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lacking:
     """The destination lacks the image, or a part of it. `there` is what its tag points to there now; `missing` are the
-    blobs that are not there. `moved`: its tag at the source, if that is another image."""
+    blobs that are not there. `drift`: its tag at the source, if that is another image."""
 
     entry: ImageEntry
     digest: Digest
     there: Digest | None
     closure: Closure
     missing: tuple[Descriptor, ...]
-    moved: Drifted | None = None
+    drift: Drifted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,7 @@ def make_plan(observations: tuple[Observation, ...], *, keep_tags: bool = False)
                 unseen.append(item)
             case _:
                 assert_never(item)
-    moved = tuple(item.moved for item in observations if not isinstance(item, Unseen) and item.moved is not None)
+    moved = tuple(item.drift for item in observations if not isinstance(item, Unseen) and item.drift is not None)
     return Plan(copies=tuple(_ordered(copies)), skips=tuple(skips), unseen=tuple(unseen), moved=moved)
 
 

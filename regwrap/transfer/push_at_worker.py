@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from regwrap.transfer.at_worker import Surroundings
-    from regwrap.transfer.by_curl import End
+    from regwrap.transfer.by_curl import BlobSource
     from regwrap.transfer.endpoints import Endpoints
     from regwrap.transfer.orders import PushOrder, SendOrder
 
@@ -81,7 +81,7 @@ def _contents(path: Path, release: str) -> Iterator[LocalSource]:
         yield whole_of(bundle)
 
 
-def _pushed(sender: BlobSender, source: End, send: SendOrder, around: Surroundings) -> BlobAnswer:
+def _pushed(sender: BlobSender, source: BlobSource, send: SendOrder, around: Surroundings) -> BlobAnswer:
     if not around.is_wanted():
         stopped = ToolError("the upload was stopped: nobody waits for it")
         return BlobAnswer(digest=send.digest, refusal=Refusal.of(stopped))

@@ -85,7 +85,7 @@ class SyncReport:
 
 def run_plan(
     plan: Plan,
-    carrier: Carrier,
+    copier: ImageCopier,
     *,
     jobs: int,
     retry: Retry,
@@ -95,8 +95,8 @@ def run_plan(
     """Copy what the plan says, `jobs` at a time. An interruption ends the waits and is raised again. `gave_up` says
     whether a host is down, when an image was tried to the end."""
     started = time.monotonic()
-    work = _Work(carrier=carrier, retry=retry, events=events, gave_up=gave_up, began=started)
-    outcomes = _run_ready(_Queue.of(plan.copies, by_repository=carrier.exclusive_repositories), work.copy, jobs, retry)
+    work = _Work(copier=copier, retry=retry, events=events, gave_up=gave_up, began=started)
+    outcomes = _run_ready(_Queue.of(plan.copies, by_repository=copier.exclusive_repositories), work.copy, jobs, retry)
     return report_of(plan, outcomes, time.monotonic() - started)
 
 
@@ -122,7 +122,7 @@ def _unseen(plan: Plan) -> list[Failed]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    carrier: Carrier
+    copier: ImageCopier
     retry: Retry
     gave_up: Callable[[ToolError], ToolError]
     events: Events
@@ -140,12 +140,12 @@ class _Work:
         self.events.started(copy)
         outcome: Copied | Failed
         try:
-            self.retry.call(lambda: self.carrier.carry(copy), on_retry=on_retry)
-            copied = Copied(copy=copy, sent=self.carrier.sent(copy), attempts=attempts, seconds=0)
+            self.retry.call(lambda: self.copier.copy_image(copy), on_retry=on_retry)
+            copied = Copied(copy=copy, sent=self.copier.sent(copy), attempts=attempts, seconds=0)
             outcome = replace(copied, seconds=time.monotonic() - started, start=start, worker=worker)
         except (ToolError, IntegrityError, ImagesFailedError) as error:
             last = self.gave_up(error) if isinstance(error, ToolError) else error
-            sent = self.carrier.sent(copy)
+            sent = self.copier.sent(copy)
             failed = Failed(entry=copy.entry, error=str(last), hint=last.hint, attempts=attempts, sent=sent)
             down = last.host if isinstance(last, HostDownError) else ""
             outcome = replace(failed, down=down, seconds=time.monotonic() - started, start=start, worker=worker)
@@ -169,7 +169,7 @@ class _Queue:
     lines: dict[Hashable, deque[tuple[int, Copy]]]
     by_repository: bool
     heads: list[tuple[int, Hashable]]
-    brought: set[Digest] = field(default_factory=set)
+    copied_blobs: set[Digest] = field(default_factory=set)
     claimed: set[Digest] = field(default_factory=set)
 
     @classmethod
@@ -180,11 +180,11 @@ class _Queue:
         heads = [(line[0][0], key) for key, line in lines.items()]
         return cls(lines=lines, by_repository=by_repository, heads=heads)
 
-    def take(self) -> Copy | None:
+    def pop(self) -> Copy | None:
         """The first copy that nothing under way disturbs."""
         for at, (_place, key) in enumerate(self.heads):
             copy = self.lines[key][0][1]
-            missing = copy.claims - self.brought
+            missing = copy.claims - self.copied_blobs
             if self.claimed.isdisjoint(missing):
                 self.claimed |= missing
                 del self.heads[at]
@@ -195,7 +195,7 @@ class _Queue:
     def give_back(self, copy: Copy, *, done: bool) -> None:
         self.claimed -= copy.claims
         if done:
-            self.brought |= copy.claims
+            self.copied_blobs |= copy.claims
         key = _line_of(copy, by_repository=self.by_repository)
         if line := self.lines[key]:
             insort(self.heads, (line[0][0], key), key=lambda head: head[0])
@@ -219,7 +219,7 @@ def _run_ready(
     with ThreadPoolExecutor(jobs, thread_name_prefix="copy") as pool:
         try:
             while not queue.is_empty():
-                while len(running) < jobs and (copy := queue.take()) is not None:
+                while len(running) < jobs and (copy := queue.pop()) is not None:
                     worker = min(idle)
                     idle.remove(worker)
                     running[pool.submit(work, copy, worker)] = (copy, worker)
@@ -235,13 +235,13 @@ def _run_ready(
     return outcomes
 
 
-class Carrier(Protocol):
+class ImageCopier(Protocol):
     """Brings one image to the destination; the same call again is harmless."""
 
     exclusive_repositories: bool
     """Whether two copies into one repository must not run at the same time."""
 
-    def carry(self, copy: Copy) -> None:
+    def copy_image(self, copy: Copy) -> None:
         """Raises ToolError, IntegrityError or ImagesFailedError."""
 
     def sent(self, copy: Copy) -> int:

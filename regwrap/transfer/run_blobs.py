@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from regwrap.core.model import Digest
     from regwrap.transfer.blob_work import BlobReport, BlobWork, Here
-    from regwrap.transfer.by_curl import End
+    from regwrap.transfer.by_curl import BlobSource
     from regwrap.transfer.plan import Copy
     from regwrap.transfer.under_way import BlobUnderWay, ImageUnderWay
 
@@ -107,12 +107,12 @@ class BlobRun:
         """What is there already, or what an earlier run has left, is not believed: it is hashed."""
         here = self.work.here
         if here is not None and here.may_have(item.need):
-            self._threads.submit("hash", lambda: self._looked(item, is_right=here.has(item.need)))
+            self._threads.submit("hash", lambda: self._looked(item, is_valid=here.has(item.need)))
         else:
             self._wait(item)
 
-    def _looked(self, item: BlobUnderWay, *, is_right: bool) -> None:
-        self._threads.tell(lambda: self._proved(item) if is_right else self._wait(item))
+    def _looked(self, item: BlobUnderWay, *, is_valid: bool) -> None:
+        self._threads.post(lambda: self._proved(item) if is_valid else self._wait(item))
 
     def _wait(self, item: BlobUnderWay) -> None:
         """For its turn: to be copied here, or to come from where it is."""
@@ -133,36 +133,36 @@ class BlobRun:
             fetch = partial(self.work.fetcher.fetch, batch.travels, self, parallel=batch.parallel)
             self._threads.submit("fetch", fetch)
 
-    def _copy_here(self, item: BlobUnderWay, here: Here, source: End) -> None:
+    def _copy_here(self, item: BlobUnderWay, here: Here, source: BlobSource) -> None:
         blob = item.need.blob
-        self._threads.tell(lambda: self._begun(item))
+        self._threads.post(lambda: self._begun(item))
         try:
             item.copied = here.copy_here(source, blob)
         except (ToolError, IntegrityError) as error:
             failure = error
-            self._threads.tell(lambda: self._failed(item, failure))
+            self._threads.post(lambda: self._failed(item, failure))
         else:
-            self._threads.tell(lambda: self._proved(item))
+            self._threads.post(lambda: self._proved(item))
 
     def _prove(self, item: BlobUnderWay, here: Here) -> None:
         blob = item.need.blob
-        if here.take(blob):
-            self._threads.tell(lambda: self._proved(item))
+        if here.accept(blob):
+            self._threads.post(lambda: self._proved(item))
         else:
             item.travel.begins_anew()
             error = damaged_on_the_way(item.travel.where, blob, blob.size)
-            self._threads.tell(lambda: self._failed(item, error))
+            self._threads.post(lambda: self._failed(item, error))
 
     # --- what a batch tells, from its thread
 
     def begun(self, travel: Travel) -> None:
-        self._threads.tell(lambda: self._begun(self._item(travel)))
+        self._threads.post(lambda: self._begun(self._item(travel)))
 
     def whole(self, travel: Travel) -> None:
         here = self.work.here
         if here is None:
             raise TypeError("what goes into a registry is proved by it")
-        self._threads.tell(lambda: self._hosts.ended(travel))  # before it can be wanted once more
+        self._threads.post(lambda: self._hosts.ended(travel))  # before it can be wanted once more
         self._threads.submit("hash", lambda: self._prove(self._item(travel), here))
 
     def proved(self, travel: Travel) -> None:
@@ -187,7 +187,7 @@ class BlobRun:
             self._hosts.ended(travel)
             then(self._item(travel))
 
-        self._threads.tell(heard)
+        self._threads.post(heard)
 
     def _item(self, travel: Travel) -> BlobUnderWay:
         return self._items[travel.blob.digest]

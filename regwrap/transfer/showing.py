@@ -59,13 +59,13 @@ class Showing:
         problems = dict.fromkeys(group, error)
         if error is None:
             problems = {image: self._tried([image], partial(self.dest.prove, image.copy)) for image in group}
-        self.threads.tell(lambda: self._finished(lane, problems))
+        self.threads.post(lambda: self._finished(lane, problems))
 
     def _tried(self, images: list[ImageUnderWay], work: Callable[[], None]) -> RegwrapError | None:
         """The error that remains."""
 
         def on_retry(attempt: int, error: ToolError) -> None:
-            self.threads.tell(lambda: self._tries_again(images, attempt, error))
+            self.threads.post(lambda: self._tries_again(images, attempt, error))
 
         try:
             self.retry.call(work, on_retry=on_retry)

@@ -40,11 +40,11 @@ class Threads:
 
         def ended(future: Future[None]) -> None:
             if not future.cancelled() and future.exception() is not None:
-                self.tell(future.result)
+                self.post(future.result)
 
         self._pools[pool].submit(begun).add_done_callback(ended)
 
-    def tell(self, news: Callable[[], None]) -> None:
+    def post(self, news: Callable[[], None]) -> None:
         """From any thread; the deciding one calls it."""
         self._inbox.put(news)
 

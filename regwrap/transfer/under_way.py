@@ -13,29 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from regwrap.transfer.blob_work import BlobDestination
-    from regwrap.transfer.by_curl import End, Travel
+    from regwrap.transfer.by_curl import BlobSource, Travel
     from regwrap.transfer.needs import Need
     from regwrap.transfer.plan import Copy
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ImageUnderWay:
-    """`open` are the blobs that it waits for, `brings` those that it was the first to need; `started` by the monotonic
-    clock."""
+    """`open` are the blobs that it waits for, `own_blobs` those that it was the first to need; `started` by the
+    monotonic clock."""
 
     copy: Copy
     open: set[BlobUnderWay] = field(default_factory=set)
-    brings: list[BlobUnderWay] = field(default_factory=list)
+    own_blobs: list[BlobUnderWay] = field(default_factory=list)
     started: float | None = None
     attempts: int = 1
 
     @property
     def sent(self) -> int:
-        return sum(item.sent for item in self.brings)
+        return sum(item.sent for item in self.own_blobs)
 
     @property
     def arrived(self) -> int:
-        return sum(item.arrived for item in self.brings)
+        return sum(item.arrived for item in self.own_blobs)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -45,7 +45,7 @@ class BlobUnderWay:
 
     need: Need
     images: dict[ImageUnderWay, None]
-    places: deque[tuple[End, str]]
+    places: deque[tuple[BlobSource, str]]
     travels: list[Travel] = field(default_factory=list)
     copied: int = 0
     attempt: int = 1
@@ -82,12 +82,12 @@ def under_way(
         item = BlobUnderWay(need=need, images=users, places=_places(dest.sources_of(need)))
         for image in users:
             image.open.add(item)
-        images[need.first.entry.dest].brings.append(item)
+        images[need.first.entry.dest].own_blobs.append(item)
         items.append(item)
     return tuple(images.values()), tuple(items)
 
 
-def _places(sources: Iterable[tuple[End, str]]) -> deque[tuple[End, str]]:
+def _places(sources: Iterable[tuple[BlobSource, str]]) -> deque[tuple[BlobSource, str]]:
     """Those on this machine first."""
     found = {(id(source), name): (source, name) for source, name in sources}
     return deque(sorted(found.values(), key=lambda place: isinstance(place[0], RegistryEndpoint)))

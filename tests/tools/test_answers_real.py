@@ -19,7 +19,7 @@ def test_its_words_mean_what_they_are_taken_for(tmp_path: Path, condition: str) 
     answer, error = answer_of(condition, tmp_path / "place")
     said = fatal_text(answer.stderr)
     assert answers.meaning(said) == expected.means, answer
-    assert answers.told(said) is told_of(condition)
+    assert answers.cause_of(said) is told_of(condition)
     if answers.Says.ABSENT in expected.means:
         assert error is None
     else:

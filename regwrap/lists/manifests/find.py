@@ -82,9 +82,9 @@ def _documents(name: str, data: bytes, found: _Found) -> list[Node]:
         return []
     documents, odd = read_documents(text)
     odd.sort(key=lambda oddity: (oddity.line, oddity.column))
-    told = [(f"{name}:{oddity.line}:{oddity.column}: {oddity.text}", oddity.is_harmless) for oddity in odd]
-    found.notes |= dict.fromkeys(text for text, is_harmless in told if is_harmless)
-    grave = [text for text, is_harmless in told if not is_harmless]
+    notes = [(f"{name}:{oddity.line}:{oddity.column}: {oddity.text}", oddity.is_harmless) for oddity in odd]
+    found.notes |= dict.fromkeys(text for text, is_harmless in notes if is_harmless)
+    grave = [text for text, is_harmless in notes if not is_harmless]
     problems += grave[:_MAX_NOTES]
     if len(grave) > _MAX_NOTES:
         problems.append(f"{name}: {counted(len(grave) - _MAX_NOTES, 'more problem')}")

@@ -85,7 +85,7 @@ def test_the_next_run_believes_what_is_there_by_its_hash_only(tmp_path: Path, ro
             raw.write(b"?")
         assert file.part.path == left
         for digest, place in file.places.items():
-            found[f"{digest}"] = file.arrived[digest] == place.size and file.is_right(digest)
+            found[f"{digest}"] = file.arrived[digest] == place.size and file.is_valid(digest)
         filling(root)(file)
 
     write(output, contents, fill)
@@ -112,7 +112,7 @@ def test_of_a_blob_that_came_in_part_no_more_counts_than_came(tmp_path: Path, ro
     def rest(file: BundleInPlace) -> None:
         seen.append(file.arrived[large])
         os.pwrite(file.part.descriptor, data[seen[0] :], file.places[large].offset + seen[0])
-        assert file.is_right(large)
+        assert file.is_valid(large)
         filling(root)(file)
 
     write(output, contents, rest)
@@ -224,7 +224,7 @@ def test_what_has_come_outlives_a_run_that_brings_nothing_and_not_a_wrong_hash(t
 
     def wrong(file: BundleInPlace) -> None:
         file.arrived = {large: file.arrived[large]}
-        assert not file.is_right(large)
+        assert not file.is_valid(large)
         raise StoppedError
 
     for fill, left in ((some, 1), (nothing, 1), (wrong, 0)):

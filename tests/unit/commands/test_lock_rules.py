@@ -48,4 +48,4 @@ def test_a_name_that_no_list_can_have_brings_nothing(scripted: Scripted, tmp_pat
         if match[0] == "*"
         else []
     )
-    assert sorted(line for line in two.told.log if "no list" in line) == sorted(said)
+    assert sorted(line for line in two.told.lines if "no list" in line) == sorted(said)

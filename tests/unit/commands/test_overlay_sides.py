@@ -20,8 +20,8 @@ USER = MountMode(new_user=True, user_marks=True)
 ROOT = MountMode(new_user=False, user_marks=False)
 
 
-def make_overlay(way: MountMode) -> Overlay:
-    return Overlay(lower=(Path("/l"),), upper=Path("/u"), work=Path("/w"), merged=Path("/m"), way=way)
+def make_overlay(mode: MountMode) -> Overlay:
+    return Overlay(lower=(Path("/l"),), upper=Path("/u"), work=Path("/w"), merged=Path("/m"), mode=mode)
 
 
 def test_what_a_distribution_may_have_switched_on_is_switched_off() -> None:

@@ -37,10 +37,10 @@ IMAGES = {"team/app:v1": make_image("app"), "team/tool:v1": make_image("tool"), 
 class Quiet(Silent, Heard):
     """Nobody listens, but the test."""
 
-    log: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
-    def say(self, text: str, /) -> None:
-        self.log.append(text)
+    def log(self, text: str, /) -> None:
+        self.lines.append(text)
 
 
 @dataclass
@@ -186,7 +186,7 @@ def test_where_only_a_push_shows_it_a_dry_run_says_that_and_no_more(site: Site, 
     planned = site.result(partial, dry_run=True).plan
     assert {f"{copy.entry.dest}" for copy in planned.copies} == {"site/app:v1", "site/multi:v1"}
     assert planned.unseen == ()
-    (note,) = site.told.log
+    (note,) = site.told.lines
     assert "1 image has some platforms only (site/multi:v1), and only a push shows whether" in note
     assert site.registry.asked("^(PUT|POST)") == []
     report = site.result(partial, dry_run=False).report
@@ -203,7 +203,7 @@ def test_what_the_configuration_says_is_known_beforehand(site: Site, partial: Pa
     assert site.registry.asked("^PUT .*multi") == []
     accepted = site.result(partial, dry_run=dry_run, partial_indexes=True)
     assert accepted.plan.unseen == ()
-    assert site.told.log == []
+    assert site.told.lines == []
 
 
 @pytest.mark.slow

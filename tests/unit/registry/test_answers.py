@@ -64,7 +64,7 @@ def test_what_an_answer_means(status: int, body: bytes, meaning: Meaning, *, tra
     response = Response(status, {}, body)
     assert meaning_of(response) is meaning
     error = refusal("r.example", "the manifest", response)
-    assert error.message == meaning.told(f"r.example answered {status} to the manifest")
+    assert error.message == meaning.message(f"r.example answered {status} to the manifest")
     assert (error.transient, error.hint == "") == (transient, meaning is Meaning.OTHER)
     assert hint in error.hint
 

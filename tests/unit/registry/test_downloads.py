@@ -42,7 +42,7 @@ def downloads(server: Answering) -> Downloads:
 def test_a_registry_is_not_down_since_its_answer_led_to_where_nobody_listens(
     server: Answering, downloads: Downloads, other: str, *, is_down: bool
 ) -> None:
-    downloads.told(DownloadOutcome(key="x", exit_code=_REFUSED, url=f"http://{other or server.host}/x"), 0)
+    downloads.inform_limiter(DownloadOutcome(key="x", exit_code=_REFUSED, url=f"http://{other or server.host}/x"), 0)
     error = downloads.client.limiter.gave_up(ToolError("refused", transient=True, host=server.host))
     assert isinstance(error, HostDownError) is is_down
 
@@ -55,7 +55,7 @@ def test_a_host_that_wants_less_of_curl_is_asked_less_and_one_that_answers_is_th
     for _ in range(2):
         limiter.gave_up(ToolError("x"))
     before = limiter.rate.limit
-    downloads.told(DownloadOutcome(key="x", exit_code=22, status=status, retry_after="0"), 0)
+    downloads.inform_limiter(DownloadOutcome(key="x", exit_code=22, status=status, retry_after="0"), 0)
     assert (limiter.rate.limit < before) is (status in {429, 503})
     is_down = isinstance(limiter.gave_up(ToolError("x")), HostDownError)
     assert is_down is (status not in {200, 404, 499})
@@ -129,7 +129,7 @@ def test_which_failures_of_curl_may_pass_and_which_speak_of_certificates(downloa
 
 @pytest.mark.parametrize("code", [4, 5, 6, 7, 8])
 def test_a_registry_that_curl_does_not_reach_is_down(downloads: Downloads, code: int) -> None:
-    downloads.told(DownloadOutcome(key="x", exit_code=code), 0)
+    downloads.inform_limiter(DownloadOutcome(key="x", exit_code=code), 0)
     is_down = isinstance(downloads.client.limiter.gave_up(ToolError("x")), HostDownError)
     assert is_down is (code in {5, 6, 7})
 

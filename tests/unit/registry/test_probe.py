@@ -88,7 +88,7 @@ def test_whether_a_partial_index_is_refused_is_told_where_it_can_be_known(
             probe=probe,
             skopeo=Skopeo(runner=scripted.runner, home=Path("/"), timeouts=Timeouts()),
         )
-        assert end.takes_partial_indexes("a/b") is takes
+        assert end.accepts_partial_indexes("a/b") is takes
         assert server.lines[0] == "GET /v2/a/b/tags/list?n=-1"
         assert {line.split()[0] for line in server.lines} == {"GET"}
 
@@ -358,10 +358,10 @@ def test_a_blob_that_a_repository_has_is_asked_for_once_a_run(scripted: Scripted
     sized = Answer(headers={"Content-Length": "3"})
     with answering(script(sized, ABSENT, sized, sized)) as server:
         end = end_of(server.host, scripted, tmp_path)
-        assert end.lacking("a/b", blobs) == blobs[1:]
-        assert end.lacking("a/b", blobs) == ()  # it has come meanwhile
-        assert end.lacking("a/b", blobs) == ()
-        assert end.lacking("c/d", blobs[:1]) == ()
+        assert end.missing("a/b", blobs) == blobs[1:]
+        assert end.missing("a/b", blobs) == ()  # it has come meanwhile
+        assert end.missing("a/b", blobs) == ()
+        assert end.missing("c/d", blobs[:1]) == ()
         asked = [(line.split("/")[2], line[-4:]) for line in server.lines]
     first, second = (f"{blob.digest}"[-4:] for blob in blobs)
     assert asked == [("a", first), ("a", second), ("a", second), ("c", first)]
@@ -415,7 +415,7 @@ def test_skopeo_is_not_asked_where_the_probe_knows(scripted: Scripted, tmp_path:
         assert end.manifest("a/b", DIGEST) == b"{}"
         assert (end.tags("a/b"), end.repositories()) == (("a", "b"), ("a", "b"))
         right, wrong = (Descriptor(media_type="application/json", digest=DIGEST, size=size) for size in (2, 3))
-        assert end.lacking("a/b", (right, wrong)) == (wrong,)
+        assert end.missing("a/b", (right, wrong)) == (wrong,)
         assert end.config("a/b", DIGEST, right) == b"{}"
         assert end.config("a/b", DIGEST, replace(right, digest=Digest.of(b"other"))) == b""
 
@@ -432,7 +432,7 @@ def test_where_our_own_requests_find_no_way_it_is_said_what_that_costs(scripted:
     assert len(noted) == 1
     assert noted[0].startswith("registry.example: referrers are looked for by their tags only, not by its API: ")
     assert end.mounted("a/b", DIGEST, "c/d") is False
-    assert end.takes_partial_indexes("a/b") is None
+    assert end.accepts_partial_indexes("a/b") is None
     assert not end.is_new("a/b")
     with pytest.raises(ToolError, match="does not list its repositories") as raised:
         end.repositories()

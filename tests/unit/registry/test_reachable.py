@@ -227,9 +227,9 @@ def test_addresses_that_guess_passwords_do_not_fill_the_memory(tmp_path: Path) -
     path.write_text("ci:$2y$04$XXUB2dh75RjTsWfig2vOOeL0W.FvulEnva4D2Q79k2aFuRnVzrWQe\n")
     users: Any = read_htpasswd(path)
     for number in range(10_001):
-        users._turn(f"{number}")
-    assert len(users._turns) == 1
-    kept = users._turn("10000")
+        users._lock_of(f"{number}")
+    assert len(users._locks) == 1
+    kept = users._lock_of("10000")
     for number in range(20_000, 29_999):
-        users._turn(f"{number}")
-    assert users._turn("10000") is kept, "who has a turn keeps it"
+        users._lock_of(f"{number}")
+    assert users._lock_of("10000") is kept, "who has a turn keeps it"

@@ -20,10 +20,10 @@ from regwrap.report.progress import Progress
 from regwrap.report.site_text import gc_text
 from regwrap.report.terminal import Folds, Reader
 from regwrap.report.text import (
+    drift_text,
     failures_text,
     lock_check_text,
     lock_text,
-    moved_text,
     plan_text,
     sync_text,
     to_json,
@@ -161,13 +161,13 @@ def test_tags_that_have_drifted_are_told() -> None:
         Drifted(entry=entry("a/same:1"), digest=here, now=now),
         Drifted(entry=entry("a/gone:1"), digest=here, now=None),
     )
-    assert moved_text(moved).splitlines() == [
+    assert drift_text(moved).splitlines() == [
         f"a/same:1: drifted: copied {here}; the source's tag is now {now}",
         f"a/gone:1: drifted: copied {here}; the source's tag is gone",
     ]
     report = SyncReport(copied=(COPIED,), skipped=(), failed=(), seconds=2, moved=moved)
     assert sync_text(report).endswith(", 2 tags drifted at the source")
-    plan = make_plan((replace(whole("a/same:1"), moved=moved[0]),))
+    plan = make_plan((replace(whole("a/same:1"), drift=moved[0]),))
     told = plan_text(plan).splitlines()
     assert told[1:3] == [
         "1 tag has drifted at the source:",
@@ -178,10 +178,10 @@ def test_tags_that_have_drifted_are_told() -> None:
 def test_a_plan_fits_a_terminal() -> None:
     plan = make_plan(
         (
-            replace(whole("team/notification-service:v1.2"), moved=None),
+            replace(whole("team/notification-service:v1.2"), drift=None),
             replace(
                 whole("team/notification-worker:v1.2"),
-                moved=Drifted(entry=entry("team/notification-worker:v1.2"), digest=IMAGE.top, now=Digest.of(b"now")),
+                drift=Drifted(entry=entry("team/notification-worker:v1.2"), digest=IMAGE.top, now=Digest.of(b"now")),
             ),
         )
     )
@@ -193,7 +193,7 @@ def test_a_plan_fits_a_terminal() -> None:
 def test_a_plan_with_long_names_fits_a_terminal_and_says_all() -> None:
     name = f"platform/observability/{'collector-' * 3}contrib:2026.11.28-linux-amd64"
     moved = Drifted(entry=entry(name), digest=IMAGE.top, now=Digest.of(b"now"))
-    text = plan_text(make_plan((replace(whole(name), moved=moved), whole(f"mirror/{name}"))), whole=False)
+    text = plan_text(make_plan((replace(whole(name), drift=moved), whole(f"mirror/{name}"))), whole=False)
     assert max(map(len, text.splitlines())) <= 100
     assert " ".join(text.split()).count(name) == 3
     assert "skip  " in text
@@ -238,7 +238,7 @@ def test_a_failure_says_how_often_it_was_tried() -> None:
 def play(progress: Progress) -> None:
     with progress.shown():
         progress.expect("sync", 5000)
-        progress.say("begins")
+        progress.log("begins")
         progress.started(copy("a/b:1"))
         progress.retrying(copy("a/b:1"), 1, ToolError("lost", transient=True))
         progress.copied(COPIED)
@@ -309,7 +309,7 @@ def test_the_live_line_is_wiped_before_a_line_and_at_the_end() -> None:
         progress.expect("sync", 5000)
         progress.started(copy("a/b:1"))
         wait_for(lambda: "sync: 0 B of 5.0 kB" in stream.getvalue())
-        progress.say("a line")
+        progress.log("a line")
         wait_for(lambda: stream.getvalue().count("sync: ") > 1)
     text = stream.getvalue()
     assert "\r\x1b[Ka line\n" in text

@@ -9,7 +9,7 @@ import pytest
 from regwrap.core.errors import ToolError
 from regwrap.core.location import Registry, Timeouts
 from regwrap.core.model import Digest
-from regwrap.tools.answers import told
+from regwrap.tools.answers import cause_of
 from regwrap.tools.skopeo import Remote, Skopeo, blamed, fatal_text, is_absent
 from tests.fakes import Answer, Argv, Scripted
 
@@ -231,7 +231,7 @@ def failure_of(skopeo: Skopeo, scripted: Scripted, text: str) -> ToolError:
         skopeo.copy(remote(), remote(SECURE))
     with pytest.raises(ToolError) as read:
         skopeo.manifest(remote())
-    assert copied.value.message == told(text).told("could not copy 127.0.0.1:5000/a/b:1 to r.example:443/a/b:1")
+    assert copied.value.message == cause_of(text).message("could not copy 127.0.0.1:5000/a/b:1 to r.example:443/a/b:1")
     assert (read.value.detail, read.value.hint) == (copied.value.detail, copied.value.hint)
     return read.value
 

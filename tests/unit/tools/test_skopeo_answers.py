@@ -32,4 +32,4 @@ def test_each_version_means_the_same(version: str, condition: str) -> None:
     said = fatal_text(answer.stderr)
     assert is_absent(answer.stderr) == (expected.means == Says.ABSENT)
     assert answers.meaning(said) == expected.means
-    assert answers.told(said) is told_of(condition)
+    assert answers.cause_of(said) is told_of(condition)

@@ -27,12 +27,12 @@ from tests.unit.transfer.test_sync import Heard
 class Told(Silent, Heard):
     """Keeps the log, and asks how much is under way whenever a copy begins."""
 
-    log: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     expected: list[tuple[str, int]] = field(default_factory=list)
     under_way: list[Callable[[], int]] = field(default_factory=list)
 
-    def say(self, text: str, /) -> None:
-        self.log.append(text)
+    def log(self, text: str, /) -> None:
+        self.lines.append(text)
 
     def expect(self, step: str, expected: int, /) -> None:
         self.expected.append((step, expected))

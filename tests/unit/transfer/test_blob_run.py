@@ -32,7 +32,7 @@ from tests.unit.transfer.test_plan import entry
 from tests.unit.transfer.test_sync import Heard
 
 if TYPE_CHECKING:
-    from regwrap.transfer.by_curl import End
+    from regwrap.transfer.by_curl import BlobSource
 
 BASE = make_layer("base")
 APP, TOOL = make_image("app", layers=[BASE, make_layer("app")]), make_image("tool", layers=[BASE, make_layer("tool")])
@@ -88,7 +88,7 @@ class Shelf:
     def lane(self, copy: Copy) -> str:
         return copy.entry.dest.repository if self.alone else ""
 
-    def sources_of(self, need: Need) -> Iterator[tuple["End", str]]:
+    def sources_of(self, need: Need) -> Iterator[tuple["BlobSource", str]]:
         for copy in need.copies:
             for place in self.places(copy):
                 yield place, copy.entry.source.repository  # type: ignore[misc]  # of one here only its name is asked
@@ -105,14 +105,14 @@ class Shelf:
         self.looking()
         return need.blob.digest in self.blobs
 
-    def take(self, blob: Descriptor) -> bool:
+    def accept(self, blob: Descriptor) -> bool:
         if blob.digest in self.wrong:
             self.wrong.remove(blob.digest)
             return False
         self.blobs.add(blob.digest)
         return True
 
-    def copy_here(self, source: "End", blob: Descriptor) -> int:
+    def copy_here(self, source: "BlobSource", blob: Descriptor) -> int:
         assert isinstance(source, Here)
         self.blobs.add(blob.digest)
         return self.copying(blob)

@@ -29,8 +29,8 @@ from regwrap.storage.tree import Tree
 from regwrap.transfer.at_worker import _Arriving
 from regwrap.transfer.by_cluster import hash_by_workers
 from regwrap.transfer.by_curl import Travel
-from regwrap.transfer.carriers import carry_out
 from regwrap.transfer.endpoints import Endpoints, Writing
+from regwrap.transfer.engines import transfer_images
 from regwrap.transfer.fetch import BLOBS, Stage
 from regwrap.transfer.orders import (
     Answer,
@@ -282,7 +282,7 @@ def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, 
         copies = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
         dest = ends.of(job.archive)
         assert all(ends.source_of(entry) for entry in images.entries)
-        report = carry_out(copies, dest, ends=ends, writing=Writing())
+        report = transfer_images(copies, dest, ends=ends, writing=Writing())
     assert len(report.copied) == 1
     assert heard == [(two.source.host, "0")]
 
@@ -304,7 +304,7 @@ def test_what_workers_ask_counts_as_asked_by_this_run(two: Between, *, into_regi
             return order
 
         inside.before = look
-        carry_out(plan, ends.of(job.archive), ends=ends, writing=Writing())
+        transfer_images(plan, ends.of(job.archive), ends=ends, writing=Writing())
         assert [end.probe.limiter.rate.running for end in both] == [0, 0]
     assert {tuple(each) for each in held} == {(1, int(into_registry))}
 
@@ -322,7 +322,7 @@ def test_a_good_answer_to_a_worker_raises_what_a_registry_is_asked_for(
         rate = ends.registry(two.place(two.source)).probe.limiter.rate
         rate.limit = 2.0
         two.source.fails = lambda request: 403 if refused and f"/blobs{refused}" in request else None
-        carry_out(plan, ends.of(job.archive), ends=ends, writing=Writing())
+        transfer_images(plan, ends.of(job.archive), ends=ends, writing=Writing())
     assert (rate.limit > 2) == rises
 
 
@@ -410,7 +410,7 @@ def test_a_blob_is_proved_once_and_where_another_worker_has_staged_it_too(tmp_pa
         arriving = _Arriving(stage=stage, around=Hearing([]), pool=pool)
         arriving.whole(travel)
     assert arriving.answer(travel) == BlobAnswer(digest=f"{OWN}")
-    assert stage.is_right(blob)
+    assert stage.is_valid(blob)
     assert [name for name in open_below(tmp_path) if OWN.hex in name] == []
 
 

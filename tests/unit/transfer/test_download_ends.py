@@ -10,8 +10,8 @@ import pytest
 
 from regwrap.commands.sync import SyncOptions
 from regwrap.core.model import Digest
-from regwrap.transfer.carriers import carry_out
 from regwrap.transfer.endpoints import Endpoints, Writing
+from regwrap.transfer.engines import transfer_images
 from tests.builders import make_image, make_storage, put, storage_problems
 from tests.fakes import Answer, Scripted
 from tests.unit.transfer.between import Between, between
@@ -202,7 +202,7 @@ def test_a_registry_that_wants_less_of_curl_is_asked_for_less(scene: Scene) -> N
         plan = two.run(job, "app:1", options=SyncOptions(dry_run=True)).plan
         source = ends.registry(two.place(two.source))
         source.probe.limiter.rate.limit = 8
-        report = carry_out(plan, ends.of(job.archive), ends=ends, writing=Writing())
+        report = transfer_images(plan, ends.of(job.archive), ends=ends, writing=Writing())
         assert source.probe.limiter.rate.limit < 4
     assert len(report.copied) == 1
     assert 0 < report.seconds < 60

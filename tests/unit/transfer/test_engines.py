@@ -203,7 +203,7 @@ def test_images_that_keep_tag_and_name_go_in_one_start_for_each_prefix(two: Betw
     assert two.dest.has("site/tool:1", TOOL)
     assert two.dest.has("one:1", OTHER)
     assert {argv[-1] for argv in two.started("sync")} == {two.dest.host, f"{two.dest.host}/site"}
-    assert two.told.log == ["skopeo sync: 2 batches of 4 images"]
+    assert two.told.lines == ["skopeo sync: 2 batches of 4 images"]
     assert report.sent == size(*APP.blobs, *TOOL.blobs, *OTHER.blobs, *make_image("two").blobs)
     assert [under_way() for under_way in two.told.under_way] == [0]
     assert len(two.scripted.launcher.started) == 2
@@ -235,7 +235,7 @@ def test_what_a_batch_would_name_otherwise_is_copied_alone(two: Between, lines: 
     two.sync(two.job(Engine.SYNC), *lines)
     assert two.started("sync") == []
     assert len(two.started("copy")) == 2
-    assert two.told.log == ["skopeo sync: 0 batches of 0 images"]
+    assert two.told.lines == ["skopeo sync: 0 batches of 0 images"]
 
 
 def test_an_image_of_some_platforms_is_in_no_batch(two: Between) -> None:
@@ -245,7 +245,7 @@ def test_an_image_of_some_platforms_is_in_no_batch(two: Between) -> None:
     report = two.run(two.job(Engine.SYNC), "multi:1 platform=linux/amd64", "more:1", "most:1").report
     assert report is not None
     assert [f"{failed.entry.dest}" for failed in report.failed] == ["multi:1"]
-    assert two.told.log == ["skopeo sync: 1 batch of 2 images"]
+    assert two.told.lines == ["skopeo sync: 1 batch of 2 images"]
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from regwrap.storage.store import Storage, ValidBlobs
 from regwrap.storage.tree import Tree
 from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.fetch import LayoutFetcher, Stage
-from regwrap.transfer.into_bundle import BundleCarrier
+from regwrap.transfer.into_bundle import BundleDestination
 from regwrap.transfer.job import Job
 from tests.builders import (
     flip,
@@ -151,7 +151,7 @@ def test_a_blob_of_wrong_bytes_leaves_no_bundle_and_the_others_for_the_next_run(
     two.source.requests.clear()
     bundle = written(two.job(archive=two.directory), output)
     assert output.read_bytes() == expected(tmp_path)
-    assert any("an earlier run left up to" in line for line in two.told.log)
+    assert any("an earlier run left up to" in line for line in two.told.lines)
     assert bundle.report is not None
     assert bundle.report.sent <= len(APP.blobs[2])
     assert parts(output) == []
@@ -294,7 +294,7 @@ def test_an_image_by_itself_takes_what_lies_on_this_machine_once(two: Between, o
     def fill(file: BundleInPlace) -> None:
         for raw in APP.manifests:
             file.put(Digest.of(raw), raw)
-        carrier = BundleCarrier(
+        destination = BundleDestination(
             file=file,
             archive=StorageSource(name="archive", storage=two.storage),
             source_of=lambda _entry: here,
@@ -303,8 +303,8 @@ def test_an_image_by_itself_takes_what_lies_on_this_machine_once(two: Between, o
             fetcher=NOT_ASKED,
         )
         for _ in range(2):
-            carrier.carry(copy)
-            sent.append(carrier.sent(copy))
+            destination.copy_image(copy)
+            sent.append(destination.sent(copy))
 
     with filled_bundle(output, contents_of(root, "team/app:1"), fill):
         pass
@@ -334,11 +334,11 @@ def test_skopeo_brings_what_is_lacking_of_each_manifest_and_that_counts(
             archive = StorageSource(name="archive", storage=two.storage)
             valid = ValidBlobs(storage=two.storage, hashed=False)
             skopeo = LayoutFetcher(stage=stage, storage=two.storage, valid=valid, skopeo=ends.skopeo(), inherit=())
-            carrier = BundleCarrier(
+            destination = BundleDestination(
                 file=file, archive=archive, source_of=ends.source_of, hashed=True, stage=stage, fetcher=skopeo
             )
-            carrier.carry(copy)
-            sent.append(carrier.sent(copy))
+            destination.copy_image(copy)
+            sent.append(destination.sent(copy))
 
     with filled_bundle(output, contents, fill):
         pass

@@ -472,8 +472,8 @@ class Resuming:
             self.kept += asked.body[:10]
             raise ConnectionResetError
         self.kept += asked.body
-        is_right = target.endswith(f"digest={quote(f'{Digest.of(bytes(self.kept))}', safe='')}")
-        return Answer(201 if is_right else 400)
+        is_valid = target.endswith(f"digest={quote(f'{Digest.of(bytes(self.kept))}', safe='')}")
+        return Answer(201 if is_valid else 400)
 
 
 @pytest.mark.parametrize("refuses", [False, True])

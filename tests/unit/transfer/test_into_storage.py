@@ -22,10 +22,10 @@ from regwrap.storage.lock import locked_storage
 from regwrap.storage.store import Storage, ValidBlobs
 from regwrap.storage.tree import Tree
 from regwrap.tools.skopeo import Remote
-from regwrap.transfer.carriers import carry_out
 from regwrap.transfer.endpoints import Endpoints, Writing
+from regwrap.transfer.engines import transfer_images
 from regwrap.transfer.fetch import Stage
-from regwrap.transfer.into_storage import StorageCarrier
+from regwrap.transfer.into_storage import StorageDestination
 from tests.builders import (
     Image,
     flip,
@@ -123,7 +123,7 @@ def test_nothing_is_synced_into_a_storage_that_is_in_use(two: Between, *, exclus
     make_storage(two.root, {"old/tool:1": TOOL})
     job = two.job(archive=two.directory)
     with (
-        locked_storage(Tree(two.root), exclusive=exclusive, timeout=0, on_wait=two.told.say),
+        locked_storage(Tree(two.root), exclusive=exclusive, timeout=0, on_wait=two.told.log),
         pytest.raises(UsageError, match="in use"),
     ):
         two.run(replace(job, timeouts=replace(job.timeouts, lock=0)), "team/app:1")
@@ -444,7 +444,7 @@ def test_unless_it_was_said_otherwise_what_is_there_counts_once_it_was_hashed(tw
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
         plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
-        report = carry_out(plan, ends.of(two.directory), ends=ends, writing=Writing())
+        report = transfer_images(plan, ends.of(two.directory), ends=ends, writing=Writing())
     assert report.sent == sum(map(len, APP.blobs))
     assert not problems_in(two.root)
 
@@ -495,14 +495,14 @@ class Nothing:
         return 0
 
 
-def carrier(two: Between, commit: GroupCommit) -> StorageCarrier:
+def destination(two: Between, commit: GroupCommit) -> StorageDestination:
     place, _source = old(two, app=APP)
     (two.root / "stage/blobs/sha256").mkdir(parents=True)
     job = two.job(archive=two.directory, source=place)
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
     storage = two.storage
-    return StorageCarrier(
+    return StorageDestination(
         storage=storage,
         stage=Stage(Tree(two.root / "stage")),
         source_of=ends.source_of,
@@ -516,7 +516,7 @@ def test_a_tag_that_does_not_lead_to_the_image_afterwards_is_no_success(two: Bet
     place, _source = old(two, app=APP)
     copy = two.copy_of(two.job(archive=two.directory, source=place), "app:1")
     with pytest.raises(IntegrityError, match=f"app:1 does not point to {APP.top} after the copy"):
-        carrier(two, GroupCommit(lambda _additions: None)).carry(copy)
+        destination(two, GroupCommit(lambda _additions: None)).copy_image(copy)
 
 
 def test_a_staged_file_that_another_copy_has_moved_in_is_tried_again(two: Between) -> None:
@@ -526,7 +526,7 @@ def test_a_staged_file_that_another_copy_has_moved_in_is_tried_again(two: Betwee
     place, _source = old(two, app=APP)
     copy = two.copy_of(two.job(archive=two.directory, source=place), "app:1")
     with pytest.raises(ToolError, match="app:1: a staged file disappeared") as raised:
-        carrier(two, GroupCommit(gone)).carry(copy)
+        destination(two, GroupCommit(gone)).copy_image(copy)
     assert raised.value.transient
 
 
@@ -535,7 +535,7 @@ def test_what_is_committed_is_the_whole_image_and_nothing_twice(two: Between) ->
     place, _source = old(two, app=APP)
     copy = two.copy_of(two.job(archive=two.directory, source=place), "app:1")
     with pytest.raises(IntegrityError):
-        carrier(two, GroupCommit(added.append)).carry(copy)
+        destination(two, GroupCommit(added.append)).copy_image(copy)
     (additions,) = added
     digests = [digest for digest, _name in additions.blobs]
     assert sorted(digests) == sorted(Digest.of(data) for data in (*APP.blobs, APP.raw))

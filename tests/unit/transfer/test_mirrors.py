@@ -56,7 +56,7 @@ def test_where_no_mirror_has_it_the_registry_itself_is_asked(two: Between, mirro
     two.sync(through(two, Mirror(host=mirror.host)), "team/app:1")
     assert two.storage.resolve("team/app", "1") == APP.top
     assert blobs_from(mirror) == 0
-    assert two.told.log == []
+    assert two.told.lines == []
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_a_mirror_that_cannot_be_asked_is_passed_by_and_told_once(two: Between, 
     two.sync(through(two, Mirror(host=mirror.host)), "team/app:1", "team/other:1")
     assert two.storage.resolve("team/app", "1") == APP.top
     assert two.storage.resolve("team/other", "1") == OTHER.top
-    (note,) = two.told.log
+    (note,) = two.told.lines
     assert note.startswith(f"note: the mirror {mirror.host} is passed by for ")
     assert "500" in note
 

@@ -93,7 +93,7 @@ def test_it_does_not_matter_which_of_both_comes_first(*, waits: bool) -> None:
     with ThreadPoolExecutor(1) as pool:
         if waits:
             looking = pool.submit(early)
-            while not early.is_taken:
+            while not early.is_used:
                 time.sleep(0.001)
             early.ask()
         else:
@@ -282,7 +282,7 @@ def test_what_a_registry_is_noted_for_is_said_once(two: Between) -> None:
         probe = Endpoints(job=two.job(), stack=stack).registry(two.place(two.source)).probe
         for text in ("no API", "no API", "no ranges"):
             probe.note(text)
-    assert two.told.log == ["note: no API", "note: no ranges"]
+    assert two.told.lines == ["note: no API", "note: no ranges"]
 
 
 def test_manifests_that_are_there_already_are_not_asked_for(two: Between) -> None:

@@ -232,8 +232,8 @@ def test_what_waits_for_a_host_is_known_in_bytes() -> None:
     for item in items:
         queue.add(item)
     assert queue.bytes_waiting == 975
-    assert queue.take() is items[0]
-    assert queue.take() is items[1]
+    assert queue.pop() is items[0]
+    assert queue.pop() is items[1]
     assert queue.bytes_waiting == 900
     queue.put_back(items[:2])
     assert (queue.bytes_waiting, list(queue.waiting)) == (975, items)

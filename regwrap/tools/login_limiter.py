@@ -30,7 +30,7 @@ class Trial:
 
 
 @dataclass(slots=True)
-class LoginGate:
+class LoginLimiter:
     """For one host; safe to use from several threads. An entry is the authfile's key, a name that can be shown."""
 
     host: str
@@ -41,6 +41,7 @@ class LoginGate:
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def is_accepted(self, entry: str) -> bool:
+        """Whether a request with the login was."""
         return entry in self._accepted
 
     @contextmanager
@@ -49,18 +50,14 @@ class LoginGate:
         if not entry or entry in self._accepted or self._tried.get(entry) == threading.get_ident():
             yield Trial()
             return
-        self._take(entry, advice)
+        self._acquire(entry, advice)
         trial = Trial()
         try:
             yield trial
         finally:
             self._end(entry, trial)
 
-    def has_taken(self, entry: str) -> bool:
-        """Whether a request with the login was accepted."""
-        return entry in self._accepted
-
-    def _take(self, entry: str, advice: Callable[[], str]) -> None:
+    def _acquire(self, entry: str, advice: Callable[[], str]) -> None:
         latest = time.monotonic() + _PATIENCE
         with self._changed:
             while entry in self._tried and time.monotonic() < latest and not self.stopping.is_set():

@@ -26,11 +26,11 @@ from regwrap.transfer.at_worker import mark_stage, unmark_stage
 from regwrap.transfer.blob_index import BlobIndex, index_of
 from regwrap.transfer.blob_work import BlobWork
 from regwrap.transfer.by_curl import BlobFetcher
-from regwrap.transfer.by_skopeo import BatchCarrier, RegistryCarrier, make_batches
+from regwrap.transfer.by_skopeo import BatchCopier, RegistryCopier, make_batches
 from regwrap.transfer.fetch import BLOBS, COPIES, LINKS, PARTS, LayoutFetcher, Stage
-from regwrap.transfer.into_bundle import BundleCarrier
+from regwrap.transfer.into_bundle import BundleDestination
 from regwrap.transfer.into_registry import BlobSender, RegistryDestination, SendingFetcher, targets_of
-from regwrap.transfer.into_storage import StorageCarrier
+from regwrap.transfer.into_storage import StorageDestination
 from regwrap.transfer.orders import SharedFiles
 from regwrap.transfer.plan import Plan
 from regwrap.transfer.run import report_of, run_plan
@@ -43,35 +43,37 @@ if TYPE_CHECKING:
     from regwrap.core.model import Destination, Digest
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.blob_work import BlobDestination, Here
-    from regwrap.transfer.by_curl import End, Fetcher, PartFiles
+    from regwrap.transfer.by_curl import BlobSource, Fetcher, PartFiles
     from regwrap.transfer.endpoints import Endpoints, Writing
     from regwrap.transfer.job import Job
-    from regwrap.transfer.run import Carrier, SyncReport
+    from regwrap.transfer.run import ImageCopier, SyncReport
     from regwrap.transfer.workers import Workers
 
 
-def carry_out(plan: Plan, dest: RegistryEndpoint | StorageSource, *, ends: Endpoints, writing: Writing) -> SyncReport:
+def transfer_images(
+    plan: Plan, dest: RegistryEndpoint | StorageSource, *, ends: Endpoints, writing: Writing
+) -> SyncReport:
     """Copy what the plan says by its engine. Call from the main thread."""
     with ExitStack() as stack:
         if isinstance(dest, RegistryEndpoint):
             return _into_registry(plan, dest, ends)
-        carrier = _to_storage(dest, writing, ends, stack, plan)
+        copier = _to_storage(dest, writing, ends, stack, plan)
         if _engine(plan) is Engine.COPY:
-            return _run_images(plan, carrier, ends)
-        with _marked(carrier.stage, ends.job):
-            work = _work(carrier, _fetcher(carrier, ends), ends, here=carrier)
-            return _run_blobs(plan, work, carrier, ends)
+            return _run_images(plan, copier, ends)
+        with _marked(copier.stage, ends.job):
+            work = _work(copier, _fetcher(copier, ends), ends, here=copier)
+            return _run_blobs(plan, work, copier, ends)
 
 
 def _engine(plan: Plan) -> Engine:
     return plan.way.engine if plan.way else Engine.AUTO
 
 
-def _run_images(plan: Plan, carrier: Carrier, ends: Endpoints) -> SyncReport:
+def _run_images(plan: Plan, copier: ImageCopier, ends: Endpoints) -> SyncReport:
     job = ends.job
-    job.listener.watch(carrier.bytes_under_way)
+    job.listener.watch(copier.bytes_under_way)
     gave_up = ends.limiters.gave_up
-    return run_plan(plan, carrier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
+    return run_plan(plan, copier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def fill_bundle(plan: Plan, filling: Filling, *, ends: Endpoints) -> SyncReport:
         for name in (BLOBS, COPIES):
             stage.tree.make_directories(name)
         fetcher = LayoutFetcher(stage=stage, storage=archive.storage, valid=valid, skopeo=ends.skopeo(), inherit=())
-        carrier = BundleCarrier(
+        copier = BundleDestination(
             file=filling.file,
             archive=archive,
             source_of=ends.source_of,
@@ -102,8 +104,8 @@ def fill_bundle(plan: Plan, filling: Filling, *, ends: Endpoints) -> SyncReport:
             stage=stage,
             fetcher=fetcher,
         )
-        work = _work(carrier, _curl(carrier, ends.job), ends, here=carrier)
-        return _run_blobs(plan, replace(work, in_order=filling.in_order), carrier, ends)
+        work = _work(copier, _curl(copier, ends.job), ends, here=copier)
+        return _run_blobs(plan, replace(work, in_order=filling.in_order), copier, ends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +114,10 @@ class Sending:
     skopeo can ask for, `shared` says what of this machine a cluster's workers have by the same path."""
 
     dest: RegistryEndpoint
-    source_of: Callable[[ImageEntry], End]
+    source_of: Callable[[ImageEntry], BlobSource]
     index: BlobIndex
-    by_skopeo: RegistryCarrier
-    shared: Callable[[End], SharedFiles | None]
+    by_skopeo: RegistryCopier
+    shared: Callable[[BlobSource], SharedFiles | None]
 
 
 def send_images(plan: Plan, sending: Sending, *, ends: Endpoints) -> SyncReport:
@@ -141,7 +143,7 @@ def _by_workers(
         workers=workers, ends=ends, dest=sending.dest, index=sending.index, targets=targets, shared=sending.shared
     )
 
-    def own(end: End) -> Fetcher | None:
+    def own(end: BlobSource) -> Fetcher | None:
         return None if isinstance(end, RegistryEndpoint) or sending.shared(end) is not None else here
 
     return ClusterFetcher(workers=workers, limiters=ends.limiters, orders=orders, retry=ends.job.retry, own=own)
@@ -159,7 +161,7 @@ def _work(dest: BlobDestination, fetcher: Fetcher, ends: Endpoints, here: Here |
     )
 
 
-def _run_blobs(plan: Plan, work: BlobWork, by_skopeo: Carrier, ends: Endpoints) -> SyncReport:
+def _run_blobs(plan: Plan, work: BlobWork, by_skopeo: ImageCopier, ends: Endpoints) -> SyncReport:
     """Blob by blob; then, image by image, what only skopeo can ask for."""
     started = time.monotonic()
     run = BlobRun(work=work)
@@ -174,14 +176,14 @@ def _run_blobs(plan: Plan, work: BlobWork, by_skopeo: Carrier, ends: Endpoints) 
     return report_of(plan, outcomes, time.monotonic() - started)
 
 
-def _fetcher(carrier: StorageCarrier, ends: Endpoints) -> Fetcher:
+def _fetcher(copier: StorageDestination, ends: Endpoints) -> Fetcher:
     job = ends.job
     if job.workers is not None:
         from regwrap.transfer.by_cluster import ClusterFetcher, IntoStage  # seldom asked for
 
-        orders = IntoStage(workers=job.workers, ends=ends, root=carrier.storage.root)
+        orders = IntoStage(workers=job.workers, ends=ends, root=copier.storage.root)
         return ClusterFetcher(workers=job.workers, limiters=ends.limiters, orders=orders, retry=job.retry)
-    return _curl(carrier.stage, job)
+    return _curl(copier.stage, job)
 
 
 def _curl(parts: PartFiles, job: Job) -> BlobFetcher:
@@ -204,15 +206,15 @@ def _marked(stage: Stage, job: Job) -> Iterator[None]:
 
 def _into_registry(plan: Plan, dest: RegistryEndpoint, ends: Endpoints) -> SyncReport:
     index = _index(dest, ends, plan)
-    by_skopeo = RegistryCarrier(dest=dest, served=ends.served, index=index)
+    by_skopeo = RegistryCopier(dest=dest, served=ends.served, index=index)
     match _engine(plan):
         case Engine.COPY:
             return _run_images(plan, by_skopeo, ends)
         case Engine.SYNC:
-            batched = BatchCarrier(registry=by_skopeo)
+            batched = BatchCopier(registry=by_skopeo)
             batches = make_batches(plan.copies, ends.served)
             images = counted(sum(len(batch.copies) for batch in batches), "image")
-            ends.job.listener.say(f"skopeo sync: {counted(len(batches), 'batch', 'batches')} of {images}")
+            ends.job.listener.log(f"skopeo sync: {counted(len(batches), 'batch', 'batches')} of {images}")
             batched.run(batches, ends.job.jobs)
             return _run_images(plan, batched, ends)
         case _:
@@ -220,7 +222,7 @@ def _into_registry(plan: Plan, dest: RegistryEndpoint, ends: Endpoints) -> SyncR
             return send_images(plan, sending, ends=ends)
 
 
-def _shared(end: End) -> SharedFiles | None:
+def _shared(end: BlobSource) -> SharedFiles | None:
     """What of this machine workers have too: all but what was unpacked here."""
     return SharedFiles(f"{end.storage.root}") if isinstance(end, StorageSource) else None
 
@@ -234,7 +236,9 @@ def _index(dest: RegistryEndpoint, ends: Endpoints, plan: Plan) -> BlobIndex:
     return index
 
 
-def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: ExitStack, plan: Plan) -> StorageCarrier:
+def _to_storage(
+    dest: StorageSource, writing: Writing, ends: Endpoints, stack: ExitStack, plan: Plan
+) -> StorageDestination:
     links = dest.storage.tree
     tree = links if writing.upper is None else Tree(writing.upper)
     _check_programs(plan, tree)
@@ -252,7 +256,7 @@ def _to_storage(dest: StorageSource, writing: Writing, ends: Endpoints, stack: E
     valid = ValidBlobs(storage=dest.storage, hashed=writing.hashed)
     inherit = () if writing.descriptor is None else (writing.descriptor,)
     fetcher = LayoutFetcher(stage=stage, storage=dest.storage, valid=valid, skopeo=ends.skopeo(), inherit=inherit)
-    return StorageCarrier(
+    return StorageDestination(
         storage=dest.storage,
         stage=stage,
         source_of=ends.source_of,
