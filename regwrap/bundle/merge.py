@@ -27,7 +27,7 @@ from regwrap.storage.lock import locked_storage
 from regwrap.storage.own import own_tree
 from regwrap.storage.space import need_space
 from regwrap.storage.stage import remove_stage, temporary_stage
-from regwrap.storage.store import Storage
+from regwrap.storage.store import Storage, check_one_file_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -215,14 +215,8 @@ def _prepare_root(storage: Storage) -> None:
         raise UsageError(f"{root} is not a directory") from None
     except OSError as error:
         raise UsageError(f"{root} cannot be created: {error.strerror}") from error
-    device = os.fstat(tree.descriptor).st_dev
-    for part in (layout.V2, f"{layout.V2}/blobs", layout.REPOSITORIES):
-        status = tree.stat(part)
-        if status is not None and status.st_dev != device:
-            raise UsageError(
-                f"{tree.shown(part)} is on another file system than {root}",
-                hint="keep the whole storage on one file system: files are moved into place by rename",
-            )
+    parts = (layout.V2, f"{layout.V2}/blobs", layout.REPOSITORIES)
+    check_one_file_system(tree, parts, "files are moved into place by rename")
 
 
 def _check_space(contents: BundleContents, storage: Storage) -> None:

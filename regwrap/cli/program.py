@@ -23,7 +23,7 @@ import typer
 from regwrap import __version__
 from regwrap.cli.app import in_order, make_app, typed_words
 from regwrap.cli.streams import STDOUT, discard, flush_streams, open_streams
-from regwrap.core.errors import ExitCode, Interrupted, RegwrapError, ToolError, UsageError, error_text
+from regwrap.core.errors import OUR_DISK_HINT, ExitCode, Interrupted, RegwrapError, ToolError, UsageError, error_text
 from regwrap.core.interruption import handle_signals, let_signals_be, raise_again
 
 
@@ -128,5 +128,5 @@ def _log(text: str) -> None:
 def _disk_error(error: OSError) -> RegwrapError:
     where = f"{error.filename}: " if error.filename else ""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT} and error.filename != STDOUT
-    hint = "the disk is full (check df, df -i, quota): free space and rerun" if full else ""
+    hint = OUR_DISK_HINT if full else ""
     return RegwrapError(f"{where}{error.strerror or error}", hint=hint)

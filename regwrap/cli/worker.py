@@ -42,6 +42,11 @@ class _Run:
     opened: OpenedContents
     orders: int = 0
 
+    @property
+    def stopping(self) -> threading.Event:
+        """Set once it is over."""
+        return self.ends.job.stopping
+
 
 _RUNS: Final[dict[str, _Run]] = {}
 _LOCK: Final = threading.Lock()
@@ -72,7 +77,7 @@ def end_run(name: str) -> None:
         run = _RUNS.get(name)
         if run is None:
             return
-        run.ends.job.retry.stopping.set()
+        run.stopping.set()
         is_idle = not run.orders
         if is_idle:
             del _RUNS[name]
@@ -137,7 +142,7 @@ def _begun(name: str) -> _Run:
 def _leave(run: _Run) -> None:
     with _LOCK:
         run.orders -= 1
-        is_over = run.ends.job.retry.stopping.is_set() and not run.orders
+        is_over = run.stopping.is_set() and not run.orders
         if is_over:
             _RUNS.pop(run.name, None)
     if is_over:
@@ -153,7 +158,7 @@ def _new(name: str) -> _Run:
     job = replace(
         job,
         location_of=lambda text: listed_location(text, settings, base=Path.cwd(), home=Path.home())[0],
-        retry=Retry(replace(job.retry.policy, attempts=1, outage=0), job.retry.stopping),
+        retry=Retry(replace(job.retry.policy, attempts=1, outage=0), job.stopping),
     )
     ends = Endpoints(job=job, stack=stack, on_pushed_back=lambda host, text: pushed_back.append(PushedBack(host, text)))
     opened = OpenedContents(stack)
@@ -173,7 +178,7 @@ class _Around:
     run: _Run
 
     def is_wanted(self) -> bool:
-        return self.task.is_alive and not self.run.ends.job.retry.stopping.is_set()
+        return self.task.is_alive and not self.run.stopping.is_set()
 
     def came(self, counts: Mapping[str, int]) -> None:
         self.task.send({"run": self.run.name, "came": dict(counts)})

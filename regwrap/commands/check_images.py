@@ -40,7 +40,7 @@ def check_images(job: Job, images: Sequence[ImageRef]) -> CheckedImages:
                 return f"{image}: {error}"
             return digest is not None
 
-        found = map_in_order(is_there, images, workers=job.jobs, name="check", stopping=job.retry.stopping)
+        found = map_in_order(is_there, images, workers=job.jobs, name="check", stopping=job.stopping)
     return CheckedImages(
         absent=frozenset(image for image, there in zip(images, found, strict=True) if there is False),
         unknown=tuple(there for there in found if isinstance(there, str)),

@@ -114,7 +114,7 @@ def _written(
     from regwrap.bundle.passing import passed_bundle  # most bundles are files
 
     directory = temporary_place() if output == _PIPED else output.parent
-    return passed_bundle(target, contents, fill, directory=directory, stopping=job.retry.stopping)
+    return passed_bundle(target, contents, fill, directory=directory, stopping=job.stopping)
 
 
 def _archive(job: Job, *, wanted: bool) -> tuple[Job, StorageSource]:
@@ -148,7 +148,7 @@ class _Needed:
         self.plan = replace(self.plan, copies=(*self.plan.copies, *self._there()), skips=())
         lone = tuple(copy for copy in self.plan.copies if isinstance(copy.closure.top, Manifest))
         job = self.ends.job
-        map_in_order(self._read_config, lone, workers=job.jobs, name="config", stopping=job.retry.stopping)
+        map_in_order(self._read_config, lone, workers=job.jobs, name="config", stopping=job.stopping)
         gathering = Gathering()
         for copy in self.plan.copies:
             dest, closure = copy.entry.dest, copy.closure

@@ -177,7 +177,7 @@ class _Locking:
 
         job = self.job
         job.listener.count("lock", "images looked at", len(entries))
-        return map_in_order(guarded, entries, workers=job.jobs, name="lock", stopping=job.retry.stopping)
+        return map_in_order(guarded, entries, workers=job.jobs, name="lock", stopping=job.stopping)
 
     def now(self, entry: ImageEntry) -> tuple[ImageEntry, Digest | None]:
         seen = Mirrors.of(self.ends, (entry,)).seen(entry)

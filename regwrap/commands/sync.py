@@ -1,4 +1,4 @@
-"""Bring a list's images to one place: look at both ends, plan, carry. `sync` is that, and so is an overlay's upper."""
+"""Copy a list's images to one place: look at both ends, plan, copy. `sync` is that, and so is an overlay's upper."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def copy_images(
     options: SyncOptions,
     writing: Writing,
 ) -> SyncResult:
-    """Look at both ends, plan, and carry the plan out. The locks are the caller's. Call from the main thread."""
+    """Look at both ends, plan, and copy what is missing. The locks are the caller's. Call from the main thread."""
     started, job = time.monotonic(), ends.job
     plan = plan_images(ends, dest, images, options)
     if options.dry_run:
@@ -133,7 +133,7 @@ def _drifted_meanwhile(ends: Endpoints, copied: tuple[Copied, ...]) -> tuple[Dri
         return None if entry.locked else drift_of(ends.source_of(entry), entry, item.copy.digest)
 
     job = ends.job
-    most, stopping = max(job.jobs, QUESTIONS), job.retry.stopping
+    most, stopping = max(job.jobs, QUESTIONS), job.stopping
     found = map_waiting(look, copied, workers=job.jobs, most=most, stopping=stopping)
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))
 

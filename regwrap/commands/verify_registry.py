@@ -66,7 +66,7 @@ def verify_registry(job: Job, check: RegistryCheck, entries: tuple[ImageEntry, .
         looking = _Looking(job=job, end=end)
         found = map_in_order(
             looking.look, list(zip(entries, named, strict=True)), workers=job.jobs, name="verify",
-            stopping=job.retry.stopping,
+            stopping=job.stopping,
         )  # fmt: skip
         wrong = looking.hash_blobs(ends, found) if check.hashed else {}
         known = {digest for checked in found for digest in checked.sizes}
@@ -143,9 +143,7 @@ class _Looking:
                     raise
                 return f"cannot be read: {error}"
 
-        texts = map_in_order(
-            problem, sources.values(), workers=self.job.jobs, name="hash", stopping=self.job.retry.stopping
-        )
+        texts = map_in_order(problem, sources.values(), workers=self.job.jobs, name="hash", stopping=self.job.stopping)
         return {digest: text for digest, text in zip(sources, texts, strict=True) if text}
 
     def _hash(self, limiters: HostLimiters, repository: str, blob: Descriptor) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
-from regwrap.core.errors import FULL_DISK_HINT
+from regwrap.core.errors import FULL_DISK_HINT, OUR_DISK_HINT
 
 
 class Meaning(Enum):
@@ -178,7 +178,7 @@ CAUSES: Final = {
         "wrong bytes came",
         "check the registry and proxies in between: the bytes do not match the digest",
     ),
-    Meaning.OUR_DISK: ("the disk here is full", "the disk is full: free space and rerun"),
+    Meaning.OUR_DISK: ("the disk here is full", OUR_DISK_HINT),
     Meaning.BLOCKED: (
         "the registry is blocked on this machine",
         "unblock the registry in the machine's /etc/containers/registries.conf",

@@ -120,4 +120,5 @@ def error_text(error: RegwrapError) -> str:
     return "\n".join([*lines, f"  -> {error.hint or error.advice}"])
 
 
+OUR_DISK_HINT: Final = "the disk is full (df, df -i, quota): free space and rerun"
 FULL_DISK_HINT: Final = "see the registry's log; a full disk there (df, df -i, quota) is a common cause"

@@ -175,6 +175,12 @@ def _attested(annotations: object) -> Digest | None:
         return None
 
 
+def children_of(index: Index) -> tuple[tuple[Descriptor, dict[str, object]], ...]:
+    """Each child with all that the index says of it, which is more (annotations) than what we read."""
+    said = value_of(json_object(index.raw), "manifests", lambda value: list_of(an_object)(value or []))
+    return tuple(zip(index.manifests, said, strict=True))
+
+
 def _descriptors(value: object) -> tuple[Descriptor, ...]:
     """A list that is null or absent has nothing in it, as Go reads and writes it."""
     return list_of(_descriptor)([] if value is None else value)

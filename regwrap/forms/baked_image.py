@@ -65,7 +65,7 @@ def image_beyond(raw_config: bytes, manifest: Manifest, beyond: dict[str, object
     config = parse_config(raw_config)
     run = config.get("config")
     raw = _dumped({**config, "config": {**(run if isinstance(run, dict) else {}), **beyond}})
-    document = {**json.loads(manifest.raw), "config": _descriptor(CONFIG_TYPE, Digest.of(raw), len(raw))}
+    document = {**json_object(manifest.raw), "config": _descriptor(CONFIG_TYPE, Digest.of(raw), len(raw))}
     return Documents(config=raw, manifest=_dumped(document))
 
 

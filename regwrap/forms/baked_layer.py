@@ -16,8 +16,9 @@ from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import BLOCK, Member, padded
 from regwrap.bundle.image_set import ImageSet, damaged
-from regwrap.bundle.read import HASH_THREADS
+from regwrap.bundle.read import hash_all
 from regwrap.bundle.write import directory_header, header_of
+from regwrap.core.listener import SILENT
 from regwrap.core.writing import telling
 from regwrap.storage.hashing import append_range, hash_at, hash_file, write_all
 
@@ -105,10 +106,12 @@ def _proved(image_set: ImageSet, path: Path, offsets: dict[Digest, int]) -> Dige
     sizes = image_set.contents.sizes
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="prove") as pool:
+        with ThreadPoolExecutor(1, thread_name_prefix="prove") as pool:
             whole = pool.submit(hash_file, path)
-            digests = pool.map(lambda blob: hash_at(descriptor, offsets[blob], sizes[blob]), offsets)
-            wrong = tuple(blob for blob, digest in zip(offsets, digests, strict=True) if digest != blob)
+            blobs = [(blob, sizes[blob]) for blob in offsets]
+            wrong = hash_all(
+                lambda blob: hash_at(descriptor, offsets[blob], sizes[blob]) == blob, blobs, SILENT.on_bytes
+            )
             if wrong:
                 raise damaged(image_set, wrong)
             return whole.result()

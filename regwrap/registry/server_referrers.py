@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.manifest import OCI_INDEX, Index, parse_manifest
+from regwrap.core.manifest import OCI_INDEX, Index, children_of, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,5 @@ def _listed(raw: bytes, fetch: Callable[[Digest], bytes | None]) -> list[dict[st
     with suppress(IntegrityError):
         manifest = parse_manifest(raw)
         if isinstance(manifest, Index):
-            said = json.loads(raw)["manifests"] or []
-            return [item for item, child in zip(said, manifest.manifests, strict=True) if fetch(child.digest)]
+            return [said for child, said in children_of(manifest) if fetch(child.digest)]
     return []

@@ -22,7 +22,7 @@ from regwrap.storage.hashing import hash_descriptor
 from regwrap.storage.tree import LinkedDirectoryError, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 # absent, below a file, a symbolic link, a socket
@@ -220,6 +220,18 @@ def need_storage(root: Path, hint: str = _ROOT_HINT) -> Storage:
     if not root.is_dir() or not storage.tree.is_directory(layout.V2):
         raise UsageError(f"{root} is not a registry storage: it has no {layout.V2}", hint=hint)
     return storage
+
+
+def check_one_file_system(tree: Tree, names: Iterable[str], why: str) -> None:
+    """Raises UsageError where one of these directories is on another file system than the storage's root."""
+    device = os.fstat(tree.descriptor).st_dev
+    for name in names:
+        status = tree.stat(name)
+        if status is not None and status.st_dev != device:
+            raise UsageError(
+                f"{tree.shown(name)} is on another file system than {tree.root}",
+                hint=f"keep the whole storage on one file system: {why}",
+            )
 
 
 def real_root(root: Path) -> Path:

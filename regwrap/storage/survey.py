@@ -6,20 +6,19 @@ follows it, so what is there may need more than can be seen.
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from regwrap.core.errors import UsageError
 from regwrap.core.listener import SILENT, counted_by
 from regwrap.core.model import Digest, is_repository, is_tag
 from regwrap.storage import layout
 from regwrap.storage.own import OWN_DIR
-from regwrap.storage.store import read_link
+from regwrap.storage.store import check_one_file_system, read_link
 from regwrap.storage.tree import LinkedDirectoryError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
 
     from regwrap.core.listener import Listener
@@ -88,16 +87,10 @@ def linked_directories(storage: Storage) -> tuple[str, ...]:
 
 
 def _check_top(tree: Tree) -> None:
-    device = os.fstat(tree.descriptor).st_dev
     for name in _TOP:
-        status = tree.stat(name)
-        if _is_link(status):
+        if _is_link(tree.stat(name)):
             raise LinkedDirectoryError(tree.shown(name))
-        if status is not None and status.st_dev != device:
-            raise UsageError(
-                f"{tree.shown(name)} is on another file system than {tree.root}",
-                hint="keep the whole storage on one file system: each step of a removal must reach the disk",
-            )
+    check_one_file_system(tree, _TOP, "each step of a removal must reach the disk")
 
 
 def _is_link(status: os.stat_result | None) -> bool:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.core.errors import ToolError
+from regwrap.core.errors import OUR_DISK_HINT, ToolError
 from regwrap.core.writing import write_file
 from regwrap.tools.answers import TAR_SHORT_WRITE
 from regwrap.tools.runner import Command, Runner, Tool
@@ -51,6 +51,6 @@ def create_tar(
     except ToolError as error:
         if TAR_SHORT_WRITE not in error.detail:
             raise
-        hint = "the disk is full (df, df -i, quota): free space, or write the bundle to another disk with -o"
+        hint = f"{OUR_DISK_HINT}, or write the bundle to another disk with -o"
         path = Path(f"/proc/self/fd/{output}").readlink()
         raise ToolError(f"no space left on device for {path}", detail=error.detail, hint=hint) from error

@@ -106,6 +106,10 @@ def _curl(job: Job) -> Curl:
     return Curl(runner=job.runner, scratch=job.scratch, timeouts=job.timeouts)
 
 
+def _other_directory(name: str) -> UsageError:
+    return UsageError(f"{name} on this worker is another directory than the client's", hint=_PATH_HINT)
+
+
 def _stage_of(order: FetchOrder) -> Stage:
     root = Path(order.root)
     try:
@@ -114,7 +118,7 @@ def _stage_of(order: FetchOrder) -> Stage:
     except OSError as error:
         raise UsageError(f"{root} cannot be used on this worker: {error.strerror}", hint=_PATH_HINT) from error
     if not is_same:
-        raise UsageError(f"{root} on this worker is another directory than the client's", hint=_PATH_HINT)
+        raise _other_directory(f"{root}")
     return Stage(tree, mark=f"-{secrets.token_hex(4)}")
 
 
@@ -232,7 +236,7 @@ def _hashed(source: StorageSource, digest: Digest, size: int, around: Surroundin
     if not around.is_wanted():
         return BlobAnswer(digest=f"{digest}", again=True)
     if source.storage.blob_size(digest) != size:
-        raise UsageError(f"{source.name} on this worker is another directory than the client's", hint=_PATH_HINT)
+        raise _other_directory(source.name)
     if source.storage.hash_blob(digest) == digest:
         return BlobAnswer(digest=f"{digest}", came=size)
     wrong = IntegrityError(hash_problem(digest))

@@ -23,6 +23,7 @@ from regwrap.transfer.meter import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from threading import Event
 
     from regwrap.core.location import Registry
     from regwrap.core.model import Destination
@@ -68,9 +69,10 @@ def make_batches(copies: Sequence[Copy], served: Callable[[ImageEntry], Registry
 
 @dataclass(slots=True, kw_only=True)
 class BatchCopier:
-    """`registry` copies what no batch has brought. Call `run` first."""
+    """`registry` copies what no batch has copied. Call `run` first."""
 
     registry: RegistryCopier
+    stopping: Event
     exclusive_repositories: bool = True
     _tried: set[Destination] = field(default_factory=set)
 
@@ -81,8 +83,7 @@ class BatchCopier:
         for batch in batches:
             prefixes[batch.prefix].append(batch)
             self._tried |= {copy.entry.dest for copy in batch.copies}
-        stopping = self.registry.dest.skopeo.runner.stopping
-        map_in_order(self._run_all, prefixes.values(), workers=jobs, name="batch", stopping=stopping)
+        map_in_order(self._run_all, prefixes.values(), workers=jobs, name="batch", stopping=self.stopping)
 
     def _run_all(self, batches: Sequence[Batch]) -> None:
         dest = self.registry.dest
@@ -90,7 +91,7 @@ class BatchCopier:
             try:
                 dest.skopeo.sync(batch.source, batch.images, dest.registry, batch.prefix)
             except ToolError:
-                if dest.skopeo.runner.stopping.is_set():
+                if self.stopping.is_set():
                     raise
 
     def copy_image(self, copy: Copy) -> None:

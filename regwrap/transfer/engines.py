@@ -124,7 +124,7 @@ def send_images(plan: Plan, sending: Sending, *, ends: Endpoints) -> SyncReport:
     """Each blob of the plan's copies once, and their manifests. Call from the main thread."""
     job, dest, targets = ends.job, sending.dest, targets_of(plan.copies)
     sender = BlobSender(
-        dest=dest, index=sending.index, limiters=ends.limiters, timeouts=job.timeouts, stopping=job.retry.stopping
+        dest=dest, index=sending.index, limiters=ends.limiters, timeouts=job.timeouts, stopping=job.stopping
     )
     fetcher: Fetcher = SendingFetcher(sender=sender, targets=targets, jobs=job.jobs, retry=job.retry)
     if job.workers is not None:
@@ -211,7 +211,7 @@ def _into_registry(plan: Plan, dest: RegistryEndpoint, ends: Endpoints) -> SyncR
         case Engine.COPY:
             return _run_images(plan, by_skopeo, ends)
         case Engine.SYNC:
-            batched = BatchCopier(registry=by_skopeo)
+            batched = BatchCopier(registry=by_skopeo, stopping=ends.job.stopping)
             batches = make_batches(plan.copies, ends.served)
             images = counted(sum(len(batch.copies) for batch in batches), "image")
             ends.job.listener.log(f"skopeo sync: {counted(len(batches), 'batch', 'batches')} of {images}")

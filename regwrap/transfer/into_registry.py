@@ -53,7 +53,7 @@ class Sendable(Protocol):
     def anew(self) -> bool: ...
 
     def pieces(self, start: int, end: int) -> Iterator[bytes | memoryview]:
-        """Those from `start` up to `end`, each time anew; a piece is only good until the next. Raises what the carrier
+        """Those from `start` up to `end`, each time anew; a piece is only good until the next. Raises what the copy
         may."""
 
     def is_valid(self) -> bool:

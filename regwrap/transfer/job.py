@@ -14,6 +14,7 @@ from regwrap.storage.lock import locked_storage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from threading import Event
 
     from regwrap.core.errors import ToolError
     from regwrap.core.location import Location, Timeouts
@@ -58,6 +59,11 @@ class Job:
     engine: Engine = Engine.AUTO
     signed: tuple[SignedRule, ...] = ()
     workers: Workers | None = None
+
+    @property
+    def stopping(self) -> Event:
+        """Set once the run is to stop."""
+        return self.retry.stopping
 
     def without_archive(self) -> tuple[Job, Path]:
         """The same with an empty directory as its archive, and that."""

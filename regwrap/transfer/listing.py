@@ -33,12 +33,12 @@ def tags_of(job: Job, end: RegistryEndpoint | StorageSource, names: Iterable[str
         except HostDownError:
             raise
         except RegwrapError as error:
-            if job.retry.stopping.is_set():
+            if job.stopping.is_set():
                 raise
             return error
 
     known = tuple(names)
-    found = map_in_order(tags, known, workers=job.jobs, name="list", stopping=job.retry.stopping)
+    found = map_in_order(tags, known, workers=job.jobs, name="list", stopping=job.stopping)
     pairs = tuple(zip(known, found, strict=True))
     errors = {name: error for name, error in pairs if isinstance(error, RegwrapError)}
     if errors and len(errors) == len(known):

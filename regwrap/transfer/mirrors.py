@@ -27,7 +27,7 @@ def through_mirrors(ends: Endpoints, images: ImageList) -> ImageList:
     job, mirrors = ends.job, Mirrors.of(ends, images.entries)
     if not mirrors.ends:
         return images
-    stopping = job.retry.stopping
+    stopping = job.stopping
     found = map_in_order(mirrors.seen, images.entries, workers=job.jobs, name="mirrors", stopping=stopping)
     return replace(images, entries=found)
 

@@ -62,7 +62,7 @@ def push_blobs(
         index=BlobIndex(),
         limiters=ends.limiters,
         timeouts=ends.job.timeouts,
-        stopping=ends.job.retry.stopping,
+        stopping=ends.job.stopping,
     )
     return tuple(_pushed(sender, source, send, around) for send in order.blobs)
 

@@ -46,7 +46,7 @@ def with_referrers(ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple
         except RegwrapError as error:
             return Unseen(entry=entry, error=f"its referrers cannot be listed: {error}", hint=error.hint)
 
-    found = map_in_order(find, images.entries, workers=job.jobs, name="referrers", stopping=job.retry.stopping)
+    found = map_in_order(find, images.entries, workers=job.jobs, name="referrers", stopping=job.stopping)
     failed = tuple(item for item in found if isinstance(item, Unseen))
     lost = {item.entry.dest for item in failed}
     whole = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in lost))

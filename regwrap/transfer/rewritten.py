@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regwrap.core.closure import parsed
-from regwrap.core.manifest import MAX_INDEX_DEPTH, Index
+from regwrap.core.fields import json_object
+from regwrap.core.manifest import MAX_INDEX_DEPTH, Index, children_of
 from regwrap.core.model import Digest
 from regwrap.core.moves import TagMove
 from regwrap.lists.imagelist import ImageEntry
@@ -101,15 +102,15 @@ def _without_missing(
     raw = read(digest)
     if raw is None:
         return None
-    if not isinstance(parsed(digest, raw), Index):
+    index = parsed(digest, raw)
+    if not isinstance(index, Index):
         return digest
-    document = json.loads(raw)
-    named = document["manifests"] or []  # null, as Go writes it for none
-    children = [(child, _without_missing(Digest.parse(child["digest"]), read, made, depth + 1)) for child in named]
-    kept = [_child(child, new, made) for child, new in children if new is not None]
-    if kept == named:
+    children = children_of(index)
+    found = [(said, _without_missing(child.digest, read, made, depth + 1)) for child, said in children]
+    kept = [_child(said, new, made) for said, new in found if new is not None]
+    if kept == [said for _digest, said in children]:
         return digest
-    text = json.dumps({**document, "manifests": kept}, separators=(",", ":")).encode()
+    text = json.dumps({**json_object(raw), "manifests": kept}, separators=(",", ":")).encode()
     made[Digest.of(text)] = text
     return Digest.of(text)
 

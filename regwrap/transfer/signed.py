@@ -47,7 +47,7 @@ def only_signed(ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Un
             return Unseen(entry=entry, error=str(error), hint=error.hint)
         return replace(entry, source=replace(entry.source, digest=digest))
 
-    found = map_in_order(look, images.entries, workers=job.jobs, name="signed", stopping=job.retry.stopping)
+    found = map_in_order(look, images.entries, workers=job.jobs, name="signed", stopping=job.stopping)
     entries = tuple(item for item in found if not isinstance(item, Unseen))
     return replace(images, entries=entries), tuple(item for item in found if isinstance(item, Unseen))
 
