@@ -1,6 +1,6 @@
 """Measures regwrap side by side with what the work costs without it: `python bench/bench.py --help`.
 
-Figures go to stdout, the story to stderr. Exit code 1 if a contender failed; a missed target is a
+Figures go to stdout, the log to stderr. Exit code 1 if a contender failed; a missed target is a
 figure, not a failure.
 """
 

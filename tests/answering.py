@@ -74,7 +74,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that does not speak our protocol, or hangs up, is no story."""
+        """A client that does not speak our protocol, or hangs up, is not worth a line."""
 
 
 class _Handler(BaseHTTPRequestHandler):

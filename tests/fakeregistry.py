@@ -79,7 +79,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients whose run was ended hang up; that is no story."""
+        """Clients whose run was ended hang up; that is not worth a line."""
 
 
 class _Handler(BaseHTTPRequestHandler):

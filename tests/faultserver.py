@@ -166,7 +166,7 @@ class _Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that were sent garbage, or nothing, hang up; that is no story."""
+        """Clients that were sent garbage, or nothing, hang up; that is not worth a line."""
 
 
 class _Handler(BaseHTTPRequestHandler):

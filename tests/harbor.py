@@ -51,7 +51,7 @@ class _Server(ThreadingHTTPServer):
     harbor: FakeHarbor
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients hang up; that is no story."""
+        """Clients hang up; that is not worth a line."""
 
 
 class _Handler(BaseHTTPRequestHandler):

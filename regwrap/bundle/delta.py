@@ -1,4 +1,4 @@
-"""Only what a site lacks: what of a release's contents older releases brought, or a receipt says is there. Pure, but
+"""Only what a site lacks: what of a release's contents older releases had, or a receipt says is there. Pure, but
 for reading these.
 
 The same list and the same older releases give the same delta, in whatever order they are named.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def filled_bundle(output: Path, contents: BundleContents, fill: Callable[[BundleInPlace], None]) -> Iterator[None]:
-    """`fill` brings all blobs to their places; `output` is the file's name when the block ends, and not if that raises.
+    """`fill` puts all blobs at their places; `output` is the file's name when the block ends, and not if that raises.
     What has come until then is kept for the next run.
 
     Raises UsageError, ToolError (no space), IntegrityError (blobs that did not come), and what `fill` raises.

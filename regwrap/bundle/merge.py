@@ -69,7 +69,7 @@ class Imported:
 
 
 def target_storage(root: Path, options: ImportOptions) -> Storage:
-    """The storage that images are brought into; its directory is made. Raises UsageError where there can be none."""
+    """The storage that images are imported into; its directory is made. Raises UsageError where there can be none."""
     check_place(root)
     storage = Storage(root)
     if not options.dry_run:
@@ -85,7 +85,7 @@ def import_image_set(
     listener: Listener,
     files_for: Callable[[Owner], Files],
 ) -> Imported:
-    """Bring the images into a `target_storage`. `step` is the command's name.
+    """Import the images into a `target_storage`. `step` is the command's name.
 
     Raises UsageError (a tag is there and points elsewhere, no storage), IntegrityError, ToolError (no space).
     `files_for` is the seam at which tests let file operations fail.

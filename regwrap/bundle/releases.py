@@ -1,4 +1,4 @@
-"""What a site remembers of the releases that were brought to it: `.regwrap/releases/ID.json` and `ID.note`.
+"""What a site remembers of the releases that were imported into it: `.regwrap/releases/ID.json` and `ID.note`.
 
 ID.json is the bundle.json of the release, byte for byte; ID.note says when it came. The note comes last, so a release
 is remembered as a whole or not at all; to write it again is harmless.

@@ -70,7 +70,7 @@ def _protect(job: Job, output: Path, percent: int) -> None:
 
 
 def _add_tool(job: Job, output: Path) -> None:
-    from regwrap.commands.pyz import add_pyz  # few releases bring it
+    from regwrap.commands.pyz import add_pyz  # few releases have it
 
     added = add_pyz(output)
     job.listener.log(f"{added.path}: regwrap for the site, which needs python3 alone")

@@ -79,7 +79,7 @@ def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> No
     if file:
         write_whole(file, to_text(record))
     if junit:
-        from regwrap.report.junit import to_junit  # brings a library for XML
+        from regwrap.report.junit import to_junit  # imports a library for XML
 
         write_whole(junit, to_junit(record))
     if os.environ.get("GITHUB_ACTIONS") == "true" and (commands := workflow_commands(record)):

@@ -1,4 +1,4 @@
-"""What a command that starts programs has at hand: the programs, a private directory, the story on stderr."""
+"""What a command that starts programs has at hand: the programs, a private directory, the log on stderr."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a command has at hand: the story, the programs, a private directory."""
+    """What a command has at hand: the log, the programs, a private directory."""
 
     progress: Progress
     runner: Runner

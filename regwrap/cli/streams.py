@@ -29,7 +29,7 @@ class _Out(io.FileIO):
 
 
 class _Err(io.FileIO):
-    """stderr: whether anybody hears the story changes nothing of the work."""
+    """stderr: whether anybody reads the log changes nothing of the work."""
 
     def write(self, data: Buffer, /) -> int:
         try:

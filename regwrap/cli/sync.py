@@ -75,7 +75,7 @@ def sync(
     with opened_session(quiet=quiet, verbose=verbose) as session:
         wanted = wanted_of(images_list, settings, session.progress)
         if lock and lock_used:
-            from regwrap.cli.lock import written_lock  # brings the rules, and is seldom asked for
+            from regwrap.cli.lock import written_lock  # imports the rules, and is seldom asked for
 
             written_lock(session, settings, wanted, lock_used)
         images = images_of(wanted, session.progress, lock_used)

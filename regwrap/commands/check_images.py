@@ -27,7 +27,7 @@ class CheckedImages:
 
 
 def check_images(job: Job, images: Sequence[ImageRef]) -> CheckedImages:
-    """Each image is asked for at the registry that it names; nothing is brought."""
+    """Each image is asked for at the registry that it names; nothing is copied."""
     with ExitStack() as stack:
         ends = Endpoints(job=job, stack=stack)
         end_of = {host: ends.of(job.location_of(host)) for host in sorted({image.registry or "" for image in images})}

@@ -60,7 +60,7 @@ class DirectOptions:
 
 @dataclass(slots=True, kw_only=True)
 class DirectBundle:
-    """What was written. `report` says what came of the images; None while nothing was carried. `reused` bytes of it
+    """What was written. `report` says what came of the images; None while nothing was copied. `reused` bytes of it
     were in the archive."""
 
     contents: BundleContents

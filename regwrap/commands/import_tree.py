@@ -92,7 +92,7 @@ def import_tree(
     named: str | None = None,
     release: str = "",
 ) -> ImportReport:
-    """Bring what `DIR` or `oci:DIR[:NAME]` holds into the storage at `root`. `release` is the name of the release
+    """Import what `DIR` or `oci:DIR[:NAME]` holds into the storage at `root`. `release` is the name of the release
     that it is, which its files do not say."""
     found = tree_image_set(place, named=named, listener=listener)
     image_set = replace(found, contents=replace(found.contents, name=release))

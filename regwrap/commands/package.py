@@ -213,7 +213,7 @@ class _Packing:
                 return self._report(selection.contents, Strategy.SELECT, fetched=0)
 
     def by_overlay(self) -> PackageReport:
-        """What turns out to be rotten in the history while it is packed is brought again, once."""
+        """What turns out to be rotten in the history while it is packed is fetched again, once."""
         _archive(self.job)
         try:
             return self._by_overlay(hashed=False)

@@ -1,4 +1,4 @@
-"""Push a bundle, or a storage, into any registry: compared, carried. Nothing is unpacked."""
+"""Push a bundle, or a storage, into any registry: compared, sent. Nothing is unpacked."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ _LINKS_A_LINE: Final = 50
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceOptions:
     """`places`: where the upper layer may go, the first that an overlay works in is taken. `hashed` reads every blob of
-    the history that is used. `referrers` brings those of the images."""
+    the history that is used. `referrers` copies those of the images."""
 
     places: tuple[Path, ...]
     hashed: bool
@@ -74,7 +74,7 @@ class WorkspaceOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
     """`merged` is a storage's root as this process sees it; `registry` serves it; `upper` is what was added; `images`
-    are all that were brought. `check` raises where the registry does not give them all."""
+    are all that were copied. `check` raises where the registry does not give them all."""
 
     images: ImageList
     registry: Registry
@@ -143,7 +143,7 @@ def _workspace(staged: _Staged, served: ServedOverlay, check: Callable[[], None]
 
 @contextmanager
 def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iterator[_Staged]:
-    """Bring the listed images into a fresh upper directory over the archive's storage; nothing is mounted yet.
+    """Copy the listed images into a fresh upper directory over the archive's storage; nothing is mounted yet.
 
     The history is not written to: not a byte, not a time. Nothing is left when the block ends, however it ends. Call
     from the main thread. Raises ImagesFailedError, ToolError, IntegrityError, UsageError.
@@ -247,7 +247,7 @@ def _sync(ends: Endpoints, listed: Storage, upper: Path, images: ImageList, opti
 
 @contextmanager
 def checked(job: Job, served: ServedOverlay, staged: _Staged) -> Iterator[Callable[[], None]]:
-    """The registry itself must give each listed image with the digest that was brought. It is asked while the block
+    """The registry itself must give each listed image with the digest that was copied. It is asked while the block
     runs; what is yielded waits for the answers, and raises IntegrityError or ToolError where they are wrong."""
     probe = Probe(registry=served.registry, timeout=job.timeouts.request, connections=job.jobs, environment=())
 

@@ -115,7 +115,7 @@ class _Walk:
             top=list(self.manifests.values())[-1],
             manifests=tuple(self.manifests.values()),
             blobs=tuple(blobs.values()),
-            # another index may have brought what one of them left out
+            # another index may have what one of them left out
             omitted=tuple(child for child in self.omitted.values() if child.digest not in self.manifests),
             missing=tuple(self.missing.values()),
         )

@@ -90,7 +90,7 @@ class Timeouts:
 
 
 class Engine(StrEnum):
-    """How copies are carried out."""
+    """How images are copied."""
 
     AUTO = "auto"
     CURL = "curl"

@@ -148,7 +148,7 @@ def is_published(directory: Path, name: str, digest: Digest | None) -> bool:
 
 def publish(built: Path, directory: Path, sync: Callable[[Path], None]) -> None:
     """Move all images of the new layout `built` to `directory`, on the same file system: whole, or by blobs and then
-    index.json. `sync` brings a directory's file system to the disk."""
+    index.json. `sync` writes a directory's file system to the disk."""
     sync(built)
     if not is_layout(directory):
         built.rename(directory)

@@ -111,7 +111,7 @@ def read_lock(path: Path) -> Lock:
 
 
 def locked_list(images: ImageList, lock: Lock, is_by_rule: Callable[[ImageRef], bool]) -> ImageList:
-    """The list with the digests of its lock, and the lock's images that a rule of the configuration has brought.
+    """The list with the digests of its lock, and the lock's images that a rule of the configuration has added.
 
     Raises UsageError where the lock is not that of this list.
     """

@@ -59,7 +59,7 @@ class ImageRule:
     platforms: tuple[Platform, ...]
 
     def fits(self, image: ImageRef) -> bool:
-        """Whether the rule may have brought this image, as far as its name tells."""
+        """Whether the rule may have added this image, as far as its name tells."""
         return (
             image.registry == self.match.registry
             and self.fits_repository(image.repository)

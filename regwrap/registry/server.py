@@ -170,7 +170,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.places.close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away, or no TLS client at all, is no story."""
+        """A client that went away, or no TLS client at all, is not worth a line."""
 
 
 class _Connection(BaseHTTPRequestHandler):

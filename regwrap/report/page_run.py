@@ -210,7 +210,7 @@ def _hosts(record: RunRecord) -> Markup:
 
 
 def _cluster(workers: Sequence[WorkerShare]) -> Markup:
-    """What each worker of a cluster has brought."""
+    """What each worker of a cluster has copied."""
     head = (
         Cell("Machine"),
         Cell("Worker", "wide"),

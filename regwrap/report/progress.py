@@ -1,4 +1,4 @@
-"""Progress while a command runs: the story, on stderr.
+"""Progress while a command runs: the log, on stderr.
 
 On a terminal one live line shows the whole; elsewhere (a CI log) plain lines come as images end, never a carriage
 return. Lines are written whole, under one lock.
@@ -71,7 +71,7 @@ class Progress:
                 self._end_section()
 
     def log(self, text: str) -> None:
-        """A line of the story."""
+        """A line of the log."""
         if not self.quiet:
             self.line(printable(text, keep="\n"))
 

@@ -276,7 +276,7 @@ def merge(records: Sequence[RunRecord]) -> RunRecord:
 
 
 def _again(first: ImageRecord, second: ImageRecord) -> ImageRecord:
-    """The second outcome counts, but what the first has brought was brought; what both have cost adds up."""
+    """The second outcome counts, but what the first has copied was copied; what both have cost adds up."""
     is_first = second.outcome is Outcome.THERE and first.outcome in {Outcome.COPIED, Outcome.REPLACED}
     return replace(
         first if is_first else second,

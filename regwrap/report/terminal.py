@@ -1,4 +1,4 @@
-"""What the reader of the story is: a terminal with a live line and colours, or a CI's log with sections that fold.
+"""What the reader of the log is: a terminal with a live line and colours, or a CI's log with sections that fold.
 
 `CI`, `NO_COLOR` and `TERM=dumb` are respected. All decisions are pure; the environment is passed in.
 """

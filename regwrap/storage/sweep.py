@@ -81,7 +81,7 @@ class RealDisk:
 
 
 def remove_garbage(tree: Tree, garbage: Garbage, disk: Disk, on_bytes: Callable[[int], None]) -> tuple[str, ...]:
-    """Carry `garbage` out, under the storage's lock. Returns the directories that had unknown things in them."""
+    """Remove `garbage`, under the storage's lock. Returns the directories that had unknown things in them."""
     own = own_tree(tree)
     remove_stage(own, _TRASH)
     with temporary_stage(own, _TRASH) as trash:

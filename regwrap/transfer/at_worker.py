@@ -1,6 +1,6 @@
 """What a worker of a cluster does with an order, by the same curl, pipes and hashes as a run without a cluster.
 
-It never raises for one blob: what came of each is told. What it brings into the stage of a storage it has hashed, and
+It never raises for one blob: what came of each is told. What it fetches into the stage of a storage it has hashed, and
 written to the disk, before it says so.
 """
 
@@ -80,7 +80,7 @@ def _mark_of(run: str) -> str:
 
 
 def fetch_blobs(ends: Endpoints, order: FetchOrder, around: Surroundings) -> tuple[BlobAnswer, ...]:
-    """Bring them into the stage. Raises UsageError where this worker cannot."""
+    """Fetch them into the stage. Raises UsageError where this worker cannot."""
     job, end = ends.job, endpoint_of(ends, order.source)
     stage = _stage_of(order)
     travels = tuple(

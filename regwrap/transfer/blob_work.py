@@ -28,7 +28,7 @@ class BlobDestination(Protocol):
         """Whether each image is made visible by itself, else those of a lane that are ready at the same time."""
 
     def keep(self) -> None:
-        """What has come is for the next run: this one brings not all of it to its end."""
+        """What has come is for the next run: this one does not finish all of it."""
 
     def wanted(self, copy: Copy) -> Sequence[Descriptor]:
         """The blobs that have to be there before the image is."""
@@ -66,7 +66,7 @@ class Here(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobWork:
-    """What a run works with. `here` is None for a registry: `fetcher` brings what lies on this machine, too. `gave_up`
+    """What a run works with. `here` is None for a registry: `fetcher` fetches what lies on this machine, too. `gave_up`
     says whether a host is down, when a blob was tried to the end. `in_order`: blobs are wanted in the order of their
     digests, not of their sizes."""
 
@@ -82,8 +82,8 @@ class BlobWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobReport:
-    """`left` are images that only skopeo can bring: it alone knows how to ask their registry. Of some a part was
-    brought: `sent` bytes."""
+    """`left` are images that only skopeo can fetch: it alone knows how to ask their registry. Of some a part was
+    copied: `sent` bytes."""
 
     outcomes: tuple[Copied | Failed, ...]
     left: tuple[Copy, ...]

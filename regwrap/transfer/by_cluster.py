@@ -40,7 +40,7 @@ _AT_ONCE: Final = 32
 
 
 class Orders(Protocol):
-    """Where workers bring blobs."""
+    """Where workers put blobs."""
 
     def order(self, travels: Sequence[Travel], parallel: int, /) -> FetchOrder | PushOrder: ...
 
@@ -51,7 +51,7 @@ class Orders(Protocol):
         """A worker has proved the blob there, in all repositories but these."""
 
     def failed(self, travel: Travel) -> None:
-        """A worker could not bring it."""
+        """A worker could not fetch it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ class IntoRegistry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterFetcher:
-    """Blobs by workers. `own` brings here what only this machine has."""
+    """Blobs by workers. `own` fetches here what only this machine has."""
 
     workers: Workers
     limiters: HostLimiters

@@ -110,14 +110,14 @@ class PartFiles(Protocol):
 
 
 class Fetcher(Protocol):
-    """Who brings batches of blobs: a curl, uploads from here, or a cluster's workers."""
+    """Who fetches batches of blobs: a curl, uploads from here, or a cluster's workers."""
 
     @property
     def threads(self) -> int:
         """How many may call `fetch` at the same time."""
 
     def fetch(self, travels: Sequence[Travel], events: BatchEvents, *, parallel: int) -> None:
-        """Bring blobs of one source, `parallel` at a time; each ends in one event.
+        """Fetch blobs of one source, `parallel` at a time; each ends in one event.
 
         Raises ToolError once the run is stopped, and what ends the whole run.
         """

@@ -78,7 +78,7 @@ class BatchCopier:
 
     def run(self, batches: Sequence[Batch], jobs: int) -> None:
         """All batches, those of one prefix one after the other: they may write into the same repository. What a batch
-        fails with is left to the images that it did not bring."""
+        fails with is left to the images that it did not copy."""
         prefixes: dict[str, list[Batch]] = defaultdict(list)
         for batch in batches:
             prefixes[batch.prefix].append(batch)
@@ -145,7 +145,7 @@ class RegistryCopier:
         return self._meter.of(copy)
 
     def arrived(self, copy: Copy) -> None:
-        """Count an image that something else has brought: the bytes that no other image had brought before."""
+        """Count an image that something else has copied: the bytes that no other image had copied before."""
         self._meter.add(copy, _size_of(blob for blob in copy.missing if not self.index.knows(blob.digest)))
         self.index.add(copy.entry.dest.repository, (blob.digest for blob in copy.closure.blobs))
 
@@ -154,14 +154,14 @@ class RegistryCopier:
         self.index.add(copy.entry.dest.repository, (blob.digest for blob in blobs))
 
     def _arrived(self, repository: str, blobs: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
-        """Those that a copy has brought before it failed; skopeo itself says nothing of it."""
+        """Those that a copy has sent before it failed; skopeo itself says nothing of it."""
         with suppress(ToolError, UnsureError):
             missing = self.dest.missing(repository, blobs)
             return tuple(blob for blob in blobs if blob not in missing)
         return ()
 
     def _is_there(self, blob: Descriptor, repository: str) -> bool:
-        """Whether the blob is in the repository without being sent: it was brought there, or to another one."""
+        """Whether the blob is in the repository without being sent: it was copied there, or to another one."""
         if self.index.has(repository, blob.digest):
             return True
         other = self.index.other(repository, blob.digest)

@@ -169,7 +169,7 @@ class Endpoints:
         """A registry on loopback that serves `contents`, from the first time on that somebody needs it."""
         with self._lock:
             if contents.name not in self._served:
-                from regwrap.registry.server import ServeOptions, served_contents  # brings a server of HTTP
+                from regwrap.registry.server import ServeOptions, served_contents  # imports a server of HTTP
 
                 server = self.stack.enter_context(served_contents(contents, ServeOptions()))
                 self._served[contents.name] = Registry(host=server.host, tls_verify=False, plain_http=True)

@@ -1,4 +1,4 @@
-"""Who brings a plan to its end: by the kind of end, and by the engine."""
+"""Who runs a plan: by the kind of destination, and by the engine."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Filling:
 
 
 def fill_bundle(plan: Plan, filling: Filling, *, ends: Endpoints) -> SyncReport:
-    """Bring the blobs of all the plan's copies into a bundle's file."""
+    """Fetch the blobs of all the plan's copies into a bundle's file."""
     archive = filling.archive
     with tempfile.TemporaryDirectory(dir=ends.job.scratch) as scratch:
         stage, valid = Stage(Tree(Path(scratch))), ValidBlobs(storage=archive.storage, hashed=False)

@@ -1,4 +1,4 @@
-"""The stage of a run: where blobs lie until they are proved by hashing. And how skopeo brings a manifest's there.
+"""The stage of a run: where blobs lie until they are proved by hashing. And how skopeo fetches a manifest's there.
 
 `stage/blobs/sha256` has whole blobs by their digest, or what a crash made of them: who finds one there has to hash it.
 `stage/parts` has the beginnings of others.
@@ -119,7 +119,7 @@ def damaged_on_the_way(where: str, blob: Descriptor, size: int | None) -> ToolEr
 
 
 class ImageFetcher(Protocol):
-    """Brings what `leaf` has, and `absent` for certain, into the stage. Raises ToolError."""
+    """Fetches what `leaf` has, and `absent` for certain, into the stage. Raises ToolError."""
 
     def fetch(self, source: Remote, leaf: Manifest, absent: Sequence[Descriptor]) -> None: ...
 

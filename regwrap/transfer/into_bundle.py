@@ -1,4 +1,4 @@
-"""Carry images straight into a bundle's file: each blob from its source to its place there, hashed before it counts.
+"""Copy images straight into a bundle's file: each blob from its source to its place there, hashed before it counts.
 
 What an archive has is copied in the kernel; what only skopeo can ask for comes by way of a small stage.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class BundleDestination:
-    """`archive` has blobs already; `hashed=False` believes it. `fetcher` brings into `stage` what only skopeo can."""
+    """`archive` has blobs already; `hashed=False` believes it. `fetcher` fetches into `stage` what only skopeo can."""
 
     file: BundleInPlace
     archive: StorageSource

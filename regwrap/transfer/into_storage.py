@@ -1,4 +1,4 @@
-"""Carry out one Copy into a storage: fetch missing blobs, prove them by hashing, make the image visible.
+"""Run one Copy into a storage: fetch missing blobs, prove them by hashing, make the image visible.
 
 No registry stands in the way: blobs come into a stage and are hashed there; `storage.commit` moves them in. That also
 copies what skopeo cannot push: docker lists with their digest kept, nested indexes, some platforms of an index. Copies

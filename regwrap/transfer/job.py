@@ -43,7 +43,7 @@ class TransferListener(Listener, Events, Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What every step needs. `location_of` gives the location of a registry that a list line names. `signed` says which
-    images have to be signed; `workers` are a cluster's, where blobs are theirs to bring."""
+    images have to be signed; `workers` are a cluster's, where blobs are theirs to fetch."""
 
     runner: Runner
     scratch: Path

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A blob, and the images that need it. The first of them brings it: it counts as that one's in a report.
+    """A blob, and the images that need it. The first of them fetches it: it counts as that one's in a report.
     `is_there`: the destination seems to have it; nobody has looked at its bytes."""
 
     blob: Descriptor

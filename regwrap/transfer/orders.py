@@ -37,7 +37,7 @@ def registry_name(location: Location) -> RegistryName:
 
 @dataclass(frozen=True, slots=True)
 class BlobOrder:
-    """A blob to bring from `repository`. `renewals`: the tokens that were got for it since its last byte."""
+    """A blob to fetch from `repository`. `renewals`: the tokens that were got for it since its last byte."""
 
     digest: str
     size: int
@@ -47,7 +47,7 @@ class BlobOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchOrder:
-    """Bring these blobs of one registry, `parallel` at a time, into the stage of the storage at `root`, which this
+    """Fetch these blobs of one registry, `parallel` at a time, into the stage of the storage at `root`, which this
     worker has by the same path."""
 
     run: str

@@ -61,7 +61,7 @@ class Outcomes:
         self.events.copied(outcome)
 
     def give_up(self, image: ImageUnderWay, error: RegwrapError, attempts: int) -> None:
-        """It was tried to the end: it has failed, or only skopeo can bring it."""
+        """It was tried to the end: it has failed, or only skopeo can fetch it."""
         if isinstance(error, UnsureError):
             self._left.append(image)
             self._drop(image)

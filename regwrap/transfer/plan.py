@@ -1,6 +1,6 @@
 """Decide what a sync does, from what was observed: a Copy or a Skip for each image, why, and in which order. Pure.
 
-`--dry-run` prints the very values that the real run carries out.
+`--dry-run` prints the very values that the real run executes.
 """
 
 from __future__ import annotations

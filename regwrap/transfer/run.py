@@ -1,6 +1,6 @@
-"""Carry out a Plan: workers, retries, outcomes. One image's failure is a value and never stops the others.
+"""Run a Plan: workers, retries, outcomes. One image's failure is a value and never stops the others.
 
-Two copies that miss the same blob do not run at the same time: the first brings it, the others then find it. There
+Two copies that miss the same blob do not run at the same time: the first fetches it, the others then find it. There
 are no barriers: what can start, starts, in the plan's order.
 """
 
@@ -60,7 +60,7 @@ class Failed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
     """What came of a plan: every image is in exactly one of the first three. `moved` are tags that are others at the
-    source than what was brought. `release` is what the images are, or become. `workers` are a cluster's."""
+    source than what was copied. `release` is what the images are, or become. `workers` are a cluster's."""
 
     copied: tuple[Copied, ...]
     skipped: tuple[Skip, ...]
@@ -236,7 +236,7 @@ def _run_ready(
 
 
 class ImageCopier(Protocol):
-    """Brings one image to the destination; the same call again is harmless."""
+    """Copies one image to the destination; the same call again is harmless."""
 
     exclusive_repositories: bool
     """Whether two copies into one repository must not run at the same time."""

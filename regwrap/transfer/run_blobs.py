@@ -1,4 +1,4 @@
-"""Carry out a Plan blob by blob: each travels once, whoever needs it; an image is shown when its last one is proved.
+"""Run a Plan blob by blob: each travels once, whoever needs it; an image is shown when its last one is proved.
 
 One thread decides, all others work and tell it what came of it: those that fetch or send, those that hash or copy
 files, and those that make images visible. A blob that fails fails the images that need it; all others go on.

@@ -57,7 +57,7 @@ class BlobUnderWay:
 
     @property
     def arrived(self) -> int:
-        """What of it is there: a try that has to begin anew has brought nothing."""
+        """What of it is there: a try that has to begin anew has fetched nothing."""
         return self.sent - sum(travel.lost for travel in self.travels)
 
     @property

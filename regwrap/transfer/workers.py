@@ -51,7 +51,7 @@ class WorkerShare:
 
 @dataclass(slots=True, kw_only=True)
 class Workers:
-    """`run` is this run's name. `perform` is what a worker does with an order, and `executor` brings it there. `count`
+    """`run` is this run's name. `perform` is what a worker does with an order, and `executor` sends it there. `count`
     says how many workers there are now, `is_there` whether the cluster is; `lost` what to say where an order was given
     up by nobody of this run."""
 

@@ -95,14 +95,14 @@ def in_child(work: Callable[[], Any], output: Path) -> int:
 
 
 def _work(work: Callable[[], Any], output: Path) -> NoReturn:
-    story = os.dup(2)
+    stderr = os.dup(2)
     silence()
     code = 1
     try:
         output.write_text(json.dumps(work()), encoding="utf-8")
         code = 0
     except BaseException:
-        os.dup2(story, 2)
+        os.dup2(stderr, 2)
         traceback.print_exc()
     finally:
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Who reads the story: a terminal, a CI's log, or neither."""
+"""Who reads the log: a terminal, a CI's log, or neither."""
 
 import io
 
