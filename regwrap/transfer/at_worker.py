@@ -164,6 +164,7 @@ class _Arriving:
     said: dict[Digest, Refusal | bool] = field(default_factory=dict)
     begun_ones: list[Travel] = field(default_factory=list)
     _reported_at: float = field(default_factory=time.monotonic)
+    _reported: dict[Digest, int] = field(default_factory=dict)
 
     def answer(self, travel: Travel) -> BlobAnswer:
         said = self.said.get(travel.blob.digest, False)
@@ -197,8 +198,15 @@ class _Arriving:
     def is_wanted(self) -> bool:
         if time.monotonic() - self._reported_at > _REPORT_SECONDS and self.begun_ones:
             self._reported_at = time.monotonic()
-            self.around.came({f"{travel.blob.digest}": travel.came for travel in self.begun_ones})
+            self._report()
         return self.around.is_wanted()
+
+    def _report(self) -> None:
+        """Only what is new: of thousands of small blobs it is told once each, however long the others take."""
+        came = {travel.blob.digest: travel.came for travel in self.begun_ones}
+        if new := {f"{digest}": count for digest, count in came.items() if self._reported.get(digest) != count}:
+            self._reported = came
+            self.around.came(new)
 
     def _prove(self, travel: Travel) -> None:
         """On the disk before it counts: the client's sync does not reach what is in this machine's memory."""

@@ -425,7 +425,7 @@ class Hearing:
         self.came_so_far.append(dict(counts))
 
 
-def test_a_worker_tells_twice_a_second_what_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_tells_twice_a_second_what_has_come_since_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [time.monotonic()]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     hearing = Hearing([])
@@ -435,10 +435,14 @@ def test_a_worker_tells_twice_a_second_what_has_come(monkeypatch: pytest.MonkeyP
     now[0] += 0.6
     assert arriving.is_wanted()
     arriving.begun(travel)
-    for step in (0.0, 0.4, 0.2, 0.6):
+    other = Travel(blob=replace(blob, digest=Digest.of(BASE)), end=NOT_ASKED, repository="a")
+    for step, began, count in ((0.0, travel, 4), (0.4, travel, 5), (0.2, other, 0), (0.6, other, 2), (0.6, other, 2)):
+        if began not in arriving.begun_ones:
+            arriving.begun(began)
+        began.came = count
         now[0] += step
         assert arriving.is_wanted()
-    assert hearing.came_so_far == [{f"{OWN}": 4}] * 3
+    assert hearing.came_so_far == [{f"{OWN}": 4}, {f"{OWN}": 5, f"{Digest.of(BASE)}": 0}, {f"{Digest.of(BASE)}": 2}]
     assert arriving.answer(travel).again
     for tell, again in ((arriving.proved, False), (arriving.again, True)):
         tell(travel)
