@@ -129,8 +129,8 @@ mutants: $(BIN)/regwrap ## what the unit tests do not notice: the code changed a
 	  $(if $(SEED),--seed $(SEED)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS)) $(MUTANT:%=--mutant %)
 
 # make bench ONLY="start package" BEFORE=../other-checkout/.venv/bin/regwrap: beside another state of the code
-bench: $(BIN)/regwrap .packages .test-packages ## side by side with the peers, 25 min; ONLY="sync gc": some groups
-	$(BIN)/python bench/bench.py $(ONLY:%=--only %) $(BEFORE:%=--before %)
+bench: $(BIN)/regwrap .packages .test-packages ## side by side with the peers, 25 min; ONLY="sync gc": some groups; MINUTES=30: more rounds
+	$(BIN)/python bench/bench.py $(ONLY:%=--only %) $(BEFORE:%=--before %) $(MINUTES:%=--minutes %)
 
 bench-quick: $(BIN)/regwrap .packages .test-packages ## the same on a twentieth of the corpus, under 3 min
 	$(BIN)/python bench/bench.py --scale 0.05 --rounds 2 --minutes 2 --json results/bench-quick.json $(ONLY:%=--only %)

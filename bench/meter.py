@@ -20,7 +20,6 @@ from servers import Server
 Work = Callable[[], Mapping[str, float] | None]
 
 _SAMPLE_SECONDS: Final = 0.05
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _BLOCK: Final = 512  # st_blocks, whatever the file system
 
 
@@ -36,9 +35,9 @@ class Watch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Of one run. `tree_memory` is the largest sum of resident bytes, `own_memory` the peak of the first process alone;
-    `written` is what the process tree wrote to disks, `archived` what the destination's registry wrote, `sent` what the
-    source's sent; `parts` are seconds of its steps."""
+    """Of one run. `tree_memory` is what the whole process tree had at its largest, `own_memory` the peak of the first
+    process alone; `written` is what the tree wrote to disks, `archived` what the destination's registry wrote, `sent`
+    what the source's sent; `parts` are seconds of its steps."""
 
     seconds: float
     cpu: float
@@ -120,7 +119,7 @@ class _Sampler:
         while not self.stop.wait(_SAMPLE_SECONDS):
             children = [pid for pid in _children(os.getpid()) if pid not in self.aside]
             roots = [*children, self.daemon.pid] if self.daemon else children
-            self.tree = max(self.tree, sum(map(_resident, _with_descendants(roots))))
+            self.tree = max(self.tree, sum(map(_share, _with_descendants(roots))))
             self.own = max([self.own, *map(_peak, children)])
 
 
@@ -151,10 +150,13 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _resident(pid: int) -> int:
+def _share(pid: int) -> int:
+    """Bytes of memory, of pages that several processes have its share (Pss, proc(5)): a child that was forked and is no
+    other program yet seems to have all that its parent has."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-    except (OSError, IndexError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    except OSError:
         return 0
 
 
