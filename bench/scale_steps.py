@@ -190,7 +190,7 @@ def _blobs_queue(size: int, _place: Path) -> Callable[[], object]:
         run="r", executor=_Inline(), perform=perform, count=lambda: 10, is_there=lambda: True,
         lost=lambda error: RegwrapError(f"{error}"), stopping=retry.stopping,
     )  # fmt: skip
-    orders = IntoStage(workers=workers, ends=ends, root=Path("/"))
+    orders = IntoStage(workers=workers, endpoints=ends, root=Path("/"))
     fetcher = ClusterFetcher(workers=workers, limiters=limiters, orders=orders, retry=retry)
     nowhere: Any = _Nowhere(end)
     work = BlobWork(

@@ -24,7 +24,8 @@ class _SignalAt:
 
 
 def interrupted_at(number: int, work: Callable[[], object]) -> bool:
-    """Whether `work` has so many moments; it was interrupted at this one, if that was not its last call's end."""
+    """Whether `work` has so many moments; it was interrupted at this one, if that was not its last call's end. What
+    Python does once in a process, as to compile a pattern, has moments that later runs have not: do it once before."""
     handle_signals()  # one signal is all that is ever raised
     moment, hook = _SignalAt(number), sys.unraisablehook
     sys.unraisablehook = lambda _unraisable: None  # what comes while Python finalises something, a run has once more

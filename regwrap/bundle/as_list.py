@@ -13,7 +13,7 @@ from regwrap.bundle.receipt import MAX_RECEIPT_BYTES, RECEIPT_HEAD, parse_receip
 from regwrap.bundle.write import MAGIC
 from regwrap.core.errors import IntegrityError
 from regwrap.core.model import Destination, ImageRef
-from regwrap.core.writing import is_there, telling
+from regwrap.core.writing import is_there, named_on_error
 from regwrap.lists.imagelist import HOST_IS_DROPPED, ImageEntry, ImageList, Rewrite, read_images
 from regwrap.lists.lock import LockedImage
 
@@ -96,12 +96,12 @@ def _first_volume(path: Path) -> Path:
 
 
 def _of_receipt(path: str) -> tuple[ImageList, dict[Digest, int]]:
-    with telling(Path(path).open("rb")) as file:
+    with named_on_error(Path(path).open("rb")) as file:
         return parse_receipt(file.read(MAX_RECEIPT_BYTES + 1), path)
 
 
 def _of_json(path: Path) -> BundleContents:
-    with telling(path.open("rb")) as file:
+    with named_on_error(path.open("rb")) as file:
         data = file.read(MAX_BUNDLE_JSON_BYTES + 1)
     try:
         return parse_contents(data)

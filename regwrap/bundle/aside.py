@@ -23,6 +23,7 @@ from regwrap.core.writing import on_file, write_all_at
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOM_HINT: Final = "free space there, or write the bundle to another disk with -o"
 WRITE_BACK_BYTES: Final = 32 * 1024 * 1024
 """How much is begun to be written back at once."""
 _SYNC_FILE_RANGE_WRITE: Final = 2
@@ -130,7 +131,7 @@ def give_back(descriptor: int, start: int, end: int) -> None:
     _LIBC.fallocate(descriptor, _PUNCH_HOLE, ctypes.c_int64(start), ctypes.c_int64(end - start))
 
 
-def write_whole(path: Path, content: str | bytes, mode: int = _MODE) -> None:
+def write_atomically(path: Path, content: str | bytes, mode: int = _MODE) -> None:
     """Write a small file; it is on the disk, and its name too, when this returns. Raises OSError with the file's name,
     and UsageError where another regwrap writes it."""
     data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.aside import WRITE_BACK_BYTES, kept_part_file, start_write_back, sync_directory
+from regwrap.bundle.aside import ROOM_HINT, WRITE_BACK_BYTES, kept_part_file, start_write_back, sync_directory
 from regwrap.bundle.contents import BUNDLE_JSON, blob_offsets, padded, tar_bytes
 from regwrap.bundle.files import Located
 from regwrap.bundle.output import append_links, check_target, sealed
@@ -42,11 +42,11 @@ def filled_bundle(output: Path, contents: BundleContents, fill: Callable[[Bundle
     check_target(output)
     with kept_part_file(output) as kept:
         needed = tar_bytes(contents) - os.fstat(kept.part.descriptor).st_blocks * 512
-        need_space(output.parent, max(0, needed), hint="free space there, or write the bundle to another disk with -o")
+        need_space(output.parent, max(0, needed), hint=ROOM_HINT)
         file = BundleInPlace.begun(contents, kept.part, was_there=kept.was_there)
         try:
             fill(file)
-            file.check_whole(output)
+            file.check_complete(output)
         except BaseException as error:
             if isinstance(error, OSError) and error.filename is None:
                 error.filename = f"{output}"
@@ -100,10 +100,10 @@ class BundleInPlace:
         write_all_at(self.part.descriptor, before + bytes(padded(size) - size), position)
         append_links(self.part.opened, self.contents)
 
-    def check_whole(self, output: Path) -> None:
+    def check_complete(self, output: Path) -> None:
         """Raises IntegrityError where a blob is not there, or not right."""
         if missing := self.places.keys() - self.proved:
-            raise IntegrityError(f"{output}: {counted(len(missing), 'blob')} did not come; no bundle was written")
+            raise IntegrityError(f"{output}: {counted(len(missing), 'blob')} was not received; no bundle was written")
 
     def put(self, digest: Digest, data: bytes) -> None:
         """Bytes that were verified."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PIPE: Final = Path("standard input")  # for messages
 _LINKS: Final = 512
-_CUT: Final = "see what the sender said, then send it again: nothing of it was kept"
+_CUT: Final = "check the output of the sender, then send it again: nothing of it was kept"
 _ALTERED: Final = "send or build the bundle again: it is damaged or was altered; nothing of it was kept"
 
 

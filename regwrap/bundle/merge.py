@@ -19,7 +19,7 @@ from regwrap.bundle.releases import moves_to, release_now, write_release
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.moves import Existing
-from regwrap.core.writing import telling
+from regwrap.core.writing import named_on_error
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, Files, Owner, commit
 from regwrap.storage.hashing import hash_problem, write_all
@@ -186,7 +186,7 @@ def refuse_moves(moves: Sequence[TagMove], place: str, origin: str) -> None:
     if moves:
         lines = "\n".join(f"{move.image}: is {move.old}, {origin} has {move.new}" for move in moves)
         raise UsageError(
-            f"{counted(len(moves), f'tag in {place} is another image', f'tags in {place} are other images')};"
+            f"{counted(len(moves), f'tag in {place} points', f'tags in {place} point')} to another image;"
             " nothing was changed",
             detail=lines,
             hint=f"--existing replace (or --replace-tags) moves them to those of {origin}; --existing skip leaves them",
@@ -258,7 +258,7 @@ class Staging:
     @contextmanager
     def new_file(self, digest: Digest) -> Iterator[BinaryIO]:
         """A file for the blob, which counts when the block ends."""
-        with telling(os.fdopen(self.stage.create(digest.hex), "wb", buffering=0)) as out:
+        with named_on_error(os.fdopen(self.stage.create(digest.hex), "wb", buffering=0)) as out:
             yield out
         (self.added if self.storage.blob_size(digest) is None else self.mended).add(digest)
 

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.aside import Part, part_file, sync_directory, sync_file
+from regwrap.bundle.aside import ROOM_HINT, Part, part_file, sync_directory, sync_file
 from regwrap.bundle.contents import blob_end, tar_bytes
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.write import link_bytes
 from regwrap.core.errors import UsageError
-from regwrap.core.writing import telling
+from regwrap.core.writing import check_directory, named_on_error
 from regwrap.storage.space import need_space
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def published(output: Path, expected: int, write: Callable[[Part], None]) -> Ite
     """
     check_target(output)
     with part_file(output) as part:  # first, since what a killed run left may be as large
-        need_space(output.parent, expected, hint="free space there, or write the bundle to another disk with -o")
+        need_space(output.parent, expected, hint=ROOM_HINT)
         write(part)
         sealed(part)
         yield
@@ -51,14 +51,13 @@ def check_target(output: Path) -> None:
         raise UsageError(f"{output} is a directory; give a file with -o")
     if output.exists() and not output.is_file():  # /dev/null would be replaced by the bundle
         raise UsageError(f"{output} is not a regular file; give a file with -o")
-    if not output.parent.is_dir():
-        raise UsageError(f"{output.parent} is not a directory")
+    check_directory(output)
 
 
 def append_links(part: Path, contents: BundleContents) -> None:
     """Put the link members behind the blobs, in the place of tar's end blocks, and the end behind them. Nothing is cut
     off first: the file only grows, and to truncate it would wait for the disk."""
-    with telling(part.open("r+b")) as file:
+    with named_on_error(part.open("r+b")) as file:
         file.seek(blob_end(contents))
         for member in contents.members:
             if member.link is not None:

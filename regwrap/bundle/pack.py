@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from regwrap.bundle.contents import BUNDLE_JSON, tar_bytes
 from regwrap.bundle.follow import Following, followed
 from regwrap.bundle.output import append_links, published
+from regwrap.bundle.select import REPAIR_HINT
 from regwrap.core.errors import BrokenBlobError
 from regwrap.core.manifest import Descriptor
 from regwrap.core.writing import write_file
@@ -89,8 +90,5 @@ def broken(suspects: set[Digest], selection: Selection, *, hashed: bool) -> Brok
         f"{selection.users[digest]}: {hash_problem(digest, selection.path(digest))}"
         for digest in damaged or sorted(suspects)
     )
-    return BrokenBlobError(
-        f"the archive {selection.storage.root} is damaged; no bundle was written",
-        problems=problems,
-        hint="repair it: regwrap sync --hash with the same list",
-    )
+    root = selection.storage.root
+    return BrokenBlobError(f"the archive {root} is damaged; no bundle was written", problems=problems, hint=REPAIR_HINT)

@@ -87,4 +87,4 @@ class _Passing:
                 continue
             self.filling.result()
             if digest not in self.bundle.proved:
-                raise IntegrityError(f"blob {digest} did not come; no bundle was written")
+                raise IntegrityError(f"blob {digest} was not received; no bundle was written")

@@ -51,8 +51,8 @@ class PipeTarget:
             yield self._write
         except BrokenPipeError as error:
             raise ToolError(
-                f"who reads the bundle went away after {self._sent:,} of {tar_bytes(contents):,} bytes",
-                hint="see what it said, then run both again",
+                f"the reader of the bundle exited after {self._sent:,} of {tar_bytes(contents):,} bytes",
+                hint="check its output, then run both again",
             ) from error
 
     def _write(self, data: memoryview) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap import __version__
 from regwrap.core.errors import UsageError
-from regwrap.core.fields import a_list, a_switch, a_text, a_whole, an_object, field, json_object, list_of, or_none
+from regwrap.core.fields import a_list, a_switch, a_text, an_integer, an_object, field, json_object, list_of, or_none
 from regwrap.core.manifest import a_digest, a_size
 from regwrap.core.model import Destination, Digest, ImageRef, Platform, is_repository, is_tag
 from regwrap.lists.imagelist import ImageEntry, ImageList
@@ -173,7 +173,7 @@ def parse_receipt(data: bytes, name: str) -> tuple[ImageList, dict[Digest, int]]
     UsageError."""
     try:
         document = json_object(data)
-        field(document, "receipt", a_whole(VERSION, VERSION))
+        field(document, "receipt", an_integer(VERSION, VERSION))
         found = field(document, "images", list_of(_parsed_image))
         wrong = set(_SHA256.findall("\n".join(field(document, "problems", list_of(a_text), []))))
         there = field(document, "blobs", an_object)
@@ -197,7 +197,7 @@ def parse_summary(data: bytes, name: str) -> ReceiptSummary:
     """Raises UsageError."""
     try:
         document = json_object(data)
-        field(document, "receipt", a_whole(VERSION, VERSION))
+        field(document, "receipt", an_integer(VERSION, VERSION))
         release = field(document, "release", or_none(an_object)) or {}
         texts = {key: field(document, key, a_text) for key in ("time", "host", "target", "kind", "looked_at")}
         return ReceiptSummary(

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, BundleImage, contents_with_id
 from regwrap.core.counts import counted
-from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
 from regwrap.core.fields import a_text, field, json_object
 from regwrap.core.model import Digest
 from regwrap.core.moves import TagMove
-from regwrap.core.writing import telling
+from regwrap.core.writing import named_on_error
 from regwrap.storage.own import OWN_DIR
 
 if TYPE_CHECKING:
@@ -163,8 +163,8 @@ def chosen_release(found: SiteReleases, wanted: str, root: Path) -> SiteRelease:
             hint="give the id of the one",
         )
     raise UsageError(
-        f"{root} remembers no release {wanted}",
-        detail="\n".join([known or "no release is noted there", *found.notes]),
+        f"{root} has no release {wanted}",
+        detail="\n".join([known or "no release is recorded there", *found.notes]),
         hint="deploy its bundle; or, if it came another way: regwrap releases DIR --adopt BUNDLE",
     )
 
@@ -180,11 +180,11 @@ def _read(tree: Tree, name: str) -> SiteRelease:
 def _bytes_of(tree: Tree, file: str, limit: int) -> bytes:
     if tree.size(f"{_PLACE}/{file}") is None:
         raise IntegrityError("it is no regular file")
-    with telling(os.fdopen(tree.open(f"{_PLACE}/{file}"), "rb")) as opened:
+    with named_on_error(os.fdopen(tree.open(f"{_PLACE}/{file}"), "rb")) as opened:
         return opened.read(limit + 1)
 
 
-def lack_of(storage: Storage, image: BundleImage) -> str:
+def missing_of(storage: Storage, image: BundleImage) -> str:
     """What the storage lacks of a release's image, whatever its tag is now; empty where all of it is there. Manifests
     are hashed, of blobs the size is compared."""
     try:
@@ -210,8 +210,18 @@ def missing_images(
     found = {} if known is None else known
     for image in contents.images:
         if image not in found:
-            found[image] = lack_of(storage, image)
+            found[image] = missing_of(storage, image)
     return tuple(f"{image.name}: {found[image]}" for image in contents.images if found[image])
+
+
+def refuse_missing(storage: Storage, contents: BundleContents, name: str, *, then: str, hint: str) -> None:
+    """Raises ImagesFailedError where something of a release's images is missing; `then` says what was not done."""
+    if missing := missing_images(storage, contents):
+        raise ImagesFailedError(
+            f"{storage.root} lacks {len(missing)} of {counted(len(contents.images), 'image')} of {name}; {then}",
+            detail="\n".join(missing),
+            hint=hint,
+        )
 
 
 def moves_to(storage: Storage, contents: BundleContents) -> tuple[TagMove, ...]:

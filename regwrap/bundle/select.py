@@ -6,7 +6,7 @@ Costs what the list costs, not what the archive holds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.gather import Gathering
 from regwrap.core.closure import check_platform, check_sizes
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from regwrap.core.model import Digest
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import Storage
+
+
+REPAIR_HINT: Final = "repair it: regwrap sync --hash with the same list"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +44,7 @@ def select_images(storage: Storage, entries: tuple[ImageEntry, ...]) -> Selectio
     for entry in entries:
         found.add(entry)
     if found.broken:
-        raise BrokenBlobError(
-            f"the archive {storage.root} is damaged",
-            problems=tuple(found.broken),
-            hint="repair it: regwrap sync --hash with the same list",
-        )
+        raise BrokenBlobError(f"the archive {storage.root} is damaged", problems=tuple(found.broken), hint=REPAIR_HINT)
     if found.absent:
         raise ImagesFailedError(
             f"{len(found.absent)} of {counted(len(entries), 'listed image')} cannot be packed from {storage.root}",

@@ -32,7 +32,7 @@ def structure_problems(bundle: Bundle) -> list[str]:
             problems.append(f"{image.name}: {error}")
             continue
         problems += [f"{image.name}: {text}" for text in _image_problems(bundle, image, closure)]
-        seen.add(image, closure, whole=not _unseen(bundle, image, closure))
+        seen.add(image, closure, complete=not _unseen(bundle, image, closure))
     return problems or _list_problems(bundle.contents, seen)
 
 
@@ -60,8 +60,8 @@ class _Seen:
     layers: dict[str, set[Digest]] = field(default_factory=dict)
     partly: set[str] = field(default_factory=set)
 
-    def add(self, image: BundleImage, closure: Closure | None, *, whole: bool) -> None:
-        if not whole:
+    def add(self, image: BundleImage, closure: Closure | None, *, complete: bool) -> None:
+        if not complete:
             self.partly.add(image.repository)
         if closure is not None:
             self.manifests.setdefault(image.repository, set()).update(m.digest for m in closure.manifests)

@@ -22,7 +22,7 @@ from regwrap.bundle.aside import (
     start_write_back,
     sync_directory,
     sync_file,
-    write_whole,
+    write_atomically,
 )
 from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.output import checksum_path, forget_beside
@@ -31,7 +31,7 @@ from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, found_
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.release_id import ReleaseId
-from regwrap.core.writing import is_there
+from regwrap.core.writing import check_directory, is_there
 from regwrap.storage.hashing import write_all_to
 from regwrap.storage.space import need_space
 
@@ -96,8 +96,7 @@ class VolumeTarget:
         )
 
     def _check(self, chosen: tuple[Volume, ...], count: int) -> None:
-        if not self.output.parent.is_dir():
-            raise UsageError(f"{self.output.parent} is not a directory")
+        check_directory(self.output)
         if is_there(self.output):
             raise UsageError(
                 f"{self.output} exists, and would be read instead of its {counted(count, 'volume')}",
@@ -129,8 +128,8 @@ class VolumeTarget:
 
 def write_sums(output: Path, release: ReleaseId, volumes: Sequence[Volume]) -> None:
     """What stands beside all volumes of a release: their checksums, and which bytes they are."""
-    write_whole(checksum_path(output), "".join(f"{v.sha256}  {v.name}\n" for v in volumes))
-    write_whole(facts_of_volumes(output), _facts(output, release, volumes))
+    write_atomically(checksum_path(output), "".join(f"{v.sha256}  {v.name}\n" for v in volumes))
+    write_atomically(facts_of_volumes(output), _facts(output, release, volumes))
 
 
 def _facts(output: Path, release: ReleaseId, volumes: Sequence[Volume]) -> str:

@@ -17,9 +17,9 @@ from regwrap.bundle.files import ManyFiles
 from regwrap.bundle.volume_places import directories_of, volume_name, volumes_in
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.fields import a_text, a_whole, an_object, field, json_object, list_of
+from regwrap.core.fields import a_text, an_integer, an_object, field, json_object, list_of
 from regwrap.core.manifest import a_size
-from regwrap.core.writing import telling
+from regwrap.core.writing import named_on_error
 from regwrap.storage.hashing import hash_file
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _from_facts(bundle: str, places: Iterable[Path]) -> tuple[Volume, ...]:
         if not path.is_file():
             continue
         try:
-            with telling(path.open("rb")) as file:
+            with named_on_error(path.open("rb")) as file:
                 document = json_object(file.read(_MAX_FACTS_BYTES))
             volumes = field(document, "volumes", list_of(_volume))
         except ValueError as error:
@@ -142,7 +142,7 @@ def _volume(value: object) -> Volume:
     return Volume(
         name=field(item, "volume", a_text),
         offset=field(item, "offset", a_size),
-        size=field(item, "bytes", a_whole(1, 2**63 - 1)),
+        size=field(item, "bytes", an_integer(1, 2**63 - 1)),
         sha256=field(item, "sha256", a_text),
     )
 

@@ -19,7 +19,7 @@ def inspect(
     base: BaseOption = None,
     volumes_from: VolumesFromOption = None,
     html: HtmlOption = None,
-    no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Whole digests, as in a pipe.")] = False,
+    no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Show full digests (the default in a pipe).")] = False,
     json: JsonOption = False,
 ) -> None:
     with opened_bases(base or (), lock_timeout=None, listener=Silent()) as bases:
@@ -28,5 +28,5 @@ def inspect(
         from regwrap.report.page_bundle import bundle_page  # pages are asked for now and then
 
         write_page(html, bundle, bundle_page(result))
-    whole = no_trunc or not sys.stdout.isatty()
-    show(result, report.inspect_text(result, whole=whole), json=json)
+    full = no_trunc or not sys.stdout.isatty()
+    show(result, report.inspect_text(result, full=full), json=json)

@@ -19,7 +19,7 @@ FAMILIES: Final = {
     "list": "Make an images.list from manifests or from what a registry has.",
     "report": "Show and merge the reports that sync, release and push write.",
 }
-_START, _PACK, _INSTALL = "1. Start", "2. Bring and pack", "3. Install at the customer's"
+_START, _PACK, _INSTALL = "1. Start", "2. Copy and package", "3. Install at the customer's"
 _CHECK, _CONVERT, _TIDY = "4. Check", "5. Other forms", "6. Tidy up"
 GROUPS: Final = (_START, _PACK, _INSTALL, _CHECK, _CONVERT, _TIDY)
 
@@ -190,7 +190,7 @@ COMMANDS: Final = (
         " changed. Tags of other releases stay.",
         examples=(
             ("which tags would move, from what to what", "regwrap rollback ./site acme-1.2 --dry-run"),
-            ("a release that deploy has noted, by name or id", "regwrap rollback ./site acme-1.2"),
+            ("a release that deploy has recorded, by name or id", "regwrap rollback ./site acme-1.2"),
         ),
     ),
     Entry(
@@ -259,9 +259,9 @@ COMMANDS: Final = (
         group=_CHECK,
         function="releases.releases",
         summary="Show which releases a storage has, and what is left of each.",
-        more="deploy and import note what they bring. A release is current if all its tags are what it says, partly"
-        " replaced if some are other images now, incomplete if something of it was deleted. --html writes a page that"
-        " has every tag too, and the receipts of verify.",
+        more="deploy and import record each release. It is current if every tag has its image, partly replaced if some"
+        " have another one now, incomplete if data of it was deleted. --html writes a page that has every tag too, and"
+        " the receipts of verify.",
         examples=(
             (
                 "what is here, since when; the page also says what each alone holds",
@@ -373,8 +373,8 @@ COMMANDS: Final = (
         group=_TIDY,
         function="gc.gc",
         summary="Delete everything that no kept image uses.",
-        more="Keeps every tag unless told what to keep: releases that deploy and import have noted, lists, bundles, the"
-        " newest tags. With a release, a bundle or a lock, images without a tag are kept too. The release in use is"
+        more="Keeps every tag unless told what to keep: releases that deploy and import have recorded, lists, bundles,"
+        " the newest tags. With a release, a bundle or a lock, images without a tag are kept too. The release in use is"
         " kept in any case, unless --drop-current says otherwise.",
         examples=(
             (

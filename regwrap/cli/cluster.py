@@ -52,24 +52,24 @@ class Cluster:
 
 
 @contextmanager
-def with_cluster(session: Session, job: Job, cluster: Cluster | None, places: Iterable[Location]) -> Iterator[Job]:
-    """The job; with the workers of a cluster, where one is named. `places` are those whose registries are asked."""
+def with_cluster(session: Session, job: Job, cluster: Cluster | None, locations: Iterable[Location]) -> Iterator[Job]:
+    """The job; with the workers of a cluster, where one is named. `locations` are those whose registries are asked."""
     if cluster is None:
         yield job
         return
-    with with_workers(session, cluster, places) as workers:
+    with with_workers(session, cluster, locations) as workers:
         yield replace(job, workers=workers)
 
 
 @contextmanager
-def with_workers(session: Session, cluster: Cluster, places: Iterable[Location]) -> Iterator[Workers]:
+def with_workers(session: Session, cluster: Cluster, locations: Iterable[Location]) -> Iterator[Workers]:
     """Raises UsageError where one of them does not fit."""
     from regwrap.cli.worker import end_run, greet, perform
     from regwrap.transfer.orders import registry_name
     from regwrap.transfer.workers import Workers
 
     run = secrets.token_hex(6)
-    names = tuple({registry_name(place): None for place in places if place.registry is not None})
+    names = tuple({registry_name(location): None for location in locations if location.registry is not None})
     with opened_cluster(session, cluster) as dask:
         dask.at_the_end = lambda: dask.everywhere(end_run, run)
         _check(dask.everywhere(greet, __version__, names))

@@ -53,7 +53,7 @@ def _percent(text: str | None, output: Path | None, volume: int | None) -> int:
     if not (number.isascii() and number.isdecimal() and 1 <= int(number) <= 100):
         raise UsageError(f"--parity: expected a percentage from 1% to 100%, got {text!r}")
     if output == Path("-") or volume is not None:
-        raise UsageError("--parity is for all of a bundle's files", hint="leave it out, or write all volumes")
+        raise UsageError("--parity cannot be combined with -o - or --volume", hint="leave it out, or write all volumes")
     return int(number)
 
 
@@ -75,4 +75,4 @@ def _add_tool(job: Job, output: Path) -> None:
     added = add_pyz(output)
     job.listener.log(f"{added.path}: regwrap for the site, which needs python3 alone")
     if added.was_other:
-        job.listener.log(f"{added.path} was another one: checksums of earlier releases beside it name that")
+        job.listener.log(f"{added.path} replaced another one, which checksums of earlier releases still name")

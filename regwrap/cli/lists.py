@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from regwrap.bundle.aside import write_whole
+from regwrap.bundle.aside import write_atomically
 from regwrap.cli.options import ConfigOption, QuietOption
 from regwrap.cli.output import echo
 from regwrap.cli.session import opened_session
@@ -124,5 +124,5 @@ def _give(text: str, output: Path | None, images: int) -> None:
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write_whole(output, text)
+        write_atomically(output, text)
         echo(f"{output}: {counted(images, 'image')}", err=True)

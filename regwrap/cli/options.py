@@ -51,7 +51,8 @@ UpperOption = Annotated[
     typer.Option(
         "--upper",
         metavar="DIR",
-        help="Directory for the overlay's upper layer (default: $REGWRAP_SCRATCH, else beside the output).",
+        help="Directory for the overlay's upper layer (default: $REGWRAP_SCRATCH, else beside the output; the working"
+        " directory for workspace).",
     ),
 ]
 ImageSetArgument = Annotated[
@@ -136,7 +137,7 @@ MaxSizeOption = Annotated[
 ExistingOption = Annotated[
     Existing | None,
     typer.Option(
-        "--existing", help="What to do where a tag is another image already (default: fail, and change nothing)."
+        "--existing", help="What to do if a tag already points to another image (default: fail, and change nothing)."
     ),
 ]
 ReplaceTagsOption = Annotated[bool, typer.Option("--replace-tags", help="The same as --existing replace.")]

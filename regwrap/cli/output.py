@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from regwrap.bundle.aside import write_whole
+from regwrap.bundle.aside import write_atomically
 from regwrap.core.errors import ExitCode, UsageError
 from regwrap.core.text import printable
-from regwrap.core.writing import telling
+from regwrap.core.writing import named_on_error
 from regwrap.report import text as report
 from regwrap.report.progress import Progress
 from regwrap.report.terminal import reader_of
@@ -45,14 +45,14 @@ def echo(text: str, *, err: bool = False) -> None:
 
 def show_plan(plan: Plan, *, json: bool) -> typer.Exit:
     """What --dry-run prints; the exit code that goes with it."""
-    show(plan, report.plan_text(plan, whole=not sys.stdout.isatty()), json=json)
+    show(plan, report.plan_text(plan, full=not sys.stdout.isatty()), json=json)
     return typer.Exit(ExitCode.IMAGES_FAILED if plan.unseen else ExitCode.DONE)
 
 
 def write_page(file: Path, origin: Path, page: str) -> None:
     """Beside what it shows, never over it."""
     refuse_overwriting(file, [origin])
-    write_whole(file, page)
+    write_atomically(file, page)
 
 
 def refuse_overwriting(file: Path, read: Iterable[Path]) -> None:
@@ -68,5 +68,5 @@ def has_summary() -> bool:
 
 def add_to_summary(text: str) -> None:
     """Behind what the job's other steps have said. Raises OSError with the file's name."""
-    with telling(Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8")) as file:
+    with named_on_error(Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8")) as file:
         file.write(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.as_list import opened_listing
-from regwrap.bundle.aside import write_whole
+from regwrap.bundle.aside import write_atomically
 from regwrap.bundle.receipt import ReceiptFacts, receipt_of, receipt_text
 from regwrap.cli.output import refuse_overwriting
 
@@ -45,15 +45,15 @@ def write_receipt(
             refuse_overwriting(path, read)
     receipt = receipt_of(result, _facts(target, images_list, registry=registry, hashed=hashed), entries)
     if files.receipt:
-        write_whole(files.receipt, receipt_text(receipt))
+        write_atomically(files.receipt, receipt_text(receipt))
     if files.html:
         from regwrap.report.page_receipt import receipt_page  # each is asked for now and then
 
-        write_whole(files.html, receipt_page(receipt))
+        write_atomically(files.html, receipt_page(receipt))
     if files.junit:
         from regwrap.report.junit import receipt_junit
 
-        write_whole(files.junit, receipt_junit(receipt))
+        write_atomically(files.junit, receipt_junit(receipt))
 
 
 def _facts(target: str, images_list: str | None, *, registry: bool, hashed: bool) -> ReceiptFacts:

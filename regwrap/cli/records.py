@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from regwrap.bundle.aside import write_whole
+from regwrap.bundle.aside import write_atomically
 from regwrap.cli.output import add_to_summary, echo, has_summary, refuse_overwriting
-from regwrap.core.errors import ExitCode, UsageError
+from regwrap.core.errors import ExitCode
 from regwrap.core.text import printable
-from regwrap.core.writing import write_file
+from regwrap.core.writing import check_directory, write_file
 from regwrap.lists.imagelist import failed_list
 from regwrap.report import text as report
 from regwrap.report.github import summary, workflow_commands
@@ -48,9 +48,8 @@ class RecordFiles:
     ) -> RecordFiles:
         """`images` is the file that says which: a list, or a bundle. Raises UsageError for what cannot be written."""
         for path in (report_file, junit):
-            if path and not path.absolute().parent.is_dir():  # said before anything long begins
-                raise UsageError(f"{path} cannot be written: its directory does not exist")
             if path:
+                check_directory(path)
                 refuse_overwriting(path, [Path(images)])
         return cls(command, shard, datetime.now(UTC).isoformat(timespec="seconds"), report_file, junit)
 
@@ -77,11 +76,11 @@ def source_of(settings: Config) -> str | None:
 def write_record(record: RunRecord, file: Path | None, junit: Path | None) -> None:
     """Into files, and to GitHub where that is what runs us."""
     if file:
-        write_whole(file, to_text(record))
+        write_atomically(file, to_text(record))
     if junit:
         from regwrap.report.junit import to_junit  # imports a library for XML
 
-        write_whole(junit, to_junit(record))
+        write_atomically(junit, to_junit(record))
     if os.environ.get("GITHUB_ACTIONS") == "true" and (commands := workflow_commands(record)):
         echo(commands, err=True)
     if has_summary():

@@ -36,7 +36,7 @@ def releases(
     json: JsonOption = False,
 ) -> None:
     if receipts and html is None:
-        raise UsageError("--receipt is for the page", hint="give --html FILE too")
+        raise UsageError("--receipt needs --html", hint="give --html FILE too")
     found = [parse_summary(read_bounded(file, MAX_RECEIPT_BYTES), f"{file}") for file in receipts or ()]
     timeout = load(config).timeouts.lock
     with shown_progress(quiet=quiet) as progress:

@@ -28,7 +28,7 @@ def trusting(bundle: Path, signers: Path | None, signature: Path | None, listene
     from regwrap.bundle.volume_places import beside  # most bundles are not signed
 
     if signature is None and bundle == Path("-"):
-        raise UsageError("what comes through a pipe has its signature elsewhere", hint="give it with --signature FILE")
+        raise UsageError("a bundle from a pipe needs its signature in a file", hint="give it with --signature FILE")
     with _checked(signers, signature or beside(bundle, ".sig"), listener) as trust:
         yield trust
 
@@ -92,7 +92,7 @@ def check_signing(key: Path | None, output: Path | None, signature: Path | None)
             f"the key {key} is not a file", hint="give a private key, or the public one of a key in an agent"
         )
     if key is not None and signature is None and output == Path("-"):
-        raise UsageError("the signature of what goes into a pipe needs a file", hint="give --signature FILE")
+        raise UsageError("a bundle that goes into a pipe needs a file for its signature", hint="give --signature FILE")
 
 
 def configured_signers(config: Path | None) -> Path | None:

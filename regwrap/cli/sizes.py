@@ -82,7 +82,7 @@ def shown_sizes(plan: BundlePlan, *, json: bool) -> None:
 def target_of(output: Path, volume_size: str | None, volume: int | None) -> Target | None:
     """Where a bundle goes that is no file: a pipe, or volumes. Raises UsageError."""
     if volume is not None and volume_size is None:
-        raise UsageError("--volume is one of the volumes of a size", hint="give --volume-size, as it was")
+        raise UsageError("--volume needs --volume-size", hint="give --volume-size, as it was")
     if output == Path("-"):
         from regwrap.bundle.pipe import PipeTarget  # most bundles are files
 
@@ -96,5 +96,5 @@ def target_of(output: Path, volume_size: str | None, volume: int | None) -> Targ
 
     size = parsed("--volume-size", parse_bytes, volume_size)
     if size < 1:
-        raise UsageError("--volume-size: a volume has bytes")
+        raise UsageError("--volume-size: at least 1 byte")
     return VolumeTarget(output=output, size=size, only=volume or 0)

@@ -14,7 +14,7 @@ from regwrap.cli.output import echo
 from regwrap.config.locations import parse_url
 from regwrap.config.starter import CONFIGURATION, FIRST_LIST, LIST, configuration_text, is_directory
 from regwrap.core.errors import ExitCode, UsageError
-from regwrap.core.writing import telling
+from regwrap.core.writing import named_on_error
 from regwrap.lists.manifests.text import manifests_text
 
 _ASK_SOURCE = "Registry to copy images from, [http://]HOST[:PORT] or a storage DIR (empty: each line names its host)"
@@ -157,7 +157,7 @@ def _checked(text: str, option: str) -> str:
 
 def _written(path: Path, text: str, *, force: bool) -> str:
     try:
-        with telling(path.open("w" if force else "x", encoding="utf-8")) as file:
+        with named_on_error(path.open("w" if force else "x", encoding="utf-8")) as file:
             file.write(text)
     except FileExistsError as error:
         raise UsageError(f"{path}: already exists", hint="--force overwrites") from error

@@ -27,6 +27,7 @@ from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
 from regwrap.core.writing import is_there
 from regwrap.report import text as report
+from regwrap.storage.store import need_storage
 
 if TYPE_CHECKING:
     from regwrap.bundle.signature import Trust
@@ -77,8 +78,8 @@ def verify(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    if cluster and not Path(target).is_dir():
-        raise UsageError(f"{target} is no storage's directory", hint="--cluster hashes one that all workers share")
+    if cluster:
+        need_storage(Path(target), hint="--cluster hashes a storage that all workers share")
     if exact and images_list is None:
         raise UsageError("--exact compares with a list", hint="give --list too")
     entries: tuple[ImageEntry, ...] | None
@@ -111,12 +112,12 @@ def verify(
 
 
 def _refuse(result: VerifyReport, target: str) -> None:
-    """Raises IntegrityError for damage, ImagesFailedError for what is undamaged and not what the list says."""
+    """Raises IntegrityError for damage, ImagesFailedError for what is undamaged, but differs from the list."""
     if result.problems:
         raise IntegrityError(f"{target}: {counted(len(result.problems), 'problem')}")
     if result.differences:
         raise ImagesFailedError(
-            f"{target} is undamaged and not what the list says: {counted(len(result.differences), 'difference')}",
+            f"{target} is undamaged, but differs from the list: {counted(len(result.differences), 'difference')}",
             hint=_DIFFERS,
         )
 

@@ -33,7 +33,9 @@ def checked_signatures(
     """With a problem for each image that none of the keys has signed. Raises UsageError for what is no key."""
     keys = [need_key(key) for key in keys]
     if target == "-":
-        raise UsageError("what comes through a pipe is gone when its signatures are asked for", hint="give a file")
+        raise UsageError(
+            "--signed-by cannot check a bundle from a pipe, which can be read only once", hint="give a file"
+        )
     with opened_session(quiet=quiet) as session, ExitStack() as stack:
         openssl = Openssl(session.runner)
         if not registry:

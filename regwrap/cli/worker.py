@@ -36,7 +36,7 @@ class _Run:
     """One client's run on this worker."""
 
     name: str
-    ends: Endpoints
+    endpoints: Endpoints
     stack: ExitStack
     pushed_back: list[PushedBack]
     opened: OpenedContents
@@ -45,7 +45,7 @@ class _Run:
     @property
     def stopping(self) -> threading.Event:
         """Set once it is over."""
-        return self.ends.job.stopping
+        return self.endpoints.job.stopping
 
 
 _RUNS: Final[dict[str, _Run]] = {}
@@ -104,7 +104,7 @@ def greet(version: str, names: tuple[RegistryName, ...]) -> Greeting:
         run = _new("greeting")
         with run.stack:
             for name in names:
-                hosts[name.asked] = endpoint_of(run.ends, name).registry.host
+                hosts[name.asked] = endpoint_of(run.endpoints, name).registry.host
     except (RegwrapError, OSError) as raised:
         error = f"{raised}"
     return Greeting(__version__, platform.python_version(), socket.gethostname(), hosts, error)
@@ -160,9 +160,11 @@ def _new(name: str) -> _Run:
         location_of=lambda text: listed_location(text, settings, base=Path.cwd(), home=Path.home())[0],
         retry=Retry(replace(job.retry.policy, attempts=1, outage=0), job.stopping),
     )
-    ends = Endpoints(job=job, stack=stack, on_pushed_back=lambda host, text: pushed_back.append(PushedBack(host, text)))
+    endpoints = Endpoints(
+        job=job, stack=stack, on_pushed_back=lambda host, text: pushed_back.append(PushedBack(host, text))
+    )
     opened = OpenedContents(stack)
-    return _Run(name=name, ends=ends, stack=stack, pushed_back=pushed_back, opened=opened)
+    return _Run(name=name, endpoints=endpoints, stack=stack, pushed_back=pushed_back, opened=opened)
 
 
 def _pushed_back(run: _Run) -> tuple[PushedBack, ...]:
@@ -187,9 +189,9 @@ class _Around:
 def _done(run: _Run, order: Order, around: _Around) -> tuple[BlobAnswer, ...]:
     match order:
         case FetchOrder():
-            return fetch_blobs(run.ends, order, around)
+            return fetch_blobs(run.endpoints, order, around)
         case PushOrder():
-            return push_blobs(run.ends, order, around, run.opened)
+            return push_blobs(run.endpoints, order, around, run.opened)
         case HashOrder():
             return hash_blobs(order, around)
         case _:

@@ -18,7 +18,7 @@ from regwrap.core.errors import IntegrityError, ToolError, UsageError
 from regwrap.core.fields import a_text, an_object, field, json_object, list_of, or_none
 from regwrap.core.manifest import OCI_MANIFEST, Descriptor, Manifest, parse_manifest
 from regwrap.core.model import Digest, ImageRef, LayoutRef, ParseError, Platform
-from regwrap.core.writing import telling
+from regwrap.core.writing import named_on_error
 from regwrap.forms.baked_base import BaseImage, empty_base, read_base, registry_program
 from regwrap.forms.baked_image import CREATED, image_beyond, image_with, volumes_over
 from regwrap.forms.baked_layer import Layer, compressed, write_layer
@@ -217,7 +217,10 @@ class _Building:
         if self.base.layout is None:
             return
         path = ocilayout.blob_path(layer.digest)
-        with telling((self.base.layout / path).open("rb")) as source, telling((self.layout / path).open("wb")) as out:
+        with (
+            named_on_error((self.base.layout / path).open("rb")) as source,
+            named_on_error((self.layout / path).open("wb")) as out,
+        ):
             copied = hashed(pieces_of(source), out.write)
         if copied != layer.digest:
             raise IntegrityError(f"the base image is damaged: {hash_problem(layer.digest)}")

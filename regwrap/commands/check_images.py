@@ -29,8 +29,10 @@ class CheckedImages:
 def check_images(job: Job, images: Sequence[ImageRef]) -> CheckedImages:
     """Each image is asked for at the registry that it names; nothing is copied."""
     with ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack)
-        end_of = {host: ends.of(job.location_of(host)) for host in sorted({image.registry or "" for image in images})}
+        endpoints = Endpoints(job=job, stack=stack)
+        end_of = {
+            host: endpoints.of(job.location_of(host)) for host in sorted({image.registry or "" for image in images})
+        }
 
         def is_there(image: ImageRef) -> bool | str:
             reference = f"{image.digest or image.tag}"

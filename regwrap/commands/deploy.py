@@ -85,7 +85,8 @@ def deploy_incoming(
     of it came."""
     if options.dry_run:
         raise UsageError(
-            "a bundle that comes through a pipe comes once", hint="look at it with regwrap verify - instead"
+            "--dry-run cannot check a bundle from a pipe, which can be read only once",
+            hint="look at it with regwrap verify - instead",
         )
     check_place(root)
     incoming = incoming_bundle(file, PIPE if bundle == _PIPED else bundle)

@@ -79,14 +79,14 @@ def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOpti
     if job.engine not in {Engine.AUTO, Engine.CURL}:
         raise UsageError(f"--strategy direct fetches by curl, not by --engine {job.engine}", hint="use --engine auto")
     with ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack)
-        ends.check_sources(images)
-        for end in {end.storage.root: end for end in (*ends.storages(), archive)}.values():
+        endpoints = Endpoints(job=job, stack=stack)
+        endpoints.check_sources(images)
+        for end in {end.storage.root: end for end in (*endpoints.storages(), archive)}.values():
             stack.enter_context(job.locked(end.storage.tree, exclusive=False, untouched=end is archive))
-        images, lost = to_copy(ends, images, referrers=options.referrers)
-        plan = plan_images(ends, archive, images, SyncOptions(lost=lost))
+        images, lost = to_copy(endpoints, images, referrers=options.referrers)
+        plan = plan_images(endpoints, archive, images, SyncOptions(lost=lost))
         _refuse([f"{item.entry.where}: {item.error}" for item in plan.unseen], len(images.entries), "and rerun")
-        needed = _Needed(ends=ends, archive=archive.storage, plan=plan)
+        needed = _Needed(endpoints=endpoints, archive=archive.storage, plan=plan)
         bundle = DirectBundle(contents=needed.contents(options))
         in_order = options.target is not None
 
@@ -96,7 +96,7 @@ def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOpti
             needed.put_known(file)
             job.listener.expect("package", plan.bytes_missing)
             filling = Filling(file, archive, hashed=options.hashed, in_order=in_order)
-            bundle.report = fill_bundle(needed.plan, filling, ends=ends)
+            bundle.report = fill_bundle(needed.plan, filling, endpoints=endpoints)
             bundle.reused = file.reused
             problems = [f"{failed.entry.where}: {failed.error}" for failed in bundle.report.failed]
             kept = f": what has come is kept in {file.part.path}" if file.is_kept else ""
@@ -138,7 +138,7 @@ def _refuse(problems: list[str], images: int, then: str) -> None:
 class _Needed:
     """All that a bundle of the plan's images has; `plan` gets a copy for each of them."""
 
-    ends: Endpoints
+    endpoints: Endpoints
     archive: Storage
     plan: Plan
     configs: dict[Digest, bytes] = field(default_factory=dict)
@@ -147,7 +147,7 @@ class _Needed:
         """Raises ImagesFailedError where an image went away meanwhile."""
         self.plan = replace(self.plan, copies=(*self.plan.copies, *self._there()), skips=())
         lone = tuple(copy for copy in self.plan.copies if isinstance(copy.closure.top, Manifest))
-        job = self.ends.job
+        job = self.endpoints.job
         map_in_order(self._read_config, lone, workers=job.jobs, name="config", stopping=job.stopping)
         gathering = Gathering()
         for copy in self.plan.copies:
@@ -183,8 +183,8 @@ class _Needed:
             return
         raw = self.archive.read_config(top.config)
         if not raw:
-            source, repository = self.ends.source_of(entry), entry.source.repository
-            raw = self.ends.job.retry.call(lambda: source.config(repository, top.digest, top.config))
+            source, repository = self.endpoints.source_of(entry), entry.source.repository
+            raw = self.endpoints.job.retry.call(lambda: source.config(repository, top.digest, top.config))
         if raw:
             self.configs[top.config.digest] = raw
 

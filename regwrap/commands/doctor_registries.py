@@ -52,13 +52,13 @@ class _Access:
 
 
 def examine_registries(
-    places: Iterable[Location], probe_of: Callable[[Registry], Probe], now: datetime, jobs: int
+    locations: Iterable[Location], probe_of: Callable[[Registry], Probe], now: datetime, jobs: int
 ) -> tuple[RegistryHealth, ...]:
     """All registries that are configured, several at the same time. `probe_of` makes who asks one."""
     asked: dict[tuple[str, str], tuple[str, Registry]] = {}
-    for place, registry in ((place, place.registry) for place in places if place.registry):
+    for location, registry in ((location, location.registry) for location in locations if location.registry):
         for path in ("", *paths_of(registry)):
-            asked.setdefault((registry.host, path), (f"{place.name}/{path}".rstrip("/"), registry))
+            asked.setdefault((registry.host, path), (f"{location.name}/{path}".rstrip("/"), registry))
 
     def check(item: tuple[str, str]) -> RegistryHealth:
         return _check(*asked[item], item[1], probe_of, now)

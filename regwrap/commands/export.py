@@ -16,7 +16,7 @@ from regwrap.bundle.read import hash_all
 from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError
 from regwrap.core.manifest import DOCKER_LIST, DOCKER_MANIFEST
-from regwrap.core.writing import is_there
+from regwrap.core.writing import check_directory, is_there
 from regwrap.forms.tree import Form, TreeFile, tree_files
 from regwrap.storage.commit import sync_file_system
 from regwrap.storage.hashing import hash_file, write_all
@@ -63,8 +63,7 @@ def export_images(image_set: ImageSet, target: Path, options: ExportOptions, lis
     files = tree_files(image_set.contents, image_set.read, options.form)
     there = _is_there(target, files)
     if not (there or options.dry_run):
-        if not target.parent.is_dir():
-            raise UsageError(f"{target.parent} is not a directory")
+        check_directory(target)
         need_space(target.parent, image_set.contents.blob_bytes)
         listener.expect("export", image_set.contents.blob_bytes)
         with overlay_directory(target.parent, options.scratch) as aside:

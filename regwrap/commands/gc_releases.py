@@ -59,14 +59,14 @@ class ReleaseChoice:
 def choose_releases(storage: Storage, found: SiteReleases, wanted: KeptReleases, keep: Keep) -> ReleaseChoice:
     """Keep what is wanted of the releases too. Where not all tags are kept anyway, the one in use is kept as well.
 
-    Raises UsageError for a release that is not noted.
+    Raises UsageError for a release that is not recorded.
     """
     if keep.all_tags:
         return ReleaseChoice(keep, (), "")
     if wanted.wanted and not found.releases:
         raise UsageError(
-            f"{storage.root} remembers no release",
-            hint="give --keep with a list or a bundle, or note what is there: regwrap releases DIR --adopt BUNDLE",
+            f"{storage.root} has no release",
+            hint="give --keep with a list or a bundle, or record what is there: regwrap releases DIR --adopt BUNDLE",
         )
     chosen = [chosen_release(found, name, storage.root) for name in wanted.names]
     chosen += found.releases[-wanted.last :] if wanted.last else ()
@@ -83,7 +83,7 @@ def release_in_use(storage: Storage, found: SiteReleases) -> SiteRelease | None:
     """The release most of whose tags are what it says; of equals the one that came last."""
     tags: dict[tuple[str, str], Digest | None] = {}
 
-    def right(release: SiteRelease) -> float:
+    def share(release: SiteRelease) -> float:
         count = 0
         for image in release.contents.images:
             name = (image.repository, image.tag)
@@ -92,7 +92,7 @@ def release_in_use(storage: Storage, found: SiteReleases) -> SiteRelease | None:
             count += tags[name] == image.digest
         return count / max(1, len(release.contents.images))
 
-    shares = [(right(release), number) for number, release in enumerate(found.releases)]
+    shares = [(share(release), number) for number, release in enumerate(found.releases)]
     best, number = max(shares, default=(0.0, 0))
     return found.releases[number] if best >= 0.5 else None
 

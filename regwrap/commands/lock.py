@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from regwrap.bundle.aside import write_whole
+from regwrap.bundle.aside import write_atomically
 from regwrap.core.closure import check_platform, shipped_platforms
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
@@ -23,7 +23,7 @@ from regwrap.storage.store import Storage
 from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.listing import tags_of
 from regwrap.transfer.mirrors import Mirrors
-from regwrap.transfer.observe import source_digest, whole_closure
+from regwrap.transfer.observe import complete_closure, source_digest
 from regwrap.transfer.plan import Unseen
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ def write_lock(job: Job, wanted: Wanted, path: Path) -> LockReport:
     """Resolve all, once, and write the lock where all could be. Of an unchanged image nothing but the tag is asked."""
     old = read_lock(path) if path.exists() else Lock(name=f"{path}", images=())
     with ExitStack() as stack:
-        locking = _Locking(ends=Endpoints(job=job, stack=stack), old=old)
+        locking = _Locking(endpoints=Endpoints(job=job, stack=stack), old=old)
         found = locking.each(locking.entries(wanted, stack), locking.lock)
     images = tuple(item for item in found if isinstance(item, LockedImage))
     failed = tuple(item for item in found if isinstance(item, Unseen))
     if not failed:
-        write_whole(path, lock_text(images))
+        write_atomically(path, lock_text(images))
     fresh = ((_entry_of(image), image.digest) for image in images)
     changed, unread = () if failed else changes(old, fresh), tuple(locking.unread)
     return LockReport(path=path, images=images, changes=changed, failed=failed, unread=unread)
@@ -82,7 +82,7 @@ def check_lock(job: Job, wanted: Wanted, path: Path) -> LockCheck:
     old = read_lock(path)
     old = replace(old, images=tuple(image for image in old.images if wanted.has(_entry_of(image))))
     with ExitStack() as stack:
-        locking = _Locking(ends=Endpoints(job=job, stack=stack), old=old)
+        locking = _Locking(endpoints=Endpoints(job=job, stack=stack), old=old)
         found = locking.each(locking.entries(wanted, stack), locking.now)
     failed = tuple(item for item in found if isinstance(item, Unseen))
     skipped = {item.entry.dest for item in failed}
@@ -95,20 +95,20 @@ def check_lock(job: Job, wanted: Wanted, path: Path) -> LockCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Locking:
-    ends: Endpoints
+    endpoints: Endpoints
     old: Lock
     unread: list[str] = field(default_factory=list)
 
     @property
     def job(self) -> Job:
-        return self.ends.job
+        return self.endpoints.job
 
     def entries(self, wanted: Wanted, stack: ExitStack) -> tuple[ImageEntry, ...]:
         """Those of the list, then those that the rules mean now and the list does not have."""
-        self.ends.check_sources(wanted.images)
+        self.endpoints.check_sources(wanted.images)
         by_rule = self._expanded(wanted)
-        self.ends.check_sources(by_rule)
-        for end in self.ends.storages():
+        self.endpoints.check_sources(by_rule)
+        for end in self.endpoints.storages():
             if end.storage.root.is_dir():
                 stack.enter_context(self.job.locked(end.storage.tree, exclusive=False))
         listed = {entry.dest: entry for entry in wanted.images.entries}
@@ -156,13 +156,13 @@ class _Locking:
 
     def _end_of(self, rule: ImageRule) -> RegistryEndpoint | StorageSource:
         if rule.match.registry is not None:
-            return self.ends.of(self.job.location_of(rule.match.registry))
+            return self.endpoints.of(self.job.location_of(rule.match.registry))
         if self.job.source is None:
             raise UsageError(
                 f"the rule {rule.match.text} names no registry, and no source is configured",
                 hint="give --source HOST[:PORT], or source: in the configuration",
             )
-        return self.ends.of(self.job.source)
+        return self.endpoints.of(self.job.source)
 
     def each(self, entries: tuple[ImageEntry, ...], work: Callable[[ImageEntry], T]) -> tuple[T | Unseen, ...]:
         """`work` on each, several at a time, in the list's order."""
@@ -180,16 +180,16 @@ class _Locking:
         return map_in_order(guarded, entries, workers=job.jobs, name="lock", stopping=job.stopping)
 
     def now(self, entry: ImageEntry) -> tuple[ImageEntry, Digest | None]:
-        seen = Mirrors.of(self.ends, (entry,)).seen(entry)
-        source, image = self.ends.source_of(seen), seen.source
+        seen = Mirrors.of(self.endpoints, (entry,)).seen(entry)
+        source, image = self.endpoints.source_of(seen), seen.source
         if image.tag is not None:
             return entry, source.resolve(image.repository, image.tag)
         there = image.digest is not None and source.manifest(image.repository, image.digest) is not None
         return entry, image.digest if there else None
 
     def lock(self, entry: ImageEntry) -> LockedImage:
-        seen = Mirrors.of(self.ends, (entry,)).seen(entry)
-        source = self.ends.source_of(seen)
+        seen = Mirrors.of(self.endpoints, (entry,)).seen(entry)
+        source = self.endpoints.source_of(seen)
         digest = source_digest(source, seen)
         fixed = replace(entry, source=replace(entry.source, digest=digest))
         known = self.old.by_dest.get(entry.dest)
@@ -200,7 +200,7 @@ class _Locking:
 
     def _facts(self, source: ImageSource, entry: ImageEntry, digest: Digest) -> tuple[tuple[Platform, ...], int]:
         repository = entry.source.repository
-        closure = whole_closure(digest, lambda d: self._kept(d) or source.manifest(repository, d), entry.platforms)
+        closure = complete_closure(digest, lambda d: self._kept(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:
             raise ImagesFailedError(f"{source.name} has no manifest {digest} of {repository}")
         check_platform(closure, entry.platforms, lambda blob: source.config(repository, closure.top.digest, blob))

@@ -74,13 +74,13 @@ def push_images(job: Job, source: Path, location: Location, options: PushOptions
     """
     started = time.monotonic()
     with ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack)
-        end = ends.registry(location)
+        endpoints = Endpoints(job=job, stack=stack)
+        end = endpoints.registry(location)
         contents = _opened(job, source, stack, end, options)
         source_of_all, entries = _as_asked(job, contents, renamed(_entries(contents), options.naming), options)
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
         pushing = _Pushing(
-            ends=ends,
+            endpoints=endpoints,
             contents=source_of_all,
             dest=end,
             location=location,
@@ -135,7 +135,7 @@ def _as_asked(
 def _with_refusals(job: Job, dest: RegistryEndpoint, plan: Plan, *, dry_run: bool) -> Plan:
     """The plan, with what the registry would refuse as failed: a partial index, if it is known to refuse them. A push
     tries what the configuration does not forbid."""
-    whole = tuple(copy for copy in plan.copies if not copy.closure.omitted)
+    complete = tuple(copy for copy in plan.copies if not copy.closure.omitted)
     partial = [copy for copy in plan.copies if copy.closure.omitted]
     if not partial or not (dry_run or dest.registry.partial_indexes is False):
         return plan
@@ -145,7 +145,7 @@ def _with_refusals(job: Job, dest: RegistryEndpoint, plan: Plan, *, dry_run: boo
     if accepts is not False:
         return plan
     refused = (Unseen(entry=c.entry, error=partial_refusal(dest.name, c.entry), hint=PARTIAL_HINT) for c in partial)
-    return replace(plan, copies=whole, unseen=(*plan.unseen, *refused))
+    return replace(plan, copies=complete, unseen=(*plan.unseen, *refused))
 
 
 def _unknown(dest: RegistryEndpoint, names: list[str]) -> str:
@@ -249,7 +249,7 @@ def _shared(source: Path, contents: ImageSet | StorageSource | DeltaSource) -> S
 class _Pushing:
     """`shared` is None where blobs come from more than one place; `brief` as in Observer."""
 
-    ends: Endpoints
+    endpoints: Endpoints
     contents: LocalSource
     dest: RegistryEndpoint
     location: Location
@@ -258,7 +258,7 @@ class _Pushing:
 
     @property
     def job(self) -> Job:
-        return self.ends.job
+        return self.endpoints.job
 
     def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
@@ -275,7 +275,7 @@ class _Pushing:
             dest=dest,
             retry=self.job.retry,
             valid=None,
-            gave_up=self.ends.limiters.gave_up,
+            gave_up=self.endpoints.limiters.gave_up,
             is_immutable=self.location.is_immutable,
             brief=self.brief,
         )
@@ -291,12 +291,12 @@ class _Pushing:
             source_of=lambda _entry: self.contents,
             index=index,
             by_skopeo=RegistryCopier(
-                dest=self.dest, served=lambda _entry: self.ends.loopback(self.contents), index=index
+                dest=self.dest, served=lambda _entry: self.endpoints.loopback(self.contents), index=index
             ),
             shared=lambda _end: self.shared,
         )
         self.job.listener.expect("push", plan.bytes_missing)
-        return send_images(plan, sending, ends=self.ends)
+        return send_images(plan, sending, endpoints=self.endpoints)
 
     def _index(self, plan: Plan) -> BlobIndex:
         """What the repositories there have: of an image that is there all, of the others what was found of them."""

@@ -70,8 +70,8 @@ class DeltaSource:
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
         if self._is_at_hand(digest) or digest not in self.contents.sizes:
             return self.image_set.manifest(repository, digest)
-        for place in self._places(repository, digest):
-            raw = self.end.manifest(place, digest)
+        for other in self._repositories(repository, digest):
+            raw = self.end.manifest(other, digest)
             if raw is not None and Digest.of(raw) == digest:
                 return raw
         self.lost.add(digest)
@@ -99,9 +99,9 @@ class DeltaSource:
         incomplete = (item for item in observations if isinstance(item, Lacking))
         pairs = ((item, blob) for item in incomplete for blob in item.missing if blob.digest in required)
         for item, blob in pairs:
-            place = found.get(blob.digest) or self._place_of(item, blob)
-            if place is not None:
-                found[blob.digest] = place
+            other = found.get(blob.digest) or self._repository_with(item, blob)
+            if other is not None:
+                found[blob.digest] = other
             elif not self._is_at_hand(blob.digest):
                 lost.add(blob.digest)
         if lost:
@@ -109,18 +109,18 @@ class DeltaSource:
             raise missing_blobs(self.bundle, nowhere, self.end.name, hint=_HINT)
         return found
 
-    def _place_of(self, item: Lacking, blob: Descriptor) -> str | None:
+    def _repository_with(self, item: Lacking, blob: Descriptor) -> str | None:
         there = item.entry.dest.repository
-        others = (place for place in self._places(item.entry.source.repository, blob.digest) if place != there)
-        return next((place for place in others if self._has(place, blob)), None)
+        others = (other for other in self._repositories(item.entry.source.repository, blob.digest) if other != there)
+        return next((other for other in others if self._has(other, blob)), None)
 
-    def _has(self, place: str, blob: Descriptor) -> bool:
+    def _has(self, other: str, blob: Descriptor) -> bool:
         try:
-            return not self.end.missing(place, (blob,))
+            return not self.end.missing(other, (blob,))
         except UnsureError:
             return False
 
-    def _places(self, repository: str, digest: Digest) -> Iterator[str]:
+    def _repositories(self, repository: str, digest: Digest) -> Iterator[str]:
         """Where the registry may have it: in the repository, then in others that link to it, by their names there."""
         yield self.naming.of(repository)
         named = (base.contents for base in self.bases if isinstance(base, Bundle))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from zipfile import ZipFile, ZipInfo
 from zipimport import zipimporter
 
-from regwrap.bundle.aside import write_whole
+from regwrap.bundle.aside import write_atomically
 from regwrap.bundle.output import checksum_path
 from regwrap.storage.hashing import hash_file
 
@@ -59,8 +59,8 @@ def write_pyz(path: Path) -> str:
     """Write the file, and its checksum beside it; the sha256. Raises ImportError where a library is missing."""
     data = pyz_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
-    write_whole(path, data, _MODE)
-    write_whole(checksum_path(path), f"{sha256}  {path.name}\n")
+    write_atomically(path, data, _MODE)
+    write_atomically(checksum_path(path), f"{sha256}  {path.name}\n")
     return sha256
 
 
@@ -78,7 +78,7 @@ def add_pyz(bundle: Path) -> AddedPyz:
     before = hash_file(path).hex if path.is_file() else ""
     sha256 = write_pyz(path)
     checksums = checksum_path(bundle)
-    write_whole(checksums, f"{checksums.read_text(encoding='utf-8')}{sha256}  {PYZ}\n")
+    write_atomically(checksums, f"{checksums.read_text(encoding='utf-8')}{sha256}  {PYZ}\n")
     return AddedPyz(path, was_other=before not in {"", sha256})
 
 

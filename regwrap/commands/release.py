@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap import __version__
-from regwrap.bundle.aside import write_whole
+from regwrap.bundle.aside import write_atomically
 from regwrap.bundle.base import StorageBase
 from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.examine import VerifyReport, verify_bundle
-from regwrap.bundle.output import checksum_path, facts_path
+from regwrap.bundle.output import check_target, checksum_path, facts_path
 from regwrap.bundle.volume_target import VolumeTarget, write_sums
 from regwrap.bundle.volumes import Volume
 from regwrap.commands.package import PackageOptions, PackageReport, Strategy, package_images
@@ -136,14 +136,12 @@ def _write_sums(output: Path, package: PackageReport, files: tuple[Volume, ...])
     if files[0].name != output.name:
         write_sums(output, package.release, files)
         return ""
-    write_whole(checksum_path(output), f"{files[0].sha256}  {output.name}\n")
+    write_atomically(checksum_path(output), f"{files[0].sha256}  {output.name}\n")
     return files[0].sha256
 
 
 def _check_output(output: Path) -> None:
-    # said before anything long begins
-    if output.is_dir() or not output.parent.is_dir():
-        raise UsageError(f"{output} cannot be written: its directory does not exist, or it is a directory")
+    check_target(output)
     if any(character in output.name for character in "\n\r\\"):
         raise UsageError(f"{output.name!r} is not a usable bundle name: sha256sum cannot read its checksum file")
 
@@ -178,4 +176,4 @@ def _write_facts(output: Path, package: PackageReport, sha256: str, tools: dict[
         "tools": tools,
         "index": BUNDLE_JSON,
     }
-    write_whole(facts_path(output), json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    write_atomically(facts_path(output), json.dumps(facts, indent=1, sort_keys=True) + "\n")

@@ -17,12 +17,11 @@ from regwrap.bundle.releases import (
     missing_images,
     moves_to,
     read_releases,
+    refuse_missing,
     release_now,
     write_release,
 )
 from regwrap.commands.gc_releases import release_in_use
-from regwrap.core.counts import counted
-from regwrap.core.errors import ImagesFailedError
 from regwrap.storage.commit import Files, Owner, RealFiles
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.own import own_tree
@@ -147,14 +146,8 @@ def adopt_release(
     with opened_bundle(bundle) as opened:
         contents = opened.contents.whole
     with locked_storage(storage.tree, exclusive=True, timeout=lock_timeout, on_wait=listener.log):
-        missing = missing_images(storage, contents)
-        if missing:
-            raise ImagesFailedError(
-                f"{root} lacks {len(missing)} of {counted(len(contents.images), 'image')} of {bundle};"
-                " nothing was noted",
-                detail="\n".join(missing),
-                hint="deploy the bundle: it adds what is missing, and is remembered",
-            )
+        hint = "deploy the bundle: it adds what is missing, and is recorded"
+        refuse_missing(storage, contents, f"{bundle}", then="nothing was recorded", hint=hint)
         own = own_tree(storage.tree)
         remove_stage(own, _STAGE)
         with temporary_stage(own, _STAGE) as stage:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.releases import chosen_release, missing_images, moves_to, read_releases
-from regwrap.core.counts import counted
-from regwrap.core.errors import ImagesFailedError
+from regwrap.bundle.releases import chosen_release, moves_to, read_releases, refuse_missing
 from regwrap.storage.commit import Additions, Files, Owner, RealFiles, commit
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.own import own_tree
@@ -68,14 +66,8 @@ def rollback(
         found = read_releases(storage.tree)
         release = chosen_release(found, wanted, root)
         contents = release.contents
-        missing = missing_images(storage, contents)
-        if missing:
-            raise ImagesFailedError(
-                f"{root} lacks {len(missing)} of {counted(len(contents.images), 'image')} of {release.label};"
-                " nothing was changed",
-                detail="\n".join(missing),
-                hint="deploy the bundle of that release: it adds what is missing and moves the tags",
-            )
+        hint = "deploy the bundle of that release: it adds what is missing and moves the tags"
+        refuse_missing(storage, contents, release.label, then="nothing was changed", hint=hint)
         moved = moves_to(storage, contents)
         if not dry_run:
             tags = tuple((image.repository, image.tag, image.digest) for image in contents.images)

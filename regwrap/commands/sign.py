@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.aside import write_whole
+from regwrap.bundle.aside import write_atomically
 from regwrap.bundle.signature import signed_text
 from regwrap.core.errors import IntegrityError
 from regwrap.tools.ssh_keygen import SshKeygen, need_signers
@@ -24,7 +24,7 @@ _HINT: Final = "ask the vendor for the signature of this very release (.sig), an
 
 def sign_release(ssh: SshKeygen, key: Path, release: Digest, file: Path) -> None:
     """Write the signature. Raises ToolError where the key does not sign."""
-    write_whole(file, ssh.sign(key, signed_text(release)))
+    write_atomically(file, ssh.sign(key, signed_text(release)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,7 @@ def _closures_at_source(
     if failed:
         raise ImagesFailedError(
             f"{len(failed)} of {counted(len(images.entries), 'image')} that the archive lacks"
-            " cannot be had from their sources",
+            " cannot be read from their sources",
             detail="\n".join(failed),
             hint="fix these lines or their registry, or drop them, and rerun",
         )

@@ -52,40 +52,40 @@ class SyncOptions:
 def sync_images(job: Job, images: ImageList, options: SyncOptions) -> SyncResult:
     """Copy the listed images to the archive, or say what would be done."""
     with ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack)
-        ends.check_sources(images)
-        dest = ends.of(job.archive)
+        endpoints = Endpoints(job=job, stack=stack)
+        endpoints.check_sources(images)
+        dest = endpoints.of(job.archive)
         writing = Writing(descriptor=None if options.dry_run else _lock_dest(job, dest, stack))
-        for storage in ends.storages():
+        for storage in endpoints.storages():
             if storage != dest:
                 stack.enter_context(job.locked(storage.storage.tree, exclusive=False))
-        images, lost = to_copy(ends, images, referrers=options.referrers)
-        return copy_images(ends, dest, images, options=replace(options, lost=lost), writing=writing)
+        images, lost = to_copy(endpoints, images, referrers=options.referrers)
+        return copy_images(endpoints, dest, images, options=replace(options, lost=lost), writing=writing)
 
 
-def to_copy(ends: Endpoints, images: ImageList, *, referrers: bool) -> tuple[ImageList, tuple[Unseen, ...]]:
+def to_copy(endpoints: Endpoints, images: ImageList, *, referrers: bool) -> tuple[ImageList, tuple[Unseen, ...]]:
     """The list as it is copied: from mirrors, and with what belongs to its images; and those whose referrers are
     unknown."""
     find = with_referrers if referrers else with_their_signatures
-    return find(ends, through_mirrors(ends, images))
+    return find(endpoints, through_mirrors(endpoints, images))
 
 
 def plan_images(
-    ends: Endpoints, dest: RegistryEndpoint | StorageSource, images: ImageList, options: SyncOptions
+    endpoints: Endpoints, dest: RegistryEndpoint | StorageSource, images: ImageList, options: SyncOptions
 ) -> Plan:
     """Look at both ends of each image, and decide. Call from the main thread."""
-    job = ends.job
+    job = endpoints.job
     storage = dest if isinstance(dest, StorageSource) else None
     unsigned: tuple[Unseen, ...] = ()
     if job.signed:
-        images, unsigned = only_signed(ends, images)
+        images, unsigned = only_signed(endpoints, images)
     choice = choose_engine(job.engine, storage.name if storage else None)
     observer = Observer(
-        source_of=ends.source_of,
+        source_of=endpoints.source_of,
         dest=dest,
         retry=job.retry,
         valid=ValidBlobs(storage=storage.storage, hashed=options.hashed) if storage else None,
-        gave_up=ends.limiters.gave_up,
+        gave_up=endpoints.limiters.gave_up,
         is_immutable=job.archive.is_immutable,
         brief=choice.engine is Engine.STREAM and not options.dry_run,
     )
@@ -94,7 +94,7 @@ def plan_images(
 
 
 def copy_images(
-    ends: Endpoints,
+    endpoints: Endpoints,
     dest: RegistryEndpoint | StorageSource,
     images: ImageList,
     *,
@@ -102,37 +102,37 @@ def copy_images(
     writing: Writing,
 ) -> SyncResult:
     """Look at both ends, plan, and copy what is missing. The locks are the caller's. Call from the main thread."""
-    started, job = time.monotonic(), ends.job
-    plan = plan_images(ends, dest, images, options)
+    started, job = time.monotonic(), endpoints.job
+    plan = plan_images(endpoints, dest, images, options)
     if options.dry_run:
         return SyncResult(plan=plan, report=None)
     job.listener.expect("sync", plan.bytes_missing)
-    report = _copied(ends, dest, plan, writing)
+    report = _copied(endpoints, dest, plan, writing)
     # nobody hears of it from a package, in which every image counts as copied
-    meanwhile = _drifted_meanwhile(ends, report.copied) if writing.upper is None else ()
+    meanwhile = _drifted_meanwhile(endpoints, report.copied) if writing.upper is None else ()
     moved = (*plan.moved, *meanwhile)
     report = replace(report, moved=moved, release=images.release, workers=job.workers.shares if job.workers else ())
     return SyncResult(plan=plan, report=replace(report, seconds=time.monotonic() - started))
 
 
-def _copied(ends: Endpoints, dest: RegistryEndpoint | StorageSource, plan: Plan, writing: Writing) -> SyncReport:
+def _copied(endpoints: Endpoints, dest: RegistryEndpoint | StorageSource, plan: Plan, writing: Writing) -> SyncReport:
     if not plan.copies:
         if isinstance(dest, StorageSource) and writing.upper is None and not plan.unseen:
             remove_stage(own_tree(dest.storage.tree), SYNC)  # a killed run's
         return nothing_copied(plan)
     from regwrap.transfer.engines import transfer_images  # imports all that copies, and most runs copy nothing
 
-    return transfer_images(plan, dest, ends=ends, writing=writing)
+    return transfer_images(plan, dest, endpoints=endpoints, writing=writing)
 
 
-def _drifted_meanwhile(ends: Endpoints, copied: tuple[Copied, ...]) -> tuple[Drifted, ...]:
+def _drifted_meanwhile(endpoints: Endpoints, copied: tuple[Copied, ...]) -> tuple[Drifted, ...]:
     """The tags that another image has got while they were copied: one more HEAD for each image that was copied."""
 
     def look(item: Copied) -> Drifted | None:
         entry = item.copy.entry
-        return None if entry.locked else drift_of(ends.source_of(entry), entry, item.copy.digest)
+        return None if entry.locked else drift_of(endpoints.source_of(entry), entry, item.copy.digest)
 
-    job = ends.job
+    job = endpoints.job
     most, stopping = max(job.jobs, QUESTIONS), job.stopping
     found = map_waiting(look, copied, workers=job.jobs, most=most, stopping=stopping)
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))

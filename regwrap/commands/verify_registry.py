@@ -60,15 +60,15 @@ def verify_registry(job: Job, check: RegistryCheck, entries: tuple[ImageEntry, .
     """The images of the list, as the registry has them. Raises ToolError where it does not say. Call from the main
     thread."""
     with ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack)
-        end = ends.registry(check.location)
+        endpoints = Endpoints(job=job, stack=stack)
+        end = endpoints.registry(check.location)
         named = renamed(entries, Naming(prefix=check.prefix))
         looking = _Looking(job=job, end=end)
         found = map_in_order(
             looking.look, list(zip(entries, named, strict=True)), workers=job.jobs, name="verify",
             stopping=job.stopping,
         )  # fmt: skip
-        wrong = looking.hash_blobs(ends, found) if check.hashed else {}
+        wrong = looking.hash_blobs(endpoints, found) if check.hashed else {}
         known = {digest for checked in found for digest in checked.sizes}
         others = _others(job, check, named, known) if check.exact else ()
     return _report(check, found, wrong, others)
@@ -129,7 +129,7 @@ class _Looking:
         )
         checked.sources = {blob.digest: (repository, blob) for blob in closure.blobs}
 
-    def hash_blobs(self, ends: Endpoints, found: tuple[_Checked, ...]) -> dict[Digest, str]:
+    def hash_blobs(self, endpoints: Endpoints, found: tuple[_Checked, ...]) -> dict[Digest, str]:
         """What is wrong with each blob whose bytes are not what its digest says. Each is fetched once."""
         absent = {digest for checked in found for digest in checked.damaged}
         sources = {d: source for checked in found for d, source in checked.sources.items() if d not in absent}
@@ -137,7 +137,7 @@ class _Looking:
 
         def problem(source: tuple[str, Descriptor]) -> str:
             try:
-                return self.job.retry.call(lambda: self._hash(ends.limiters, *source))
+                return self.job.retry.call(lambda: self._hash(endpoints.limiters, *source))
             except ToolError as error:
                 if error.transient:
                     raise

@@ -151,21 +151,21 @@ def staged_upper(job: Job, images: ImageList, options: WorkspaceOptions) -> Iter
     history = _history(job)
     job = replace(job, source=job.source or job.archive)
     with ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack)
-        ends.check_sources(images)
+        endpoints = Endpoints(job=job, stack=stack)
+        endpoints.check_sources(images)
         stack.enter_context(job.locked(Tree(history), exclusive=False, untouched=True))
-        for end in ends.storages():
+        for end in endpoints.storages():
             if end.storage.root != history:
                 stack.enter_context(job.locked(end.storage.tree, exclusive=False))
-        images = through_mirrors(ends, images)
+        images = through_mirrors(endpoints, images)
         find = with_referrers if options.referrers else with_their_signatures
-        images, lost = find(ends, images)
+        images, lost = find(endpoints, images)
         run, mode = _place(job, history, options.places, stack)
         overlay, links = _overlay(history, run, mode, _links(job, mode, len(images.entries), stack))
         prepare_sides(job.runner, overlay, links)
         listed = Storage(links, below=(overlay.upper, history))
         sync_options = SyncOptions(hashed=options.hashed, lost=lost)
-        report = _sync(ends, listed, overlay.upper, images, sync_options)
+        report = _sync(endpoints, listed, overlay.upper, images, sync_options)
         yield _Staged(images=images, history=history, overlay=overlay, listed=listed, sync=report)
 
 
@@ -232,9 +232,9 @@ def _overlay(history: Path, run: Path, mode: MountMode, links: Path | None) -> t
     return overlay, overlay.upper if links is None else links
 
 
-def _sync(ends: Endpoints, listed: Storage, upper: Path, images: ImageList, options: SyncOptions) -> SyncReport:
+def _sync(endpoints: Endpoints, listed: Storage, upper: Path, images: ImageList, options: SyncOptions) -> SyncReport:
     dest, writing = StorageSource(name="the upper layer", storage=listed), Writing(upper=upper, hashed=options.hashed)
-    report = copy_images(ends, dest, images, options=options, writing=writing).report
+    report = copy_images(endpoints, dest, images, options=options, writing=writing).report
     if report is None or report.failed:
         failed = report.failed if report else ()
         raise ImagesFailedError(

@@ -23,7 +23,7 @@ from regwrap.config.file import (
 )
 from regwrap.config.locations import location_of, parse_mirror, parse_url, registry_of
 from regwrap.core.errors import UsageError, usage_error
-from regwrap.core.fields import a_switch, a_text, a_whole, list_of, of_kind, shown
+from regwrap.core.fields import a_switch, a_text, an_integer, list_of, of_kind, shown
 from regwrap.core.location import Engine, Location, Mirror, Timeouts
 from regwrap.core.model import ParseError, Platform, is_repository
 from regwrap.core.signed_rule import SignedRule
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _an_engine: Final = of_kind(f"one of {', '.join(Engine)}", str, fits=lambda text: text in set(Engine))
-_number_of_jobs: Final = a_whole(1, 64)
+_number_of_jobs: Final = an_integer(1, 64)
 _FOR_HELPERS: Final = re.compile(
     "HOME|PATH|USER|LOGNAME|DBUS_SESSION_BUS_ADDRESS|GPG_TTY|GNUPGHOME|(XDG|AWS|GOOGLE|CLOUDSDK|AZURE|DOCKER|PASSWORD_STORE)_.*"
 )
 _OUTAGE_SECONDS: Final = 300
 _BUDGET: Final = ("max_connections", "requests_per_second")
-_PLACE_KEYS: Final = (
+_LOCATION_KEYS: Final = (
     *("url", "storage", "authfile", "tls_verify", "cert_dir", "immutable", "mirrors", "partial_indexes"),
     *_BUDGET,
 )
@@ -218,7 +218,7 @@ def _read_registries(root: Section, authfile: Path | None) -> tuple[Location, ..
 
 
 def _read_location(name: str, section: Section, authfile: Path | None) -> Location:
-    section.expect_keys(_PLACE_KEYS)
+    section.expect_keys(_LOCATION_KEYS)
     scheme, host = section.get("url", parse_url, ("", ""))
     storage = section.path("storage")
     tls_verify = section.get("tls_verify", a_switch, None)
@@ -231,7 +231,7 @@ def _read_location(name: str, section: Section, authfile: Path | None) -> Locati
         section.problems.append(f"{section.where}tls_verify: true cannot be combined with an http:// url")
     registry = replace(
         registry_of(scheme, host, tls_verify=tls_verify, authfile=own_authfile or authfile, cert_dir=cert_dir),
-        max_connections=section.get("max_connections", a_whole(1, 1000), None),
+        max_connections=section.get("max_connections", an_integer(1, 1000), None),
         requests_per_second=section.get("requests_per_second", _pace, None),
         partial_indexes=section.get("partial_indexes", a_switch, None),
     )
@@ -249,7 +249,7 @@ def _mirrors(value: object) -> tuple[Mirror, ...]:
 def _read_retry(section: Section) -> RetryPolicy:
     section.expect_keys(("attempts", "wait", "max_wait", "outage"))
     return RetryPolicy(
-        attempts=section.get("attempts", a_whole(1, 20), RetryPolicy().attempts),
+        attempts=section.get("attempts", an_integer(1, 20), RetryPolicy().attempts),
         wait=section.get("wait", seconds_from(0), RetryPolicy().wait),
         max_wait=section.get("max_wait", seconds_from(0), RetryPolicy().max_wait),
         outage=section.get("outage", seconds_from(0), _OUTAGE_SECONDS),
@@ -288,7 +288,7 @@ def _read_rule(root: Section, where: str, item: object) -> ImageRule | None:
     section.expect_keys(("match", "semver", "newest", "platform"))
     match = section.get("match", a_text, "")
     semver = section.get("semver", a_text, None)
-    newest = section.get("newest", a_whole(1, 100_000), None)
+    newest = section.get("newest", an_integer(1, 100_000), None)
     platforms = section.get("platform", _platforms, ())
     if not match and len(root.problems) == known:
         root.problems.append(f"{where}.match: missing; expected [HOST/]REPOSITORY[:TAG] with *")

@@ -24,7 +24,7 @@ _MORE_OF_REGISTRY: Final = """\
     # tls_verify: false         # take any certificate
 """
 _TAIL: Final = """
-# Images that are worked on at the same time, 1 to 64.
+# How many images to copy in parallel, 1 to 64.
 # jobs: 8
 
 # Where large temporary files go (package --strategy overlay, workspace); in a container a volume.
@@ -55,7 +55,7 @@ def configuration_text(source: str, archive: str) -> str:
     """A regwrap.yaml. Both are DIR or [http://]HOST[:PORT], checked; empty: every line has a host, and the embedded
     archive."""
     names = {"cicd": source, "archive": archive}
-    registries = "".join(_registry(name, place) for name, place in names.items() if place)
+    registries = "".join(_registry(name, location) for name, location in names.items() if location)
     return (
         f"{_HEAD}registries:{'' if registries else ' {}'}\n{registries}\n"
         "# Where lines of images.list without a host come from: a name from above, HOST[:PORT], or a storage's DIR.\n"
@@ -66,15 +66,15 @@ def configuration_text(source: str, archive: str) -> str:
     )
 
 
-def _registry(name: str, place: str) -> str:
-    text = json.dumps(place, ensure_ascii=not place.isprintable())
-    if is_directory(place):
+def _registry(name: str, location: str) -> str:
+    text = json.dumps(location, ensure_ascii=not location.isprintable())
+    if is_directory(location):
         return f"  {name}:\n    storage: {text}\n"
     return f"  {name}:\n    url: {text}\n{_MORE_OF_REGISTRY}"
 
 
-def is_directory(place: str) -> bool:
+def is_directory(location: str) -> bool:
     """Whether it is a path and not a host: it begins like one, or has a slash where a host has none."""
-    if place.startswith("oci:"):
-        raise UsageError(f"{place}: an image can be a history, not a source or archive")
-    return place.startswith((".", "/", "~")) or ("://" not in place and "/" in place)
+    if location.startswith("oci:"):
+        raise UsageError(f"{location}: an image can be a history, not a source or archive")
+    return location.startswith((".", "/", "~")) or ("://" not in location and "/" in location)

@@ -73,12 +73,12 @@ class Meaning(Enum):
 # what happened, what to do; in the page's order
 CAUSES: Final = {
     Meaning.ABSENT: (
-        "there is no such thing in the registry",
+        "not found in the registry",
         "check name and tag; some registries say so to an account that may not read it",
     ),
-    Meaning.UNAUTHORIZED: ("the registry wants another login", "check the registry's authfile (skopeo login)"),
+    Meaning.UNAUTHORIZED: ("the registry requires a valid login", "check the registry's authfile (skopeo login)"),
     Meaning.SKOPEOS_LOGIN: (
-        "skopeo cannot log in there, though the login is right",
+        "skopeo cannot log in there, though the login is valid",
         "the registry's /v2/ has to ask for a login, and to offer Bearer before Basic; or push these images elsewhere",
     ),
     Meaning.DENIED: (
@@ -103,7 +103,7 @@ CAUSES: Final = {
         "the registry wants fewer requests",
         "rerun later; requests_per_second and max_connections of the registry bound what it is asked",
     ),
-    Meaning.FULL_DISK: ("the registry failed inside", FULL_DISK_HINT),
+    Meaning.FULL_DISK: ("internal error in the registry", FULL_DISK_HINT),
     Meaning.UNAVAILABLE: (
         "the registry is not available",
         "rerun when it is; look at its log, and at that of the proxy in front of it",
@@ -120,17 +120,17 @@ CAUSES: Final = {
         "no answer came in time",
         "check firewalls and proxies in between; timeouts: in the configuration says how long is waited",
     ),
-    Meaning.NO_ROUTE: ("no network leads there", "check this machine's network, and whether a proxy is needed"),
+    Meaning.NO_ROUTE: ("no route to the host", "check this machine's network, and whether a proxy is needed"),
     Meaning.NO_NAME: (
-        "the host's name is not known",
+        "the host name cannot be resolved",
         "check the registry's name in the list and in the configuration, and this machine's DNS",
     ),
     Meaning.PROXY: (
-        "the proxy does not lead there",
+        "the proxy cannot reach the host",
         "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY; regwrap doctor shows what counts",
     ),
     Meaning.PROXY_LOGIN: (
-        "the proxy wants another login",
+        "the proxy requires a valid login",
         "put user and password into HTTPS_PROXY and HTTP_PROXY: http://USER:PASSWORD@HOST:PORT",
     ),
     Meaning.LOGIN_PAGE: (
@@ -144,7 +144,7 @@ CAUSES: Final = {
     Meaning.NO_REGISTRY: ("the server there is not a registry", "check host and port"),
     Meaning.UNREADABLE: (
         "it is not HTTP, or its head has no end",
-        "check host and port: what listens there is no registry",
+        "check host and port: what listens there is not a registry",
     ),
     Meaning.LED_ASTRAY: (
         "the address came from the registry's answer",
@@ -155,7 +155,7 @@ CAUSES: Final = {
         "the certificate's dates do not include this machine's time: renew it, or set the clock",
     ),
     Meaning.UNKNOWN_CA: (
-        "the certificate is of a CA that nobody here trusts",
+        "the certificate is signed by a CA that this machine does not trust",
         "give the registry's CA with cert_dir (a directory with ca.crt), or tls_verify: false",
     ),
     Meaning.WRONG_NAME: (

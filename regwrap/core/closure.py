@@ -86,7 +86,7 @@ class _Walk:
             asked = ", ".join(str(p) for p in missing)
             raise ImagesFailedError(f"index {index.digest.short} has no {asked}; it has {has}")
         kept = {c.digest for c in index.manifests if c.platform is None or any(_is_for(c, p) for p in self.platforms)}
-        return kept | {c.digest for c in index.manifests if c.about in kept}
+        return kept | {c.digest for c in index.manifests if c.subject in kept}
 
     def _visit_children(self, index: Index, wanted: set[Digest], depth: int) -> None:
         for child in index.manifests:
@@ -99,7 +99,7 @@ class _Walk:
             raw = self.fetch(child.digest)
             if raw is None:
                 # what was made when attestations were left out does not lack them
-                (self.omitted if self.platforms and child.about else self.missing)[child.digest] = child
+                (self.omitted if self.platforms and child.subject else self.missing)[child.digest] = child
                 continue
             _check_size(child, raw)
             self.visit(parsed(child.digest, raw), depth + 1)

@@ -55,7 +55,7 @@ a_list: Final[Callable[[object], list[object]]] = of_kind("a list", list)
 an_object: Final[Callable[[object], dict[str, object]]] = of_kind("an object", dict)
 
 
-def a_whole(low: int, high: int) -> Callable[[object], int]:
+def an_integer(low: int, high: int) -> Callable[[object], int]:
     return of_kind(f"a whole number from {low} to {high}", int, fits=lambda number: low <= number <= high)
 
 

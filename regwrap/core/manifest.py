@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.fields import Pairs, a_text, a_whole, an_object, json_object, json_value, list_of
+from regwrap.core.fields import Pairs, a_text, an_integer, an_object, json_object, json_value, list_of
 from regwrap.core.fields import field as value_of
 from regwrap.core.model import Digest, ParseError, Platform, quoted
 
@@ -35,15 +35,15 @@ _FOLDED_KEYS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What a manifest says of a blob or of another manifest. `size` in bytes. `about`: BuildKit's attestations stand in
-    the index beside the image that they are about."""
+    """What a manifest says of a blob or of another manifest. `size` in bytes. `subject`: BuildKit's attestations stand
+    in the index beside the image that they are about."""
 
     media_type: str
     digest: Digest
     size: int
     platform: Platform | None = None
     urls: tuple[str, ...] = ()
-    about: Digest | None = field(default=None, compare=False)
+    subject: Digest | None = field(default=None, compare=False)
 
     @property
     def is_foreign(self) -> bool:
@@ -150,7 +150,7 @@ def a_digest(value: object) -> Digest:
     return Digest.parse(a_text(value))
 
 
-a_size: Final = a_whole(0, 2**63 - 1)
+a_size: Final = an_integer(0, 2**63 - 1)
 
 
 def _descriptor(value: object) -> Descriptor:
@@ -162,7 +162,7 @@ def _descriptor(value: object) -> Descriptor:
         size=value_of(item, "size", a_size),
         platform=_platform(item.get("platform")),
         urls=value_of(item, "urls", lambda urls: list_of(a_text)(urls or [])),
-        about=_attested(item.get("annotations")),
+        subject=_attested(item.get("annotations")),
     )
 
 

@@ -11,6 +11,8 @@ from io import UnsupportedOperation
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from regwrap.core.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -53,13 +55,13 @@ def is_there(path: Path | str) -> bool:
 
 def read_file(path: Path) -> bytes:
     """All of a file that is known to be small. Raises OSError with its name."""
-    with telling(path.open("rb")) as file:
+    with named_on_error(path.open("rb")) as file:
         return file.read()
 
 
 def write_file(path: Path, data: bytes | str) -> None:
     """A small file, whole; text as UTF-8. Raises OSError with its name."""
-    with telling(path.open("wb")) as file:
+    with named_on_error(path.open("wb")) as file:
         file.write(data if isinstance(data, bytes) else data.encode())
 
 
@@ -73,8 +75,15 @@ def temporary_file(directory: Path | None = None) -> IO[bytes]:
         raise
 
 
+def check_directory(path: Path) -> None:
+    """Said before anything long begins. Raises UsageError where the directory that `path` shall be in is not there."""
+    directory = path.absolute().parent
+    if not directory.is_dir():
+        raise UsageError(f"{path} cannot be written: {directory} is not a directory")
+
+
 @contextmanager
-def telling(file: _FileT) -> Iterator[_FileT]:
+def named_on_error(file: _FileT) -> Iterator[_FileT]:
     """The file, closed behind the block. What fails in the block, and in what is left to write when it closes, is told
     with the file's name."""
     name = _name_of(file.fileno())

@@ -19,7 +19,7 @@ from regwrap.bundle.image_set import ImageSet, damaged
 from regwrap.bundle.read import hash_all
 from regwrap.bundle.write import directory_header, header_of
 from regwrap.core.listener import SILENT
-from regwrap.core.writing import telling
+from regwrap.core.writing import named_on_error
 from regwrap.storage.hashing import append_range, hash_at, hash_file, write_all
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def write_layer(
 def compressed(layer: Layer, path: Path) -> Layer:
     """The same by gzip, without time and name. The bytes are those of this machine's zlib."""
     with (
-        telling(layer.path.open("rb")) as source,
-        telling(path.open("xb")) as out,
+        named_on_error(layer.path.open("rb")) as source,
+        named_on_error(path.open("xb")) as out,
         gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=out, mtime=0) as packed,
     ):
         shutil.copyfileobj(source, packed)

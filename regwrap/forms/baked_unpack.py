@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Final
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.model import Digest, Platform, is_repository
-from regwrap.core.writing import telling, write_file
+from regwrap.core.writing import named_on_error, write_file
 from regwrap.forms.baked_base import read_base
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_file, hash_problem, hashed, pieces_of
@@ -86,7 +86,7 @@ class _Unpacking:
     def _blob(self, file: IO[bytes], digest: Digest, size: int) -> None:
         path = self.root / layout.blob_path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with telling(path.open("wb")) as out:
+        with named_on_error(path.open("wb")) as out:
             copied = hashed(pieces_of(file), out.write)
         if copied != digest:
             raise IntegrityError(hash_problem(digest, "in the history"))

@@ -14,7 +14,7 @@ from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.counts import counted
 from regwrap.core.errors import UsageError, usage_error
 from regwrap.core.model import Destination, ImageRef, ParseError, Platform, is_repository
-from regwrap.lists.line import HINT, MAX_IMAGES, ParsedLine, parse_line
+from regwrap.lists.line import HINT, MAX_IMAGES, ParsedLine, parse_line, too_many_images
 from regwrap.lists.sniff import UTF8_BOM, is_document, untagged_tag
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _read_lines(data: bytes, name: str, rewrite: Rewrite) -> _Read:
         except ParseError as error:
             read.problems.append((number, error.offset, str(error)))
         if len(read.lines) > MAX_IMAGES:
-            raise UsageError(f"{name}:{number}: more than {MAX_IMAGES} images", hint="split the list")
+            raise too_many_images(f"{name}:{number}", MAX_IMAGES)
     return read
 
 

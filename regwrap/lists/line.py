@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.archive_ref import ArchiveRef, is_archive
+from regwrap.core.errors import UsageError
 from regwrap.core.model import ImageRef, ParseError, Platform
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class _Word:
 
     def error(self, message: str, index: int = 0) -> ParseError:
         return ParseError(message, self.offset + index)
+
+
+def too_many_images(where: str, most: int) -> UsageError:
+    return UsageError(f"{where}: more than {most} images", hint="split the list")
 
 
 def parse_line(raw: bytes) -> ParsedLine | None:

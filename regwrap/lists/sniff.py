@@ -22,7 +22,7 @@ _IMAGE: Final = re.compile(rb"""[^\s:"'{\[-][^\s"'{\[]*:[^\s"'/]+(?:\s.*)?""")
 
 def is_document(data: bytes) -> bool:
     """Whether the first line that says something cannot be a plain list's, but is YAML's or JSON's."""
-    lines = _telling_lines(data)
+    lines = _lines_that_tell(data)
     first, second = next(lines, b""), next(lines, b"")
     if _NO_TAG.fullmatch(first.strip()) and not second.startswith((b" ", b"\t", b"-")):
         return False
@@ -31,7 +31,7 @@ def is_document(data: bytes) -> bool:
     return _START.match(first.strip()) is not None
 
 
-def _telling_lines(data: bytes) -> Iterator[bytes]:
+def _lines_that_tell(data: bytes) -> Iterator[bytes]:
     lines = (match[0].rstrip(b" \t\r") for match in re.finditer(rb"[^\n]+", data.removeprefix(UTF8_BOM)))
     return (line for line in lines if line and not line.lstrip(b" \t").startswith(b"#"))
 

@@ -131,7 +131,7 @@ class Authorizer:
 
     @contextmanager
     def trial(self, said: Authorization, access: Access) -> Iterator[Trial]:
-        """The turn of one request that says `said`. Raises ToolError once its password was refused too often."""
+        """The slot of one request that says `said`. Raises ToolError once its password was refused too often."""
         with self.logins.trial(said.entry, lambda: login_advice(self.registry, access.repository)) as trial:
             yield trial
 

@@ -167,7 +167,7 @@ def _show_client(context: ssl.SSLContext, directory: Path) -> None:
         if not other.exists():
             raise ToolError(
                 f"{path} cannot be used: {other.name} is not beside it",
-                hint="a client's certificate is NAME.cert with NAME.key; a CA is NAME.crt",
+                hint=Meaning.HALF_PAIR.hint,
             )
         if path.suffix == ".cert":
             _load_pair(context, path, other)

@@ -93,7 +93,7 @@ class Client:
         """Send, and again after the registry's challenge. Raises ToolError and UnsureError."""
         auth, access = self._auth, request.access
         said = auth.credentials(access) if request.eager else auth.before(access, reads=request.reads)
-        response = self._said(request, said)
+        response = self._authorized(request, said)
         if response.status == 401:
             response = self._introduced(request, response, said, _challenges(response))
         elif response.status in _DISGUISES and not (said.header or request.eager):
@@ -107,7 +107,7 @@ class Client:
         message = Meaning.UNAUTHORIZED.message(f"{self.registry.host} answered 401 to {request.shown}")
         return UnsureError(message, hint=Meaning.UNAUTHORIZED.hint)
 
-    def _said(self, request: Request, said: Authorization) -> Response:
+    def _authorized(self, request: Request, said: Authorization) -> Response:
         with self._auth.trial(said, request.access) as trial:
             response = self._send(request, said.header)
             trial.was_accepted = {401: False, 403: None}.get(response.status, response.status < 500 or None)
@@ -117,7 +117,7 @@ class Client:
         """Sent again with each answer to the challenges, until one is taken."""
         for answer in self._auth.after(challenges, request.access):
             if answer != said:
-                response = self._said(request, answer)
+                response = self._authorized(request, answer)
                 if response.status != 401:
                     self._auth.keep(request.access, answer)
                     break
@@ -239,7 +239,7 @@ class Client:
             address = answered_address(address.geturl(), location)
             if is_same_server(address, self._server):
                 again = replace(request, target=target_of(address))
-                response = self._said(again, self._auth.before(request.access, reads=True))
+                response = self._authorized(again, self._auth.before(request.access, reads=True))
             else:
                 response = self._elsewhere(replace(request, target=address.geturl()), "")
         raise UnsureError(f"{self.registry.host} leads from one address to the next without an end")

@@ -18,7 +18,7 @@ AskHelper = Callable[[Login], Login | None]
 
 
 class UnsureError(RegwrapError):
-    """The probe cannot tell; skopeo shall. Caught in `observe` and `copy_image`."""
+    """Our own requests cannot tell; skopeo is asked instead, where it can be."""
 
 
 def usable_login(registry: Registry, repository: str, ask: AskHelper) -> Login | None:

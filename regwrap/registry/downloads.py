@@ -109,8 +109,7 @@ class Downloads:
             raise refusal(host, what, answer)
         if "html" in answer.headers.get("Content-Type", ""):
             stream.close()
-            page = f"{host} answered {what} with a web page"
-            raise ToolError(page, hint=Meaning.LOGIN_PAGE.hint, transient=True, host=host)
+            raise _web_page(host, what)
         if answer.status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {request.start}-"):
             stream.close()
             raise UnsureError(f"{host} answered with another part of {what} than it was asked for")
@@ -134,8 +133,7 @@ class Downloads:
         if outcome.exit_code == _HTTP_ERROR:
             return refusal(host, f"{what}{self._led(outcome)}", Response(outcome.status, {}, b""))
         if "html" in outcome.media_type:
-            page = f"{host} answered {what}{self._led(outcome)} with a web page"
-            return ToolError(page, hint=Meaning.LOGIN_PAGE.hint, transient=True, host=host)
+            return _web_page(host, f"{what}{self._led(outcome)}")
         if outcome.exit_code == _TOO_LATE:
             how = f"made no progress for {stall:g} s" if "slow" in outcome.message else "took too long"
             message = f"{host} {how} with {what}{self._led(outcome)}"
@@ -167,3 +165,8 @@ class Downloads:
 
 def _request(repository: str, blob: Descriptor) -> Request:
     return Request("HEAD", f"/v2/{repository}/blobs/{blob.digest}", Access(repository))
+
+
+def _web_page(host: str, what: str) -> ToolError:
+    page = f"{host} answered {what} with a web page"
+    return ToolError(page, hint=Meaning.LOGIN_PAGE.hint, transient=True, host=host)

@@ -61,7 +61,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         f" {human_bytes(totals['bytes_sent'])} sent in {record.seconds:.1f} s,"
         f" {counted(int(totals['retries']), 'retry', 'retries')}"
     )
-    failed, moved = record.having(Outcome.FAILED), [image for image in record.images if image.tag_now]
+    failed, drifted = record.having(Outcome.FAILED), [image for image in record.images if image.tag_now]
     if failed:
         yield from table_lines(
             ("Failed", "Line", "Why"), [(i.image, f"{i.line or ''}", i.error) for i in failed], _SHOWN
@@ -69,8 +69,8 @@ def _lines(record: RunRecord) -> Iterator[str]:
     if replaced := [image for image in record.images if image.replaced]:
         rows = [(i.image, i.replaced or "", i.digest or "") for i in replaced]
         yield from table_lines(("Tag that is another image now", "Was", "Is"), rows, _SHOWN)
-    if moved:
-        rows = [(i.image, i.digest or "", i.tag_now or "") for i in moved]
+    if drifted:
+        rows = [(i.image, i.digest or "", i.tag_now or "") for i in drifted]
         yield from table_lines(("Tag drifted at the source", "Copied", "Now"), rows, _SHOWN)
     hosts = [(h.host, f"{h.images}", human_bytes(h.bytes_sent), f"{h.retries}", f"{h.failures}") for h in record.hosts]
     yield from table_lines(("Host", "Images", "Sent", "Retries", "Failed"), hosts, _SHOWN)

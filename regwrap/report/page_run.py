@@ -56,7 +56,7 @@ def _name(record: RunRecord) -> str:
 
 
 def _body(record: RunRecord) -> Iterator[Markup]:
-    failed, moved = record.having(Outcome.FAILED), [image for image in record.images if image.tag_now]
+    failed, drifted = record.having(Outcome.FAILED), [image for image in record.images if image.tag_now]
     pieces = pieces_of({image.image: image.blobs for image in record.images if image.blobs})
     yield _header(record, failed)
     yield Markup("<main>")
@@ -66,8 +66,8 @@ def _body(record: RunRecord) -> Iterator[Markup]:
         yield _failures(failed)
     if replaced := [image for image in record.images if image.replaced]:
         yield _replaced(replaced)
-    if moved:
-        yield _moved(moved)
+    if drifted:
+        yield _drifted(drifted)
     yield _figures(record)
     yield section("Bytes", _bytes(record), _hosts(record))
     cluster = [_cluster(record.workers)] if record.workers else []
@@ -135,7 +135,7 @@ def _replaced(replaced: Sequence[ImageRecord]) -> Markup:
     return _of_tags("Tags that are another image now", head, rows, len(replaced))
 
 
-def _moved(moved: Sequence[ImageRecord]) -> Markup:
+def _drifted(drifted: Sequence[ImageRecord]) -> Markup:
     head = (Cell("Image"), Cell("Copied"), Cell("The source's tag is now"))
     rows = [
         (
@@ -143,9 +143,9 @@ def _moved(moved: Sequence[ImageRecord]) -> Markup:
             digest_cell(image.digest or "-"),
             digest_cell(image.tag_now or "") if image.tag_now != "gone" else Cell("gone"),
         )
-        for image in moved[:_FAILURES]
+        for image in drifted[:_FAILURES]
     ]
-    return _of_tags("Tags that drifted at the source", head, rows, len(moved))
+    return _of_tags("Tags that drifted at the source", head, rows, len(drifted))
 
 
 def _of_tags(title: str, head: Sequence[Cell], rows: Sequence[Sequence[Cell]], count: int) -> Markup:

@@ -101,7 +101,7 @@ def _figures(site: SiteReport) -> Markup:
 
 def _releases(releases: Sequence[ReleaseState]) -> Markup:
     if not releases:
-        note = "None is noted here: deploy and import note what they bring, releases --adopt what came another way."
+        note = "None is recorded here: deploy and import record each one, releases --adopt one that came another way."
         return section("Releases", tag("p", {"class": "quiet"}, note))
     head = (
         Cell("Release"),

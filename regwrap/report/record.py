@@ -18,7 +18,7 @@ from regwrap import __version__
 from regwrap.core import fields
 from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.errors import UsageError
-from regwrap.core.fields import a_text, a_whole, list_of, of_kind, or_none
+from regwrap.core.fields import a_text, an_integer, list_of, of_kind, or_none
 from regwrap.core.manifest import a_digest
 from regwrap.core.release_id import ReleaseId
 from regwrap.transfer.plan import Drifted, Reason, Skip
@@ -49,7 +49,7 @@ class Outcome(StrEnum):
 
     @property
     def shown(self) -> str:
-        """The word for people: what the document calls moved has drifted where it is a source's tag."""
+        """The word for people; the document's stays what it was."""
         return "replaced" if self is Outcome.REPLACED else self.value
 
 
@@ -357,7 +357,7 @@ def _sizes(value: object) -> Mapping[str, int]:
     return {key: _COUNT(size) for key, size in (or_none(fields.an_object)(value) or {}).items()}
 
 
-_COUNT: Final = a_whole(0, _TOO_MUCH - 1)
+_COUNT: Final = an_integer(0, _TOO_MUCH - 1)
 _NUMBER: Final[Callable[[object], float]] = of_kind(
     "a number from 0", int, float, fits=lambda number: 0 <= number < _TOO_MUCH
 )

@@ -62,7 +62,7 @@ def _gc_releases(report: GcReport) -> list[str]:
 def releases_text(report: ReleasesReport) -> str:
     """A line for each release, with what is not as it says."""
     if not report.releases:
-        return f"{report.path}: no release is noted here"
+        return f"{report.path}: no release is recorded here"
     rows = [("NAME", "ID", "DEPLOYED", "IMAGES", "SIZE", "STATE")]
     for item in report.releases:
         facts = _facts(item)

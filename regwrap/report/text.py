@@ -40,27 +40,29 @@ _COLUMNS: Final = 100  # of a terminal, for what people look at
 _ROOM: Final = 80  # for what is missing and how to get it, beside the names of commands
 
 
-def plan_text(plan: Plan, *, whole: bool = True) -> str:
-    """What a sync would do, a line an image, each with its reason. `whole`: digests as they are, and not only as much
+def plan_text(plan: Plan, *, full: bool = True) -> str:
+    """What a sync would do, a line an image, each with its reason. `full`: digests as they are, and not only as much
     of them as tells them apart; else what is longer than a terminal is wide goes on below, at a blank."""
-    shown = str if whole else short_digests
+    shown = str if full else short_digests
     rows = [("copy", c.entry, human_bytes(c.bytes_missing), str(c.reason)) for c in plan.copies]
     rows += [("skip", s.entry, "", str(s.reason)) for s in plan.skips]
     rows += [("fail", u.entry, "", u.error) for u in plan.unseen]
     cells = [(action, shown(_arrow(entry)), size, shown(reason)) for action, entry, size, reason in rows]
     lines = table(cells)
-    if not whole and any(len(line) > _COLUMNS for line in lines):
+    if not full and any(len(line) > _COLUMNS for line in lines):
         lines = [printable("  ".join(filter(None, row))) for row in cells]
     moves = (TagMove(image=f"{c.entry.dest}", old=c.replaced, new=c.digest) for c in plan.copies if c.replaced)
     notes = _tag_lines(tuple(sorted(moves, key=lambda move: move.image)), (), dry_run=True)
     if plan.moved:
         notes.append(f"{counted(len(plan.moved), 'tag has', 'tags have')} drifted at the source:")
-        notes += [f"  {moved.entry.dest}: {moved.digest} is taken, the {_tag_now(moved)}" for moved in plan.moved]
+        notes += [
+            f"  {moved.entry.dest}: copying {moved.digest}; the source's {_tag_now(moved)}" for moved in plan.moved
+        ]
     lines += map(shown, notes)
     total = f"{len(plan.copies)} to copy ({human_bytes(plan.bytes_missing)}), {len(plan.skips)} already there"
-    way = [f"engine: {plan.way.engine} ({plan.way.why})"] if plan.way and plan.copies else []
-    lines = [*lines, *way, total + (f", {len(plan.unseen)} cannot be read" if plan.unseen else "")]
-    return "\n".join(lines if whole else chain.from_iterable(map(_folded, lines)))
+    engine = [f"engine: {plan.way.engine} ({plan.way.why})"] if plan.way and plan.copies else []
+    lines = [*lines, *engine, total + (f", {len(plan.unseen)} cannot be read" if plan.unseen else "")]
+    return "\n".join(lines if full else chain.from_iterable(map(_folded, lines)))
 
 
 def _folded(line: str) -> list[str]:
@@ -214,7 +216,7 @@ def _tag_lines(replaced: tuple[TagMove, ...], kept: tuple[TagMove, ...], *, dry_
     ]
     rows = [(move.image, f"stays {move.old}, not {move.new}") for move in kept]
     others = [
-        f"{counted(len(kept), 'tag is another image and stays', 'tags are other images and stay')}:",
+        f"{counted(len(kept), 'tag points to another image and is kept', 'tags point to other images and are kept')}:",
         *(f"  {line}" for line in table(rows)),
     ]
     return [*(lines if replaced else ()), *(others if kept else ())]
@@ -266,14 +268,14 @@ def verify_text(report: VerifyReport) -> str:
     return total + (f"; {others} not in the list" if report.others else "")
 
 
-def inspect_text(inspection: Inspection, *, whole: bool = True) -> str:
-    """`whole`: digests as they are, and not only as much of them as tells them apart."""
+def inspect_text(inspection: Inspection, *, full: bool = True) -> str:
+    """`full`: digests as they are, and not only as much of them as tells them apart."""
     rows = [("IMAGE", "DIGEST", "KIND", "PLATFORMS", "SIZE", "ALONE")]
     unseen = set(inspection.unseen)
     for image in inspection.images:
         platforms = ",".join(image.platforms) + (f" (-{image.omitted})" if image.omitted else "")
         size, alone = ("?", "?") if image.image in unseen else (human_bytes(image.size), human_bytes(image.alone))
-        digest = image.digest if whole else short_digests(image.digest)
+        digest = image.digest if full else short_digests(image.digest)
         rows.append((image.image, digest, image.kind, platforms or "-", size, alone))
     total = (
         f"{counted(len(inspection.images), 'image')}, {counted(inspection.blobs, 'blob')}"

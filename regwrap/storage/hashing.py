@@ -79,8 +79,12 @@ def read_piece(descriptor: int, buffer: memoryview, position: int) -> int:
         name_file(error, descriptor)
         raise
     if count == 0:
-        raise IntegrityError("the file was truncated while it was read")
+        raise _truncated()
     return count
+
+
+def _truncated() -> IntegrityError:
+    return IntegrityError("the file was truncated while it was read")
 
 
 def hashed(pieces: Iterable[memoryview], write: Callable[[memoryview], object] | None = None) -> Digest:
@@ -134,7 +138,7 @@ def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:
             end_if_interrupted()
             count = os.copy_file_range(source, out, min(size - done, _AT_ONCE), offset + done, to + done)
             if count == 0:
-                raise IntegrityError("the file was truncated while it was read")
+                raise _truncated()
             done += count
     except OSError as error:
         if error.errno not in _NO_RANGES:
@@ -164,7 +168,7 @@ def send_range(source: int, offset: int, size: int, pipe: int) -> Iterator[int]:
                 select.select([], [pipe], [])
                 continue
             if count == 0:
-                raise IntegrityError("the file was truncated while it was read")
+                raise _truncated()
             done += count
             yield count
     except OSError as error:

@@ -56,7 +56,7 @@ class LinkedDirectoryError(UsageError):
     def __init__(self, path: str) -> None:
         super().__init__(
             f"{path} is a symbolic link; a storage has directories of its own",
-            hint="replace the link by the directory that it leads to, and run this again",
+            hint="replace the link by the directory that it leads to, and rerun",
         )
 
 

@@ -46,7 +46,7 @@ class LoginLimiter:
 
     @contextmanager
     def trial(self, entry: str, advice: Callable[[], str]) -> Iterator[Trial]:
-        """Wait for one's turn, and hold it for the block. Raises ToolError once the entry was refused too often."""
+        """Wait for its slot, and hold it for the block. Raises ToolError once the entry was refused too often."""
         if not entry or entry in self._accepted or self._tried.get(entry) == threading.get_ident():
             yield Trial()
             return

@@ -61,7 +61,7 @@ class Hiding(StrEnum):
     """How what lies in a directory of the lower side is hidden."""
 
     MARK = "an opaque directory, marked before the mount"
-    REMOVE = "removed in the merged view, since the kernel does not take the mark"
+    REMOVE = "removed in the merged view, since the kernel does not accept the mark"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ _MODES: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlay:
-    """The four directories of a mount, absolute, and the way to mount it. `upper` and `work` are this run's alone."""
+    """The four directories of a mount, absolute, and the mode of the mount. `upper` and `work` are this run's alone."""
 
     lower: tuple[Path, ...]
     upper: Path
@@ -172,7 +172,7 @@ def try_overlay(runner: Runner, *, lower: Path, place: Path) -> MountMode:
 
     `place` is an empty directory of this run, made in the directory that is tried.
 
-    Returns the first way that takes marks, else the first that can do without them. Raises ToolError with what forbids
+    Returns the first mode that takes marks, else the first that can do without them. Raises ToolError with what forbids
     each, UsageError for paths that cannot be mounted.
     """
     refusals, slow = dict[str, list[str]](), list[MountMode]()
@@ -243,7 +243,7 @@ def _only_child(pid: int) -> int:
 
 
 def _reason(words: list[str], result: RunResult, place: Path, mode: MountMode) -> str:
-    said = last_lines(result.stderr).partition("\n")[0] or "no word why"
+    said = last_lines(result.stderr).partition("\n")[0] or "no reason given"
     if "unshare" in said or "permission denied" in said or "must be superuser" in said:
         return f"{_FORBIDDEN} {_forbidden(mode)} ({said})"
     where = f"{place.parent} is on {file_system(place)}"

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from regwrap.core.writing import telling
+from regwrap.core.writing import named_on_error
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Par2:
         if result.exit_code == _REPAIRED:
             return ""
         said = result.stdout.decode(errors="replace") + result.stderr
-        return "more is damaged than the recovery data makes good" if result.exit_code == _TOO_MUCH else said.strip()
+        return "more is damaged than the recovery data can repair" if result.exit_code == _TOO_MUCH else said.strip()
 
 
 def recovery_files(bundle: Path) -> tuple[Path, ...]:
@@ -54,7 +54,7 @@ def recovery_files(bundle: Path) -> tuple[Path, ...]:
 def named_files(paths: Iterable[Path]) -> Iterator[str]:
     """Which files the recovery data says it is of: par2 makes a file of each such name, whatever the name is."""
     for path in paths:
-        with telling(path.open("rb")) as file:
+        with named_on_error(path.open("rb")) as file:
             if file.seek(0, 2):
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                     yield from (_name_in(data, match) for match in _FILE.finditer(data))

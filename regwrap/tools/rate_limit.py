@@ -221,7 +221,7 @@ class HostLimiters:
 
     @contextmanager
     def trials(self, asked: Iterable[tuple[Registry, str]]) -> Iterator[tuple[Trial, ...]]:
-        """The turn to try the login that counts for each repository of a registry."""
+        """The slot to try the login that counts for each repository of a registry."""
         with ExitStack() as stack:
             yield tuple(stack.enter_context(self._trial(registry, name)) for registry, name in asked)
 

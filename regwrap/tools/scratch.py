@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from regwrap.core.errors import UsageError
 from regwrap.core.interruption import uninterrupted
-from regwrap.core.writing import is_there, on_file, telling
+from regwrap.core.writing import is_there, named_on_error, on_file
 from regwrap.tools.removal import remove_tree
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def overlay_directory(place: Path, scratch: Path) -> Iterator[Path]:
         for path in _abandoned(place):
             _remove_if_abandoned(path)
         with _claimed(place.resolve()) as path:
-            with telling((scratch / _BESIDE).open("ab")) as beside:
+            with named_on_error((scratch / _BESIDE).open("ab")) as beside:
                 beside.write(os.fsencode(path) + b"\n")
             yield path
             with uninterrupted():

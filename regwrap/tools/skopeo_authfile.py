@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import ToolError
-from regwrap.core.writing import telling
+from regwrap.core.writing import named_on_error
 from regwrap.tools.authfile import Login, known_document, known_login
 
 if TYPE_CHECKING:
@@ -53,6 +53,6 @@ def _written(registry: Registry, found: dict[str, dict[str, str]], directory: Pa
     kept = auths if isinstance(auths, dict) else {}
     named = {f"{registry.host}/{name}".rstrip("/"): entry for name, entry in found.items()}
     descriptor, path = tempfile.mkstemp(prefix="auth-", suffix=".json", dir=directory)  # 0600
-    with telling(os.fdopen(descriptor, "w", encoding="utf-8")) as file:
+    with named_on_error(os.fdopen(descriptor, "w", encoding="utf-8")) as file:
         json.dump({**document, "auths": {**kept, **named}}, file)
     return directory / path

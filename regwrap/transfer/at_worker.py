@@ -54,16 +54,16 @@ class Surroundings(Protocol):
         """Bytes of blobs that are coming."""
 
 
-def endpoint_of(ends: Endpoints, name: RegistryName) -> RegistryEndpoint:
+def endpoint_of(endpoints: Endpoints, name: RegistryName) -> RegistryEndpoint:
     """What this worker's configuration calls so. Raises UsageError where that is another registry than the client's."""
-    location = ends.job.location_of(name.asked)
+    location = endpoints.job.location_of(name.asked)
     here = location.registry.host if location.registry else "no registry"
     if here != name.host:
         raise UsageError(
             f"{name.asked} is {here} in the configuration of this worker, and {name.host} in that of the client",
             hint="give the client and all workers the same configuration; regwrap doctor --cluster compares them",
         )
-    return ends.registry(location)
+    return endpoints.registry(location)
 
 
 def mark_stage(stage: Stage, run: str) -> None:
@@ -79,9 +79,9 @@ def _mark_of(run: str) -> str:
     return f"run-{run}"
 
 
-def fetch_blobs(ends: Endpoints, order: FetchOrder, around: Surroundings) -> tuple[BlobAnswer, ...]:
+def fetch_blobs(endpoints: Endpoints, order: FetchOrder, around: Surroundings) -> tuple[BlobAnswer, ...]:
     """Fetch them into the stage. Raises UsageError where this worker cannot."""
-    job, end = ends.job, endpoint_of(ends, order.source)
+    job, end = endpoints.job, endpoint_of(endpoints, order.source)
     stage = _stage_of(order)
     travels = tuple(
         Travel(
@@ -180,7 +180,7 @@ class _Arriving:
     def begun(self, travel: Travel) -> None:
         self.begun_ones.append(travel)
 
-    def whole(self, travel: Travel) -> None:
+    def complete(self, travel: Travel) -> None:
         self.pool.submit(self._prove, travel)
 
     def proved(self, travel: Travel) -> None:

@@ -59,14 +59,14 @@ class IntoStage:
     """The stage of the storage at `root`."""
 
     workers: Workers
-    ends: Endpoints
+    endpoints: Endpoints
     root: Path
 
     def order(self, travels: Sequence[Travel], parallel: int, /) -> FetchOrder:
         return FetchOrder(
             run=self.workers.run,
             root=f"{self.root}",
-            source=registry_name(self.ends.location_of(travels[0].registry)),
+            source=registry_name(self.endpoints.location_of(travels[0].registry)),
             blobs=tuple(
                 BlobOrder(f"{travel.blob.digest}", travel.blob.size, travel.repository, travel.renewals)
                 for travel in travels
@@ -75,7 +75,7 @@ class IntoStage:
         )
 
     def slots(self, travels: Sequence[Travel], parallel: int, /) -> AbstractContextManager[float]:
-        return self.ends.limiters.slots((travels[0].registry.registry,), parallel)
+        return self.endpoints.limiters.slots((travels[0].registry.registry,), parallel)
 
     def proved(self, travel: Travel, but: Container[str] = ()) -> None:
         """It is staged."""
@@ -89,7 +89,7 @@ class IntoRegistry:
     """The repositories of `targets`. What lies on this machine all workers have too, as `shared`."""
 
     workers: Workers
-    ends: Endpoints
+    endpoints: Endpoints
     dest: RegistryEndpoint
     index: BlobIndex
     targets: Mapping[Digest, Sequence[Destination]]
@@ -100,13 +100,13 @@ class IntoRegistry:
         return PushOrder(
             run=self.workers.run,
             source=self._source(travels[0].end),
-            dest=registry_name(self.ends.location_of(self.dest)),
+            dest=registry_name(self.endpoints.location_of(self.dest)),
             blobs=tuple(map(self._send_order, travels)),
         )
 
     def _source(self, end: BlobSource) -> RegistryName | SharedFiles:
         if isinstance(end, RegistryEndpoint):
-            return registry_name(self.ends.location_of(end))
+            return registry_name(self.endpoints.location_of(end))
         if (files := self.shared(end)) is None:
             raise TypeError(f"{end.name} is on this machine alone")
         return files
@@ -122,7 +122,7 @@ class IntoRegistry:
     def slots(self, travels: Sequence[Travel], _parallel: int, /) -> AbstractContextManager[float]:
         end = travels[0].end
         sources = (end.registry,) if isinstance(end, RegistryEndpoint) else ()
-        return self.ends.limiters.slots((*sources, self.dest.registry), 1)
+        return self.endpoints.limiters.slots((*sources, self.dest.registry), 1)
 
     def proved(self, travel: Travel, but: Container[str] = ()) -> None:
         for target in wanted_targets(travel, self.targets):

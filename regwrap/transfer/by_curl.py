@@ -72,7 +72,7 @@ class BatchEvents(Protocol):
     def begun(self, travel: Travel) -> None:
         """Its first byte is there."""
 
-    def whole(self, travel: Travel) -> None:
+    def complete(self, travel: Travel) -> None:
         """All its bytes are in the stage; nobody has hashed them."""
 
     def proved(self, travel: Travel) -> None:
@@ -110,7 +110,7 @@ class PartFiles(Protocol):
 
 
 class Fetcher(Protocol):
-    """Who fetches batches of blobs: a curl, uploads from here, or a cluster's workers."""
+    """Who moves batches of blobs: a curl, uploads from here, or a cluster's workers."""
 
     @property
     def threads(self) -> int:
@@ -216,7 +216,7 @@ class _Batch:
         parts, blob = self.fetcher.parts, travel.blob
         offset = parts.arrived(blob)
         if offset == blob.size and offset:
-            self.events.whole(travel)
+            self.events.complete(travel)
             return None
         try:
             address = self.downloads.address(travel.repository, blob)
@@ -258,9 +258,9 @@ class _Batch:
         self.downloads.inform_limiter(outcome, self.started)
         arrived = self.fetcher.parts.arrived(travel.blob)
         # with all bytes there, a length that was announced wrong is nobody's business: they are hashed
-        is_whole = arrived == travel.blob.size and (outcome.exit_code == 0 or arrived > 0)
-        if is_whole and not outcome.excess:
-            self._whole(travel)
+        is_complete = arrived == travel.blob.size and (outcome.exit_code == 0 or arrived > 0)
+        if is_complete and not outcome.excess:
+            self._complete(travel)
         elif download.offset and (outcome.exit_code == UNSUPPORTED_RANGE or outcome.status == 416 or outcome.excess):
             # it knows no ranges, or not these
             self._forget(travel)
@@ -268,11 +268,11 @@ class _Batch:
         else:
             self._refused(travel, outcome, download, arrived)
 
-    def _whole(self, travel: Travel) -> None:
+    def _complete(self, travel: Travel) -> None:
         if travel.blob.size == 0:  # no byte has opened it
             self.events.begun(travel)
             os.close(self.fetcher.parts.open_part(travel.blob))
-        self.events.whole(travel)
+        self.events.complete(travel)
 
     def _refused(self, travel: Travel, outcome: DownloadOutcome, download: Download, arrived: int) -> None:
         """A token that has expired is renewed, and the blob goes on; what only skopeo can say, it has to."""

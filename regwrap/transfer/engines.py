@@ -51,28 +51,28 @@ if TYPE_CHECKING:
 
 
 def transfer_images(
-    plan: Plan, dest: RegistryEndpoint | StorageSource, *, ends: Endpoints, writing: Writing
+    plan: Plan, dest: RegistryEndpoint | StorageSource, *, endpoints: Endpoints, writing: Writing
 ) -> SyncReport:
     """Copy what the plan says by its engine. Call from the main thread."""
     with ExitStack() as stack:
         if isinstance(dest, RegistryEndpoint):
-            return _into_registry(plan, dest, ends)
-        copier = _to_storage(dest, writing, ends, stack, plan)
+            return _into_registry(plan, dest, endpoints)
+        copier = _to_storage(dest, writing, endpoints, stack, plan)
         if _engine(plan) is Engine.COPY:
-            return _run_images(plan, copier, ends)
-        with _marked(copier.stage, ends.job):
-            work = _work(copier, _fetcher(copier, ends), ends, here=copier)
-            return _run_blobs(plan, work, copier, ends)
+            return _run_images(plan, copier, endpoints)
+        with _marked(copier.stage, endpoints.job):
+            work = _work(copier, _fetcher(copier, endpoints), endpoints, here=copier)
+            return _run_blobs(plan, work, copier, endpoints)
 
 
 def _engine(plan: Plan) -> Engine:
     return plan.way.engine if plan.way else Engine.AUTO
 
 
-def _run_images(plan: Plan, copier: ImageCopier, ends: Endpoints) -> SyncReport:
-    job = ends.job
+def _run_images(plan: Plan, copier: ImageCopier, endpoints: Endpoints) -> SyncReport:
+    job = endpoints.job
     job.listener.watch(copier.bytes_under_way)
-    gave_up = ends.limiters.gave_up
+    gave_up = endpoints.limiters.gave_up
     return run_plan(plan, copier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
 
 
@@ -88,24 +88,26 @@ class Filling:
     in_order: bool
 
 
-def fill_bundle(plan: Plan, filling: Filling, *, ends: Endpoints) -> SyncReport:
+def fill_bundle(plan: Plan, filling: Filling, *, endpoints: Endpoints) -> SyncReport:
     """Fetch the blobs of all the plan's copies into a bundle's file."""
     archive = filling.archive
-    with tempfile.TemporaryDirectory(dir=ends.job.scratch) as scratch:
+    with tempfile.TemporaryDirectory(dir=endpoints.job.scratch) as scratch:
         stage, valid = Stage(Tree(Path(scratch))), ValidBlobs(storage=archive.storage, hashed=False)
         for name in (BLOBS, COPIES):
             stage.tree.make_directories(name)
-        fetcher = LayoutFetcher(stage=stage, storage=archive.storage, valid=valid, skopeo=ends.skopeo(), inherit=())
+        fetcher = LayoutFetcher(
+            stage=stage, storage=archive.storage, valid=valid, skopeo=endpoints.skopeo(), inherit=()
+        )
         copier = BundleDestination(
             file=filling.file,
             archive=archive,
-            source_of=ends.source_of,
+            source_of=endpoints.source_of,
             hashed=filling.hashed,
             stage=stage,
             fetcher=fetcher,
         )
-        work = _work(copier, _curl(copier, ends.job), ends, here=copier)
-        return _run_blobs(plan, replace(work, in_order=filling.in_order), copier, ends)
+        work = _work(copier, _curl(copier, endpoints.job), endpoints, here=copier)
+        return _run_blobs(plan, replace(work, in_order=filling.in_order), copier, endpoints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,69 +122,80 @@ class Sending:
     shared: Callable[[BlobSource], SharedFiles | None]
 
 
-def send_images(plan: Plan, sending: Sending, *, ends: Endpoints) -> SyncReport:
+def send_images(plan: Plan, sending: Sending, *, endpoints: Endpoints) -> SyncReport:
     """Each blob of the plan's copies once, and their manifests. Call from the main thread."""
-    job, dest, targets = ends.job, sending.dest, targets_of(plan.copies)
+    job, dest, targets = endpoints.job, sending.dest, targets_of(plan.copies)
     sender = BlobSender(
-        dest=dest, index=sending.index, limiters=ends.limiters, timeouts=job.timeouts, stopping=job.stopping
+        dest=dest, index=sending.index, limiters=endpoints.limiters, timeouts=job.timeouts, stopping=job.stopping
     )
     fetcher: Fetcher = SendingFetcher(sender=sender, targets=targets, jobs=job.jobs, retry=job.retry)
     if job.workers is not None:
-        fetcher = _by_workers(fetcher, sending, targets, job.workers, ends)
+        fetcher = _by_workers(fetcher, sending, targets, job.workers, endpoints)
     into = RegistryDestination(dest=dest, source_of=sending.source_of)
-    return _run_blobs(plan, _work(into, fetcher, ends), sending.by_skopeo, ends)
+    return _run_blobs(plan, _work(into, fetcher, endpoints), sending.by_skopeo, endpoints)
 
 
 def _by_workers(
-    here: Fetcher, sending: Sending, targets: Mapping[Digest, Sequence[Destination]], workers: Workers, ends: Endpoints
+    here: Fetcher,
+    sending: Sending,
+    targets: Mapping[Digest, Sequence[Destination]],
+    workers: Workers,
+    endpoints: Endpoints,
 ) -> Fetcher:
     """What was unpacked here is sent from here."""
     from regwrap.transfer.by_cluster import ClusterFetcher, IntoRegistry  # seldom asked for
 
     orders = IntoRegistry(
-        workers=workers, ends=ends, dest=sending.dest, index=sending.index, targets=targets, shared=sending.shared
+        workers=workers,
+        endpoints=endpoints,
+        dest=sending.dest,
+        index=sending.index,
+        targets=targets,
+        shared=sending.shared,
     )
 
     def own(end: BlobSource) -> Fetcher | None:
         return None if isinstance(end, RegistryEndpoint) or sending.shared(end) is not None else here
 
-    return ClusterFetcher(workers=workers, limiters=ends.limiters, orders=orders, retry=ends.job.retry, own=own)
+    return ClusterFetcher(
+        workers=workers, limiters=endpoints.limiters, orders=orders, retry=endpoints.job.retry, own=own
+    )
 
 
-def _work(dest: BlobDestination, fetcher: Fetcher, ends: Endpoints, here: Here | None = None) -> BlobWork:
+def _work(dest: BlobDestination, fetcher: Fetcher, endpoints: Endpoints, here: Here | None = None) -> BlobWork:
     return BlobWork(
         dest=dest,
         here=here,
         fetcher=fetcher,
-        jobs=ends.job.jobs,
-        retry=ends.job.retry,
-        events=ends.job.listener,
-        gave_up=ends.limiters.gave_up,
+        jobs=endpoints.job.jobs,
+        retry=endpoints.job.retry,
+        events=endpoints.job.listener,
+        gave_up=endpoints.limiters.gave_up,
     )
 
 
-def _run_blobs(plan: Plan, work: BlobWork, by_skopeo: ImageCopier, ends: Endpoints) -> SyncReport:
+def _run_blobs(plan: Plan, work: BlobWork, by_skopeo: ImageCopier, endpoints: Endpoints) -> SyncReport:
     """Blob by blob; then, image by image, what only skopeo can ask for."""
     started = time.monotonic()
     run = BlobRun(work=work)
-    ends.job.listener.watch(run.bytes_under_way)
+    endpoints.job.listener.watch(run.bytes_under_way)
     report = run.run(plan.copies)
     outcomes = report.outcomes
     if report.left:
-        rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), by_skopeo, ends)
+        rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), by_skopeo, endpoints)
         copied = (replace(one, sent=one.sent + report.sent[one.copy.entry.dest]) for one in rest.copied)
         failed = (replace(one, sent=one.sent + report.sent[one.entry.dest]) for one in rest.failed)
         outcomes = (*outcomes, *copied, *failed)
     return report_of(plan, outcomes, time.monotonic() - started)
 
 
-def _fetcher(copier: StorageDestination, ends: Endpoints) -> Fetcher:
-    job = ends.job
+def _fetcher(copier: StorageDestination, endpoints: Endpoints) -> Fetcher:
+    job = endpoints.job
     if job.workers is not None:
         from regwrap.transfer.by_cluster import ClusterFetcher, IntoStage  # seldom asked for
 
-        orders = IntoStage(workers=job.workers, ends=ends, root=copier.storage.root)
-        return ClusterFetcher(workers=job.workers, limiters=ends.limiters, orders=orders, retry=job.retry)
+        orders = IntoStage(workers=job.workers, endpoints=endpoints, root=copier.storage.root)
+        return ClusterFetcher(workers=job.workers, limiters=endpoints.limiters, orders=orders, retry=job.retry)
     return _curl(copier.stage, job)
 
 
@@ -204,22 +217,24 @@ def _marked(stage: Stage, job: Job) -> Iterator[None]:
         unmark_stage(stage, job.workers.run)
 
 
-def _into_registry(plan: Plan, dest: RegistryEndpoint, ends: Endpoints) -> SyncReport:
-    index = _index(dest, ends, plan)
-    by_skopeo = RegistryCopier(dest=dest, served=ends.served, index=index)
+def _into_registry(plan: Plan, dest: RegistryEndpoint, endpoints: Endpoints) -> SyncReport:
+    index = _index(dest, endpoints, plan)
+    by_skopeo = RegistryCopier(dest=dest, served=endpoints.served, index=index)
     match _engine(plan):
         case Engine.COPY:
-            return _run_images(plan, by_skopeo, ends)
+            return _run_images(plan, by_skopeo, endpoints)
         case Engine.SYNC:
-            batched = BatchCopier(registry=by_skopeo, stopping=ends.job.stopping)
-            batches = make_batches(plan.copies, ends.served)
+            batched = BatchCopier(registry=by_skopeo, stopping=endpoints.job.stopping)
+            batches = make_batches(plan.copies, endpoints.served)
             images = counted(sum(len(batch.copies) for batch in batches), "image")
-            ends.job.listener.log(f"skopeo sync: {counted(len(batches), 'batch', 'batches')} of {images}")
-            batched.run(batches, ends.job.jobs)
-            return _run_images(plan, batched, ends)
+            endpoints.job.listener.log(f"skopeo sync: {counted(len(batches), 'batch', 'batches')} of {images}")
+            batched.run(batches, endpoints.job.jobs)
+            return _run_images(plan, batched, endpoints)
         case _:
-            sending = Sending(dest=dest, source_of=ends.source_of, index=index, by_skopeo=by_skopeo, shared=_shared)
-            return send_images(plan, sending, ends=ends)
+            sending = Sending(
+                dest=dest, source_of=endpoints.source_of, index=index, by_skopeo=by_skopeo, shared=_shared
+            )
+            return send_images(plan, sending, endpoints=endpoints)
 
 
 def _shared(end: BlobSource) -> SharedFiles | None:
@@ -227,17 +242,17 @@ def _shared(end: BlobSource) -> SharedFiles | None:
     return SharedFiles(f"{end.storage.root}") if isinstance(end, StorageSource) else None
 
 
-def _index(dest: RegistryEndpoint, ends: Endpoints, plan: Plan) -> BlobIndex:
+def _index(dest: RegistryEndpoint, endpoints: Endpoints, plan: Plan) -> BlobIndex:
     """What is at the destination before anything is copied; it has the images that come from it, too."""
     index = index_of(plan.copies)
     for copy in plan.copies:
-        if ends.source_of(copy.entry) is dest:
+        if endpoints.source_of(copy.entry) is dest:
             index.add(copy.entry.source.repository, (blob.digest for blob in copy.closure.blobs))
     return index
 
 
 def _to_storage(
-    dest: StorageSource, writing: Writing, ends: Endpoints, stack: ExitStack, plan: Plan
+    dest: StorageSource, writing: Writing, endpoints: Endpoints, stack: ExitStack, plan: Plan
 ) -> StorageDestination:
     links = dest.storage.tree
     tree = links if writing.upper is None else Tree(writing.upper)
@@ -255,11 +270,11 @@ def _to_storage(
 
     valid = ValidBlobs(storage=dest.storage, hashed=writing.hashed)
     inherit = () if writing.descriptor is None else (writing.descriptor,)
-    fetcher = LayoutFetcher(stage=stage, storage=dest.storage, valid=valid, skopeo=ends.skopeo(), inherit=inherit)
+    fetcher = LayoutFetcher(stage=stage, storage=dest.storage, valid=valid, skopeo=endpoints.skopeo(), inherit=inherit)
     return StorageDestination(
         storage=dest.storage,
         stage=stage,
-        source_of=ends.source_of,
+        source_of=endpoints.source_of,
         fetcher=fetcher,
         commit=GroupCommit(write),
         valid=valid,

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from regwrap.transfer.job import Job
 
 
-def through_mirrors(ends: Endpoints, images: ImageList) -> ImageList:
+def through_mirrors(endpoints: Endpoints, images: ImageList) -> ImageList:
     """The list with the sources that the bytes come from. Call from the main thread."""
-    job, mirrors = ends.job, Mirrors.of(ends, images.entries)
-    if not mirrors.ends:
+    job, mirrors = endpoints.job, Mirrors.of(endpoints, images.entries)
+    if not mirrors.endpoints:
         return images
     stopping = job.stopping
     found = map_in_order(mirrors.seen, images.entries, workers=job.jobs, name="mirrors", stopping=stopping)
@@ -34,18 +34,18 @@ def through_mirrors(ends: Endpoints, images: ImageList) -> ImageList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirrors:
-    """`ends` are the mirrors' by their hosts; `passed_by` are hosts that were told."""
+    """`endpoints` are the mirrors' by their hosts; `passed_by` are hosts that were told."""
 
     job: Job
-    ends: dict[str, RegistryEndpoint | StorageSource]
+    endpoints: dict[str, RegistryEndpoint | StorageSource]
     passed_by: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, ends: Endpoints, entries: tuple[ImageEntry, ...]) -> Mirrors:
+    def of(cls, endpoints: Endpoints, entries: tuple[ImageEntry, ...]) -> Mirrors:
         """All mirrors of the entries' registries. Call from the main thread."""
-        job = ends.job
+        job = endpoints.job
         hosts = {mirror.host for entry in entries for mirror in _mirrors(job, entry)}
-        return cls(job=job, ends={host: ends.of(job.location_of(host)) for host in sorted(hosts)})
+        return cls(job=job, endpoints={host: endpoints.of(job.location_of(host)) for host in sorted(hosts)})
 
     def seen(self, entry: ImageEntry) -> ImageEntry:
         """The entry at the first mirror that has it, or as it is."""
@@ -59,7 +59,7 @@ class Mirrors:
         return entry
 
     def _has(self, mirror: Mirror, image: ImageRef) -> bool:
-        end, name = self.ends[mirror.host], mirror.repository(image.repository)
+        end, name = self.endpoints[mirror.host], mirror.repository(image.repository)
         try:
             if image.digest is not None:
                 return end.manifest(name, image.digest) is not None
@@ -67,7 +67,7 @@ class Mirrors:
         except RegwrapError as error:
             if mirror.host not in self.passed_by:
                 self.passed_by.add(mirror.host)
-                self.job.listener.log(f"note: the mirror {mirror.host} is passed by for {image} and others: {error}")
+                self.job.listener.log(f"note: skipping the mirror {mirror.host} for {image} and others: {error}")
             return False
 
 

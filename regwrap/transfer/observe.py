@@ -96,7 +96,7 @@ class Observer:
         source, dest = self.source_of(entry), entry.dest
         fixed = self.is_immutable(dest.repository, dest.tag)
         there = ask() if fixed else None
-        if there is not None and entry.source.digest in {None, there} and (whole := self._whole(entry, there)):
+        if there is not None and entry.source.digest in {None, there} and (whole := self._complete(entry, there)):
             return whole  # whatever its source has by now: it is not asked
         digest = source_digest(source, entry)
         if there not in {None, digest}:
@@ -106,7 +106,7 @@ class Observer:
             )
         drift = drift_of(source, entry, digest) if entry.locked else None
         there = there if fixed else ask()
-        whole = self._whole(entry, digest) if there == digest else None
+        whole = self._complete(entry, digest) if there == digest else None
         if whole is not None:
             return replace(whole, drift=drift)
         closure = self._closure(source, entry, digest)
@@ -116,14 +116,14 @@ class Observer:
     def _closure(self, source: ImageSource, entry: ImageEntry, digest: Digest) -> Closure:
         """All of the image at its source. Raises ImagesFailedError where it cannot be had, or cannot be copied."""
         repository = entry.source.repository
-        closure = whole_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
+        closure = complete_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
         if closure is None:
             raise _absent(source, f"manifest {digest} of {repository}")
         check_platform(closure, entry.platforms, lambda blob: source.config(repository, closure.top.digest, blob))
         _refuse_absent_layers(source, repository, closure)
         return closure
 
-    def _whole(self, entry: ImageEntry, digest: Digest) -> Whole | None:
+    def _complete(self, entry: ImageEntry, digest: Digest) -> Whole | None:
         """The image, if all of it is there; with its blobs where they can be seen."""
         if isinstance(self.dest, RegistryEndpoint) or self.valid is None:
             # its storage cannot be looked into; each copy is proved when it is made
@@ -187,7 +187,7 @@ class _Early:
 
 def _attestations_missing(closure: Closure) -> bool:
     """Whether it was copied when attestations of chosen platforms were left out."""
-    return any(child.about in {manifest.digest for manifest in closure.manifests} for child in closure.omitted)
+    return any(child.subject in {manifest.digest for manifest in closure.manifests} for child in closure.omitted)
 
 
 def _absent(source: ImageSource, what: str) -> ImagesFailedError:
@@ -222,7 +222,7 @@ def drift_of(source: ImageSource, entry: ImageEntry, digest: Digest) -> Drifted 
     return None if now == digest else Drifted(entry=entry, digest=digest, now=now)
 
 
-def whole_closure(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...]) -> Closure | None:
+def complete_closure(top: Digest, fetch: Fetch, platforms: tuple[Platform, ...]) -> Closure | None:
     """All that belongs to an image; None where its top is absent. Raises where a part is."""
     closure = closure_of(top, fetch, platforms)
     if closure is not None and closure.missing:

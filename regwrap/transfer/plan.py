@@ -27,7 +27,7 @@ class Reason(StrEnum):
     REPLACED = "the tag points to another image there"
     DAMAGED = "there, but damaged or incomplete: it is copied again"
     SAME = "already there, same digest"
-    KEPT = "the tag is another image there, and stays"
+    KEPT = "the tag points to another image there, and is kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,17 +52,17 @@ class OpenedContents:
 
 
 def push_blobs(
-    ends: Endpoints, order: PushOrder, around: Surroundings, opened: OpenedContents
+    endpoints: Endpoints, order: PushOrder, around: Surroundings, opened: OpenedContents
 ) -> tuple[BlobAnswer, ...]:
     """Put them there. Raises UsageError where this worker cannot."""
     where = order.source
-    source = opened.of(where) if isinstance(where, SharedFiles) else endpoint_of(ends, where)
+    source = opened.of(where) if isinstance(where, SharedFiles) else endpoint_of(endpoints, where)
     sender = BlobSender(
-        dest=endpoint_of(ends, order.dest),
+        dest=endpoint_of(endpoints, order.dest),
         index=BlobIndex(),
-        limiters=ends.limiters,
-        timeouts=ends.job.timeouts,
-        stopping=ends.job.stopping,
+        limiters=endpoints.limiters,
+        timeouts=endpoints.job.timeouts,
+        stopping=endpoints.job.stopping,
     )
     return tuple(_pushed(sender, source, send, around) for send in order.blobs)
 

@@ -30,27 +30,27 @@ if TYPE_CHECKING:
     from regwrap.transfer.endpoints import Endpoints
 
 
-def with_referrers(ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
+def with_referrers(endpoints: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
     """The list, and what is about its images at their sources. An image whose referrers cannot be listed is not in it,
     but among the others; that an image itself cannot be had is said when it is to be copied."""
-    job, finder = ends.job, _Finder()
+    job, finder = endpoints.job, _Finder()
 
     def find(entry: ImageEntry) -> tuple[ImageEntry, ...] | Unseen:
         try:
-            source = ends.source_of(entry)
+            source = endpoints.source_of(entry)
             digest = job.retry.call(lambda: source_digest(source, entry))
         except RegwrapError:
             return ()
         try:
-            return job.retry.call(lambda: tuple(finder.about(source, entry, entry.source.repository, digest)))
+            return job.retry.call(lambda: tuple(finder.referrers_of(source, entry, entry.source.repository, digest)))
         except RegwrapError as error:
             return Unseen(entry=entry, error=f"its referrers cannot be listed: {error}", hint=error.hint)
 
     found = map_in_order(find, images.entries, workers=job.jobs, name="referrers", stopping=job.stopping)
     failed = tuple(item for item in found if isinstance(item, Unseen))
     lost = {item.entry.dest for item in failed}
-    whole = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in lost))
-    return _joined(whole, tuple(item for item in found if not isinstance(item, Unseen))), failed
+    seen = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in lost))
+    return _joined(seen, tuple(item for item in found if not isinstance(item, Unseen))), failed
 
 
 def with_referrers_there(storage: Storage, images: ImageList) -> ImageList:
@@ -59,8 +59,7 @@ def with_referrers_there(storage: Storage, images: ImageList) -> ImageList:
     found: list[tuple[ImageEntry, ...]] = []
     for entry in images.entries:
         digest = storage.resolve(entry.dest.repository, entry.dest.tag)
-        about = finder.about(end, entry, entry.dest.repository, digest) if digest else ()
-        found.append(tuple(about))
+        found.append(tuple(finder.referrers_of(end, entry, entry.dest.repository, digest)) if digest else ())
     return _joined(images, tuple(found))
 
 
@@ -79,14 +78,16 @@ class _Finder:
     _without: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
-    def about(self, end: ImageSource, entry: ImageEntry, repository: str, digest: Digest) -> Iterator[ImageEntry]:
+    def referrers_of(
+        self, end: ImageSource, entry: ImageEntry, repository: str, digest: Digest
+    ) -> Iterator[ImageEntry]:
         """Entries for all that is about the image, directly or not. Raises RegwrapError."""
         tags = self._tags_of(end, repository)
         pending, seen = [digest], set[Digest]()
-        whole = entry.platforms
+        chosen = entry.platforms
         while pending:
             top = pending.pop()
-            for subject in _manifests(end, repository, top, entry if whole and top == digest else None):
+            for subject in _manifests(end, repository, top, entry if chosen and top == digest else None):
                 if subject in seen:
                     continue
                 seen.add(subject)

@@ -95,7 +95,7 @@ class BlobRun:
             if item.is_wanted:
                 self._look(item)
         for image in list(self._outcomes.unfinished):
-            self._show_if_whole(image)
+            self._show_if_complete(image)
 
     def _check_room(self, image: ImageUnderWay) -> None:
         try:
@@ -116,7 +116,7 @@ class BlobRun:
 
     def _wait(self, item: BlobUnderWay) -> None:
         """For its turn: to be copied here, or to come from where it is."""
-        (source, repository), here = item.places[0], self.work.here
+        (source, repository), here = item.sources[0], self.work.here
         if here is not None and not isinstance(source, RegistryEndpoint):
             self._threads.submit("copy", lambda: self._copy_here(item, here, source))
             return
@@ -158,7 +158,7 @@ class BlobRun:
     def begun(self, travel: Travel) -> None:
         self._threads.post(lambda: self._begun(self._item(travel)))
 
-    def whole(self, travel: Travel) -> None:
+    def complete(self, travel: Travel) -> None:
         here = self.work.here
         if here is None:
             raise TypeError("what goes into a registry is proved by it")
@@ -202,9 +202,9 @@ class BlobRun:
         images, item.images = item.images, {}
         for image in images:
             image.open.discard(item)
-            self._show_if_whole(image)
+            self._show_if_complete(image)
 
-    def _show_if_whole(self, image: ImageUnderWay) -> None:
+    def _show_if_complete(self, image: ImageUnderWay) -> None:
         if not image.open:
             self._showing.show(image)
 
@@ -214,8 +214,8 @@ class BlobRun:
             return
         if self._may_pass(error, item):
             self._again(item, error)
-        elif len(item.places) > 1:
-            item.places.popleft()
+        elif len(item.sources) > 1:
+            item.sources.popleft()
             item.attempt = 1
             self._wait(item)
         else:
@@ -230,7 +230,7 @@ class BlobRun:
             if error is None:
                 del item.images[image]
                 image.open.discard(item)
-                self._show_if_whole(image)
+                self._show_if_complete(image)
             elif self._may_pass(error, item):
                 passing = error
             elif not self.work.retry.stopping.is_set():

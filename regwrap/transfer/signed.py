@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from regwrap.transfer.job import Job
 
 
-def only_signed(ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
+def only_signed(endpoints: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
     """The list by the digests that are signed, and the images that are not. Raises UsageError for what is no key."""
-    job = ends.job
+    job = endpoints.job
     for rule in job.signed:
         for key in rule.keys:
             need_key(key)
@@ -40,7 +40,7 @@ def only_signed(ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Un
         if not keys:
             return entry
         try:
-            source, repository = ends.source_of(entry), entry.source.repository
+            source, repository = endpoints.source_of(entry), entry.source.repository
             digest = job.retry.call(lambda: source_digest(source, entry))
             job.retry.call(lambda: check_signed(openssl, keys, source, repository, digest))
         except RegwrapError as error:
@@ -60,12 +60,12 @@ def _keys(job: Job, entry: ImageEntry) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(key for rule in job.signed if rule.concerns(*names) for key in rule.keys))
 
 
-def with_their_signatures(ends: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
+def with_their_signatures(endpoints: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
     """The list, and what is about those of its images that have to be signed."""
-    if not ends.job.signed:
+    if not endpoints.job.signed:
         return images, ()
-    chosen = _concerned(ends.job, images)
-    found, lost = with_referrers(ends, chosen)
+    chosen = _concerned(endpoints.job, images)
+    found, lost = with_referrers(endpoints, chosen)
     return _merged(images, chosen, found), lost
 
 

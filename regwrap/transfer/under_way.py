@@ -40,12 +40,12 @@ class ImageUnderWay:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class BlobUnderWay:
-    """A blob that is needed, and where it can be had: `places` are tried one after the other. `images` wait for it, in
+    """A blob that is needed, and where it can be had: `sources` are tried one after the other. `images` wait for it, in
     their order; a dict, since thousands may share a layer."""
 
     need: Need
     images: dict[ImageUnderWay, None]
-    places: deque[tuple[BlobSource, str]]
+    sources: deque[tuple[BlobSource, str]]
     travels: list[Travel] = field(default_factory=list)
     copied: int = 0
     attempt: int = 1
@@ -79,7 +79,7 @@ def under_way(
     items = list[BlobUnderWay]()
     for need in sorted(needs, key=lambda need: need.blob.digest) if in_order else needs:
         users = dict.fromkeys(images[copy.entry.dest] for copy in need.copies)
-        item = BlobUnderWay(need=need, images=users, places=_places(dest.sources_of(need)))
+        item = BlobUnderWay(need=need, images=users, sources=_local_first(dest.sources_of(need)))
         for image in users:
             image.open.add(item)
         images[need.first.entry.dest].own_blobs.append(item)
@@ -87,7 +87,7 @@ def under_way(
     return tuple(images.values()), tuple(items)
 
 
-def _places(sources: Iterable[tuple[BlobSource, str]]) -> deque[tuple[BlobSource, str]]:
+def _local_first(sources: Iterable[tuple[BlobSource, str]]) -> deque[tuple[BlobSource, str]]:
     """Those on this machine first."""
     found = {(id(source), name): (source, name) for source, name in sources}
     return deque(sorted(found.values(), key=lambda place: isinstance(place[0], RegistryEndpoint)))

@@ -77,7 +77,7 @@ class Workers:
         while not wait((future,), timeout=_LOOK_SECONDS).done:
             if self.stopping.is_set():
                 future.cancel()
-                raise ToolError("a worker was not waited for: regwrap is stopping")
+                raise _stopped()
             if not self.is_there():
                 raise self._ended(CancelledError())
         answer = self._result(future)
@@ -93,7 +93,7 @@ class Workers:
             return future.result()
         except CancelledError as error:
             if self.stopping.is_set():
-                raise ToolError("a worker was not waited for: regwrap is stopping") from error
+                raise _stopped() from error
             raise self._ended(error) from error
         except Exception as error:
             raise self._ended(error) from error
@@ -135,6 +135,10 @@ class Workers:
         )
         with self._lock:
             self._shares = all_shares((*self._shares, share))
+
+
+def _stopped() -> ToolError:
+    return ToolError("a worker was not waited for: regwrap is stopping")
 
 
 def all_shares(shares: Iterable[WorkerShare]) -> tuple[WorkerShare, ...]:

@@ -191,7 +191,7 @@ def test_a_login_that_only_skopeo_cannot_give_is_not_called_wrong(cli: Cli) -> N
         done = cli("sync", "images.list", "--engine", "copy")
         by_curl = cli("sync", "images.list")
     assert done.returncode == 1
-    assert "skopeo cannot log in there, though the login is right" in done.stderr
+    assert "skopeo cannot log in there, though the login is valid" in done.stderr
     assert "was refused" not in done.stderr
     assert "1 copied" in by_curl.stdout
 

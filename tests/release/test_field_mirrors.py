@@ -31,7 +31,7 @@ def test_the_first_mirror_that_has_the_image_gives_it(cli: Cli) -> None:
     assert f"{first.host}/hub/library/app:1 -> library/app:1" in plan.stdout
     assert f"{second.host}/team/app:1 -> team/app:1" in plan.stdout
     assert "3 copied, 0 already there, 0 failed" in done.stdout, done.stderr
-    assert done.stderr.count("note: the mirror 127.0.0.1:1 is passed by for docker.io/") == 1
+    assert done.stderr.count("note: skipping the mirror 127.0.0.1:1 for docker.io/") == 1
     assert locked.returncode == 0, locked.stderr
     assert f"docker.io/library/app:1@{LIBRARY.top}" in (cli.directory / "images.lock").read_text()
     assert storage_problems(cli.directory / "home/.local/share/regwrap/archive") == set()

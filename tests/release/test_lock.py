@@ -100,7 +100,7 @@ def test_a_locked_sync_takes_the_digest_though_the_tag_has_moved_and_says_so(
     remove_tag(scene, "app:v2")
     plan = scene.cli("sync", "images.list", "--locked", "--dry-run", "--source", scene.host)
     assert re.search(r"copy +app:v1@.*not there yet", plan.stdout)
-    assert re.search(rf"  app:v1: .* is taken, the tag is now {OTHER.top}", plan.stdout)
+    assert re.search(rf"  app:v1: copying .*; the source's tag is now {OTHER.top}", plan.stdout)
 
     done = scene.cli("sync", "images.list", "--locked", "--source", scene.host)
 

@@ -91,7 +91,7 @@ def test_generated_parts_are_on_the_pages(site: Path) -> None:
     troubleshooting = (site / "troubleshooting.html").read_text()
     assert "speaks neither HTTPS nor HTTP" in troubleshooting
     assert "<code>--shard K/N</code>" in (site / "commands/sync.html").read_text()
-    assert "the registry wants another login" in (site / "days/at-3-am.html").read_text()
+    assert "the registry requires a valid login" in (site / "days/at-3-am.html").read_text()
     assert "&lt;!-- messages" not in troubleshooting
 
 

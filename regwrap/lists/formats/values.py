@@ -12,10 +12,9 @@ from difflib import get_close_matches
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from regwrap.core.errors import UsageError
 from regwrap.core.model import ImageRef, ParseError, Platform
 from regwrap.lists import yaml_nodes
-from regwrap.lists.line import MAX_IMAGES
+from regwrap.lists.line import MAX_IMAGES, too_many_images
 from regwrap.lists.sniff import untagged_tag
 from regwrap.lists.yaml_nodes import Node, Scalar, Sequence
 
@@ -104,7 +103,7 @@ class Found:
         platforms: tuple[Platform, ...] = (),
     ) -> None:
         if len(self.images) >= MAX_IMAGES:
-            raise UsageError(f"{self.name}:{node.line}: more than {MAX_IMAGES} images", hint="split the list")
+            raise too_many_images(f"{self.name}:{node.line}", MAX_IMAGES)
         if dest and dest.digest:
             raise BadValueError(node, "a destination has no digest; put it at the source")
         if source.digest and not source.tag and not tag and not (dest and dest.tag):

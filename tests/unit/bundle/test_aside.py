@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.aside import give_back, kept_part_file, part_file, write_whole
+from regwrap.bundle.aside import give_back, kept_part_file, part_file, write_atomically
 from regwrap.core.errors import UsageError
 from tests.builders import open_below, put
 from tests.interruptions import interrupted_at
@@ -21,7 +21,7 @@ PART = "out.regwrap-00000000.part"
 def test_what_stands_beside_a_bundle_has_its_mode_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        write_whole(tmp_path / "r.tar.sha256", "text\n")
+        write_atomically(tmp_path / "r.tar.sha256", "text\n")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "r.tar.sha256").stat().st_mode) == 0o644
@@ -31,7 +31,7 @@ def test_a_planted_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     victim = put(tmp_path / "victim", b"precious")
     for name in ("r.tar.sha256", "r.tar.sha256.part", "r.tar.sha256.regwrap-01234567.part"):
         (tmp_path / name).symlink_to(victim)
-    write_whole(tmp_path / "r.tar.sha256", "text\n")
+    write_atomically(tmp_path / "r.tar.sha256", "text\n")
     assert victim.read_bytes() == b"precious"
     assert not (tmp_path / "r.tar.sha256").is_symlink()
     assert (tmp_path / "r.tar.sha256").read_text() == "text\n"
@@ -49,7 +49,7 @@ def test_bytes_are_on_the_disk_before_they_have_their_name_and_the_name_before_i
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    write_whole(tmp_path / "out", "text")
+    write_atomically(tmp_path / "out", "text")
     assert seen == [("out.regwrap", False), (tmp_path.name.partition("-")[0], True)]
 
 
@@ -92,16 +92,17 @@ def test_a_file_that_another_user_planted_is_left_alone(tmp_path: Path) -> None:
         planted.mkdir()  # what we can make that is not a file of ours
     with planted.open("rb") if planted.is_file() else open(os.devnull, "rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        write_whole(tmp_path / "out", "text")
+        write_atomically(tmp_path / "out", "text")
     assert (tmp_path / "out").read_text() == "text"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("handled_signals")
 def test_a_signal_at_any_moment_leaves_the_old_file_or_the_new_one_and_nothing_beside_it(tmp_path: Path) -> None:
-    output = put(tmp_path / "out", b"old")
+    write_atomically(output := tmp_path / "out", b"new")
+    output.write_bytes(b"old")
     number, found = 1, set()
-    while interrupted_at(number, lambda: write_whole(output, b"new")):
+    while interrupted_at(number, lambda: write_atomically(output, b"new")):
         assert list(tmp_path.iterdir()) == [output], f"moment {number}"
         found.add(output.read_bytes())
         output.write_bytes(b"old")
@@ -117,6 +118,8 @@ def test_nor_does_it_leave_what_an_earlier_run_left_and_nobody_wants(tmp_path: P
         with kept_part_file(tmp_path / "out") as kept:
             kept.part.path.rename(tmp_path / "out")
 
+    work()
+    (tmp_path / "out").unlink()
     number, is_new = 1, False
     while True:
         for name in "ab"[:left]:
@@ -154,7 +157,7 @@ def test_of_two_runs_that_begin_at_the_same_moment_one_gives_way(
 def test_every_file_is_closed_again(tmp_path: Path) -> None:
     """A run that packs a thousand releases would have no descriptors left."""
     put(tmp_path / PART, b"half")
-    write_whole(tmp_path / "out", "text")
+    write_atomically(tmp_path / "out", "text")
     for number in (1, 2):
         put(tmp_path / f"out.regwrap-0000000{number}.part", b"half")
     with kept_part_file(tmp_path / "out") as kept:
@@ -183,7 +186,7 @@ def test_what_a_disk_refuses_is_told_with_the_file_and_nothing_is_left(
 
     monkeypatch.setattr(module, name, refused)
     with pytest.raises(OSError, match="Input/output error") as raised:
-        write_whole(tmp_path / "out", "text")
+        write_atomically(tmp_path / "out", "text")
     assert raised.value.filename.startswith(f"{tmp_path}/out")
     assert list(tmp_path.iterdir()) == []
     assert open_below(tmp_path) == []
@@ -199,7 +202,7 @@ def test_a_lock_that_fails_is_told_though_the_file_has_gone_too(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(OSError, match="No locks available"):
-        write_whole(tmp_path / "out", "text")
+        write_atomically(tmp_path / "out", "text")
 
 
 def test_a_directory_that_can_not_be_listed_can_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +210,7 @@ def test_a_directory_that_can_not_be_listed_can_be_written_to(tmp_path: Path, mo
         raise PermissionError(errno.EACCES, "Permission denied", f"{path}")
 
     monkeypatch.setattr(os, "listdir", listdir)
-    write_whole(tmp_path / "out", "text")
+    write_atomically(tmp_path / "out", "text")
     assert (tmp_path / "out").read_text() == "text"
 
 
@@ -216,7 +219,7 @@ def test_a_dead_run_s_file_that_another_run_removes_meanwhile_is_no_obstacle(
 ) -> None:
     real = os.listdir
     monkeypatch.setattr(os, "listdir", lambda path: [*real(path), PART])
-    write_whole(tmp_path / "out", "text")
+    write_atomically(tmp_path / "out", "text")
     assert (tmp_path / "out").read_text() == "text"
 
 

@@ -505,8 +505,8 @@ def test_inspect_shows_what_is_not_in_it_and_sizes_where_they_are_known(vendor: 
     assert "but in acme-1" in inspect_text(alone)
     digest = alone.images[0].digest
     assert digest in inspect_text(alone)
-    assert digest not in inspect_text(alone, whole=False)
-    assert f"  {digest[:19]}  " in inspect_text(alone, whole=False)
+    assert digest not in inspect_text(alone, full=False)
+    assert f"  {digest[:19]}  " in inspect_text(alone, full=False)
     assert "?" in inspect_text(alone)
     with opened_bundle(vendor.first) as base:
         with_base = inspect_bundle(vendor.delta, [base])

@@ -157,7 +157,7 @@ def test_two_runs_of_one_output_do_not_write_into_one_file(tmp_path: Path, root:
 def test_a_blob_that_does_not_come_leaves_no_bundle(tmp_path: Path, root: Path) -> None:
     contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
     gone = Digest.of(IMAGES["app:2"].raw)
-    with pytest.raises(IntegrityError, match="1 blob did not come"):
+    with pytest.raises(IntegrityError, match="1 blob was not received"):
         write(output, contents, filling(root, lambda digest: digest != gone))
     assert not output.exists()
 

@@ -94,7 +94,7 @@ def test_a_blob_that_fails_ends_the_stream_before_it(archive: Path) -> None:
 
     with pytest.raises(ToolError, match="went away"):
         passed(archive, target, fill, threading.Event())
-    with pytest.raises(IntegrityError, match="did not come"):
+    with pytest.raises(IntegrityError, match="was not received"):
         passed(archive, target, lambda _file: None, threading.Event())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.aside import kept_part_file, part_file, sync_file, write_whole
+from regwrap.bundle.aside import kept_part_file, part_file, sync_file, write_atomically
 from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, contents_with_id
 from regwrap.bundle.delta import since
 from regwrap.bundle.examine import verify_bundle, verify_storage
@@ -23,7 +23,7 @@ from regwrap.bundle.incoming import incoming_bundle
 from regwrap.bundle.merge import Staging
 from regwrap.bundle.opened import opened_bases, opened_contents
 from regwrap.bundle.read import Bundle, hash_all, opened_bundle
-from regwrap.bundle.releases import SiteRelease, SiteReleases, chosen_release, lack_of
+from regwrap.bundle.releases import SiteRelease, SiteReleases, chosen_release, missing_of
 from regwrap.bundle.signature import signed_text
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import SILENT, Silent
@@ -91,7 +91,7 @@ def test_who_loses_his_file_before_it_is_locked_takes_another(tmp_path: Path, mo
 
 def test_a_directory_that_is_not_there_is_what_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="none"):
-        write_whole(tmp_path / "none/out", "text")
+        write_atomically(tmp_path / "none/out", "text")
 
 
 def test_of_several_that_killed_runs_left_the_last_is_gone_on_with_and_the_others_go(tmp_path: Path) -> None:
@@ -352,9 +352,9 @@ def test_a_name_that_two_releases_have_has_to_be_told_by_the_id(root: Path) -> N
 
 def test_a_release_s_image_whose_manifest_has_rotten_is_lacking(root: Path) -> None:
     (image,) = contents_of(root, "app:1").images
-    assert lack_of(Storage(root), image) == ""
+    assert missing_of(Storage(root), image) == ""
     flip(Storage(root).blob_path(APP.top))
-    assert APP.top.short in lack_of(Storage(root), image)
+    assert APP.top.short in missing_of(Storage(root), image)
 
 
 def test_what_is_signed_is_the_digest_and_a_line_s_end() -> None:

@@ -17,8 +17,8 @@ from regwrap.bundle.releases import (
     chosen_release,
     held_alone,
     known_checksum,
-    lack_of,
     missing_images,
+    missing_of,
     moves_to,
     read_releases,
     write_release,
@@ -81,7 +81,7 @@ def test_a_release_is_named_by_its_name_or_by_six_digits_of_its_id(root: Path) -
     for wanted in ("acme", two.contents.id.hex[:5], two.contents.id.hex[1:9], "0" * 64):
         with pytest.raises(UsageError) as raised:
             chosen_release(found, wanted, root)
-        assert raised.value.message == f"{root} remembers no release {wanted}"
+        assert raised.value.message == f"{root} has no release {wanted}"
         assert raised.value.detail.splitlines() == [
             f"acme-1, deployed 2026-01-01, id {one.contents.id}",
             f"{two.contents.id.hex[:12]}, deployed 2026-02-02, id {two.contents.id}",
@@ -89,7 +89,7 @@ def test_a_release_is_named_by_its_name_or_by_six_digits_of_its_id(root: Path) -
         ]
     with pytest.raises(UsageError) as raised:
         chosen_release(SiteReleases((), ()), "acme-1", root)
-    assert raised.value.detail == "no release is noted there"
+    assert raised.value.detail == "no release is recorded there"
 
 
 def test_a_name_is_meant_before_an_id_that_begins_so(root: Path) -> None:
@@ -128,7 +128,7 @@ def test_what_a_site_lacks_of_an_image_is_said_whatever_its_tag_is(
 ) -> None:
     contents = contents_of(root, *IMAGES)
     change(root)
-    assert lack_of(Storage(root), contents.images[0]) == lack
+    assert missing_of(Storage(root), contents.images[0]) == lack
     lines = tuple(f"{name}: {lack}" for name in ("a:1", "a:latest") if lack)
     assert missing_images(Storage(root), contents) == lines
     known = dict.fromkeys(contents.images, "")
@@ -142,10 +142,10 @@ def test_a_platform_that_a_release_leaves_out_is_not_lacking_and_any_other_is(ro
     (whole,), (some,) = (contents_of(root, entry).images for entry in (listed("m:1"), listed("m:1", "linux/amd64")))
     amd, arm = (Digest.of(raw) for raw in MULTI.manifests[:2])
     remove(root / layout.revision_link("m", arm))
-    assert lack_of(Storage(root), some) == ""
-    assert lack_of(Storage(root), whole) == f"manifest {arm.short} is not there"
+    assert missing_of(Storage(root), some) == ""
+    assert missing_of(Storage(root), whole) == f"manifest {arm.short} is not there"
     remove(root / layout.revision_link("m", amd))
-    assert lack_of(Storage(root), some) == f"manifest {amd.short} is not there"
+    assert missing_of(Storage(root), some) == f"manifest {amd.short} is not there"
 
 
 def test_the_tags_that_a_release_moves_are_those_that_are_something_else_now(root: Path) -> None:

@@ -124,7 +124,7 @@ def test_what_is_missing_is_named(root: Path, first: Path) -> None:
 @pytest.mark.slow
 def test_the_table_says_which(root: Path, first: Path, second: Path) -> None:
     report = list_releases(make_storage(root, {}), lock_timeout=0, listener=Silent())
-    assert releases_text(report) == f"{root}: no release is noted here"
+    assert releases_text(report) == f"{root}: no release is recorded here"
     deploy(first, root)
     deploy(second, root)
     text = releases_text(list_releases(root, lock_timeout=0, listener=Silent()))

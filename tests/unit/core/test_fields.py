@@ -9,7 +9,7 @@ from regwrap.core.fields import (
     a_list,
     a_switch,
     a_text,
-    a_whole,
+    an_integer,
     an_object,
     field,
     json_object,
@@ -29,14 +29,14 @@ from regwrap.core.fields import (
         (a_switch, 1, "expected true or false, got 1"),
         (a_list, "ab", 'expected a list, got "ab"'),
         (an_object, [], "expected an object, got a list"),
-        (a_whole(1, 9), True, "expected a whole number from 1 to 9, got true"),
-        (a_whole(1, 9), 10, "expected a whole number from 1 to 9, got 10"),
-        (a_whole(1, 9), 5.0, "expected a whole number from 1 to 9, got 5.0"),
+        (an_integer(1, 9), True, "expected a whole number from 1 to 9, got true"),
+        (an_integer(1, 9), 10, "expected a whole number from 1 to 9, got 10"),
+        (an_integer(1, 9), 5.0, "expected a whole number from 1 to 9, got 5.0"),
         (list_of(a_text), ["a", 1], "expected a string, got 1"),
         (or_none(a_text), 1, "expected a string, got 1"),
-        (a_whole(1, 9), 10**30, "got a very large number"),
-        (a_whole(1, 9), "x" * 100, f'got "{"x" * 60}..."'),
-        (a_whole(1, 9), "a\x1b[2Jü", r'got "a\u001b[2J\u00fc"'),
+        (an_integer(1, 9), 10**30, "got a very large number"),
+        (an_integer(1, 9), "x" * 100, f'got "{"x" * 60}..."'),
+        (an_integer(1, 9), "a\x1b[2Jü", r'got "a\u001b[2J\u00fc"'),
     ],
 )
 def test_value_of_another_kind_is_refused_with_what_it_is(
@@ -78,7 +78,7 @@ def test_a_document_is_read_as_it_is() -> None:
 def test_values_of_their_kind_are_given_as_they_are() -> None:
     document = {"name": "a", "sizes": [1, 2], "off": False}
     assert field(document, "name", a_text) == "a"
-    assert field(document, "sizes", list_of(a_whole(0, 9))) == (1, 2)
+    assert field(document, "sizes", list_of(an_integer(0, 9))) == (1, 2)
     assert field(document, "off", a_switch) is False
     assert field(document, "absent", or_none(a_text)) is None
     assert field(document, "absent", a_text, "else") == "else"
@@ -92,10 +92,10 @@ def test_message_leads_to_the_key() -> None:
 @pytest.mark.parametrize(("value", "fits"), [(0, False), (1, True), (9, True), (10, False)])
 def test_a_whole_number_may_be_the_first_and_the_last(value: int, *, fits: bool) -> None:
     if fits:
-        assert a_whole(1, 9)(value) == value
+        assert an_integer(1, 9)(value) == value
     else:
         with pytest.raises(ValueError, match="expected a whole number from 1 to 9"):
-            a_whole(1, 9)(value)
+            an_integer(1, 9)(value)
 
 
 def test_a_text_of_sixty_characters_is_shown_whole() -> None:

@@ -134,6 +134,7 @@ def test_a_signal_at_any_call_leaves_no_stage(tmp_path: Path) -> None:
         with temporary_stage(Tree(own), "stage"):
             pass
 
+    work()
     number = 1
     while interrupted_at(number, work):
         assert list(own.iterdir()) == []

@@ -97,7 +97,7 @@ def test_index_names_its_manifests_and_their_platforms(media_type: str) -> None:
 def test_an_index_says_which_of_its_images_an_attestation_is_about(annotations: object, about: Digest | None) -> None:
     index = parse_manifest(raw_of(an_index(manifests=[a_descriptor(annotations=annotations)])))
     assert isinstance(index, Index)
-    assert [child.about for child in index.manifests] == [about]
+    assert [child.subject for child in index.manifests] == [about]
 
 
 def test_missing_media_type_means_oci() -> None:

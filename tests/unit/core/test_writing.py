@@ -11,9 +11,9 @@ import pytest
 from regwrap.core.writing import (
     is_there,
     name_file,
+    named_on_error,
     read_at,
     read_file,
-    telling,
     temporary_file,
     write_all_at,
     write_file,
@@ -74,7 +74,7 @@ def test_what_a_full_disk_refuses_when_the_file_closes_is_told_with_its_name(mod
     data: bytes | str = "x" if mode == "w" else b"x"
     with (
         pytest.raises(OSError, match=r"No space left on device: '/dev/full'"),
-        telling(open("/dev/full", mode)) as file,
+        named_on_error(open("/dev/full", mode)) as file,
     ):
         file.write(data)
     assert file.closed

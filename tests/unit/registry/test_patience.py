@@ -123,7 +123,7 @@ def test_who_answers_what_is_no_http_is_not_waited_for(said: bytes) -> None:
         with pytest.raises(ToolError, match=f"the answer of {host} cannot be read") as raised:
             client_of(host, 5).request(Request("GET", "/v2/"))
         assert not raised.value.outage
-        assert "what listens there is no registry" in f"{raised.value.hint}"
+        assert "what listens there is not a registry" in f"{raised.value.hint}"
 
 
 @pytest.mark.slow

@@ -130,7 +130,7 @@ def test_names_are_text_and_nothing_is_fetched() -> None:
 def test_a_storage_without_a_release_and_a_very_large_one() -> None:
     page = site_page(site(), FACTS)
     assert "no release is in use" in page
-    assert "None is noted here" in page
+    assert "None is recorded here" in page
     many = tuple(SiteImage(image=f"a/{n}:1", digest="sha256:0", releases=()) for n in range(ROWS + 1))
     served = storage_page("/srv/registry", many, "r.example")
     assert "more than 2,000 images" in served

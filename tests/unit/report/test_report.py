@@ -171,7 +171,7 @@ def test_tags_that_have_drifted_are_told() -> None:
     told = plan_text(plan).splitlines()
     assert told[1:3] == [
         "1 tag has drifted at the source:",
-        f"  a/same:1: {here} is taken, the tag is now {now}",
+        f"  a/same:1: copying {here}; the source's tag is now {now}",
     ]
 
 
@@ -185,7 +185,7 @@ def test_a_plan_fits_a_terminal() -> None:
             ),
         )
     )
-    lines = plan_text(plan, whole=False).splitlines()
+    lines = plan_text(plan, full=False).splitlines()
     assert max(map(len, lines)) <= 100
     assert f"{IMAGE.top}"[:19] in lines[3]
 
@@ -193,7 +193,7 @@ def test_a_plan_fits_a_terminal() -> None:
 def test_a_plan_with_long_names_fits_a_terminal_and_says_all() -> None:
     name = f"platform/observability/{'collector-' * 3}contrib:2026.11.28-linux-amd64"
     moved = Drifted(entry=entry(name), digest=IMAGE.top, now=Digest.of(b"now"))
-    text = plan_text(make_plan((replace(whole(name), drift=moved), whole(f"mirror/{name}"))), whole=False)
+    text = plan_text(make_plan((replace(whole(name), drift=moved), whole(f"mirror/{name}"))), full=False)
     assert max(map(len, text.splitlines())) <= 100
     assert " ".join(text.split()).count(name) == 3
     assert "skip  " in text

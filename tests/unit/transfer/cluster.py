@@ -31,7 +31,7 @@ class InProcess:
     stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        self.ends = Endpoints(job=self.job, stack=self.stack)
+        self.endpoints = Endpoints(job=self.job, stack=self.stack)
         self.opened = OpenedContents(self.stack)
 
     def came(self, counts: Mapping[str, int]) -> None:
@@ -52,9 +52,9 @@ class InProcess:
     def _done(self, order: Order) -> tuple[BlobAnswer, ...]:
         match order:
             case FetchOrder():
-                return fetch_blobs(self.ends, order, self)
+                return fetch_blobs(self.endpoints, order, self)
             case PushOrder():
-                return push_blobs(self.ends, order, self, self.opened)
+                return push_blobs(self.endpoints, order, self, self.opened)
             case HashOrder():
                 return hash_blobs(order, self)
 

@@ -173,7 +173,7 @@ class Bringer:
         else:
             events.begun(travel)
             travel.came += travel.blob.size
-            events.whole(travel)
+            events.complete(travel)
 
     def asked(self, digest: Digest) -> list[str]:
         return [host for host, digests, _parallel in self.batches if digest in digests]
@@ -710,7 +710,7 @@ def test_what_an_image_waited_before_its_first_byte_is_none_of_its_time() -> Non
         time.sleep(0.02)
         events.begun(travel)
         travel.came += travel.blob.size
-        events.whole(travel)
+        events.complete(travel)
 
     for blob in APP.blobs:
         case.bringer.errors["first", Digest.of(blob)] = deque([late])

@@ -241,7 +241,7 @@ def test_a_worker_that_has_another_directory_by_that_path_ends_the_run(
 def test_a_worker_for_which_the_name_is_another_registry_ends_the_run(two: Between, *, is_registry: bool) -> None:
     place = Location(name="x", registry=two.place(two.dest).registry if is_registry else None)
     with in_process(two.job(archive=two.directory)) as (workers, job):
-        workers.ends.job = replace(workers.job, location_of=lambda _name: place)
+        workers.endpoints.job = replace(workers.job, location_of=lambda _name: place)
         said = two.dest.host if is_registry else "no registry"
         with pytest.raises(ClusterError, match=f"is {said} in the configuration of this worker") as raised:
             two.run(job, "team/app:1")
@@ -277,12 +277,12 @@ def test_a_host_that_pushes_a_worker_back_is_asked_less_by_all(two: Between, *, 
     heard: list[tuple[str, str]] = []
     with in_process(job) as (inside, job), ExitStack() as stack:
         inside.pushed_back.append(PushedBack(two.source.host, "0"))
-        ends = Endpoints(job=job, stack=stack, on_pushed_back=lambda *told: heard.append(told))
+        endpoints = Endpoints(job=job, stack=stack, on_pushed_back=lambda *told: heard.append(told))
         images = parse_images(b"team/app:1", "images.list")
         copies = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
-        dest = ends.of(job.archive)
-        assert all(ends.source_of(entry) for entry in images.entries)
-        report = transfer_images(copies, dest, ends=ends, writing=Writing())
+        dest = endpoints.of(job.archive)
+        assert all(endpoints.source_of(entry) for entry in images.entries)
+        report = transfer_images(copies, dest, endpoints=endpoints, writing=Writing())
     assert len(report.copied) == 1
     assert heard == [(two.source.host, "0")]
 
@@ -295,16 +295,16 @@ def test_what_workers_ask_counts_as_asked_by_this_run(two: Between, *, into_regi
     make_storage(two.root, {})
     held: list[list[int]] = []
     with in_process(two.job() if into_registry else two.job(archive=two.directory)) as (inside, job), ExitStack() as st:
-        ends = Endpoints(job=job, stack=st)
+        endpoints = Endpoints(job=job, stack=st)
         plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
-        both = [ends.registry(two.place(registry)) for registry in (two.source, two.dest)]
+        both = [endpoints.registry(two.place(registry)) for registry in (two.source, two.dest)]
 
         def look(order: Order) -> Order:
             held.append([end.probe.limiter.rate.running for end in both])
             return order
 
         inside.before = look
-        transfer_images(plan, ends.of(job.archive), ends=ends, writing=Writing())
+        transfer_images(plan, endpoints.of(job.archive), endpoints=endpoints, writing=Writing())
         assert [end.probe.limiter.rate.running for end in both] == [0, 0]
     assert {tuple(each) for each in held} == {(1, int(into_registry))}
 
@@ -317,12 +317,12 @@ def test_a_good_answer_to_a_worker_raises_what_a_registry_is_asked_for(
     two.scripted.launcher.answers.append(curl())
     make_storage(two.root, {})
     with in_process(two.job(archive=two.directory)) as (_inside, job), ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack)
+        endpoints = Endpoints(job=job, stack=stack)
         plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
-        rate = ends.registry(two.place(two.source)).probe.limiter.rate
+        rate = endpoints.registry(two.place(two.source)).probe.limiter.rate
         rate.limit = 2.0
         two.source.fails = lambda request: 403 if refused and f"/blobs{refused}" in request else None
-        transfer_images(plan, ends.of(job.archive), ends=ends, writing=Writing())
+        transfer_images(plan, endpoints.of(job.archive), endpoints=endpoints, writing=Writing())
     assert (rate.limit > 2) == rises
 
 
@@ -408,7 +408,7 @@ def test_a_blob_is_proved_once_and_where_another_worker_has_staged_it_too(tmp_pa
     travel = Travel(blob=blob, end=NOT_ASKED, repository="a")
     with ThreadPoolExecutor() as pool:
         arriving = _Arriving(stage=stage, around=Hearing([]), pool=pool)
-        arriving.whole(travel)
+        arriving.complete(travel)
     assert arriving.answer(travel) == BlobAnswer(digest=f"{OWN}")
     assert stage.is_valid(blob)
     assert [name for name in open_below(tmp_path) if OWN.hex in name] == []

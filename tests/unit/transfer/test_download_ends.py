@@ -33,11 +33,11 @@ class End:
 
 @dataclass
 class Scene:
-    """Each start of curl brings all but the layer as it is, and ends the layer as the next of `ends`."""
+    """Each start of curl brings all but the layer as it is, and ends the layer as the next of `endpoints`."""
 
     two: Between
     layer: bytes = LAYER
-    ends: list[End] = field(default_factory=list)
+    endpoints: list[End] = field(default_factory=list)
     begun_at: list[int] = field(default_factory=list)
     under_way: list[int] = field(default_factory=list)
 
@@ -52,7 +52,7 @@ class Scene:
         if Digest.of(self.layer).hex in options["url"]:
             self.begun_at.append(start)
             self.under_way.append(self.two.told.under_way[-1]())
-            end = self.ends.pop(0)
+            end = self.endpoints.pop(0)
         data = end.data(start)
         if data:
             with Path(options["output"]).open("wb") as pipe, suppress(BrokenPipeError):
@@ -67,12 +67,12 @@ class Scene:
     def part(self) -> Path:
         return self.two.root / f".regwrap/sync/parts/{DIGEST.hex}"
 
-    def run(self, *ends: End) -> str:
+    def run(self, *endpoints: End) -> str:
         """What is said of the image; empty where it came."""
-        self.ends += ends
+        self.endpoints += endpoints
         report = self.two.run(self.two.job(archive=self.two.directory), "app:1").report
         assert report is not None
-        assert self.ends == [], "each was asked for"
+        assert self.endpoints == [], "each was asked for"
         if report.failed:
             return f"{report.failed[0].error} {report.failed[0].hint}"
         assert not storage_problems(self.two.root)
@@ -196,13 +196,13 @@ def test_a_registry_that_wants_less_of_curl_is_asked_for_less(scene: Scene) -> N
     make_storage(two.root, {})
     two.attempts = 2
     job = two.job(archive=two.directory)
-    scene.ends += [End(first(0), exit_code=22, status=429), End()]
+    scene.endpoints += [End(first(0), exit_code=22, status=429), End()]
     with ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack, on_pushed_back=lambda *told: heard.append(told))
+        endpoints = Endpoints(job=job, stack=stack, on_pushed_back=lambda *told: heard.append(told))
         plan = two.run(job, "app:1", options=SyncOptions(dry_run=True)).plan
-        source = ends.registry(two.place(two.source))
+        source = endpoints.registry(two.place(two.source))
         source.probe.limiter.rate.limit = 8
-        report = transfer_images(plan, ends.of(job.archive), ends=ends, writing=Writing())
+        report = transfer_images(plan, endpoints.of(job.archive), endpoints=endpoints, writing=Writing())
         assert source.probe.limiter.rate.limit < 4
     assert len(report.copied) == 1
     assert 0 < report.seconds < 60

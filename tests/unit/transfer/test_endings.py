@@ -28,7 +28,7 @@ class Heard:
     def begun(self, travel: Travel) -> None:
         self.said.append(f"begun {travel.repository}")
 
-    def whole(self, travel: Travel) -> None:
+    def complete(self, travel: Travel) -> None:
         self.said.append(f"whole {travel.repository}")
 
     def proved(self, travel: Travel) -> None:

@@ -330,12 +330,12 @@ def test_skopeo_brings_what_is_lacking_of_each_manifest_and_that_counts(
             if Digest.of(data) in configs or data in image.manifests:
                 file.put(Digest.of(data), data)
         with ExitStack() as stack:
-            ends, stage = Endpoints(job=job, stack=stack), Stage(Tree(scratch))
+            endpoints, stage = Endpoints(job=job, stack=stack), Stage(Tree(scratch))
             archive = StorageSource(name="archive", storage=two.storage)
             valid = ValidBlobs(storage=two.storage, hashed=False)
-            skopeo = LayoutFetcher(stage=stage, storage=two.storage, valid=valid, skopeo=ends.skopeo(), inherit=())
+            skopeo = LayoutFetcher(stage=stage, storage=two.storage, valid=valid, skopeo=endpoints.skopeo(), inherit=())
             destination = BundleDestination(
-                file=file, archive=archive, source_of=ends.source_of, hashed=True, stage=stage, fetcher=skopeo
+                file=file, archive=archive, source_of=endpoints.source_of, hashed=True, stage=stage, fetcher=skopeo
             )
             destination.copy_image(copy)
             sent.append(destination.sent(copy))

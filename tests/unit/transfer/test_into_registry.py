@@ -530,16 +530,16 @@ def test_what_the_source_does_not_give_is_asked_of_it_once(pushing: Pushing, sou
 def test_both_registries_count_an_upload_as_one_of_what_they_bear(pushing: Pushing) -> None:
     """`max_connections`, and what is left of it after a 429, hold for as long as bytes come."""
     assert pushing.other is not None
-    ends, held = (pushing.other.registry, pushing.dest.registry), list[list[int]]()
+    endpoints, held = (pushing.other.registry, pushing.dest.registry), list[list[int]]()
 
     def look(request: str) -> None:
         if request.startswith("PUT") and "digest=" in request:
-            held.append([pushing.limiters.of(end).rate.running for end in ends])
+            held.append([pushing.limiters.of(end).rate.running for end in endpoints])
 
     pushing.registry.fails = look
     pushing.sent("a/b:1")
     assert held == [[1, 1]] * len(BLOBS)
-    assert [pushing.limiters.of(end).rate.running for end in ends] == [0, 0]
+    assert [pushing.limiters.of(end).rate.running for end in endpoints] == [0, 0]
 
 
 def test_all_blobs_come_over_one_connection(pushing: Pushing, source: FakeRegistry) -> None:

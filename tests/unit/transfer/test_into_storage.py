@@ -442,9 +442,9 @@ def test_unless_it_was_said_otherwise_what_is_there_counts_once_it_was_hashed(tw
     two.scripted.launcher.answers.append(curl())
     job = two.job(archive=two.directory)
     with ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack)
+        endpoints = Endpoints(job=job, stack=stack)
         plan = two.run(job, "team/app:1", options=SyncOptions(dry_run=True)).plan
-        report = transfer_images(plan, ends.of(two.directory), ends=ends, writing=Writing())
+        report = transfer_images(plan, endpoints.of(two.directory), endpoints=endpoints, writing=Writing())
     assert report.sent == sum(map(len, APP.blobs))
     assert not problems_in(two.root)
 
@@ -464,11 +464,11 @@ def test_an_upper_gets_the_blobs_and_the_root_above_it_the_links(two: Between) -
     dest_place = Location(name="root", storage=two.root)
     job = two.job(archive=dest_place)
     with ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack)
-        dest = ends.of(dest_place)
+        endpoints = Endpoints(job=job, stack=stack)
+        dest = endpoints.of(dest_place)
         images = parse_images(b"team/app:1", "images.list")
         options = SyncOptions()
-        copy_images(ends, dest, images, options=options, writing=Writing(upper=upper))
+        copy_images(endpoints, dest, images, options=options, writing=Writing(upper=upper))
     seen = Storage(two.root, below=(upper,))
     assert seen.has_tag("team/app", "1", APP.top)
     closure = seen.closure("team/app", APP.top)
@@ -500,12 +500,12 @@ def destination(two: Between, commit: GroupCommit) -> StorageDestination:
     (two.root / "stage/blobs/sha256").mkdir(parents=True)
     job = two.job(archive=two.directory, source=place)
     with ExitStack() as stack:
-        ends = Endpoints(job=job, stack=stack)
+        endpoints = Endpoints(job=job, stack=stack)
     storage = two.storage
     return StorageDestination(
         storage=storage,
         stage=Stage(Tree(two.root / "stage")),
-        source_of=ends.source_of,
+        source_of=endpoints.source_of,
         fetcher=Nothing(),
         commit=commit,
         valid=ValidBlobs(storage=storage, hashed=True),

@@ -30,8 +30,8 @@ def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
 def listed(two: Between, *names: str) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     with ExitStack() as stack:
         job = two.job()
-        ends = Endpoints(job=job, stack=stack)
-        found = tags_of(job, ends.registry(two.place(two.source)), names)
+        endpoints = Endpoints(job=job, stack=stack)
+        found = tags_of(job, endpoints.registry(two.place(two.source)), names)
     return dict(found.tags), found.unread
 
 
@@ -93,6 +93,6 @@ def test_a_host_that_is_down_ends_the_list(two: Between) -> None:
 
 def test_a_directory_is_no_registry(two: Between) -> None:
     with ExitStack() as stack:
-        ends = Endpoints(job=two.job(), stack=stack)
+        endpoints = Endpoints(job=two.job(), stack=stack)
         with pytest.raises(UsageError, match="has neither a url nor a storage"):
-            ends.registry(Location(name="odd", storage=two.root))
+            endpoints.registry(Location(name="odd", storage=two.root))

@@ -67,7 +67,7 @@ def test_a_mirror_that_cannot_be_asked_is_passed_by_and_told_once(two: Between, 
     assert two.storage.resolve("team/app", "1") == APP.top
     assert two.storage.resolve("team/other", "1") == OTHER.top
     (note,) = two.told.lines
-    assert note.startswith(f"note: the mirror {mirror.host} is passed by for ")
+    assert note.startswith(f"note: skipping the mirror {mirror.host} for ")
     assert "500" in note
 
 

@@ -202,17 +202,17 @@ def test_a_storage_need_not_hold_such_a_layer_either(two: Between, tmp_path: Pat
 def test_a_line_without_a_registry_has_none_where_no_source_is_given(two: Between) -> None:
     (listed,) = parse_images(b"team/app:1", "images.list").entries
     with ExitStack() as stack:
-        ends = Endpoints(job=replace(two.job(), source=None), stack=stack)
+        endpoints = Endpoints(job=replace(two.job(), source=None), stack=stack)
         with pytest.raises(UsageError, match="names no registry"):
-            ends.source_of(listed)
+            endpoints.source_of(listed)
 
 
 def test_lines_without_a_registry_are_named_and_not_all_of_hundreds(two: Between) -> None:
     images = parse_images("\n".join(f"team/app{number}:1" for number in range(12)).encode(), "images.list")
     with ExitStack() as stack:
-        ends = Endpoints(job=replace(two.job(), source=None), stack=stack)
+        endpoints = Endpoints(job=replace(two.job(), source=None), stack=stack)
         with pytest.raises(UsageError, match=r"^12 lines name no registry, and no source is configured") as raised:
-            ends.check_sources(images)
+            endpoints.check_sources(images)
     assert [line.rpartition(" ")[2] for line in raised.value.detail.splitlines()] == [
         f"team/app{number}:1" for number in range(10)
     ]
@@ -221,9 +221,9 @@ def test_lines_without_a_registry_are_named_and_not_all_of_hundreds(two: Between
 def test_a_line_whose_registry_is_none_is_refused_before_anything_is_asked(two: Between) -> None:
     images = parse_images(b"odd.example/team/app:1 => team/app:1", "images.list")
     with ExitStack() as stack:
-        ends = Endpoints(job=replace(two.job(), location_of=lambda name: Location(name=name)), stack=stack)
+        endpoints = Endpoints(job=replace(two.job(), location_of=lambda name: Location(name=name)), stack=stack)
         with pytest.raises(UsageError, match="has neither a url nor a storage"):
-            ends.check_sources(images)
+            endpoints.check_sources(images)
 
 
 def test_connections_to_a_registry_are_closed_with_the_run(two: Between) -> None:
@@ -238,9 +238,9 @@ def test_connections_to_a_registry_are_closed_with_the_run(two: Between) -> None
 def test_what_skopeo_keeps_at_home_is_in_a_directory_of_its_own(two: Between) -> None:
     """Not among what regwrap has there, nor the user's."""
     with ExitStack() as stack:
-        ends = Endpoints(job=two.job(), stack=stack)
-        assert ends.skopeo().home.is_dir()
-        assert ends.skopeo().home.parent == two.scripted.runner.scratch
+        endpoints = Endpoints(job=two.job(), stack=stack)
+        assert endpoints.skopeo().home.is_dir()
+        assert endpoints.skopeo().home.parent == two.scripted.runner.scratch
 
 
 def test_instead_of_an_archive_there_is_an_empty_directory_as_often_as_asked(two: Between) -> None:

@@ -131,9 +131,9 @@ def test_tokens_that_bring_bytes_are_renewed_as_often_as_it_takes(guarded: Guard
     """Of a large layer each brings a part."""
     two, scene = guarded.two, Scene(guarded.two, LAYER_BYTES)
     ended = End(lambda _start: b"", exit_code=22, status=401)
-    scene.ends = [*[ended] * 6, End(lambda start: LAYER_BYTES[start:][:5], exit_code=56), *[ended] * 6, End()]
+    scene.endpoints = [*[ended] * 6, End(lambda start: LAYER_BYTES[start:][:5], exit_code=56), *[ended] * 6, End()]
     two.scripted.launcher.answers[:] = [Answer(when=("curl", "--disable"), reads=scene.curl, repeats=True)]
     two.attempts = 2
     two.sync(two.job(archive=two.directory), "team/app:1")
-    assert scene.ends == []
+    assert scene.endpoints == []
     assert not storage_problems(two.root)
