@@ -284,7 +284,7 @@ def test_workers_hash_a_storage_and_name_what_is_damaged(farm: Farm, tmp_path: P
     assert damaged.returncode == 4
     assert f"blob {digest} does not match its digest" in damaged.stdout
     assert damaged.stdout == farm.cli("verify", f"{root}").stdout
-    assert "is no storage's directory" in farm.cli("verify", "x.tar", "--cluster", farm.cluster.address).stderr
+    assert "x.tar is not a registry storage" in farm.cli("verify", "x.tar", "--cluster", farm.cluster.address).stderr
 
 
 def test_workers_push_a_bundle_that_all_of_them_have(
