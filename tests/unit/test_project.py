@@ -81,7 +81,7 @@ def test_a_file_with_a_buffer_is_told_by_its_name_when_the_disk_is_full() -> Non
     nameless = []
     for path in sorted((ROOT / "regwrap").rglob("*.py")):
         tree = ast.parse(path.read_text())
-        told = {arg for call in ast.walk(tree) if _calls(call, "telling") for arg in ast.iter_child_nodes(call)}
+        told = {arg for call in ast.walk(tree) if _calls(call, "named_on_error") for arg in ast.iter_child_nodes(call)}
         for call in ast.walk(tree):
             if _writes_through_a_buffer(call) and call not in told and path.parent.name != "tools":
                 nameless.append(f"{path.relative_to(ROOT)}:{call.lineno}: {ast.unparse(call)}")
