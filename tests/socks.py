@@ -1,10 +1,10 @@
 """A proxy of SOCKS 5 on loopback that leads to one server, whatever host is named."""
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from tests.listening import listening
 from tests.tunnel import pass_on
 
 IPV4, IPV6, NAME = b"\1" + bytes(4), b"\4" + bytes(16), b"\3\5proxy"
@@ -17,29 +17,22 @@ def socks_to(
     """HOST:PORT of the proxy, and what it was asked for. With `refusal` it connects to nothing and says so. `bound` is
     the address that it says it has connected from, in one of three forms."""
     asked: list[str] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve() -> None:
-            with suppress(OSError):
-                while True:
-                    client, _address = server.accept()
-                    threading.Thread(target=lead, args=(client,), daemon=True).start()
+    def lead(client: socket.socket) -> None:
+        with suppress(OSError, IndexError), client, client.makefile("rwb") as file:
+            methods = file.read(file.read(2)[1])
+            method = 2 if login else 0
+            client.sendall(bytes([5, method if method in methods else 255]))
+            if login:
+                user = file.read(file.read(2)[1])
+                right = (user, file.read(file.read(1)[0])) == login
+                client.sendall(bytes([1, 0 if right else 1]))
+            name = file.read(file.read(5)[4]).decode()
+            asked.append(f"{name}:{int.from_bytes(file.read(2), 'big')}")
+            client.sendall(bytes([5, refusal, 0]) + bound + bytes(2))
+            if not refusal:
+                with socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2]))) as upstream:
+                    pass_on(client, upstream)
 
-        def lead(client: socket.socket) -> None:
-            with suppress(OSError, IndexError), client, client.makefile("rwb") as file:
-                methods = file.read(file.read(2)[1])
-                method = 2 if login else 0
-                client.sendall(bytes([5, method if method in methods else 255]))
-                if login:
-                    user = file.read(file.read(2)[1])
-                    right = (user, file.read(file.read(1)[0])) == login
-                    client.sendall(bytes([1, 0 if right else 1]))
-                name = file.read(file.read(5)[4]).decode()
-                asked.append(f"{name}:{int.from_bytes(file.read(2), 'big')}")
-                client.sendall(bytes([5, refusal, 0]) + bound + bytes(2))
-                if not refusal:
-                    with socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2]))) as upstream:
-                        pass_on(client, upstream)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"127.0.0.1:{server.getsockname()[1]}", asked
+    with listening(lead) as host:
+        yield host, asked

@@ -2,25 +2,18 @@
 
 import select
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+from tests.listening import listening
 
 
 @contextmanager
 def tunnel_to(target: str) -> Iterator[tuple[str, list[str]]]:
     """HOST:PORT of the proxy, and the names that it was asked for."""
     asked: list[str] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            with suppress(OSError):
-                while True:
-                    connection, _address = server.accept()
-                    threading.Thread(target=_lead, args=(connection, target, asked), daemon=True).start()
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"127.0.0.1:{server.getsockname()[1]}", asked
+    with listening(lambda connection: _lead(connection, target, asked)) as host:
+        yield host, asked
 
 
 def _lead(client: socket.socket, target: str, asked: list[str]) -> None:

@@ -2,9 +2,8 @@
 
 import socket
 import struct
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from regwrap.core.answers import Meaning
 from tests.answering import Answer, Asked
 from tests.builders import make_image, make_storage, put
 from tests.fieldregistry import field_registry, refusing
+from tests.listening import listening
 from tests.release.regwrap_cli import Cli
 from tests.tls import make_certificate, make_expired, served_by
 
@@ -50,18 +50,14 @@ def refusing_all(status: int) -> Iterator[str]:
 @contextmanager
 def resetting() -> Iterator[str]:
     """HOST:PORT of what resets each connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve() -> None:
-            with suppress(OSError):
-                while True:
-                    connection, _address = server.accept()
-                    connection.recv(1)
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    connection.close()
+    def reset(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
 
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
+    with listening(reset) as host:
+        yield host
 
 
 def lines_of(text: str, repository: str) -> str:

@@ -14,6 +14,7 @@ from regwrap.core.location import Registry
 from regwrap.registry.client import Client
 from regwrap.registry.exchange import Body, Request
 from regwrap.tools.rate_limit import HostLimiter, RateLimit
+from tests.listening import listening
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -21,21 +22,14 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 @contextmanager
 def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
     """A server that reads what comes and then does as it likes; its HOST:PORT."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve() -> None:
-            with suppress(OSError):
-                while True:
-                    connection, _address = server.accept()
-                    threading.Thread(target=one, args=(connection,), daemon=True).start()
+    def one(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            answer(connection)
 
-        def one(connection: socket.socket) -> None:
-            with connection, suppress(OSError):
-                connection.recv(65536)
-                answer(connection)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
+    with listening(one) as host:
+        yield host
 
 
 def client_of(host: str, timeout: float, stopping: threading.Event | None = None) -> Client:
