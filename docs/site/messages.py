@@ -51,7 +51,7 @@ def all_messages() -> list[Message]:
 def _messages_in(path: Path) -> Iterator[Message]:
     module = ".".join(path.relative_to(_ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    constants = _assigned(tree.body)
+    constants = {**_imported(tree.body), **_assigned(tree.body)}
     for node, known in _with_names(tree, constants):
         for said, hint in _said(node):
             text = _template(said, constants)
@@ -79,6 +79,23 @@ def _assigned(statements: Iterable[ast.stmt]) -> dict[str, ast.expr]:
                     before = found.get(target.id)
                     found[target.id] = ast.IfExp(value, before, value) if before else value
     return found
+
+
+def _imported(statements: Iterable[ast.stmt]) -> dict[str, ast.expr]:
+    """The texts that come from other modules of the program."""
+    found: dict[str, ast.expr] = {}
+    for node in statements:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{_ROOT.name}."):
+            known = _constants_of(node.module)
+            found.update((alias.asname or alias.name, known[alias.name]) for alias in node.names if alias.name in known)
+    return found
+
+
+@cache
+def _constants_of(module: str) -> dict[str, ast.expr]:
+    path = _ROOT.parent / module.replace(".", "/")
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return _assigned(ast.parse(source.read_text(encoding="utf-8")).body)
 
 
 def _advice(node: ast.AST, module: str) -> str:

@@ -103,7 +103,9 @@ class BundleInPlace:
     def check_complete(self, output: Path) -> None:
         """Raises IntegrityError where a blob is not there, or not right."""
         if missing := self.places.keys() - self.proved:
-            raise IntegrityError(f"{output}: {counted(len(missing), 'blob')} was not received; no bundle was written")
+            raise IntegrityError(
+                f"{output}: {counted(len(missing), 'blob was', 'blobs were')} not received; no bundle was written"
+            )
 
     def put(self, digest: Digest, data: bytes) -> None:
         """Bytes that were verified."""

@@ -39,7 +39,7 @@ def passed_bundle(
     directory: Path,
     stopping: threading.Event,
 ) -> Iterator[None]:
-    """`fill` puts all blobs, in a thread of its own, to a file in `directory`; `target` takes the bundle's bytes. Its
+    """`fill` puts all blobs, in a thread of its own, into a file in `directory`; `target` takes the bundle's bytes. Its
     end follows when the block ends. `stopping` ends the thread where `target` takes no more.
 
     Raises UsageError, ToolError (no space), IntegrityError (blobs that did not come), and what `fill` raises.

@@ -163,7 +163,7 @@ def chosen_release(found: SiteReleases, wanted: str, root: Path) -> SiteRelease:
             hint="give the id of the one",
         )
     raise UsageError(
-        f"{root} has no release {wanted}",
+        f"{root} has no record of release {wanted}",
         detail="\n".join([known or "no release is recorded there", *found.notes]),
         hint="deploy its bundle; or, if it came another way: regwrap releases DIR --adopt BUNDLE",
     )
@@ -214,11 +214,12 @@ def missing_images(
     return tuple(f"{image.name}: {found[image]}" for image in contents.images if found[image])
 
 
-def refuse_missing(storage: Storage, contents: BundleContents, name: str, *, then: str, hint: str) -> None:
-    """Raises ImagesFailedError where something of a release's images is missing; `then` says what was not done."""
+def refuse_missing(storage: Storage, contents: BundleContents, name: str, *, hint: str) -> None:
+    """Raises ImagesFailedError where something of the images of release `name` is missing."""
     if missing := missing_images(storage, contents):
         raise ImagesFailedError(
-            f"{storage.root} lacks {len(missing)} of {counted(len(contents.images), 'image')} of {name}; {then}",
+            f"{storage.root} lacks {len(missing)} of {counted(len(contents.images), 'image')} of {name};"
+            " nothing was changed",
             detail="\n".join(missing),
             hint=hint,
         )

@@ -65,7 +65,7 @@ def choose_releases(storage: Storage, found: SiteReleases, wanted: KeptReleases,
         return ReleaseChoice(keep, (), "")
     if wanted.wanted and not found.releases:
         raise UsageError(
-            f"{storage.root} has no release",
+            f"{storage.root} has no record of a release",
             hint="give --keep with a list or a bundle, or record what is there: regwrap releases DIR --adopt BUNDLE",
         )
     chosen = [chosen_release(found, name, storage.root) for name in wanted.names]

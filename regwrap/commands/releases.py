@@ -147,7 +147,7 @@ def adopt_release(
         contents = opened.contents.whole
     with locked_storage(storage.tree, exclusive=True, timeout=lock_timeout, on_wait=listener.log):
         hint = "deploy the bundle: it adds what is missing, and is recorded"
-        refuse_missing(storage, contents, f"{bundle}", then="nothing was recorded", hint=hint)
+        refuse_missing(storage, contents, f"{bundle}", hint=hint)
         own = own_tree(storage.tree)
         remove_stage(own, _STAGE)
         with temporary_stage(own, _STAGE) as stage:

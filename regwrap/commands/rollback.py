@@ -67,7 +67,7 @@ def rollback(
         release = chosen_release(found, wanted, root)
         contents = release.contents
         hint = "deploy the bundle of that release: it adds what is missing and moves the tags"
-        refuse_missing(storage, contents, release.label, then="nothing was changed", hint=hint)
+        refuse_missing(storage, contents, release.label, hint=hint)
         moved = moves_to(storage, contents)
         if not dry_run:
             tags = tuple((image.repository, image.tag, image.digest) for image in contents.images)

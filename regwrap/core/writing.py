@@ -79,7 +79,9 @@ def check_directory(path: Path) -> None:
     """Said before anything long begins. Raises UsageError where the directory that `path` shall be in is not there."""
     directory = path.absolute().parent
     if not directory.is_dir():
-        raise UsageError(f"{path} cannot be written: {directory} is not a directory")
+        raise UsageError(
+            f"{path} cannot be written: {directory} is not a directory", hint="create it, or name another one"
+        )
 
 
 @contextmanager

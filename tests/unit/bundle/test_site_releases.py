@@ -81,7 +81,7 @@ def test_a_release_is_named_by_its_name_or_by_six_digits_of_its_id(root: Path) -
     for wanted in ("acme", two.contents.id.hex[:5], two.contents.id.hex[1:9], "0" * 64):
         with pytest.raises(UsageError) as raised:
             chosen_release(found, wanted, root)
-        assert raised.value.message == f"{root} has no release {wanted}"
+        assert raised.value.message == f"{root} has no record of release {wanted}"
         assert raised.value.detail.splitlines() == [
             f"acme-1, deployed 2026-01-01, id {one.contents.id}",
             f"{two.contents.id.hex[:12]}, deployed 2026-02-02, id {two.contents.id}",

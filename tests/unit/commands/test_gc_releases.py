@@ -153,11 +153,11 @@ def test_without_any_choice_tags_stay_and_the_loss_is_told(site: Path) -> None:
 @pytest.mark.slow
 def test_a_release_that_is_not_noted_is_named_and_nothing_goes(site: Path, tmp_path: Path) -> None:
     before = registry_state(site)
-    with pytest.raises(UsageError, match="has no release acme-9"):
+    with pytest.raises(UsageError, match="has no record of release acme-9"):
         gc(site, "acme-9")
     assert registry_state(site) == before
     plain = make_bundle(tmp_path / "plain", {"app:1": ONE}).with_name("archive")
-    with pytest.raises(UsageError, match=r"has no release$"):
+    with pytest.raises(UsageError, match=r"has no record of a release$"):
         gc(plain, last=2)
     assert read_releases(Tree(plain)).releases == ()
 

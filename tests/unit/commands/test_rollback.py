@@ -121,10 +121,10 @@ def test_a_release_is_named_by_its_name_or_the_start_of_its_id(site: Path) -> No
     first, _second = ids_of(site)
     assert len(go_to(site, first[7:15]).moved) == 2
     assert go_to(site, first).moved == ()
-    with pytest.raises(UsageError, match="has no release acme") as error:
+    with pytest.raises(UsageError, match="has no record of release acme") as error:
         go_to(site, "acme")
     assert first in error.value.detail
-    with pytest.raises(UsageError, match="has no release"):
+    with pytest.raises(UsageError, match="has no record of release"):
         go_to(site, first[7:9])
 
 
