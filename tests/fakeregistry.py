@@ -20,13 +20,15 @@ _JSON = {"Content-Type": "application/json"}
 @dataclass
 class FakeRegistry:
     """`blobs` by repository and digest, `manifests` by repository and tag or digest; `requests` are `METHOD PATH` in
-    their order. `fails` gets each of them, and the status that it returns is answered; None: it is served. `referrers`
-    by digest: what the API lists of each; None: it has no such API. With a `challenge`, requests that fit `guarded` are
-    refused unless they say one of `logins`."""
+    their order. `named` are the digests that it says of manifests, by repository and reference, where they lie. `fails`
+    gets each request, and the status that it returns is answered; None: it is served. `referrers` by digest: what the
+    API lists of each; None: it has no such API. With a `challenge`, requests that fit `guarded` are refused unless they
+    say one of `logins`."""
 
     host: str = ""
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
     manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
+    named: dict[tuple[str, str], str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     fails: Callable[[str], int | None] = lambda _request: None
     referrers: dict[str, list[dict[str, object]]] | None = None
@@ -141,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(201, b"", {})
         elif (repository, reference) in manifests:
             media_type, raw = manifests[repository, reference]
-            self._answer(200, raw, {"Content-Type": media_type, "Docker-Content-Digest": f"{Digest.of(raw)}"})
+            said = self.registry.named.get((repository, reference), f"{Digest.of(raw)}")
+            self._answer(200, raw, {"Content-Type": media_type, "Docker-Content-Digest": said})
         else:
             self._answer(404, b"{}", _JSON)
 

@@ -48,6 +48,16 @@ class RegistryEndpoint:
 
         return _asked(lambda: self.probe.digest(repository, tag), by_skopeo)
 
+    def tagged(self, repository: str, tag: str) -> tuple[Digest, bytes] | None:
+        """What the tag points to, and that manifest's bytes, not verified: one question where `resolve` and `manifest`
+        are two."""
+
+        def by_skopeo(_unsure: UnsureError) -> tuple[Digest, bytes] | None:
+            raw = self._manifest_by_skopeo(repository, tag)
+            return None if raw is None else (Digest.of(raw), raw)
+
+        return _asked(lambda: self.probe.tagged(repository, tag), by_skopeo)
+
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
         return self.made.get(digest) or self.tagged_manifest(repository, digest)
 

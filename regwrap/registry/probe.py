@@ -74,12 +74,18 @@ class Probe:
     def digest(self, repository: str, tag: str) -> Digest | None:
         """What the tag points to, by one HEAD request; None where the registry has no such tag."""
         answer = self._ask("HEAD", f"/v2/{repository}/manifests/{tag}", repository)
-        if answer is None:
-            return None
+        return None if answer is None else self._named_digest(answer, f"{repository}:{tag}")
+
+    def tagged(self, repository: str, tag: str) -> tuple[Digest, bytes] | None:
+        """The same with the manifest's bytes, not verified, by one GET request."""
+        answer = self._ask("GET", f"/v2/{repository}/manifests/{tag}", repository)
+        return None if answer is None else (self._named_digest(answer, f"{repository}:{tag}"), answer.body)
+
+    def _named_digest(self, answer: Response, image: str) -> Digest:
         try:
             return Digest.parse(answer.headers.get("Docker-Content-Digest", ""))
         except ParseError as error:
-            raise UnsureError(f"{self.registry.host} named no digest for {repository}:{tag}") from error
+            raise UnsureError(f"{self.registry.host} named no digest for {image}") from error
 
     def manifest(self, repository: str, reference: str | Digest) -> bytes | None:
         """A manifest's bytes, not verified; None where it is absent."""

@@ -110,9 +110,11 @@ def _acquire(descriptor: int, tree: Tree, *, exclusive: bool, deadline: float, o
 
 
 def _refuse_shared(descriptor: int, tree: Tree) -> None:
-    """Raises UsageError where the lock is that of another storage of this run: a copy with hard links has the same
-    file, and this run would wait for itself."""
+    """Raises UsageError where this run holds the lock under another name, and would wait for itself: a bind mount is
+    the same storage, and a copy with hard links has the same file."""
     root, (other, place) = tree.root, _held.get(_identity(descriptor), (tree.root, _identity(tree.descriptor)))
+    if other != root and place == _identity(tree.descriptor):
+        raise UsageError(f"{root} and {other} are the same directory", hint="name another storage for one of them")
     if place != _identity(tree.descriptor):
         raise UsageError(
             f"{root} and {other} have one lock file: one is a copy of the other with hard links (cp -al)",

@@ -21,10 +21,11 @@ from regwrap.core.model import Digest, Platform
 from regwrap.core.pool import map_waiting
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
+from regwrap.storage import layout
 from regwrap.transfer.plan import Drifted, Lacking, Observation, Unseen, Whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from regwrap.bundle.by_repository import ImageSource
     from regwrap.core.listener import Listener
@@ -94,11 +95,12 @@ class Observer:
 
     def _observe(self, entry: ImageEntry, ask: _There) -> Whole | Lacking:
         source, dest = self.source_of(entry), entry.dest
-        fixed = self.is_immutable(dest.repository, dest.tag)
+        fixed, is_new = self.is_immutable(dest.repository, dest.tag), self._is_new(dest.repository)
         there = ask() if fixed else None
         if there is not None and entry.source.digest in {None, there} and (whole := self._complete(entry, there)):
             return whole  # whatever its source has by now: it is not asked
-        digest = source_digest(source, entry)
+        tops: dict[Digest, bytes] = {}
+        digest = source_digest(source, entry, tops if is_new else None)
         if there not in {None, digest}:
             raise ImagesFailedError(
                 f"{dest} is immutable: it is {there} there, the source has {digest}",
@@ -109,14 +111,24 @@ class Observer:
         whole = self._complete(entry, digest) if there == digest else None
         if whole is not None:
             return replace(whole, drift=drift)
-        closure = self._closure(source, entry, digest)
+        closure = self._closure(source, entry, digest, tops)
         missing = self._missing(closure, dest.repository, there)
         return Lacking(entry=entry, digest=digest, there=there, closure=closure, missing=missing, drift=drift)
 
-    def _closure(self, source: ImageSource, entry: ImageEntry, digest: Digest) -> Closure:
+    def _is_new(self, repository: str) -> bool:
+        """Whether a storage has nothing of a repository: then all of its images will be fetched."""
+        if isinstance(self.dest, RegistryEndpoint):
+            return False
+        return self.dest.storage.tree.stat(layout.repository_path(repository)) is None
+
+    def _closure(self, source: ImageSource, entry: ImageEntry, digest: Digest, tops: Mapping[Digest, bytes]) -> Closure:
         """All of the image at its source. Raises ImagesFailedError where it cannot be had, or cannot be copied."""
         repository = entry.source.repository
-        closure = complete_closure(digest, lambda d: self._known(d) or source.manifest(repository, d), entry.platforms)
+
+        def fetch(wanted: Digest) -> bytes | None:
+            return tops.get(wanted) or self._known(wanted) or source.manifest(repository, wanted)
+
+        closure = complete_closure(digest, fetch, entry.platforms)
         if closure is None:
             raise _absent(source, f"manifest {digest} of {repository}")
         check_platform(closure, entry.platforms, lambda blob: source.config(repository, closure.top.digest, blob))
@@ -195,12 +207,15 @@ def _absent(source: ImageSource, what: str) -> ImagesFailedError:
     return ImagesFailedError(f"{source.name} has no {what}", hint=hint)
 
 
-def source_digest(source: ImageSource, entry: ImageEntry) -> Digest:
-    """What the entry means at its source now: its tag is resolved, unless a lock has fixed it. Raises."""
+def source_digest(source: ImageSource, entry: ImageEntry, tops: dict[Digest, bytes] | None = None) -> Digest:
+    """What the entry means at its source now: its tag is resolved, unless a lock has fixed it. Raises.
+
+    Who will need the manifest anyway gives `tops` for it: one GET instead of a HEAD and a GET.
+    """
     image = entry.source
     if image.digest is not None and (entry.locked or image.tag is None):
         return image.digest
-    digest = source.resolve(image.repository, image.tag or "")
+    digest = _resolved(source, image.repository, image.tag or "", tops)
     if digest is None:
         raise _absent(source, f"{image.repository}:{image.tag}")
     if image.digest is not None and digest != image.digest:
@@ -208,6 +223,16 @@ def source_digest(source: ImageSource, entry: ImageEntry) -> Digest:
             f"{source.name}: {image.repository}:{image.tag} is {digest} now, the list says {image.digest}",
             hint="update the digest in the list, or ask who moved the tag",
         )
+    return digest
+
+
+def _resolved(source: ImageSource, repository: str, tag: str, tops: dict[Digest, bytes] | None) -> Digest | None:
+    if tops is None or not isinstance(source, RegistryEndpoint):
+        return source.resolve(repository, tag)
+    found = source.tagged(repository, tag)
+    if found is None:
+        return None
+    digest, tops[found[0]] = found
     return digest
 
 

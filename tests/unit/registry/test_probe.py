@@ -374,6 +374,7 @@ def test_skopeo_is_asked_where_the_probe_is_unsure(scripted: Scripted, tmp_path:
     with answering(lambda _asked: PAGE) as server:
         end = end_of(server.host, scripted, tmp_path)
         assert end.resolve("a/b", "1") == DIGEST
+        assert end.tagged("a/b", "1") == (DIGEST, b"{}")
         assert end.manifest("a/b", DIGEST) == end.tagged_manifest("a/b", "1") == b"{}"
         assert end.tags("a/b") == ("a", "b")
         with pytest.raises(ToolError, match="answered 200 to GET /v2/a/b/referrers/"):
@@ -412,6 +413,7 @@ def test_skopeo_is_not_asked_where_the_probe_knows(scripted: Scripted, tmp_path:
         end = end_of(server.host, scripted, tmp_path)
         assert end.name == server.host
         assert end.resolve("a/b", "1") == DIGEST
+        assert end.tagged("a/b", "1") == (DIGEST, b"{}")
         assert end.manifest("a/b", DIGEST) == b"{}"
         assert (end.tags("a/b"), end.repositories()) == (("a", "b"), ("a", "b"))
         right, wrong = (Descriptor(media_type="application/json", digest=DIGEST, size=size) for size in (2, 3))

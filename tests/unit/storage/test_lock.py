@@ -96,6 +96,21 @@ def test_a_copy_with_hard_links_is_not_waited_for(tmp_path: Path) -> None:
         pass
 
 
+def test_a_storage_by_another_name_is_not_waited_for(tmp_path: Path) -> None:
+    """A bind mount is the same directory, which no path tells; neither does one through a link."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.symlink_to(one)
+    with (
+        lock(one, exclusive=True),
+        pytest.raises(UsageError, match=rf"^{two} and {one} are the same directory"),
+        lock(two, exclusive=False, timeout=600),
+    ):
+        pass
+    with lock(one, exclusive=False), lock(two, exclusive=False):
+        pass
+
+
 def copied_with_hard_links(one: Path, two: Path) -> None:
     for root in (one, two):
         (root / OWN_DIR).mkdir(mode=0o700, parents=True)

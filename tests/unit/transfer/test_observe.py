@@ -135,8 +135,14 @@ def test_a_digest_without_a_tag_needs_no_tag(two: Between) -> None:
     assert two.source.asked("HEAD .*manifests") == []
 
 
-def test_a_manifest_of_other_bytes_fails_its_image_and_no_other(two: Between) -> None:
-    two.source.manifests["team/app", f"{APP.top}"] = (OCI_MANIFEST, APP.raw + b" ")
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_manifest_of_other_bytes_fails_its_image_and_no_other(two: Between, *, is_new: bool) -> None:
+    """By its tag from a repository that is new, and by its digest."""
+    if not is_new:
+        make_storage(two.root, {"team/app:0": OTHER})
+    for reference in ("1", f"{APP.top}"):
+        two.source.manifests["team/app", reference] = (OCI_MANIFEST, APP.raw + b" ")
+        two.source.named["team/app", reference] = f"{APP.top}"
     plan = two.run(two.job(archive=two.directory), "team/app:1", "multi:1", options=DRY).plan
     (unseen,) = plan.unseen
     assert f"{unseen.entry.dest}" == "team/app:1"
@@ -289,9 +295,20 @@ def test_manifests_that_are_there_already_are_not_asked_for(two: Between) -> Non
     two.root.mkdir()
     add_untagged(two.root, "elsewhere", MULTI)
     copy = two.copy_of(two.job(archive=two.directory), "multi:1")
-    assert two.source.asked("GET .*/manifests/") == []
+    assert two.source.asked("GET .*/manifests/sha256") == []
     assert copy.missing == ()
     assert copy.reason == "not there yet"
+
+
+def test_an_image_of_a_new_repository_is_asked_for_once(two: Between) -> None:
+    """Its tag and its manifest by one question. Where the repository is there the tag alone is asked for: a registry
+    may count what is fetched, and most images are there."""
+    two.copy_of(two.job(archive=two.directory), "team/app:1")
+    assert two.source.asked(".*/manifests/") == ["GET /v2/team/app/manifests/1"]
+    make_storage(two.root, {"team/app:1": APP})
+    two.source.requests.clear()
+    two.run(two.job(archive=two.directory), "team/app:1", options=DRY)
+    assert two.source.asked(".*/manifests/") == ["HEAD /v2/team/app/manifests/1"]
 
 
 @pytest.mark.slow
