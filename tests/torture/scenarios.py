@@ -146,6 +146,10 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         dest=True,
     ),
     Scenario(
+        "push-delta", lambda place: ["push", "delta.tar", place.dest, "--replace-tags"], ("delta.tar", "dest"),
+        ("dest",), ("dest",), dest=True,
+    ),
+    Scenario(
         "import", lambda _place: ["import", "tree", "site", "--replace-tags"], ("tree", "site"), ("site",), ("site",)
     ),
     Scenario(
