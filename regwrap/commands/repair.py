@@ -1,10 +1,11 @@
-"""Recovery data beside a bundle or its volumes, and repair with it. What was repaired is hashed before it counts."""
+"""Recovery data beside a bundle or its volumes, and repair with it. What was repaired is proved before it counts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.output import forget_parity, parity_path
 from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.volume_places import is_of_bundle, volumes_in
@@ -16,7 +17,7 @@ from regwrap.storage.hashing import hash_file
 from regwrap.tools.par2 import named_files, recovery_files
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Mapping, Sequence
     from pathlib import Path
 
     from regwrap.tools.par2 import Par2
@@ -46,20 +47,21 @@ def add_parity(par2: Par2, bundle: Path, percent: int) -> None:
 
 def repair_bundle(par2: Par2, bundle: Path) -> RepairReport:
     """Make damaged and missing files right again. Raises UsageError (no recovery data), IntegrityError (too much is
-    damaged, or what was repaired is not what its checksum says)."""
+    damaged, or what was repaired is not what its checksum, or the bundle itself, says)."""
     recovery = recovery_files(bundle)
     if not recovery:
         what = f"there is no {parity_path(bundle)}"
         raise UsageError(what, hint="copy it there, with all volumes that are on media; release --parity 10% writes it")
     _refuse_other_names(bundle, recovery)
-    before = _sums(bundle)
+    before, there = _sums(bundle), set(bundle.parent.iterdir())
     why = par2.repair(recovery[0], list(_files(bundle)))
     if why:
         raise IntegrityError(f"{bundle} can't be repaired: {why}", hint="copy what is damaged again")
     after = _sums(bundle)
-    _prove(bundle, after)
-    for name in after:
-        (bundle.parent / f"{name}.1").unlink(missing_ok=True)  # par2 keeps what was damaged
+    kept = [path for path in sorted(bundle.parent.iterdir()) if path not in there and _is_kept(path, after)]
+    _prove(bundle, after, kept)
+    for path in kept:
+        path.unlink()
     repaired = tuple(name for name, sha256 in after.items() if before.get(name) != sha256)
     return RepairReport(path=bundle, files=len(after), repaired=repaired)
 
@@ -83,14 +85,39 @@ def _sums(bundle: Path) -> dict[str, str]:
     return {path.name: hash_file(path).hex for path in _files(bundle)}
 
 
-def _prove(bundle: Path, sums: dict[str, str]) -> None:
-    """Against what stands beside them, if anything does."""
-    if bundle.is_file():
-        wrong = [bundle.name] if known_checksum(bundle) not in {"", sums[bundle.name]} else []
-    else:
-        volumes = found_volumes(bundle)
-        said = volumes.volumes if volumes else ()
-        wrong = [volume.name for volume in said if volume.sha256 not in {"", sums.get(volume.name, "")}]
+def _is_kept(path: Path, names: Container[str]) -> bool:
+    """Whether par2 would call so what was damaged of one of these files: NAME.1, or the next number that is free."""
+    return path.stem in names and path.suffix[1:].isdecimal()
+
+
+def _prove(bundle: Path, sums: Mapping[str, str], kept: Sequence[Path]) -> None:
+    problems = _problems(bundle, sums)
+    if problems:
+        as_it_was = f"; what was there is now {', '.join(path.name for path in kept)}" if kept else ""
+        raise IntegrityError(
+            f"{bundle} is not what it was: the recovery data is of another bundle",
+            problems=problems,
+            hint=f"take the recovery data that the vendor made with this bundle{as_it_was}",
+        )
+
+
+def _problems(bundle: Path, sums: Mapping[str, str]) -> tuple[str, ...]:
+    """By the checksums beside it; where one is missing, by the bundle itself, which says every byte."""
+    said = _said(bundle)
+    wrong = [name for name, sha256 in said.items() if sha256 not in {"", sums.get(name)}]
     if wrong:
-        problems = tuple(f"{name} has another sha256 than {bundle.name}.sha256 says" for name in wrong)
-        raise IntegrityError(f"{bundle} is not what it was: the recovery data is of another bundle", problems=problems)
+        return tuple(f"{name} has another sha256 than {bundle.name}.sha256 says" for name in wrong)
+    if said and all(said.values()):
+        return ()
+    try:
+        return verify_bundle(bundle, None, lambda _bytes: None).problems
+    except IntegrityError as error:
+        return error.problems or (f"{error}",)
+
+
+def _said(bundle: Path) -> dict[str, str]:
+    """The sha256 of each of its files, empty where nobody says it."""
+    if bundle.is_file():
+        return {bundle.name: known_checksum(bundle)}
+    volumes = found_volumes(bundle)
+    return {volume.name: volume.sha256 for volume in volumes.volumes} if volumes else {}

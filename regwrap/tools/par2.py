@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 _REPAIRED, _TOO_MUCH = 0, 2
 _CODES: Final = tuple(range(9))  # par2 tells with them how it went
-# a packet that describes a file: its header with the packet's length, three hashes and a length; then the name
-_FILE: Final = re.compile(rb"PAR2\0PKT(.{8}).{32}PAR 2\.0\0FileDesc.{56}", re.DOTALL)
+# a packet that describes a file: its header with the packet's length, three hashes and a length; then the name. What
+# looks like one may have a packet inside, which par2 finds
+_FILE: Final = re.compile(rb"PAR2\0PKT(?=(.{8}).{32}PAR 2\.0\0FileDesc.{56})", re.DOTALL)
+_NAME_AT: Final = 120
 _MOST_NAME: Final = 4096
 
 
@@ -62,8 +64,8 @@ def named_files(paths: Iterable[Path]) -> Iterator[str]:
 
 def _name_in(data: mmap.mmap, packet: re.Match[bytes]) -> str:
     """Filled up with zeros to the packet's end."""
-    end = packet.start() + int.from_bytes(packet[1], "little")
-    return data[packet.end() : min(end, packet.end() + _MOST_NAME)].rstrip(b"\0").decode(errors="backslashreplace")
+    start, end = packet.start() + _NAME_AT, packet.start() + int.from_bytes(packet[1], "little")
+    return data[start : min(end, start + _MOST_NAME)].rstrip(b"\0").decode(errors="backslashreplace")
 
 
 def _places(index: Path, files: Sequence[Path]) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ import pytest
 from regwrap.bundle.output import parity_path
 from regwrap.commands.repair import add_parity, repair_bundle
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.tools.par2 import Par2
+from regwrap.tools.par2 import Par2, named_files
 from regwrap.tools.runner import Runner
 from tests.builders import flip, make_image, make_layer, make_storage, snapshot
+from tests.bundles import make_bundle
 from tests.unit.bundle.test_volumes import volumes_of, write
 
 pytestmark = pytest.mark.tools("par2")
@@ -77,15 +78,83 @@ def rename_in(path: Path, old: bytes, new: bytes) -> None:
     path.write_bytes(data)
 
 
+FRONT = b"PAR2\0PKT" + (126).to_bytes(8, "little") + bytes(32) + b"PAR 2.0\0FileDesc" + bytes(24)
+
+
+def test_par2_finds_packets_behind_the_beginning_of_another_one(par2: Par2, bundle: Path) -> None:
+    """Its hash is wrong; so their names count too."""
+    add_parity(par2, bundle, 40)
+    files = {path: path.read_bytes() for path in volumes_of(bundle)}
+    for path in bundle.parent.glob("*.par2"):
+        path.write_bytes(path.read_bytes().replace(b"PAR2\0PKT", FRONT + b"PAR2\0PKT"))
+    flip(bundle.with_name("v1.tar.002"))
+    assert par2.repair(parity_path(bundle), volumes_of(bundle)) == ""
+    assert {path: path.read_bytes() for path in files} == files
+    assert set(named_files([parity_path(bundle)])) > {path.name for path in files}
+
+
+def test_a_name_behind_the_beginning_of_another_packet_is_refused(par2: Par2, bundle: Path) -> None:
+    """What is taken for the name there is what the real packet has for the id of its set."""
+    add_parity(par2, bundle, 1)
+    body = bundle.name.encode().ljust(16, b"\0") + b"PAR 2.0\0FileDesc" + bytes(56) + b".bashrc\0"
+    packet = b"PAR2\0PKT" + (32 + len(body)).to_bytes(8, "little") + md5(body, usedforsecurity=False).digest() + body
+    bundle.with_name("v1.tar.vol9+1.par2").write_bytes(FRONT + packet)
+    with pytest.raises(IntegrityError, match=r"is of other files than v1\.tar; nothing was changed") as raised:
+        repair_bundle(par2, bundle)
+    assert raised.value.problems == ('".bashrc"',)
+
+
 def test_a_whole_bundle_is_repaired_too(par2: Par2, tmp_path: Path) -> None:
-    bundle = tmp_path / "four.tar"  # a name that fills its packet to the end
-    data = random.Random(2).randbytes(200_000)
-    bundle.write_bytes(data)
+    bundle = make_bundle(tmp_path, IMAGES).rename(tmp_path / "four.tar")  # a name that fills its packet to the end
+    data = bundle.read_bytes()
     add_parity(par2, bundle, 10)
     flip(bundle)
     assert repair_bundle(par2, bundle).repaired == ("four.tar",)
     assert bundle.read_bytes() == data
     bundle.with_name("four.tar.sha256").write_text(f"{'0' * 64}  four.tar\n")
-    flip(bundle)
-    with pytest.raises(IntegrityError, match="recovery data is of another bundle"):
+    damaged = flipped(bundle)
+    with pytest.raises(IntegrityError, match="recovery data is of another bundle") as raised:
         repair_bundle(par2, bundle)
+    assert raised.value.problems == ("four.tar has another sha256 than four.tar.sha256 says",)
+    assert raised.value.hint.endswith("what was there is now four.tar.1")
+    assert bundle.with_name("four.tar.1").read_bytes() == damaged
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_without_checksums_the_bundle_itself_proves_what_was_repaired(
+    par2: Par2, bundle: Path, tmp_path: Path, *, whole: bool
+) -> None:
+    """Recovery data repairs anything, also what is no bundle, or a damaged one."""
+    if whole:
+        bundle = make_bundle(tmp_path, IMAGES)
+    for path in (bundle.with_name(f"{bundle.name}{end}") for end in (".sha256", ".json")):
+        path.unlink(missing_ok=True)
+    part = bundle if whole else bundle.with_name("v1.tar.002")
+    right, wrong = part.read_bytes(), flipped(part)
+    add_parity(par2, bundle, 20)
+    part.write_bytes(right)
+    with pytest.raises(IntegrityError, match="recovery data is of another bundle") as raised:
+        repair_bundle(par2, bundle)
+    assert part.read_bytes() == wrong
+    assert raised.value.problems
+    part.write_bytes(right)
+    part.with_name(f"{part.name}.1").unlink()
+    add_parity(par2, bundle, 20)
+    flip(part)
+    assert repair_bundle(par2, bundle).repaired == (part.name,)
+
+
+def test_repair_removes_what_par2_has_kept_in_this_run_and_nothing_else(par2: Par2, bundle: Path) -> None:
+    add_parity(par2, bundle, 40)
+    for name in ("v1.tar.001.1", "v1.tar.002.1", "v1.tar.old", "v1.tar.002.1.1"):
+        bundle.with_name(name).write_text("mine")
+    files = {path: path.read_bytes() for path in bundle.parent.iterdir()}
+    repair_bundle(par2, bundle)
+    flip(bundle.with_name("v1.tar.002"))
+    repair_bundle(par2, bundle)
+    assert {path: path.read_bytes() for path in bundle.parent.iterdir()} == files
+
+
+def flipped(path: Path) -> bytes:
+    flip(path)
+    return path.read_bytes()
