@@ -146,10 +146,13 @@ def _bare(argv: Argv) -> Argv:
 
 
 class Listening(Silent):
-    """Keeps what is expected of each step, and what came."""
+    """Keeps what is logged, what is expected of each step, and what came."""
 
     def __init__(self) -> None:
-        self.steps, self.told = list[tuple[str, int]](), list[int]()
+        self.steps, self.told, self.lines = list[tuple[str, int]](), list[int](), list[str]()
+
+    def log(self, text: str, /) -> None:
+        self.lines.append(text)
 
     def expect(self, step: str, expected: int, /) -> None:
         self.steps.append((step, expected))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from regwrap.bundle.aside import ROOM_HINT, WRITE_BACK_BYTES, kept_part_file, start_write_back, sync_directory
 from regwrap.bundle.contents import BUNDLE_JSON, blob_offsets, padded, tar_bytes
 from regwrap.bundle.files import Located
-from regwrap.bundle.output import append_links, check_target, sealed
+from regwrap.bundle.output import append_links, check_target, forget_beside, sealed
 from regwrap.bundle.write import header_of
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError
@@ -54,6 +54,7 @@ def filled_bundle(output: Path, contents: BundleContents, fill: Callable[[Bundle
             raise
         sealed(kept.part)
         yield
+        forget_beside(output)
         kept.part.path.rename(output)
     sync_directory(output.parent)
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from regwrap.bundle.contents import BUNDLE_JSON, header_bytes, padded, tar_bytes
 from regwrap.bundle.files import Located
 from regwrap.bundle.follow import Following, followed
-from regwrap.bundle.output import append_links, published
+from regwrap.bundle.output import append_links, checksum_path, published
 from regwrap.bundle.read import Bundle
+from regwrap.bundle.releases import said_checksum
 from regwrap.bundle.write import header_of
 from regwrap.core.errors import IntegrityError
 from regwrap.storage import layout
-from regwrap.storage.hashing import append_range, hash_problem, write_all_to
+from regwrap.storage.hashing import append_range, hash_file, hash_problem, write_all_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,12 +32,27 @@ if TYPE_CHECKING:
 
 
 def join_bundle(delta: Bundle, output: Path, listener: Listener) -> None:
-    """Write the whole bundle of a delta whose base is known. Raises UsageError, ToolError (no space) and
-    IntegrityError."""
+    """Write the whole bundle of a delta whose base is known. What stands beside `output` stays where it is the
+    vendor's. Raises UsageError, ToolError (no space) and IntegrityError."""
     whole = delta.contents.whole
     listener.expect("join", whole.blob_bytes)
-    with published(output, tar_bytes(whole), lambda part: _write(delta, part, listener)):
+
+    def is_described(part: Part) -> bool:
+        return _is_vendors(part, output, listener)
+
+    with published(output, tar_bytes(whole), lambda part: _write(delta, part, listener), is_described=is_described):
         pass
+
+
+def _is_vendors(part: Part, output: Path, listener: Listener) -> bool:
+    """Whether the checksum that stands beside `output` is that of the file; it is hashed where there is one."""
+    said = said_checksum(output)
+    if not said:
+        return False
+    is_same, name = hash_file(part.opened).hex == said, checksum_path(output)
+    same = f"{output} is the vendor's file: its sha256 is what {name.name} says"
+    listener.log(same if is_same else f"{name} was of another file, and is removed")
+    return is_same
 
 
 def _write(delta: Bundle, part: Part, listener: Listener) -> None:

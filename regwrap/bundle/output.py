@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def published(output: Path, expected: int, write: Callable[[Part], None]) -> Iterator[None]:
-    """`write` fills a file of `expected` bytes; `output` is its name when the block ends, and not if that raises.
+def published(
+    output: Path, expected: int, write: Callable[[Part], None], *, is_described: Callable[[Part], bool] | None = None
+) -> Iterator[None]:
+    """`write` fills a file of `expected` bytes; `output` is its name when the block ends, and not if that raises. What
+    stands beside it stays only where `is_described` says that it is of this very file.
 
     Raises UsageError, ToolError (no space), IntegrityError.
     """
@@ -33,6 +36,8 @@ def published(output: Path, expected: int, write: Callable[[Part], None]) -> Ite
         write(part)
         sealed(part)
         yield
+        if is_described is None or not is_described(part):
+            forget_beside(output)
         part.path.rename(output)
     sync_directory(output.parent)
 
@@ -74,9 +79,11 @@ def facts_path(output: Path) -> Path:
 
 
 def forget_beside(output: Path) -> None:
-    """What stands beside an earlier bundle of this name would lie."""
+    """What stands beside an earlier bundle of this name would lie: before another one gets the name, so that a run
+    that is killed between leaves no lie."""
     for beside in (checksum_path(output), facts_path(output)):
         beside.unlink(missing_ok=True)
+    forget_parity(output)
 
 
 def parity_path(bundle: Path) -> Path:

@@ -97,8 +97,11 @@ def release_now(contents: BundleContents, checksum: str) -> SiteRelease:
 
 def known_checksum(bundle: Path) -> str:
     """What `BUNDLE.sha256` beside the bundle says; empty where there is none, and for volumes, which have one each."""
-    if not bundle.is_file():
-        return ""
+    return said_checksum(bundle) if bundle.is_file() else ""
+
+
+def said_checksum(bundle: Path) -> str:
+    """The first that `BUNDLE.sha256` says, whether the bundle is there or not."""
     try:
         with bundle.with_name(f"{bundle.name}.sha256").open("rb") as file:
             found = _SHA256.match(file.read(_SHA256_BYTES + 1).decode("ascii"))

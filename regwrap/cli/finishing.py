@@ -40,7 +40,7 @@ class Finishing:
         if self.output is None or self.volume is not None:
             return
         signed(job.runner, self.key, self.output, self.signature, release)
-        if self.output != Path("-"):
+        if self.percent:
             _protect(job, self.output, self.percent)
         if self.with_tool:
             _add_tool(job, self.output)
@@ -58,15 +58,11 @@ def _percent(text: str | None, output: Path | None, volume: int | None) -> int:
 
 
 def _protect(job: Job, output: Path, percent: int) -> None:
-    from regwrap.bundle.output import forget_parity
+    from regwrap.commands.repair import add_parity  # most bundles have none
+    from regwrap.tools.par2 import Par2
 
-    forget_parity(output)
-    if percent:
-        from regwrap.commands.repair import add_parity  # most bundles have none
-        from regwrap.tools.par2 import Par2
-
-        job.listener.log(f"{output}: par2 computes recovery data of {percent}%")
-        add_parity(Par2(job.runner, job.timeouts.disk_stall), output, percent)
+    job.listener.log(f"{output}: par2 computes recovery data of {percent}%")
+    add_parity(Par2(job.runner, job.timeouts.disk_stall), output, percent)
 
 
 def _add_tool(job: Job, output: Path) -> None:

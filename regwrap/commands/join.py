@@ -11,7 +11,6 @@ from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.image_set import valid_image_set
 from regwrap.bundle.join import join_bundle
 from regwrap.bundle.opened import opened_bases
-from regwrap.bundle.output import forget_beside
 from regwrap.bundle.read import opened_bundle
 from regwrap.core.errors import UsageError
 
@@ -53,7 +52,6 @@ def join_bundles(
         joined = based(alone, opened, hint="give all bundles that it was made since, or a storage that has them")
         valid_image_set(joined)
         join_bundle(joined, output, listener)
-    forget_beside(output)
     return JoinReport(
         path=output,
         name=contents.name,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.contents import tar_bytes
-from regwrap.bundle.output import forget_beside
 from regwrap.bundle.pack import PackOptions, packed_bundle
 from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageError
@@ -105,10 +104,7 @@ def package_images(job: Job, images: ImageList, output: Path, options: PackageOp
 
 def _package_images(job: Job, images: ImageList, output: Path, options: PackageOptions) -> PackageReport:
     packing = _Packing(job=job, images=images, output=output, options=options, started=time.monotonic())
-    report = packing.by_strategy()
-    if options.target is None:
-        forget_beside(output)
-    return report
+    return packing.by_strategy()
 
 
 def _archive(job: Job) -> Path:

@@ -6,6 +6,7 @@ import random
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.inspection import inspect_bundle
 from regwrap.bundle.opened import opened_bases, opened_image_set
 from regwrap.bundle.read import opened_bundle
+from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.structure import structure_problems, unseen_images
 from regwrap.commands.join import JoinReport, join_bundles
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, UsageError
@@ -178,18 +180,51 @@ def test_bundles_their_index_deltas_and_receipts_say_what_a_site_has(vendor: Ven
 
 def test_joined_with_its_base_it_is_the_whole_byte_for_byte(vendor: Vendor, tmp_path: Path) -> None:
     output = tmp_path / "joined.tar"
-    for beside in ("joined.tar.sha256", "joined.json"):
-        (tmp_path / beside).write_text("of an earlier one")
     report = joined(output, vendor.first, vendor.delta)
     assert output.read_bytes() == vendor.second.read_bytes()
-    assert not (tmp_path / "joined.tar.sha256").exists()
-    assert not (tmp_path / "joined.json").exists()
     assert (report.images, report.delta_bytes + report.base_bytes) == (3, sum(s for _d, s in report_blobs(vendor)))
     assert join_text(report).startswith(f"{output} (acme-2): 3 images, ")
 
 
 def report_blobs(vendor: Vendor) -> tuple[tuple[Digest, int], ...]:
     return vendor.contents(SECOND, "acme-2").blobs
+
+
+BESIDE = ("joined.json", "joined.tar.par2", "joined.tar.vol0+1.par2")
+
+
+@pytest.mark.parametrize("checksum", ["", "of an earlier one", f"{'0' * 64}  joined.tar\n"])
+def test_what_stands_beside_an_earlier_file_goes_when_one_is_joined(
+    vendor: Vendor, tmp_path: Path, checksum: str
+) -> None:
+    """Its recovery data would repair this release into the earlier one."""
+    for name in BESIDE:
+        put(tmp_path / name, b"of an earlier one")
+    put(tmp_path / "joined.tar.sha256", checksum.encode())
+    put(tmp_path / "joined.tar.sig", b"a signature is of a release, and whoever wants one checks it")
+    listener = Listening()
+    join_bundles([vendor.first], vendor.delta, tmp_path / "joined.tar", lock_timeout=0, listener=listener)
+    assert sorted(path.name for path in tmp_path.glob("joined*")) == ["joined.tar", "joined.tar.sig"]
+    assert listener.lines == [
+        f"{tmp_path}/joined.tar.sha256 was of another file, and is removed"
+    ] * checksum.startswith("0")
+
+
+def test_what_the_vendor_has_put_beside_the_joined_file_stays(vendor: Vendor, tmp_path: Path) -> None:
+    sha256 = sha256_of(vendor.second)
+    for name in BESIDE:
+        put(tmp_path / name, b"the vendor's")
+    put(tmp_path / "joined.tar.sha256", f"{sha256}  joined.tar\n{'0' * 64}  regwrap.pyz\n".encode())
+    listener, output = Listening(), tmp_path / "joined.tar"
+    join_bundles([vendor.first], vendor.delta, output, lock_timeout=0, listener=listener)
+    names = sorted(path.name for path in tmp_path.glob("joined*"))
+    assert names == sorted([*BESIDE, "joined.tar", "joined.tar.sha256"])
+    assert known_checksum(output) == sha256_of(output)
+    assert listener.lines == [f"{output} is the vendor's file: its sha256 is what joined.tar.sha256 says"]
+
+
+def sha256_of(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_storage_is_a_base_as_well(vendor: Vendor, tmp_path: Path) -> None:

@@ -69,6 +69,12 @@ def test_in_whatever_order_blobs_come_the_bytes_are_those_of_tar(tmp_path: Path,
     assert parts(tmp_path / "out.tar") == []
 
 
+def test_what_stands_beside_an_earlier_bundle_goes(tmp_path: Path, root: Path) -> None:
+    beside = [put(tmp_path / name, b"earlier") for name in ("out.tar.sha256", "out.json", "out.tar.par2")]
+    write(tmp_path / "out.tar", contents_of(root, "app:2"), filling(root))
+    assert [path for path in beside if path.exists()] == []
+
+
 @pytest.mark.slow
 def test_the_next_run_believes_what_is_there_by_its_hash_only(tmp_path: Path, root: Path) -> None:
     contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"

@@ -72,6 +72,27 @@ def test_the_recovery_data_of_an_earlier_bundle_goes_and_that_of_another_one_sta
     assert all(path.exists() for path in (bundle, *others))
 
 
+def test_what_stands_beside_an_earlier_bundle_goes_before_another_one_has_its_name(
+    tmp_path: Path, made: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is killed between leaves no checksum, and no recovery data, of another bundle."""
+    put(tmp_path / "out.tar", b"earlier")
+    for name in ("out.tar.sha256", "out.json", "out.tar.par2", "out.tar.vol0+1.par2"):
+        put(tmp_path / name, b"of the earlier one")
+
+    def rename(_old: Path, _new: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def write() -> None:
+        with published(tmp_path / "out.tar", len(made), writing(made)):
+            assert (tmp_path / "out.tar.sha256").exists()
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError, match="Input/output error"):
+        write()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "out.tar"]
+
+
 def test_what_a_killed_run_left_of_the_same_bundle_takes_no_room_from_it(
     tmp_path: Path, made: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

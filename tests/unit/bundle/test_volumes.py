@@ -111,11 +111,10 @@ def verified(bundle: Path) -> tuple[str, ...]:
 
 @pytest.mark.slow
 def test_what_stood_beside_an_earlier_bundle_of_the_name_goes(archive: Path, tmp_path: Path) -> None:
-    """A report's facts of last month would be taken for those of this bundle."""
-    stale = tmp_path / "r.json"
-    stale.write_text("{}")
+    """A report's facts of last month would be taken for those of this bundle, and recovery data would repair it."""
+    stale = [put(tmp_path / name, b"{}") for name in ("r.json", "r.tar.par2", "r.tar.vol0+1.par2")]
     write(archive, tmp_path / "r.tar")
-    assert not stale.exists()
+    assert [path for path in stale if path.exists()] == []
     assert (tmp_path / "r.tar.json").exists()
 
 
