@@ -64,17 +64,26 @@ class StorageBase:
 
 def based(bundle: Bundle, bases: Sequence[Base], *, hint: str) -> Bundle:
     """The bundle, with all that it requires found in one of the bases. Raises ImagesFailedError with each blob that is
-    in none of them, and IntegrityError where it is there with another size only. `hint` says what to do."""
-    required = bundle.contents.required
-    if not required:
-        return bundle
-    found = {blob.digest: base for blob in required if (base := _base_of(blob, bases)) is not None}
-    with_base = replace(bundle, base=found)
-    missing = [blob for blob in required if blob.digest not in found]
+    in none of them, and IntegrityError as `partly_based`. `hint` says what to do."""
+    with_base = partly_based(bundle, bases)
+    missing = _missing(with_base)
     if missing:
-        _refuse_sizes(bundle, missing, bases)
         raise missing_blobs(with_base, missing, ", ".join(base.name for base in bases), hint=hint)
     return with_base
+
+
+def partly_based(bundle: Bundle, bases: Sequence[Base]) -> Bundle:
+    """The bundle, with what it requires where one of the bases has it. Raises IntegrityError where a blob is there with
+    another size only."""
+    required = bundle.contents.required
+    found = {blob.digest: base for blob in required if (base := _base_of(blob, bases)) is not None}
+    with_base = replace(bundle, base=found)
+    _refuse_sizes(bundle, _missing(with_base), bases)
+    return with_base
+
+
+def _missing(bundle: Bundle) -> list[RequiredBlob]:
+    return [blob for blob in bundle.contents.required if blob.digest not in bundle.base]
 
 
 def _base_of(blob: RequiredBlob, bases: Sequence[Base]) -> Base | None:

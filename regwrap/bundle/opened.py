@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.signature import Trust
     from regwrap.core.listener import Listener
+    from regwrap.core.model import Digest
 
 _HINT: Final = "give a bundle, or the registry's root directory (rootdirectory in its configuration)"
 
@@ -124,14 +125,14 @@ def opened_contents(
         whole_image_set(path, opened, trust) as image_set,
     ):
         if hashed:
-            check_bytes(image_set, listener)
+            check_bytes(image_set, image_set.contents.blobs, listener)
         yield image_set
 
 
-def check_bytes(image_set: ImageSet, listener: Listener) -> None:
-    """Raises IntegrityError where a blob is not what its digest says."""
-    listener.expect("verify", image_set.contents.blob_bytes)
-    wrong = hash_all(image_set.copy, image_set.contents.blobs, listener.on_bytes)
+def check_bytes(image_set: ImageSet, blobs: Sequence[tuple[Digest, int]], listener: Listener) -> None:
+    """Raises IntegrityError where one of these blobs is not what its digest says."""
+    listener.expect("verify", sum(size for _digest, size in blobs))
+    wrong = hash_all(image_set.copy, blobs, listener.on_bytes)
     _check(image_set.name, tuple(map(hash_problem, wrong)))
 
 

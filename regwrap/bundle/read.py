@@ -80,7 +80,7 @@ class Bundle:
     @property
     def held(self) -> tuple[tuple[Digest, int], ...]:
         """Every blob whose bytes are at hand, sorted by digest."""
-        return self.contents.whole.blobs if self.base else self.contents.blobs
+        return tuple(blob for blob in self.contents.whole.blobs if self.has(blob[0]))
 
     def opened(self, digest: Digest) -> AbstractContextManager[tuple[int, Located]]:
         """Where the bytes of a blob lie that is at hand."""

@@ -7,9 +7,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.base import BASE_HINT, based
+from regwrap.bundle.base import partly_based
 from regwrap.bundle.by_repository import LocalSource, StorageSource
-from regwrap.bundle.image_set import ImageSet, image_set_of
 from regwrap.bundle.merge import refuse_moves
 from regwrap.bundle.opened import check_bytes, opened_bases, opened_contents, whole_of
 from regwrap.bundle.read import opened_bundle
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from regwrap.bundle.image_set import ImageSet
     from regwrap.bundle.signature import Trust
     from regwrap.core.location import Location
     from regwrap.core.model import Digest, Platform
@@ -54,8 +54,8 @@ _NAMED: Final = 5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
     """`create_projects`: in Harbor. `existing`: what happens to a tag that is another image there. `hashed`: read every
-    blob of the source before anything else. `bases` have what a delta requires; without them the registry has it.
-    `trust` is asked for the release."""
+    blob of the source before anything else. `bases` have of what a delta requires what the registry lacks. `trust` is
+    asked for the release."""
 
     naming: Naming
     existing: Existing
@@ -109,9 +109,10 @@ def _opened(
         return stack.enter_context(opened_contents(source, hashed=options.hashed, listener=job.listener))
     bundle = stack.enter_context(opened_bundle(source, options.trust))
     bases = stack.enter_context(opened_bases(options.bases, lock_timeout=job.timeouts.lock, listener=job.listener))
-    image_set = whole_of(based(bundle, bases, hint=BASE_HINT) if bases else bundle)
+    bundle = partly_based(bundle, bases)
+    image_set = whole_of(bundle)
     if options.hashed:
-        check_bytes(image_set if bases else image_set_of(bundle), job.listener)
+        check_bytes(image_set, bundle.held, job.listener)
     if not bundle.contents.required:
         return image_set
     return DeltaSource(bundle=bundle, image_set=image_set, end=end, naming=options.naming, bases=bases)

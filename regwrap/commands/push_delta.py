@@ -1,4 +1,4 @@
-"""A delta that is pushed: what it requires is in the registry, or in what was named as its base.
+"""A delta that is pushed: each blob that it requires is in the registry, or in what was named as its base.
 
 A blob is looked for in the repository itself, then in those that the release or its base links it to: from there the
 registry takes it over. What is nowhere is named before anything is sent.
@@ -34,8 +34,8 @@ _HINT: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaSource:
-    """The images of a delta; manifests that it requires come from the registry unless a base has them. `lost` are those
-    that are nowhere."""
+    """The images of a delta, a `bundle` that knows what its bases have; other manifests that it requires come from the
+    registry. `lost` are those that are nowhere."""
 
     bundle: Bundle
     image_set: ImageSet
@@ -68,7 +68,7 @@ class DeltaSource:
         return self.image_set.resolve(repository, tag)
 
     def manifest(self, repository: str, digest: Digest) -> bytes | None:
-        if self._is_at_hand(digest) or digest not in self.contents.sizes:
+        if self.bundle.has(digest) or digest not in self.contents.sizes:
             return self.image_set.manifest(repository, digest)
         for other in self._repositories(repository, digest):
             raw = self.end.manifest(other, digest)
@@ -78,13 +78,13 @@ class DeltaSource:
         return None
 
     def config(self, repository: str, manifest: Digest, blob: Descriptor, /) -> bytes:
-        if self._is_at_hand(blob.digest):
+        if self.bundle.has(blob.digest):
             return self.image_set.config(repository, manifest, blob)
         return self.end.config(self.naming.of(repository), manifest, blob)
 
     def blob(self, repository: str, digest: Digest) -> Piece | None:
         """Raises ImagesFailedError for what the registry alone has: it was asked to take it over."""
-        if self._is_at_hand(digest) or digest not in self.contents.sizes:
+        if self.bundle.has(digest) or digest not in self.contents.sizes:
             return self.image_set.blob(repository, digest)
         raise ImagesFailedError(
             f"{self.end.name} has blob {digest.short}, but does not give it to {self.naming.of(repository)}",
@@ -102,11 +102,12 @@ class DeltaSource:
             other = found.get(blob.digest) or self._repository_with(item, blob)
             if other is not None:
                 found[blob.digest] = other
-            elif not self._is_at_hand(blob.digest):
+            elif not self.bundle.has(blob.digest):
                 lost.add(blob.digest)
         if lost:
             nowhere = [blob for blob in self.bundle.contents.required if blob.digest in lost]
-            raise missing_blobs(self.bundle, nowhere, self.end.name, hint=_HINT)
+            places = ", ".join((self.end.name, *(base.name for base in self.bases)))
+            raise missing_blobs(self.bundle, nowhere, places, hint=_HINT)
         return found
 
     def _repository_with(self, item: Lacking, blob: Descriptor) -> str | None:
@@ -128,6 +129,3 @@ class DeltaSource:
             for other in contents.repositories:
                 if other.name != repository and (digest in other.layers or digest in other.manifests):
                     yield self.naming.of(other.name)
-
-    def _is_at_hand(self, digest: Digest) -> bool:
-        return digest in self.bundle.blobs or bool(self.bases)

@@ -8,15 +8,17 @@ import pytest
 
 from regwrap.bundle.delta import since
 from regwrap.commands.push import PushOptions, push_images
+from regwrap.commands.sync import SyncResult
 from regwrap.core.errors import ImagesFailedError, IntegrityError
 from regwrap.core.location import Location, Registry
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.lists.naming import Naming
+from regwrap.storage.store import Storage
 from regwrap.tools.retry import RetryPolicy
 from regwrap.transfer.job import Job
 from regwrap.transfer.run import SyncReport
-from tests.builders import make_image, make_layer, make_multi_image, make_storage
+from tests.builders import make_image, make_layer, make_multi_image, make_storage, truncate
 from tests.bundles import contents_of, older, write_bundle
 from tests.fakeregistry import FakeRegistry, fake_registry
 from tests.fakes import Scripted
@@ -38,20 +40,26 @@ class Site:
         first, second = (replace(contents_of(root, *i), name=n) for i, n in ((FIRST, "v1"), (SECOND, "v2")))
         self.first = write_bundle(place / "v1.tar", first, root)
         self.delta = write_bundle(place / "delta.tar", since(second, [older(first)]), root)
+        self.lacking = write_bundle(place / "lacking.tar", contents_of(root, "multi:1"), root)  # BASE is required too
 
     def push(self, *bases: Path, hashed: bool = False, naming: Naming | None = None) -> SyncReport:
+        report = self.result(*bases, hashed=hashed, naming=naming).report
+        assert report is not None
+        return report
+
+    def result(
+        self, *bases: Path, hashed: bool = False, naming: Naming | None = None, dry_run: bool = False
+    ) -> SyncResult:
         options = PushOptions(
             naming=naming or Naming(prefix="site"),
             existing=Existing.FAIL,
             create_projects=False,
             hashed=hashed,
-            dry_run=False,
+            dry_run=dry_run,
             bases=bases,
         )
         registry = Registry(host=self.registry.host, tls_verify=False, plain_http=True)
-        report = push_images(self.job, self.delta, Location(name="site", registry=registry), options).report
-        assert report is not None
-        return report
+        return push_images(self.job, self.delta, Location(name="site", registry=registry), options)
 
 
 @pytest.fixture
@@ -99,6 +107,49 @@ def test_what_is_nowhere_is_named_and_nothing_is_sent(site: Site) -> None:
 def test_what_the_registry_lacks_comes_from_the_base(site: Site) -> None:
     assert site.push(site.first).failed == ()
     assert all(site.registry.has(f"site/{name}", image) for name, image in SECOND.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_base_has_some_of_it_and_the_registry_the_rest(site: Site, *, hashed: bool) -> None:
+    site.registry.hold("site/kept:1", KEPT)
+    planned = site.result(site.lacking, dry_run=True, hashed=hashed).plan
+    report = site.push(site.lacking, hashed=hashed)
+    assert report.sent == planned.bytes_missing
+    assert (report.failed, len(report.copied)) == ((), 2)
+    assert all(site.registry.has(f"site/{name}", image) for name, image in SECOND.items())
+    assert not site.registry.asked(f"^PUT .*{Digest.of(BASE).hex}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_neither_the_base_nor_the_registry_has_is_named(site: Site, *, dry_run: bool) -> None:
+    site.registry.hold("site/multi:1", FIRST["multi:1"])
+    with pytest.raises(ImagesFailedError, match=rf"and {site.registry.host}, \S+/lacking\.tar lacks 1 of them") as told:
+        site.result(site.lacking, dry_run=dry_run)
+    assert f"blob {Digest.of(BASE)}" in told.value.problems[0]
+    assert site.registry.asked("^(PUT|POST)") == []
+
+
+@pytest.mark.slow
+def test_what_a_base_has_with_another_size_is_refused_even_if_the_registry_has_it(site: Site, tmp_path: Path) -> None:
+    for name, image in FIRST.items():
+        site.registry.hold(f"site/{name}", image)
+    base = make_storage(tmp_path / "base", FIRST)
+    truncate(Storage(base).blob_path(Digest.of(BASE)))
+    with pytest.raises(IntegrityError, match="does not fit what is there; nothing was changed"):
+        site.push(base)
+    assert site.registry.asked("^(PUT|POST)") == []
+
+
+def test_what_a_base_has_is_hashed_where_that_is_wanted(site: Site) -> None:
+    site.registry.hold("site/kept:1", KEPT)
+    layer = FIRST["multi:1"].blobs[-1]
+    site.lacking.write_bytes(site.lacking.read_bytes().replace(layer, bytes(len(layer))))
+    with pytest.raises(IntegrityError, match="is damaged") as told:
+        site.push(site.lacking, hashed=True)
+    assert f"{Digest.of(layer)}" in told.value.problems[0]
+    assert site.registry.asked("^(PUT|POST)") == []
 
 
 @pytest.mark.slow
