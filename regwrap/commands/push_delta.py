@@ -35,7 +35,7 @@ _HINT: Final = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaSource:
     """The images of a delta, a `bundle` that knows what its bases have; other manifests that it requires come from the
-    registry. `lost` are those that are nowhere."""
+    registry. `lost` are those that are nowhere, `unsure` why something could not be asked for."""
 
     bundle: Bundle
     image_set: ImageSet
@@ -43,6 +43,7 @@ class DeltaSource:
     naming: Naming
     bases: Sequence[Base]
     lost: set[Digest] = field(default_factory=set)
+    unsure: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -107,18 +108,21 @@ class DeltaSource:
         if lost:
             nowhere = [blob for blob in self.bundle.contents.required if blob.digest in lost]
             places = ", ".join((self.end.name, *(base.name for base in self.bases)))
-            raise missing_blobs(self.bundle, nowhere, places, hint=_HINT)
+            error = missing_blobs(self.bundle, nowhere, places, hint=_HINT)
+            unasked = (f"{self.end.name} could not be asked for all of them: {why}" for why in sorted(self.unsure))
+            error.problems = (*error.problems, *unasked)
+            raise error
         return found
 
     def _repository_with(self, item: Lacking, blob: Descriptor) -> str | None:
-        there = item.entry.dest.repository
-        others = (other for other in self._repositories(item.entry.source.repository, blob.digest) if other != there)
+        others = self._repositories(item.entry.source.repository, blob.digest)
         return next((other for other in others if self._has(other, blob)), None)
 
     def _has(self, other: str, blob: Descriptor) -> bool:
         try:
             return not self.end.missing(other, (blob,))
-        except UnsureError:
+        except UnsureError as unsure:
+            self.unsure.add(f"{unsure}")
             return False
 
     def _repositories(self, repository: str, digest: Digest) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Pushing a delta: what it requires is in the registry, is taken over there, or is in the base; or nothing is sent."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_what_is_nowhere_is_named_and_nothing_is_sent(site: Site) -> None:
     with pytest.raises(ImagesFailedError) as told:
         site.push()
     assert any(f"{FIRST['multi:1'].top}" in line for line in told.value.problems)
+    assert site.registry.asked("^(PUT|POST)") == []
+
+
+@pytest.mark.slow
+def test_why_the_registry_could_not_be_asked_is_told(site: Site) -> None:
+    """What nobody could look for is not only missing."""
+    for name, image in FIRST.items():
+        site.registry.hold(f"site/{name}", image)
+    site.registry.fails = lambda request: 403 if re.match("HEAD .*/blobs/", request) else None
+    with pytest.raises(ImagesFailedError, match=r"lacks \d+ of them") as told:
+        site.push()
+    assert re.search(rf"{site.registry.host} could not be asked for all of them: .*403", told.value.problems[-1])
     assert site.registry.asked("^(PUT|POST)") == []
 
 
