@@ -105,8 +105,8 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """`missing` are the blobs that have to travel; two copies that miss the same blob never run at the same time.
-    `replaced` is what the tag was before, where that is another image."""
+    """`missing` are the blobs that have to travel. `replaced` is what the tag was before, where that is another
+    image."""
 
     entry: ImageEntry
     digest: Digest
