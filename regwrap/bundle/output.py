@@ -75,7 +75,9 @@ def checksum_path(output: Path) -> Path:
 
 
 def facts_path(output: Path) -> Path:
-    return output.with_name(f"{output.name.removesuffix('.tar')}.json")
+    """Never `OUTPUT.json`, which says what volumes of that name are."""
+    name = output.name.removesuffix(".tar")
+    return output.with_name(f"{name}.json" if name != output.name else f"{name}.release.json")
 
 
 def forget_beside(output: Path) -> None:

@@ -172,7 +172,7 @@ class _Ahead:
             self._end += count
 
     def _room(self, most: int) -> memoryview:
-        """Where the next bytes go: at most so many. Raises _NobodyTakesError."""
+        """Where the next bytes go: at most so many. Raises _WriterGoneError."""
         if self._end == len(self._buffer):
             if self._end:
                 self._flush()

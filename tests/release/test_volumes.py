@@ -119,3 +119,25 @@ def test_each_command_that_reads_all_of_it_names_the_volume_that_is_damaged(
     done = cli(*words(name, host))
     assert done.returncode == _DAMAGED, done.stderr
     assert "usb2/v.tar.002" in done.stderr + done.stdout
+
+
+@pytest.mark.usefixtures("media")
+@pytest.mark.parametrize(("name", "facts"), [("v1.2", "v1.2.release.json"), ("v1.2.tar", "v1.2.json")])
+def test_a_release_in_volumes_is_read_whatever_its_name_ends_in(cli: Cli, name: str, facts: str) -> None:
+    """What says which volumes there are is not the file of the release's facts."""
+    made = ("release", "images.list", "--source", "./site", "--archive", "./archive", "-o", name)
+    for _again in range(2):
+        done = cli(*made, "--volume-size", "100kB")
+        assert done.returncode == 0, done.stderr
+    second = (cli.directory / f"{name}.002").read_bytes()
+    for command in (("verify", name), ("deploy", name, "new"), ("inspect", name)):
+        done = cli(*command)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((cli.directory / facts).read_text())["images"] == len(IMAGES)
+    (cli.directory / f"{name}.002").unlink()
+    again = cli(*made, "--volume-size", "100kB", "--volume", "2")
+    assert again.returncode == 0, again.stderr
+    assert (cli.directory / f"{name}.002").read_bytes() == second
+    package = cli("package", "images.list", "--archive", "./archive", "-o", name)
+    assert package.returncode == 0, package.stderr
+    assert not (cli.directory / facts).exists()
