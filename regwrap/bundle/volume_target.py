@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from regwrap.bundle.aside import (
 from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.output import checksum_path, forget_beside
 from regwrap.bundle.volume_places import volume_name, volumes_in
-from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, found_volumes
+from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, said_sums
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.release_id import ReleaseId
@@ -107,15 +107,13 @@ class VolumeTarget:
         need_space(self.output.parent, sum(volume.size for volume in chosen))
 
     def _compare(self, volume: Volume) -> None:
-        """With what is said beside it of the volume, by its checksum."""
-        with suppress(UsageError):
-            beside = found_volumes(self.output, (self.output.parent,))
-            said = {v.name: v for v in beside.volumes}.get(volume.name) if beside else None
-            if said is not None and said.sha256 not in {"", volume.sha256}:
-                raise IntegrityError(
-                    f"{volume.name} would be another one: its sha256 is {volume.sha256}, and was {said.sha256}",
-                    hint="the same list, lock, name, --since and --volume-size give the same bytes",
-                )
+        """With what is said beside it of the volume, by its checksum: those that lie there may be damaged."""
+        said = said_sums(self.output).get(volume.name, volume.sha256)
+        if said != volume.sha256:
+            raise IntegrityError(
+                f"{volume.name} would be another one: its sha256 is {volume.sha256}, and was {said}",
+                hint="the same list, lock, name, --since and --volume-size give the same bytes",
+            )
 
     def _forget(self, written: tuple[Volume, ...]) -> None:
         """What is left of an earlier bundle of this name would lie."""

@@ -187,6 +187,15 @@ def _sums(bundle: str, places: Iterable[Path]) -> dict[str, str]:
     return {}
 
 
+def said_sums(path: Path) -> dict[str, str]:
+    """What stands beside the volumes of `path` says of their bytes: the sha256 of each name, whatever lies there. What
+    is damaged says nothing."""
+    places, facts = (path.parent,), tuple[Volume, ...]()
+    with suppress(IntegrityError):
+        facts = _from_facts(path.name, places)
+    return {**_sums(path.name, places), **{volume.name: volume.sha256 for volume in facts if volume.sha256}}
+
+
 def _with_sum(volume: Volume, sums: Mapping[str, str]) -> Volume:
     sha256 = volume.sha256 or sums.get(volume.name, "")
     return Volume(name=volume.name, offset=volume.offset, size=volume.size, sha256=sha256)

@@ -339,6 +339,46 @@ def test_one_is_made_again_where_few_of_the_others_lie(
     assert {path.name for path in (tmp_path / "again").iterdir()} == {"v1.tar.001", *there}
 
 
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+@pytest.mark.parametrize("beside_it", [(".json", ".sha256"), (".json",), (".sha256",), ()])
+@pytest.mark.parametrize("damaged", [2, 3, 1])
+def test_one_is_made_again_whatever_is_damaged_there(
+    archive: Path, bundle: Path, damaged: int, beside_it: Sequence[str]
+) -> None:
+    """It is made again since it is damaged, or another one is too."""
+    second = bundle.with_name("v1.tar.002")
+    good = second.read_bytes()
+    forget(bundle, *({".json", ".sha256"} - set(beside_it)))
+    cut(bundle.with_name(f"v1.tar.00{damaged}"))
+    write(archive, bundle, only=2)
+    assert second.read_bytes() == good
+
+
+@pytest.mark.parametrize("says", ["", "{", "{}", '{"volumes": [{"volume": "x.001"}]}'])
+def test_a_damaged_page_about_them_says_nothing_and_the_sums_still_count(
+    archive: Path, bundle: Path, says: str
+) -> None:
+    second = bundle.with_name("v1.tar.002")
+    good = second.read_bytes()
+    second.unlink()
+    bundle.with_name("v1.tar.json").write_text(says)
+    write(archive, bundle, only=2)
+    assert second.read_bytes() == good
+    with pytest.raises(IntegrityError, match="would be another one"):
+        write(archive, bundle, "app:1", only=2)
+    assert second.read_bytes() == good
+
+
+def test_one_that_would_be_another_is_refused_also_where_none_lies_there(archive: Path, bundle: Path) -> None:
+    forget(bundle, ".001", ".002", ".003", ".004")
+    with pytest.raises(IntegrityError, match="would be another one"):
+        write(archive, bundle, "multi:1", only=1)
+    assert volumes_of(bundle) == []
+
+
 def test_one_that_what_stands_beside_it_does_not_know_is_no_other_one(archive: Path, tmp_path: Path) -> None:
     write(archive, tmp_path / "v1.tar", size=150_000)
     write(archive, tmp_path / "v1.tar", only=4)
