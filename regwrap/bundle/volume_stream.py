@@ -8,13 +8,21 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Final
 
-from regwrap.bundle.volume_places import named_directories, volumes_of
-from regwrap.bundle.volumes import VolumeSet, found_volumes, missing_volumes, no_volume
-from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.bundle.volume_places import named_directories, volume_name, volumes_of
+from regwrap.bundle.volumes import (
+    NoFirstVolumeError,
+    VolumeSet,
+    blamed,
+    damaged_volumes,
+    found_volumes,
+    missing_volumes,
+    no_volume,
+)
+from regwrap.core.errors import IntegrityError
 from regwrap.core.writing import on_file
 
 if TYPE_CHECKING:
@@ -37,10 +45,7 @@ def volume_stream(path: Path, ask: Ask) -> Iterator[IO[bytes]]:
         try:
             yield file
         except IntegrityError as error:
-            volumes = None
-            with suppress(UsageError):  # the medium that says what they are may be gone by now
-                volumes = found_volumes(path)
-            raise error if volumes is None else volumes.blame(error) from error
+            raise blamed(path, damaged_volumes(path), error) from error
 
 
 def never(_name: str, _directories: Sequence[Path]) -> bool:
@@ -57,10 +62,15 @@ class _Volumes(io.RawIOBase):
         self._set = self._first()
 
     def _first(self) -> VolumeSet:
-        while (found := found_volumes(self._path)) is None:
-            if not self._ask(f"{self._path.name}.001", named_directories()):
-                raise no_volume(self._path)
-        return found
+        while True:
+            missing = no_volume(self._path)
+            try:
+                if (found := found_volumes(self._path)) is not None:
+                    return found
+            except NoFirstVolumeError as error:
+                missing = error
+            if not self._ask(volume_name(self._path.name, 1), named_directories()):
+                raise missing
 
     def readable(self) -> bool:
         return True

@@ -58,10 +58,7 @@ class VolumeSet:
 
     def blame(self, error: IntegrityError) -> IntegrityError:
         """The volumes that are to blame for what was found; the error itself, where that can't be told."""
-        problems = self.problems()
-        if not problems:
-            return error
-        return _foreign(self.path, problems)
+        return blamed(self.path, self.problems(), error)
 
     def problems(self) -> tuple[str, ...]:
         """Volumes that are not what their sha256 says, or have another one's bytes; where nobody says the sums, those
@@ -97,6 +94,27 @@ class VolumeSet:
     def _holding(self, part: Located) -> tuple[str, ...]:
         touching = (v for v in self.volumes if v.offset < part.end and part.offset < v.offset + v.size)
         return tuple(f"{self.places[volume.name]}" for volume in touching)
+
+
+def damaged_volumes(path: Path) -> tuple[str, ...]:
+    """Which volumes are to blame for damage that was found, as far as that can still be told: the medium that says what
+    they are may be gone by now."""
+    try:
+        volumes = found_volumes(path)
+    except UsageError:
+        return ()
+    except IntegrityError as error:
+        return error.problems
+    return () if volumes is None else volumes.problems()
+
+
+def blamed(path: Path, problems: tuple[str, ...], error: IntegrityError) -> IntegrityError:
+    """The volumes that are to blame; the error itself where it is not known of any."""
+    return _foreign(path, problems) if problems else error
+
+
+class NoFirstVolumeError(UsageError):
+    """Nothing says what the volumes are that are there. Caught to ask for the first one."""
 
 
 def facts_of_volumes(path: Path) -> Path:
@@ -148,13 +166,14 @@ def _volume(value: object) -> Volume:
 
 
 def _from_first(path: Path, there: Mapping[str, Path]) -> tuple[Volume, ...]:
-    """As the first volume says: all have its size but the last. Raises UsageError where it is not there."""
+    """As the first volume says: all have its size but the last. Raises NoFirstVolumeError where it is not there."""
     front = list[Path]()
     while (place := there.get(volume_name(path.name, len(front) + 1))) is not None:
         front.append(place)
     if not front:
         first = volume_name(path.name, 1)
-        raise UsageError(f"{first} is missing: it says what {path.name} is", hint=f"provide it, or {path.name}.json")
+        hint = f"provide it, or {path.name}.json"
+        raise NoFirstVolumeError(f"{first} is missing: it says what {path.name} is", hint=hint)
     try:
         with _opened_files(front) as file:
             total = tar_bytes(_contents_in(file))

@@ -179,7 +179,8 @@ def _checked_bundle(
         return verify_bundle(target.path, entries, progress.on_bytes, trust=trust)
     from regwrap.bundle.examine_incoming import Arrival, verify_incoming  # all of them now and then
     from regwrap.bundle.opened import opened_bases
-    from regwrap.cli.volumes import damaged_volumes, incoming, name_of
+    from regwrap.bundle.volumes import damaged_volumes
+    from regwrap.cli.volumes import incoming, name_of
 
     path, on_bytes = target.path, progress.on_bytes
     with (
@@ -189,4 +190,5 @@ def _checked_bundle(
         if file is None:
             return verify_bundle(path, entries, on_bytes, bases=bases, trust=trust)
         report = verify_incoming(file, entries, on_bytes, bases, Arrival(name_of(path), trust))
-        return replace(report, problems=(*damaged_volumes(path), *report.problems)) if report.problems else report
+        to_blame = damaged_volumes(path) if report.problems and path != Path("-") else ()
+        return replace(report, problems=(*to_blame, *report.problems))

@@ -44,11 +44,3 @@ def incoming(bundle: Path, progress: Progress) -> Iterator[IO[bytes] | None]:
 def name_of(bundle: Path) -> Path:
     """What messages call it."""
     return Path("standard input") if bundle == _PIPED else bundle
-
-
-def damaged_volumes(bundle: Path) -> tuple[str, ...]:
-    """Which volumes are to blame for damage, where the bundle came in volumes and that can be told."""
-    from regwrap.bundle.volumes import found_volumes  # most bundles are files
-
-    volumes = None if bundle == _PIPED else found_volumes(bundle)
-    return () if volumes is None else volumes.problems()

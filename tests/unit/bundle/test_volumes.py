@@ -838,6 +838,25 @@ def test_media_are_asked_for_one_by_one(bundle: Path, tmp_path: Path) -> None:
     assert drive.asked == [f"v1.tar.00{number}" for number in (1, 2, 2, 3, 4)]
 
 
+def test_the_first_medium_is_asked_for_also_where_another_one_is_in_the_drive(
+    bundle: Path, whole: bytes, tmp_path: Path
+) -> None:
+    """Nothing stands beside the volumes: the first one alone says what they are."""
+    first, second, *others = volumes_of(bundle)
+    drive = Drive(tmp_path / "usb", [others[0], first, second, *others])
+    shutil.copy(second, drive.place)
+    with volumes_also_in([drive.place]), volume_stream(tmp_path / "v1.tar", drive.change) as file:
+        assert file.read() == whole
+    assert drive.asked == [f"v1.tar.00{number}" for number in (1, 1, 2, 3, 4)]
+    shutil.copy(second, drive.place)
+    with (
+        volumes_also_in([drive.place]),
+        pytest.raises(UsageError, match=r"v1\.tar\.001 is missing: it says what v1\.tar is"),
+        volume_stream(tmp_path / "v1.tar", lambda _name, _directories: False),
+    ):
+        pytest.fail("it is not there")
+
+
 def test_media_that_do_not_come_are_listed_and_nothing_is_changed(bundle: Path, tmp_path: Path) -> None:
     parts = volumes_of(bundle)
     drive = Drive(tmp_path / "usb", parts[:2])

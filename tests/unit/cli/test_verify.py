@@ -1,6 +1,9 @@
 """verify writes down what it found: the receipt of a bundle, a storage and a registry, on the command line."""
 
 import json
+import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -194,3 +197,41 @@ def test_a_configured_name_is_a_registry_unless_a_file_is_called_so(here: Path) 
     assert [is_registry(target) for target in ("harbor/product", "harbor", "port/product")] == [True, True, False]
     put(here / "harbor/product", b"a bundle under another name")
     assert not is_registry("harbor/product")
+
+
+class Person:
+    """Puts the next medium into the one drive when asked for it."""
+
+    def __init__(self, drive: Path, media: Sequence[Path]) -> None:
+        self.drive, self.media = drive, list(media)
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        shutil.rmtree(self.drive, ignore_errors=True)
+        self.drive.mkdir()
+        shutil.copy(self.media.pop(0), self.drive)
+        return "\n"
+
+
+@pytest.mark.parametrize("count", [3, 10])
+def test_damage_is_told_also_where_the_media_came_one_by_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    """Volumes alone are on the media, and by what is there at the end it can't be told which one is damaged; of ten,
+    the first two have bundle.json, and one of them is on the disk."""
+    data, drive = bytearray((here / "bundle.tar").read_bytes()), here / "usb"
+    data[data.index(BASE)] ^= 1
+    (here / "bundle.tar").unlink()
+    size = len(data) // count + 1
+    media = [put(here / f"made/bundle.tar.{n + 1:03}", bytes(data[n * size : (n + 1) * size])) for n in range(count)]
+    if int(data[124:135], 8) > size:  # what is in front of all
+        shutil.copy(media.pop(0), here)
+    person = Person(drive, media)
+    person.readline()
+    monkeypatch.setattr(sys, "stdin", person)
+    assert regwrap("verify", "bundle.tar", "--volumes-from", "usb") == 4
+    assert person.media == []
+    told = capsys.readouterr()
+    assert f"blob {Digest.of(BASE)} does not match its digest" in told.out + told.err
