@@ -49,7 +49,7 @@ def deploy(
     settings, chosen = load(config), existing_of(existing, replace_tags=replace_tags)
     with (
         shown_progress(quiet=quiet) as progress,
-        trusting(bundle, signers or settings.signers, signature, progress) as trust,
+        trusting(bundle, signers, signature, progress, configured=settings.signers) as trust,
     ):
         options = ImportOptions(
             existing=chosen, dry_run=dry_run, lock_timeout=settings.timeouts.lock, hashed=hashed, trust=trust

@@ -106,7 +106,7 @@ def push(
     files = RecordFiles.now("push", f"{source}", None, report_file, junit)
     with (
         opened_session(quiet=quiet, verbose=verbose) as session,
-        trusting(source, signers or settings.signers, signature, session.progress) as trust,
+        trusting(source, signers, signature, session.progress, configured=settings.signers) as trust,
         with_cluster(session, session.job(settings), workers, [registry]) as job,
     ):
         result = push_images(job, source, registry, replace(options, trust=trust))

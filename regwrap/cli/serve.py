@@ -61,8 +61,8 @@ def serve(
     if not insecure:
         check_exposure(host, tls=tls is not None, login=login is not None)
     with opened_session(quiet=quiet) as session, ExitStack() as stack:
-        known = signers or load(config).signers
-        trust = stack.enter_context(trusting(source, known, signature, session.progress))
+        known = load(config).signers
+        trust = stack.enter_context(trusting(source, signers, signature, session.progress, configured=known))
         contents = stack.enter_context(
             opened_contents(source, hashed=verified, listener=session.progress, bases=base or (), trust=trust)
         )

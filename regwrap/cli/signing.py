@@ -19,9 +19,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def trusting(bundle: Path, signers: Path | None, signature: Path | None, listener: Listener) -> Iterator[Trust | None]:
-    """Who is asked for the release of `bundle`; nobody without signers. A storage has no signature."""
-    if signers is None or bundle.is_dir():
+def trusting(
+    bundle: Path, signers: Path | None, signature: Path | None, listener: Listener, *, configured: Path | None
+) -> Iterator[Trust | None]:
+    """Who is asked for the release of `bundle`; nobody without signers. A storage has no signature: `configured` ones
+    are not asked for it."""
+    if bundle.is_dir():
+        refuse_signers(f"{bundle}", signers, signature)
+        yield None
+        return
+    signers = signers or configured
+    if signers is None:
         _refuse_signature(signature)
         yield None
         return
@@ -31,6 +39,16 @@ def trusting(bundle: Path, signers: Path | None, signature: Path | None, listene
         raise UsageError("a bundle from a pipe needs its signature in a file", hint="give it with --signature FILE")
     with _checked(signers, signature or beside(bundle, ".sig"), listener) as trust:
         yield trust
+
+
+def refuse_signers(target: str, signers: Path | None, signature: Path | None) -> None:
+    """Of a storage or a registry no signature of a bundle can be checked. Raises UsageError where it should be."""
+    if signers is not None or signature is not None:
+        raise UsageError(
+            f"{target} has no signature of a bundle: it is a storage or a registry",
+            hint="leave out --signers and --signature, and check the bundle with them: regwrap verify BUNDLE.TAR;"
+            " images that are signed are checked by regwrap verify --signed-by KEY",
+        )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from regwrap.cli.options import (
     VolumesFromOption,
 )
 from regwrap.cli.output import show, shown_progress
-from regwrap.cli.signing import configured_signers, trusting
+from regwrap.cli.signing import configured_signers, refuse_signers, trusting
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
 from regwrap.core.writing import is_there
@@ -84,6 +84,8 @@ def verify(
         raise UsageError("--exact compares with a list", hint="give --list too")
     entries: tuple[ImageEntry, ...] | None
     registry = is_registry(target, config)
+    if registry or Path(target).is_dir():
+        refuse_signers(target, signers, signature)
     if cluster:
         from regwrap.cli.verify_cluster import checked_storage
 
@@ -164,7 +166,8 @@ def _checked_file(
             result = verify_storage(path, entries, progress, exact=exact)
         else:
             progress.expect("verify", path.stat().st_size if path.is_file() else 0)
-            with trusting(path, target.signers or configured_signers(config), target.signature, progress) as trust:
+            known = target.signers or configured_signers(config)
+            with trusting(path, target.signers, target.signature, progress, configured=known) as trust:
                 result = _checked_bundle(target, entries, progress, trust)
         for note in result.notes:
             progress.log(f"note: {note}")

@@ -78,7 +78,7 @@ def test_what_can_not_be_is_said_first(tmp_path: Path) -> None:
         check_signing(None, tmp_path / "v1.tar", tmp_path / "v1.sig")
     progress = Silent()
     for path, signers, signature in ((tmp_path / "v1.tar", None, key), (Path("-"), key, None)):
-        with pytest.raises(UsageError), trusting(path, signers, signature, progress):
+        with pytest.raises(UsageError), trusting(path, signers, signature, progress, configured=None):
             pass
-    with trusting(tmp_path / "v1.tar", None, None, progress) as trust:
+    with trusting(tmp_path / "v1.tar", None, None, progress, configured=None) as trust:
         assert trust is None
