@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import RegwrapError
-from regwrap.core.model import subject_of_tag
-from regwrap.transfer.cosign import check_signed
+from regwrap.transfer.cosign import check_signed, is_about_another
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
 def with_signatures(
     report: VerifyReport, source: ImageSource, openssl: Openssl, keys: Sequence[Path], *, prefix: str = ""
 ) -> VerifyReport:
-    """The report of a check, with a problem for each image that none of the keys has signed. What is about an image, a
-    signature say, needs none. `prefix` is in front of the names in a registry."""
+    """The report of a check, with a problem for each image that none of the keys has signed. What is about an image
+    that is there, a signature say, needs none. `prefix` is in front of the names in a registry."""
     problems = list[str]()
     for image in report.inventory.images:
-        repository, _, tag = image.image.rpartition(":")
-        if subject_of_tag(tag) is not None:
-            continue
+        name, _, tag = image.image.rpartition(":")
+        repository = f"{prefix}/{name}" if prefix else name
         try:
-            check_signed(openssl, keys, source, f"{prefix}/{repository}" if prefix else repository, image.digest)
+            if not is_about_another(source, repository, tag):
+                check_signed(openssl, keys, source, repository, image.digest)
         except RegwrapError as error:
             problems.append(f"{image.image}: {error.message}")
     return replace(report, problems=(*report.problems, *problems))

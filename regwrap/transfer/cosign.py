@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.core.errors import IntegrityError
 from regwrap.core.fields import a_text, an_object, field, json_object, list_of
 from regwrap.core.manifest import Descriptor, a_digest, a_size
-from regwrap.core.model import Digest
+from regwrap.core.model import Digest, subject_of_tag
 from regwrap.registry.endpoint import RegistryEndpoint
 
 if TYPE_CHECKING:
@@ -51,6 +51,14 @@ def check_signed(openssl: Openssl, keys: Sequence[Path], source: ImageSource, re
         f"{digest.short} is not signed: {what}",
         hint=f"cosign sign --key KEY {repository}@{digest}; it has to travel with the image (--referrers)",
     )
+
+
+def is_about_another(source: ImageSource, repository: str, tag: str) -> bool:
+    """Whether the tag says that its image is about a manifest, as a signature is, which the repository has: then it
+    needs no signature. The bytes prove that it has it."""
+    subject = subject_of_tag(tag)
+    raw = source.manifest(repository, subject) if subject is not None else None
+    return raw is not None and Digest.of(raw) == subject
 
 
 def signed_digest(payload: bytes) -> Digest | None:

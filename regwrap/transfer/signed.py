@@ -10,10 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import RegwrapError
-from regwrap.core.model import subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.tools.openssl import Openssl, need_key
-from regwrap.transfer.cosign import check_signed
+from regwrap.transfer.cosign import check_signed, is_about_another
 from regwrap.transfer.observe import source_digest
 from regwrap.transfer.plan import Unseen
 from regwrap.transfer.referrers import with_referrers, with_referrers_there
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 
 
 def only_signed(endpoints: Endpoints, images: ImageList) -> tuple[ImageList, tuple[Unseen, ...]]:
-    """The list by the digests that are signed, and the images that are not. Raises UsageError for what is no key."""
+    """The list by the digests that are signed, and the images that are not. What is about an image that the source has
+    needs no signature. Raises UsageError for what is no key."""
     job = endpoints.job
     for rule in job.signed:
         for key in rule.keys:
@@ -41,6 +41,8 @@ def only_signed(endpoints: Endpoints, images: ImageList) -> tuple[ImageList, tup
             return entry
         try:
             source, repository = endpoints.source_of(entry), entry.source.repository
+            if job.retry.call(lambda: is_about_another(source, repository, entry.dest.tag)):
+                return entry
             digest = job.retry.call(lambda: source_digest(source, entry))
             job.retry.call(lambda: check_signed(openssl, keys, source, repository, digest))
         except RegwrapError as error:
@@ -53,9 +55,7 @@ def only_signed(endpoints: Endpoints, images: ImageList) -> tuple[ImageList, tup
 
 
 def _keys(job: Job, entry: ImageEntry) -> tuple[Path, ...]:
-    """Who may have signed the image; nobody where it need not be signed. What is about an image is no image."""
-    if subject_of_tag(entry.dest.tag) is not None:
-        return ()
+    """Who may have signed the image; nobody where it need not be signed."""
     names = (entry.dest.repository, entry.source.repository, entry.source.name)
     return tuple(dict.fromkeys(key for rule in job.signed if rule.concerns(*names) for key in rule.keys))
 

@@ -14,23 +14,29 @@ from typing import Any
 import pytest
 
 from regwrap.bundle.by_repository import StorageSource
+from regwrap.bundle.examine import VerifyReport, verify_storage
+from regwrap.bundle.inventory import NOTHING, FoundImage
 from regwrap.commands.sync import SyncOptions
+from regwrap.commands.verify_signed import with_signatures
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.listener import Silent
 from regwrap.core.manifest import OCI_INDEX, OCI_MANIFEST
 from regwrap.core.model import Digest
 from regwrap.core.signed_rule import SignedRule
 from regwrap.lists.imagelist import parse_images
+from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from regwrap.tools.openssl import Openssl
 from regwrap.transfer.cosign import check_signed, signed_digest
 from regwrap.transfer.job import Job
 from regwrap.transfer.signed import with_their_signatures_there
-from tests.builders import Image, make_image, make_storage, put
+from tests.builders import Image, make_image, make_multi_image, make_storage, put
 from tests.fakes import Answer, Argv, Scripted
 from tests.unit.cli.programs import curl
 from tests.unit.transfer.between import Between, between
 
 IMAGE, OTHER = make_image("app"), make_image("other")
+LOST = Digest("0" * 64)
 PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 COSIGN = "cosign container image signature"
 
@@ -224,6 +230,43 @@ def test_a_referrer_s_index_counts_as_well(openssl: Openssl, vendor: Path, tmp_p
             check_signed(openssl, [vendor], odd, "odd", IMAGE.top)
 
 
+# --- what is about an image
+
+
+@pytest.mark.parametrize("suffix", ["", ".sig", ".x"])
+def test_only_what_is_about_an_image_that_is_there_needs_no_signature(
+    openssl: Openssl, vendor: Path, tmp_path: Path, suffix: str
+) -> None:
+    """A tag is easily chosen: what is called a signature of nothing, or of what is elsewhere, is an image."""
+    names = [f"app:{tag_of(LOST, suffix)}", f"other:{tag_of(IMAGE.top, suffix)}"]
+    right = {"app:1": IMAGE, f"app:{tag_of(IMAGE.top)}": signature("vendor", IMAGE.top)}
+    images = {**right, f"app:{tag_of(IMAGE.top, '.sbom')}": OTHER, **dict.fromkeys(names, OTHER)}
+    for prefix in ("", "p/q"):
+        root = make_storage(tmp_path / f"site{prefix}", {f"{prefix}/{k}".lstrip("/"): v for k, v in images.items()})
+        source = StorageSource(name="site", storage=Storage(root))
+        found = [
+            FoundImage(image=name, digest=image.top, platforms=(), partial=False, blobs=frozenset())
+            for name, image in images.items()
+        ]
+        report = VerifyReport(
+            path=root, images=0, blobs=0, bytes=0, problems=(), inventory=replace(NOTHING, images=tuple(found))
+        )
+        told = with_signatures(report, source, openssl, [vendor], prefix=prefix).problems
+        assert told == tuple(f"{name}: {OTHER.top.short} is not signed: it has no signature" for name in names)
+
+
+def test_an_image_that_only_seems_to_be_there_is_not(openssl: Openssl, vendor: Path, tmp_path: Path) -> None:
+    """A registry gives any bytes for a digest."""
+    name = f"app:{tag_of(LOST)}"
+    source = source_with(tmp_path, {name: OTHER})
+    put(source.storage.root / layout.revision_link("app", LOST), f"{LOST}".encode())
+    put(source.storage.root / layout.blob_path(LOST), IMAGE.raw)
+    assert source.manifest("app", LOST) == IMAGE.raw
+    report = verify_storage(source.storage.root, None, Silent())
+    (said,) = set(with_signatures(report, source, openssl, [vendor]).problems) - set(report.problems)
+    assert said.startswith(f"{name}: {OTHER.top.short} is not signed")
+
+
 # --- in a sync
 
 
@@ -316,6 +359,25 @@ def test_what_is_no_key_ends_the_run_before_anything_comes(two: Between, vendor:
     with pytest.raises(UsageError, match=f"{vendor}"):
         two.run(demanding(two, SignedRule("vendor/*", (vendor,))), "vendor/app:1")
     assert two.source.asked("^GET .*/blobs/") == []
+
+
+def test_a_listed_image_that_is_called_a_signature_of_nothing_has_to_be_signed(two: Between, vendor: Path) -> None:
+    two.source.hold(f"vendor/app:{tag_of(LOST)}", OTHER)
+    said = two.seen(demanding(two, SignedRule("vendor/*", (vendor,))), f"vendor/app:{tag_of(LOST)}")
+    assert "it has no signature" in said.error
+
+
+def test_signatures_of_a_platform_s_image_come_unsigned(two: Between, vendor: Path) -> None:
+    """The list has no more than the index."""
+    multi = make_multi_image("multi")
+    child = Digest.of(multi.manifests[0])
+    assert child != multi.top
+    names = [f"vendor/app:{tag_of(digest)}" for digest in (child, multi.top)]
+    two.source.hold("vendor/app:1", multi)
+    for name, digest in zip(names, (child, multi.top), strict=True):
+        two.source.hold(name, signature("vendor", digest))
+    two.sync(demanding(two, SignedRule("vendor/*", (vendor,))), "vendor/app:1")
+    assert {f"vendor/app:{tag}" for tag in two.storage.tags("vendor/app")} == {"vendor/app:1", *names}
 
 
 @pytest.mark.slow
