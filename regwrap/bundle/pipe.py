@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final
 
@@ -15,17 +15,21 @@ from regwrap.storage.hashing import send_range, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from regwrap.bundle.contents import BundleContents
+    from regwrap.core.model import Digest
 
 _PIPE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(slots=True)
 class PipeTarget:
-    """`out` has no buffer."""
+    """`out` has no buffer. `beside` makes what goes with a release, by its id, before the first byte goes: who reads
+    the pipe may need it then."""
 
     out: IO[bytes]
+    beside: Callable[[Digest], AbstractContextManager[object]] = nullcontext
     _sent: int = field(default=0, init=False)
 
     @property
@@ -48,7 +52,8 @@ class PipeTarget:
         with suppress(OSError):  # what is no pipe, or may not be larger
             fcntl.fcntl(self.out.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         try:
-            yield self._write
+            with self.beside(contents.id):
+                yield self._write
         except BrokenPipeError as error:
             raise ToolError(
                 f"the reader of the bundle exited after {self._sent:,} of {tar_bytes(contents):,} bytes",

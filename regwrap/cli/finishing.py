@@ -1,15 +1,17 @@
-"""What stands beside a bundle once it is written: its signature, recovery data, and regwrap for the site."""
+"""What stands beside a bundle: its signature, recovery data, and regwrap for the site."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from regwrap.cli.signing import check_signing, signed
+from regwrap.cli.signing import check_signing, signed, signed_ahead
 from regwrap.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from regwrap.bundle.stream import Target
     from regwrap.core.model import Digest
     from regwrap.transfer.job import Job
 
@@ -34,10 +36,20 @@ class Finishing:
         check_signing(key, output, signature)
         return cls(output, key, signature, _percent(parity, output, volume), volume)
 
+    def ahead(self, job: Job, target: Target | None) -> Target | None:
+        """The target of a bundle; what goes into a pipe is signed before its first byte goes, since who reads it asks
+        for the signature then."""
+        if self.key is None or self.signature is None:
+            return target
+        from regwrap.bundle.pipe import PipeTarget  # most bundles are files
+
+        beside = partial(signed_ahead, job.runner, self.key, self.signature)
+        return replace(target, beside=beside) if isinstance(target, PipeTarget) else target
+
     def finish(self, job: Job, release: Digest) -> None:
         """Sign the release, protect its files, add the tool, as it is wanted; what is there of an earlier bundle goes.
         Raises ToolError."""
-        if self.output is None or self.volume is not None:
+        if self.output is None or self.output == Path("-") or self.volume is not None:
             return
         signed(job.runner, self.key, self.output, self.signature, release)
         if self.percent:

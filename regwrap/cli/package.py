@@ -121,6 +121,7 @@ def package(
 def _packed(
     job: "Job", images: "ImageList", output: Path, options: PackageOptions, finishing: Finishing
 ) -> PackageReport:
+    options = replace(options, target=finishing.ahead(job, options.target))
     result = package_images(job, images, output, options)
     finishing.finish(job, result.id)
     if output == _PIPE:  # which stdout is

@@ -91,10 +91,24 @@ def signed(runner: Runner, key: Path | None, output: Path, signature: Path | Non
     from regwrap.bundle.signature import signature_path
 
     file = signature or signature_path(output)
-    if key is None:
-        if signature is None and output != Path("-"):
-            file.unlink(missing_ok=True)
-        return
+    if key is not None:
+        _sign(runner, key, file, release)
+    elif signature is None:
+        file.unlink(missing_ok=True)
+
+
+@contextmanager
+def signed_ahead(runner: Runner, key: Path, file: Path, release: Digest) -> Iterator[None]:
+    """Sign what is written in the block. The signature goes again where that fails."""
+    try:
+        _sign(runner, key, file, release)
+        yield
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _sign(runner: Runner, key: Path, file: Path, release: Digest) -> None:
     from regwrap.commands.sign import sign_release
     from regwrap.tools.ssh_keygen import SshKeygen
 

@@ -4,10 +4,13 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from tests.builders import flip, snapshot
+from regwrap.core.model import Digest
+from regwrap.storage import layout
+from tests.builders import flip, make_image, make_storage, snapshot
 from tests.release.conftest import Scene
 from tests.release.regwrap_cli import shell
 
@@ -102,3 +105,33 @@ def test_a_site_that_lacks_what_it_requires_is_told_before_the_bytes_come(carrie
     assert "requires" in done.stderr
     assert "blobs of its images" not in done.stdout
     assert not (carried.scene.directory / "empty/docker").exists()
+
+
+@pytest.mark.parametrize("strategy", ["direct", "overlay", "select"])
+def test_what_goes_into_a_pipe_is_signed_before_who_reads_it_asks(carried: Carried, strategy: str) -> None:
+    """One pass, where both ends see the same file."""
+    cli, directory = carried.scene.cli, carried.scene.directory
+    package = f"REGWRAP package images.list --source {carried.scene.host} --sign-key key --signature piped.sig -o -"
+    if strategy != "direct":
+        assert cli("sync", "images.list", "--source", carried.scene.host).returncode == 0
+    done = carried.deploy(f"{package} --strategy {strategy}", "--signers signers --signature piped.sig")
+    assert done.returncode == 0, done.stderr
+    assert "signed by vendor@acme" in done.stderr
+    assert cli("verify", "site", "--list", "images.list").returncode == 0
+    assert (directory / "piped.sig").exists()
+
+
+@pytest.mark.parametrize("reader", ["head -c 3000", "REGWRAP deploy - site --signers strangers --signature piped.sig"])
+def test_the_signature_of_what_did_not_go_through_goes_again(carried: Carried, reader: str) -> None:
+    cli, directory = carried.scene.cli, carried.scene.directory
+    package = "REGWRAP package big.list --history ./big --sign-key key --signature piped.sig -o -"
+    make_storage(directory / "big", {"big:1": make_image("big", layers=[Random(1).randbytes(9_000_000)])})
+    (directory / "big.list").write_text("big:1\n")
+    done = shell(cli, f"{package} | {reader} > read")
+    assert done.returncode != 0
+    assert "the reader of the bundle exited after" in done.stderr
+    assert not (directory / "piped.sig").exists()
+    flip(directory / "big" / layout.blob_path(Digest.of(Random(1).randbytes(9_000_000))))
+    rotten = shell(cli, f"{package} > read")
+    assert rotten.returncode == _DAMAGED, rotten.stderr
+    assert not (directory / "piped.sig").exists()
