@@ -27,7 +27,7 @@ def with_signatures(
         name, _, tag = image.image.rpartition(":")
         repository = f"{prefix}/{name}" if prefix else name
         try:
-            if not is_about_another(source, repository, tag):
+            if not is_about_another(source, repository, tag, image.digest):
                 check_signed(openssl, keys, source, repository, image.digest)
         except RegwrapError as error:
             problems.append(f"{image.image}: {error.message}")

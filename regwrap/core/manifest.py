@@ -16,6 +16,11 @@ DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 _ARTIFACT_MANIFEST: Final = "application/vnd.oci.artifact.manifest.v1+json"
+_IMAGE_CONFIGS: Final = {
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+}
+_IMAGE_LAYERS: Final = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 MANIFEST_TYPES: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 
 # Bodies of manifests are limited to 4 MiB by distribution (registry/handlers/manifests.go) and by the OCI
@@ -64,6 +69,12 @@ class Manifest:
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
         return (self.config, *self.layers)
+
+    @property
+    def can_run(self) -> bool:
+        """Whether it is an image with files in it; cosign's signatures have an image's config, and no such layer."""
+        has_files = any(layer.media_type.startswith(_IMAGE_LAYERS) for layer in self.layers)
+        return has_files and self.config.media_type in _IMAGE_CONFIGS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from regwrap.core.closure import closure_of
 from regwrap.core.errors import IntegrityError
 from regwrap.core.fields import a_text, an_object, field, json_object, list_of
 from regwrap.core.manifest import Descriptor, a_digest, a_size
@@ -53,12 +54,15 @@ def check_signed(openssl: Openssl, keys: Sequence[Path], source: ImageSource, re
     )
 
 
-def is_about_another(source: ImageSource, repository: str, tag: str) -> bool:
-    """Whether the tag says that its image is about a manifest, as a signature is, which the repository has: then it
-    needs no signature. The bytes prove that it has it."""
+def is_about_another(source: ImageSource, repository: str, tag: str, digest: Digest) -> bool:
+    """Whether the tag says that what it points to is about a manifest, as a signature is, which the repository has:
+    then it needs no signature, unless it is an image that can run. The bytes prove both. Raises RegwrapError."""
     subject = subject_of_tag(tag)
     raw = source.manifest(repository, subject) if subject is not None else None
-    return raw is not None and Digest.of(raw) == subject
+    if raw is None or Digest.of(raw) != subject:
+        return False
+    closure = closure_of(digest, lambda wanted: source.manifest(repository, wanted))
+    return closure is not None and not any(leaf.can_run for leaf in closure.leaves)
 
 
 def signed_digest(payload: bytes) -> Digest | None:

@@ -41,10 +41,9 @@ def only_signed(endpoints: Endpoints, images: ImageList) -> tuple[ImageList, tup
             return entry
         try:
             source, repository = endpoints.source_of(entry), entry.source.repository
-            if job.retry.call(lambda: is_about_another(source, repository, entry.dest.tag)):
-                return entry
             digest = job.retry.call(lambda: source_digest(source, entry))
-            job.retry.call(lambda: check_signed(openssl, keys, source, repository, digest))
+            if not job.retry.call(lambda: is_about_another(source, repository, entry.dest.tag, digest)):
+                job.retry.call(lambda: check_signed(openssl, keys, source, repository, digest))
         except RegwrapError as error:
             return Unseen(entry=entry, error=str(error), hint=error.hint)
         return replace(entry, source=replace(entry.source, digest=digest))

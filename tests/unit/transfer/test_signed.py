@@ -237,10 +237,13 @@ def test_a_referrer_s_index_counts_as_well(openssl: Openssl, vendor: Path, tmp_p
 def test_only_what_is_about_an_image_that_is_there_needs_no_signature(
     openssl: Openssl, vendor: Path, tmp_path: Path, suffix: str
 ) -> None:
-    """A tag is easily chosen: what is called a signature of nothing, or of what is elsewhere, is an image."""
+    """A tag is easily chosen: what is called a signature of nothing, or of what is elsewhere, is an image, and so is
+    what can run."""
     names = [f"app:{tag_of(LOST, suffix)}", f"other:{tag_of(IMAGE.top, suffix)}"]
     right = {"app:1": IMAGE, f"app:{tag_of(IMAGE.top)}": signature("vendor", IMAGE.top)}
-    images = {**right, f"app:{tag_of(IMAGE.top, '.sbom')}": OTHER, **dict.fromkeys(names, OTHER)}
+    names.append(f"app:{tag_of(IMAGE.top, '.exe')}")
+    artifact = signature("vendor", LOST)
+    images = {**right, f"app:{tag_of(IMAGE.top, '.sbom')}": artifact, **dict.fromkeys(names, OTHER)}
     for prefix in ("", "p/q"):
         root = make_storage(tmp_path / f"site{prefix}", {f"{prefix}/{k}".lstrip("/"): v for k, v in images.items()})
         source = StorageSource(name="site", storage=Storage(root))
@@ -365,6 +368,17 @@ def test_a_listed_image_that_is_called_a_signature_of_nothing_has_to_be_signed(t
     two.source.hold(f"vendor/app:{tag_of(LOST)}", OTHER)
     said = two.seen(demanding(two, SignedRule("vendor/*", (vendor,))), f"vendor/app:{tag_of(LOST)}")
     assert "it has no signature" in said.error
+
+
+def test_an_image_that_can_run_has_to_be_signed_whatever_its_tag_says(two: Between, vendor: Path) -> None:
+    """Under the name of what is about a real image, it would be that vendor's."""
+    two.source.hold("vendor/app:1", IMAGE)
+    two.source.hold(f"vendor/app:sha256-{IMAGE.top.hex}.sbom", OTHER)
+    two.source.hold(f"vendor/app:{tag_of(IMAGE.top)}", signature("vendor", IMAGE.top))
+    lines = ("vendor/app:1", f"vendor/app:sha256-{IMAGE.top.hex}.sbom")
+    report = two.run(demanding(two, SignedRule("vendor/*", (vendor,))), *lines).report
+    assert report is not None
+    assert [(f"{item.entry.dest}", "it has no signature" in item.error) for item in report.failed] == [(lines[1], True)]
 
 
 def test_signatures_of_a_platform_s_image_come_unsigned(two: Between, vendor: Path) -> None:
