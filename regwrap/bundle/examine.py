@@ -61,7 +61,7 @@ class VerifyReport:
 def verify_bundle(
     path: Path,
     entries: tuple[ImageEntry, ...] | None,
-    on_bytes: OnBytes,
+    listener: Listener,
     *,
     bases: Sequence[Base] = (),
     trusted: bool = False,
@@ -69,10 +69,11 @@ def verify_bundle(
 ) -> VerifyReport:
     """Check a bundle without unpacking it; a delta with what it requires, where there are `bases`. Of those that are
     `trusted` blobs are not hashed. Raises IntegrityError where not even its structure can be read."""
-    with opened_bundle(path, trust) as alone:
+    with opened_bundle(path, trust, listener) as alone:
         bundle = based(alone, bases, hint=BASE_HINT) if bases else alone
         held = bundle.contents.blobs if trusted else bundle.held
-        return report_on(bundle, held, hash_all(bundle.copy, held, on_bytes), entries)
+        listener.expect("verify", sum(size for _digest, size in held))
+        return report_on(bundle, held, hash_all(bundle.copy, held, listener.on_bytes), entries)
 
 
 def report_on(
@@ -340,7 +341,7 @@ class _StorageCheck:
             there = found[digest]
             if there is None:  # an empty directory that nobody needs is what the registry's collector leaves
                 return None, f"{user}: blob {digest} is absent" if size is not None else ""
-            if wrong is None:
+            if wrong is None or size not in {None, there}:
                 listener.on_bytes(there)
             if size is not None and there != size:
                 return there, f"{user}: blob {digest} has {there} bytes instead of {size}"

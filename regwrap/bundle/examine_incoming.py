@@ -10,7 +10,7 @@ from itertools import chain
 from typing import IO, TYPE_CHECKING
 
 from regwrap.bundle.base import BASE_HINT, Base, based
-from regwrap.bundle.examine import OnBytes, VerifyReport, report_on
+from regwrap.bundle.examine import VerifyReport, report_on
 from regwrap.bundle.files import Located, OneFile
 from regwrap.bundle.incoming import PIPE, incoming_bundle
 from regwrap.bundle.read import hash_all
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.contents import BundleContents
     from regwrap.bundle.signature import Trust
+    from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
     from regwrap.lists.imagelist import ImageEntry
 
@@ -39,7 +40,7 @@ class Arrival:
 def verify_incoming(
     file: IO[bytes],
     entries: tuple[ImageEntry, ...] | None,
-    on_bytes: OnBytes,
+    listener: Listener,
     bases: Sequence[Base] = (),
     arrival: Arrival | None = None,
 ) -> VerifyReport:
@@ -51,12 +52,13 @@ def verify_incoming(
     contents, without = incoming.contents, incoming.bundle()
     if bases:
         without = based(without, bases, hint=BASE_HINT)
+    listener.expect("verify", (contents.whole if bases else contents).blob_bytes)
     with temporary_file() as spool:
         kept = _Kept(contents, spool, {})
-        wrong = incoming.each_blob(kept.keep, on_bytes)
+        wrong = incoming.each_blob(kept.keep, listener.on_bytes)
         bundle = replace(without, file=OneFile(spool.fileno(), 0), blobs=kept.places)
         required = tuple((blob.digest, blob.size) for blob in contents.required) if bases else ()
-        wrong += hash_all(bundle.copy, required, on_bytes)
+        wrong += hash_all(bundle.copy, required, listener.on_bytes)
         return report_on(bundle, tuple(sorted((*contents.blobs, *required))), tuple(sorted(wrong)), entries)
 
 

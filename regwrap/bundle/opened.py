@@ -41,7 +41,7 @@ def opened_image_set(
     if not path.is_dir():
         with (
             opened_bases(bases, lock_timeout=lock_timeout, listener=listener) as opened,
-            whole_image_set(path, opened) as it,
+            whole_image_set(path, opened, listener) as it,
         ):
             yield it
         return
@@ -59,7 +59,7 @@ def opened_bases(
         bases = list[Base]()
         for path in paths:
             if not path.is_dir():
-                bases.append(stack.enter_context(opened_bundle(path)))
+                bases.append(stack.enter_context(opened_bundle(path, listener=listener)))
             elif lock_timeout is None:
                 bases.append(StorageBase(need_storage(real_root(path), hint=_HINT)))
             else:
@@ -68,9 +68,11 @@ def opened_bases(
 
 
 @contextmanager
-def whole_image_set(path: Path, bases: Sequence[Base], trust: Trust | None = None) -> Iterator[ImageSet]:
+def whole_image_set(
+    path: Path, bases: Sequence[Base], listener: Listener, trust: Trust | None = None
+) -> Iterator[ImageSet]:
     """All of a bundle's images; a delta's with what is in its bases. Raises UsageError where it has none."""
-    with opened_bundle(path, trust) as bundle:
+    with opened_bundle(path, trust, listener) as bundle:
         if bundle.contents.required and not bases:
             raise _needs_base(bundle)
         yield whole_of(based(bundle, bases, hint=BASE_HINT))
@@ -122,7 +124,7 @@ def opened_contents(
         return
     with (
         opened_bases(bases, lock_timeout=None, listener=listener) as opened,
-        whole_image_set(path, opened, trust) as image_set,
+        whole_image_set(path, opened, listener, trust) as image_set,
     ):
         if hashed:
             check_bytes(image_set, image_set.contents.blobs, listener)

@@ -31,6 +31,7 @@ from regwrap.bundle.files import BundleFile, Located, OneFile, read_small
 from regwrap.bundle.volume_places import named_directories
 from regwrap.bundle.write import MAGIC, header_of, link_bytes
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.listener import SILENT
 from regwrap.core.model import Digest
 from regwrap.core.pool import map_in_order
 from regwrap.core.writing import is_there
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from regwrap.bundle.files import Range
     from regwrap.bundle.signature import Trust
     from regwrap.core.closure import Closure
+    from regwrap.core.listener import Listener
 
 _LONG_NAME: Final = b"././@LongLink"
 _MAX_NAME: Final = 4096
@@ -115,11 +117,11 @@ class Bundle:
 
 
 @contextmanager
-def opened_bundle(path: Path, trust: Trust | None = None) -> Iterator[Bundle]:
+def opened_bundle(path: Path, trust: Trust | None = None, listener: Listener = SILENT) -> Iterator[Bundle]:
     """Open a bundle and check its structure; `trust` is asked as soon as it is known which release it is. Raises
     UsageError (no such file) and IntegrityError."""
     if not is_there(path):
-        with _opened_volumes(path, trust) as bundle:
+        with _opened_volumes(path, trust, listener) as bundle:
             yield bundle
         return
     try:
@@ -129,13 +131,13 @@ def opened_bundle(path: Path, trust: Trust | None = None) -> Iterator[Bundle]:
     try:
         if not path.is_file():
             raise UsageError(f"{path} is not a file")
-        yield _named(path, OneFile(descriptor, os.fstat(descriptor).st_size), trust)
+        yield _named(path, OneFile(descriptor, os.fstat(descriptor).st_size), trust, listener)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _opened_volumes(path: Path, trust: Trust | None) -> Iterator[Bundle]:
+def _opened_volumes(path: Path, trust: Trust | None, listener: Listener) -> Iterator[Bundle]:
     """Whatever damage is found in the block: the volumes that are to blame are named, if that can be told."""
     from regwrap.bundle.volumes import found_volumes, no_volume, opened_volumes  # most bundles are files
 
@@ -151,20 +153,20 @@ def _opened_volumes(path: Path, trust: Trust | None) -> Iterator[Bundle]:
         raise UsageError(f"{path} cannot be read: {os.strerror(errno.ENOENT)}")
     with opened_volumes(volumes) as file:
         try:
-            yield _named(path, file, trust)
+            yield _named(path, file, trust, listener)
         except IntegrityError as error:
             raise volumes.blame(error) from error
 
 
-def _named(path: Path, file: BundleFile, trust: Trust | None) -> Bundle:
+def _named(path: Path, file: BundleFile, trust: Trust | None, listener: Listener) -> Bundle:
     try:
-        return _checked(path, file, trust)
+        return _checked(path, file, trust, listener)
     except IntegrityError as error:
         hint = error.hint or "copy or build the bundle again: it is damaged or was altered"
         raise IntegrityError(f"{path}: {error.message}", detail=error.detail, hint=hint) from error
 
 
-def _checked(path: Path, file: BundleFile, trust: Trust | None) -> Bundle:
+def _checked(path: Path, file: BundleFile, trust: Trust | None, listener: Listener) -> Bundle:
     if file.size == 0:
         raise IntegrityError("the file is empty")
     name, offset, length = _next_header(_headers(file), BUNDLE_JSON)
@@ -174,13 +176,21 @@ def _checked(path: Path, file: BundleFile, trust: Trust | None) -> Bundle:
         trust(contents.id)
     _check_form(file, name, offset, length)
     walk = _Walk(file, offset + padded(length))
-    members = contents.members
-    blobs = {member.digest: walk.locate(member) for member in members[: len(contents.blobs)]}
+    members, count = contents.members, len(contents.blobs)
+    listener.count("read", "files in the tar", len(members))
+    blobs = {member.digest: walk.locate(member) for part in _parts(members[:count], listener) for member in part}
     strange: list[Member] = []
-    for start in range(len(blobs), len(members), _LINKS):
-        strange += walk.check_links(members[start : start + _LINKS])
+    for part in _parts(members[count:], listener):
+        strange += walk.check_links(part)
     _check_end(file, walk.position)
     return Bundle(path=path, file=file, contents=contents, strange=tuple(strange), blobs=blobs)
+
+
+def _parts(members: Sequence[Member], listener: Listener) -> Iterator[Sequence[Member]]:
+    for start in range(0, len(members), _LINKS):
+        part = members[start : start + _LINKS]
+        yield part
+        listener.on_things(len(part))
 
 
 class _Walk:

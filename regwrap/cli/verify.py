@@ -165,7 +165,6 @@ def _checked_file(
         if path.is_dir():
             result = verify_storage(path, entries, progress, exact=exact)
         else:
-            progress.expect("verify", path.stat().st_size if path.is_file() else 0)
             known = target.signers or configured_signers(config)
             with trusting(path, target.signers, target.signature, progress, configured=known) as trust:
                 result = _checked_bundle(target, entries, progress, trust)
@@ -179,19 +178,19 @@ def _checked_bundle(
 ) -> VerifyReport:
     """A file; or a delta, volumes, what comes through a pipe."""
     if target.path.is_file() and not target.bases:
-        return verify_bundle(target.path, entries, progress.on_bytes, trust=trust)
+        return verify_bundle(target.path, entries, progress, trust=trust)
     from regwrap.bundle.examine_incoming import Arrival, verify_incoming  # all of them now and then
     from regwrap.bundle.opened import opened_bases
     from regwrap.bundle.volumes import damaged_volumes
     from regwrap.cli.volumes import incoming, name_of
 
-    path, on_bytes = target.path, progress.on_bytes
+    path = target.path
     with (
         opened_bases(target.bases, lock_timeout=None, listener=progress) as bases,
         incoming(path, progress) as file,
     ):
         if file is None:
-            return verify_bundle(path, entries, on_bytes, bases=bases, trust=trust)
-        report = verify_incoming(file, entries, on_bytes, bases, Arrival(name_of(path), trust))
+            return verify_bundle(path, entries, progress, bases=bases, trust=trust)
+        report = verify_incoming(file, entries, progress, bases, Arrival(name_of(path), trust))
         to_blame = damaged_volumes(path) if report.problems and path != Path("-") else ()
         return replace(report, problems=(*to_blame, *report.problems))

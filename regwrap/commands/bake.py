@@ -159,15 +159,14 @@ class _Building:
     options: BakeOptions
 
     def layer(self, aside: Path) -> Layer:
-        self.job.listener.expect("bake", self.image_set.contents.blob_bytes)
         layer = write_layer(
             self.image_set,
             aside / "layer.tar",
             root=self.options.root,
             extra={CONFIG_PATH: registry_config(self.options.root)},
-            on_bytes=self.job.listener.on_bytes,
+            listener=self.job.listener,
         )
-        return compressed(layer, aside / "layer.tar.gz") if self.options.compress else layer
+        return compressed(layer, aside / "layer.tar.gz", self.job.listener) if self.options.compress else layer
 
     def image(self, name: str, layer: Layer, run: RunConfig) -> Digest:
         """The layout with this one image; its digest."""

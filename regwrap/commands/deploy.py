@@ -68,7 +68,7 @@ def deploy_bundle(
     """
     options = replace(options, checksum=known_checksum(bundle))
     check_place(root)
-    with opened_bundle(bundle, options.trust) as opened:
+    with opened_bundle(bundle, options.trust, listener) as opened:
         image_set = valid_image_set(based(opened, (StorageBase(Storage(root)),), hint=_BASE_HINT))
         return _deployed(image_set, root, options, listener, files_for, for_good=for_good)
 

@@ -44,7 +44,7 @@ def join_bundles(
     started = time.monotonic()
     with (
         opened_bases(bases, lock_timeout=lock_timeout, listener=listener) as opened,
-        opened_bundle(delta) as alone,
+        opened_bundle(delta, listener=listener) as alone,
     ):
         contents = alone.contents
         if not contents.required:

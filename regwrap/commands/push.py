@@ -107,7 +107,7 @@ def _opened(
     if source.is_dir():
         stack.enter_context(job.locked(Tree(real_root(source)), exclusive=False, untouched=True))
         return stack.enter_context(opened_contents(source, hashed=options.hashed, listener=job.listener))
-    bundle = stack.enter_context(opened_bundle(source, options.trust))
+    bundle = stack.enter_context(opened_bundle(source, options.trust, job.listener))
     bases = stack.enter_context(opened_bases(options.bases, lock_timeout=job.timeouts.lock, listener=job.listener))
     bundle = partly_based(bundle, bases)
     image_set = whole_of(bundle)

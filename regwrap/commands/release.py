@@ -69,7 +69,6 @@ def release_images(
         sync, package = _by_archive(job, images, output, options, on_sync)
     if isinstance(options.target, VolumeTarget) and options.target.only:
         return ReleaseReport(sync=sync, package=package, verify=None, sha256="")
-    job.listener.expect("verify", package.blob_bytes)
     with ThreadPoolExecutor(1) as pool:
         summing = pool.submit(_summed, output, package, options.target)
         verify = _verified(job, images, output, options, package)
@@ -113,7 +112,7 @@ def _verified(
     here: then what is in the bundle is checked."""
     storage = None if options.strategy is Strategy.DIRECT else job.archive.storage
     bases = (StorageBase(Storage(storage)),) if package.required and storage else ()
-    return verify_bundle(output, images.entries, job.listener.on_bytes, bases=bases, trusted=True)
+    return verify_bundle(output, images.entries, job.listener, bases=bases, trusted=True)
 
 
 def _summed_once(options: PackageOptions) -> PackageOptions:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,13 +17,13 @@ from regwrap.bundle.contents import BLOCK, Member, padded
 from regwrap.bundle.image_set import ImageSet, damaged
 from regwrap.bundle.read import hash_all
 from regwrap.bundle.write import directory_header, header_of
-from regwrap.core.listener import SILENT
 from regwrap.core.writing import named_on_error
-from regwrap.storage.hashing import append_range, hash_at, hash_file, write_all
+from regwrap.storage.hashing import append_range, hash_at, hash_file, pieces_of, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
 
 _LEVEL: Final = 6
@@ -41,13 +40,12 @@ class Layer:
     media_type: str
 
 
-def write_layer(
-    image_set: ImageSet, path: Path, *, root: str, extra: dict[str, bytes], on_bytes: Callable[[int], None]
-) -> Layer:
+def write_layer(image_set: ImageSet, path: Path, *, root: str, extra: dict[str, bytes], listener: Listener) -> Layer:
     """The storage below `root`, and `extra` files by absolute path. Raises IntegrityError where a blob is rotten."""
-    members = image_set.contents.members
+    members, on_bytes = image_set.contents.members, listener.on_bytes
     inside = {member: f"{root}/{member.path}".removeprefix("/") for member in members}
     files = {name.removeprefix("/"): data for name, data in extra.items()}
+    listener.expect("bake", image_set.contents.blob_bytes)
     with path.open("xb", buffering=0) as out:
         for directory in _directories([*files, *inside.values()]):
             write_all(out, directory_header(directory))
@@ -57,19 +55,22 @@ def write_layer(
         for member in members[len(offsets) :]:
             _write_member(image_set, out, member, inside[member], on_bytes)
         write_all(out, bytes(2 * BLOCK))
-    diff_id = _proved(image_set, path, offsets)
+    diff_id = _proved(image_set, path, offsets, listener)
     media_type = "application/vnd.oci.image.layer.v1.tar"
     return Layer(path=path, diff_id=diff_id, digest=diff_id, size=path.stat().st_size, media_type=media_type)
 
 
-def compressed(layer: Layer, path: Path) -> Layer:
+def compressed(layer: Layer, path: Path, listener: Listener) -> Layer:
     """The same by gzip, without time and name. The bytes are those of this machine's zlib."""
+    listener.expect("compress", layer.size)
     with (
         named_on_error(layer.path.open("rb")) as source,
         named_on_error(path.open("xb")) as out,
         gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=out, mtime=0) as packed,
     ):
-        shutil.copyfileobj(source, packed)
+        for piece in pieces_of(source):
+            packed.write(piece)
+            listener.on_bytes(len(piece))
     return Layer(
         path=path,
         diff_id=layer.diff_id,
@@ -101,16 +102,17 @@ def _write_member(
     return offset
 
 
-def _proved(image_set: ImageSet, path: Path, offsets: dict[Digest, int]) -> Digest:
+def _proved(image_set: ImageSet, path: Path, offsets: dict[Digest, int], listener: Listener) -> Digest:
     """The digest of the layer as it lies there; raises IntegrityError where a blob in it has another one."""
     sizes = image_set.contents.sizes
+    listener.expect("hash", image_set.contents.blob_bytes)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="prove") as pool:
             whole = pool.submit(hash_file, path)
             blobs = [(blob, sizes[blob]) for blob in offsets]
             wrong = hash_all(
-                lambda blob: hash_at(descriptor, offsets[blob], sizes[blob]) == blob, blobs, SILENT.on_bytes
+                lambda blob: hash_at(descriptor, offsets[blob], sizes[blob]) == blob, blobs, listener.on_bytes
             )
             if wrong:
                 raise damaged(image_set, wrong)

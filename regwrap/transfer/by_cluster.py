@@ -226,7 +226,7 @@ def hash_by_workers(
     def hashed(share: tuple[Descriptor, ...]) -> list[Digest]:
         order = HashOrder(run=workers.run, root=f"{root}", blobs=tuple((f"{blob.digest}", blob.size) for blob in share))
         answer = workers.answer(order)
-        on_bytes(sum(said.came for said in answer.blobs))
+        on_bytes(sum(blob.size for blob in share))
         return [Digest.parse(said.digest) for said in answer.blobs if said.refusal is not None]
 
     shares = shares_of(known, workers.lanes)

@@ -167,7 +167,7 @@ def test_a_site_proves_it_from_a_storage_and_a_bundle(keys: Keys, openssl: Opens
     assert report.problems == (f"other:1: {OTHER.top.short} is not signed: it has no signature",)
     bundle = write_bundle(tmp_path / "v1.tar", contents_of(root, *images), root)
     with opened_image_set(bundle, lock_timeout=0, listener=Silent()) as image_set:
-        checked = verify_bundle(bundle, None, lambda _bytes: None)
+        checked = verify_bundle(bundle, None, SILENT)
         assert with_signatures(checked, image_set, openssl, [keys.public("vendor")]).problems == report.problems
         assert len(with_signatures(checked, image_set, openssl, [keys.public("else")]).problems) == 2
 

@@ -53,7 +53,7 @@ def test_each_line_is_the_line_of_a_list_that_says_the_same(bundle: Path) -> Non
 
 def test_a_bundle_holds_what_it_says_and_a_site_is_compared_with_it(bundle: Path, tmp_path: Path) -> None:
     entries = entries_of(bundle)
-    assert verify_bundle(bundle, entries, lambda _bytes: None).differences == ()
+    assert verify_bundle(bundle, entries, SILENT).differences == ()
     site = make_storage(tmp_path / "site", {**IMAGES, "a/b:1": make_image("another")})
     differences = verify_storage(site, entries, SILENT).differences
     assert differences == (f"a/b:1: is {make_image('another').top}, the list says {IMAGES['a/b:1'].top}",)
@@ -65,7 +65,7 @@ def test_platforms_that_a_bundle_leaves_out_are_not_asked_for(tmp_path: Path) ->
     root = make_storage(tmp_path / "root", IMAGES)
     path = put(tmp_path / "r.tar", packed(parts_of(contents_of(root, listed("a/b:1", "linux/amd64")), root)))
     assert [tuple(map(str, entry.platforms)) for entry in entries_of(path)] == [("linux/amd64",)]
-    assert verify_bundle(path, entries_of(path), lambda _bytes: None).differences == ()
+    assert verify_bundle(path, entries_of(path), SILENT).differences == ()
 
 
 def test_gc_keeps_what_a_bundle_has_by_digest(bundle: Path) -> None:

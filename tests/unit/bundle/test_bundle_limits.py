@@ -16,7 +16,7 @@ from regwrap.bundle.structure import structure_problems
 from regwrap.bundle.write import header_of
 from regwrap.commands.deploy import deploy_incoming
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import SILENT, Silent
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.storage.commit import RealFiles
@@ -71,7 +71,7 @@ def test_nor_is_it_served_or_pushed(tmp_path: Path) -> None:
 
 
 def test_what_a_bundle_lacks_is_a_line_of_its_check(tmp_path: Path) -> None:
-    report = verify_bundle(lacking_a_layer(tmp_path), None, lambda _bytes: None)
+    report = verify_bundle(lacking_a_layer(tmp_path), None, SILENT)
     assert report.problems == (f"a:1: blob {Digest.of(ONE.blobs[-1])} is not in the bundle",)
     (image,) = report.inventory.images
     assert image.blobs == {ONE.top, Digest.of(ONE.blobs[0])}
@@ -95,8 +95,8 @@ def test_more_links_than_are_compared_at_once_are_read_and_each_is_looked_at(tmp
         with opened_bundle(bundle) as opened:
             assert [name in problem for problem in structure_problems(opened)] == [True]
         with pytest.raises(IntegrityError, match="or a link behind it is not as regwrap writes it"):
-            verify_incoming(io.BytesIO(data), None, lambda _bytes: None)
-    assert verify_incoming(io.BytesIO(whole), None, lambda _bytes: None).problems == ()
+            verify_incoming(io.BytesIO(data), None, SILENT)
+    assert verify_incoming(io.BytesIO(whole), None, SILENT).problems == ()
 
 
 def test_an_empty_blob_has_its_place(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from regwrap.bundle.releases import known_checksum
 from regwrap.bundle.structure import structure_problems, unseen_images
 from regwrap.commands.join import JoinReport, join_bundles
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import SILENT, Silent
 from regwrap.core.model import Digest
 from regwrap.report.text import inspect_text, join_text
 from regwrap.storage import layout
@@ -89,7 +89,7 @@ def altered(path: Path, contents: BundleContents, root: Path) -> Path:
 
 def verified(path: Path, *bases: Path) -> tuple[str, ...]:
     with opened_bases(bases, lock_timeout=0, listener=Silent()) as opened:
-        return verify_bundle(path, None, lambda _bytes: None, bases=opened).problems
+        return verify_bundle(path, None, SILENT, bases=opened).problems
 
 
 # --- what a delta is
@@ -509,21 +509,21 @@ def test_a_delta_with_any_bit_turned_is_refused_or_harmless(vendor: Vendor, tmp_
 
 
 def test_verify_alone_says_what_it_did_not_look_at_and_with_a_base_looks_at_all(vendor: Vendor) -> None:
-    alone = verify_bundle(vendor.delta, None, lambda _bytes: None)
+    alone = verify_bundle(vendor.delta, None, SILENT)
     assert alone.problems == ()
     assert "blobs (" in alone.notes[0]
     assert "2 images" in alone.notes[1]
     assert {image.image for image in alone.inventory.images} == {"app:2", "kept:1", "multi:1"}
     assert Digest.of(BASE) not in alone.inventory.blobs
     with opened_bundle(vendor.first) as base:
-        report = verify_bundle(vendor.delta, None, lambda _bytes: None, bases=[base])
+        report = verify_bundle(vendor.delta, None, SILENT, bases=[base])
     assert (report.problems, report.notes) == ((), ())
     assert (report.blobs, report.inventory.blobs) == (len(report_blobs(vendor)), dict(report_blobs(vendor)))
     flip(vendor.root / layout.blob_path(Digest.of(KEPT.blobs[-1])))
     bases = (StorageBase(Storage(vendor.root)),)
-    (problem,) = verify_bundle(vendor.delta, None, lambda _bytes: None, bases=bases).problems
+    (problem,) = verify_bundle(vendor.delta, None, SILENT, bases=bases).problems
     assert f"{Digest.of(KEPT.blobs[-1]).hex}" in problem
-    assert verify_bundle(vendor.delta, None, lambda _bytes: None, bases=bases, trusted=True).problems == ()
+    assert verify_bundle(vendor.delta, None, SILENT, bases=bases, trusted=True).problems == ()
 
 
 def test_inspect_names_the_releases_that_a_delta_builds_on_once_and_in_order(vendor: Vendor, tmp_path: Path) -> None:

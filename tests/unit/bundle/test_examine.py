@@ -72,7 +72,7 @@ def storage_lines(root: Path, entries: tuple[ImageEntry, ...] | None = None) -> 
 
 
 def bundle_lines(path: Path, *entries: ImageEntry) -> tuple[str, ...]:
-    report = verify_bundle(path, entries, lambda _bytes: None)
+    report = verify_bundle(path, entries, SILENT)
     return (*report.problems, *report.differences)
 
 
@@ -317,7 +317,7 @@ def test_damage_and_what_differs_from_the_list_are_told_apart(root: Path, tmp_pa
     report = verify_storage(root, entries, SILENT)
     assert [line.partition(":")[0] for line in report.problems] == ["a/b"]
     assert [line.partition(":")[0] for line in report.differences] == ["absent", "z"]
-    bundle = verify_bundle(make_bundle(tmp_path / "release", IMAGES), ALL[:2], lambda _bytes: None)
+    bundle = verify_bundle(make_bundle(tmp_path / "release", IMAGES), ALL[:2], SILENT)
     assert (bundle.problems, bundle.differences) == ((), ("z:1: is not in the list",))
 
 
@@ -365,11 +365,9 @@ def test_a_bundle_that_leaves_out_what_the_list_wants_is_named(root: Path, tmp_p
 
 
 def test_a_sound_bundle(tmp_path: Path) -> None:
-    done: list[int] = []
-    report = verify_bundle(make_bundle(tmp_path, IMAGES), None, done.append)
+    report = verify_bundle(make_bundle(tmp_path, IMAGES), None, SILENT)
     assert (report.problems, report.images, report.blobs) == ((), 3, len(list((tmp_path / "archive").rglob("data"))))
     assert (report.others, report.differences, report.notes) == (0, (), ())
-    assert sum(done) == report.bytes > 0
 
 
 def test_each_rotten_member_is_named(tmp_path: Path) -> None:
@@ -378,7 +376,7 @@ def test_each_rotten_member_is_named(tmp_path: Path) -> None:
     for blob in (SINGLE.blobs[1], DOCKER.blobs[1]):
         data[data.index(blob)] ^= 1
     path.write_bytes(data)
-    lines = verify_bundle(path, None, lambda _bytes: None).problems
+    lines = verify_bundle(path, None, SILENT).problems
     digests = sorted([LAYER, Digest.of(DOCKER.blobs[1])])
     assert lines == tuple(f"blob {d} does not match its digest ({layout.blob_path(d)})" for d in digests)
 
@@ -388,11 +386,11 @@ def test_a_rotten_config_is_named_once_and_a_rotten_manifest_with_its_image(tmp_
     whole = path.read_bytes()
     place = whole.index(SINGLE.blobs[0])
     path.write_bytes(whole[:place] + b"[" + whole[place + 1 :])
-    lines = verify_bundle(path, None, lambda _bytes: None).problems
+    lines = verify_bundle(path, None, SILENT).problems
     assert lines == (f"blob {CONFIG} does not match its digest ({layout.blob_path(CONFIG)})",)
     place = whole.index(SINGLE.raw)
     path.write_bytes(whole[:place] + b"[" + whole[place + 1 :])
-    lines = verify_bundle(path, None, lambda _bytes: None).problems
+    lines = verify_bundle(path, None, SILENT).problems
     assert [line.partition(": ")[0] for line in lines] == [
         "a/b:2",
         f"blob {SINGLE.top} does not match its digest ({layout.blob_path(SINGLE.top)})",

@@ -13,7 +13,7 @@ from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.pack import PackOptions, packed_bundle
 from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, IntegrityError, ToolError, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import SILENT, Silent
 from regwrap.core.manifest import OCI_MANIFEST
 from regwrap.core.model import Digest
 from regwrap.storage.store import Storage
@@ -94,7 +94,7 @@ def test_the_bytes_are_those_of_the_format_and_the_name_comes_last(
     assert left_over(tmp_path) == {"out.tar"}
     assert (tmp_path / "out.tar").stat().st_mode & 0o777 == 0o644
     assert progress.done == selection.contents.blob_bytes
-    assert verify_bundle(tmp_path / "out.tar", tuple(map(listed, IMAGES)), lambda _bytes: None).problems == ()
+    assert verify_bundle(tmp_path / "out.tar", tuple(map(listed, IMAGES)), SILENT).problems == ()
 
 
 def test_no_images_are_an_empty_bundle(scripted: Scripted, selection: Selection, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_blob_that_has_rotten_in_the_archive_is_named_with_its_image_and_file(
 def test_without_hashing_rot_is_packed(scripted: Scripted, selection: Selection, tmp_path: Path) -> None:
     flip(selection.path(LAYER))
     pack(scripted, selection, tmp_path / "out.tar", hashed=False)
-    assert len(verify_bundle(tmp_path / "out.tar", None, lambda _bytes: None).problems) == 1
+    assert len(verify_bundle(tmp_path / "out.tar", None, SILENT).problems) == 1
 
 
 def test_bytes_that_tar_wrote_wrong_are_found_though_the_archive_is_sound(

@@ -28,7 +28,7 @@ from regwrap.bundle.select import Selection, select_images
 from regwrap.bundle.stream import streamed_bundle
 from regwrap.commands.deploy import DeployReport, deploy_bundle, deploy_incoming
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import SILENT, Silent
 from regwrap.core.model import Digest, Platform
 from regwrap.core.moves import Existing
 from regwrap.storage import layout
@@ -105,7 +105,7 @@ def test_before_the_end_of_the_block_it_is_no_bundle(archive: Path) -> None:
     ):
         raise ToolError("something is wrong meanwhile")
     with pytest.raises(IntegrityError, match="cut off"):
-        verify_incoming(io.BytesIO(out.getvalue()), None, lambda _bytes: None)
+        verify_incoming(io.BytesIO(out.getvalue()), None, SILENT)
 
 
 def test_a_blob_that_is_rotten_ends_the_stream(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_large_blob_that_is_damaged_has_not_made_a_bundle(tmp_path: Path, dama
     assert isinstance(told, IntegrityError)
     assert f"app:1: blob {Digest.of(BIG)} does not match its digest" in told.problems[0]
     with pytest.raises(IntegrityError):
-        verify_incoming(io.BytesIO(came), None, lambda _bytes: None)
+        verify_incoming(io.BytesIO(came), None, SILENT)
 
 
 def test_a_reader_that_goes_away_within_a_large_blob_is_told_so(archive: Path) -> None:
@@ -311,8 +311,8 @@ def test_a_terminal_gets_no_bundle(archive: Path) -> None:
 def test_what_is_said_of_it_is_what_is_said_of_the_file(archive: Path, tmp_path: Path) -> None:
     path = put(tmp_path / "bundle.tar", whole(archive, *IMAGES))
     entries = (listed("app:1"), listed("other:1"))
-    of_file = verify_bundle(path, entries, lambda _bytes: None)
-    of_pipe = verify_incoming(io.BytesIO(path.read_bytes()), entries, lambda _bytes: None)
+    of_file = verify_bundle(path, entries, SILENT)
+    of_pipe = verify_incoming(io.BytesIO(path.read_bytes()), entries, SILENT)
     assert replace(of_pipe, path=path) == of_file
     assert of_pipe.inventory == of_file.inventory
     assert (of_pipe.id, len(of_pipe.differences)) == (of_file.id, 3)
@@ -326,8 +326,8 @@ def test_the_same_is_wrong_in_a_bundle_from_a_pipe(archive: Path, tmp_path: Path
     parts = parts_of(lying, archive)
     raw = IMAGES["kept:1"].raw
     data = packed(replace(part, data=b"[" + raw[1:]) if part.data == raw else part for part in parts)
-    of_file = verify_bundle(put(tmp_path / "bundle.tar", data), None, lambda _bytes: None).problems
-    assert verify_incoming(io.BytesIO(data), None, lambda _bytes: None).problems == of_file
+    of_file = verify_bundle(put(tmp_path / "bundle.tar", data), None, SILENT).problems
+    assert verify_incoming(io.BytesIO(data), None, SILENT).problems == of_file
     assert [line.partition(": ")[0] for line in of_file] == [
         "app:1",
         "kept:1",
@@ -348,7 +348,7 @@ def test_what_a_delta_requires_is_hashed_where_it_lies(archive: Path, tmp_path: 
     for digest in rotten:
         flip(site / layout.blob_path(digest))
     with opened_bases([site], lock_timeout=0, listener=Silent()) as bases:
-        report = verify_incoming(io.BytesIO(data), None, lambda _bytes: None, bases)
+        report = verify_incoming(io.BytesIO(data), None, SILENT, bases)
     lines = [f"blob {d} does not match its digest ({layout.blob_path(d)})" for d in sorted([own, *rotten])]
     assert [line for line in report.problems if line.startswith("blob ")] == lines
     assert list(report.inventory.blobs) == [digest for digest, _size in second.blobs]
@@ -359,13 +359,13 @@ def test_a_check_of_a_pipe_keeps_no_layer(archive: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}")
     kept = list[int]()
 
-    def look(_bytes: int) -> None:
-        files = (
-            path for path in Path("/proc/self/fd").iterdir() if f"{os.path.realpath(path)}".startswith(f"{tmp_path}/")
-        )
-        kept.extend(os.fstat(int(path.name)).st_size for path in files)
+    class Looking(Silent):
+        def on_bytes(self, _count: int, /) -> None:
+            files = (path for path in Path("/proc/self/fd").iterdir())
+            ours = (path for path in files if f"{os.path.realpath(path)}".startswith(f"{tmp_path}/"))
+            kept.extend(os.fstat(int(path.name)).st_size for path in ours)
 
-    assert verify_incoming(io.BytesIO(whole(archive, *IMAGES)), None, look).problems == ()
+    assert verify_incoming(io.BytesIO(whole(archive, *IMAGES)), None, Looking()).problems == ()
     assert 0 < max(kept) < 20_000
 
 
@@ -396,9 +396,9 @@ def test_a_delta_from_a_pipe_needs_the_same(archive: Path, tmp_path: Path) -> No
     assert storage_problems(site) == set()
     base = write_bundle(tmp_path / "base.tar", first, archive)
     with opened_bases([base], lock_timeout=0, listener=Silent()) as bases:
-        report = verify_incoming(io.BytesIO(delta), None, lambda _bytes: None, bases)
+        report = verify_incoming(io.BytesIO(delta), None, SILENT, bases)
     assert (report.problems, report.notes, report.blobs) == ((), (), len(second.blobs))
-    assert len(verify_incoming(io.BytesIO(delta), None, lambda _bytes: None).notes) == 2
+    assert len(verify_incoming(io.BytesIO(delta), None, SILENT).notes) == 2
 
 
 def test_where_a_bundle_was_cut_off_is_told(archive: Path) -> None:
@@ -406,12 +406,12 @@ def test_where_a_bundle_was_cut_off_is_told(archive: Path) -> None:
     front = len(member(Part("bundle.json", contents.to_json())))
     for end in (513, front - 1, front, front + 600, links_end(contents) - 1, len(data) - 1):
         with pytest.raises(IntegrityError) as told:
-            verify_incoming(io.BytesIO(data[:end]), None, lambda _bytes: None)
+            verify_incoming(io.BytesIO(data[:end]), None, SILENT)
         of = front if end < front else len(data)
         assert told.value.message.endswith(f"the bundle was cut off: {end:,} of {of:,} bytes came")
         assert "send it again" in told.value.hint
     with pytest.raises(IntegrityError, match=f"something follows the end of the bundle, at byte {len(data)}"):
-        verify_incoming(io.BytesIO(data + b"\0"), None, lambda _bytes: None)
+        verify_incoming(io.BytesIO(data + b"\0"), None, SILENT)
 
 
 def test_where_a_bundle_was_altered_is_told(archive: Path) -> None:
@@ -434,15 +434,9 @@ def test_where_a_bundle_was_altered_is_told(archive: Path) -> None:
         altered = bytearray(data)
         altered[place] ^= 1
         with pytest.raises(IntegrityError) as told:
-            verify_incoming(io.BytesIO(altered), None, lambda _bytes: None)
+            verify_incoming(io.BytesIO(altered), None, SILENT)
         assert told.value.message == f"{what} is not as regwrap writes it (behind byte {start})"
         assert "damaged or was altered" in told.value.hint
-
-
-def test_every_byte_of_blobs_that_came_is_counted(archive: Path) -> None:
-    done = list[int]()
-    verify_incoming(io.BytesIO(whole(archive, *SMALL)), None, done.append)
-    assert done == [size for _digest, size in contents_of(archive, *SMALL).blobs]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -457,7 +451,7 @@ def test_what_is_cut_off_anywhere_is_refused_and_nothing_is_changed(archive: Pat
             deploy(data[:end], site)
         assert images_and_links(site) == before
         with pytest.raises(IntegrityError):
-            verify_incoming(io.BytesIO(data[:end]), None, lambda _bytes: None)
+            verify_incoming(io.BytesIO(data[:end]), None, SILENT)
     with pytest.raises(IntegrityError, match="follows the end"):
         deploy(data + b"\0", site)
     assert images_and_links(site) == before
@@ -477,7 +471,7 @@ def test_a_bit_that_was_turned_anywhere_is_found_and_nothing_is_changed(
         assert storage_problems(tmp_path / "site") == set()
         assert not (tmp_path / "site/docker").exists()
         try:
-            problems = verify_incoming(io.BytesIO(turned), None, lambda _bytes: None).problems
+            problems = verify_incoming(io.BytesIO(turned), None, SILENT).problems
         except RegwrapError:
             continue
         assert problems

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +46,7 @@ from tests.builders import (
     replace_by_symlink,
 )
 from tests.bundles import BLOCK, Part, bundle_image_set, contents_of, filled, header, make_bundle, member, older
+from tests.told import Told
 
 APP, OTHER = make_image("app"), make_image("other")
 IMAGES = {"app:1": APP, "other:1": OTHER}
@@ -426,11 +427,14 @@ def test_blobs_may_be_hashed_by_others_and_only_those_that_can_be_right_are(root
     stray = put(root / layout.blob_path(Digest.of(b"stray")), b"stray")
     storage.blob_path(Digest.of(b"a collector left its directory")).parent.mkdir(parents=True)
 
-    def elsewhere(blobs: Sequence[tuple[Digest, int]], _on_bytes: object) -> frozenset[Digest]:
+    def elsewhere(blobs: Sequence[tuple[Digest, int]], on_bytes: Callable[[int], None]) -> frozenset[Digest]:
         asked.append(dict(blobs))
+        on_bytes(sum(size for _digest, size in blobs))
         return frozenset({LAYER})
 
-    report = verify_storage(root, None, SILENT, hash_elsewhere=elsewhere)
+    told = Told()
+    report = verify_storage(root, None, told, hash_elsewhere=elsewhere)
+    assert told.steps[-1] == ("verify", "", told.done[-1])
     (sizes,) = asked
     whole = {Digest.of(data): len(data) for image in IMAGES.values() for data in (*image.blobs, *image.manifests)}
     assert sizes == {digest: size for digest, size in whole.items() if digest not in {short, gone}} | {
@@ -476,6 +480,6 @@ def test_a_link_that_a_registry_has_deleted_hides_no_damage_behind_it(root: Path
 
 def test_the_outline_of_a_check_is_all_of_it_but_the_inventory(tmp_path: Path) -> None:
     path = make_bundle(tmp_path / "b", IMAGES, "acme-1.0")
-    outline = verify_bundle(path, None, lambda _count: None).outline()
+    outline = verify_bundle(path, None, SILENT).outline()
     assert (outline["images"], outline["blobs"], outline["name"], outline["problems"]) == (2, 6, "acme-1.0", ())
     assert "inventory" not in outline

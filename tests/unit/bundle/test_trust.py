@@ -15,7 +15,7 @@ from regwrap.bundle.read import opened_bundle
 from regwrap.cli.signing import check_signing, trusting
 from regwrap.commands.deploy import deploy_bundle, deploy_incoming
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import SILENT, Silent
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from tests.builders import make_image, make_storage
@@ -41,8 +41,8 @@ def test_what_is_not_trusted_is_not_read(bundle: Path, tmp_path: Path) -> None:
     options = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0, trust=refuse)
     data = bundle.read_bytes()
     for look in (
-        lambda: verify_bundle(bundle, None, lambda _bytes: None, trust=refuse),
-        lambda: verify_incoming(io.BytesIO(data), None, lambda _bytes: None, (), Arrival(trust=refuse)),
+        lambda: verify_bundle(bundle, None, SILENT, trust=refuse),
+        lambda: verify_incoming(io.BytesIO(data), None, SILENT, (), Arrival(trust=refuse)),
         lambda: deploy_bundle(bundle, tmp_path / "site", options, Silent()),
         lambda: deploy_incoming(io.BytesIO(data), Path("-"), tmp_path / "site", options, Silent()),
         lambda: opened_contents(bundle, hashed=True, listener=Silent(), trust=refuse).__enter__(),

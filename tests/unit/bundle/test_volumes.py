@@ -35,7 +35,7 @@ from regwrap.bundle.volumes import MAX_VOLUMES, found_volumes, opened_volumes
 from regwrap.commands.deploy import deploy_bundle, deploy_incoming
 from regwrap.commands.join import join_bundles
 from regwrap.core.errors import BrokenBlobError, IntegrityError, RegwrapError, ToolError, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import SILENT, Silent
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.storage import layout
@@ -103,7 +103,7 @@ def forget(bundle: Path, *suffixes: str) -> None:
 
 def verified(bundle: Path) -> tuple[str, ...]:
     with volume_stream(bundle, never) as file:
-        return verify_incoming(file, None, lambda _bytes: None, (), Arrival(bundle)).problems
+        return verify_incoming(file, None, SILENT, (), Arrival(bundle)).problems
 
 
 # --- written
@@ -171,7 +171,7 @@ def test_any_size_gives_the_same_whole(archive: Path, whole: bytes, tmp_path: Pa
     write(archive, tmp_path / "v.tar", size=size)
     assert b"".join(part.read_bytes() for part in volumes_of(tmp_path / "v.tar")) == whole
     assert verified(tmp_path / "v.tar") == ()
-    assert verify_bundle(tmp_path / "v.tar", None, lambda _bytes: None).problems == ()
+    assert verify_bundle(tmp_path / "v.tar", None, SILENT).problems == ()
 
 
 @pytest.mark.slow

@@ -1,21 +1,32 @@
 """Whatever may take long says what it does and how much is left, to its end."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from regwrap.bundle.base import Base, StorageBase
+from regwrap.bundle.delta import since
+from regwrap.bundle.examine import verify_bundle, verify_storage
+from regwrap.bundle.examine_incoming import Arrival, verify_incoming
+from regwrap.bundle.image_set import ImageSet
 from regwrap.bundle.merge import ImportOptions
 from regwrap.bundle.opened import opened_contents
-from regwrap.commands.deploy import deploy_bundle
-from regwrap.commands.export import export_image_set
+from regwrap.bundle.select import select_images
+from regwrap.bundle.stream import streamed_bundle
+from regwrap.bundle.volume_stream import never, volume_stream
+from regwrap.bundle.volume_target import VolumeTarget
+from regwrap.commands.deploy import deploy_bundle, deploy_incoming
+from regwrap.commands.export import ExportOptions, export_image_set, export_images
 from regwrap.commands.gc import GcOptions, collect_garbage
 from regwrap.commands.import_tree import import_tree
+from regwrap.commands.join import join_bundles
 from regwrap.commands.lock import write_lock
 from regwrap.commands.sync import SyncOptions
+from regwrap.core.listener import SILENT
 from regwrap.core.moves import Existing
 from regwrap.forms.tree import Form
 from regwrap.lists.imagelist import HOST_IS_DROPPED, parse_images
@@ -23,9 +34,10 @@ from regwrap.lists.wanted import Wanted
 from regwrap.report.progress import Progress
 from regwrap.report.terminal import Folds, Reader
 from regwrap.storage.gc import Keep
+from regwrap.storage.store import Storage
 from regwrap.storage.sweep import RealDisk
 from tests.builders import make_image, make_multi_image, make_storage
-from tests.bundles import make_bundle
+from tests.bundles import contents_of, listed, make_bundle, older, write_bundle
 from tests.fakes import Scripted
 from tests.told import Told
 from tests.unit.transfer.between import Between, between
@@ -56,6 +68,31 @@ def two(scripted: Scripted, tmp_path: Path) -> Iterator[Between]:
         yield two
 
 
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """A storage with all images, the same as a bundle and in volumes; `delta` lacks those of the first image."""
+
+    archive: Path
+    bundle: Path
+    volumes: Path
+    delta: Path
+    new: Path
+
+    @property
+    def bases(self) -> tuple[Base, ...]:
+        return (StorageBase(Storage(self.archive)),)
+
+
+def places_in(directory: Path) -> Places:
+    bundle, archive = make_bundle(directory, IMAGES), directory / "archive"
+    target = VolumeTarget(output=directory / "volumes.tar", size=4096)
+    with streamed_bundle(select_images(Storage(archive), tuple(map(listed, IMAGES))), target, SILENT, hashed=True):
+        pass
+    first = older(contents_of(archive, next(iter(IMAGES))))
+    delta = write_bundle(directory / "delta.tar", since(contents_of(archive, *IMAGES), [first]), archive)
+    return Places(archive=archive, bundle=bundle, volumes=target.output, delta=delta, new=directory / "new")
+
+
 def totals(told: Told) -> dict[str, int | None]:
     """Each step was done as far as it had said, or to an end that nobody knew."""
     assert [(step, done) for step, done in zip(told.steps, told.done, strict=True) if step[2] not in {None, done}] == []
@@ -82,11 +119,85 @@ def test_deploy_puts_links_and_tags_into_place(tmp_path: Path, told: _Told) -> N
     assert found["commit: blobs, links and tags in place"] == found["commit: links written"] + blobs + len(IMAGES)
 
 
-def test_verify_counts_all_bytes_that_it_expects_of_small_blobs_too(tmp_path: Path, told: _Told) -> None:
-    for path in (make_bundle(tmp_path, IMAGES), tmp_path / "archive"):
-        with opened_contents(path, hashed=True, listener=told):
-            pass
-    assert totals(told)["verify: "] == sum(len(data) for data in all_data())
+def verified_from_a_pipe(places: Places, told: _Told) -> None:
+    with places.bundle.open("rb") as pipe:
+        verify_incoming(pipe, None, told)
+
+
+def verified_from_volumes(places: Places, told: _Told) -> None:
+    with volume_stream(places.volumes, never) as file:
+        verify_incoming(file, None, told, (), Arrival(places.volumes))
+
+
+def verified_delta_from_a_pipe(places: Places, told: _Told) -> None:
+    with places.delta.open("rb") as pipe:
+        verify_incoming(pipe, None, told, places.bases)
+
+
+def served(places: Places, told: _Told) -> None:
+    with opened_contents(places.bundle, hashed=True, listener=told):
+        pass
+
+
+def served_from_volumes(places: Places, told: _Told) -> None:
+    with opened_contents(places.volumes, hashed=True, listener=told):
+        pass
+
+
+def deployed_from_a_pipe(places: Places, told: _Told) -> None:
+    with places.bundle.open("rb") as pipe:
+        deploy_incoming(pipe, Path("-"), places.new, TAKING, told)
+
+
+def deployed_from_volumes(places: Places, told: _Told) -> None:
+    with volume_stream(places.volumes, never) as file:
+        deploy_incoming(file, places.volumes, places.new, TAKING, told)
+
+
+def joined(places: Places, told: _Told) -> None:
+    join_bundles([places.archive], places.delta, places.new, lock_timeout=0, listener=told)
+
+
+def exported(places: Places, told: _Told) -> None:
+    options = ExportOptions(form=Form.DIR, dry_run=False, scratch=places.archive.parent)
+    with opened_contents(places.bundle, hashed=False, listener=told) as image_set:
+        assert isinstance(image_set, ImageSet)
+        export_images(image_set, places.new, options, told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "run"),
+    [
+        ("verify", lambda places, told: verify_bundle(places.bundle, None, told)),
+        ("verify", lambda places, told: verify_bundle(places.volumes, None, told)),
+        ("verify", lambda places, told: verify_bundle(places.delta, None, told, bases=places.bases)),
+        ("verify", lambda places, told: verify_storage(places.archive, None, told)),
+        ("verify", verified_from_a_pipe),
+        ("verify", verified_from_volumes),
+        ("verify", verified_delta_from_a_pipe),
+        ("verify", served),
+        ("verify", served_from_volumes),
+        ("deploy", lambda places, told: deploy_bundle(places.bundle, places.new, TAKING, told)),
+        ("deploy", lambda places, told: deploy_bundle(places.volumes, places.new, TAKING, told)),
+        ("deploy", deployed_from_a_pipe),
+        ("deploy", deployed_from_volumes),
+        ("join", joined),
+        ("export", exported),
+    ],
+)
+def test_all_bytes_that_are_expected_of_a_bundle_come_and_no_others(
+    tmp_path: Path, told: _Told, step: str, run: Callable[[Places, _Told], object]
+) -> None:
+    run(places_in(tmp_path), told)
+    assert totals(told)[f"{step}: "] == sum(len(data) for data in all_data())
+
+
+@pytest.mark.parametrize("place", ["bundle", "volumes"])
+def test_a_bundle_is_read_header_by_header_before_its_bytes(tmp_path: Path, told: _Told, place: str) -> None:
+    places = places_in(tmp_path)
+    verify_bundle(getattr(places, place), None, told)
+    assert totals(told)["read: files in the tar"] == len(contents_of(places.archive, *IMAGES).members)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from regwrap.bundle.discovery import storage_image_set
 from regwrap.bundle.image_set import ImageSet
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.listener import SILENT, Listener
 from regwrap.core.manifest import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Manifest, parse_manifest
 from regwrap.core.model import Digest, Platform
 from regwrap.core.ocilayout import LayoutEntry
@@ -34,6 +35,7 @@ from tests.builders import (
     snapshot,
     storage_problems,
 )
+from tests.told import Told
 
 AMD, ARM, ARM7 = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("linux", "arm", "v7")
 LONG = f"{'deep/' * 20}app"
@@ -48,11 +50,9 @@ def image_set(tmp_path: Path) -> ImageSet:
     return storage_image_set(Storage(make_storage(tmp_path / "archive", IMAGES)))
 
 
-def layer_of(image_set: ImageSet, path: Path, told: list[int] | None = None) -> Layer:
+def layer_of(image_set: ImageSet, path: Path, listener: Listener = SILENT) -> Layer:
     extra = {"/etc/regwrap/registry.yml": b"version: 0.1\n", "/srv/note": b"x" * 1024}
-    return write_layer(
-        image_set, path, root="/srv/registry", extra=extra, on_bytes=(told if told is not None else []).append
-    )
+    return write_layer(image_set, path, root="/srv/registry", extra=extra, listener=listener)
 
 
 def unpacked(layer: Path, root: Path) -> list[tarfile.TarInfo]:
@@ -69,7 +69,7 @@ def unpacked(layer: Path, root: Path) -> list[tarfile.TarInfo]:
 
 @pytest.mark.slow
 def test_a_layer_unpacks_to_the_storage_and_the_files_beside_it(image_set: ImageSet, tmp_path: Path) -> None:
-    told: list[int] = []
+    told = Told()
     layer = layer_of(image_set, tmp_path / "layer.tar", told)
     members = unpacked(layer.path, tmp_path / "root")
     root = tmp_path / "root/srv/registry"
@@ -79,7 +79,8 @@ def test_a_layer_unpacks_to_the_storage_and_the_files_beside_it(image_set: Image
     assert storage_image_set(Storage(root)).contents == image_set.contents
     assert (tmp_path / "root/etc/regwrap/registry.yml").read_bytes() == b"version: 0.1\n"
     assert (tmp_path / "root/srv/note").read_bytes() == b"x" * 1024
-    assert sum(told) == image_set.contents.blob_bytes
+    size = image_set.contents.blob_bytes
+    assert (told.steps, told.done) == ([("bake", "", size), ("hash", "", size)], [size, size])
 
 
 def test_each_directory_of_a_layer_comes_before_what_is_in_it(image_set: ImageSet, tmp_path: Path) -> None:
@@ -108,9 +109,7 @@ def test_the_order_in_which_files_are_given_is_no_part_of_a_layer(image_set: Ima
     """The same image on any machine, from any run."""
     files = {"/etc/regwrap/registry.yml": b"version: 0.1\n", "/srv/note": b"x" * 1024}
     one, other = (
-        write_layer(
-            image_set, tmp_path / f"{number}.tar", root="/srv/registry", extra=dict(extra), on_bytes=lambda _count: None
-        )
+        write_layer(image_set, tmp_path / f"{number}.tar", root="/srv/registry", extra=dict(extra), listener=SILENT)
         for number, extra in enumerate((files.items(), reversed(files.items())))
     )
     assert one.digest == other.digest
@@ -120,7 +119,9 @@ def test_a_compressed_layer_has_the_same_tar_in_it_and_nothing_of_this_machine(
     image_set: ImageSet, tmp_path: Path
 ) -> None:
     layer = layer_of(image_set, tmp_path / "layer.tar")
-    packed = compressed(layer, tmp_path / "layer.tar.gz")
+    told = Told()
+    packed = compressed(layer, tmp_path / "layer.tar.gz", told)
+    assert (told.steps, told.done) == ([("compress", "", layer.size)], [layer.size])
     data = packed.path.read_bytes()
     assert gzip.decompress(data) == layer.path.read_bytes()
     assert (packed.diff_id, packed.digest, packed.size) == (layer.diff_id, Digest.of(data), len(data))

@@ -10,6 +10,7 @@ import pytest
 from regwrap.bundle.as_list import read_listing
 from regwrap.bundle.examine import verify_bundle
 from regwrap.core.errors import UsageError, error_text
+from regwrap.core.listener import SILENT
 from regwrap.lists.imagelist import ImageEntry, parse_images
 from regwrap.lists.lock import Lock, locked_list
 from regwrap.lists.shards import Shard, shard_images
@@ -71,5 +72,5 @@ def test_where_no_line_stands_for_it_none_is_named(tmp_path: Path) -> None:
         assert [lines_in(text) for text in told] == [set()] * len(told)
         assert "|  | it broke |" in table
     other = replace(of_release, dest=replace(of_release.dest, tag="2"))
-    (missing, *_) = verify_bundle(bundle, (other,), lambda _bytes: None).differences
+    (missing, *_) = verify_bundle(bundle, (other,), SILENT).differences
     assert missing == "a/one:2: is listed but missing here"
