@@ -101,6 +101,11 @@ class BundleInPlace:
         write_all_at(self.part.descriptor, before + bytes(padded(size) - size), position)
         append_links(self.part.opened, self.contents)
 
+    @property
+    def bytes_to_come(self) -> int:
+        """Of all blobs that are not proved."""
+        return sum(place.size for digest, place in self.places.items() if digest not in self.proved)
+
     def check_complete(self, output: Path) -> None:
         """Raises IntegrityError where a blob is not there, or not right."""
         if missing := self.places.keys() - self.proved:

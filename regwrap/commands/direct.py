@@ -94,7 +94,7 @@ def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOpti
             if came := sum(file.arrived.values()):
                 job.listener.log(f"{output}: an earlier run left up to {human_bytes(came)} of it; they are hashed")
             needed.put_known(file)
-            job.listener.expect("package", plan.bytes_missing)
+            job.listener.expect("package", file.bytes_to_come)
             filling = Filling(file, archive, hashed=options.hashed, in_order=in_order)
             bundle.report = fill_bundle(needed.plan, filling, endpoints=endpoints)
             bundle.reused = file.reused

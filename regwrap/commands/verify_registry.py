@@ -137,11 +137,13 @@ class _Looking:
 
         def problem(source: tuple[str, Descriptor]) -> str:
             try:
-                return self.job.retry.call(lambda: self._hash(endpoints.limiters, *source))
+                text = self.job.retry.call(lambda: self._hash(endpoints.limiters, *source))
             except ToolError as error:
                 if error.transient:
                     raise
-                return f"cannot be read: {error}"
+                text = f"cannot be read: {error}"
+            self.job.listener.on_bytes(source[1].size)
+            return text
 
         texts = map_in_order(problem, sources.values(), workers=self.job.jobs, name="hash", stopping=self.job.stopping)
         return {digest: text for digest, text in zip(sources, texts, strict=True) if text}
@@ -149,7 +151,6 @@ class _Looking:
     def _hash(self, limiters: HostLimiters, repository: str, blob: Descriptor) -> str:
         with limiters.slots((self.end.registry,), 1):
             found = hashed(self.end.probe.downloads.pieces(repository, blob, 0, self.job.timeouts))
-        self.job.listener.on_bytes(blob.size)
         return "" if found == blob.digest else "does not match its digest"
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Of a step's bytes those that are done, and those that are left as far as one knows by now. What turns out to be
+    there already, or not to come any more, is neither."""
+
+    done: int
+    left: int
 
 
 class Listener(Protocol):
@@ -28,8 +38,8 @@ class Listener(Protocol):
     def on_things(self, count: int = 1, /) -> None:
         """So many of them are done."""
 
-    def watch(self, under_way: Callable[[], int], /) -> None:
-        """`under_way` gives the bytes that are on their way, and not yet among those that are done."""
+    def watch(self, look: Callable[[], Outlook], /) -> None:
+        """From now on the step's bytes are what `look` says, until the next one begins."""
 
 
 class Silent:
@@ -50,7 +60,7 @@ class Silent:
     def on_things(self, count: int = 1, /) -> None:
         pass
 
-    def watch(self, under_way: Callable[[], int], /) -> None:
+    def watch(self, look: Callable[[], Outlook], /) -> None:
         pass
 
 

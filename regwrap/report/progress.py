@@ -11,6 +11,7 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -22,13 +23,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from regwrap.core.errors import ToolError
+    from regwrap.core.listener import Outlook
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.transfer.plan import Copy
     from regwrap.transfer.run import Copied, Failed
 
 _REDRAW_SECONDS: Final = 0.2
 _PLAIN_SECONDS: Final = 15.0
+_PACE_SECONDS: Final = 60.0
 SHOWN_IMAGES: Final = 3
+
+
+class Pace:
+    """How quickly something is done of late: what went quicker before says nothing of what is left."""
+
+    def __init__(self) -> None:
+        self._seen = deque([(time.monotonic(), 0)])
+
+    def pause(self, began: float, seconds: float) -> None:
+        """Time that was not the work's."""
+        self._seen = deque((moment + seconds, done) for moment, done in self._seen if moment <= began)
+
+    def rate(self, now: float, done: int) -> float:
+        """A second, when so much is done `now`."""
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and self._seen[1][0] < now - _PACE_SECONDS:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return max(0, done - before) / max(0.001, now - since)
 
 
 class Progress:
@@ -45,8 +67,8 @@ class Progress:
         self.things = ""
         self.running: dict[str, float] = {}
         self._failures: dict[str, list[str]] = {}
-        self.under_way: Callable[[], int] = lambda: 0
-        self._since = time.monotonic()
+        self._look: Callable[[], Outlook] | None = None
+        self._pace = Pace()
         self._drawn = False
         self._asking = False
         self._section = ""
@@ -94,7 +116,7 @@ class Progress:
             yield
         finally:
             with self._lock:
-                self._since += time.monotonic() - began
+                self._pace.pause(began, time.monotonic() - began)
                 self._asking = False
 
     def _print(self, text: str) -> None:
@@ -109,9 +131,7 @@ class Progress:
     def expect(self, step: str, expected: int) -> None:
         with self._lock:
             self._begin_section(step)
-            self.step, self.expected, self.done, self.things = step, expected, 0, ""
-            self.under_way = lambda: 0
-            self._since = time.monotonic()
+            self._begin(step, expected, "")
 
     def on_bytes(self, count: int) -> None:
         with self._lock:
@@ -120,15 +140,19 @@ class Progress:
     def count(self, step: str, things: str, total: int | None = None) -> None:
         """No section of a CI's log is opened: it may be over in a second."""
         with self._lock:
-            self.step, self.expected, self.done, self.things = step, total, 0, things
-            self._since = time.monotonic()
+            self._begin(step, total, things)
+
+    def _begin(self, step: str, expected: int | None, things: str) -> None:
+        self.step, self.expected, self.done, self.things = step, expected, 0, things
+        self._look, self._pace = None, Pace()
 
     def on_things(self, count: int = 1) -> None:
         with self._lock:
             self.done += count
 
-    def watch(self, under_way: Callable[[], int]) -> None:
-        self.under_way = under_way
+    def watch(self, look: Callable[[], Outlook]) -> None:
+        with self._lock:
+            self._look = look
 
     def started(self, copy: Copy) -> None:
         with self._lock:
@@ -141,7 +165,6 @@ class Progress:
         dest = str(outcome.copy.entry.dest)
         with self._lock:
             self.running.pop(dest, None)
-            self.done += outcome.sent
         copied = f"copied {human_bytes(outcome.sent)} in {outcome.seconds:.1f} s"
         self.log(f"{dest}: {copied if outcome.sent else 'linked, all blobs were already there'}")
 
@@ -173,20 +196,22 @@ class Progress:
         """In one line how much is done, what remains, the images in work. Empty where nothing is under way."""
         with self._lock:
             done, expected, step, things = self.done, self.expected, self.step, self.things
-            running = sorted(self.running, key=lambda name: self.running[name])
+            running, look, pace = sorted(self.running, key=lambda name: self.running[name]), self._look, self._pace
+        if look is not None:
+            with suppress(OSError):
+                outlook = look()
+                done, expected = outlook.done, outlook.done + outlook.left
         if not step or (expected is not None and done >= expected and not running):
             return ""
-        seconds = max(0.001, time.monotonic() - self._since)
+        with self._lock:
+            rate = pace.rate(time.monotonic(), done)
+        left = f", {(expected - done) / rate:.0f} s left" if rate and expected and done < expected else ""
         if things:
             of = "" if expected is None else f" of {expected:,}"
-            return f"{step}: {done:,}{of} {things}{_left(done, expected, seconds)}"
-        expected = expected or 0
-        with suppress(OSError):
-            done = min(expected, done + self.under_way())
+            return f"{step}: {done:,}{of} {things}{left}"
         more = f" +{len(running) - SHOWN_IMAGES}" if len(running) > SHOWN_IMAGES else ""
         images = f" [{' '.join(running[:SHOWN_IMAGES])}{more}]" if running else ""
-        speed, left = f"{human_bytes(done / seconds)}/s", _left(done, expected, seconds)
-        return f"{step}: {human_bytes(done)} of {human_bytes(expected)}, {speed}{left}{images}"
+        return f"{step}: {human_bytes(done)} of {human_bytes(expected or 0)}, {human_bytes(rate)}/s{left}{images}"
 
     def _clear(self) -> None:
         if self._drawn:
@@ -206,10 +231,6 @@ class Progress:
         if self._section:
             self._print(closing(self.reader.folds, self._section, seconds=time.time()))
             self._section = ""
-
-
-def _left(done: int, expected: int | None, seconds: float) -> str:
-    return f", {(expected - done) * seconds / done:.0f} s left" if done and expected and done < expected else ""
 
 
 def failure_text(entry: ImageEntry, error: str, hint: str, attempts: int = 1) -> str:

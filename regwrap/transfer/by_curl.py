@@ -32,14 +32,15 @@ _MOST_RENEWALS: Final = 6
 @dataclass(slots=True, kw_only=True, eq=False)
 class Travel:
     """A blob on its way from `repository` of `end`. `came` counts all bytes of it that travelled, `lost` those of them
-    that have to travel again; `renewals` are tokens that were got for it since its last byte. `wanted_in`: the
-    repositories of the destination whose images still wait for it."""
+    that have to travel again, `before` what was there when it began; `renewals` are tokens that were got for it since
+    its last byte. `wanted_in`: the repositories of the destination whose images still wait for it."""
 
     blob: Descriptor
     end: BlobSource
     repository: str
     came: int = 0
     lost: int = 0
+    before: int = 0
     renewals: int = 0
     wanted_in: frozenset[str] = frozenset()
     _latest: float | None = None
@@ -52,7 +53,12 @@ class Travel:
 
     def begins_anew(self) -> None:
         """Nothing of what came is of use."""
-        self.lost = self.came
+        self.lost, self.before = self.came, 0
+
+    @property
+    def arrived(self) -> int:
+        """How much of it is there."""
+        return self.before + self.came - self.lost
 
     @property
     def where(self) -> str:
@@ -215,6 +221,7 @@ class _Batch:
         """None where nothing has to travel, or it cannot."""
         parts, blob = self.fetcher.parts, travel.blob
         offset = parts.arrived(blob)
+        travel.before = offset - travel.came + travel.lost
         if offset == blob.size and offset:
             self.events.complete(travel)
             return None

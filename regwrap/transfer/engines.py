@@ -71,7 +71,6 @@ def _engine(plan: Plan) -> Engine:
 
 def _run_images(plan: Plan, copier: ImageCopier, endpoints: Endpoints) -> SyncReport:
     job = endpoints.job
-    job.listener.watch(copier.bytes_under_way)
     gave_up = endpoints.limiters.gave_up
     return run_plan(plan, copier, jobs=job.jobs, retry=job.retry, events=job.listener, gave_up=gave_up)
 
@@ -177,12 +176,12 @@ def _work(dest: BlobDestination, fetcher: Fetcher, endpoints: Endpoints, here: H
 def _run_blobs(plan: Plan, work: BlobWork, by_skopeo: ImageCopier, endpoints: Endpoints) -> SyncReport:
     """Blob by blob; then, image by image, what only skopeo can ask for."""
     started = time.monotonic()
-    run = BlobRun(work=work)
-    endpoints.job.listener.watch(run.bytes_under_way)
-    report = run.run(plan.copies)
+    report = BlobRun(work=work).run(plan.copies)
     outcomes = report.outcomes
     if report.left:
-        rest = _run_images(Plan(copies=report.left, skips=(), unseen=()), by_skopeo, endpoints)
+        left = Plan(copies=report.left, skips=(), unseen=())
+        endpoints.job.listener.expect("skopeo", left.bytes_missing)
+        rest = _run_images(left, by_skopeo, endpoints)
         copied = (replace(one, sent=one.sent + report.sent[one.copy.entry.dest]) for one in rest.copied)
         failed = (replace(one, sent=one.sent + report.sent[one.entry.dest]) for one in rest.failed)
         outcomes = (*outcomes, *copied, *failed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from regwrap.core.errors import UsageError
-from regwrap.core.listener import Listener
+from regwrap.core.listener import Listener, Outlook
 from regwrap.core.location import Engine
 from regwrap.storage.lock import locked_storage
 
@@ -34,6 +34,7 @@ class Events(Protocol):
     def retrying(self, copy: Copy, attempt: int, error: ToolError) -> None: ...
     def copied(self, outcome: Copied) -> None: ...
     def failed(self, outcome: Failed) -> None: ...
+    def watch(self, look: Callable[[], Outlook], /) -> None: ...
 
 
 class TransferListener(Listener, Events, Protocol):

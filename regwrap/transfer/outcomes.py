@@ -1,6 +1,6 @@
 """What comes of each image of a run of blobs: it is copied, has failed, or is left to skopeo. The listener is told.
 
-Used by the deciding thread alone; others may ask whether there are `unfinished` images, and for `bytes_shown`.
+Used by the deciding thread alone; others may ask whether there are `unfinished` images.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Outcomes:
-    """Of all images of a run, which are `unfinished` at first. `bytes_shown` came of those that were copied."""
+    """Of all images of a run, which are `unfinished` at first."""
 
     events: Events
     gave_up: Callable[[ToolError], ToolError]
     unfinished: dict[ImageUnderWay, None] = field(default_factory=dict)
-    bytes_shown: int = 0
     _began: float = field(default_factory=time.monotonic)
     _copied: list[Copied] = field(default_factory=list)
     _failed: list[tuple[ImageUnderWay, Failed]] = field(default_factory=list)
@@ -57,7 +56,6 @@ class Outcomes:
         outcome = Copied(copy=image.copy, sent=image.sent, attempts=image.attempts, seconds=time.monotonic() - started)
         self._copied.append(replace(outcome, start=started - self._began))
         del self.unfinished[image]
-        self.bytes_shown += image.arrived
         self.events.copied(outcome)
 
     def give_up(self, image: ImageUnderWay, error: RegwrapError, attempts: int) -> None:

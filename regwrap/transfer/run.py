@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from bisect import insort
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, ToolError
+from regwrap.core.listener import Outlook
 from regwrap.core.moves import TagMove
 
 if TYPE_CHECKING:
@@ -94,8 +96,9 @@ def run_plan(
 ) -> SyncReport:
     """Copy what the plan says, `jobs` at a time. An interruption ends the waits and is raised again. `gave_up` says
     whether a host is down, when an image was tried to the end."""
-    started = time.monotonic()
-    work = _Work(copier=copier, retry=retry, events=events, gave_up=gave_up, began=started)
+    started, remaining = time.monotonic(), _Remaining.of(plan.copies)
+    events.watch(lambda: remaining.outlook(copier.bytes_under_way()))
+    work = _Work(copier=copier, retry=retry, events=events, gave_up=gave_up, began=started, remaining=remaining)
     outcomes = _run_ready(_Queue.of(plan.copies, by_repository=copier.exclusive_repositories), work.copy, jobs, retry)
     return report_of(plan, outcomes, time.monotonic() - started)
 
@@ -120,6 +123,36 @@ def _unseen(plan: Plan) -> list[Failed]:
     return [Failed(entry=u.entry, error=u.error, hint=u.hint, attempts=1, down=u.down) for u in plan.unseen]
 
 
+@dataclass(slots=True, kw_only=True)
+class _Remaining:
+    """`sizes` of the blobs that unfinished copies miss, and how many of them do; `sent` bytes travelled for others."""
+
+    sizes: dict[Digest, int]
+    users: Counter[Digest]
+    sent: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    @classmethod
+    def of(cls, copies: Sequence[Copy]) -> _Remaining:
+        return cls(
+            sizes={blob.digest: blob.size for copy in copies for blob in copy.missing},
+            users=Counter(digest for copy in copies for digest in copy.claims),
+        )
+
+    def end(self, copy: Copy, outcome: Copied | Failed) -> None:
+        """What nobody else waits for of one that has failed does not come any more."""
+        with self._lock:
+            self.sent += outcome.sent
+            for digest in copy.claims:
+                self.users[digest] -= 1
+                if isinstance(outcome, Copied) or not self.users[digest]:
+                    self.sizes.pop(digest, None)
+
+    def outlook(self, under_way: int) -> Outlook:
+        with self._lock:
+            return Outlook(self.sent + under_way, max(0, sum(self.sizes.values()) - under_way))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
     copier: ImageCopier
@@ -127,6 +160,7 @@ class _Work:
     gave_up: Callable[[ToolError], ToolError]
     events: Events
     began: float
+    remaining: _Remaining
 
     def copy(self, copy: Copy, worker: int) -> Copied | Failed:
         started, attempts = time.monotonic(), 1
@@ -151,6 +185,7 @@ class _Work:
             outcome = replace(failed, down=down, seconds=time.monotonic() - started, start=start, worker=worker)
         if self.retry.stopping.is_set():  # what an interruption ended did not fail
             return outcome
+        self.remaining.end(copy, outcome)
         if isinstance(outcome, Copied):
             self.events.copied(outcome)
         else:
@@ -248,4 +283,4 @@ class ImageCopier(Protocol):
         """Bytes that travelled for it so far, in all tries."""
 
     def bytes_under_way(self) -> int:
-        """Bytes of unfinished copies so far, for the progress line."""
+        """Bytes of unfinished copies so far, for who watches."""

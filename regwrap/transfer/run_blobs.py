@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from regwrap.core.errors import IntegrityError, RegwrapError, ToolError
+from regwrap.core.listener import Outlook
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.transfer.by_curl import Travel
 from regwrap.transfer.fetch import damaged_on_the_way
@@ -77,11 +78,13 @@ class BlobRun:
             work.dest.keep()
         return self._outcomes.report()
 
-    def bytes_under_way(self) -> int:
-        """What has come of images that are not shown yet."""
-        if not self._outcomes.unfinished:
-            return 0
-        return max(0, sum(item.arrived for item in list(self._items.values())) - self._outcomes.bytes_shown)
+    def _outlook(self) -> Outlook:
+        """How far it is, for whoever watches from another thread."""
+        done = left = 0
+        for item in list(self._items.values()):
+            done += item.done
+            left += item.left
+        return Outlook(done, left)
 
     # --- what there is to do
 
@@ -89,6 +92,7 @@ class BlobRun:
         images, items = under_way(copies, self.work.dest, in_order=self.work.in_order)
         self._items.update((item.need.blob.digest, item) for item in items)
         self._outcomes.unfinished.update(dict.fromkeys(images))
+        self.work.events.watch(self._outlook)
         for image in images:
             self._check_room(image)
         for item in items:
@@ -117,6 +121,7 @@ class BlobRun:
     def _wait(self, item: BlobUnderWay) -> None:
         """For its turn: to be copied here, or to come from where it is."""
         (source, repository), here = item.sources[0], self.work.here
+        item.is_due = True
         if here is not None and not isinstance(source, RegistryEndpoint):
             self._threads.submit("copy", lambda: self._copy_here(item, here, source))
             return
@@ -137,7 +142,7 @@ class BlobRun:
         blob = item.need.blob
         self._threads.post(lambda: self._begun(item))
         try:
-            item.copied = here.copy_here(source, blob)
+            item.copied, item.local = here.copy_here(source, blob), blob.size
         except (ToolError, IntegrityError) as error:
             failure = error
             self._threads.post(lambda: self._failed(item, failure))

@@ -33,21 +33,20 @@ class ImageUnderWay:
     def sent(self) -> int:
         return sum(item.sent for item in self.own_blobs)
 
-    @property
-    def arrived(self) -> int:
-        return sum(item.arrived for item in self.own_blobs)
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class BlobUnderWay:
     """A blob that is needed, and where it can be had: `sources` are tried one after the other. `images` wait for it, in
-    their order; a dict, since thousands may share a layer."""
+    their order; a dict, since thousands may share a layer. `local` bytes were copied on this machine, of which `copied`
+    count as sent. `is_due`: it has to come, for all that is known."""
 
     need: Need
     images: dict[ImageUnderWay, None]
     sources: deque[tuple[BlobSource, str]]
+    is_due: bool
     travels: list[Travel] = field(default_factory=list)
     copied: int = 0
+    local: int = 0
     attempt: int = 1
     not_before: float = 0
 
@@ -56,9 +55,16 @@ class BlobUnderWay:
         return self.copied + sum(travel.came for travel in self.travels)
 
     @property
-    def arrived(self) -> int:
-        """What of it is there: a try that has to begin anew has fetched nothing."""
-        return self.sent - sum(travel.lost for travel in self.travels)
+    def done(self) -> int:
+        """What of it came in this run: a try that has to begin anew has fetched nothing."""
+        return self.local + sum(travel.came - travel.lost for travel in self.travels)
+
+    @property
+    def left(self) -> int:
+        """What of it is still to come."""
+        if not self.is_due or not self.images:
+            return 0
+        return max(0, self.need.blob.size - (self.travel.arrived if self.travels else 0))
 
     @property
     def travel(self) -> Travel:
@@ -79,7 +85,8 @@ def under_way(
     items = list[BlobUnderWay]()
     for need in sorted(needs, key=lambda need: need.blob.digest) if in_order else needs:
         users = dict.fromkeys(images[copy.entry.dest] for copy in need.copies)
-        item = BlobUnderWay(need=need, images=users, sources=_local_first(dest.sources_of(need)))
+        sources = _local_first(dest.sources_of(need))
+        item = BlobUnderWay(need=need, images=users, sources=sources, is_due=not need.is_there)
         for image in users:
             image.open.add(item)
         images[need.first.entry.dest].own_blobs.append(item)

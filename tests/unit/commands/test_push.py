@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.commands.sync import SyncResult
 from regwrap.core.errors import Interrupted, UsageError
-from regwrap.core.listener import Silent
+from regwrap.core.listener import Outlook, Silent
 from regwrap.core.location import Location, Registry
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing, TagMove
@@ -41,6 +41,9 @@ class Quiet(Silent, Heard):
 
     def log(self, text: str, /) -> None:
         self.lines.append(text)
+
+    def watch(self, look: Callable[[], Outlook], /) -> None:
+        self.looks.append(look)
 
 
 @dataclass
@@ -78,6 +81,17 @@ def site(tmp_path: Path, scripted: Scripted) -> Iterator[Site]:
         told = Quiet()
         job = push_job(scripted, told, RetryPolicy(attempts=20, wait=600, max_wait=600))
         yield Site(registry, job, told, source)
+
+
+@pytest.mark.slow
+def test_what_another_repository_there_gives_is_neither_done_nor_left_to_do(site: Site, tmp_path: Path) -> None:
+    first = make_storage(tmp_path / "first", {"team/app:v1": IMAGES["team/app:v1"]})
+    site.result(first, dry_run=False)
+    report = site.push()
+    assert isinstance(report, SyncReport)
+    assert site.registry.asked("^POST .*site/other/app/.*mount=")
+    assert report.sent == sum(map(len, IMAGES["team/tool:v1"].blobs))
+    assert site.told.looks[-1]() == Outlook(report.sent, 0)
 
 
 @pytest.mark.slow

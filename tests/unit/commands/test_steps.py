@@ -1,6 +1,7 @@
 """Whatever may take long says what it does and how much is left, to its end."""
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -31,7 +32,7 @@ from regwrap.core.moves import Existing
 from regwrap.forms.tree import Form
 from regwrap.lists.imagelist import HOST_IS_DROPPED, parse_images
 from regwrap.lists.wanted import Wanted
-from regwrap.report.progress import Progress
+from regwrap.report.progress import Pace, Progress
 from regwrap.report.terminal import Folds, Reader
 from regwrap.storage.gc import Keep
 from regwrap.storage.store import Storage
@@ -221,6 +222,22 @@ def test_lock_looks_at_each_image_also_at_one_that_is_absent(tmp_path: Path, tol
 def test_sync_looks_at_each_image_before_it_copies(told: _Told, two: Between) -> None:
     two.run(replace(two.job(), listener=told), *IMAGES, "absent:1", options=SyncOptions(dry_run=True))
     assert totals(told) == {"look: images at both ends": 4}
+
+
+def test_what_went_quicker_before_says_nothing_of_what_is_left() -> None:
+    """What was copied from a disk in a moment would make an hour of network seem to be a minute."""
+    pace, start = Pace(), time.monotonic()
+    assert pace.rate(start + 10, 10_000) == pytest.approx(1000, rel=0.01)
+    rates = [pace.rate(start + 10 + seconds, 10_000 + 5 * seconds) for seconds in range(15, 151, 15)]
+    assert rates[-1] == pytest.approx(5)
+    assert pace.rate(start + 161, 0) == 0, "what has to be done again is no work undone"
+
+
+def test_the_time_that_a_user_takes_to_answer_is_not_the_works() -> None:
+    pace, start = Pace(), time.monotonic()
+    pace.rate(start + 40, 0)  # while he answers
+    pace.pause(start + 10, 50)
+    assert pace.rate(start + 70, 2_000) == pytest.approx(100, rel=0.01)
 
 
 def test_the_line_says_how_many_and_what_is_left() -> None:

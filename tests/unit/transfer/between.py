@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from regwrap.commands.sync import SyncOptions, SyncResult, sync_images
-from regwrap.core.listener import Silent
+from regwrap.core.listener import Outlook, Silent
 from regwrap.core.location import Engine, Location, Registry, Timeouts
 from regwrap.core.manifest import Index, parse_manifest
 from regwrap.lists.imagelist import parse_images
@@ -25,11 +25,10 @@ from tests.unit.transfer.test_sync import Heard
 
 @dataclass
 class Told(Silent, Heard):
-    """Keeps the log, and asks how much is under way whenever a copy begins."""
+    """Keeps the log, and what is expected."""
 
     lines: list[str] = field(default_factory=list)
     expected: list[tuple[str, int]] = field(default_factory=list)
-    under_way: list[Callable[[], int]] = field(default_factory=list)
 
     def log(self, text: str, /) -> None:
         self.lines.append(text)
@@ -37,8 +36,8 @@ class Told(Silent, Heard):
     def expect(self, step: str, expected: int, /) -> None:
         self.expected.append((step, expected))
 
-    def watch(self, under_way: Callable[[], int], /) -> None:
-        self.under_way.append(under_way)
+    def watch(self, look: Callable[[], Outlook], /) -> None:
+        self.looks.append(look)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import pytest
 
 from regwrap.core.closure import closure_of
 from regwrap.core.errors import HostDownError, IntegrityError, RegwrapError, ToolError
+from regwrap.core.listener import Outlook
 from regwrap.core.manifest import Descriptor
 from regwrap.core.model import Destination, Digest
 from regwrap.registry.credentials import UnsureError
@@ -670,28 +671,29 @@ def test_what_a_registry_that_is_done_had_is_for_the_others() -> None:
 # --- what is told
 
 
-def test_what_is_under_way_is_what_has_come_of_images_that_are_not_shown() -> None:
-    case = ground()
-    run = case.made()
-    seen: list[int] = []
-    case.shelf.finishing = lambda _names: seen.append(run.bytes_under_way())
-    assert run.bytes_under_way() == 0
-    run.run((copy_of("a:1", APP), copy_of("b:1", APP)))
-    assert seen == [sum(map(len, APP.blobs)), 0]
-    assert run.bytes_under_way() == 0
+def test_what_two_images_need_is_done_once() -> None:
+    case, seen = ground(), list[Outlook]()
+    case.shelf.finishing = lambda _names: seen.append(case.told.looks[-1]())
+    case.run(copy_of("a:1", APP), copy_of("b:1", APP))
+    assert {*seen, case.told.looks[-1]()} == {Outlook(sum(map(len, APP.blobs)), 0)}
 
 
-def test_what_has_to_travel_again_is_not_under_way_and_counts_as_sent() -> None:
+def test_what_has_to_travel_again_is_not_done_and_counts_as_sent() -> None:
     """500, 1000, 1500 of 1,000 bytes would be shown after three tries."""
     case = ground()
     case.attempts = 3
     case.shelf.wrong = [OWN, OWN]
-    run, seen = case.made(), list[int]()
-    case.shelf.finishing = lambda _names: seen.append(run.bytes_under_way())
-    report = run.run((copy_of("a:1", APP),))
-    assert seen == [sum(map(len, APP.blobs))]
+    report = case.run(copy_of("a:1", APP))
+    assert case.told.looks[-1]() == Outlook(sum(map(len, APP.blobs)), 0)
     assert success(report, "a:1").sent == sum(map(len, APP.blobs)) + 2 * len(APP.blobs[2])
-    assert run.bytes_under_way() == 0
+
+
+def test_what_only_an_image_needs_that_has_failed_is_not_left() -> None:
+    case = ground()
+    case.bringer.errors["first", OWN] = deque([ToolError("403")])
+    case.run(copy_of("a:1", APP))
+    assert case.told.said[-1] == "failed a:1"
+    assert case.told.looks[-1]().left == 0
 
 
 def test_an_image_is_begun_with_its_first_byte_and_told_once() -> None:
@@ -750,12 +752,12 @@ def test_an_interruption_stops_all_and_keeps_what_has_come() -> None:
 
 @dataclass
 class Interrupting(Heard):
-    """Ctrl-C with the first byte, once `looks` is set."""
+    """Ctrl-C with the first byte, once `may_come` is set."""
 
-    looks: threading.Event = field(default_factory=threading.Event)
+    may_come: threading.Event = field(default_factory=threading.Event)
 
     def started(self, copy: Copy) -> None:
-        assert self.looks.wait(20), copy
+        assert self.may_come.wait(20), copy
         raise KeyboardInterrupt
 
 
@@ -775,7 +777,7 @@ def test_after_an_interruption_nothing_is_begun_that_waits_for_its_turn() -> Non
         return blob.size
 
     def looking() -> None:
-        told.looks.set()
+        told.may_come.set()
         waits()
 
     case.shelf.copying, case.shelf.looking = copying, looking

@@ -327,7 +327,7 @@ def test_a_good_answer_to_a_worker_raises_what_a_registry_is_asked_for(
 
 
 @pytest.mark.slow
-def test_what_is_coming_at_a_worker_is_under_way_here(two: Between) -> None:
+def test_what_is_coming_at_a_worker_is_seen_here(two: Between) -> None:
     """The progress of a run of hours would stand still until whole orders end."""
     two.scripted.launcher.answers.append(curl())
     seen: list[int] = []
@@ -344,7 +344,7 @@ def test_what_is_coming_at_a_worker_is_under_way_here(two: Between) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
             seen.append(sum(5 for _blob in order.blobs))
-            seen.append(two.told.under_way[-1]())
+            seen.append(two.told.looks[-1]().done)
             return order
 
         inside.before = tell
@@ -523,7 +523,7 @@ def test_what_a_worker_has_put_into_one_repository_is_not_asked_of_it_again(two:
 
 
 @pytest.mark.slow
-def test_what_a_worker_has_to_send_anew_is_not_under_way(two: Between) -> None:
+def test_what_a_worker_has_to_send_anew_is_not_done(two: Between) -> None:
     two.attempts, broken, seen = 2, list[str](), list[int]()
 
     def fails(request: str) -> None:
@@ -531,7 +531,7 @@ def test_what_a_worker_has_to_send_anew_is_not_under_way(two: Between) -> None:
             broken.append(request)
             raise ConnectionResetError
         if "/manifests/" in request and request.startswith("PUT"):
-            seen.append(two.told.under_way[-1]())
+            seen.append(two.told.looks[-1]().done)
 
     two.dest.fails = fails
     with in_process(two.job()) as (_inside, job):

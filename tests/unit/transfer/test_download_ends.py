@@ -51,7 +51,7 @@ class Scene:
         end = End(lambda at: blobs[options["url"].rpartition("/")[2]][at:])
         if Digest.of(self.layer).hex in options["url"]:
             self.begun_at.append(start)
-            self.under_way.append(self.two.told.under_way[-1]())
+            self.under_way.append(self.two.told.looks[-1]().done)
             end = self.endpoints.pop(0)
         data = end.data(start)
         if data:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.listener import Outlook
 from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
 from regwrap.storage.store import Storage
@@ -46,7 +47,25 @@ def test_a_copy_brings_an_image_under_its_name_with_all_platforms(two: Between) 
     (argv,) = two.started("copy")
     assert argv[-2:] == (f"docker://{two.source.host}/multi@{MULTI.top}", f"docker://{two.dest.host}/site/multi:v2")
     assert two.told.expected == [("sync", size(*MULTI.blobs))]
-    assert [under_way() for under_way in two.told.under_way] == [0]
+    assert two.told.looks[-1]() == Outlook(report.sent, 0)
+
+
+@pytest.mark.parametrize("engine", [Engine.COPY, Engine.STREAM])
+def test_a_blob_of_two_repositories_is_expected_and_done_once(two: Between, engine: Engine) -> None:
+    two.answers("copy")
+    report = two.sync(two.job(engine), "team/app:1", "team/tool:1")
+    assert two.dest.asked("^POST .*mount=")
+    assert two.told.expected == [("sync", report.sent)] == [("sync", size(*APP.blobs, *TOOL.blobs))]
+    assert two.told.looks[-1]() == Outlook(report.sent, 0)
+
+
+def test_what_only_a_copy_needs_that_has_failed_is_not_left_to_do(two: Between) -> None:
+    two.answers("copy")
+    two.lost = {"team/app:1"}
+    report = two.run(two.job(Engine.COPY), "team/app:1", "team/tool:1").report
+    assert report is not None
+    assert [f"{failed.entry.dest}" for failed in report.failed] == ["team/app:1"]
+    assert two.told.looks[-1]().left == 0
 
 
 def test_what_the_repository_has_or_another_gives_is_not_counted_as_sent(two: Between) -> None:
@@ -205,7 +224,7 @@ def test_images_that_keep_tag_and_name_go_in_one_start_for_each_prefix(two: Betw
     assert {argv[-1] for argv in two.started("sync")} == {two.dest.host, f"{two.dest.host}/site"}
     assert two.told.lines == ["skopeo sync: 2 batches of 4 images"]
     assert report.sent == size(*APP.blobs, *TOOL.blobs, *OTHER.blobs, *make_image("two").blobs)
-    assert [under_way() for under_way in two.told.under_way] == [0]
+    assert [look().left for look in two.told.looks] == [0]
     assert len(two.scripted.launcher.started) == 2
 
 

@@ -13,6 +13,7 @@ from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.in_place import BundleInPlace, filled_bundle
 from regwrap.commands.direct import DirectBundle, DirectOptions, direct_bundle
 from regwrap.core.errors import ImagesFailedError, UsageError
+from regwrap.core.listener import Outlook
 from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
@@ -104,6 +105,18 @@ def test_what_an_archive_has_is_taken_from_there_and_the_archive_stays_as_it_is(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("there", [[], ["team/app:1"], [*IMAGES]], ids=["nothing", "some", "all"])
+def test_what_comes_from_an_archive_is_expected_and_done_too(two: Between, output: Path, there: list[str]) -> None:
+    """Gigabytes were copied and hashed, and none of them was told."""
+    make_storage(two.root, {name: IMAGES[name] for name in there})
+    written(two.job(archive=two.directory), output)
+    configs = {APP.blobs[0], TOOL.blobs[0]}  # read to know what there is
+    size = sum(map(len, {blob for image in IMAGES.values() for blob in image.blobs} - configs))
+    assert two.told.expected == [("package", size)]
+    assert two.told.looks[-1]() == Outlook(size, 0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, truncate])
 def test_what_is_rotten_in_the_archive_comes_from_the_source(
     two: Between, output: Path, tmp_path: Path, damage: Callable[[Path], None]
@@ -154,6 +167,7 @@ def test_a_blob_of_wrong_bytes_leaves_no_bundle_and_the_others_for_the_next_run(
     assert any("an earlier run left up to" in line for line in two.told.lines)
     assert bundle.report is not None
     assert bundle.report.sent <= len(APP.blobs[2])
+    assert two.told.looks[-1]() == Outlook(bundle.report.sent, 0)
     assert parts(output) == []
 
 
@@ -262,8 +276,9 @@ def test_what_skopeo_has_brought_lies_in_the_bundle_alone(two: Between, output: 
     def copy(argv: Argv) -> None:
         shared = Path(argv[argv.index("--dest-shared-blob-dir") + 1], "sha256")
         staged.append([path.name for path in shared.iterdir() if path.name in layers])
+        before = two.told.looks[-1]()
         Path(argv[-1].split(":")[1], "oci-put-blob1").write_bytes(b"12345")
-        assert two.told.under_way[-1]() == 5, "the progress line counts what skopeo is writing"
+        assert two.told.looks[-1]() == Outlook(before.done + 5, before.left - 5), "what skopeo is writing is counted"
         assert skopeo.effect is not None
         skopeo.effect(argv)
 

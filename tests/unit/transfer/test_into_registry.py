@@ -3,7 +3,7 @@
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -13,6 +13,7 @@ import pytest
 from regwrap.bundle.by_repository import Piece
 from regwrap.core.closure import Closure, closure_of
 from regwrap.core.errors import ToolError
+from regwrap.core.listener import Outlook
 from regwrap.core.location import Registry, Timeouts
 from regwrap.core.manifest import Descriptor
 from regwrap.core.model import Destination, Digest
@@ -73,7 +74,6 @@ class Pushing:
     index: BlobIndex = field(default_factory=BlobIndex)
     stopping: threading.Event = field(default_factory=threading.Event)
     told: Heard = field(default_factory=Heard)
-    watching: Callable[[BlobRun], None] = lambda _run: None
     limiters: HostLimiters = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,9 +100,7 @@ class Pushing:
             events=self.told,
             gave_up=lambda error: error,
         )
-        run = BlobRun(work=work)
-        self.watching(run)
-        return run.run(copies)
+        return BlobRun(work=work).run(copies)
 
     def sent(self, *names: str) -> list[int]:
         """What travelled for each image, none of which may fail."""
@@ -162,29 +160,28 @@ def test_blobs_come_before_the_manifest_and_all_that_was_sent_is_counted(pushing
 
 
 @pytest.mark.parametrize("refused", [[], [500]])
-def test_a_blob_is_under_way_once_until_its_image_is_shown(pushing: Pushing, refused: list[int]) -> None:
-    runs, seen = list[BlobRun](), list[int]()
-    pushing.watching, pushing.attempts, fewer = runs.append, 2, list(refused)
+def test_all_blobs_are_done_before_the_manifest_goes(pushing: Pushing, refused: list[int]) -> None:
+    seen = list[Outlook]()
+    pushing.attempts, fewer = 2, list(refused)
 
     def fails(request: str) -> int | None:
         if "/manifests/1" in request:
-            seen.append(runs[0].bytes_under_way())
+            seen.append(pushing.told.looks[-1]())
         return fewer.pop() if fewer and request.startswith("PUT") else None
 
     pushing.registry.fails = fails
     pushing.sent("a/b:1")
-    assert set(seen) == {SIZE}
-    assert runs[0].bytes_under_way() == 0
+    assert {*seen, pushing.told.looks[-1]()} == {Outlook(SIZE, 0)}
 
 
-def test_what_a_failed_attempt_had_sent_is_not_under_way_and_counts_as_sent(pushing: Pushing) -> None:
-    runs, seen, refused = list[BlobRun](), list[int](), list[str]()
-    pushing.watching, pushing.attempts = runs.append, 3
+def test_what_a_failed_attempt_had_sent_is_not_done_and_counts_as_sent(pushing: Pushing) -> None:
+    seen, refused = list[Outlook](), list[str]()
+    pushing.attempts = 3
     largest = max(IMAGE.blobs, key=len)
 
     def fails(request: str) -> int | None:
         if request.startswith("POST"):
-            seen.append(runs[0].bytes_under_way())
+            seen.append(pushing.told.looks[-1]())
         if request.startswith("PUT") and Digest.of(largest).hex in request and len(refused) < 2:
             refused.append(request)
             return 503
@@ -192,8 +189,9 @@ def test_what_a_failed_attempt_had_sent_is_not_under_way_and_counts_as_sent(push
 
     pushing.registry.fails = fails
     assert pushing.sent("a/b:1") == [SIZE + 2 * len(largest)]
-    assert max(seen) <= SIZE - min(map(len, IMAGE.blobs))
-    assert runs[0].bytes_under_way() == 0
+    assert {outlook.done + outlook.left for outlook in seen} == {SIZE}
+    assert max(outlook.done for outlook in seen) <= SIZE - min(map(len, IMAGE.blobs))
+    assert pushing.told.looks[-1]() == Outlook(SIZE, 0)
     assert [line for line in pushing.told.said if line.startswith("retrying")] == [
         line for line in pushing.told.said if "answered 503" in line
     ]

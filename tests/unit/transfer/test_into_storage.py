@@ -13,6 +13,7 @@ import pytest
 
 from regwrap.commands.sync import SyncOptions, copy_images
 from regwrap.core.errors import IntegrityError, ToolError, UsageError
+from regwrap.core.listener import Outlook
 from regwrap.core.location import Engine, Location
 from regwrap.core.manifest import OCI_MANIFEST, Descriptor, Manifest
 from regwrap.core.model import Digest
@@ -242,7 +243,7 @@ def test_what_arrives_damaged_each_time_is_never_shown(two: Between) -> None:
 
 
 def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
-    seen: list[int] = []
+    seen: list[Outlook] = []
     copying = Copying(APP)
     two.scripted.launcher.answers.append(copying.answer())
 
@@ -251,12 +252,12 @@ def test_the_progress_line_counts_what_skopeo_is_writing(two: Between) -> None:
         (layout / "oci-put-blob2").write_bytes(b"123")
         (layout / "index.json").write_bytes(b"{}")
         (layout.parent / "9").symlink_to("what ends while it is looked at")
-        seen.append(two.told.under_way[-1]())
+        seen.append(two.told.looks[-1]())
 
     copying.during = look
-    two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
-    assert seen == [8]
-    assert two.told.under_way[-1]() == 0
+    report = two.sync(two.job(Engine.COPY, archive=two.directory), "team/app:1")
+    assert seen == [Outlook(8, report.sent - 8)]
+    assert two.told.looks[-1]() == Outlook(report.sent, 0)
 
 
 @pytest.mark.slow
@@ -565,7 +566,7 @@ def test_what_comes_through_a_pipe_is_hashed_before_it_counts(two: Between, wron
     staged = {path.name: path.read_bytes() for path in stage_of(two.root).rglob("*") if path.is_file()}
     assert LAYER.hex not in staged
     assert {Digest.of(data).hex for data in staged.values()} == staged.keys()  # whole ones stay for the next run
-    assert two.told.under_way[-1]() == 0
+    assert two.told.looks[-1]() == Outlook(report.sent - len(wrong), 0)
 
 
 @pytest.mark.slow

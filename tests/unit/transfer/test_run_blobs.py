@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import ToolError
+from regwrap.core.listener import Outlook
 from regwrap.core.model import Digest
-from tests.builders import make_image, make_layer, put
+from tests.builders import make_image, make_layer, make_storage, put
 from tests.builders import storage_problems as problems_in
 from tests.fakeregistry import FakeRegistry, fake_registry
 from tests.fakes import Answer, Scripted
@@ -109,6 +110,32 @@ def test_a_blob_goes_on_where_it_broke(two: Between) -> None:
     assert started.stdin.count(b"continue-at") == 1
     assert b'continue-at = "5"' in started.stdin
     assert not problems_in(two.root)
+
+
+@pytest.mark.slow
+def test_what_an_earlier_run_has_left_is_neither_done_nor_left_to_do(two: Between) -> None:
+    """With 15 of 20 GB there it said that 5 of 20 GB were done, and how long the other 15 would take."""
+    fetch, seen = two.scripted.launcher.answers.pop().reads, list[Outlook]()
+    assert fetch is not None
+
+    def looked(stdin: bytes) -> bytes:
+        seen.append(two.told.looks[-1]())
+        return fetch(stdin)
+
+    two.scripted.launcher.answers.append(Answer(when=("curl", "--disable"), reads=looked, repeats=True))
+    put(two.root / f".regwrap/sync/parts/{OWN.hex}", APP.blobs[2][:5])
+    put(two.root / f".regwrap/sync/parts/{SHARED.hex}", BASE)
+    make_storage(two.root, {"other:1": OTHER})
+    report = two.sync(two.job(archive=two.directory), "team/app:1", "other:1")
+    assert report.sent == sum(map(len, APP.blobs)) - len(BASE) - 5
+    assert [*seen, two.told.looks[-1]()] == [Outlook(0, report.sent), Outlook(report.sent, 0)]
+
+
+@pytest.mark.slow
+def test_what_is_staged_is_not_left_to_do_once_it_was_hashed(two: Between) -> None:
+    put(two.root / f".regwrap/sync/blobs/sha256/{SHARED.hex}", BASE)
+    report = two.sync(two.job(archive=two.directory), "team/app:1")
+    assert two.told.looks[-1]() == Outlook(report.sent, 0) == Outlook(sum(map(len, APP.blobs)) - len(BASE), 0)
 
 
 def test_a_registry_that_knows_no_ranges_sends_a_blob_from_its_start(two: Between) -> None:

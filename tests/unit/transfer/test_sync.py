@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from regwrap.core.errors import ImagesFailedError, IntegrityError, Interrupted, RegwrapError, ToolError
+from regwrap.core.listener import Outlook
 from regwrap.core.manifest import Descriptor
 from regwrap.core.model import Digest
 from regwrap.tools.retry import Retry, RetryPolicy
@@ -72,6 +73,10 @@ class Heard:
     """What the events said, in their order."""
 
     said: list[str] = field(default_factory=list)
+    looks: list[Callable[[], Outlook]] = field(default_factory=list)
+
+    def watch(self, look: Callable[[], Outlook], /) -> None:
+        self.looks.append(look)
 
     def started(self, copy: Copy) -> None:
         self.said.append(f"started {copy.entry.dest}")

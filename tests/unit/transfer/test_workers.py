@@ -241,4 +241,4 @@ def test_what_waits_for_a_host_is_known_in_bytes() -> None:
 
 def waiting_for(name: str, size: int) -> BlobUnderWay:
     need = Need(blob=blob(name, size), copies=(), is_there=False)
-    return BlobUnderWay(need=need, images={}, sources=deque())
+    return BlobUnderWay(need=need, images={}, sources=deque(), is_due=True)
