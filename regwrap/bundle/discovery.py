@@ -42,28 +42,28 @@ def child_manifest(digest: Digest) -> str:
 def storage_image_set(storage: Storage, listener: Listener = SILENT) -> ImageSet:
     """Every tag of the storage. Raises IntegrityError with a line for each image that is not whole."""
     found = _Found(name=f"{storage.root}")
-    repositories = tuple(storage.repositories())
-    listener.count("read", "repositories", len(repositories))
-    for repository in counted_by(listener, repositories):
-        for tag in storage.tags(repository):
-            with found.collected(f"{repository}:{tag}") as image:
-                top = storage.resolve(repository, tag)
-                closure = None if top is None else storage.closure(repository, top)
-                for child in closure.missing if closure else ():
-                    if storage.has_lost(repository, child.digest):
-                        raise IntegrityError(f"manifest {child.digest} of its index is missing")
-                image.add(closure, storage)
+    tags = tuple((repository, tag) for repository in storage.repositories() for tag in storage.tags(repository))
+    listener.count("read", "images", len(tags))
+    for repository, tag in counted_by(listener, tags):
+        with found.collected(f"{repository}:{tag}") as image:
+            top = storage.resolve(repository, tag)
+            closure = None if top is None else storage.closure(repository, top)
+            for child in closure.missing if closure else ():
+                if storage.has_lost(repository, child.digest):
+                    raise IntegrityError(f"manifest {child.digest} of its index is missing")
+            image.add(closure, storage)
     return found.image_set()
 
 
-def history_image_set(storage: Storage) -> ImageSet:
+def history_image_set(storage: Storage, listener: Listener = SILENT) -> ImageSet:
     """All blobs and the links to layers, and no image: what a registry needs to answer "exists" to a push.
 
     Links to blobs that are not there are left out: they would spoil a later push.
     """
     sizes = {digest: size for digest in storage.blobs() if (size := storage.blob_size(digest)) is not None}
-    repositories = []
-    for name in storage.repositories():
+    names, repositories = tuple(storage.repositories()), list[BundleRepository]()
+    listener.count("read", "repositories", len(names))
+    for name in counted_by(listener, names):
         layers = tuple(d for d in storage.layers(name) if d in sizes and storage.has_layer(name, d))
         if layers:
             repositories.append(BundleRepository(name=name, manifests=(), layers=layers))

@@ -14,6 +14,7 @@ from regwrap.bundle.structure import structure_problems, unseen_images
 from regwrap.core.closure import Closure, shipped_platforms
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, RegwrapError
+from regwrap.core.listener import counted_by
 from regwrap.core.manifest import Descriptor, Index
 from regwrap.core.model import Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
@@ -203,18 +204,17 @@ class _StorageCheck:
         self.linked: dict[Digest, bool] = {}  # of the repository that is looked at
 
     def run(self, listener: Listener) -> VerifyReport:
-        links = linked_directories(self.storage)
+        links = linked_directories(self.storage, listener)
         if links:  # what is behind them is not this storage's, and without it nothing can be said of the images
             self.problems += (f"{link} is a symbolic link; a storage has directories of its own" for link in links)
             return self._report(others=0)
-        repositories = tuple(self.storage.repositories())
-        listener.count("verify", "repositories read", len(repositories))
-        for repository in repositories:
+        tags = {repository: self.storage.tags(repository) for repository in self.storage.repositories()}
+        listener.count("verify", "tags and repositories read", sum(map(len, tags.values())) + len(tags))
+        for repository in counted_by(listener, tags):
             self.linked = {}
-            for tag in self.storage.tags(repository):
+            for tag in counted_by(listener, tags[repository]):
                 self._check_tag(repository, tag)
             self._check_links(repository)
-            listener.on_things()
         self._check_blobs(listener)
         return self._report(others=len(self._compare()))
 

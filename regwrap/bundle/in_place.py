@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.aside import Part
     from regwrap.bundle.contents import BundleContents
+    from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
 
 
 @contextmanager
-def filled_bundle(output: Path, contents: BundleContents, fill: Callable[[BundleInPlace], None]) -> Iterator[None]:
+def filled_bundle(
+    output: Path, contents: BundleContents, fill: Callable[[BundleInPlace], None], listener: Listener
+) -> Iterator[None]:
     """`fill` puts all blobs at their places; `output` is the file's name when the block ends, and not if that raises.
     What has come until then is kept for the next run.
 
@@ -52,7 +55,7 @@ def filled_bundle(output: Path, contents: BundleContents, fill: Callable[[Bundle
                 error.filename = f"{output}"
             kept.is_wanted = bool(file.proved or any(file.arrived.values()))
             raise
-        sealed(kept.part)
+        sealed(kept.part, listener)
         yield
         forget_beside(output)
         kept.part.path.rename(output)

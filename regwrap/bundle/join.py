@@ -40,7 +40,10 @@ def join_bundle(delta: Bundle, output: Path, listener: Listener) -> None:
     def is_described(part: Part) -> bool:
         return _is_vendors(part, output, listener)
 
-    with published(output, tar_bytes(whole), lambda part: _write(delta, part, listener), is_described=is_described):
+    def write(part: Part) -> None:
+        _write(delta, part, listener)
+
+    with published(output, tar_bytes(whole), write, listener, is_described=is_described):
         pass
 
 

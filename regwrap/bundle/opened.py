@@ -98,7 +98,7 @@ def _needs_base(bundle: Bundle) -> UsageError:
 def opened_history(path: Path, *, lock_timeout: float, listener: Listener) -> Iterator[ImageSet]:
     """The same for a storage without its images."""
     with _read(path, lock_timeout, listener) as storage:
-        yield history_image_set(storage)
+        yield history_image_set(storage, listener)
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def opened_contents(
     UsageError, IntegrityError, ImagesFailedError."""
     if path.is_dir():
         storage = need_storage(real_root(path), hint=_HINT)
-        if links := linked_directories(storage):
+        if links := linked_directories(storage, listener):
             raise LinkedDirectoryError(storage.tree.shown(links[0]))
         if hashed:
             _check(f"{path}", verify_storage(storage.root, None, listener).problems)

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
+    from regwrap.core.listener import Listener
 
 
 @contextmanager
 def published(
-    output: Path, expected: int, write: Callable[[Part], None], *, is_described: Callable[[Part], bool] | None = None
+    output: Path,
+    expected: int,
+    write: Callable[[Part], None],
+    listener: Listener,
+    *,
+    is_described: Callable[[Part], bool] | None = None,
 ) -> Iterator[None]:
     """`write` fills a file of `expected` bytes; `output` is its name when the block ends, and not if that raises. What
     stands beside it stays only where `is_described` says that it is of this very file.
@@ -34,7 +40,7 @@ def published(
     with part_file(output) as part:  # first, since what a killed run left may be as large
         need_space(output.parent, expected, hint=ROOM_HINT)
         write(part)
-        sealed(part)
+        sealed(part, listener)
         yield
         if is_described is None or not is_described(part):
             forget_beside(output)
@@ -42,12 +48,14 @@ def published(
     sync_directory(output.parent)
 
 
-def sealed(part: Part) -> None:
+def sealed(part: Part, listener: Listener) -> None:
     """It is on the disk, and has every member, in order, and nothing else. Raises IntegrityError."""
     with ThreadPoolExecutor(1) as pool:
         synced = pool.submit(sync_file, part.descriptor, part.path)
         with opened_bundle(part.opened):
+            listener.count("write", "bundles on the disk", 1)
             synced.result()
+            listener.on_things()
 
 
 def check_target(output: Path) -> None:

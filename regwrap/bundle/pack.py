@@ -50,7 +50,9 @@ def packed_bundle(
     Raises UsageError, ToolError (full disk), BrokenBlobError.
     """
     expected = tar_bytes(selection.contents)
-    with published(output, expected, lambda part: _write(_Packing(runner, selection, part, options, listener))):
+    with published(
+        output, expected, lambda part: _write(_Packing(runner, selection, part, options, listener)), listener
+    ):
         yield expected
 
 

@@ -18,15 +18,17 @@ from regwrap.bundle.contents import MAX_BUNDLE_JSON_BYTES, BundleContents, Bundl
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, UsageError
 from regwrap.core.fields import a_text, field, json_object
+from regwrap.core.listener import SILENT, counted_by
 from regwrap.core.model import Digest
 from regwrap.core.moves import TagMove
 from regwrap.core.writing import named_on_error
 from regwrap.storage.own import OWN_DIR
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from regwrap.core.listener import Listener
     from regwrap.storage.commit import Files
     from regwrap.storage.store import Storage
     from regwrap.storage.tree import Tree
@@ -135,11 +137,12 @@ def _is_noted(tree: Tree, name: str) -> bool:
         return False
 
 
-def read_releases(tree: Tree) -> SiteReleases:
+def read_releases(tree: Tree, listener: Listener = SILENT) -> SiteReleases:
     """What the site remembers. A file that is none of ours, or damaged, is a note and hides nothing else."""
     names = sorted(entry.name for entry in tree.entries(_PLACE))
     found, notes = list[SiteRelease](), list[str]()
-    for name in names:
+    listener.count("read", "records of releases", len(names))
+    for name in counted_by(listener, names):
         match = _NOTE.fullmatch(name)
         try:
             if match:
@@ -205,21 +208,21 @@ def missing_of(storage: Storage, image: BundleImage) -> str:
     return ""
 
 
-def missing_images(
-    storage: Storage, contents: BundleContents, known: dict[BundleImage, str] | None = None
-) -> tuple[str, ...]:
-    """The images that the storage lacks something of, each with what that is. `known` is what was looked at already: a
-    site's releases share most of their images."""
-    found = {} if known is None else known
-    for image in contents.images:
-        if image not in found:
-            found[image] = missing_of(storage, image)
-    return tuple(f"{image.name}: {found[image]}" for image in contents.images if found[image])
+def look_at(storage: Storage, images: Iterable[BundleImage], listener: Listener) -> dict[BundleImage, str]:
+    """What the storage lacks of each."""
+    distinct = dict.fromkeys(images)
+    listener.count("look", "images of releases", len(distinct))
+    return {image: missing_of(storage, image) for image in counted_by(listener, distinct)}
 
 
-def refuse_missing(storage: Storage, contents: BundleContents, name: str, *, hint: str) -> None:
+def missing_images(contents: BundleContents, looked_at: Mapping[BundleImage, str]) -> tuple[str, ...]:
+    """The images of a release that something is missing of, each with what that is."""
+    return tuple(f"{image.name}: {looked_at[image]}" for image in contents.images if looked_at[image])
+
+
+def refuse_missing(storage: Storage, contents: BundleContents, name: str, *, hint: str, listener: Listener) -> None:
     """Raises ImagesFailedError where something of the images of release `name` is missing."""
-    if missing := missing_images(storage, contents):
+    if missing := missing_images(contents, look_at(storage, contents.images, listener)):
         raise ImagesFailedError(
             f"{storage.root} lacks {len(missing)} of {counted(len(contents.images), 'image')} of {name};"
             " nothing was changed",

@@ -12,11 +12,13 @@ from regwrap.bundle.gather import Gathering
 from regwrap.core.closure import check_platform, check_sizes
 from regwrap.core.counts import counted
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, RegwrapError
+from regwrap.core.listener import SILENT, counted_by
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
+    from regwrap.core.listener import Listener
     from regwrap.core.model import Digest
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import Storage
@@ -37,11 +39,12 @@ class Selection:
         return self.storage.blob_path(digest)
 
 
-def select_images(storage: Storage, entries: tuple[ImageEntry, ...]) -> Selection:
+def select_images(storage: Storage, entries: tuple[ImageEntry, ...], listener: Listener = SILENT) -> Selection:
     """Find exactly the listed images. Everything that is wrong is found before the error is raised:
     ImagesFailedError for what is not there, BrokenBlobError for what is damaged."""
     found = _Found(storage=storage)
-    for entry in entries:
+    listener.count("select", "images read", len(entries))
+    for entry in counted_by(listener, entries):
         found.add(entry)
     if found.broken:
         raise BrokenBlobError(f"the archive {storage.root} is damaged", problems=tuple(found.broken), hint=REPAIR_HINT)

@@ -17,6 +17,7 @@ from regwrap.bundle.in_place import BundleInPlace, filled_bundle
 from regwrap.commands.sync import SyncOptions, plan_images, to_copy
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, UsageError
+from regwrap.core.listener import counted_by, telling
 from regwrap.core.location import Engine
 from regwrap.core.manifest import Manifest
 from regwrap.core.pool import map_in_order
@@ -110,7 +111,7 @@ def _written(
     job: Job, output: Path, contents: BundleContents, fill: Callable[[BundleInPlace], None], target: Target | None
 ) -> AbstractContextManager[None]:
     if target is None:
-        return filled_bundle(output, contents, fill)
+        return filled_bundle(output, contents, fill, job.listener)
     from regwrap.bundle.passing import passed_bundle  # most bundles are files
 
     directory = temporary_place() if output == _PIPED else output.parent
@@ -148,7 +149,9 @@ class _Needed:
         self.plan = replace(self.plan, copies=(*self.plan.copies, *self._there()), skips=())
         lone = tuple(copy for copy in self.plan.copies if isinstance(copy.closure.top, Manifest))
         job = self.endpoints.job
-        map_in_order(self._read_config, lone, workers=job.jobs, name="config", stopping=job.stopping)
+        job.listener.count("select", "configs read", len(lone))
+        read_config = telling(job.listener, self._read_config)
+        map_in_order(read_config, lone, workers=job.jobs, name="config", stopping=job.stopping)
         gathering = Gathering()
         for copy in self.plan.copies:
             dest, closure = copy.entry.dest, copy.closure
@@ -170,7 +173,9 @@ class _Needed:
 
     def _there(self) -> Iterator[Copy]:
         """Images that the archive has whole."""
-        for skip in self.plan.skips:
+        listener = self.endpoints.job.listener
+        listener.count("select", "images read", len(self.plan.skips))
+        for skip in counted_by(listener, self.plan.skips):
             closure = self.archive.closure(skip.entry.dest.repository, skip.digest, skip.entry.platforms)
             if closure is None or closure.missing:
                 raise ImagesFailedError(f"{skip.entry.dest} went away from {self.archive.root} meanwhile", hint="rerun")

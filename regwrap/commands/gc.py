@@ -91,7 +91,7 @@ def collect_garbage(root: Path, keep: Keep, options: GcOptions, listener: Listen
         storage.tree.become_owner()
     exclusive = not options.dry_run
     with locked_storage(storage.tree, exclusive=exclusive, timeout=options.lock_timeout, on_wait=listener.log):
-        found = read_releases(storage.tree)
+        found = read_releases(storage.tree, listener)
         choice = choose_releases(storage, found, options.releases, keep)
         garbage = find_garbage(storage, choice.keep, listener)
         left: tuple[str, ...] = ()

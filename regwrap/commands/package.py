@@ -199,7 +199,7 @@ class _Packing:
             if self.options.referrers:
                 from regwrap.transfer.referrers import with_referrers_there  # knows registries too
 
-                images = with_referrers_there(storage, images)
+                images = with_referrers_there(storage, images, self.job.listener)
             elif self.job.signed:
                 from regwrap.transfer.signed import with_their_signatures_there
 
@@ -238,7 +238,7 @@ class _Packing:
                 return self._report(selection.contents, Strategy.OVERLAY, fetched=fetched)
 
     def _selected(self, storage: Storage, images: ImageList) -> Selection:
-        selection = select_images(storage, images.entries)
+        selection = select_images(storage, images.entries, self.job.listener)
         contents = replace(selection.contents, name=self.options.name)
         if self.options.since:
             from regwrap.bundle.delta import since  # deltas are asked for now and then

@@ -18,6 +18,7 @@ from regwrap.commands.sync import SyncResult
 from regwrap.core.closure import closure_of, shipped_platforms
 from regwrap.core.counts import counted
 from regwrap.core.errors import RegwrapError, UsageError
+from regwrap.core.listener import counted_by
 from regwrap.core.moves import Existing, PlatformIndex, TagMove
 from regwrap.lists.naming import Naming, entry_of, renamed
 from regwrap.registry.credentials import UnsureError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.image_set import ImageSet
     from regwrap.bundle.signature import Trust
+    from regwrap.core.listener import Listener
     from regwrap.core.location import Location
     from regwrap.core.model import Digest, Platform
     from regwrap.lists.imagelist import ImageEntry
@@ -77,7 +79,9 @@ def push_images(job: Job, source: Path, location: Location, options: PushOptions
         endpoints = Endpoints(job=job, stack=stack)
         end = endpoints.registry(location)
         contents = _opened(job, source, stack, end, options)
-        source_of_all, entries = _as_asked(job, contents, renamed(_entries(contents), options.naming), options)
+        source_of_all, entries = _as_asked(
+            job, contents, renamed(_entries(contents, job.listener), options.naming), options
+        )
         absent = job.retry.call(lambda: _prepare_projects(job, end, entries, options))
         pushing = _Pushing(
             endpoints=endpoints,
@@ -167,9 +171,9 @@ def _moves(observations: tuple[Observation, ...]) -> list[TagMove]:
     ]
 
 
-def _entries(contents: ImageSet | StorageSource | DeltaSource) -> tuple[ImageEntry, ...]:
+def _entries(contents: ImageSet | StorageSource | DeltaSource, listener: Listener) -> tuple[ImageEntry, ...]:
     if isinstance(contents, StorageSource):
-        return _storage_entries(contents)
+        return _storage_entries(contents, listener)
     return tuple(
         replace(
             entry_of(image.repository, image.tag, image.digest),
@@ -179,7 +183,7 @@ def _entries(contents: ImageSet | StorageSource | DeltaSource) -> tuple[ImageEnt
     )
 
 
-def _storage_entries(contents: StorageSource) -> tuple[ImageEntry, ...]:
+def _storage_entries(contents: StorageSource, listener: Listener) -> tuple[ImageEntry, ...]:
     """Every tag that is valid. Of an index that has lost children, or was deployed without them, what is there."""
     entries: list[ImageEntry] = []
     for repository in contents.repositories():
@@ -187,7 +191,9 @@ def _storage_entries(contents: StorageSource) -> tuple[ImageEntry, ...]:
             digest = contents.resolve(repository, tag)
             if digest is not None:
                 entries.append(entry_of(repository, tag, digest))
-    return tuple(replace(entry, platforms=_platforms(contents.storage, entry)) for entry in entries)
+    listener.count("read", "images", len(entries))
+    told = counted_by(listener, entries)
+    return tuple(replace(entry, platforms=_platforms(contents.storage, entry)) for entry in told)
 
 
 def _platforms(storage: Storage, entry: ImageEntry) -> tuple[Platform, ...]:
@@ -301,8 +307,9 @@ class _Pushing:
 
     def _index(self, plan: Plan) -> BlobIndex:
         """What the repositories there have: of an image that is there all, of the others what was found of them."""
-        index = index_of(plan.copies)
-        for skip in plan.skips:
+        index, listener = index_of(plan.copies), self.job.listener
+        listener.count("read", "images that are there", len(plan.skips))
+        for skip in counted_by(listener, plan.skips):
             index.add(skip.entry.dest.repository, _blobs_of(self.contents, skip))
         return index
 

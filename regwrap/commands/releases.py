@@ -14,6 +14,7 @@ from regwrap.bundle.releases import (
     SiteReleases,
     held_alone,
     known_checksum,
+    look_at,
     missing_images,
     moves_to,
     read_releases,
@@ -22,6 +23,7 @@ from regwrap.bundle.releases import (
     write_release,
 )
 from regwrap.commands.gc_releases import release_in_use
+from regwrap.core.listener import counted_by
 from regwrap.storage.commit import Files, Owner, RealFiles
 from regwrap.storage.lock import locked_storage
 from regwrap.storage.own import own_tree
@@ -29,7 +31,7 @@ from regwrap.storage.stage import remove_stage, temporary_stage
 from regwrap.storage.store import Storage, need_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleImage
@@ -89,20 +91,23 @@ class SiteReport:
 def list_releases(root: Path, *, lock_timeout: float, listener: Listener) -> ReleasesReport:
     """Raises UsageError where `root` is no storage."""
     with _read(root, lock_timeout, listener) as storage:
-        return _releases(storage, root, read_releases(storage.tree))
+        return _releases(storage, root, read_releases(storage.tree, listener), listener)
 
 
 def look_at_site(root: Path, *, lock_timeout: float, listener: Listener) -> SiteReport:
     """The releases, and every tag. Raises UsageError where `root` is no storage."""
     with _read(root, lock_timeout, listener) as storage:
-        found = read_releases(storage.tree)
+        found = read_releases(storage.tree, listener)
         used = release_in_use(storage, found)
         blobs = {digest: size for release in found.releases for digest, size in release.contents.blobs}
+        releases = _releases(storage, root, found, listener)
+        listener.count("read", "tags")
+        images = counted_by(listener, site_images(StorageSource(name=f"{root}", storage=storage), found))
         return SiteReport(
-            releases=_releases(storage, root, found),
+            releases=releases,
             in_use=used.label if used else "",
             bytes=sum(blobs.values()),
-            images=tuple(site_images(StorageSource(name=f"{root}", storage=storage), found)),
+            images=tuple(images),
         )
 
 
@@ -113,10 +118,13 @@ def _read(root: Path, lock_timeout: float, listener: Listener) -> Iterator[Stora
         yield storage
 
 
-def _releases(storage: Storage, root: Path, found: SiteReleases) -> ReleasesReport:
-    known: dict[BundleImage, str] = {}
-    alone = held_alone(found.releases)
-    states = tuple(_state(storage, release, alone[release.contents.id], known) for release in found.releases)
+def _releases(storage: Storage, root: Path, found: SiteReleases, listener: Listener) -> ReleasesReport:
+    """Releases share most of their images, of which each is looked at once."""
+    images = (image for release in found.releases for image in release.contents.images)
+    known, alone = look_at(storage, images, listener), held_alone(found.releases)
+    listener.count("look", "releases compared with the tags", len(found.releases))
+    releases = counted_by(listener, found.releases)
+    states = tuple(_state(storage, release, alone[release.contents.id], known) for release in releases)
     return ReleasesReport(path=root, releases=states, notes=found.notes)
 
 
@@ -143,11 +151,11 @@ def adopt_release(
 ) -> None:
     """Remember the release of a bundle that came another way. Raises ImagesFailedError where not all of it is there."""
     storage = need_storage(root)
-    with opened_bundle(bundle) as opened:
+    with opened_bundle(bundle, listener=listener) as opened:
         contents = opened.contents.whole
     with locked_storage(storage.tree, exclusive=True, timeout=lock_timeout, on_wait=listener.log):
         hint = "deploy the bundle: it adds what is missing, and is recorded"
-        refuse_missing(storage, contents, f"{bundle}", hint=hint)
+        refuse_missing(storage, contents, f"{bundle}", hint=hint, listener=listener)
         own = own_tree(storage.tree)
         remove_stage(own, _STAGE)
         with temporary_stage(own, _STAGE) as stage:
@@ -155,9 +163,9 @@ def adopt_release(
             write_release(storage.tree, release, stage=stage, files=files_for(Owner.of(storage.tree)))
 
 
-def _state(storage: Storage, release: SiteRelease, alone: HeldAlone, known: dict[BundleImage, str]) -> ReleaseState:
+def _state(storage: Storage, release: SiteRelease, alone: HeldAlone, known: Mapping[BundleImage, str]) -> ReleaseState:
     contents = release.contents
-    missing = missing_images(storage, contents, known)
+    missing = missing_images(contents, known)
     replaced = tuple(move.image for move in moves_to(storage, contents))
     return ReleaseState(
         name=contents.name,

@@ -63,15 +63,15 @@ def rollback(
     with locked_storage(
         storage.tree, exclusive=not dry_run, timeout=options.lock_timeout, on_wait=listener.log, untouched=dry_run
     ):
-        found = read_releases(storage.tree)
+        found = read_releases(storage.tree, listener)
         release = chosen_release(found, wanted, root)
         contents = release.contents
         hint = "deploy the bundle of that release: it adds what is missing and moves the tags"
-        refuse_missing(storage, contents, release.label, hint=hint)
+        refuse_missing(storage, contents, release.label, hint=hint, listener=listener)
         moved = moves_to(storage, contents)
         if not dry_run:
             tags = tuple((image.repository, image.tag, image.digest) for image in contents.images)
-            _commit_tags(storage.tree, Additions(tags=tags), files_for(Owner.of(storage.tree)))
+            _commit_tags(storage.tree, Additions(tags=tags), files_for(Owner.of(storage.tree)), listener)
     return RollbackReport(
         path=root,
         name=contents.name,
@@ -83,8 +83,8 @@ def rollback(
     )
 
 
-def _commit_tags(tree: Tree, tags: Additions, files: Files) -> None:
+def _commit_tags(tree: Tree, tags: Additions, files: Files, listener: Listener) -> None:
     own = own_tree(tree)
     remove_stage(own, _STAGE)
     with temporary_stage(own, _STAGE) as stage:
-        commit(tree, tags, stage=stage, files=files)
+        commit(tree, tags, stage=stage, files=files, listener=listener)

@@ -15,6 +15,7 @@ from regwrap.commands.package import PackageOptions, Strategy
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError
+from regwrap.core.listener import counted_by
 from regwrap.core.model import Digest
 from regwrap.core.release_id import ReleaseId
 from regwrap.core.text import human_bytes
@@ -86,7 +87,7 @@ def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Se
     if options.referrers:
         from regwrap.transfer.referrers import with_referrers_there  # knows registries too
 
-        images = with_referrers_there(storage, images)
+        images = with_referrers_there(storage, images, job.listener)
     elif job.signed:
         from regwrap.transfer.signed import with_their_signatures_there
 
@@ -159,7 +160,9 @@ def _closures(
 ) -> list[tuple[ImageEntry, Closure]]:
     """All of each image: as the archive has it, or else as its source does, with its referrers there."""
     ask = options.strategy is not Strategy.SELECT
-    there = {entry.dest: closure for entry in images.entries if (closure := _closure_there(storage, entry))}
+    job.listener.count("select", "images read", len(images.entries))
+    told = counted_by(job.listener, images.entries)
+    there = {entry.dest: closure for entry in told if (closure := _closure_there(storage, entry))}
     missing = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in there))
     if missing.entries and not (ask and (job.source or not need_source(missing))):
         select_images(storage, images.entries)  # raises, and says of each why

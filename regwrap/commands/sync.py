@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import UsageError
+from regwrap.core.listener import telling
 from regwrap.core.location import Engine
 from regwrap.core.pool import map_waiting
 from regwrap.storage.own import mark_own, own_tree
@@ -134,7 +135,8 @@ def _drifted_meanwhile(endpoints: Endpoints, copied: tuple[Copied, ...]) -> tupl
 
     job = endpoints.job
     most, stopping = max(job.jobs, QUESTIONS), job.stopping
-    found = map_waiting(look, copied, workers=job.jobs, most=most, stopping=stopping)
+    job.listener.count("look", "tags that were copied", len(copied))
+    found = map_waiting(telling(job.listener, look), copied, workers=job.jobs, most=most, stopping=stopping)
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))
 
 

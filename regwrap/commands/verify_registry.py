@@ -12,6 +12,7 @@ from regwrap.bundle.inventory import FoundImage, Inventory
 from regwrap.commands.list_registry import list_location
 from regwrap.core.closure import Closure, check_platform, closure_of, shipped_platforms
 from regwrap.core.errors import ImagesFailedError, IntegrityError, ToolError
+from regwrap.core.listener import telling
 from regwrap.core.model import Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.lists.naming import Naming, renamed
@@ -64,9 +65,10 @@ def verify_registry(job: Job, check: RegistryCheck, entries: tuple[ImageEntry, .
         end = endpoints.registry(check.location)
         named = renamed(entries, Naming(prefix=check.prefix))
         looking = _Looking(job=job, end=end)
+        job.listener.count("verify", "images looked at", len(entries))
         found = map_in_order(
-            looking.look, list(zip(entries, named, strict=True)), workers=job.jobs, name="verify",
-            stopping=job.stopping,
+            telling(job.listener, looking.look), list(zip(entries, named, strict=True)), workers=job.jobs,
+            name="verify", stopping=job.stopping,
         )  # fmt: skip
         wrong = looking.hash_blobs(endpoints, found) if check.hashed else {}
         known = {digest for checked in found for digest in checked.sizes}

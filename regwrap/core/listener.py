@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _T = TypeVar("_T")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,18 @@ class Silent:
 
 
 SILENT: Final = Silent()
+
+
+def telling(listener: Listener, work: Callable[[_T], _Result]) -> Callable[[_T], _Result]:
+    """`work`; that it has ended for one more thing is told, whatever came of it."""
+
+    def told(thing: _T) -> _Result:
+        try:
+            return work(thing)
+        finally:
+            listener.on_things()
+
+    return told
 
 
 def counted_by(listener: Listener, things: Iterable[_T]) -> Iterator[_T]:

@@ -157,11 +157,14 @@ def commit(tree: Tree, additions: Additions, *, stage: Tree, files: Files, liste
     if not (additions.blobs or links or tags):
         files.sync(tree)  # a run that was killed may have renamed all of it, and not have synced
         return
+    count = len(additions.blobs) + len(links) + len(tags)
+    listener.count("commit", "blobs, links and tags on the disk", count)
     for _digest, staged in additions.blobs:
         files.adopt(stage, staged)
     files.sync(stage)
+    listener.on_things(count)
     blobs = [(staged, layout.blob_path(digest)) for digest, staged in additions.blobs]
-    listener.count("commit", "blobs, links and tags in place", len(blobs) + len(links) + len(tags))
+    listener.count("commit", "blobs, links and tags in place", count)
     for step in (blobs, links, tags):
         for staged, name in step:
             files.make_directory(tree, name.rpartition("/")[0])

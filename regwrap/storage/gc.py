@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import IntegrityError, UsageError
-from regwrap.core.listener import SILENT
+from regwrap.core.listener import SILENT, counted_by
 from regwrap.core.manifest import Index, parse_manifest, subject_of
 from regwrap.core.model import Digest, subject_of_tag
 from regwrap.storage import layout
@@ -110,11 +110,10 @@ def find_garbage(storage: Storage, keep: Keep, listener: Listener = SILENT) -> G
     survey = survey_storage(storage, listener)
     marks = [_Marks(storage, tree) for tree in survey.repositories]
     pins = keep.digests_by_repository()
-    listener.count("gc", "repositories read", len(marks))
+    listener.count("gc", "images read", sum(len(mark.tree.tags) + len(pins.get(mark.tree.name, ())) for mark in marks))
     for mark in marks:
-        mark.keep_digests(pins.get(mark.tree.name, ()))
-        mark.keep_tags(keep)
-        listener.on_things()
+        mark.keep_digests(counted_by(listener, pins.get(mark.tree.name, ())))
+        mark.keep_tags(keep, listener)
     _keep_attached(marks)
     if not any(mark.stays for mark in marks) and (survey.blobs or any(mark.tree.tags for mark in marks)):
         raise UsageError(
@@ -158,10 +157,12 @@ class _Marks:
                 self.pinned.add(digest)
                 self._keep_image(digest, f"{name}@{digest.short}")
 
-    def keep_tags(self, keep: Keep) -> None:
+    def keep_tags(self, keep: Keep, listener: Listener) -> None:
         named = (tag for tag in self.tree.tags if keep.all_tags or f"{self.tree.name}:{tag}" in (keep.names or ()))
-        for tag in (*named, *self._newest(keep.last or 0)):
+        kept = dict.fromkeys((*named, *self._newest(keep.last or 0)))
+        for tag in counted_by(listener, kept):
             self._keep_tag(tag)
+        listener.on_things(len(self.tree.tags) - len(kept))
 
     @property
     def tagged(self) -> set[Digest | None]:

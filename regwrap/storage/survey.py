@@ -62,23 +62,24 @@ class Survey:
 def survey_storage(storage: Storage, listener: Listener = SILENT) -> Survey:
     """Look at all of a storage. Raises UsageError where it is none, or does not lie in one piece."""
     _check_top(storage.tree)
-    walk = _Walk(storage.tree)
+    walk = _Walk(storage.tree, listener)
     for path, known in ((layout.V2, {"blobs", "repositories"}), (f"{layout.V2}/blobs", {"sha256"})):
         walk.directories(path, known.__contains__)
-    listener.count("gc", "repositories found")
-    repositories = tuple(counted_by(listener, walk.repositories(layout.REPOSITORIES, "")))
+    listener.count("gc", "tags found")
+    repositories = tuple(walk.repositories(layout.REPOSITORIES, ""))
     prefixes = walk.directories(layout.BLOBS, _is_prefix)
     listener.count("gc", "directories of blobs listed", len(prefixes))
     blobs = frozenset(digest for prefix in counted_by(listener, prefixes) for digest in walk.blobs(prefix))
     return Survey(repositories=repositories, prefixes=prefixes, blobs=blobs, unknown=tuple(walk.unknown))
 
 
-def linked_directories(storage: Storage) -> tuple[str, ...]:
+def linked_directories(storage: Storage, listener: Listener) -> tuple[str, ...]:
     """The symbolic links in directories' places."""
     top = next((name for name in (OWN_DIR, *_TOP) if _is_link(storage.tree.stat(name))), None)
     if top is not None:
         return (top,)  # what is behind it can't be looked at
-    walk = _Walk(storage.tree, refuses=False)
+    listener.count("read", "tags found")
+    walk = _Walk(storage.tree, listener, refuses=False)
     for _repository in walk.repositories(layout.REPOSITORIES, ""):
         pass
     for prefix in walk.directories(layout.BLOBS, _is_prefix):
@@ -102,6 +103,7 @@ class _Walk:
     """`unknown` is only reported: no decision of the walk depends on it. `refuses` links, or only notes them."""
 
     tree: Tree
+    listener: Listener = SILENT
     refuses: bool = True
     unknown: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
@@ -149,7 +151,7 @@ class _Walk:
         tags = self.directories(f"{manifests}/tags", is_tag) if "tags" in inner else ()
         return RepositoryTree(
             name=name,
-            tags={tag: self._tag(path, name, tag) for tag in tags},
+            tags={tag: self._tag(path, name, tag) for tag in counted_by(self.listener, tags)},
             revisions=frozenset(self._digests(f"{manifests}/revisions") if "revisions" in inner else ()),
             layers=frozenset(self._digests(f"{path}/_layers") if "_layers" in parts else ()),
             uploads=self._bytes_below(f"{path}/_uploads") if "_uploads" in parts else None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.errors import RegwrapError
+from regwrap.core.listener import telling
 from regwrap.core.pool import map_in_order
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ def through_mirrors(endpoints: Endpoints, images: ImageList) -> ImageList:
     job, mirrors = endpoints.job, Mirrors.of(endpoints, images.entries)
     if not mirrors.endpoints:
         return images
-    stopping = job.stopping
-    found = map_in_order(mirrors.seen, images.entries, workers=job.jobs, name="mirrors", stopping=stopping)
+    job.listener.count("look", "images at mirrors", len(images.entries))
+    seen = telling(job.listener, mirrors.seen)
+    found = map_in_order(seen, images.entries, workers=job.jobs, name="mirrors", stopping=job.stopping)
     return replace(images, entries=found)
 
 

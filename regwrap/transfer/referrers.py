@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from regwrap.bundle.by_repository import ImageSource, StorageSource
 from regwrap.core.closure import closure_of
 from regwrap.core.errors import RegwrapError
+from regwrap.core.listener import counted_by, telling
 from regwrap.core.manifest import OCI_INDEX
 from regwrap.core.model import Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
@@ -25,6 +26,7 @@ from regwrap.transfer.plan import Unseen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regwrap.core.listener import Listener
     from regwrap.lists.imagelist import ImageEntry, ImageList
     from regwrap.storage.store import Storage
     from regwrap.transfer.endpoints import Endpoints
@@ -46,18 +48,21 @@ def with_referrers(endpoints: Endpoints, images: ImageList) -> tuple[ImageList, 
         except RegwrapError as error:
             return Unseen(entry=entry, error=f"its referrers cannot be listed: {error}", hint=error.hint)
 
-    found = map_in_order(find, images.entries, workers=job.jobs, name="referrers", stopping=job.stopping)
+    job.listener.count("look", "images asked for referrers", len(images.entries))
+    told = telling(job.listener, find)
+    found = map_in_order(told, images.entries, workers=job.jobs, name="referrers", stopping=job.stopping)
     failed = tuple(item for item in found if isinstance(item, Unseen))
     lost = {item.entry.dest for item in failed}
     seen = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in lost))
     return _joined(seen, tuple(item for item in found if not isinstance(item, Unseen))), failed
 
 
-def with_referrers_there(storage: Storage, images: ImageList) -> ImageList:
+def with_referrers_there(storage: Storage, images: ImageList, listener: Listener) -> ImageList:
     """The list, and what is about its images in the storage that holds them already."""
     finder, end = _Finder(), StorageSource(name=f"{storage.root}", storage=storage)
     found: list[tuple[ImageEntry, ...]] = []
-    for entry in images.entries:
+    listener.count("look", "images asked for referrers", len(images.entries))
+    for entry in counted_by(listener, images.entries):
         digest = storage.resolve(entry.dest.repository, entry.dest.tag)
         found.append(tuple(finder.referrers_of(end, entry, entry.dest.repository, digest)) if digest else ())
     return _joined(images, tuple(found))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import RegwrapError
+from regwrap.core.listener import telling
 from regwrap.core.pool import map_in_order
 from regwrap.tools.openssl import Openssl, need_key
 from regwrap.transfer.cosign import check_signed, is_about_another
@@ -48,7 +49,9 @@ def only_signed(endpoints: Endpoints, images: ImageList) -> tuple[ImageList, tup
             return Unseen(entry=entry, error=str(error), hint=error.hint)
         return replace(entry, source=replace(entry.source, digest=digest))
 
-    found = map_in_order(look, images.entries, workers=job.jobs, name="signed", stopping=job.stopping)
+    job.listener.count("look", "images with their signatures", len(images.entries))
+    told = telling(job.listener, look)
+    found = map_in_order(told, images.entries, workers=job.jobs, name="signed", stopping=job.stopping)
     entries = tuple(item for item in found if not isinstance(item, Unseen))
     return replace(images, entries=entries), tuple(item for item in found if isinstance(item, Unseen))
 
@@ -73,7 +76,7 @@ def with_their_signatures_there(job: Job, storage: Storage, images: ImageList) -
     if not job.signed:
         return images
     chosen = _concerned(job, images)
-    return _merged(images, chosen, with_referrers_there(storage, chosen))
+    return _merged(images, chosen, with_referrers_there(storage, chosen, job.listener))
 
 
 def _concerned(job: Job, images: ImageList) -> ImageList:

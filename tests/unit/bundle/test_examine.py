@@ -85,8 +85,12 @@ def test_a_sound_storage(root: Path) -> None:
     blobs = {data for image in IMAGES.values() for data in (*image.manifests, *image.blobs)}
     assert (report.images, report.blobs, report.bytes) == (3, len(blobs), sum(map(len, blobs)))
     assert (report.problems, report.notes) == ((), ())
-    assert told.steps == [("verify", "repositories read", 2), ("verify", "", report.bytes)]
-    assert told.done == [2, report.bytes]
+    assert told.steps == [
+        ("read", "tags found", None),
+        ("verify", "tags and repositories read", 5),
+        ("verify", "", report.bytes),
+    ]
+    assert told.done == [3, 5, report.bytes]
 
 
 def test_what_is_no_storage_is_the_users_mistake(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from regwrap.bundle.contents import BundleContents, tar_bytes
 from regwrap.bundle.in_place import BundleInPlace, filled_bundle
 from regwrap.core.errors import IntegrityError, ToolError, UsageError
+from regwrap.core.listener import SILENT
 from regwrap.core.model import Digest
 from regwrap.storage.store import Storage
 from tests.builders import make_image, make_layer, make_storage, put
@@ -46,7 +47,7 @@ def filling(root: Path, wanted: Callable[[Digest], bool] = lambda _digest: True)
 
 
 def write(output: Path, contents: BundleContents, fill: Fill) -> None:
-    with filled_bundle(output, contents, fill):
+    with filled_bundle(output, contents, fill, SILENT):
         assert not output.exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 from regwrap.bundle.aside import Part
 from regwrap.bundle.output import forget_parity, published
 from regwrap.core.errors import ToolError
+from regwrap.core.listener import SILENT
 from tests.builders import make_image, put
 from tests.bundles import make_bundle
 
@@ -40,7 +41,7 @@ def test_a_bundle_is_on_the_disk_before_it_has_its_name_and_the_name_before_it_i
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with published(place / "out.tar", len(made), writing(made)):
+    with published(place / "out.tar", len(made), writing(made), SILENT):
         assert seen == [("out.tar.regwrap", False)]
     assert seen[1:] == [("place", True)]
     assert (place / "out.tar").read_bytes() == made
@@ -55,7 +56,7 @@ def test_a_bundle_that_does_not_reach_the_disk_gets_no_name(
     monkeypatch.setattr(os, "fsync", fsync)
     with (
         pytest.raises(OSError, match="Input/output error"),
-        published(tmp_path / "out.tar", len(made), writing(made)),
+        published(tmp_path / "out.tar", len(made), writing(made), SILENT),
     ):
         pytest.fail("it is not there")
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
@@ -104,12 +105,12 @@ def test_what_a_killed_run_left_of_the_same_bundle_takes_no_room_from_it(
         return SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=10**9, f_files=10**6, f_favail=10**6)
 
     monkeypatch.setattr(os, "statvfs", statvfs)
-    with published(tmp_path / "out.tar", len(made), writing(made)):
+    with published(tmp_path / "out.tar", len(made), writing(made), SILENT):
         pass
     assert (tmp_path / "out.tar").read_bytes() == made
     with (
         pytest.raises(ToolError, match="not enough space"),
-        published(tmp_path / "out.tar", len(made) + 1, writing(made)),
+        published(tmp_path / "out.tar", len(made) + 1, writing(made), SILENT),
     ):
         pytest.fail("it has no room")
     assert (tmp_path / "out.tar").read_bytes() == made

@@ -202,7 +202,7 @@ def test_an_error_without_a_name_gets_that_of_the_bundle(tmp_path: Path, root: P
 
     with (
         pytest.raises(OSError, match=r"out\.tar"),
-        filled_bundle(tmp_path / "out.tar", contents_of(root, "app:1"), fill),
+        filled_bundle(tmp_path / "out.tar", contents_of(root, "app:1"), fill, SILENT),
     ):
         pass
 

@@ -17,6 +17,7 @@ from regwrap.bundle.releases import (
     chosen_release,
     held_alone,
     known_checksum,
+    look_at,
     missing_images,
     missing_of,
     moves_to,
@@ -33,6 +34,7 @@ from regwrap.storage.tree import Tree
 from tests.builders import Image, make_image, make_multi_image, make_storage, put, remove, replace_by_fifo, truncate
 from tests.bundles import contents_of, listed
 from tests.crashing import DyingFiles
+from tests.told import Told
 
 OLD, NEW, MULTI = make_image("old"), make_image("new"), make_multi_image("multi")
 IMAGES = {"a:1": OLD, "a:latest": OLD, "b:1": NEW, "m:1": MULTI}
@@ -130,12 +132,10 @@ def test_what_a_site_lacks_of_an_image_is_said_whatever_its_tag_is(
     change(root)
     assert missing_of(Storage(root), contents.images[0]) == lack
     lines = tuple(f"{name}: {lack}" for name in ("a:1", "a:latest") if lack)
-    assert missing_images(Storage(root), contents) == lines
-    known = dict.fromkeys(contents.images, "")
-    assert missing_images(Storage(root), contents, known) == ()  # was looked at already
-    first = {contents.images[0]: ""}
-    assert missing_images(Storage(root), contents, first) == lines[1:]
-    assert set(first) == set(contents.images)
+    told = Told()
+    assert missing_images(contents, look_at(Storage(root), [*contents.images, *contents.images], told)) == lines
+    count = len(contents.images)
+    assert (told.steps, told.done) == ([("look", "images of releases", count)], [count]), "each once"
 
 
 def test_a_platform_that_a_release_leaves_out_is_not_lacking_and_any_other_is(root: Path) -> None:

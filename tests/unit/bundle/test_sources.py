@@ -347,7 +347,7 @@ def test_whoever_waits_is_told_how_many_images_are_read(tmp_path: Path) -> None:
     tree_image_set(f"{tmp_path}/layout", named="team/x", listener=Listening())
     storage_image_set(Storage(root), Listening())
     assert told == [
-        ("images", 1), ("done", 1), ("images", 2), ("done", 1), ("done", 1), ("repositories", 2), ("done", 1),
+        ("images", 1), ("done", 1), ("images", 2), ("done", 1), ("done", 1), ("images", 3), ("done", 1), ("done", 1),
         ("done", 1),
     ]  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -21,26 +22,36 @@ from regwrap.bundle.stream import streamed_bundle
 from regwrap.bundle.volume_stream import never, volume_stream
 from regwrap.bundle.volume_target import VolumeTarget
 from regwrap.commands.deploy import deploy_bundle, deploy_incoming
+from regwrap.commands.direct import DirectOptions, direct_bundle
 from regwrap.commands.export import ExportOptions, export_image_set, export_images
 from regwrap.commands.gc import GcOptions, collect_garbage
 from regwrap.commands.import_tree import import_tree
 from regwrap.commands.join import join_bundles
 from regwrap.commands.lock import write_lock
+from regwrap.commands.releases import look_at_site
+from regwrap.commands.rollback import RollbackOptions, rollback
 from regwrap.commands.sync import SyncOptions
+from regwrap.commands.verify_registry import RegistryCheck, verify_registry
 from regwrap.core.listener import SILENT
+from regwrap.core.location import Mirror
+from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
+from regwrap.core.signed_rule import SignedRule
 from regwrap.forms.tree import Form
 from regwrap.lists.imagelist import HOST_IS_DROPPED, parse_images
 from regwrap.lists.wanted import Wanted
 from regwrap.report.progress import Pace, Progress
 from regwrap.report.terminal import Folds, Reader
-from regwrap.storage.gc import Keep
+from regwrap.storage.commit import RealFiles
+from regwrap.storage.gc import Keep, find_garbage
 from regwrap.storage.store import Storage
 from regwrap.storage.sweep import RealDisk
+from regwrap.storage.tree import Tree
 from tests.builders import make_image, make_multi_image, make_storage
 from tests.bundles import contents_of, listed, make_bundle, older, write_bundle
 from tests.fakes import Scripted
 from tests.told import Told
+from tests.unit.cli.programs import curl
 from tests.unit.transfer.between import Between, between
 from tests.unit.transfer.test_sync import Heard
 
@@ -100,13 +111,130 @@ def totals(told: Told) -> dict[str, int | None]:
     return {f"{step}: {things}": done for (step, things, _total), done in zip(told.steps, told.done, strict=True)}
 
 
-def test_gc_reads_a_repository_after_the_other(tmp_path: Path, told: _Told) -> None:
+def test_gc_reads_an_image_after_the_other(tmp_path: Path, told: _Told) -> None:
+    """One repository may have ten thousand."""
     root = make_storage(tmp_path / "root", IMAGES)
     options = GcOptions(dry_run=True, offline=True, lock_timeout=0)
     collect_garbage(root, Keep(names=None, last=None), options, told, RealDisk())
     found = totals(told)
-    assert found["gc: repositories read"] == 3  # app only has another one in it
+    assert found["gc: tags found"] == found["gc: images read"] == 3
     assert found["gc: directories of blobs listed"] == len({path.parent for path in root.rglob("sha256/??/*")})
+
+
+def test_gc_counts_what_it_does_not_keep_and_what_only_a_release_keeps(tmp_path: Path, told: _Told) -> None:
+    root = make_storage(tmp_path / "root", IMAGES)
+    keep = Keep(names=frozenset({"app/web:1"}), last=1, digests=frozenset({("app/web", IMAGES["app/web:2"].top)}))
+    find_garbage(Storage(root), keep, told)
+    assert totals(told)["gc: images read"] == len(IMAGES) + 1
+
+
+def test_verify_reads_tag_after_tag_and_each_repositorys_links(tmp_path: Path, told: _Told) -> None:
+    verify_storage(make_storage(tmp_path / "root", IMAGES), None, told)
+    found = totals(told)
+    assert (found["read: tags found"], found["verify: tags and repositories read"]) == (3, 3 + 2)
+
+
+class Flushing(RealFiles):
+    """What was told when the disk is waited for, and how much of it was said to be done."""
+
+    seen: Final[list[tuple[tuple[str, str, int | None], int]]] = []
+    told: Told
+
+    def sync(self, tree: Tree) -> None:
+        self.seen.append((self.told.steps[-1], self.told.done[-1]))
+        super().sync(tree)
+
+
+@pytest.mark.slow
+def test_a_commit_says_that_it_waits_for_the_disk(tmp_path: Path, told: _Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blobs are flushed then, which takes minutes on a slow disk."""
+    monkeypatch.setattr(Flushing, "told", told, raising=False)
+    deploy_bundle(make_bundle(tmp_path, IMAGES), tmp_path / "site", TAKING, told, Flushing)
+    (step, things, total), done = Flushing.seen[0]
+    assert (step, things, done) == ("commit", "blobs, links and tags on the disk", 0)
+    assert totals(told)["commit: blobs, links and tags on the disk"] == total
+
+
+@pytest.mark.slow
+def test_a_bundle_says_that_it_waits_for_the_disk(tmp_path: Path, told: _Told) -> None:
+    joined(places_in(tmp_path), told)
+    assert totals(told)["write: bundles on the disk"] == 1
+
+
+def test_a_selection_reads_image_after_image(tmp_path: Path, told: _Told) -> None:
+    root = make_storage(tmp_path / "root", IMAGES)
+    select_images(Storage(root), tuple(map(listed, IMAGES)), told)
+    assert totals(told) == {"select: images read": 3}
+
+
+@pytest.mark.slow
+def test_what_a_site_remembers_is_looked_at_image_by_image(tmp_path: Path, told: _Told) -> None:
+    bundle, site = make_bundle(tmp_path, IMAGES, name="acme-1"), tmp_path / "site"
+    deploy_bundle(bundle, site, TAKING, SILENT)
+    look_at_site(site, lock_timeout=0, listener=told)
+    assert totals(told) == {
+        "read: records of releases": 2,
+        "look: images of releases": 3,
+        "look: releases compared with the tags": 1,
+        "read: tags": 3,
+    }
+    back = Told()
+    rollback(site, "acme-1", RollbackOptions(dry_run=False, lock_timeout=0), back)
+    found = totals(back)
+    assert (found["read: records of releases"], found["look: images of releases"]) == (2, 3)
+    assert "commit: links written" in found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_registry_is_looked_at_image_by_image_also_where_a_blob_cannot_be_read(
+    told: _Told, two: Between, *, hashed: bool
+) -> None:
+    layer = f"{Digest.of(IMAGES['app/web:2'].blobs[-1])}"
+    two.source.fails = lambda request: 404 if request.startswith("GET") and layer in request else None
+    check = RegistryCheck(location=two.place(two.source), prefix="", exact=False, hashed=hashed)
+    entries = parse_images("".join(f"{line}\n" for line in (*IMAGES, "absent:1")).encode(), "images.list").entries
+    report = verify_registry(replace(two.job(), listener=told), check, entries)
+    assert ["cannot be read" in line for line in report.problems] == [True] * hashed
+    found = totals(told)
+    assert found["verify: images looked at"] == 4
+    assert found.get("hash: ", 0) == hashed * sum(map(len, {data for image in IMAGES.values() for data in image.blobs}))
+
+
+@pytest.mark.slow
+def test_each_question_before_the_look_is_counted(told: _Told, two: Between) -> None:
+    source = replace(two.place(two.source), mirrors=(Mirror(host=two.dest.host),))
+    job = replace(two.job(archive=two.directory, source=source), listener=told, signed=(SignedRule("nothing", ()),))
+    two.run(job, *IMAGES, options=SyncOptions(dry_run=True, referrers=True))
+    assert totals(told) == {
+        "look: images at mirrors": 3,
+        "look: images asked for referrers": 3,
+        "look: images with their signatures": 3,
+        "look: images at both ends": 3,
+    }
+
+
+@pytest.mark.slow
+def test_tags_are_looked_at_once_more_when_they_were_copied(told: _Told, two: Between) -> None:
+    two.sync(replace(two.job(), listener=told), *IMAGES)
+    assert told.steps[-1] == ("look", "tags that were copied", 3)
+    assert told.done[-1] == 3
+
+
+@pytest.mark.slow
+def test_a_bundle_straight_from_the_source_counts_what_it_reads_first(
+    tmp_path: Path, told: _Told, two: Between
+) -> None:
+    make_storage(two.root, {"z:1": IMAGES["z:1"]})
+    two.scripted.launcher.answers.append(curl())
+    job = replace(two.job(archive=two.directory), listener=told)
+    options = DirectOptions(hashed=True, name="", referrers=False, since=())
+    images = parse_images("\n".join(IMAGES).encode(), "images.list")
+    with direct_bundle(job, images, tmp_path / "out.tar", options):
+        pass
+    assert ("select", "images read", 1) in told.steps
+    assert ("select", "configs read", 2) in told.steps
+    assert ("write", "bundles on the disk", 1) in told.steps
 
 
 @pytest.mark.slow
@@ -205,7 +333,7 @@ def test_a_bundle_is_read_header_by_header_before_its_bytes(tmp_path: Path, told
 def test_export_and_import_read_all_images_first(tmp_path: Path, told: _Told, two: Between) -> None:
     root = make_storage(tmp_path / "root", IMAGES)
     export_image_set(replace(two.job(), listener=told), root, tmp_path / "tree", form=Form.DIR, dry_run=False)
-    assert totals(told)["read: repositories"] == 2
+    assert totals(told)["read: images"] == 3
     back = Told()
     import_tree(f"{tmp_path}/tree", tmp_path / "back", TAKING, back)
     assert totals(back)["read: images"] == 3

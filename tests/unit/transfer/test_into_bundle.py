@@ -13,7 +13,7 @@ from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.in_place import BundleInPlace, filled_bundle
 from regwrap.commands.direct import DirectBundle, DirectOptions, direct_bundle
 from regwrap.core.errors import ImagesFailedError, UsageError
-from regwrap.core.listener import Outlook
+from regwrap.core.listener import SILENT, Outlook
 from regwrap.core.location import Engine, Location
 from regwrap.core.model import Digest
 from regwrap.lists.imagelist import parse_images
@@ -321,7 +321,7 @@ def test_an_image_by_itself_takes_what_lies_on_this_machine_once(two: Between, o
             destination.copy_image(copy)
             sent.append(destination.sent(copy))
 
-    with filled_bundle(output, contents_of(root, "team/app:1"), fill):
+    with filled_bundle(output, contents_of(root, "team/app:1"), fill, SILENT):
         pass
     assert sent == [sum(map(len, APP.blobs))] * 2
     assert output.read_bytes() == make_bundle(tmp_path / "expected", {"team/app:1": APP}).read_bytes()
@@ -355,7 +355,7 @@ def test_skopeo_brings_what_is_lacking_of_each_manifest_and_that_counts(
             destination.copy_image(copy)
             sent.append(destination.sent(copy))
 
-    with filled_bundle(output, contents, fill):
+    with filled_bundle(output, contents, fill, SILENT):
         pass
     assert output.read_bytes() == make_bundle(tmp_path / "expected", {"multi:1": image}).read_bytes()
     assert sent == [sum(len(blob) for blob in image.blobs if Digest.of(blob) not in configs)]

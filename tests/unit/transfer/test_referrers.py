@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.commands.sync import SyncOptions
+from regwrap.core.listener import SILENT
 from regwrap.core.manifest import OCI_INDEX, OCI_MANIFEST, parse_manifest
 from regwrap.core.model import Digest
 from regwrap.lists.imagelist import ImageList, parse_images
@@ -227,7 +228,7 @@ def test_an_image_whose_referrers_cannot_be_listed_fails_and_no_other_one(two: B
 
 
 def found_there(root: Path, *lines: str) -> ImageList:
-    return with_referrers_there(Storage(root), parse_images("\n".join(lines).encode(), "images.list"))
+    return with_referrers_there(Storage(root), parse_images("\n".join(lines).encode(), "images.list"), SILENT)
 
 
 def test_a_package_has_what_its_archive_has_about_the_images(tmp_path: Path) -> None:
@@ -245,6 +246,6 @@ def test_what_an_archive_has_of_a_registry_s_api_is_in_the_package_too(tmp_path:
     root = make_storage(tmp_path / "root", {"site/app:1": APP, index: index_of([SIGNATURE, SBOM])})
     images = parse_images(f"r.example/app:1@{APP.top} => site/app:1".encode(), "images.lock")
     locked = replace(images, entries=tuple(replace(entry, locked=True) for entry in images.entries))
-    found = with_referrers_there(Storage(root), locked).entries
+    found = with_referrers_there(Storage(root), locked, SILENT).entries
     assert [f"{entry.dest}" for entry in found] == ["site/app:1", index]
     assert [entry.locked for entry in found] == [True, False], "no lock says what it is"
