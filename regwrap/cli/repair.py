@@ -23,5 +23,5 @@ def repair(
 ) -> None:
     stall = load(config).timeouts.disk_stall
     with opened_session(quiet=quiet, verbose=verbose) as session:
-        result = repair_bundle(Par2(session.runner, stall), bundle)
+        result = repair_bundle(Par2(session.runner, stall), bundle, session.progress)
     show(result, repair_text(result), json=json)

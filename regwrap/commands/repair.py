@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
     from pathlib import Path
 
+    from regwrap.core.listener import Listener
     from regwrap.tools.par2 import Par2
 
 _SHOWN: Final = 20
@@ -45,7 +46,7 @@ def add_parity(par2: Par2, bundle: Path, percent: int) -> None:
         raise
 
 
-def repair_bundle(par2: Par2, bundle: Path) -> RepairReport:
+def repair_bundle(par2: Par2, bundle: Path, listener: Listener) -> RepairReport:
     """Make damaged and missing files right again. Raises UsageError (no recovery data), IntegrityError (too much is
     damaged, or what was repaired is not what its checksum, or the bundle itself, says)."""
     recovery = recovery_files(bundle)
@@ -53,13 +54,14 @@ def repair_bundle(par2: Par2, bundle: Path) -> RepairReport:
         what = f"there is no {parity_path(bundle)}"
         raise UsageError(what, hint="copy it there, with all volumes that are on media; release --parity 10% writes it")
     _refuse_other_names(bundle, recovery)
-    before, there = _sums(bundle), set(bundle.parent.iterdir())
+    before, there = _sums(bundle, listener), set(bundle.parent.iterdir())
+    listener.count("repair", "runs of par2 over all of it", 1)
     why = par2.repair(recovery[0], list(_files(bundle)))
     if why:
         raise IntegrityError(f"{bundle} can't be repaired: {why}", hint="copy what is damaged again")
-    after = _sums(bundle)
+    after = _sums(bundle, listener)
     kept = [path for path in sorted(bundle.parent.iterdir()) if path not in there and _is_kept(path, after)]
-    _prove(bundle, after, kept)
+    _prove(bundle, after, kept, listener)
     for path in kept:
         path.unlink()
     repaired = tuple(name for name, sha256 in after.items() if before.get(name) != sha256)
@@ -81,8 +83,13 @@ def _files(bundle: Path) -> tuple[Path, ...]:
     return (bundle,) if is_there(bundle) else tuple(sorted(volumes_in(bundle, (bundle.parent,)).values()))
 
 
-def _sums(bundle: Path) -> dict[str, str]:
-    return {path.name: hash_file(path).hex for path in _files(bundle)}
+def _sums(bundle: Path, listener: Listener) -> dict[str, str]:
+    files, sums = _files(bundle), dict[str, str]()
+    listener.expect("hash", sum(path.stat().st_size for path in files))
+    for path in files:
+        sums[path.name] = hash_file(path).hex
+        listener.on_bytes(path.stat().st_size)
+    return sums
 
 
 def _is_kept(path: Path, names: Container[str]) -> bool:
@@ -90,8 +97,8 @@ def _is_kept(path: Path, names: Container[str]) -> bool:
     return path.stem in names and path.suffix[1:].isdecimal()
 
 
-def _prove(bundle: Path, sums: Mapping[str, str], kept: Sequence[Path]) -> None:
-    problems = _problems(bundle, sums)
+def _prove(bundle: Path, sums: Mapping[str, str], kept: Sequence[Path], listener: Listener) -> None:
+    problems = _problems(bundle, sums, listener)
     if problems:
         as_it_was = f"; what was there is now {', '.join(path.name for path in kept)}" if kept else ""
         raise IntegrityError(
@@ -101,7 +108,7 @@ def _prove(bundle: Path, sums: Mapping[str, str], kept: Sequence[Path]) -> None:
         )
 
 
-def _problems(bundle: Path, sums: Mapping[str, str]) -> tuple[str, ...]:
+def _problems(bundle: Path, sums: Mapping[str, str], listener: Listener) -> tuple[str, ...]:
     """By the checksums beside it; where one is missing, by the bundle itself, which says every byte."""
     said = _said(bundle)
     wrong = [name for name, sha256 in said.items() if sha256 not in {"", sums.get(name)}]
@@ -110,7 +117,7 @@ def _problems(bundle: Path, sums: Mapping[str, str]) -> tuple[str, ...]:
     if said and all(said.values()):
         return ()
     try:
-        return verify_bundle(bundle, None, lambda _bytes: None).problems
+        return verify_bundle(bundle, None, listener).problems
     except IntegrityError as error:
         return error.problems or (f"{error}",)
 

@@ -9,6 +9,7 @@ import pytest
 from regwrap.bundle.output import parity_path
 from regwrap.commands.repair import add_parity, repair_bundle
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.listener import SILENT
 from regwrap.tools.par2 import Par2, named_files
 from regwrap.tools.runner import Runner
 from tests.builders import flip, make_image, make_layer, make_storage, snapshot
@@ -34,21 +35,21 @@ def bundle(tmp_path: Path) -> Path:
 def test_damaged_and_missing_volumes_come_back(par2: Par2, bundle: Path) -> None:
     add_parity(par2, bundle, 40)
     files = {path: path.read_bytes() for path in bundle.parent.iterdir()}
-    assert repair_bundle(par2, bundle).repaired == ()
+    assert repair_bundle(par2, bundle, SILENT).repaired == ()
     flip(bundle.with_name("v1.tar.002"))
     bundle.with_name("v1.tar.003").unlink()
-    assert repair_bundle(par2, bundle).repaired == ("v1.tar.002", "v1.tar.003")
+    assert repair_bundle(par2, bundle, SILENT).repaired == ("v1.tar.002", "v1.tar.003")
     assert {path: path.read_bytes() for path in bundle.parent.iterdir()} == files
 
 
 def test_too_much_damage_is_told_and_recovery_data_of_another_bundle_is_not_taken(par2: Par2, bundle: Path) -> None:
     with pytest.raises(UsageError, match="there is no"):
-        repair_bundle(par2, bundle)
+        repair_bundle(par2, bundle, SILENT)
     add_parity(par2, bundle, 5)
     for path in volumes_of(bundle)[1:]:
         path.unlink()
     with pytest.raises(IntegrityError, match="can't be repaired: more is damaged"):
-        repair_bundle(par2, bundle)
+        repair_bundle(par2, bundle, SILENT)
 
 
 @pytest.mark.parametrize("name", [".bashrc", "v1.tar.0001"])
@@ -62,7 +63,7 @@ def test_recovery_data_writes_no_other_file(par2: Par2, bundle: Path, name: str)
     flip(bundle.with_name("v1.tar.002"))
     before = snapshot(bundle.parent)
     with pytest.raises(IntegrityError, match=r"is of other files than v1\.tar; nothing was changed") as raised:
-        repair_bundle(par2, bundle)
+        repair_bundle(par2, bundle, SILENT)
     assert f"{name!r}"[1:-1] in "".join(raised.value.problems)
     assert snapshot(bundle.parent) == before
 
@@ -100,7 +101,7 @@ def test_a_name_behind_the_beginning_of_another_packet_is_refused(par2: Par2, bu
     packet = b"PAR2\0PKT" + (32 + len(body)).to_bytes(8, "little") + md5(body, usedforsecurity=False).digest() + body
     bundle.with_name("v1.tar.vol9+1.par2").write_bytes(FRONT + packet)
     with pytest.raises(IntegrityError, match=r"is of other files than v1\.tar; nothing was changed") as raised:
-        repair_bundle(par2, bundle)
+        repair_bundle(par2, bundle, SILENT)
     assert raised.value.problems == ('".bashrc"',)
 
 
@@ -109,12 +110,12 @@ def test_a_whole_bundle_is_repaired_too(par2: Par2, tmp_path: Path) -> None:
     data = bundle.read_bytes()
     add_parity(par2, bundle, 10)
     flip(bundle)
-    assert repair_bundle(par2, bundle).repaired == ("four.tar",)
+    assert repair_bundle(par2, bundle, SILENT).repaired == ("four.tar",)
     assert bundle.read_bytes() == data
     bundle.with_name("four.tar.sha256").write_text(f"{'0' * 64}  four.tar\n")
     damaged = flipped(bundle)
     with pytest.raises(IntegrityError, match="recovery data is of another bundle") as raised:
-        repair_bundle(par2, bundle)
+        repair_bundle(par2, bundle, SILENT)
     assert raised.value.problems == ("four.tar has another sha256 than four.tar.sha256 says",)
     assert raised.value.hint.endswith("what was there is now four.tar.1")
     assert bundle.with_name("four.tar.1").read_bytes() == damaged
@@ -134,14 +135,14 @@ def test_without_checksums_the_bundle_itself_proves_what_was_repaired(
     add_parity(par2, bundle, 20)
     part.write_bytes(right)
     with pytest.raises(IntegrityError, match="recovery data is of another bundle") as raised:
-        repair_bundle(par2, bundle)
+        repair_bundle(par2, bundle, SILENT)
     assert part.read_bytes() == wrong
     assert raised.value.problems
     part.write_bytes(right)
     part.with_name(f"{part.name}.1").unlink()
     add_parity(par2, bundle, 20)
     flip(part)
-    assert repair_bundle(par2, bundle).repaired == (part.name,)
+    assert repair_bundle(par2, bundle, SILENT).repaired == (part.name,)
 
 
 def test_repair_removes_what_par2_has_kept_in_this_run_and_nothing_else(par2: Par2, bundle: Path) -> None:
@@ -149,9 +150,9 @@ def test_repair_removes_what_par2_has_kept_in_this_run_and_nothing_else(par2: Pa
     for name in ("v1.tar.001.1", "v1.tar.002.1", "v1.tar.old", "v1.tar.002.1.1"):
         bundle.with_name(name).write_text("mine")
     files = {path: path.read_bytes() for path in bundle.parent.iterdir()}
-    repair_bundle(par2, bundle)
+    repair_bundle(par2, bundle, SILENT)
     flip(bundle.with_name("v1.tar.002"))
-    repair_bundle(par2, bundle)
+    repair_bundle(par2, bundle, SILENT)
     assert {path: path.read_bytes() for path in bundle.parent.iterdir()} == files
 
 

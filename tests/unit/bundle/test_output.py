@@ -85,7 +85,7 @@ def test_what_stands_beside_an_earlier_bundle_goes_before_another_one_has_its_na
         raise OSError(errno.EIO, "Input/output error")
 
     def write() -> None:
-        with published(tmp_path / "out.tar", len(made), writing(made)):
+        with published(tmp_path / "out.tar", len(made), writing(made), SILENT):
             assert (tmp_path / "out.tar.sha256").exists()
 
     monkeypatch.setattr(os, "rename", rename)
