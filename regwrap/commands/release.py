@@ -83,6 +83,8 @@ def release_images(
 def _by_archive(
     job: Job, images: ImageList, output: Path, options: PackageOptions, on_sync: Callable[[SyncReport], None]
 ) -> tuple[SyncReport, PackageReport]:
+    place = job.archive.storage or job.archive.name
+    job.listener.log(f"by the archive {place}, which keeps the images for the next release (--no-archive keeps none)")
     sync = _synced(job, images, on_sync, SyncOptions(referrers=options.referrers))
     try:
         return sync, package_images(job, images, output, options)

@@ -51,6 +51,13 @@ def test_without_any_archive_it_has_the_bytes_of_a_selection(scene: Scene) -> No
     assert parts(scene.directory) == []
 
 
+def test_a_release_says_which_archive_it_keeps(scene: Scene) -> None:
+    """Without --archive it is in the user's home, and grows."""
+    kept = scene.cli("release", "images.list", "--source", scene.host, "-o", "r.tar")
+    assert f"by the archive {scene.archive}, which keeps the images for the next release" in kept.stderr
+    assert scene.archive.is_dir()
+
+
 def test_what_an_archive_has_is_not_fetched(scene: Scene, tmp_path: Path) -> None:
     wanted = selected(scene)
     some = dict(list(scene.images.items())[:4])
