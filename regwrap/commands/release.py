@@ -72,10 +72,13 @@ def release_images(
     with ThreadPoolExecutor(1) as pool:
         summing = pool.submit(_summed, output, package, options.target)
         verify = _verified(job, images, output, options, package)
+        job.listener.count("verify", "checksums", 1)
+        summed = summing.result()
+        job.listener.on_things()
     if verify.problems or verify.differences:
         problems = (*verify.problems, *verify.differences)
         raise IntegrityError(f"{output} did not pass its verification", problems=problems)
-    checksum = _write_sums(output, package, summing.result())
+    checksum = _write_sums(output, package, summed)
     _write_facts(output, package, checksum, tools)
     return ReleaseReport(sync=sync, package=package, verify=verify, sha256=checksum)
 

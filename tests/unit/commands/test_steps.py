@@ -28,6 +28,8 @@ from regwrap.commands.gc import GcOptions, collect_garbage
 from regwrap.commands.import_tree import import_tree
 from regwrap.commands.join import join_bundles
 from regwrap.commands.lock import write_lock
+from regwrap.commands.package import PackageOptions, Strategy
+from regwrap.commands.release import release_images
 from regwrap.commands.releases import look_at_site
 from regwrap.commands.rollback import RollbackOptions, rollback
 from regwrap.commands.sync import SyncOptions
@@ -47,6 +49,7 @@ from regwrap.storage.gc import Keep, find_garbage
 from regwrap.storage.store import Storage
 from regwrap.storage.sweep import RealDisk
 from regwrap.storage.tree import Tree
+from regwrap.transfer.run import SyncReport
 from tests.builders import make_image, make_multi_image, make_storage
 from tests.bundles import contents_of, listed, make_bundle, older, write_bundle
 from tests.fakes import Scripted
@@ -235,6 +238,23 @@ def test_a_bundle_straight_from_the_source_counts_what_it_reads_first(
     assert ("select", "images read", 1) in told.steps
     assert ("select", "configs read", 2) in told.steps
     assert ("write", "bundles on the disk", 1) in told.steps
+
+
+@pytest.mark.slow
+def test_a_release_verifies_all_bytes_and_says_that_it_waits_for_the_checksum(
+    tmp_path: Path, told: _Told, two: Between
+) -> None:
+    two.scripted.launcher.answers.append(curl())
+    job = replace(two.job(archive=two.directory), listener=told)
+    options = PackageOptions(hashed=True, name="", strategy=Strategy.DIRECT)
+    images = parse_images("\n".join(IMAGES).encode(), "images.list")
+    reports = list[SyncReport]()
+    release_images(job, images, tmp_path / "out.tar", options, tools={}, on_sync=reports.append)
+    size = sum(map(len, all_data()))
+    assert list(zip(told.steps, told.done, strict=True))[-2:] == [
+        (("verify", "", size), size),
+        (("verify", "checksums", 1), 1),
+    ]
 
 
 @pytest.mark.slow
