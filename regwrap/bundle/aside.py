@@ -49,10 +49,12 @@ class Part:
 
 @dataclass(slots=True)
 class KeptPart:
-    """`was_there`: an earlier run has left it, with whatever it has written. `is_wanted`: it is to be left as it is."""
+    """`was_there`: an earlier run has left it, with whatever it has written. `can_stay`: the next run would take it.
+    `is_wanted`: it is to be left as it is."""
 
     part: Part
     was_there: bool
+    can_stay: bool = False
     is_wanted: bool = False
 
 
@@ -70,7 +72,8 @@ def part_file(output: Path) -> Iterator[Part]:
 
 @contextmanager
 def kept_part_file(output: Path) -> Iterator[KeptPart]:
-    """The same, but what an interrupted run has left is gone on with, and this one leaves its own where it is wanted.
+    """The same, but what an interrupted run has left is gone on with, and stays until this one has renamed it or wants
+    it no more. This one leaves its own where it is wanted.
 
     What another user could have put there, or may still write to, is not taken. Raises UsageError as `part_file`.
     """
@@ -80,11 +83,14 @@ def kept_part_file(output: Path) -> Iterator[KeptPart]:
 
 
 def _reopened(output: Path) -> KeptPart:
-    left = _left_parts(output) if _is_ours_alone(output.parent) else []
+    can_stay = _is_ours_alone(output.parent)
+    left = _left_parts(output) if can_stay else []
     for other in left[1:]:
         other.path.unlink(missing_ok=True)
         os.close(other.descriptor)
-    return KeptPart(left[0] if left else _claimed(output), was_there=bool(left))
+    if left:
+        return KeptPart(left[0], was_there=True, can_stay=True, is_wanted=True)
+    return KeptPart(_claimed(output), was_there=False, can_stay=can_stay)
 
 
 def _let_go(kept: KeptPart) -> None:

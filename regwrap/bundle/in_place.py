@@ -38,7 +38,7 @@ def filled_bundle(
     output: Path, contents: BundleContents, fill: Callable[[BundleInPlace], None], listener: Listener
 ) -> Iterator[None]:
     """`fill` puts all blobs at their places; `output` is the file's name when the block ends, and not if that raises.
-    What has come until then is kept for the next run.
+    What has come until then is kept for the next run, where that would take it.
 
     Raises UsageError, ToolError (no space), IntegrityError (blobs that did not come), and what `fill` raises.
     """
@@ -46,26 +46,27 @@ def filled_bundle(
     with kept_part_file(output) as kept:
         needed = tar_bytes(contents) - os.fstat(kept.part.descriptor).st_blocks * 512
         need_space(output.parent, max(0, needed), hint=ROOM_HINT)
-        file = BundleInPlace.begun(contents, kept.part, was_there=kept.was_there)
+        file = BundleInPlace.begun(contents, kept.part, was_there=kept.was_there, can_stay=kept.can_stay)
         try:
             fill(file)
             file.check_complete(output)
+            sealed(kept.part, listener)
+            yield
+            forget_beside(output)
+            kept.part.path.rename(output)
         except BaseException as error:
             if isinstance(error, OSError) and error.filename is None:
                 error.filename = f"{output}"
-            kept.is_wanted = bool(file.proved or any(file.arrived.values()))
+            kept.is_wanted = file.is_wanted
             raise
-        sealed(kept.part, listener)
-        yield
-        forget_beside(output)
-        kept.part.path.rename(output)
     sync_directory(output.parent)
 
 
 @dataclass(slots=True, kw_only=True)
 class BundleInPlace:
     """`proved` are the blobs whose bytes are there and right, `arrived` how many bytes of others are. Each blob has one
-    writer at a time. `reused` counts the bytes that an archive had. `is_kept`: the file itself becomes the bundle."""
+    writer at a time. `reused` counts the bytes that an archive had. `is_kept`: the file itself becomes the bundle.
+    `can_stay`: the next run would go on with it."""
 
     contents: BundleContents
     part: Part
@@ -74,16 +75,20 @@ class BundleInPlace:
     arrived: dict[Digest, int] = field(default_factory=dict)
     reused: int = 0
     is_kept: bool = True
+    can_stay: bool = False
     _dirty: int = 0
 
     @classmethod
-    def begun(cls, contents: BundleContents, part: Part, *, was_there: bool, is_kept: bool = True) -> BundleInPlace:
+    def begun(
+        cls, contents: BundleContents, part: Part, *, was_there: bool, is_kept: bool = True, can_stay: bool = False
+    ) -> BundleInPlace:
         """With all but the blobs in it. Raises OSError."""
         file = cls(
             contents=contents,
             part=part,
             places={digest: Located(offset, size) for digest, offset, size in blob_offsets(contents)},
             is_kept=is_kept,
+            can_stay=can_stay,
         )
         with on_file(part.descriptor):
             os.ftruncate(part.descriptor, tar_bytes(contents))
@@ -108,6 +113,11 @@ class BundleInPlace:
     def bytes_to_come(self) -> int:
         """Of all blobs that are not proved."""
         return sum(place.size for digest, place in self.places.items() if digest not in self.proved)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the next run saves something by it."""
+        return self.can_stay and bool(self.proved or any(self.arrived.values()))
 
     def check_complete(self, output: Path) -> None:
         """Raises IntegrityError where a blob is not there, or not right."""

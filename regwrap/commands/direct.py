@@ -100,7 +100,7 @@ def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOpti
             bundle.report = fill_bundle(needed.plan, filling, endpoints=endpoints)
             bundle.reused = file.reused
             problems = [f"{failed.entry.where}: {failed.error}" for failed in bundle.report.failed]
-            kept = f": what has come is kept in {file.part.path}" if file.is_kept else ""
+            kept = f": what has come is kept in {file.part.path}" if file.is_wanted else ""
             _refuse(problems, len(images.entries), f"and rerun{kept}")
 
         with _written(job, output, bundle.contents, fill, options.target):

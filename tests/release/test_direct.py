@@ -92,6 +92,23 @@ def test_an_image_that_cannot_be_had_is_named_and_nothing_gets_the_name(scene: S
     assert not (scene.directory / "direct.tar").exists()
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_what_has_come_is_kept_and_said_to_be_only_where_the_next_run_takes_it(scene: Scene, mode: int) -> None:
+    """Elsewhere another user could have put it there: the next run would remove it."""
+    place = scene.directory / "place"
+    place.mkdir()
+    place.chmod(mode)
+    flip(scene.ci_root / layout.blob_path(Digest.of(scene.images["app:v1"].blobs[1])))
+    args = ("--source", scene.host, "--strategy", "direct", "-o", "place/direct.tar", "--config", "once.yaml")
+    (scene.directory / "once.yaml").write_text("retry: {attempts: 1}\n")
+    done = scene.cli("package", "images.list", *args)
+    assert done.returncode == 1, done.stderr
+    left = [f"{path.relative_to(scene.directory)}" for path in parts(place)]
+    assert len(left) == (mode == 0o755)
+    assert ("what has come is kept in" in done.stderr) is bool(left)
+    assert all(f"what has come is kept in {name}" in done.stderr for name in left)
+
+
 def test_a_release_without_an_archive_is_checked_and_keeps_none(scene: Scene) -> None:
     wanted = selected(scene)
     done = scene.cli("release", "images.list", "--source", scene.host, "--no-archive", "-o", "v1.tar", "--report", "r")

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ import pytest
 
 from regwrap.bundle.contents import BundleContents, tar_bytes
 from regwrap.bundle.in_place import BundleInPlace, filled_bundle
-from regwrap.core.errors import IntegrityError, ToolError, UsageError
+from regwrap.core.errors import IntegrityError, Interrupted, ToolError, UsageError
 from regwrap.core.listener import SILENT
 from regwrap.core.model import Digest
 from regwrap.storage.store import Storage
@@ -287,6 +289,89 @@ def test_a_bundle_begins_only_where_all_of_it_has_room(
     disk_with(monkeypatch, tar_bytes(contents) // 2)
     write(output, contents, filling(root))
     assert output.exists()
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk_with(monkeypatch, 0)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def failing(*_arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, call, failing)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        full_disk,
+        partial(refused, call="ftruncate"),
+        partial(refused, call="pwrite"),
+        partial(refused, call="fsync"),
+        partial(refused, call="rename"),
+    ],
+    ids=["full", "ftruncate", "pwrite", "fsync", "rename"],
+)
+def test_what_an_earlier_run_has_left_outlives_a_run_that_fails_anywhere(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, trouble: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
+    lacking = Digest.of(IMAGES["app:1"].blobs[1])
+    with pytest.raises(StoppedError):
+        write(output, contents, stop_behind(filling(root, lambda digest: digest != lacking)))
+    left = parts(output)
+    with monkeypatch.context() as during:
+        trouble(during)
+        with pytest.raises((ToolError, OSError)):
+            write(output, contents, filling(root))
+    assert parts(output) == left
+    seen = dict[Digest, int]()
+
+    def fill(file: BundleInPlace) -> None:
+        seen.update(file.arrived)
+        filling(root)(file)
+
+    write(output, contents, fill)
+    came = Digest.of(IMAGES["team/tool:1"].blobs[1])
+    assert seen[came] == contents.sizes[came]
+    assert output.read_bytes() == make_bundle(tmp_path, IMAGES).read_bytes()
+
+
+def test_a_whole_bundle_is_kept_where_the_run_ends_before_it_has_its_name(tmp_path: Path, root: Path) -> None:
+    contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
+
+    def interrupted() -> None:
+        with filled_bundle(output, contents, filling(root), SILENT):
+            raise Interrupted(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        interrupted()
+    assert len(parts(output)) == 1
+
+    def nothing_to_bring(file: BundleInPlace) -> None:
+        assert all(map(file.is_valid, file.places))
+
+    write(output, contents, nothing_to_bring)
+    assert output.read_bytes() == make_bundle(tmp_path, IMAGES).read_bytes()
+
+
+def test_where_another_user_may_write_nothing_is_kept_and_nobody_is_told_so(tmp_path: Path, root: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    place.chmod(0o777)
+    seen = list[bool]()
+
+    def fill(file: BundleInPlace) -> None:
+        filling(root)(file)
+        seen.append(file.is_wanted)
+        raise StoppedError
+
+    for output, left in ((place / "out.tar", 0), (tmp_path / "out.tar", 1)):
+        with pytest.raises(StoppedError):
+            write(output, contents_of(root, *IMAGES), fill)
+        assert len(parts(output)) == left
+    assert seen == [False, True]
 
 
 def test_a_bundle_is_on_the_disk_before_it_has_its_name_and_then_its_name_is(
