@@ -134,8 +134,8 @@ class _Packing:
                 return self.by_either(_archive(self.job))
 
     def by_either(self, root: Path) -> PackageReport:
-        """Selection where every listed image is in the storage, else straight from the sources; by an overlay where the
-        bundle is a stream, or another engine fetches."""
+        """Selection where every listed image is in the storage, else straight from the sources; by an overlay where
+        another engine fetches."""
         if self._can_be_direct and not root.is_dir():
             self.job.listener.log(f"straight from the source: there is no archive {root}")
             return self.directly()
@@ -164,7 +164,7 @@ class _Packing:
 
     @property
     def _can_be_direct(self) -> bool:
-        return self._has_source and self.options.target is None and self.job.engine in {Engine.AUTO, Engine.CURL}
+        return self._has_source and self.job.engine in {Engine.AUTO, Engine.CURL}
 
     @property
     def _comes_from_the_archive(self) -> bool:

@@ -138,7 +138,7 @@ def test_a_delta_comes_straight_from_a_registry(scene: Scene) -> None:
 
 def test_into_volumes_and_into_a_pipe_it_has_the_same_bytes(scene: Scene) -> None:
     wanted = selected(scene)
-    direct = ("package", "images.list", "--source", scene.host, "--strategy", "direct", "-o")
+    direct = ("package", "images.list", "--source", scene.host, "-o")
     (scene.directory / "w").mkdir()
     before = sorted(path.name for path in scene.directory.iterdir())
     done = scene.cli(*direct, "v.tar", "--volume-size", "50kB")
@@ -158,6 +158,31 @@ def test_into_volumes_and_into_a_pipe_it_has_the_same_bytes(scene: Scene) -> Non
     gone = shell(scene.cli, f"REGWRAP {shlex.join([*direct, '-'])} | head -c 1000 > /dev/null")
     assert gone.returncode == 3, gone.stderr
     assert "the reader of the bundle exited" in gone.stderr
+
+
+@pytest.mark.parametrize("rotten", [False, True])
+def test_into_volumes_and_into_a_pipe_what_an_archive_has_is_not_fetched(
+    scene: Scene, tmp_path: Path, *, rotten: bool
+) -> None:
+    """What is rotten there is."""
+    wanted = selected(scene).read_bytes()
+    some = dict(list(scene.images.items())[:4])
+    history = make_storage(tmp_path / "history", some)
+    if rotten:
+        flip(history / layout.blob_path(Digest.of(scene.images["app:v1"].blobs[1])))
+    with faulty_proxy(scene.host) as counted:
+        args = ("package", "images.list", "--source", counted.host, "--history", f"{history}", "-o")
+        done = scene.cli(*args, "v.tar", "--volume-size", "50kB")
+        assert done.returncode == 0, done.stderr
+        assert b"".join(volume.read_bytes() for volume in sorted(scene.directory.glob("v.tar.0*"))) == wanted
+        done = shell(scene.cli, f"REGWRAP {shlex.join([*args, '-'])} > piped.tar")
+        assert done.returncode == 0, done.stderr
+        assert (scene.directory / "piped.tar").read_bytes() == wanted
+        asked = {path.rpartition("/")[2] for path in counted.sent if "/blobs/" in path}
+    there = {f"{Digest.of(blob)}" for image in some.values() for blob in image.blobs}
+    again = {f"{Digest.of(scene.images['app:v1'].blobs[1])}"} if rotten else set()
+    assert there & asked == again
+    assert asked - there
 
 
 def test_volumes_of_which_an_image_cannot_be_had_are_not_there(scene: Scene) -> None:

@@ -161,7 +161,7 @@ def test_auto_takes_selection_where_all_is_there_else_the_source_and_says_why(sc
     assert "fetched" in helped.stdout
 
     streamed = scene.cli("package", "images.list", "--history", history, "--source", scene.host, "-o", "-")
-    assert "overlay, not selection: 3 of 8 listed images cannot be packed" in streamed.stderr
+    assert "straight from the source: 3 of 8 listed images cannot be packed" in streamed.stderr
 
     (scene.directory / "images.list").write_text("app:v1\n")
     there = scene.cli(*args, "--source", scene.host)
