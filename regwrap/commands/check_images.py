@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import ToolError
-from regwrap.core.pool import map_in_order
 from regwrap.registry.credentials import UnsureError
 from regwrap.transfer.endpoints import Endpoints
 
@@ -42,7 +41,7 @@ def check_images(job: Job, images: Sequence[ImageRef]) -> CheckedImages:
                 return f"{image}: {error}"
             return digest is not None
 
-        found = map_in_order(is_there, images, workers=job.jobs, name="check", stopping=job.stopping)
+        found = job.ask(is_there, images)
     return CheckedImages(
         absent=frozenset(image for image, there in zip(images, found, strict=True) if there is False),
         unknown=tuple(there for there in found if isinstance(there, str)),

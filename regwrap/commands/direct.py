@@ -20,7 +20,6 @@ from regwrap.core.errors import ImagesFailedError, UsageError
 from regwrap.core.listener import counted_by, telling
 from regwrap.core.location import Engine
 from regwrap.core.manifest import Manifest
-from regwrap.core.pool import map_in_order
 from regwrap.core.text import human_bytes
 from regwrap.storage.store import Storage, real_root
 from regwrap.tools.scratch import temporary_place
@@ -150,8 +149,7 @@ class _Needed:
         lone = tuple(copy for copy in self.plan.copies if isinstance(copy.closure.top, Manifest))
         job = self.endpoints.job
         job.listener.count("select", "configs read", len(lone))
-        read_config = telling(job.listener, self._read_config)
-        map_in_order(read_config, lone, workers=job.jobs, name="config", stopping=job.stopping)
+        job.ask(telling(job.listener, self._read_config), lone)
         gathering = Gathering()
         for copy in self.plan.copies:
             dest, closure = copy.entry.dest, copy.closure

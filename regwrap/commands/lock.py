@@ -14,7 +14,6 @@ from regwrap.core.closure import check_platform, shipped_platforms
 from regwrap.core.counts import counted
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.model import Digest, is_repository, is_tag
-from regwrap.core.pool import map_waiting
 from regwrap.lists.imagelist import ImageEntry, ImageList, parse_images
 from regwrap.lists.lock import Change, Lock, LockedImage, changes, is_lock_of, lock_text, read_lock
 from regwrap.lists.rules import ImageRule, rule_line
@@ -23,7 +22,7 @@ from regwrap.storage.store import Storage
 from regwrap.transfer.endpoints import Endpoints
 from regwrap.transfer.listing import tags_of
 from regwrap.transfer.mirrors import Mirrors
-from regwrap.transfer.observe import QUESTIONS, complete_closure, source_digest
+from regwrap.transfer.observe import complete_closure, source_digest
 from regwrap.transfer.plan import Unseen
 
 if TYPE_CHECKING:
@@ -177,8 +176,7 @@ class _Locking:
 
         job = self.job
         job.listener.count("lock", "images looked at", len(entries))
-        most = max(job.jobs, QUESTIONS)
-        return map_waiting(guarded, entries, workers=job.jobs, most=most, stopping=job.stopping)
+        return job.ask(guarded, entries)
 
     def now(self, entry: ImageEntry) -> tuple[ImageEntry, Digest | None]:
         seen = Mirrors.of(self.endpoints, (entry,)).seen(entry)

@@ -286,7 +286,7 @@ class _Pushing:
             is_immutable=self.location.is_immutable,
             brief=self.brief,
         )
-        return observer.observe_images(entries, self.job.jobs, self.job.listener)
+        return observer.observe_images(entries, self.job)
 
     def send(self, plan: Plan, elsewhere: Mapping[Digest, str]) -> SyncReport:
         """`elsewhere`: another repository there that has the blob."""

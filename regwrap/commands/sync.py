@@ -11,13 +11,12 @@ from regwrap.bundle.by_repository import StorageSource
 from regwrap.core.errors import UsageError
 from regwrap.core.listener import telling
 from regwrap.core.location import Engine
-from regwrap.core.pool import map_waiting
 from regwrap.storage.own import mark_own, own_tree
 from regwrap.storage.stage import SYNC, remove_stage
 from regwrap.storage.store import ValidBlobs
 from regwrap.transfer.endpoints import Endpoints, Writing
 from regwrap.transfer.mirrors import through_mirrors
-from regwrap.transfer.observe import QUESTIONS, Observer, drift_of
+from regwrap.transfer.observe import Observer, drift_of
 from regwrap.transfer.plan import Drifted, Plan, choose_engine, make_plan
 from regwrap.transfer.referrers import with_referrers
 from regwrap.transfer.run import Copied, SyncReport, nothing_copied
@@ -90,7 +89,7 @@ def plan_images(
         is_immutable=job.archive.is_immutable,
         brief=choice.engine is Engine.STREAM and not options.dry_run,
     )
-    observed = (*observer.observe_images(images.entries, job.jobs, job.listener), *options.lost, *unsigned)
+    observed = (*observer.observe_images(images.entries, job), *options.lost, *unsigned)
     return replace(make_plan(observed), way=choice)
 
 
@@ -134,9 +133,8 @@ def _drifted_meanwhile(endpoints: Endpoints, copied: tuple[Copied, ...]) -> tupl
         return None if entry.locked else drift_of(endpoints.source_of(entry), entry, item.copy.digest)
 
     job = endpoints.job
-    most, stopping = max(job.jobs, QUESTIONS), job.stopping
     job.listener.count("look", "tags that were copied", len(copied))
-    found = map_waiting(telling(job.listener, look), copied, workers=job.jobs, most=most, stopping=stopping)
+    found = job.ask(telling(job.listener, look), copied)
     return tuple(sorted((item for item in found if item), key=lambda item: item.entry.dest))
 
 

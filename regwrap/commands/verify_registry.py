@@ -66,10 +66,7 @@ def verify_registry(job: Job, check: RegistryCheck, entries: tuple[ImageEntry, .
         named = renamed(entries, Naming(prefix=check.prefix))
         looking = _Looking(job=job, end=end)
         job.listener.count("verify", "images looked at", len(entries))
-        found = map_in_order(
-            telling(job.listener, looking.look), list(zip(entries, named, strict=True)), workers=job.jobs,
-            name="verify", stopping=job.stopping,
-        )  # fmt: skip
+        found = job.ask(telling(job.listener, looking.look), zip(entries, named, strict=True))
         wrong = looking.hash_blobs(endpoints, found) if check.hashed else {}
         known = {digest for checked in found for digest in checked.sizes}
         others = _others(job, check, named, known) if check.exact else ()

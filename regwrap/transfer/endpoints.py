@@ -19,7 +19,7 @@ from regwrap.tools.rate_limit import HostLimiters
 from regwrap.tools.scratch import SKOPEO_HOME
 from regwrap.tools.skopeo import Skopeo
 from regwrap.transfer.archives import Archives
-from regwrap.transfer.observe import QUESTIONS
+from regwrap.transfer.job import QUESTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from regwrap.core.errors import UsageError
 from regwrap.core.listener import Listener, Outlook
 from regwrap.core.location import Engine
+from regwrap.core.pool import map_waiting
 from regwrap.storage.lock import locked_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from threading import Event
 
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from regwrap.transfer.plan import Copy
     from regwrap.transfer.run import Copied, Failed
     from regwrap.transfer.workers import Workers
+
+
+QUESTIONS: Final = 64
+"""So many questions are asked at the same time at most, and so many connections kept; a host's rate limit may allow
+fewer."""
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Events(Protocol):
@@ -65,6 +73,12 @@ class Job:
     def stopping(self) -> Event:
         """Set once the run is to stop."""
         return self.retry.stopping
+
+    def ask(self, question: Callable[[_Item], _Result], items: Iterable[_Item]) -> tuple[_Result, ...]:
+        """What a registry says of each, in their order: `jobs` at a time, and more where the answers take long. Raises
+        the first error."""
+        most = max(self.jobs, QUESTIONS)
+        return map_waiting(question, items, workers=self.jobs, most=most, stopping=self.stopping)
 
     def without_archive(self) -> tuple[Job, Path]:
         """The same with an empty directory as its archive, and that."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import HostDownError, RegwrapError
-from regwrap.core.pool import map_in_order
 from regwrap.registry.endpoint import RegistryEndpoint
 
 if TYPE_CHECKING:
@@ -38,8 +37,7 @@ def tags_of(job: Job, end: RegistryEndpoint | StorageSource, names: Iterable[str
             return error
 
     known = tuple(names)
-    found = map_in_order(tags, known, workers=job.jobs, name="list", stopping=job.stopping)
-    pairs = tuple(zip(known, found, strict=True))
+    pairs = tuple(zip(known, job.ask(tags, known), strict=True))
     errors = {name: error for name, error in pairs if isinstance(error, RegwrapError)}
     if errors and len(errors) == len(known):
         raise next(iter(errors.values()))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from regwrap.core.archive_ref import ArchiveRef
 from regwrap.core.errors import RegwrapError
 from regwrap.core.listener import telling
-from regwrap.core.pool import map_in_order
 
 if TYPE_CHECKING:
     from regwrap.bundle.by_repository import StorageSource
@@ -29,9 +28,7 @@ def through_mirrors(endpoints: Endpoints, images: ImageList) -> ImageList:
     if not mirrors.endpoints:
         return images
     job.listener.count("look", "images at mirrors", len(images.entries))
-    seen = telling(job.listener, mirrors.seen)
-    found = map_in_order(seen, images.entries, workers=job.jobs, name="mirrors", stopping=job.stopping)
-    return replace(images, entries=found)
+    return replace(images, entries=job.ask(telling(job.listener, mirrors.seen), images.entries))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.image_set import ImageSet
@@ -18,7 +18,6 @@ from regwrap.core.answers import Meaning
 from regwrap.core.closure import Closure, Fetch, check_platform, closure_of
 from regwrap.core.errors import HostDownError, ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.core.model import Digest, Platform
-from regwrap.core.pool import map_waiting
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.storage import layout
@@ -28,16 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from regwrap.bundle.by_repository import ImageSource
-    from regwrap.core.listener import Listener
     from regwrap.core.manifest import Descriptor
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.storage.store import ValidBlobs
     from regwrap.tools.retry import Retry
+    from regwrap.transfer.job import Job
 
-
-QUESTIONS: Final = 64
-"""So many questions are asked at the same time at most, and so many connections kept; a host's rate limit may allow
-fewer."""
 
 _There = Callable[[], Digest | None]
 
@@ -57,14 +52,14 @@ class Observer:
     is_immutable: Callable[[str, str], bool]
     brief: bool
 
-    def observe_images(self, entries: tuple[ImageEntry, ...], jobs: int, listener: Listener) -> tuple[Observation, ...]:
-        """All of them in the list's order, `jobs` at a time, and more where the answers take long."""
+    def observe_images(self, entries: tuple[ImageEntry, ...], job: Job) -> tuple[Observation, ...]:
+        """All of them, in the list's order."""
 
         def observe(entry: ImageEntry, there: _There) -> Observation:
             try:
                 return self._observed(entry, there)
             finally:
-                listener.on_things()
+                job.listener.on_things()
 
         def look(entry: ImageEntry) -> Iterator[Callable[[], Observation | None]]:
             there: _There = partial(self._there, entry)
@@ -73,11 +68,9 @@ class Observer:
                 yield there.ask
             yield partial(observe, entry, there)
 
-        listener.count("look", "images at both ends", len(entries))
+        job.listener.count("look", "images at both ends", len(entries))
         work = [one for entry in entries for one in look(entry)]
-        most, stopping = max(jobs, QUESTIONS), self.retry.stopping
-        found = map_waiting(lambda one: one(), work, workers=jobs, most=most, stopping=stopping)
-        return tuple(one for one in found if one is not None)
+        return tuple(found for found in job.ask(lambda one: one(), work) if found is not None)
 
     def observe(self, entry: ImageEntry) -> Observation:
         return self._observed(entry, partial(self._there, entry))

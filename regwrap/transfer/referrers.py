@@ -18,7 +18,6 @@ from regwrap.core.errors import RegwrapError
 from regwrap.core.listener import counted_by, telling
 from regwrap.core.manifest import OCI_INDEX
 from regwrap.core.model import Digest, subject_of_tag
-from regwrap.core.pool import map_in_order
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.transfer.observe import source_digest
 from regwrap.transfer.plan import Unseen
@@ -49,8 +48,7 @@ def with_referrers(endpoints: Endpoints, images: ImageList) -> tuple[ImageList, 
             return Unseen(entry=entry, error=f"its referrers cannot be listed: {error}", hint=error.hint)
 
     job.listener.count("look", "images asked for referrers", len(images.entries))
-    told = telling(job.listener, find)
-    found = map_in_order(told, images.entries, workers=job.jobs, name="referrers", stopping=job.stopping)
+    found = job.ask(telling(job.listener, find), images.entries)
     failed = tuple(item for item in found if isinstance(item, Unseen))
     lost = {item.entry.dest for item in failed}
     seen = replace(images, entries=tuple(entry for entry in images.entries if entry.dest not in lost))
