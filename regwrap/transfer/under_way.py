@@ -57,14 +57,18 @@ class BlobUnderWay:
     @property
     def done(self) -> int:
         """What of it came in this run: a try that has to begin anew has fetched nothing."""
-        return self.local + sum(travel.came - travel.lost for travel in self.travels)
+        done = self.local
+        for travel in self.travels:  # hundreds of thousands are asked five times a second
+            done += travel.came - travel.lost
+        return done
 
     @property
     def left(self) -> int:
         """What of it is still to come."""
         if not self.is_due or not self.images:
             return 0
-        return max(0, self.need.blob.size - (self.travel.arrived if self.travels else 0))
+        size = self.need.blob.size
+        return max(0, size - self.travels[-1].arrived) if self.travels else size
 
     @property
     def travel(self) -> Travel:
