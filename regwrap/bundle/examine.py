@@ -13,9 +13,9 @@ from regwrap.bundle.read import HASH_THREADS, Bundle, hash_all, opened_bundle
 from regwrap.bundle.structure import structure_problems, unseen_images
 from regwrap.core.closure import Closure, shipped_platforms
 from regwrap.core.counts import counted
-from regwrap.core.errors import ImagesFailedError, RegwrapError
+from regwrap.core.errors import ImagesFailedError, LostBlobError, RegwrapError
 from regwrap.core.listener import counted_by
-from regwrap.core.manifest import Descriptor, Index
+from regwrap.core.manifest import Index
 from regwrap.core.model import Digest, subject_of_tag
 from regwrap.core.pool import map_in_order
 from regwrap.core.text import human_bytes
@@ -80,10 +80,11 @@ def verify_bundle(
 def report_on(
     bundle: Bundle,
     held: tuple[tuple[Digest, int], ...],
-    wrong: tuple[Digest, ...],
+    wrong: Mapping[Digest, str],
     entries: tuple[ImageEntry, ...] | None,
 ) -> VerifyReport:
-    """What is to be said of a bundle of which the blobs in `held` were hashed, with these that were `wrong`."""
+    """What is to be said of a bundle of which the blobs in `held` were hashed, with these that were `wrong`, and why
+    where they could not be read."""
     contents, differences = bundle.contents, list[str]()
     if entries is not None:
         found = {image.name: (image.digest, tuple(map(str, image.platforms))) for image in contents.images}
@@ -95,7 +96,10 @@ def report_on(
         images=len(contents.images),
         blobs=len(held),
         bytes=sum(size for _digest, size in held),
-        problems=(*structure_problems(bundle), *(hash_problem(digest, layout.blob_path(digest)) for digest in wrong)),
+        problems=(
+            *structure_problems(bundle),
+            *(hash_problem(d, layout.blob_path(d), why) for d, why in wrong.items()),
+        ),
         differences=tuple(differences),
         notes=tuple(_notes(bundle)),
         name=contents.name,
@@ -345,11 +349,12 @@ class _StorageCheck:
                 listener.on_bytes(there)
             if size is not None and there != size:
                 return there, f"{user}: blob {digest} has {there} bytes instead of {size}"
-            if wrong is not None:
-                is_valid = digest not in wrong
-            else:
-                is_valid = self.storage.is_valid(Descriptor(media_type="", digest=digest, size=there), hashed=True)
-            return there, "" if is_valid else f"{user}: {hash_problem(digest, layout.blob_path(digest))}"
+            unread = ""
+            try:
+                is_valid = digest not in wrong if wrong is not None else self.storage.hash_blob(digest) == digest
+            except LostBlobError as error:
+                is_valid, unread = False, error.detail
+            return there, "" if is_valid else f"{user}: {hash_problem(digest, layout.blob_path(digest), unread)}"
 
         checked = map_in_order(check, digests, workers=HASH_THREADS, name="hash")
         for digest, (size, problem) in zip(digests, checked, strict=True):

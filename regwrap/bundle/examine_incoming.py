@@ -55,11 +55,11 @@ def verify_incoming(
     listener.expect("verify", (contents.whole if bases else contents).blob_bytes)
     with temporary_file() as spool:
         kept = _Kept(contents, spool, {})
-        wrong = incoming.each_blob(kept.keep, listener.on_bytes)
+        wrong = dict.fromkeys(incoming.each_blob(kept.keep, listener.on_bytes), "")
         bundle = replace(without, file=OneFile(spool.fileno(), 0), blobs=kept.places)
         required = tuple((blob.digest, blob.size) for blob in contents.required) if bases else ()
-        wrong += hash_all(bundle.copy, required, listener.on_bytes)
-        return report_on(bundle, tuple(sorted((*contents.blobs, *required))), tuple(sorted(wrong)), entries)
+        wrong |= hash_all(bundle.copy, required, listener.on_bytes)
+        return report_on(bundle, tuple(sorted((*contents.blobs, *required))), dict(sorted(wrong.items())), entries)
 
 
 class _Kept:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from regwrap.core.errors import IntegrityError
 from regwrap.core.manifest import MAX_MANIFEST_BYTES
 from regwrap.core.writing import read_at, temporary_file
-from regwrap.storage.hashing import pieces_at, write_all
+from regwrap.storage.hashing import pieces_at, reading, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,8 @@ def read_small(descriptor: int, located: Located, digest: Digest) -> bytes:
     """A manifest's or config's bytes, not verified. Raises IntegrityError for what is larger than any manifest."""
     if located.size > MAX_MANIFEST_BYTES:
         raise IntegrityError(f"{digest.short} has {located.size} bytes, too many for a manifest")
-    return read_at(descriptor, located.size, located.offset)
+    with reading(digest):
+        return read_at(descriptor, located.size, located.offset)
 
 
 class BundleFile(Protocol):

@@ -21,11 +21,11 @@ from regwrap.core.errors import IntegrityError
 from regwrap.core.manifest import MAX_MANIFEST_BYTES, Descriptor
 from regwrap.core.model import Digest
 from regwrap.core.writing import read_file
-from regwrap.storage.hashing import hash_problem, hashed, pieces_at
+from regwrap.storage.hashing import hash_problem, hashed, pieces_at, reading
 from regwrap.storage.store import regular_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents, BundleImage
@@ -51,7 +51,7 @@ class ImageSet:
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes are those of the digest; `write` is given them. Safe from several threads."""
-        with self.opened(digest) as (descriptor, located):
+        with self.opened(digest) as (descriptor, located), reading(digest):
             return hashed(pieces_at(descriptor, located.offset, located.size), write) == digest
 
     def read(self, digest: Digest) -> bytes:
@@ -188,9 +188,9 @@ def opened_file(files: BlobFiles, size: int, digest: Digest) -> Iterator[int]:
         os.close(descriptor)
 
 
-def damaged(image_set: ImageSet, wrong: tuple[Digest, ...]) -> IntegrityError:
+def damaged(image_set: ImageSet, wrong: Mapping[Digest, str]) -> IntegrityError:
     return IntegrityError(
         f"{image_set.name} is damaged; nothing was changed",
-        problems=tuple(map(hash_problem, wrong)),
+        problems=tuple(hash_problem(digest, unread=why) for digest, why in wrong.items()),
         hint="copy or build it again; regwrap verify lists all damage",
     )

@@ -18,6 +18,7 @@ from regwrap.bundle.read import hash_all
 from regwrap.bundle.releases import moves_to, release_now, write_release
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.manifest import Descriptor
 from regwrap.core.moves import Existing
 from regwrap.core.writing import named_on_error
 from regwrap.storage import layout
@@ -118,10 +119,11 @@ def import_image_set(
     return imported
 
 
-def _staged(image_set: ImageSet, staging: Staging, listener: Listener) -> tuple[Digest, ...]:
-    """Every blob of the image set is hashed, and staged where it is needed; those of other bytes."""
+def _staged(image_set: ImageSet, staging: Staging, listener: Listener) -> dict[Digest, str]:
+    """Every blob of the image set is hashed, and staged where it is needed; those of other bytes, and those that cannot
+    be read, with why."""
     if image_set.stage_blobs is not None:
-        return image_set.stage_blobs(staging, listener.on_bytes)
+        return dict.fromkeys(image_set.stage_blobs(staging, listener.on_bytes), "")
     return hash_all(staging.stage_blob, image_set.contents.blobs, listener.on_bytes)
 
 
@@ -147,7 +149,7 @@ def _check_required(image_set: ImageSet, storage: Storage, options: ImportOption
         raise IntegrityError(
             f"{storage.root} has {counted(len(wrong), 'damaged blob')} that {image_set.name} requires;"
             " nothing was changed",
-            problems=tuple(hash_problem(digest, layout.blob_path(digest)) for digest in wrong),
+            problems=tuple(hash_problem(d, layout.blob_path(d), why) for d, why in wrong.items()),
             hint="deploy the whole bundle, or that of the release they belong to: it repairs them",
         )
 
@@ -252,8 +254,8 @@ class Staging:
 
     def has(self, digest: Digest) -> bool:
         """Whether the storage has the blob, with the right bytes."""
-        size = self.image_set.contents.sizes[digest]
-        return self.storage.blob_size(digest) == size and self.storage.hash_blob(digest) == digest
+        blob = Descriptor(media_type="", digest=digest, size=self.image_set.contents.sizes[digest])
+        return self.storage.is_valid(blob, hashed=True)
 
     @contextmanager
     def new_file(self, digest: Digest) -> Iterator[BinaryIO]:

@@ -135,7 +135,7 @@ def check_bytes(image_set: ImageSet, blobs: Sequence[tuple[Digest, int]], listen
     """Raises IntegrityError where one of these blobs is not what its digest says."""
     listener.expect("verify", sum(size for _digest, size in blobs))
     wrong = hash_all(image_set.copy, blobs, listener.on_bytes)
-    _check(image_set.name, tuple(map(hash_problem, wrong)))
+    _check(image_set.name, tuple(hash_problem(digest, unread=why) for digest, why in wrong.items()))
 
 
 def _check(name: str, problems: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ from regwrap.storage.hashing import hash_problem
 from regwrap.tools.tar import create_tar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from regwrap.bundle.aside import Part
@@ -87,10 +87,16 @@ def broken(suspects: set[Digest], selection: Selection, *, hashed: bool) -> Brok
     # a blob of another size moves all that follow it in the file: named are those that are wrong in the archive
     blobs = (Descriptor(media_type="", digest=digest, size=size) for digest, size in selection.contents.blobs)
     storage = selection.storage
-    damaged = [b.digest for b in blobs if not storage.is_valid(b, hashed=hashed and b.digest in suspects)]
-    problems = tuple(
-        f"{selection.users[digest]}: {hash_problem(digest, selection.path(digest))}"
-        for digest in damaged or sorted(suspects)
+    problems = {b.digest: storage.damage(b, hashed=hashed and b.digest in suspects) for b in blobs}
+    damaged = {digest: problem for digest, problem in problems.items() if problem}
+    if not damaged:
+        damaged = {digest: hash_problem(digest, selection.path(digest)) for digest in sorted(suspects)}
+    return broken_by(selection, [f"{selection.users[digest]}: {problem}" for digest, problem in damaged.items()])
+
+
+def broken_by(selection: Selection, problems: Iterable[str]) -> BrokenBlobError:
+    return BrokenBlobError(
+        f"the archive {selection.storage.root} is damaged; no bundle was written",
+        problems=tuple(problems),
+        hint=REPAIR_HINT,
     )
-    root = selection.storage.root
-    return BrokenBlobError(f"the archive {root} is damaged; no bundle was written", problems=problems, hint=REPAIR_HINT)

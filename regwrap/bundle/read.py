@@ -30,12 +30,12 @@ from regwrap.bundle.contents import (  # fmt: skip
 from regwrap.bundle.files import BundleFile, Located, OneFile, read_small
 from regwrap.bundle.volume_places import named_directories
 from regwrap.bundle.write import MAGIC, header_of, link_bytes
-from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.errors import IntegrityError, LostBlobError, UsageError
 from regwrap.core.listener import SILENT
 from regwrap.core.model import Digest
 from regwrap.core.pool import map_in_order
 from regwrap.core.writing import is_there
-from regwrap.storage.hashing import hashed, pieces_at
+from regwrap.storage.hashing import hashed, pieces_at, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,7 +98,7 @@ class Bundle:
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes hash to what bundle.json says; `write` is given them. Safe from several threads."""
-        with self._ranges(digest) as ranges:
+        with self._ranges(digest) as ranges, reading(digest):
             return hashed(chain.from_iterable(pieces_at(*piece) for piece in ranges), write) == digest
 
     @contextmanager
@@ -325,10 +325,11 @@ def _check_end(file: BundleFile, end: int) -> None:
 
 def hash_all(
     work: Callable[[Digest], bool], blobs: Sequence[tuple[Digest, int]], on_bytes: Callable[[int], None]
-) -> tuple[Digest, ...]:
-    """`work` on each blob, in threads; those for which it said no, in order. A thread takes the next blob by itself: to
-    hand out thousands of small ones costs more than their hashes. After an error, or Ctrl-C, none is taken any more."""
-    wrong: list[int] = []
+) -> dict[Digest, str]:
+    """`work` on each blob, in threads; those for which it said no, in order, or which the disk does not give, with why.
+    A thread takes the next blob by itself: to hand out thousands of small ones costs more than their hashes. After an
+    error, or Ctrl-C, none is taken any more."""
+    wrong: dict[int, str] = {}
     stopping = threading.Event()
     numbers = iter(range(len(blobs)))  # whose next() no other thread interrupts
 
@@ -338,12 +339,15 @@ def hash_all(
                 if stopping.is_set():
                     return
                 digest, size = blobs[number]
-                if not work(digest):
-                    wrong.append(number)
+                try:
+                    if not work(digest):
+                        wrong[number] = ""
+                except LostBlobError as error:
+                    wrong[number] = error.detail
                 on_bytes(size)
         except BaseException:
             stopping.set()
             raise
 
     map_in_order(hash_some, range(HASH_THREADS), workers=HASH_THREADS, name="hash", stopping=stopping)
-    return tuple(blobs[number][0] for number in sorted(wrong))
+    return {blobs[number][0]: wrong[number] for number in sorted(wrong)}

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.contents import BUNDLE_JSON, links_end, padded, tar_bytes
 from regwrap.bundle.image_set import file_image_set
-from regwrap.bundle.pack import broken
+from regwrap.bundle.pack import broken, broken_by
 from regwrap.bundle.write import header_of, link_bytes
 from regwrap.core.errors import BrokenBlobError, IntegrityError
+from regwrap.core.writing import UnreadableError
 from regwrap.storage import layout
 from regwrap.storage.hashing import PIECE_BYTES, pieces_at, read_piece
 
@@ -59,16 +60,22 @@ def streamed_bundle(selection: Selection, target: Target, listener: Listener, *,
     with target.written(contents) as write:
         try:
             _write_ahead(write, target.send, lambda ahead: _fill(ahead, selection, listener, hashed=hashed))
-        except IntegrityError as error:
-            # one that was cut meanwhile is found by its size, whoever of both came upon it
-            failure: IntegrityError = (
-                error if isinstance(error, BrokenBlobError) else broken(set(), selection, hashed=False)
-            )
+        except (IntegrityError, UnreadableError) as error:
+            failure: IntegrityError = _damage(error, selection)
             if not target.can_repeat:
                 failure = IntegrityError(failure.message, problems=failure.problems, hint=failure.hint)
             raise failure from (None if failure is error else error)
         yield
         write(memoryview(bytes(tar_bytes(contents) - links_end(contents))))
+
+
+def _damage(error: IntegrityError | UnreadableError, selection: Selection) -> BrokenBlobError:
+    if isinstance(error, BrokenBlobError):
+        return error
+    if isinstance(error, UnreadableError):
+        return broken_by(selection, (f"{error.filename} cannot be read: {error.strerror}",))
+    # one that was cut meanwhile is found by its size, whoever of both came upon it
+    return broken(set(), selection, hashed=False)
 
 
 def _fill(ahead: _Ahead, selection: Selection, listener: Listener, *, hashed: bool) -> None:

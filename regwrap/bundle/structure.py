@@ -5,11 +5,12 @@ Of a delta without its base nothing is said of what is not at hand; with it, a d
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regwrap.core.closure import Closure, shipped_platforms
-from regwrap.core.errors import RegwrapError
+from regwrap.core.errors import LostBlobError, RegwrapError
 from regwrap.core.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -104,10 +105,16 @@ def _names_others(bundle: Bundle, image: BundleImage, closure: Closure) -> bool:
     if isinstance(closure.top, Manifest):
         config = closure.top.config
         is_valid = bundle.has(config.digest) and bundle.contents.sizes[config.digest] == config.size
-        if not is_valid or not bundle.copy(config.digest):
+        if not is_valid or not _is_right(bundle, config.digest):
             return False  # a problem of its own, or it can't be told
     platforms = shipped_platforms(closure, lambda config: bundle.read(config.digest) or b"")
     return image.platforms != tuple(platform for platform in platforms if platform.is_nameable)
+
+
+def _is_right(bundle: Bundle, digest: Digest) -> bool:
+    with suppress(LostBlobError):
+        return bundle.copy(digest)
+    return False
 
 
 def _list_problems(contents: BundleContents, seen: _Seen) -> list[str]:

@@ -19,7 +19,7 @@ from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_integer, an_object, field, json_object, list_of
 from regwrap.core.manifest import a_size
-from regwrap.core.writing import named_on_error
+from regwrap.core.writing import UnreadableError, named_on_error
 from regwrap.storage.hashing import hash_file
 
 if TYPE_CHECKING:
@@ -69,7 +69,11 @@ class VolumeSet:
             place = self.places.get(volume.name)
             if place is None:
                 continue
-            digest = hash_file(place).hex
+            try:
+                digest = hash_file(place).hex
+            except UnreadableError as error:
+                lines.append(f"{place}: cannot be read: {error.strerror}")
+                continue
             if volume.sha256 not in {"", digest}:
                 lines.append(f"{place}: has other bytes than {self.path.name}.sha256 says")
             elif digest in seen:

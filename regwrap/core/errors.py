@@ -95,6 +95,10 @@ class BrokenBlobError(IntegrityError):
     """A blob of the archive is not what it was; the image has to be synced again. Caught by `release`."""
 
 
+class LostBlobError(IntegrityError):
+    """The disk does not give a blob's bytes. Caught where blobs are looked at, all of which it concerns alone."""
+
+
 class Interrupted(BaseException):
     """Raised in the main thread by the handlers of SIGINT, SIGTERM and SIGHUP; not an `Exception` on purpose."""
 

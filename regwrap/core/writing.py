@@ -9,7 +9,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from io import UnsupportedOperation
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 from regwrap.core.errors import UsageError
 
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TEMPORARY = re.compile(r"#\d+ \(deleted\)")  # O_TMPFILE, see open(2): of use is where it would be
+LOST: Final = frozenset({errno.EIO, errno.ESTALE, errno.EBADMSG, errno.EUCLEAN})
+"""Of a read: the medium does not give the bytes, the server has lost the file, the file system's sums are wrong."""
 _FileT = TypeVar("_FileT", bound=IO[Any])
+
+
+class UnreadableError(OSError):
+    """The disk does not give bytes of a file that is there. A blob is damaged then; of another file the disk fails."""
 
 
 def write_all_at(descriptor: int, data: bytes | memoryview, position: int) -> None:
@@ -37,8 +43,7 @@ def read_at(descriptor: int, count: int, position: int) -> bytes:
     try:
         return os.pread(descriptor, count, position)
     except OSError as error:
-        name_file(error, descriptor)
-        raise
+        raise failed_read(error, descriptor) from None
 
 
 def is_there(path: Path | str) -> bool:
@@ -113,6 +118,14 @@ def name_file(error: OSError, file: int | IO[bytes]) -> None:
     if error.filename is None:
         with suppress(UnsupportedOperation):
             error.filename = _name_of(file if isinstance(file, int) else file.fileno())
+
+
+def failed_read(error: OSError, file: int | IO[bytes]) -> OSError:
+    """What a call that could not read an open file raises: the error with the file's name, or UnreadableError."""
+    name_file(error, file)
+    if error.errno not in LOST:
+        return error
+    return UnreadableError(error.errno, error.strerror, error.filename)
 
 
 def _name_of(descriptor: int) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.errors import IntegrityError, LostBlobError, UsageError
 from regwrap.core.listener import SILENT, counted_by
 from regwrap.core.manifest import Index, parse_manifest, subject_of
 from regwrap.core.model import Digest, subject_of_tag
@@ -105,8 +105,9 @@ class Garbage:
 
 
 def find_garbage(storage: Storage, keep: Keep, listener: Listener = SILENT) -> Garbage:
-    """Decide what can go. Raises UsageError where nothing would be left, or where it is no storage, and OSError where
-    the disk fails: what it hides for a moment, a signature for one, must not be taken for garbage."""
+    """Decide what can go. Raises UsageError where nothing would be left, or where it is no storage, and OSError or
+    LostBlobError where the disk fails: what it hides for a moment, a signature for one, must not be taken for
+    garbage."""
     survey = survey_storage(storage, listener)
     marks = [_Marks(storage, tree) for tree in survey.repositories]
     pins = keep.digests_by_repository()
@@ -191,6 +192,8 @@ class _Marks:
             return _Untagged(reason="its link is damaged or absent")
         try:
             raw = self.storage.read_blob(digest)
+        except LostBlobError:
+            raise
         except IntegrityError as error:
             return _Untagged(reason=f"it cannot be read: {error}")
         if raw is None:
@@ -220,6 +223,8 @@ class _Marks:
             return
         try:
             closure = self.storage.closure(self.tree.name, top)
+        except LostBlobError:
+            raise
         except IntegrityError as error:
             self._keep_all(f"{name} cannot be read: {error}")
             return
@@ -244,6 +249,8 @@ class _Marks:
             self.manifests.add(digest)
             try:
                 closure = self.storage.closure(self.tree.name, digest)
+            except LostBlobError:
+                raise
             except IntegrityError:
                 continue
             if closure is not None:

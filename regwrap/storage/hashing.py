@@ -7,12 +7,13 @@ import hashlib
 import os
 import select
 import threading
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
-from regwrap.core.errors import IntegrityError
+from regwrap.core.errors import IntegrityError, LostBlobError
 from regwrap.core.interruption import end_if_interrupted
 from regwrap.core.model import Digest
-from regwrap.core.writing import name_file, on_file, write_all_at
+from regwrap.core.writing import LOST, UnreadableError, failed_read, name_file, on_file, write_all_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,9 +36,20 @@ class _Own(threading.local):
 _OWN: Final = _Own()
 
 
-def hash_problem(digest: Digest, where: Path | str = "") -> str:
-    """What is told of a blob that was hashed, and whose bytes are others."""
-    return f"blob {digest} does not match its digest" + (f" ({where})" if where else "")
+def hash_problem(digest: Digest, where: Path | str = "", unread: str = "") -> str:
+    """What is told of a blob that was hashed, and whose bytes are others; `unread` says why they cannot be read."""
+    problem = f"cannot be read: {unread}" if unread else "does not match its digest"
+    return f"blob {digest} {problem}" + (f" ({where})" if where else "")
+
+
+@contextmanager
+def reading(digest: Digest) -> Iterator[None]:
+    """A blob: what the disk does not give in the block is damage. Raises LostBlobError."""
+    try:
+        yield
+    except UnreadableError as error:
+        where, why = error.filename, f"{error.strerror}"
+        raise LostBlobError(f"blob {digest} cannot be read from {where}", detail=why) from error
 
 
 class _ReadsInto(Protocol):
@@ -49,8 +61,7 @@ def read_into(file: IO[bytes], buffer: memoryview) -> int:
     try:
         return cast("_ReadsInto", file).readinto(buffer) or 0
     except OSError as error:
-        name_file(error, file)
-        raise
+        raise failed_read(error, file) from None
 
 
 def pieces_of(file: IO[bytes]) -> Iterator[memoryview]:
@@ -76,8 +87,7 @@ def read_piece(descriptor: int, buffer: memoryview, position: int) -> int:
     try:
         count = os.preadv(descriptor, [buffer], position)
     except OSError as error:
-        name_file(error, descriptor)
-        raise
+        raise failed_read(error, descriptor) from None
     if count == 0:
         raise _truncated()
     return count
@@ -142,8 +152,8 @@ def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:
             done += count
     except OSError as error:
         if error.errno not in _NO_RANGES:
-            name_file(error, source if error.errno == errno.EIO else out)  # one of the two; full is what is written
-            raise
+            # one of the two; full is what is written
+            raise failed_read(error, source if error.errno in LOST else out) from None
         for piece in pieces_at(source, offset + done, size - done):
             write_all_at(out, piece, to + done)
             done += len(piece)
@@ -173,8 +183,7 @@ def send_range(source: int, offset: int, size: int, pipe: int) -> Iterator[int]:
             yield count
     except OSError as error:
         if error.errno not in _NO_SPLICE:
-            name_file(error, source if error.errno == errno.EIO else pipe)
-            raise
+            raise failed_read(error, source if error.errno in LOST else pipe) from None
         for piece in pieces_at(source, offset + done, size - done):
             write_all_to(pipe, piece)
             yield len(piece)

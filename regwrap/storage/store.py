@@ -9,16 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.closure import Closure, closure_of, parsed
-from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.errors import IntegrityError, LostBlobError, UsageError
 from regwrap.core.manifest import MAX_MANIFEST_BYTES, Descriptor, Index
 from regwrap.core.model import Digest, ParseError, Platform, is_repository, is_tag
-from regwrap.core.writing import name_file, on_file
+from regwrap.core.writing import failed_read, name_file
 from regwrap.storage import layout
-from regwrap.storage.hashing import hash_descriptor
+from regwrap.storage.hashing import hash_descriptor, hash_problem, reading
 from regwrap.storage.tree import LinkedDirectoryError, Tree
 
 if TYPE_CHECKING:
@@ -131,14 +132,18 @@ class Storage:
         return self._place(name).open(name)
 
     def read_blob(self, digest: Digest, limit: int = MAX_MANIFEST_BYTES) -> bytes | None:
-        """The bytes of a small blob, not verified; None where it is absent. Raises IntegrityError above `limit`."""
+        """The bytes of a small blob, not verified; None where it is absent. Raises IntegrityError above `limit`, and
+        LostBlobError."""
         size = self.blob_size(digest)
         if size is None:
             return None
         if size > limit:
             raise IntegrityError(f"{digest.short} has {size} bytes; a manifest or config has at most {limit}")
-        with os.fdopen(self.open_blob(digest), "rb") as file, on_file(file.fileno()):
-            return file.read(size)
+        with os.fdopen(self.open_blob(digest), "rb") as file, reading(digest):
+            try:
+                return file.read(size)
+            except OSError as error:
+                raise failed_read(error, file) from None
 
     def closure(self, repository: str, top: Digest, platforms: tuple[Platform, ...] = ()) -> Closure | None:
         """All of an image as `repository` knows it, manifests verified; None where the top is absent.
@@ -172,17 +177,29 @@ class Storage:
 
     def is_valid(self, blob: Descriptor, *, hashed: bool) -> bool:
         """Whether the blob is there with the right size and, if asked for, the right bytes."""
-        if self.blob_size(blob.digest) != blob.size:
-            return False
-        return not hashed or self.hash_blob(blob.digest) == blob.digest
+        return not self.damage(blob, hashed=hashed)
+
+    def damage(self, blob: Descriptor, *, hashed: bool) -> str:
+        """What is wrong with it then; empty where it is valid."""
+        digest, unread = blob.digest, ""
+        try:
+            if self.blob_size(digest) == blob.size and (not hashed or self.hash_blob(digest) == digest):
+                return ""
+        except LostBlobError as error:
+            unread = error.detail
+        return hash_problem(digest, self.blob_path(digest), unread)
 
     def hash_blob(self, digest: Digest) -> Digest:
-        return hash_descriptor(self.open_blob(digest))
+        """Raises LostBlobError."""
+        with reading(digest):
+            return hash_descriptor(self.open_blob(digest))
 
     def read_config(self, blob: Descriptor) -> bytes:
-        """A config's bytes, verified; empty where it is not there."""
-        raw = self.read_blob(blob.digest)
-        return raw if raw is not None and Digest.of(raw) == blob.digest else b""
+        """A config's bytes, verified; empty where it is not there, or cannot be read."""
+        with suppress(LostBlobError):
+            raw = self.read_blob(blob.digest)
+            return raw if raw is not None and Digest.of(raw) == blob.digest else b""
+        return b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.bundle.by_repository import StorageSource
-from regwrap.core.errors import IntegrityError, RegwrapError, ToolError, UsageError
+from regwrap.core.errors import IntegrityError, LostBlobError, RegwrapError, ToolError, UsageError
 from regwrap.core.manifest import Descriptor
 from regwrap.core.model import Digest
 from regwrap.core.pool import map_in_order
@@ -245,7 +245,10 @@ def _hashed(source: StorageSource, digest: Digest, size: int, around: Surroundin
         return BlobAnswer(digest=f"{digest}", again=True)
     if source.storage.blob_size(digest) != size:
         raise _other_directory(source.name)
-    if source.storage.hash_blob(digest) == digest:
-        return BlobAnswer(digest=f"{digest}", came=size)
     wrong = IntegrityError(hash_problem(digest))
+    try:
+        if source.storage.hash_blob(digest) == digest:
+            return BlobAnswer(digest=f"{digest}", came=size)
+    except LostBlobError as error:
+        wrong = error
     return BlobAnswer(digest=f"{digest}", came=size, refusal=Refusal.of(wrong))

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from regwrap.core.errors import ToolError
+from regwrap.core.writing import UnreadableError
 from regwrap.storage.hashing import hash_descriptor
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ class Stage:
 
     def is_valid(self, blob: Descriptor) -> bool:
         name = self.blob(blob.digest)
-        return self.tree.size(name) == blob.size and hash_descriptor(self.tree.open(name)) == blob.digest
+        with suppress(UnreadableError):
+            return self.tree.size(name) == blob.size and hash_descriptor(self.tree.open(name)) == blob.digest
+        return False
 
 
 def damaged_on_the_way(where: str, blob: Descriptor, size: int | None) -> ToolError:

@@ -6,14 +6,16 @@ What an archive has is copied in the kernel; what only skopeo can ask for comes 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.image_set import ImageSet
 from regwrap.core.errors import IntegrityError
-from regwrap.core.writing import write_all_at
+from regwrap.core.writing import UnreadableError, write_all_at
 from regwrap.registry.endpoint import RegistryEndpoint
+from regwrap.storage.hashing import reading
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.fetch import damaged_on_the_way
 from regwrap.transfer.meter import Meter
@@ -72,7 +74,12 @@ class BundleDestination:
 
     def has(self, need: Need) -> bool:
         digest = need.blob.digest
-        return digest not in self.file.places or digest in self.file.proved or self.file.is_valid(digest)
+        if digest not in self.file.places or digest in self.file.proved:
+            return True
+        with suppress(UnreadableError):  # of what an earlier run has left: it comes once more
+            return self.file.is_valid(digest)
+        self.forget(need.blob)
+        return False
 
     def accept(self, blob: Descriptor) -> bool:
         return self.file.is_valid(blob.digest)
@@ -151,7 +158,8 @@ class BundleDestination:
     def _copy_file(self, source: StorageSource, blob: Descriptor) -> None:
         descriptor = source.storage.open_blob(blob.digest)
         try:
-            self.file.copy(blob.digest, descriptor, 0)
+            with reading(blob.digest):
+                self.file.copy(blob.digest, descriptor, 0)
         finally:
             os.close(descriptor)
         if not self.hashed and source is self.archive:

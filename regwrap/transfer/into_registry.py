@@ -6,19 +6,20 @@ repository, from which the others that lack it take it. Then come manifests, chi
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.answers import Meaning
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError
 from regwrap.core.manifest import Index
+from regwrap.core.writing import UnreadableError
 from regwrap.registry.answers import meaning_of, reason_of, refusal
 from regwrap.registry.credentials import UnsureError
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.registry.exchange import Body
 from regwrap.registry.uploads import Parcel
-from regwrap.storage.hashing import hashed, pieces_at
+from regwrap.storage.hashing import hashed, pieces_at, reading
 from regwrap.transfer.by_curl import Endings
 from regwrap.transfer.by_skopeo import prove
 
@@ -311,10 +312,13 @@ class _PieceBytes:
     anew: bool = False
 
     def pieces(self, start: int, end: int) -> Iterator[memoryview]:
-        return pieces_at(self.piece.file.fileno(), self.piece.offset + start, end - start)
+        with reading(self.digest):
+            yield from pieces_at(self.piece.file.fileno(), self.piece.offset + start, end - start)
 
     def is_valid(self) -> bool:
-        return self.piece.digest() == self.digest
+        with suppress(UnreadableError):
+            return self.piece.digest() == self.digest
+        return False
 
 
 @dataclass(slots=True)

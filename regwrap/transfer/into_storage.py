@@ -17,7 +17,7 @@ from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.manifest import Descriptor, Index, Manifest
 from regwrap.registry.endpoint import RegistryEndpoint
 from regwrap.storage.commit import Additions, GroupCommit
-from regwrap.storage.hashing import copy_range, write_all
+from regwrap.storage.hashing import copy_range, reading, write_all
 from regwrap.storage.space import need_space
 from regwrap.tools.skopeo import Remote
 from regwrap.transfer.fetch import ImageFetcher, Stage, damaged_on_the_way
@@ -140,7 +140,11 @@ class StorageDestination:
             raise IntegrityError(
                 f"blob {blob.digest.short} is absent or damaged in {source.name}", hint=f"regwrap verify {source.name}"
             )
-        with os.fdopen(source.storage.open_blob(blob.digest), "rb") as reader, self._new_file(blob) as writer:
+        with (
+            os.fdopen(source.storage.open_blob(blob.digest), "rb") as reader,
+            self._new_file(blob) as writer,
+            reading(blob.digest),
+        ):
             copy_range(reader.fileno(), 0, blob.size, writer.fileno(), 0)
         if not self.stage.has(blob):
             raise damaged_on_the_way(source.name, blob, blob.size)

@@ -38,6 +38,7 @@ from tests.builders import (
     truncate,
 )
 from tests.bundles import bundle_image_set, contents_of, listed, make_bundle, packed, parts_of
+from tests.lost import lose
 from tests.told import Told
 
 MULTI, SINGLE, DOCKER = make_multi_image("multi"), make_image("single"), make_image("docker", kind="docker")
@@ -460,3 +461,41 @@ def test_a_platform_that_an_image_never_had_is_a_difference_and_no_damage(root: 
     assert report.problems == ()
     assert report.differences[0].startswith(f"a/b:1: index {MULTI.top.short} has no linux/s390x; ")
     assert report.others == 2
+
+
+# --- a medium that does not give all bytes
+
+
+@pytest.mark.parametrize(
+    ("lost", "line"),
+    [
+        (LAYER, "a/b:2: blob {0} cannot be read: Input/output error (docker/registry/"),
+        (CONFIG, "a/b:2: blob {0} cannot be read: Input/output error (docker/registry/"),
+        (SINGLE.top, "a/b:2: blob {0} cannot be read from {1}: Input/output error"),
+    ],
+)
+def test_a_blob_of_a_storage_that_cannot_be_read_is_damaged_and_all_others_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: Digest, line: str
+) -> None:
+    root = make_storage(tmp_path / "root", IMAGES)
+    flip(root / layout.blob_path(Digest.of(MULTI.blobs[0])))
+    path = root / layout.blob_path(lost)
+    lose(monkeypatch, path)
+    report = verify_storage(root, None, SILENT)
+    assert [problem for problem in report.problems if problem.startswith(line.format(lost, path))]
+    assert [problem for problem in report.problems if "does not match its digest" in problem]
+    assert {lost, Digest.of(MULTI.blobs[0])} == report.inventory.damaged
+    assert report.images == len(IMAGES)
+
+
+def test_a_bundle_on_a_medium_that_cannot_be_read_everywhere_has_a_line_for_each_blob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_bundle(tmp_path / "b", IMAGES)
+    lose(monkeypatch, path, calls=("preadv",))
+    report = verify_bundle(path, None, SILENT)
+    named = {
+        match[0] for problem in report.problems if (match := re.search(r"blob sha256:\S+ cannot be read", problem))
+    }
+    assert len(named) == report.blobs == len(report.inventory.damaged)
+    assert all("Input/output error" in problem for problem in report.problems)

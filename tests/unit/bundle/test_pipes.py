@@ -7,7 +7,7 @@ import os
 import random
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +45,7 @@ from tests.builders import (
     truncate,
 )
 from tests.bundles import BLOCK, Part, contents_of, listed, member, older, packed, parts_of, write_bundle
+from tests.lost import lose
 from tests.told import Told
 
 BIG = random.Random(3).randbytes(3_000_000)  # more than a buffer has
@@ -138,7 +139,26 @@ def test_a_rotten_blob_is_named_beside_one_that_was_cut(tmp_path: Path) -> None:
     assert [line.partition("blob ")[2].partition(" ")[0] for line in told.value.problems] == [f"{first}", f"{last}"]
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("calls", [("preadv",), ("splice",)])
+def test_a_blob_that_the_disk_does_not_give_ends_the_stream_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: Sequence[str]
+) -> None:
+    root = make_storage(tmp_path / "archive", IMAGES)
+    selection, path = selected(root, *IMAGES), root / layout.blob_path(Digest.of(BIG))
+    lose(monkeypatch, path, calls=calls)
+    reader, writer = os.pipe()
+    with ThreadPoolExecutor(1) as pool, open(reader, "rb") as taken:
+        came = pool.submit(taken.read)
+        with (
+            open(writer, "wb", buffering=0) as out,
+            pytest.raises(IntegrityError, match=rf"{root} is damaged") as told,
+            streamed_bundle(selection, PipeTarget(out), Silent(), hashed=True),
+        ):
+            pass
+        assert len(came.result()) < tar_bytes(selection.contents)
+    assert told.value.problems == (f"{path} cannot be read: Input/output error",)
+
+
 def test_every_byte_of_a_stream_is_counted_for_who_waits(archive: Path) -> None:
     told, selection = Told(), selected(archive, *IMAGES)
     told.expect("package", selection.contents.blob_bytes)

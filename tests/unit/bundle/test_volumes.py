@@ -53,6 +53,7 @@ from tests.builders import (
     storage_problems,
 )
 from tests.bundles import contents_of, listed, older, packed, parts_of
+from tests.lost import lose
 
 BASE = random.Random(5).randbytes(90_000)
 IMAGES = {"app:1": make_image("app", layers=[BASE, make_layer("a")]), "multi:1": make_multi_image("multi")}
@@ -146,6 +147,23 @@ def test_a_disk_that_loses_a_volume_is_an_error_and_nothing_has_its_name(
     with pytest.raises(OSError, match="Input/output error"):
         write(archive, tmp_path / "v1.tar")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_blob_that_the_disk_does_not_give_is_a_damaged_archive_which_can_be_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_storage(tmp_path / "archive", IMAGES)
+    lose(monkeypatch, path := Storage(root).blob_path(Digest.of(BASE)))
+    with pytest.raises(BrokenBlobError, match="is damaged; no bundle was written") as raised:
+        write(root, tmp_path / "v1.tar")
+    assert raised.value.problems == (f"{path} cannot be read: Input/output error",)
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+
+def test_a_volume_that_its_medium_does_not_give_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = bundle.with_name("v1.tar.002")
+    lose(monkeypatch, second)
+    assert problems_of(bundle) == (f"{second}: cannot be read: Input/output error",)
 
 
 def test_they_are_the_bundle_cut_into_slices_with_a_checksum_each(bundle: Path, whole: bytes) -> None:

@@ -22,6 +22,7 @@ from regwrap.storage.store import Storage
 from regwrap.storage.tree import Tree
 from tests.builders import make_image, make_multi_image, make_storage, remove, storage_problems
 from tests.crashing import Died, DyingFiles
+from tests.lost import lose
 
 IMAGES = {"app:v1": make_image("app"), "team/multi:v1": make_multi_image("multi"), "app/v1:x": make_image("deep")}
 
@@ -50,6 +51,19 @@ def test_an_export_is_on_the_disk_before_it_has_its_name_and_its_name_is_too(
     monkeypatch.setattr(commit_module._LIBC, "syncfs", synced)
     export(make_storage(tmp_path / "root", {"app:v1": make_image("app")}), target, Form.OCI)
     assert has_name == [False, True]
+
+
+def test_an_export_names_each_blob_that_the_disk_does_not_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_storage(tmp_path / "root", IMAGES)
+    lost = [Digest.of(IMAGES[name].blobs[1]) for name in ("app:v1", "app/v1:x")]
+    for digest in lost:
+        lose(monkeypatch, root / layout.blob_path(digest))
+    with pytest.raises(IntegrityError, match="is damaged; nothing was changed") as raised:
+        export(root, tmp_path / "export")
+    assert sorted(raised.value.problems) == sorted(
+        f"blob {digest} cannot be read: Input/output error" for digest in lost
+    )
+    assert not (tmp_path / "export").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ from tests.builders import (
 )
 from tests.bundles import make_bundle
 from tests.crashing import Died, DyingFiles, directory_in_memory
+from tests.lost import lose
 
 OTHER, OLD, NEW = make_image("other"), make_image("old"), make_image("new")
 MULTI = make_multi_image("multi")
@@ -370,3 +372,26 @@ def test_what_a_killed_run_left_half_in_its_stage_is_in_nobody_s_way(bundle: Pat
     deploy(bundle, used)
     assert storage_problems(used) == set()
     assert not (used / STAGE).exists()
+
+
+def test_a_blob_that_the_site_s_disk_does_not_give_is_mended(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(bundle, tmp_path / "site")
+    lose(monkeypatch, tmp_path / "site" / blob_of(MULTI.blobs[0]))
+    assert deploy(bundle, tmp_path / "site").mended == 1
+    assert storage_problems(tmp_path / "site") == set()
+    assert deploy(bundle, tmp_path / "site") == replace(NOTHING, images=2)
+
+
+def test_a_bundle_that_its_medium_does_not_give_changes_nothing_and_names_each_blob(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = make_storage(tmp_path / "site", THERE)
+    before = registry_state(used)
+    lose(monkeypatch, bundle, calls=("preadv",))
+    with pytest.raises(IntegrityError) as raised:
+        deploy(bundle, used)
+    assert len(raised.value.problems) > 1
+    assert all("cannot be read" in problem and "Input/output error" in problem for problem in raised.value.problems)
+    assert registry_state(used) == before

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.commands.gc import GcOptions, GcReport, collect_garbage, keep_of
-from regwrap.core.errors import UsageError
+from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.listener import Silent
 from regwrap.core.manifest import Manifest, parse_manifest
 from regwrap.core.model import Digest
@@ -42,6 +42,7 @@ from tests.builders import (
     truncate,
 )
 from tests.crashing import Died, DyingDisk, directory_in_memory
+from tests.lost import lose
 
 BASE = make_layer("base")
 ONE = make_image("one", layers=[BASE, make_layer("one")])
@@ -661,3 +662,18 @@ def test_a_failing_disk_is_told_and_the_next_run_goes_on(root: Path, tmp_path: P
         gc(root, keeping("a:1"), disk=disk)
     gc(root, keeping("a:1"))
     assert same_as(root, {"a:1": ONE}, tmp_path / "expected")
+
+
+@pytest.mark.parametrize("which", ["a kept image", "a signature"])
+def test_what_the_disk_does_not_give_is_not_taken_for_garbage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    root = make_storage(tmp_path / "root", {"app:1": ONE})
+    signature = signature_of(ONE.top, "a", field=True)
+    add_untagged(root, "app", signature)
+    before = state(root)
+    lose(monkeypatch, Storage(root).blob_path(ONE.top if which == "a kept image" else signature.top))
+    with pytest.raises(IntegrityError, match=r"cannot be read from .*: Input/output error"):
+        gc(root)
+    monkeypatch.undo()
+    assert state(root) == before

@@ -19,6 +19,7 @@ from regwrap.core.location import Location, Registry
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing, TagMove
 from regwrap.lists.naming import Naming
+from regwrap.storage.store import Storage
 from regwrap.tools.retry import RetryPolicy
 from regwrap.transfer.job import Job
 from regwrap.transfer.plan import Copy
@@ -27,6 +28,7 @@ from tests.builders import make_image, make_multi_image, make_storage
 from tests.bundles import contents_of, listed, packed, parts_of
 from tests.fakeregistry import FakeRegistry, fake_registry
 from tests.fakes import Scripted
+from tests.lost import lose
 from tests.unit.commands.pushing import push_job
 from tests.unit.transfer.test_sync import Heard
 
@@ -105,6 +107,21 @@ def test_a_push_sends_each_blob_once_and_a_second_one_nothing(site: Site) -> Non
     again = site.push()
     assert isinstance(again, SyncReport)
     assert (len(again.skipped), again.sent) == (3, 0)
+
+
+@pytest.mark.parametrize("part", ["layer", "manifest"])
+def test_what_the_disk_does_not_give_fails_the_image_that_needs_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    tool = IMAGES["team/tool:v1"]
+    path = Storage(site.source).blob_path(Digest.of(tool.blobs[1]) if part == "layer" else tool.top)
+    lose(monkeypatch, path)
+    report = site.push()
+    assert isinstance(report, SyncReport)
+    (failed,) = report.failed
+    assert f"{failed.entry.dest}" == "site/team/tool:v1"
+    assert f"cannot be read from {path}: Input/output error" in failed.error
+    assert len(report.copied) == 2
 
 
 @pytest.mark.slow

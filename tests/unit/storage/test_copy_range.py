@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from regwrap.core.errors import IntegrityError
+from regwrap.core.writing import UnreadableError
 from regwrap.storage.hashing import PIECE_BYTES, append_range, copy_range
 from tests.builders import put
 
@@ -78,10 +79,21 @@ def test_what_the_kernel_leaves_off_in_the_middle_of_is_read_and_written_from_th
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize(("number", "named"), [(errno.EIO, "blob"), (errno.ENOSPC, "full")])
+@pytest.mark.parametrize(
+    ("number", "named"),
+    [
+        (errno.EIO, "blob"),
+        (errno.ESTALE, "blob"),
+        (errno.ENOSPC, "full"),
+        (errno.EDQUOT, "full"),
+        (errno.EROFS, "full"),
+    ],
+)
 def test_of_a_copy_that_fails_the_file_is_named_that_fails(
     source: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, named: str
 ) -> None:
+    """And what cannot be read is told from what cannot be written: of a blob it is damage."""
+
     def failing(*_args: int) -> int:
         raise OSError(number, os.strerror(number))
 
@@ -89,6 +101,7 @@ def test_of_a_copy_that_fails_the_file_is_named_that_fails(
     with (tmp_path / "full").open("wb") as dest, pytest.raises(OSError, match=os.strerror(number)) as raised:
         copy_range(source, 0, 1, dest.fileno(), 0)
     assert raised.value.filename == f"{tmp_path / named}"
+    assert isinstance(raised.value, UnreadableError) is (named == "blob")
 
 
 def test_a_file_that_became_shorter_is_no_endless_copy(source: int, dest: int) -> None:

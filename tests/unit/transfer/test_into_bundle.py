@@ -1,8 +1,10 @@
 """A bundle filled straight from its sources: the bytes of a selection, what an archive gives, and what never counts."""
 
+import errno
 import json
+import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +38,7 @@ from tests.builders import (
 )
 from tests.bundles import contents_of, make_bundle, older
 from tests.fakes import NOT_ASKED, Answer, Argv, Scripted
+from tests.lost import CALLS, lose
 from tests.unit.cli.programs import curl, skopeo_copy
 from tests.unit.transfer.between import Between, between
 from tests.unit.transfer.test_archives import as_tree, unpacks
@@ -127,6 +130,55 @@ def test_what_is_rotten_in_the_archive_comes_from_the_source(
     assert output.read_bytes() == expected(tmp_path)
     assert bundle.report is not None
     assert bundle.report.sent == len(APP.blobs[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [("copy_file_range",), ("fdopen",), CALLS])
+@pytest.mark.parametrize("lost", [OWN, APP.top, Digest.of(APP.blobs[0])])
+def test_what_the_archive_s_disk_does_not_give_comes_from_the_source(
+    two: Between, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: Sequence[str], lost: Digest
+) -> None:
+    make_storage(two.root, IMAGES)
+    whole = expected(tmp_path)
+    lose(monkeypatch, Storage(two.root).blob_path(lost), calls=calls)
+    bundle = written(two.job(archive=two.directory), output)
+    assert output.read_bytes() == whole
+    assert bundle.report is not None
+    assert bundle.report.failed == ()
+
+
+def test_what_an_earlier_run_left_and_the_disk_does_not_give_comes_once_more(
+    two: Between, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.scripted.launcher.answers[:] = [curl(changed={APP.blobs[2]: b"x" * len(APP.blobs[2])})]
+    with pytest.raises(ImagesFailedError):
+        written(two.job(archive=two.directory), output)
+    (left,) = parts(output)
+    two.scripted.launcher.answers[:] = [curl()]
+    seen, real = set[int](), os.preadv
+
+    def once(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        """A disk that writes to a bad sector takes another one."""
+        if left.exists() and os.path.samestat(os.fstat(descriptor), left.stat()) and offset not in seen:
+            seen.add(offset)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", once)
+    written(two.job(archive=two.directory), output)
+    assert output.read_bytes() == expected(tmp_path)
+    assert seen
+
+
+def test_a_full_disk_is_no_damage_of_the_archive(two: Between, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_storage(two.root, IMAGES)
+
+    def full(*_args: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{output}\."):
+        written(two.job(archive=two.directory), output)
 
 
 @pytest.mark.slow

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from regwrap.bundle.examine import verify_storage
 from regwrap.commands.sync import SyncOptions, copy_images
 from regwrap.core.errors import IntegrityError, ToolError, UsageError
-from regwrap.core.listener import Outlook
+from regwrap.core.listener import SILENT, Outlook
 from regwrap.core.location import Engine, Location
 from regwrap.core.manifest import OCI_MANIFEST, Descriptor, Manifest
 from regwrap.core.model import Digest
@@ -41,6 +42,7 @@ from tests.builders import (
 )
 from tests.builders import storage_problems as problems_in
 from tests.fakes import Answer, Argv, Scripted
+from tests.lost import lose
 from tests.unit.cli.programs import curl
 from tests.unit.transfer.between import Between, between
 
@@ -576,3 +578,37 @@ def test_all_that_was_sent_is_counted_once(two: Between) -> None:
     assert report.sent == sum(map(len, {*APP.blobs, *TOOL.blobs, *MULTI.blobs}))
     assert two.told.expected == [("sync", report.sent)]
     assert len(two.scripted.launcher.started) == 1
+
+
+# --- from a disk, or onto one, that does not give all bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("lost", [LAYER, APP.top])
+def test_what_the_archive_s_disk_does_not_give_any_more_is_repaired(
+    two: Between, monkeypatch: pytest.MonkeyPatch, lost: Digest, number: int
+) -> None:
+    two.scripted.launcher.answers.append(curl())
+    make_storage(two.root, {"team/app:1": APP, "team/tool:1": TOOL})
+    lose(monkeypatch, two.storage.blob_path(lost), number)
+    report = two.sync(two.job(archive=two.directory), "team/app:1", "team/tool:1", options=SyncOptions(hashed=True))
+    assert [f"{item.copy.entry.dest}" for item in report.copied] == ["team/app:1"]
+    assert not problems_in(two.root)
+    assert verify_storage(two.root, None, SILENT).problems == ()
+
+
+@pytest.mark.parametrize("lost", [LAYER, APP.top])
+def test_what_a_source_s_disk_does_not_give_fails_the_images_that_need_it(
+    two: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: Digest
+) -> None:
+    root = make_storage(tmp_path / "old", {"team/app:1": APP, "team/tool:1": TOOL})
+    path = Storage(root).blob_path(lost)
+    lose(monkeypatch, path)
+    job = two.job(archive=two.directory, source=Location(name="old", storage=root))
+    result = two.run(job, "team/app:1", "team/tool:1")
+    assert result.report is not None
+    (failed,) = result.report.failed
+    assert f"{failed.entry.dest}" == "team/app:1"
+    assert f"blob {lost} cannot be read from {path}: Input/output error" in failed.error
+    assert [f"{item.copy.entry.dest}" for item in result.report.copied] == ["team/tool:1"]
