@@ -14,7 +14,7 @@ from regwrap.bundle.contents import BUNDLE_JSON, tar_bytes
 from regwrap.bundle.follow import Following, followed
 from regwrap.bundle.output import append_links, published
 from regwrap.bundle.select import REPAIR_HINT
-from regwrap.core.errors import BrokenBlobError
+from regwrap.core.errors import BrokenBlobError, IntegrityError
 from regwrap.core.manifest import Descriptor
 from regwrap.core.writing import write_file
 from regwrap.storage.hashing import hash_problem
@@ -74,12 +74,22 @@ def _write(packing: _Packing) -> None:
     members = contents.members
     blobs = [m.path for m in members if m.link is None]
     parts = [(front, [BUNDLE_JSON]), (selection.storage.root, blobs)]
+    unread: IntegrityError | None = None
     with followed(Following(contents, part, packing.listener, hashed=packing.options.hashed)) as wrong:
-        create_tar(
-            packing.runner, part.descriptor, [p for p in parts if p[1]], scratch=scratch, stall=packing.options.stall
-        )
+        try:
+            create_tar(
+                packing.runner,
+                part.descriptor,
+                [p for p in parts if p[1]],
+                scratch=scratch,
+                stall=packing.options.stall,
+            )
+        except IntegrityError as error:
+            unread = error
     if wrong:
-        raise broken(set(wrong), selection, hashed=packing.options.hashed)
+        raise broken(set(wrong), selection, hashed=packing.options.hashed) from unread
+    if unread is not None:
+        raise unread
     append_links(part.opened, contents)
 
 

@@ -123,6 +123,7 @@ SKOPEO: Final = (
 
 # GNU tar 1.34 and 1.35: all that it says of a disk that became full within a record; docker-registry 2.8 and 3.1
 TAR_SHORT_WRITE: Final = "Wrote only "
+TAR_READ_ERROR: Final = ": Read error at byte "  # zeros are in the place of what it could not read
 REGISTRY_LISTENS: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 REGISTRY_ERROR: Final = "level=error"
 

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.core.errors import OUR_DISK_HINT, ToolError
+from regwrap.core.errors import OUR_DISK_HINT, IntegrityError, ToolError
 from regwrap.core.writing import write_file
-from regwrap.tools.answers import TAR_SHORT_WRITE
+from regwrap.tools.answers import TAR_READ_ERROR, TAR_SHORT_WRITE
 from regwrap.tools.runner import Command, Runner, Tool
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def create_tar(
 ) -> None:
     """Write the members `(directory, names below it)` to the open file `output`, in exactly that order.
 
-    The bytes depend on names and contents alone. Raises ToolError; a warning (a file that changed while it was
+    The bytes depend on names and contents alone. Raises IntegrityError where a file cannot be read; its place is filled
+    up, and so are those behind it. Raises ToolError, too; a warning (a file that changed while it was
     read) is a failure too, since GNU tar pads what shrank with zeros and exits with 1.
     """
     places: list[str] = []
@@ -49,6 +50,8 @@ def create_tar(
     try:
         runner.run(command)
     except ToolError as error:
+        if TAR_READ_ERROR in error.detail:
+            raise IntegrityError("tar could not read each file to its end", detail=error.detail) from error
         if TAR_SHORT_WRITE not in error.detail:
             raise
         hint = f"{OUR_DISK_HINT}, or write the bundle to another disk with -o"

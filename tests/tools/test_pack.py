@@ -233,3 +233,9 @@ def test_a_disk_that_becomes_full_has_its_name(real_runner: Runner, tmp_path: Pa
         assert "the disk is full" in caught.value.hint
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_a_file_that_tar_cannot_read_is_damage_and_no_failure_of_tar(real_runner: Runner, tmp_path: Path) -> None:
+    """A file of the kernel's has a size, and gives nothing."""
+    with (tmp_path / "out.tar").open("wb") as out, pytest.raises(IntegrityError, match="Read error at byte 0"):
+        create_tar(real_runner, out.fileno(), [(Path("/sys/class/net/lo"), ["speed"])], scratch=tmp_path, stall=60)

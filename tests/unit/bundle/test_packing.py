@@ -20,6 +20,7 @@ from regwrap.storage.store import Storage
 from tests.builders import Image, flip, make_image, make_multi_image, make_storage, truncate
 from tests.bundles import listed, packed, parts_of
 from tests.fakes import Answer, Argv, Scripted
+from tests.lost import lose
 from tests.unit.cli import programs
 
 BIG = make_image("big", layers=[bytes(range(256)) * 500, b"small layer\n" * 100])
@@ -48,6 +49,7 @@ def pack(
     then: Callable[[Path], object] = lambda _part: None,
     wrong: Callable[[Path], object] = lambda _made: None,
     listener: Silent | None = None,
+    stderr: bytes = b"",
 ) -> int:
     """`then` happens to the file that tar has written, before it ends; `wrong` to what it is going to write, since
     threads hash what is there already."""
@@ -61,7 +63,7 @@ def pack(
         Path(argv[place]).write_bytes(made.read_bytes())
         then(Path(argv[place]))
 
-    scripted.launcher.answers.append(Answer(when=tar.when, effect=write))
+    scripted.launcher.answers.append(Answer(when=tar.when, effect=write, stderr=stderr, exit_code=2 if stderr else 0))
     scratch = output.parent / f"scratch-{len(scripted.launcher.answers)}"
     scratch.mkdir()
     options = PackOptions(scratch=scratch, hashed=hashed, stall=60)
@@ -112,6 +114,23 @@ def test_a_blob_that_has_rotten_in_the_archive_is_named_with_its_image_and_file(
     assert caught.value.problems == (f"big:1: blob {LAYER} does not match its digest ({selection.path(LAYER)})",)
     assert "regwrap sync --hash" in caught.value.hint
     assert left_over(tmp_path) == set()
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_blob_that_the_archive_s_disk_does_not_give_is_named_as_a_rotten_one_is(
+    scripted: Scripted, selection: Selection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hashed: bool
+) -> None:
+    """tar fills its place with zeros."""
+    path = selection.path(LAYER)
+    lose(monkeypatch, path, calls=("fdopen",))  # the tar that is told what to do can read it
+    said = f"tar: {path}: Read error at byte 0, while reading 10240 bytes: Input/output error\n".encode()
+    with pytest.raises(IntegrityError) as caught:
+        pack(scripted, selection, tmp_path / "out.tar", hashed=hashed, wrong=other_bytes, stderr=said)
+    assert left_over(tmp_path) == set()
+    assert isinstance(caught.value, BrokenBlobError) is hashed
+    if hashed:
+        assert caught.value.problems == (f"big:1: blob {LAYER} cannot be read: Input/output error ({path})",)
+    assert hashed or "Input/output error" in caught.value.detail
 
 
 def test_without_hashing_rot_is_packed(scripted: Scripted, selection: Selection, tmp_path: Path) -> None:
