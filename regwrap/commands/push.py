@@ -184,13 +184,16 @@ def _entries(contents: ImageSet | StorageSource | DeltaSource, listener: Listene
 
 
 def _storage_entries(contents: StorageSource, listener: Listener) -> tuple[ImageEntry, ...]:
-    """Every tag that is valid. Of an index that has lost children, or was deployed without them, what is there."""
+    """Every tag: one whose image is damaged fails, and is not left out in silence. Of an index that has lost children,
+    or was deployed without them, what is there."""
     entries: list[ImageEntry] = []
-    for repository in contents.repositories():
-        for tag in contents.tags(repository):
+    for repository in contents.storage.repositories():
+        for tag in contents.storage.tags(repository):
             digest = contents.resolve(repository, tag)
             if digest is not None:
                 entries.append(entry_of(repository, tag, digest))
+            else:  # a registry that was killed leaves such a tag
+                listener.log(f"note: {repository}:{tag} is left out: its link is absent or damaged")
     listener.count("read", "images", len(entries))
     told = counted_by(listener, entries)
     return tuple(replace(entry, platforms=_platforms(contents.storage, entry)) for entry in told)

@@ -19,6 +19,7 @@ from regwrap.core.location import Location, Registry
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing, TagMove
 from regwrap.lists.naming import Naming
+from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from regwrap.tools.retry import RetryPolicy
 from regwrap.transfer.job import Job
@@ -122,6 +123,20 @@ def test_what_the_disk_does_not_give_fails_the_image_that_needs_it(
     assert f"{failed.entry.dest}" == "site/team/tool:v1"
     assert f"cannot be read from {path}: Input/output error" in failed.error
     assert len(report.copied) == 2
+
+
+@pytest.mark.parametrize("damage", ["other bytes", "absent", "no link"])
+def test_no_tag_of_a_storage_is_left_out_in_silence(site: Site, damage: str) -> None:
+    top, tag = Storage(site.source).blob_path(IMAGES["team/tool:v1"].top), layout.tag_link("team/tool", "v1")
+    if damage == "other bytes":
+        top.write_bytes(b"{}")
+    else:
+        (top if damage == "absent" else site.source / tag).unlink()
+    report = site.push()
+    assert isinstance(report, SyncReport)
+    said = [f"{item.entry.dest}: {item.error}" for item in report.failed] + site.told.lines
+    assert [line for line in said if "team/tool:v1" in line]
+    assert (len(report.copied), len(report.failed)) == (2, damage != "no link")
 
 
 @pytest.mark.slow
