@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
 from regwrap.core.interruption import held
-from regwrap.core.writing import on_file, write_all_at
+from regwrap.core.writing import on_file, status_of, write_all_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +104,7 @@ def _let_go(kept: KeptPart) -> None:
 def _left_parts(output: Path) -> list[Part]:
     """Those of dead runs, claimed; the last written first."""
     found = [Part(path, descriptor) for path in _parts_of(output) if (descriptor := _claimed_left(path)) >= 0]
-    return sorted(found, key=lambda part: -os.fstat(part.descriptor).st_mtime)
+    return sorted(found, key=lambda part: -status_of(part.descriptor).st_mtime)
 
 
 def _claimed_left(path: Path) -> int:
@@ -112,7 +112,7 @@ def _claimed_left(path: Path) -> int:
     with suppress(OSError):
         descriptor = os.open(path, _THERE)
         with suppress(OSError):
-            status = os.fstat(descriptor)
+            status = status_of(descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
             if is_ours and _is_at(descriptor, path):
@@ -217,6 +217,6 @@ def _remove_if_dead(output: Path, path: Path) -> None:
 
 def _is_at(descriptor: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
+        return os.path.samestat(status_of(descriptor), path.lstat())
     except FileNotFoundError:
         return False

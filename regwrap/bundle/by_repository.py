@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from regwrap.core.errors import IntegrityError, LostBlobError
 from regwrap.core.model import Digest
+from regwrap.core.writing import status_of
 from regwrap.storage.hashing import hash_at
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class StorageSource:
             descriptor = self.storage.open_blob(digest)
         except OSError:
             return None
-        status = os.fstat(descriptor)
+        status = status_of(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             return None

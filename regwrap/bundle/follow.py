@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from regwrap.bundle.aside import WRITE_BACK_BYTES, start_write_back
 from regwrap.bundle.contents import blob_offsets
 from regwrap.bundle.files import Located
+from regwrap.core.writing import status_of
 from regwrap.storage.hashing import hash_at
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ class _Follower:
             return next(self.blobs, None)
 
     def _wait_for(self, descriptor: int, end: int) -> bool:
-        while os.fstat(descriptor).st_size < end:
+        while status_of(descriptor).st_size < end:
             if self.finished.wait(_POLL_SECONDS):
-                return os.fstat(descriptor).st_size >= end
+                return status_of(descriptor).st_size >= end
         return True
 
     def _check(self, descriptor: int, digest: Digest, located: Located) -> bool:

@@ -20,7 +20,7 @@ from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import IntegrityError
 from regwrap.core.manifest import MAX_MANIFEST_BYTES, Descriptor
 from regwrap.core.model import Digest
-from regwrap.core.writing import read_file
+from regwrap.core.writing import read_file, status_of
 from regwrap.storage.hashing import hash_problem, hashed, pieces_at, reading
 from regwrap.storage.store import regular_size
 
@@ -180,7 +180,7 @@ def opened_file(files: BlobFiles, size: int, digest: Digest) -> Iterator[int]:
     except OSError as error:
         raise IntegrityError(f"blob {digest} cannot be read: {error}") from error
     try:
-        status = os.fstat(descriptor)
+        status = status_of(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size != size:
             raise IntegrityError(f"blob {digest} is not a file of {size} bytes")
         yield descriptor

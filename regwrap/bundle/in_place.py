@@ -18,7 +18,7 @@ from regwrap.bundle.output import append_links, check_target, forget_beside, sea
 from regwrap.bundle.write import header_of
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError
-from regwrap.core.writing import on_file, write_all_at
+from regwrap.core.writing import on_file, status_of, write_all_at
 from regwrap.storage import layout
 from regwrap.storage.hashing import copy_range, hash_at
 from regwrap.storage.space import need_space
@@ -44,7 +44,7 @@ def filled_bundle(
     """
     check_target(output)
     with kept_part_file(output) as kept:
-        needed = tar_bytes(contents) - os.fstat(kept.part.descriptor).st_blocks * 512
+        needed = tar_bytes(contents) - status_of(kept.part.descriptor).st_blocks * 512
         need_space(output.parent, max(0, needed), hint=ROOM_HINT)
         file = BundleInPlace.begun(contents, kept.part, was_there=kept.was_there, can_stay=kept.can_stay)
         try:
@@ -164,4 +164,4 @@ def _arrived(descriptor: int, place: Located) -> int:
         return 0
     if hole >= place.end:
         return place.size
-    return max(0, hole - os.fstat(descriptor).st_blksize - place.offset)
+    return max(0, hole - status_of(descriptor).st_blksize - place.offset)

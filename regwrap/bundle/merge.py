@@ -20,7 +20,7 @@ from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.manifest import Descriptor
 from regwrap.core.moves import Existing
-from regwrap.core.writing import named_on_error
+from regwrap.core.writing import named_on_error, status_of
 from regwrap.storage import layout
 from regwrap.storage.commit import Additions, Files, Owner, commit
 from regwrap.storage.hashing import hash_problem, write_all
@@ -278,7 +278,7 @@ class Staging:
         staged = digest in self.added or digest in self.mended
         descriptor = self.stage.open(digest.hex) if staged else self.storage.open_blob(digest)
         try:
-            yield descriptor, Located(0, os.fstat(descriptor).st_size)
+            yield descriptor, Located(0, status_of(descriptor).st_size)
         finally:
             os.close(descriptor)
 

@@ -34,7 +34,7 @@ from regwrap.core.errors import IntegrityError, LostBlobError, UsageError
 from regwrap.core.listener import SILENT
 from regwrap.core.model import Digest
 from regwrap.core.pool import map_in_order
-from regwrap.core.writing import is_there
+from regwrap.core.writing import is_there, status_of
 from regwrap.storage.hashing import hashed, pieces_at, reading
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def opened_bundle(path: Path, trust: Trust | None = None, listener: Listener = S
     try:
         if not path.is_file():
             raise UsageError(f"{path} is not a file")
-        yield _named(path, OneFile(descriptor, os.fstat(descriptor).st_size), trust, listener)
+        yield _named(path, OneFile(descriptor, status_of(descriptor).st_size), trust, listener)
     finally:
         os.close(descriptor)
 

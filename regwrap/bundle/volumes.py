@@ -19,7 +19,7 @@ from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.fields import a_text, an_integer, an_object, field, json_object, list_of
 from regwrap.core.manifest import a_size
-from regwrap.core.writing import UnreadableError, named_on_error
+from regwrap.core.writing import UnreadableError, named_on_error, status_of
 from regwrap.storage.hashing import hash_file
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def _opened_files(paths: Sequence[Path]) -> Iterator[ManyFiles]:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             stack.callback(os.close, descriptor)
             descriptors.append(descriptor)
-            starts.append(starts[-1] + os.fstat(descriptor).st_size)
+            starts.append(starts[-1] + status_of(descriptor).st_size)
         file = ManyFiles(tuple(descriptors), tuple(starts))
         stack.callback(file.close)
         yield file

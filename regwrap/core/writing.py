@@ -112,10 +112,17 @@ def on_file(descriptor: int) -> Iterator[None]:
         raise
 
 
+def status_of(descriptor: int) -> os.stat_result:
+    """Of an open file (fstat(2)), which a file system that has failed does not give (xfs). Raises OSError with the
+    file's name."""
+    with on_file(descriptor):
+        return os.fstat(descriptor)
+
+
 def name_file(error: OSError, file: int | IO[bytes]) -> None:
-    """Of a call on an open file the kernel tells what failed, and not where. One that stands for several files names
-    them itself."""
-    if error.filename is None:
+    """Of a call on an open file the kernel tells what failed, and not where; Python may say its number. One that stands
+    for several files names them itself."""
+    if error.filename is None or isinstance(error.filename, int):
         with suppress(UnsupportedOperation):
             error.filename = _name_of(file if isinstance(file, int) else file.fileno())
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from regwrap.core.errors import ToolError
+from regwrap.core.writing import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,7 +76,7 @@ def actor_for(descriptor: int) -> Actor | None:
     """The owner of an open directory, where we are root and he is not. Raises ToolError where we can't be him."""
     if os.geteuid() != 0:
         return None
-    status = os.fstat(descriptor)
+    status = status_of(descriptor)
     if status.st_uid == 0:
         return None
     with suppress(PermissionError):  # a namespace without the right has no groups of root's either

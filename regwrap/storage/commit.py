@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.errors import IntegrityError
 from regwrap.core.listener import SILENT
+from regwrap.core.writing import status_of
 from regwrap.storage import layout
 from regwrap.storage.hashing import write_all
 from regwrap.storage.store import read_link
@@ -64,7 +65,7 @@ class Owner:
 
     @classmethod
     def of(cls, tree: Tree) -> Owner:
-        status = os.fstat(tree.descriptor)
+        status = status_of(tree.descriptor)
         return cls(status.st_uid, status.st_gid, status.st_mode & 0o7777)
 
     @property
@@ -119,7 +120,7 @@ class RealFiles:
     def _own(self, tree: Tree, name: str, mode: int) -> None:
         descriptor = tree.open(name)
         try:
-            status = os.fstat(descriptor)
+            status = status_of(descriptor)
             if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:  # it has another name, and may be somebody's
                 raise IntegrityError(f"{tree.shown(name)} has another name, a hard link; it is not given away")
             tree.own(descriptor, mode, self.owner.uid, self.owner.gid)

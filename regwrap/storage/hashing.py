@@ -161,9 +161,10 @@ def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:
 
 def append_range(source: int, offset: int, size: int, out: int) -> None:
     """The same to where `out` stands, which then stands behind it."""
-    position = os.lseek(out, 0, os.SEEK_CUR)
-    copy_range(source, offset, size, out, position)
-    os.lseek(out, position + size, os.SEEK_SET)
+    with on_file(out):
+        position = os.lseek(out, 0, os.SEEK_CUR)
+        copy_range(source, offset, size, out, position)
+        os.lseek(out, position + size, os.SEEK_SET)
 
 
 def send_range(source: int, offset: int, size: int, pipe: int) -> Iterator[int]:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
-from regwrap.core.writing import on_file, read_at
+from regwrap.core.writing import on_file, read_at, status_of
 from regwrap.storage.own import LOCK, OWN_DIR, own_tree
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _remembered(descriptor: int, tree: Tree) -> Iterator[None]:
 
 
 def _identity(descriptor: int) -> _Identity:
-    status = os.fstat(descriptor)
+    status = status_of(descriptor)
     return status.st_dev, status.st_ino
 
 

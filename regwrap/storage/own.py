@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from regwrap.core.errors import UsageError
+from regwrap.core.writing import status_of
 from regwrap.storage.tree import LinkedDirectoryError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def own_tree(tree: Tree, *, make: bool = True) -> Tree:
         own = tree.inner(OWN_DIR)
     except (LinkedDirectoryError, NotADirectoryError):
         raise _refusal(tree, "is no directory") from None
-    status = os.fstat(own.descriptor)
+    status = status_of(own.descriptor)
     if status.st_mode & _OTHERS_WRITE:
         raise _refusal(tree, "can be written to by others")
     if status.st_uid not in {tree.uid, 0}:
@@ -66,7 +67,7 @@ def _hand_over(own: Tree, uid: int) -> None:
         with suppress(FileNotFoundError):
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
             try:
-                status = os.fstat(descriptor)
+                status = status_of(descriptor)
                 if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
                     os.fchown(descriptor, uid, -1)
             finally:

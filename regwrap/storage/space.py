@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.core.errors import ToolError
+from regwrap.core.writing import on_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +28,8 @@ class Space:
 def free_space(path: Path | int) -> Space:
     """Of the file system of a path, or of an open directory. Some say 0 of 0: btrfs of files (statvfs(3), f_files),
     others of blocks."""
-    status = os.statvfs(path)
+    with on_file(path) if isinstance(path, int) else nullcontext():
+        status = os.statvfs(path)
     return Space(
         bytes=status.f_bavail * status.f_frsize if status.f_blocks else None,
         files=status.f_favail if status.f_files else None,

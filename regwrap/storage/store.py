@@ -17,7 +17,7 @@ from regwrap.core.closure import Closure, closure_of, parsed
 from regwrap.core.errors import IntegrityError, LostBlobError, UsageError
 from regwrap.core.manifest import MAX_MANIFEST_BYTES, Descriptor, Index
 from regwrap.core.model import Digest, ParseError, Platform, is_repository, is_tag
-from regwrap.core.writing import failed_read, name_file
+from regwrap.core.writing import failed_read, name_file, status_of
 from regwrap.storage import layout
 from regwrap.storage.hashing import hash_descriptor, hash_problem, reading
 from regwrap.storage.tree import LinkedDirectoryError, Tree
@@ -241,7 +241,7 @@ def need_storage(root: Path, hint: str = _ROOT_HINT) -> Storage:
 
 def check_one_file_system(tree: Tree, names: Iterable[str], why: str) -> None:
     """Raises UsageError where one of these directories is on another file system than the storage's root."""
-    device = os.fstat(tree.descriptor).st_dev
+    device = status_of(tree.descriptor).st_dev
     for name in names:
         status = tree.stat(name)
         if status is not None and status.st_dev != device:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from regwrap.core.errors import UsageError
-from regwrap.core.writing import name_file, on_file
+from regwrap.core.writing import name_file, on_file, status_of
 from regwrap.storage.actor import Actor, actor_for
 
 if TYPE_CHECKING:
@@ -172,10 +172,11 @@ class Tree:
                 return []
             raise
         try:
-            with os.scandir(descriptor) as found:
-                entries = list(found)
-            for entry in entries:
-                entry.is_symlink()  # asked now: a file system that doesn't say needs the descriptor for it
+            with on_file(descriptor):
+                with os.scandir(descriptor) as found:
+                    entries = list(found)
+                for entry in entries:
+                    entry.is_symlink()  # asked now: a file system that doesn't say needs the descriptor for it
             return entries
         finally:
             os.close(descriptor)
@@ -316,7 +317,7 @@ class Tree:
                 descriptor = self._walk(self.descriptor, path, _ENTRY, 0)
             except OSError:
                 return
-            mode = os.fstat(descriptor).st_mode
+            mode = status_of(descriptor).st_mode
             os.close(descriptor)
             if stat.S_ISLNK(mode):
                 raise LinkedDirectoryError(self.shown(path))

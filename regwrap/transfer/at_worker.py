@@ -20,7 +20,7 @@ from regwrap.core.errors import IntegrityError, LostBlobError, RegwrapError, Too
 from regwrap.core.manifest import Descriptor
 from regwrap.core.model import Digest
 from regwrap.core.pool import map_in_order
-from regwrap.core.writing import on_file
+from regwrap.core.writing import on_file, status_of
 from regwrap.storage.hashing import copy_range, hash_problem
 from regwrap.storage.own import own_tree
 from regwrap.storage.stage import SYNC
@@ -144,7 +144,7 @@ def _copy_part(tree: Tree, name: str, own: str) -> None:
         with suppress(FileNotFoundError):
             tree.remove_file(own)
         with os.fdopen(tree.create(own), "wb", buffering=0) as writer:
-            copy_range(reader.fileno(), 0, os.fstat(reader.fileno()).st_size, writer.fileno(), 0)
+            copy_range(reader.fileno(), 0, status_of(reader.fileno()).st_size, writer.fileno(), 0)
         tree.remove_file(name)
 
 

@@ -88,6 +88,17 @@ def test_a_file_with_a_buffer_is_told_by_its_name_when_the_disk_is_full() -> Non
     assert nameless == []
 
 
+@pytest.mark.exhaustive
+def test_of_an_open_file_that_cannot_be_looked_at_the_name_is_told() -> None:
+    """`status_of` tells it; who calls fstat itself has a try around it, or needs no name."""
+    known = {"core/writing.py", "storage/tree.py", "storage/store.py", "bundle/pipe.py", "cli/streams.py"}
+    found = set()
+    for path in sorted((ROOT / "regwrap").rglob("*.py")):
+        if any(_calls(call, "fstat") for call in ast.walk(ast.parse(path.read_text()))):
+            found.add(f"{path.relative_to(ROOT / 'regwrap')}")
+    assert found - known == set()
+
+
 def _calls(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == name
 

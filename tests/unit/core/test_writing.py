@@ -14,11 +14,14 @@ from regwrap.core.writing import (
     named_on_error,
     read_at,
     read_file,
+    status_of,
     temporary_file,
     write_all_at,
     write_file,
 )
 from regwrap.storage.hashing import hash_at, write_all, write_all_to
+from regwrap.storage.space import free_space
+from regwrap.storage.tree import Tree
 
 
 def test_a_full_disk_is_told_with_the_file() -> None:
@@ -50,6 +53,29 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
             assert raised.value.filename == f"{tmp_path}"
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("call", ["fstat", "scandir", "statvfs"])
+def test_a_file_system_that_gives_nothing_any_more_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Of an open directory xfs does not say even what it is; Python says the descriptor's number, if anything."""
+
+    def failing(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error", *([descriptor] if call != "fstat" else []))
+
+    tree = Tree(tmp_path)
+    descriptor = tree.descriptor
+
+    def ask() -> object:
+        asking = {"fstat": status_of, "statvfs": free_space}
+        return tree.entries(".") if call == "scandir" else asking[call](descriptor)
+
+    with monkeypatch.context() as failed:
+        failed.setattr(os, call, failing)
+        with pytest.raises(OSError, match="Input/output error") as raised:
+            ask()
+    assert raised.value.filename == f"{tmp_path}"
 
 
 def test_where_no_name_is_known_what_failed_is_told_without_one() -> None:
