@@ -271,7 +271,9 @@ class _StorageCheck:
         if closure is None:
             self.problems.append(f"{name}: points to {top}, which is missing or not linked")
             return
-        platforms = tuple(map(str, shipped_platforms(closure, self.storage.read_config)))
+        platforms = tuple[str, ...]()
+        with suppress(LostBlobError):  # told of that blob
+            platforms = tuple(map(str, shipped_platforms(closure, self.storage.read_config)))
         self.found[name] = (top, platforms)
         self.images[name] = FoundImage(
             image=name,

@@ -51,12 +51,12 @@ class ImageSet:
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes are those of the digest; `write` is given them. Safe from several threads."""
-        with self.opened(digest) as (descriptor, located), reading(digest):
+        with reading(digest), self.opened(digest) as (descriptor, located):
             return hashed(pieces_at(descriptor, located.offset, located.size), write) == digest
 
     def read(self, digest: Digest) -> bytes:
         """A small blob, not verified."""
-        with self.opened(digest) as (descriptor, located):
+        with reading(digest), self.opened(digest) as (descriptor, located):
             return read_small(descriptor, located, digest)
 
     def closure(self, image: BundleImage) -> Closure | None:
@@ -107,7 +107,7 @@ class ImageSet:
     def blob(self, repository: str, digest: Digest) -> Piece | None:
         if digest not in self._layers.get(repository, ()):
             return None
-        with self.opened(digest) as (opened, located):
+        with reading(digest), self.opened(digest) as (opened, located):
             # the very file that was checked, also when another one has its name meanwhile
             descriptor = os.open(f"/proc/self/fd/{opened}", os.O_RDONLY)
             file = os.fdopen(descriptor, "rb", buffering=0)

@@ -87,20 +87,22 @@ def _write(packing: _Packing) -> None:
         except IntegrityError as error:
             unread = error
     if wrong:
-        raise broken(set(wrong), selection, hashed=packing.options.hashed) from unread
+        why = " ".join(unread.detail.split()) if unread else ""
+        raise broken(set(wrong), selection, hashed=packing.options.hashed, unread=why) from unread
     if unread is not None:
         raise unread
     append_links(part.opened, contents)
 
 
-def broken(suspects: set[Digest], selection: Selection, *, hashed: bool) -> BrokenBlobError:
+def broken(suspects: set[Digest], selection: Selection, *, hashed: bool, unread: str = "") -> BrokenBlobError:
+    """`unread` says why a program could not read them, where they can be read again by now."""
     # a blob of another size moves all that follow it in the file: named are those that are wrong in the archive
     blobs = (Descriptor(media_type="", digest=digest, size=size) for digest, size in selection.contents.blobs)
     storage = selection.storage
     problems = {b.digest: storage.damage(b, hashed=hashed and b.digest in suspects) for b in blobs}
     damaged = {digest: problem for digest, problem in problems.items() if problem}
     if not damaged:
-        damaged = {digest: hash_problem(digest, selection.path(digest)) for digest in sorted(suspects)}
+        damaged = {digest: hash_problem(digest, selection.path(digest), unread) for digest in sorted(suspects)}
     return broken_by(selection, [f"{selection.users[digest]}: {problem}" for digest, problem in damaged.items()])
 
 

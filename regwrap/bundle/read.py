@@ -93,12 +93,12 @@ class Bundle:
         """A manifest's or config's bytes, not verified; None where they are not at hand."""
         if not self.has(digest):
             return None
-        with self.opened(digest) as (descriptor, located):
+        with reading(digest), self.opened(digest) as (descriptor, located):
             return read_small(descriptor, located, digest)
 
     def copy(self, digest: Digest, write: Callable[[memoryview], object] | None = None) -> bool:
         """Whether the blob's bytes hash to what bundle.json says; `write` is given them. Safe from several threads."""
-        with self._ranges(digest) as ranges, reading(digest):
+        with reading(digest), self._ranges(digest) as ranges:
             return hashed(chain.from_iterable(pieces_at(*piece) for piece in ranges), write) == digest
 
     @contextmanager

@@ -32,7 +32,7 @@ _FILES: Final = (
 _VARIABLES: Final = (
     ("REGWRAP_CONFIG, REGWRAP_SOURCE, REGWRAP_ARCHIVE, REGWRAP_SCRATCH, REGWRAP_JOBS", "Override the"
      " configuration; options override them."),
-    ("TMPDIR", "Directory for small temporary files."),
+    ("TMPDIR", "Directory for temporary files that have no better place."),
 )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ _StrategyOption = Annotated[
         "--strategy",
         help="select: from the archive; direct: missing images straight from their source into the bundle; overlay:"
         " missing images on top of the archive, for an engine that direct cannot use."
-        " auto: select where the archive has all of the list, else direct.",
+        " auto: select where the archive has all of the list, else direct where the engine can.",
     ),
 ]
 _DryRunOption = Annotated[

@@ -6,7 +6,7 @@ the same time. What an archive has is taken from there; the archive is only read
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,7 @@ from regwrap.bundle.gather import Gathering
 from regwrap.bundle.in_place import BundleInPlace, filled_bundle
 from regwrap.commands.sync import SyncOptions, plan_images, to_copy
 from regwrap.core.counts import counted
-from regwrap.core.errors import ImagesFailedError, UsageError
+from regwrap.core.errors import ImagesFailedError, LostBlobError, UsageError
 from regwrap.core.listener import counted_by, telling
 from regwrap.core.location import Engine
 from regwrap.core.manifest import Manifest
@@ -48,7 +48,7 @@ _PIPED: Final = Path("-")
 class DirectOptions:
     """`hashed=False` trusts the archive. `name` of the release. `referrers`: with the images' referrers. `since`: what
     the site has is left out. `from_archive`: blobs that the archive has are taken from there. `target`: where the
-    bundle goes as a stream, instead of a file."""
+    bundle goes as a stream, instead of a file; `upper`: where what comes too early for a pipe waits."""
 
     hashed: bool
     name: str
@@ -56,6 +56,7 @@ class DirectOptions:
     since: tuple[Older, ...]
     from_archive: bool = True
     target: Target | None = None
+    upper: Path | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,18 +103,19 @@ def direct_bundle(job: Job, images: ImageList, output: Path, options: DirectOpti
             kept = f": what has come is kept in {file.part.path}" if file.is_wanted else ""
             _refuse(problems, len(images.entries), f"and rerun{kept}")
 
-        with _written(job, output, bundle.contents, fill, options.target):
+        with _written(job, output, bundle.contents, fill, options):
             yield bundle
 
 
 def _written(
-    job: Job, output: Path, contents: BundleContents, fill: Callable[[BundleInPlace], None], target: Target | None
+    job: Job, output: Path, contents: BundleContents, fill: Callable[[BundleInPlace], None], options: DirectOptions
 ) -> AbstractContextManager[None]:
+    target = options.target
     if target is None:
         return filled_bundle(output, contents, fill, job.listener)
     from regwrap.bundle.passing import passed_bundle  # most bundles are files
 
-    directory = temporary_place() if output == _PIPED else output.parent
+    directory = (options.upper or temporary_place()) if output == _PIPED else output.parent
     return passed_bundle(target, contents, fill, directory=directory, stopping=job.stopping)
 
 
@@ -184,7 +186,9 @@ class _Needed:
         top, entry = copy.closure.top, copy.entry
         if not isinstance(top, Manifest):
             return
-        raw = self.archive.read_config(top.config)
+        raw = b""
+        with suppress(LostBlobError):
+            raw = self.archive.read_config(top.config)
         if not raw:
             source, repository = self.endpoints.source_of(entry), entry.source.repository
             raw = self.endpoints.job.retry.call(lambda: source.config(repository, top.digest, top.config))

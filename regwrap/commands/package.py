@@ -184,6 +184,7 @@ class _Packing:
             since=options.since,
             from_archive=options.from_archive,
             target=options.target,
+            upper=options.upper,
         )
         images = as_archived(self.images) if self._comes_from_the_archive else self.images
         with direct_bundle(self.job, images, self.output, direct) as bundle:

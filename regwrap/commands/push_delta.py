@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from regwrap.registry.endpoint import RegistryEndpoint
 
 _HINT: Final = (
-    "push the release that has them first, or the whole bundle; or give bundles or a storage that has them: --base"
+    "push the release that has them first, or the whole bundle; or name bundles or a storage that has them with --base"
 )
 
 

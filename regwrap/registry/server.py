@@ -13,7 +13,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from itertools import chain
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, assert_never, cast
 
 from regwrap import __version__
 from regwrap.core.closure import parsed
-from regwrap.core.errors import IntegrityError, UsageError
+from regwrap.core.errors import IntegrityError, LostBlobError, UsageError
 from regwrap.core.manifest import OCI_INDEX, parse_manifest
 from regwrap.core.model import Digest
 from regwrap.core.text import printable
@@ -303,10 +303,13 @@ class _Connection(BaseHTTPRequestHandler):
         self._send(200, OCI_INDEX, index, {"OCI-Filters-Applied": "artifactType"} if asked.artifact_type else {})
 
     def _parsed(self, repository: str, digest: Digest) -> bytes | None:
-        with suppress(IntegrityError):  # what is no manifest is absent
+        try:
             raw = self.shared.contents.manifest(repository, digest)
             return None if raw is None else parsed(digest, raw).raw
-        return None
+        except LostBlobError as error:
+            raise RefusedError(500, "UNKNOWN", "what is served here cannot be read") from error
+        except IntegrityError:  # what is no manifest is absent
+            return None
 
     def _is_known(self, digest: Digest) -> bool:
         if f"{digest}" not in self.headers.get("If-None-Match", ""):

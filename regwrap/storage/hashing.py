@@ -151,9 +151,9 @@ def copy_range(source: int, offset: int, size: int, out: int, to: int) -> None:
                 raise _truncated()
             done += count
     except OSError as error:
-        if error.errno not in _NO_RANGES:
-            # one of the two; full is what is written
-            raise failed_read(error, source if error.errno in LOST else out) from None
+        if error.errno not in _NO_RANGES | LOST:
+            name_file(error, out)  # full is what is written
+            raise
         for piece in pieces_at(source, offset + done, size - done):
             write_all_at(out, piece, to + done)
             done += len(piece)
@@ -183,8 +183,9 @@ def send_range(source: int, offset: int, size: int, pipe: int) -> Iterator[int]:
             done += count
             yield count
     except OSError as error:
-        if error.errno not in _NO_SPLICE:
-            raise failed_read(error, source if error.errno in LOST else pipe) from None
+        if error.errno not in _NO_SPLICE | LOST:
+            name_file(error, pipe)
+            raise
         for piece in pieces_at(source, offset + done, size - done):
             write_all_to(pipe, piece)
             yield len(piece)

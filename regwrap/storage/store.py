@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -195,11 +194,9 @@ class Storage:
             return hash_descriptor(self.open_blob(digest))
 
     def read_config(self, blob: Descriptor) -> bytes:
-        """A config's bytes, verified; empty where it is not there, or cannot be read."""
-        with suppress(LostBlobError):
-            raw = self.read_blob(blob.digest)
-            return raw if raw is not None and Digest.of(raw) == blob.digest else b""
-        return b""
+        """A config's bytes, verified; empty where it is not there. Raises LostBlobError."""
+        raw = self.read_blob(blob.digest)
+        return raw if raw is not None and Digest.of(raw) == blob.digest else b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,8 @@ def scratch_directory() -> Iterator[Path]:
 
 
 def temporary_place() -> Path:
-    """Where small temporary files go. Not tempfile's way, which tries with a file that a kill leaves behind."""
+    """Where temporary files go that have no better place. Not tempfile's way, which tries with a file that a kill
+    leaves behind."""
     places = (os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp")
     usable = (Path(place) for place in places if place and os.access(place, os.W_OK | os.X_OK))
     return next((place for place in usable if place.is_dir()), Path(places[1])).absolute()

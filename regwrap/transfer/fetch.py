@@ -79,7 +79,7 @@ class Stage:
     def accept_part(self, blob: Descriptor) -> bool:
         """Whether the part is all of the blob, and right: then it counts as the blob, else it is removed."""
         name = self.part(blob.digest)
-        if self.tree.size(name) == blob.size and hash_descriptor(self.tree.open(name)) == blob.digest:
+        if self._is_right(name, blob):
             self.tree.rename(name, self.tree, self.blob(blob.digest))
             return True
         self.remove(name)
@@ -110,7 +110,10 @@ class Stage:
         return False
 
     def is_valid(self, blob: Descriptor) -> bool:
-        name = self.blob(blob.digest)
+        return self._is_right(self.blob(blob.digest), blob)
+
+    def _is_right(self, name: str, blob: Descriptor) -> bool:
+        """What our own disk does not give back is fetched again."""
         with suppress(UnreadableError):
             return self.tree.size(name) == blob.size and hash_descriptor(self.tree.open(name)) == blob.digest
         return False

@@ -225,7 +225,9 @@ def _resolved(source: ImageSource, repository: str, tag: str, tops: dict[Digest,
     found = source.tagged(repository, tag)
     if found is None:
         return None
-    digest, tops[found[0]] = found
+    digest, raw = found
+    if Digest.of(raw) == digest:  # else the digest is asked for, which the registry named
+        tops[digest] = raw
     return digest
 
 

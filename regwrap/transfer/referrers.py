@@ -79,7 +79,7 @@ class _Finder:
 
     _tags: dict[tuple[str, str], dict[Digest, list[str]]] = field(default_factory=dict)
     _without: set[str] = field(default_factory=set)
-    _lock: Lock = field(default_factory=Lock)
+    _asking: dict[tuple[str, str], Lock] = field(default_factory=dict)
 
     def referrers_of(
         self, end: ImageSource, entry: ImageEntry, repository: str, digest: Digest
@@ -105,16 +105,15 @@ class _Finder:
                     pending.append(made)
 
     def _tags_of(self, end: ImageSource, repository: str) -> dict[Digest, list[str]]:
-        with self._lock:
-            known = self._tags.get((end.name, repository))
-        if known is None:
-            known = {}
-            for tag in end.tags(repository):
-                if (subject := subject_of_tag(tag)) is not None:
-                    known.setdefault(subject, []).append(tag)
-            with self._lock:
-                self._tags[end.name, repository] = known
-        return known
+        key = (end.name, repository)
+        with self._asking.setdefault(key, Lock()):  # a repository with many images is listed once
+            if key not in self._tags:
+                known: dict[Digest, list[str]] = {}
+                for tag in end.tags(repository):
+                    if (subject := subject_of_tag(tag)) is not None:
+                        known.setdefault(subject, []).append(tag)
+                self._tags[key] = known
+            return self._tags[key]
 
     def _made(self, end: ImageSource, repository: str, subject: Digest) -> tuple[bool, Digest | None]:
         """Whether the registry has an API for referrers; and an index of what it lists, made here."""

@@ -133,6 +133,18 @@ def test_a_blob_that_the_archive_s_disk_does_not_give_is_named_as_a_rotten_one_i
     assert hashed or "Input/output error" in caught.value.detail
 
 
+def test_what_tar_could_not_read_and_can_be_read_now_is_told_as_tar_said_it(
+    scripted: Scripted, selection: Selection, tmp_path: Path
+) -> None:
+    path = selection.path(LAYER)
+    said = f"tar: {path}: Read error at byte 0, while reading 10240 bytes: Input/output error\n".encode()
+    with pytest.raises(BrokenBlobError) as caught:
+        pack(scripted, selection, tmp_path / "out.tar", wrong=other_bytes, stderr=said)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"big:1: blob {LAYER} cannot be read: ")
+    assert "Input/output error" in problem
+
+
 def test_without_hashing_rot_is_packed(scripted: Scripted, selection: Selection, tmp_path: Path) -> None:
     flip(selection.path(LAYER))
     pack(scripted, selection, tmp_path / "out.tar", hashed=False)

@@ -139,7 +139,7 @@ def test_a_rotten_blob_is_named_beside_one_that_was_cut(tmp_path: Path) -> None:
     assert [line.partition("blob ")[2].partition(" ")[0] for line in told.value.problems] == [f"{first}", f"{last}"]
 
 
-@pytest.mark.parametrize("calls", [("preadv",), ("splice",)])
+@pytest.mark.parametrize("calls", [("preadv",), ("splice", "preadv")])
 def test_a_blob_that_the_disk_does_not_give_ends_the_stream_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: Sequence[str]
 ) -> None:

@@ -12,6 +12,7 @@ from regwrap.bundle.structure import structure_problems
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError
 from regwrap.core.manifest import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from regwrap.core.model import Digest, Platform
+from regwrap.lists.imagelist import parse_images
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import (
@@ -27,6 +28,7 @@ from tests.builders import (
     truncate,
 )
 from tests.bundles import contents_of, listed, packed, parts_of
+from tests.lost import lose
 
 AMD, ARM = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")
 MULTI, SINGLE = make_multi_image("multi"), make_image("single")
@@ -84,6 +86,16 @@ def test_one_repository_with_two_tags_and_blobs_of_two_repositories_once(tmp_pat
     assert [r.name for r in contents.repositories] == ["a", "b"]
     assert contents.repositories[0].manifests == digests(*SINGLE.manifests, *MULTI.manifests)
     assert contents.blobs == sizes(SINGLE, MULTI)
+
+
+@pytest.mark.parametrize("line", ["a:1", "a:1 platform=linux/amd64"])
+def test_a_config_that_the_disk_does_not_give_is_damage(root: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """Without it nobody knows the platform: it is not another one."""
+    lose(monkeypatch, path := Storage(root).blob_path(Digest.of(SINGLE.blobs[0])))
+    with pytest.raises(BrokenBlobError) as told:
+        select_images(Storage(root), parse_images(line.encode(), "images.list").entries)
+    (problem,) = told.value.problems
+    assert f"cannot be read from {path}: Input/output error" in problem
 
 
 def test_only_the_platforms_that_were_asked_for(root: Path) -> None:

@@ -38,6 +38,7 @@ from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import Image, fill_with_garbage, flip, make_image, make_layer, make_multi_image, replace_by_fifo
 from tests.bundles import bundle_image_set, make_bundle
+from tests.lost import lose
 from tests.unit.registry.test_downloads import open_sockets
 
 LAYER = make_layer("served", bytes(range(256)) * 40)
@@ -269,6 +270,19 @@ def test_a_damaged_manifest_of_a_storage_is_absent(tmp_path: Path, damage: Calla
     with served_contents(contents, ServeOptions()) as served, connected(served) as client:
         assert client(f"/v2/team/app/manifests/{IMAGES['team/app:v1'].top}").status == 404
     assert contents.blob("team/app", Digest.of(IMAGES["team/app:v2"].blobs[1])) is None
+
+
+def test_a_manifest_that_the_disk_does_not_give_is_not_said_to_be_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client would go on without it: without a signature, say."""
+    make_bundle(tmp_path, IMAGES)
+    root, top = tmp_path / "archive", IMAGES["team/app:v1"].top
+    lose(monkeypatch, root / layout.blob_path(top))
+    contents = StorageSource(name="archive", storage=Storage(root))
+    with served_contents(contents, ServeOptions()) as served, connected(served) as client:
+        answer = client(f"/v2/team/app/manifests/{top}")
+    assert (answer.status, answer.code) == (500, "UNKNOWN")
 
 
 def test_a_damaged_manifest_of_a_bundle_is_not_given(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import errno
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -80,24 +80,27 @@ def test_what_the_kernel_leaves_off_in_the_middle_of_is_read_and_written_from_th
 
 
 @pytest.mark.parametrize(
-    ("number", "named"),
+    ("number", "calls", "named"),
     [
-        (errno.EIO, "blob"),
-        (errno.ESTALE, "blob"),
-        (errno.ENOSPC, "full"),
-        (errno.EDQUOT, "full"),
-        (errno.EROFS, "full"),
+        (errno.EIO, ("copy_file_range", "preadv"), "blob"),
+        (errno.ESTALE, ("copy_file_range", "preadv"), "blob"),
+        (errno.EIO, ("copy_file_range", "pwrite"), "full"),
+        (errno.ENOSPC, ("copy_file_range",), "full"),
+        (errno.EDQUOT, ("copy_file_range",), "full"),
+        (errno.EROFS, ("copy_file_range",), "full"),
     ],
 )
 def test_of_a_copy_that_fails_the_file_is_named_that_fails(
-    source: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, named: str
+    source: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, calls: Sequence[str], named: str
 ) -> None:
-    """And what cannot be read is told from what cannot be written: of a blob it is damage."""
+    """And what cannot be read is told from what cannot be written, though the kernel does not tell: of a blob the first
+    is damage, the second is of the disk that is written to."""
 
-    def failing(*_args: int) -> int:
+    def failing(*_args: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "copy_file_range", failing)
+    for call in calls:
+        monkeypatch.setattr(os, call, failing)
     with (tmp_path / "full").open("wb") as dest, pytest.raises(OSError, match=os.strerror(number)) as raised:
         copy_range(source, 0, 1, dest.fileno(), 0)
     assert raised.value.filename == f"{tmp_path / named}"

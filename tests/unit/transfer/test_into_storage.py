@@ -318,6 +318,18 @@ def test_what_is_wrong_in_a_stage_is_gone_once_it_was_looked_at(tmp_path: Path) 
         assert not path.exists()
 
 
+@pytest.mark.parametrize("name", ["blobs", "parts"])
+def test_what_our_own_disk_does_not_give_back_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stage = Stage(Tree(tmp_path))
+    blob = Descriptor(media_type="", digest=LAYER, size=len(APP.blobs[2]))
+    path = put(tmp_path / (stage.blob(LAYER) if name == "blobs" else stage.part(LAYER)), APP.blobs[2])
+    lose(monkeypatch, path)
+    assert not (stage.has(blob) if name == "blobs" else stage.accept_part(blob))
+    assert not path.exists()
+
+
 @pytest.mark.slow
 def test_what_a_killed_run_left_of_an_image_that_cannot_be_seen_now_stays_for_the_next(two: Between) -> None:
     stage = leave(two.root, (Digest.of(OTHER.blobs[1]), OTHER.blobs[1]))
