@@ -103,9 +103,10 @@ class Stage:
             self.tree.remove_file(name)
 
     def has(self, blob: Descriptor) -> bool:
-        """Whether it is there and right; what is wrong is removed."""
-        if self.is_valid(blob):
-            return True
+        """Whether it is there and right; what is wrong, or cannot be read, is removed."""
+        with suppress(UnreadableError):
+            if self.is_valid(blob):
+                return True
         self.remove(self.blob(blob.digest))
         return False
 
@@ -113,10 +114,12 @@ class Stage:
         return self._is_right(self.blob(blob.digest), blob)
 
     def _is_right(self, name: str, blob: Descriptor) -> bool:
-        """What our own disk does not give back is fetched again."""
-        with suppress(UnreadableError):
+        """What our own disk does not give back is removed, or each run would end at it. Raises UnreadableError."""
+        try:
             return self.tree.size(name) == blob.size and hash_descriptor(self.tree.open(name)) == blob.digest
-        return False
+        except UnreadableError:
+            self.remove(name)
+            raise
 
 
 def damaged_on_the_way(where: str, blob: Descriptor, size: int | None) -> ToolError:
