@@ -97,7 +97,7 @@ def release_cases(scene: Scene) -> Generator[Case, None, None]:
             note="Round n makes v1.n from an archive that holds the releases before: sync, then one tar, synced. Of an"
             " index docker takes one platform.",
             rounds=min(scene.rounds, len(RELEASES) - 1),  # of regwrap; the others get one, which takes long enough
-            seconds=600 * scene.scale,
+            seconds=(600 if scene.whole else 360) * scene.scale,
             contenders=contenders,
             targets=tuple(
                 Target(

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.cli.app import make_app
-from regwrap.cli.program import exit_code_of
 from tests.builders import make_image, make_storage, put
 from tests.bundles import make_bundle
+from tests.unit.cli.test_verify import regwrap
 
 IMAGES = {"app:v1": make_image("app")}
 COMMANDS = {
@@ -34,10 +33,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, f"{tmp_path}")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def regwrap(*args: str) -> int:
-    return exit_code_of(lambda: make_app(args)([*args], prog_name="regwrap"))
 
 
 @pytest.mark.parametrize("options", OPTIONS)
