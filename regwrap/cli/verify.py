@@ -30,9 +30,13 @@ from regwrap.report import text as report
 from regwrap.storage.store import need_storage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from regwrap.bundle.signature import Trust
     from regwrap.lists.imagelist import ImageEntry
     from regwrap.report.progress import Progress
+
+    _Checked = tuple[VerifyReport, tuple[ImageEntry, ...] | None]
 
 _DIFFERS: Final = "add what is missing with deploy, push or sync; or compare with the list of the release that is there"
 # what can only be a registry: a file that is not there should be said to be missing
@@ -78,31 +82,15 @@ def verify(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    if cluster:
-        need_storage(Path(target), hint="--cluster hashes a storage that all workers share")
-    if exact and images_list is None:
-        raise UsageError("--exact compares with a list", hint="give --list too")
-    entries: tuple[ImageEntry, ...] | None
-    registry = is_registry(target, config)
-    if registry or Path(target).is_dir():
-        refuse_signers(target, signers, signature)
-    if cluster:
-        from regwrap.cli.verify_cluster import checked_storage
-
-        workers = Cluster(cluster, insecure_cluster, config)
-        result, entries = checked_storage(Path(target), images_list, workers, exact=exact, quiet=quiet)
-    elif registry:
-        from regwrap.cli.verify_registry import checked_registry  # files need nothing of registries
-
-        result, entries = checked_registry(target, images_list, exact=exact, hashed=hashed, config=config, quiet=quiet)
-    else:
-        bundle = _Bundle(Path(target), base or [], signers, signature)
-        result, entries = _checked_file(bundle, images_list, exact=exact, config=config, quiet=quiet)
+    registry, workers = is_registry(target, config), Cluster.of(cluster, config, insecure=insecure_cluster)
+    asked = _Asked(target, images_list, exact, hashed, base or [], signers, signature, config, quiet)
+    asked.refuse_contradictions(registry=registry, cluster=workers is not None)
+    result, entries = _checked(asked, workers, registry=registry)
     if signed_by:
         from regwrap.cli.verify_signed import checked_signatures
 
         result = checked_signatures(
-            result, target, signed_by, base or [], registry=registry, config=config, quiet=quiet
+            result, target, signed_by, asked.bases, registry=registry, config=config, quiet=quiet
         )
     if receipt or html or junit:
         from regwrap.cli.receipts import ReceiptFiles, write_receipt  # asked for now and then
@@ -141,56 +129,91 @@ def _is_configured(name: str, config: Path | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bundle:
-    """What is checked: `bases` have what a delta requires."""
+class _Asked:
+    """What is checked, and how: against a list, where one is named; `bases` have what a delta requires."""
 
-    path: Path
+    target: str
+    images_list: str | None
+    exact: bool
+    hashed: bool
     bases: list[Path]
     signers: Path | None
     signature: Path | None
+    config: Path | None
+    quiet: bool
+
+    @property
+    def path(self) -> Path:
+        return Path(self.target)
+
+    def refuse_contradictions(self, *, registry: bool, cluster: bool) -> None:
+        """Raises UsageError for options that do not fit each other, or the target."""
+        if cluster:
+            need_storage(self.path, hint="--cluster hashes a storage that all workers share")
+        if self.exact and self.images_list is None:
+            raise UsageError("--exact compares with a list", hint="give --list too")
+        if registry or self.path.is_dir():
+            refuse_signers(self.target, self.signers, self.signature)
 
 
-def _checked_file(
-    target: _Bundle, images_list: str | None, *, exact: bool, config: Path | None, quiet: bool
-) -> "tuple[VerifyReport, tuple[ImageEntry, ...] | None]":
-    path = target.path
-    with shown_progress(quiet=quiet) as progress:
+def _checked(asked: _Asked, workers: Cluster | None, *, registry: bool) -> "_Checked":
+    images_list, exact, config, quiet = asked.images_list, asked.exact, asked.config, asked.quiet
+    if workers is not None:
+        from regwrap.cli.verify_cluster import checked_storage
+
+        return checked_storage(asked.path, images_list, workers, exact=exact, quiet=quiet)
+    if registry:
+        from regwrap.cli.verify_registry import checked_registry  # files need nothing of registries
+
+        hashed = asked.hashed
+        return checked_registry(asked.target, images_list, exact=exact, hashed=hashed, config=config, quiet=quiet)
+    return _checked_file(asked)
+
+
+def _checked_file(asked: _Asked) -> "_Checked":
+    path, config = asked.path, asked.config
+    with shown_progress(quiet=asked.quiet) as progress:
         entries = None
-        if images_list is not None:  # lists and their configuration are a third of the start, and most checks have none
+        if (
+            asked.images_list is not None
+        ):  # lists and their configuration are a third of the start, and most checks have none
             from regwrap.cli.settings import load
             from regwrap.cli.wanted import listed
 
             # only its rewrite: and images: count here
-            entries = listed(images_list, load(config), progress).entries
+            entries = listed(asked.images_list, load(config), progress).entries
         if path.is_dir():
-            result = verify_storage(path, entries, progress, exact=exact)
+            result = verify_storage(path, entries, progress, exact=asked.exact)
         else:
-            known = target.signers or configured_signers(config)
-            with trusting(path, target.signers, target.signature, progress, configured=known) as trust:
-                result = _checked_bundle(target, entries, progress, trust)
+            known = asked.signers or configured_signers(config)
+            with trusting(path, asked.signers, asked.signature, progress, configured=known) as trust:
+                result = _checked_bundle(path, asked.bases, entries, progress, trust)
         for note in result.notes:
             progress.log(f"note: {note}")
     return result, entries
 
 
 def _checked_bundle(
-    target: _Bundle, entries: "tuple[ImageEntry, ...] | None", progress: "Progress", trust: "Trust | None"
+    path: Path,
+    bases: "Sequence[Path]",
+    entries: "tuple[ImageEntry, ...] | None",
+    progress: "Progress",
+    trust: "Trust | None",
 ) -> VerifyReport:
     """A file; or a delta, volumes, what comes through a pipe."""
-    if target.path.is_file() and not target.bases:
-        return verify_bundle(target.path, entries, progress, trust=trust)
+    if path.is_file() and not bases:
+        return verify_bundle(path, entries, progress, trust=trust)
     from regwrap.bundle.examine_incoming import Arrival, verify_incoming  # all of them now and then
     from regwrap.bundle.opened import opened_bases
     from regwrap.bundle.volumes import damaged_volumes
     from regwrap.cli.volumes import incoming, name_of
 
-    path = target.path
     with (
-        opened_bases(target.bases, lock_timeout=None, listener=progress) as bases,
+        opened_bases(bases, lock_timeout=None, listener=progress) as opened,
         incoming(path, progress) as file,
     ):
         if file is None:
-            return verify_bundle(path, entries, progress, bases=bases, trust=trust)
-        report = verify_incoming(file, entries, progress, bases, Arrival(name_of(path), trust))
+            return verify_bundle(path, entries, progress, bases=opened, trust=trust)
+        report = verify_incoming(file, entries, progress, opened, Arrival(name_of(path), trust))
         to_blame = damaged_volumes(path) if report.problems and path != Path("-") else ()
         return replace(report, problems=(*to_blame, *report.problems))
