@@ -44,19 +44,19 @@ def passed_bundle(
 
     Raises UsageError, ToolError (no space), IntegrityError (blobs that did not come), and what `fill` raises.
     """
-    with target.written(contents) as write, temporary_file(directory) as file:
+    with target.written(contents) as sink, temporary_file(directory) as file:
         bundle = BundleInPlace.begun(contents, Part(directory, file.fileno()), was_there=False, is_kept=False)
         with ThreadPoolExecutor(1, thread_name_prefix="fill") as pool:
             passing = _Passing(bundle, pool.submit(fill, bundle))
             try:
                 for piece in passing.pieces():
-                    write(piece)
+                    sink.write(piece)
                 passing.filling.result()
             except BaseException:
                 stopping.set()
                 raise
         yield
-        write(memoryview(bytes(tar_bytes(contents) - links_end(contents))))
+        sink.write(memoryview(bytes(tar_bytes(contents) - links_end(contents))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.contents import tar_bytes
+from regwrap.bundle.stream import Sink
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.storage.hashing import send_range, write_all
 
@@ -36,16 +37,8 @@ class PipeTarget:
     def can_repeat(self) -> bool:
         return False
 
-    @property
-    def send(self) -> Callable[[int, int, int], None] | None:
-        """The kernel hands pages of files on to a pipe, and copies nothing."""
-        with suppress(OSError):  # what is no file of the system's
-            if stat.S_ISFIFO(os.fstat(self.out.fileno()).st_mode):
-                return self._send
-        return None
-
     @contextmanager
-    def written(self, contents: BundleContents) -> Iterator[Callable[[memoryview], object]]:
+    def written(self, contents: BundleContents) -> Iterator[Sink]:
         """Raises UsageError for a terminal, ToolError where the reader goes away."""
         if self.out.isatty():
             raise UsageError("standard output is a terminal, not a pipe", hint="give a file with -o, or pipe it on")
@@ -53,17 +46,24 @@ class PipeTarget:
             fcntl.fcntl(self.out.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         try:
             with self.beside(contents.id):
-                yield self._write
+                yield Sink(write=self._write, send=self._send if self._is_pipe() else None)
         except BrokenPipeError as error:
             raise ToolError(
                 f"the reader of the bundle exited after {self._sent:,} of {tar_bytes(contents):,} bytes",
                 hint="check its output, then run both again",
             ) from error
 
+    def _is_pipe(self) -> bool:
+        """The kernel hands pages of files on to one, and copies nothing."""
+        with suppress(OSError):  # what is no file of the system's
+            return stat.S_ISFIFO(os.fstat(self.out.fileno()).st_mode)
+        return False
+
     def _write(self, data: memoryview) -> None:
         write_all(self.out, data)
         self._sent += len(data)
 
-    def _send(self, source: int, offset: int, size: int) -> None:
+    def _send(self, source: int, offset: int, size: int) -> Iterator[int]:
         for count in send_range(source, offset, size, self.out.fileno()):
             self._sent += count
+            yield count

@@ -26,13 +26,13 @@ from regwrap.bundle.aside import (
 )
 from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.output import checksum_path, forget_beside
+from regwrap.bundle.stream import Sink
 from regwrap.bundle.volume_places import volume_name, volumes_in
 from regwrap.bundle.volumes import MAX_VOLUMES, Volume, facts_of_volumes, said_sums
 from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.release_id import ReleaseId
-from regwrap.core.writing import check_directory, is_there
-from regwrap.storage.hashing import write_all_to
+from regwrap.core.writing import check_directory, is_there, write_all_at
 from regwrap.storage.space import need_space
 
 if TYPE_CHECKING:
@@ -56,13 +56,8 @@ class VolumeTarget:
     def can_repeat(self) -> bool:
         return True
 
-    @property
-    def send(self) -> None:
-        """A volume is hashed: its bytes have to be read anyway."""
-        return None
-
     @contextmanager
-    def written(self, contents: BundleContents) -> Iterator[Callable[[memoryview], object]]:
+    def written(self, contents: BundleContents) -> Iterator[Sink]:
         """Raises UsageError (a file is in the way, too many volumes), ToolError (no space), IntegrityError (the volume
         that is made again is another one)."""
         volumes = self.volumes(tar_bytes(contents))
@@ -70,7 +65,7 @@ class VolumeTarget:
         self._check(chosen, len(volumes))
         with ExitStack() as stack, ThreadPoolExecutor(2, thread_name_prefix="volume") as pool:
             writing = _Writing(output=self.output, volumes=chosen, stack=stack, pool=pool, summed=self.summed)
-            yield writing.write
+            yield Sink(write=writing.write, take=writing.take)
             written = writing.ended()
             if self.only:
                 self._compare(written[0])
@@ -135,7 +130,7 @@ def _facts(output: Path, release: ReleaseId, volumes: Sequence[Volume]) -> str:
         "bundle": output.name,
         "name": release.name,
         "id": f"{release.id}",
-        "bytes": volumes[-1].offset + volumes[-1].size,
+        "bytes": volumes[-1].end,
         "volumes": [{"volume": v.name, "offset": v.offset, "bytes": v.size, "sha256": v.sha256} for v in volumes],
     }
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
@@ -156,22 +151,33 @@ class _Writing:
     flushed: int = 0
 
     def write(self, data: memoryview) -> None:
+        self.take(data)()
+
+    def take(self, data: memoryview) -> Callable[[], None]:
+        pieces = list[_Piece]()
         while data:
-            count = self._write_some(data)
+            count = self._take_some(data, pieces)
             self.position += count
             data = data[count:]
+        return lambda: _write(pieces)
 
-    def _write_some(self, data: memoryview) -> int:
+    def _take_some(self, data: memoryview, pieces: list[_Piece]) -> int:
+        """How many of these bytes go into one volume, or into none."""
         number = len(self.parts)
-        if number and self.position < (current := self.volumes[number - 1]).offset + current.size:
-            return self._into(current, data)
-        if number == len(self.volumes):
-            return len(data)
-        following = self.volumes[number]
-        if self.position < following.offset:
-            return min(len(data), following.offset - self.position)
-        self._begin(following)
-        return self._into(following, data)
+        if not number or self.position >= self.volumes[number - 1].end:
+            if number == len(self.volumes):
+                return len(data)
+            following = self.volumes[number]
+            if self.position < following.offset:
+                return min(len(data), following.offset - self.position)
+            self._begin(following)
+        part, volume = self.parts[-1]
+        piece = _Piece(part.descriptor, data[: volume.end - self.position], self.position - volume.offset)
+        if self.summed:
+            self.sums[-1].update(piece.data)
+        self._flush(piece)
+        pieces.append(piece)
+        return len(piece.data)
 
     def _begin(self, volume: Volume) -> None:
         self.flushed = 0
@@ -179,22 +185,12 @@ class _Writing:
         self.parts.append((part, volume))
         self.sums.append(hashlib.sha256())
 
-    def _into(self, volume: Volume, data: memoryview) -> int:
-        """Written here and hashed there, at the same time."""
-        inside = self.position - volume.offset
-        part, piece = self.parts[-1][0], data[: volume.size - inside]
-        hashed = self.pool.submit(self.sums[-1].update, piece) if self.summed else None
-        write_all_to(part.descriptor, piece)
-        if hashed is not None:
-            hashed.result()
-        self._flush(part, inside + len(piece))
-        return len(piece)
-
-    def _flush(self, part: Part, end: int) -> None:
-        start = self.flushed
+    def _flush(self, piece: _Piece) -> None:
+        """What lies in front of it, which was written or is just now."""
+        start, end = self.flushed, piece.offset
         if end - start >= WRITE_BACK_BYTES:
             self.flushed = end
-            self.pool.submit(start_write_back, part.descriptor, start, end)
+            self.pool.submit(start_write_back, piece.descriptor, start, end)
 
     def ended(self) -> tuple[Volume, ...]:
         """All of them are on the disk."""
@@ -203,3 +199,17 @@ class _Writing:
             return self.volumes
         done = zip(self.volumes, self.sums, strict=True)
         return tuple(replace(volume, sha256=state.hexdigest()) for volume, state in done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What goes to this place in a volume."""
+
+    descriptor: int
+    data: memoryview
+    offset: int
+
+
+def _write(pieces: Sequence[_Piece]) -> None:
+    for piece in pieces:
+        write_all_at(piece.descriptor, piece.data, piece.offset)

@@ -43,6 +43,10 @@ class Volume:
     size: int
     sha256: str = ""
 
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeSet:
@@ -96,7 +100,7 @@ class VolumeSet:
         )
 
     def _holding(self, part: Located) -> tuple[str, ...]:
-        touching = (v for v in self.volumes if v.offset < part.end and part.offset < v.offset + v.size)
+        touching = (v for v in self.volumes if v.offset < part.end and part.offset < v.end)
         return tuple(f"{self.places[volume.name]}" for volume in touching)
 
 
@@ -152,7 +156,7 @@ def _from_facts(bundle: str, places: Iterable[Path]) -> tuple[Volume, ...]:
         except ValueError as error:
             raise IntegrityError(f"{path} does not say which volumes there are: {error}", hint=_AGAIN) from error
         names = [volume_name(bundle, number + 1) for number in range(len(volumes))]
-        ends = [0, *(volume.offset + volume.size for volume in volumes)]
+        ends = [0, *(volume.end for volume in volumes)]
         if [v.name for v in volumes] != names or any(v.offset != end for v, end in zip(volumes, ends, strict=False)):
             raise IntegrityError(f"{path} is of another bundle, or was altered", hint=_AGAIN)
         return volumes

@@ -13,6 +13,7 @@ import pytest
 from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.in_place import BundleInPlace
 from regwrap.bundle.passing import passed_bundle
+from regwrap.bundle.stream import Sink
 from regwrap.core.errors import IntegrityError, ToolError
 from regwrap.core.model import Digest
 from regwrap.storage import layout
@@ -32,14 +33,10 @@ class Taking:
         self.coming = threading.Condition()
         self.limit = limit
 
-    @property
-    def send(self) -> None:
-        return None
-
     @contextmanager
-    def written(self, contents: BundleContents) -> Iterator[Callable[[memoryview], object]]:
+    def written(self, contents: BundleContents) -> Iterator[Sink]:
         del contents
-        yield self.write
+        yield Sink(write=self.write)
 
     def write(self, data: memoryview) -> None:
         with self.coming:

@@ -237,6 +237,28 @@ def test_a_reader_that_goes_away_within_a_large_blob_is_told_so(archive: Path) -
     assert len(os.listdir("/proc/self/fd")) == files
 
 
+def test_what_has_not_left_is_not_counted(archive: Path) -> None:
+    """Who sends a layer of some gigabytes to a site for hours would be told at once that all was done."""
+    told, selection = Told(), selected(archive, *IMAGES)
+    told.expect("package", selection.contents.blob_bytes)
+    reader, writer = os.pipe()
+
+    def go_away() -> None:
+        os.read(reader, 100_000)
+        os.close(reader)
+
+    with ThreadPoolExecutor(1) as pool, os.fdopen(writer, "wb", buffering=0) as out:
+        gone = pool.submit(go_away)
+        with (
+            pytest.raises(ToolError, match="the reader of the bundle exited after") as raised,
+            streamed_bundle(selection, PipeTarget(out), told, hashed=True),
+        ):
+            pass
+        gone.result()
+    left = int(raised.value.message.split("after ")[1].split()[0].replace(",", ""))
+    assert told.done[-1] <= left < selection.contents.blob_bytes
+
+
 def test_a_pipe_takes_no_less_at_once_than_before(archive: Path) -> None:
     """Each byte of a release goes through it: a small one costs as many switches as it has pages."""
     reader, writer = os.pipe()

@@ -211,9 +211,9 @@ def test_one_is_made_again_in_whatever_pieces_the_bundle_comes(
     before = third.read_bytes()
     third.unlink()
     target = VolumeTarget(output=bundle, size=SIZE, only=3)
-    with target.written(contents_of(archive, *IMAGES)) as taken:
+    with target.written(contents_of(archive, *IMAGES)) as sink:
         for start in range(0, len(whole), piece):
-            taken(memoryview(whole)[start : start + piece])
+            sink.write(memoryview(whole)[start : start + piece])
     assert third.read_bytes() == before
 
 
@@ -320,11 +320,11 @@ def test_a_sum_is_that_of_the_bytes_that_were_written_however_long_it_takes(
     target, buffer = VolumeTarget(output=tmp_path / "v1.tar", size=len(whole) // 2), bytearray(len(whole) // 2)
     contents = contents_of(archive, *IMAGES)
     assert contents.id == Digest.of(contents.to_json())
-    with monkeypatch.context() as patch, target.written(contents) as taken:
+    with monkeypatch.context() as patch, target.written(contents) as sink:
         patch.setattr("hashlib.sha256", Slow)
         for start in (0, len(buffer)):
             buffer[:] = whole[start : start + len(buffer)]
-            taken(memoryview(buffer))
+            sink.write(memoryview(buffer))
             buffer[:] = bytes(len(buffer))
     assert (tmp_path / "v1.tar.sha256").exists()
     assert problems_of(tmp_path / "v1.tar") == ()
