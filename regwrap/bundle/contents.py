@@ -128,6 +128,11 @@ class BundleContents:
         return {**dict(self.blobs), **{blob.digest: blob.size for blob in self.required}}
 
     @cached_property
+    def tar_bytes(self) -> int:
+        """The exact size of the bundle's file: two zero blocks at the end, filled up to a whole record of 64 KiB."""
+        return -(-(links_end(self) + 2 * BLOCK) // RECORD) * RECORD
+
+    @cached_property
     def members(self) -> tuple[Member, ...]:
         """Every member after bundle.json, in order: blobs by digest, links of layers and revisions, tags last.
 
@@ -386,8 +391,3 @@ def links_end(contents: BundleContents) -> int:
     """Where the last link's padding ends: from there on all is zeros."""
     links = (m for m in contents.members if m.link is not None)
     return blob_end(contents) + sum(header_bytes(m.path) + padded(m.size) for m in links)
-
-
-def tar_bytes(contents: BundleContents) -> int:
-    """The exact size of the bundle's file: two zero blocks at the end, filled up to a whole record of 64 KiB."""
-    return -(-(links_end(contents) + 2 * BLOCK) // RECORD) * RECORD

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.contents import BUNDLE_JSON, padded, tar_bytes
+from regwrap.bundle.contents import BUNDLE_JSON, padded
 from regwrap.bundle.files import Located
 from regwrap.bundle.write import header_of, link_bytes
 from regwrap.storage import layout
@@ -35,7 +35,7 @@ def damage(file: BundleFile, contents: BundleContents) -> Iterator[Located]:
             position += size
             if hashed(chain.from_iterable(pieces_at(*piece) for piece in file.ranges(located))) != part:
                 yield located
-    end = Located(position, tar_bytes(contents) - position)
+    end = Located(position, contents.tar_bytes - position)
     if file.pread(end.size, end.offset) != bytes(end.size):
         yield end
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.aside import ROOM_HINT, WRITE_BACK_BYTES, kept_part_file, start_write_back, sync_directory
-from regwrap.bundle.contents import BUNDLE_JSON, blob_offsets, padded, tar_bytes
+from regwrap.bundle.contents import BUNDLE_JSON, blob_offsets, padded
 from regwrap.bundle.files import Located
 from regwrap.bundle.output import append_links, check_target, forget_beside, sealed
 from regwrap.bundle.write import header_of
@@ -44,7 +44,7 @@ def filled_bundle(
     """
     check_target(output)
     with kept_part_file(output) as kept:
-        needed = tar_bytes(contents) - status_of(kept.part.descriptor).st_blocks * 512
+        needed = contents.tar_bytes - status_of(kept.part.descriptor).st_blocks * 512
         need_space(output.parent, max(0, needed), hint=ROOM_HINT)
         file = BundleInPlace.begun(contents, kept.part, was_there=kept.was_there, can_stay=kept.can_stay)
         try:
@@ -91,7 +91,7 @@ class BundleInPlace:
             can_stay=can_stay,
         )
         with on_file(part.descriptor):
-            os.ftruncate(part.descriptor, tar_bytes(contents))
+            os.ftruncate(part.descriptor, contents.tar_bytes)
         if was_there:
             file.arrived = {digest: _arrived(part.descriptor, place) for digest, place in file.places.items()}
         file._frame()
@@ -152,7 +152,7 @@ class BundleInPlace:
         self._dirty += self.places[digest].size
         if self.is_kept and self._dirty >= WRITE_BACK_BYTES:
             self._dirty = 0
-            start_write_back(self.part.descriptor, 0, tar_bytes(self.contents))
+            start_write_back(self.part.descriptor, 0, self.contents.tar_bytes)
 
 
 def _arrived(descriptor: int, place: Located) -> int:

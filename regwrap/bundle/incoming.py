@@ -19,7 +19,6 @@ from regwrap.bundle.contents import (  # fmt: skip
     check_first_member,
     padded,
     parse_contents,
-    tar_bytes,
 )
 from regwrap.bundle.files import OneFile
 from regwrap.bundle.read import Bundle, parse_header
@@ -89,7 +88,7 @@ class IncomingBundle:
     def each_blob(self, read: BlobReader, on_bytes: Callable[[int], None]) -> tuple[Digest, ...]:
         """`read` is given the bytes of every blob, and has to read them all. Returns those whose bytes are others, when
         the end has come. Raises IntegrityError where the bundle is cut off, or not what bundle.json says."""
-        contents, total, wrong = self.contents, tar_bytes(self.contents), list[Digest]()
+        contents, total, wrong = self.contents, self.contents.tar_bytes, list[Digest]()
         for digest, size in contents.blobs:
             self._expect(header_of(layout.blob_path(digest), size), layout.blob_path(digest))
             state = hashlib.sha256()
@@ -108,7 +107,7 @@ class IncomingBundle:
 
     def _expect(self, expected: bytes, what: str) -> None:
         start = self.pipe.position
-        if self.pipe.exactly(len(expected), tar_bytes(self.contents)) != expected:
+        if self.pipe.exactly(len(expected), self.contents.tar_bytes) != expected:
             raise IntegrityError(f"{what} is not as regwrap writes it (behind byte {start})", hint=_ALTERED)
 
 

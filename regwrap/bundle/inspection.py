@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.base import BASE_HINT, Base, based
-from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.examine import needs_of
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import known_checksum
@@ -84,7 +83,7 @@ def _inspected(path: Path, contents: BundleContents, closure: Callable[[BundleIm
         images=tuple(_image(image, needs[image.name], users) for image in contents.images),
         blobs=len(contents.whole.blobs),
         blob_bytes=contents.whole.blob_bytes,
-        file_bytes=tar_bytes(contents),
+        file_bytes=contents.tar_bytes,
         required=len(contents.required),
         required_bytes=contents.required_bytes,
         since=tuple(sorted({blob.release for blob in contents.required if blob.release})),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.contents import BUNDLE_JSON, header_bytes, padded, tar_bytes
+from regwrap.bundle.contents import BUNDLE_JSON, header_bytes, padded
 from regwrap.bundle.files import Located
 from regwrap.bundle.follow import Following, followed
 from regwrap.bundle.output import append_links, checksum_path, published
@@ -43,7 +43,7 @@ def join_bundle(delta: Bundle, output: Path, listener: Listener) -> None:
     def write(part: Part) -> None:
         _write(delta, part, listener)
 
-    with published(output, tar_bytes(whole), write, listener, is_described=is_described):
+    with published(output, whole.tar_bytes, write, listener, is_described=is_described):
         pass
 
 

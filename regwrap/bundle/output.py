@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.aside import ROOM_HINT, Part, part_file, sync_directory, sync_file
-from regwrap.bundle.contents import blob_end, tar_bytes
+from regwrap.bundle.contents import blob_end
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.write import link_bytes
 from regwrap.core.errors import UsageError
@@ -75,7 +75,7 @@ def append_links(part: Path, contents: BundleContents) -> None:
         for member in contents.members:
             if member.link is not None:
                 file.write(link_bytes(member))
-        file.write(bytes(tar_bytes(contents) - file.tell()))
+        file.write(bytes(contents.tar_bytes - file.tell()))
 
 
 def checksum_path(output: Path) -> Path:

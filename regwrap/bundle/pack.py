@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.contents import BUNDLE_JSON, tar_bytes
+from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.follow import Following, followed
 from regwrap.bundle.output import append_links, published
 from regwrap.bundle.select import REPAIR_HINT
@@ -49,7 +49,7 @@ def packed_bundle(
 
     Raises UsageError, ToolError (full disk), BrokenBlobError.
     """
-    expected = tar_bytes(selection.contents)
+    expected = selection.contents.tar_bytes
     with published(
         output, expected, lambda part: _write(_Packing(runner, selection, part, options, listener)), listener
     ):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.aside import Part, give_back
-from regwrap.bundle.contents import links_end, tar_bytes
+from regwrap.bundle.contents import links_end
 from regwrap.bundle.in_place import BundleInPlace
 from regwrap.core.errors import IntegrityError
 from regwrap.core.writing import temporary_file
@@ -56,7 +56,7 @@ def passed_bundle(
                 stopping.set()
                 raise
         yield
-        sink.write(memoryview(bytes(tar_bytes(contents) - links_end(contents))))
+        sink.write(memoryview(bytes(contents.tar_bytes - links_end(contents))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final
 
-from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.stream import Sink
 from regwrap.core.errors import ToolError, UsageError
 from regwrap.storage.hashing import send_range, write_all
@@ -49,7 +48,7 @@ class PipeTarget:
                 yield Sink(write=self._write, send=self._send if self._is_pipe() else None)
         except BrokenPipeError as error:
             raise ToolError(
-                f"the reader of the bundle exited after {self._sent:,} of {tar_bytes(contents):,} bytes",
+                f"the reader of the bundle exited after {self._sent:,} of {contents.tar_bytes:,} bytes",
                 hint="check its output, then run both again",
             ) from error
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
-from regwrap.bundle.contents import BUNDLE_JSON, links_end, padded, tar_bytes
+from regwrap.bundle.contents import BUNDLE_JSON, links_end, padded
 from regwrap.bundle.image_set import file_image_set
 from regwrap.bundle.pack import broken, broken_by
 from regwrap.bundle.relay import Blob, Members, Relay, Take
@@ -73,7 +73,7 @@ def streamed_bundle(selection: Selection, target: Target, listener: Listener, *,
                 raise IntegrityError(error.message, problems=error.problems, hint=error.hint) from None
             raise
         yield
-        sink.write(memoryview(bytes(tar_bytes(contents) - links_end(contents))))
+        sink.write(memoryview(bytes(contents.tar_bytes - links_end(contents))))
 
 
 def _write(selection: Selection, sink: Sink, listener: Listener, *, hashed: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Final
@@ -27,13 +28,15 @@ from regwrap.core.writing import on_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from typing_extensions import Buffer
 
     Ask = Callable[[str, Sequence[Path]], bool]
 
-_BUFFER_BYTES: Final = 1024 * 1024
+_READ_BYTES: Final = 1024 * 1024
+_BUFFER_BYTES: Final = 64 * 1024  # for headers: what is larger passes by it
 
 
 @contextmanager
@@ -54,8 +57,14 @@ def never(_name: str, _directories: Sequence[Path]) -> bool:
 
 
 class _Volumes(io.RawIOBase):
+    """What was read last is hashed in a thread until more is read, while who asked for it hashes it as blobs."""
+
     def __init__(self, path: Path, ask: Ask) -> None:
         self._descriptor: int | None = None  # first: it is closed also where there are no volumes
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="volume-sum")
+        self._hashing: Future[None] | None = None
+        self._buffer = memoryview(bytearray(_READ_BYTES))
+        self._rest = self._buffer[:0]
         self._path = path
         self._ask = ask
         self._number = 0
@@ -77,17 +86,23 @@ class _Volumes(io.RawIOBase):
 
     def readinto(self, buffer: Buffer, /) -> int:
         view = memoryview(buffer).cast("B")
-        while self._number < len(self._set.volumes):
+        while not self._rest and self._number < len(self._set.volumes):
             if self._descriptor is None:
                 self._descriptor = self._open()
-            with on_file(self._descriptor):
-                count = os.readv(self._descriptor, [view])
-            if count:
-                self._read += count
-                self._state.update(view[:count])
-                return count
-            self._end_volume()
-        return 0
+            self._rest = self._read_on(self._descriptor)
+            if not self._rest:
+                self._end_volume()
+        count = min(len(view), len(self._rest))
+        view[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+    def _read_on(self, descriptor: int) -> memoryview:
+        self._end_hashing()
+        with on_file(descriptor):
+            count = os.readv(descriptor, [self._buffer])
+        self._read += count
+        self._hashing = self._pool.submit(self._state.update, self._buffer[:count])
+        return self._buffer[:count]
 
     def _open(self) -> int:
         name = self._set.volumes[self._number].name
@@ -101,6 +116,7 @@ class _Volumes(io.RawIOBase):
         return os.open(self._set.places[name], os.O_RDONLY | os.O_NONBLOCK)
 
     def _end_volume(self) -> None:
+        self._end_hashing()
         volume = self._set.volumes[self._number]
         if self._read != volume.size or volume.sha256 not in {"", self._state.hexdigest()}:
             raise IntegrityError(
@@ -110,6 +126,11 @@ class _Volumes(io.RawIOBase):
         self.close_volume()
         self._number += 1
 
+    def _end_hashing(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+            self._hashing = None
+
     def close_volume(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)  # its medium can go
@@ -117,4 +138,5 @@ class _Volumes(io.RawIOBase):
 
     def close(self) -> None:
         self.close_volume()
+        self._pool.shutdown()
         super().close()

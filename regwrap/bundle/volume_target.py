@@ -24,7 +24,6 @@ from regwrap.bundle.aside import (
     sync_file,
     write_atomically,
 )
-from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.output import checksum_path, forget_beside
 from regwrap.bundle.stream import Sink
 from regwrap.bundle.volume_places import volume_name, volumes_in
@@ -60,7 +59,7 @@ class VolumeTarget:
     def written(self, contents: BundleContents) -> Iterator[Sink]:
         """Raises UsageError (a file is in the way, too many volumes), ToolError (no space), IntegrityError (the volume
         that is made again is another one)."""
-        volumes = self.volumes(tar_bytes(contents))
+        volumes = self.volumes(contents.tar_bytes)
         chosen = volumes[self.only - 1 : self.only] if self.only else volumes
         self._check(chosen, len(volumes))
         with ExitStack() as stack, ThreadPoolExecutor(2, thread_name_prefix="volume") as pool:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.contents import BLOCK, BUNDLE_JSON, MAX_BUNDLE_JSON_BYTES, parse_contents, tar_bytes
+from regwrap.bundle.contents import BLOCK, BUNDLE_JSON, MAX_BUNDLE_JSON_BYTES, parse_contents
 from regwrap.bundle.files import ManyFiles
 from regwrap.bundle.volume_places import directories_of, volume_name, volumes_in
 from regwrap.core.counts import counted
@@ -184,7 +184,7 @@ def _from_first(path: Path, there: Mapping[str, Path]) -> tuple[Volume, ...]:
         raise NoFirstVolumeError(f"{first} is missing: it says what {path.name} is", hint=hint)
     try:
         with _opened_files(front) as file:
-            total = tar_bytes(_contents_in(file))
+            total = _contents_in(file).tar_bytes
     except (ValueError, IntegrityError) as error:
         raise IntegrityError(
             f"{front[0]} is no first volume of {path.name}, or not all of bundle.json is here", hint=_AGAIN

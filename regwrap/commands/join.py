@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regwrap.bundle.base import based
-from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.image_set import valid_image_set
 from regwrap.bundle.join import join_bundle
 from regwrap.bundle.opened import opened_bases
@@ -60,6 +59,6 @@ def join_bundles(
         blobs=len(contents.whole.blobs),
         delta_bytes=contents.blob_bytes,
         base_bytes=contents.required_bytes,
-        file_bytes=tar_bytes(contents.whole),
+        file_bytes=contents.whole.tar_bytes,
         seconds=time.monotonic() - started,
     )

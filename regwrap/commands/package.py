@@ -10,7 +10,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.pack import PackOptions, packed_bundle
 from regwrap.bundle.select import Selection, select_images
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, ToolError, UsageError
@@ -275,7 +274,7 @@ class _Packing:
             blobs=len(contents.blobs),
             blob_bytes=contents.blob_bytes,
             brought_bytes=fetched,
-            file_bytes=tar_bytes(contents),
+            file_bytes=contents.tar_bytes,
             seconds=time.monotonic() - self.started,
             required=len(contents.required),
             required_bytes=contents.required_bytes,

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.delta import older_of, since
 from regwrap.bundle.gather import Gathering
 from regwrap.bundle.select import select_images
@@ -107,7 +106,7 @@ def _plan_bundle(job: Job, images: ImageList, options: PackageOptions, since: Se
         images=_images(contents, sizes, older),
         blobs=len(contents.blobs),
         blob_bytes=contents.blob_bytes,
-        file_bytes=tar_bytes(_written(contents, since)),
+        file_bytes=_written(contents, since).tar_bytes,
         fetched_bytes=fetched,
         since=", ".join(item.images.name for item in since),
         new_bytes=None if older is None else _new(contents.sizes, older),

@@ -20,7 +20,6 @@ from regwrap.bundle.contents import (
     RequiredBlob,
     links_end,
     parse_contents,
-    tar_bytes,
 )
 from regwrap.bundle.read import HASH_THREADS, hash_all, opened_bundle, parse_header
 from regwrap.bundle.structure import structure_problems
@@ -295,7 +294,7 @@ def test_each_list_has_to_be_sorted_and_without_doubles(contents: BundleContents
 def test_a_whole_bundle_has_no_problems(tmp_path: Path, parts: Parts, contents: BundleContents) -> None:
     path = tmp_path / "bundle.tar"
     path.write_bytes(packed(parts))
-    assert path.stat().st_size == tar_bytes(contents)
+    assert path.stat().st_size == contents.tar_bytes
     assert problems_of(path) == []
     with opened_bundle(path) as bundle:
         assert bundle.contents == contents

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from regwrap.bundle.contents import BundleContents, tar_bytes
+from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.in_place import BundleInPlace, filled_bundle
 from regwrap.core.errors import IntegrityError, Interrupted, ToolError, UsageError
 from regwrap.core.listener import SILENT
@@ -278,15 +278,15 @@ def test_a_bundle_begins_only_where_all_of_it_has_room(
 ) -> None:
     """What has come already takes no more: a run goes on where the disk is nearly full."""
     contents, output = contents_of(root, *IMAGES), tmp_path / "out.tar"
-    disk_with(monkeypatch, tar_bytes(contents) - 1)
+    disk_with(monkeypatch, contents.tar_bytes - 1)
     with pytest.raises(ToolError, match="not enough space") as raised:
         write(output, contents, filling(root))
     assert "another disk with -o" in raised.value.hint
     assert list(tmp_path.glob("out*")) == []
-    disk_with(monkeypatch, tar_bytes(contents))
+    disk_with(monkeypatch, contents.tar_bytes)
     with pytest.raises(StoppedError):
         write(output, contents, stop_behind(filling(root)))
-    disk_with(monkeypatch, tar_bytes(contents) // 2)
+    disk_with(monkeypatch, contents.tar_bytes // 2)
     write(output, contents, filling(root))
     assert output.exists()
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from regwrap.bundle.contents import BundleContents, links_end, tar_bytes
+from regwrap.bundle.contents import BundleContents, links_end
 from regwrap.bundle.delta import since
 from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.examine_incoming import verify_incoming
@@ -158,7 +158,7 @@ def test_a_blob_that_the_disk_does_not_give_ends_the_stream_with_its_name(
             streamed_bundle(selection, PipeTarget(out), Silent(), hashed=True),
         ):
             pass
-        assert len(came.result()) < tar_bytes(selection.contents)
+        assert len(came.result()) < selection.contents.tar_bytes
     assert told.value.problems == (f"{path} cannot be read: Input/output error",)
 
 
@@ -287,7 +287,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Selection:
 
 @pytest.mark.slow
 def test_a_stream_of_any_size_goes_through_a_few_buffers(large: Selection) -> None:
-    assert len(streamed(large)) == tar_bytes(large.contents)
+    assert len(streamed(large)) == large.contents.tar_bytes
 
 
 class Watching(Silent):

@@ -4,7 +4,7 @@ import tarfile
 
 import pytest
 
-from regwrap.bundle.contents import BundleContents, header_bytes, tar_bytes
+from regwrap.bundle.contents import BundleContents, header_bytes
 from regwrap.bundle.write import directory_header, header_of
 from regwrap.core.model import Digest
 from regwrap.storage import layout
@@ -62,4 +62,4 @@ def test_the_size_of_a_bundle_is_known_before_at_the_end_of_a_record_too(blocks:
     digest, size = Digest.of(b"x"), 512 * blocks
     contents = BundleContents(images=(), repositories=(), blobs=((digest, size),))
     parts = [Part("bundle.json", contents.to_json()), Part(layout.blob_path(digest), bytes(size))]
-    assert tar_bytes(contents) == len(packed(parts))
+    assert contents.tar_bytes == len(packed(parts))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from regwrap.bundle.contents import tar_bytes
 from regwrap.bundle.delta import read_older, since
 from regwrap.cli.app import make_app
 from regwrap.cli.program import exit_code_of
@@ -52,8 +51,8 @@ def test_each_image_has_its_size_what_it_alone_adds_and_what_is_new(
     plan = json.loads(capsys.readouterr().out)
     contents = contents_of(here / "archive", *IMAGES)
     written = since(contents, read_older(["old/bundle.tar"]))  # a delta
-    assert (plan["blob_bytes"], plan["file_bytes"]) == (size(*IMAGES.values()), tar_bytes(written))
-    assert tar_bytes(written) < tar_bytes(contents)
+    assert (plan["blob_bytes"], plan["file_bytes"]) == (size(*IMAGES.values()), written.tar_bytes)
+    assert written.tar_bytes < contents.tar_bytes
     found = {image["image"]: (image["size"], image["alone"], image["new"]) for image in plan["images"]}
     two = IMAGES["app:v2"]
     assert found == {
