@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,19 +16,21 @@ from regwrap.bundle.base import StorageBase
 from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.examine import VerifyReport, verify_bundle
 from regwrap.bundle.output import check_target, checksum_path, facts_path
+from regwrap.bundle.read import HASH_THREADS
 from regwrap.bundle.volume_target import VolumeTarget, write_sums
 from regwrap.bundle.volumes import Volume
 from regwrap.commands.package import PackageOptions, PackageReport, Strategy, package_images
 from regwrap.commands.sync import SyncOptions, sync_images
 from regwrap.core.counts import counted
 from regwrap.core.errors import BrokenBlobError, ImagesFailedError, IntegrityError, UsageError
+from regwrap.core.listener import counted_by
 from regwrap.storage.hashing import hash_file
 from regwrap.storage.store import Storage
 from regwrap.transfer.plan import Plan
 from regwrap.transfer.run import nothing_copied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from regwrap.bundle.stream import Target
     from regwrap.lists.imagelist import ImageList
@@ -69,12 +72,10 @@ def release_images(
         sync, package = _by_archive(job, images, output, options, on_sync)
     if isinstance(options.target, VolumeTarget) and options.target.only:
         return ReleaseReport(sync=sync, package=package, verify=None, sha256="")
-    with ThreadPoolExecutor(1) as pool:
-        summing = pool.submit(_summed, output, package, options.target)
+    with _summing(output, _files(output, package, options.target)) as summing:
         verify = _verified(job, images, output, options, package)
-        job.listener.count("verify", "checksums", 1)
-        summed = summing.result()
-        job.listener.on_things()
+        job.listener.count("verify", "checksums", len(summing))
+        summed = tuple(counted_by(job.listener, (work.result() for work in summing)))
     if verify.problems or verify.differences:
         problems = (*verify.problems, *verify.differences)
         raise IntegrityError(f"{output} did not pass its verification", problems=problems)
@@ -128,11 +129,24 @@ def _summed_once(options: PackageOptions) -> PackageOptions:
     return options
 
 
-def _summed(output: Path, package: PackageReport, target: Target | None) -> tuple[Volume, ...]:
-    """The files that were written, with the sha256 of each."""
+def _files(output: Path, package: PackageReport, target: Target | None) -> tuple[Volume, ...]:
+    """Those that were written."""
     whole = Volume(name=output.name, offset=0, size=package.file_bytes)
-    files = target.volumes(whole.size) if isinstance(target, VolumeTarget) else (whole,)
-    return tuple(replace(file, sha256=hash_file(output.with_name(file.name)).hex) for file in files)
+    return target.volumes(whole.size) if isinstance(target, VolumeTarget) else (whole,)
+
+
+@contextmanager
+def _summing(output: Path, files: tuple[Volume, ...]) -> Iterator[list[Future[Volume]]]:
+    """They get their sha256 while the block runs; if that raises, no more of them."""
+    with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="sum") as pool:
+        try:
+            yield [pool.submit(_summed, output, file) for file in files]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _summed(output: Path, file: Volume) -> Volume:
+    return replace(file, sha256=hash_file(output.with_name(file.name)).hex)
 
 
 def _write_sums(output: Path, package: PackageReport, files: tuple[Volume, ...]) -> str:
