@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from regwrap.bundle.contents import BundleContents
     from regwrap.core.model import Digest
 
-_PIPE_BYTES: Final = 1024 * 1024
+_PIPE_BYTES: Final = 1024 * 1024  # what anybody may ask for: pipe(7)
+
+
+def widen(file: IO[bytes]) -> None:
+    """A pipe takes more at once, at whichever end: both sides of a small one wait for each other most of the time."""
+    with suppress(OSError):  # what is no pipe, or may not be larger
+        if fcntl.fcntl(file.fileno(), fcntl.F_GETPIPE_SZ) < _PIPE_BYTES:
+            fcntl.fcntl(file.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 @dataclass(slots=True)
@@ -41,8 +48,7 @@ class PipeTarget:
         """Raises UsageError for a terminal, ToolError where the reader goes away."""
         if self.out.isatty():
             raise UsageError("standard output is a terminal, not a pipe", hint="give a file with -o, or pipe it on")
-        with suppress(OSError):  # what is no pipe, or may not be larger
-            fcntl.fcntl(self.out.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        widen(self.out)
         try:
             with self.beside(contents.id):
                 yield Sink(write=self._write, send=self._send if self._is_pipe() else None)

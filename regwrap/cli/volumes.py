@@ -23,6 +23,9 @@ _PIPED: Final = Path("-")
 def incoming(bundle: Path, progress: Progress) -> Iterator[IO[bytes] | None]:
     """Its bytes from the first to the last; None where it is a file. Raises UsageError where volumes are missing."""
     if bundle == _PIPED:
+        from regwrap.bundle.pipe import widen  # most bundles are files
+
+        widen(sys.stdin.buffer)
         yield sys.stdin.buffer
         return
     media = named_directories()

@@ -24,7 +24,7 @@ from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.examine_incoming import verify_incoming
 from regwrap.bundle.merge import ImportOptions
 from regwrap.bundle.opened import opened_bases
-from regwrap.bundle.pipe import PipeTarget
+from regwrap.bundle.pipe import PipeTarget, widen
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import read_releases
 from regwrap.bundle.select import Selection, select_images
@@ -240,14 +240,41 @@ def test_a_reader_that_goes_away_within_a_large_blob_is_told_so(archive: Path) -
     assert len(os.listdir("/proc/self/fd")) == files
 
 
-def test_a_pipe_takes_no_less_at_once_than_before(archive: Path) -> None:
+@pytest.mark.parametrize("before", [4096, 1 << 16, 1 << 20])
+def test_a_pipe_takes_much_at_once_at_whichever_end(archive: Path, before: int) -> None:
     """Each byte of a release goes through it: a small one costs as many switches as it has pages."""
+    for at_reader in (True, False):
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, before)
+        with os.fdopen(reader, "rb") as came, os.fdopen(writer, "wb", buffering=0) as out:
+            if at_reader:
+                widen(came)
+            else:
+                with PipeTarget(out).written(contents_of(archive, *SMALL)):
+                    pass
+            assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) == 1 << 20
+
+
+def test_a_pipe_that_takes_more_at_once_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, real = list[tuple[int, int]](), fcntl.fcntl
+
+    def larger(descriptor: int, command: int, size: int = 0) -> int:
+        if command == fcntl.F_GETPIPE_SZ:
+            return 4 << 20  # only root can make one
+        calls.append((command, size))
+        return real(descriptor, command, size)
+
     reader, writer = os.pipe()
-    before = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
-    with os.fdopen(reader, "rb"), os.fdopen(writer, "wb", buffering=0) as out:
-        with PipeTarget(out).written(contents_of(archive, *SMALL)):
-            pass
-        assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) >= before
+    monkeypatch.setattr(fcntl, "fcntl", larger)
+    with os.fdopen(reader, "rb") as came, os.fdopen(writer, "wb"):
+        widen(came)
+    assert calls == []
+
+
+def test_what_is_no_pipe_is_left_alone() -> None:
+    with io.BytesIO() as memory, tempfile.TemporaryFile() as file:
+        widen(memory)
+        widen(file)
 
 
 class GoesAway(io.BytesIO):
