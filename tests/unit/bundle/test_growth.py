@@ -1,0 +1,145 @@
+"""Four times the images are four times the work: a catalog has thousands of them."""
+
+import io
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from regwrap.bundle.delta import since
+from regwrap.bundle.examine import verify_bundle, verify_storage
+from regwrap.bundle.examine_incoming import verify_incoming
+from regwrap.bundle.inspection import inspect_bundle
+from regwrap.bundle.merge import ImportOptions
+from regwrap.bundle.pipe import PipeTarget
+from regwrap.bundle.select import select_images
+from regwrap.bundle.stream import Target, streamed_bundle
+from regwrap.bundle.volume_stream import never, volume_stream
+from regwrap.bundle.volume_target import VolumeTarget
+from regwrap.bundle.volumes import damaged_volumes
+from regwrap.commands.deploy import deploy_bundle, deploy_incoming
+from regwrap.commands.join import join_bundles
+from regwrap.core.listener import SILENT
+from regwrap.core.moves import Existing
+from regwrap.storage.store import Storage
+from tests.builders import flip, make_image, make_layer
+from tests.bundles import contents_of, listed, make_bundle, older, write_bundle
+
+FEW, TIMES = 20, 4
+OPTIONS = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
+
+
+@dataclass(frozen=True)
+class Place:
+    """`images` that share a layer, in a storage, as a bundle and in volumes; `delta` lacks the first half."""
+
+    root: Path
+    images: tuple[str, ...]
+
+    @property
+    def archive(self) -> Path:
+        return self.root / "archive"
+
+    @property
+    def bundle(self) -> Path:
+        return self.root / "v.tar"
+
+    @property
+    def volumes(self) -> Path:
+        return self.root / "cut/v.tar"
+
+    @property
+    def delta(self) -> Path:
+        return self.root / "delta.tar"
+
+    @property
+    def base(self) -> Path:
+        return self.root / "base.tar"
+
+    def new(self) -> Path:
+        shutil.rmtree(self.root / "new", ignore_errors=True)
+        return self.root / "new"
+
+    def stream(self, target: Target) -> None:
+        selection = select_images(Storage(self.archive), tuple(map(listed, self.images)))
+        with streamed_bundle(selection, target, SILENT, hashed=True):
+            pass
+
+
+def made(root: Path, count: int) -> Place:
+    shared = make_layer("shared")
+    images = {f"team/app-{n}:1": make_image(f"{n}", layers=[shared, make_layer(f"{n}")]) for n in range(count)}
+    place = Place(root, tuple(images))
+    make_bundle(root, images).rename(place.bundle)
+    half = contents_of(place.archive, *place.images[: count // 2])
+    write_bundle(place.base, half, place.archive)
+    write_bundle(place.delta, since(contents_of(place.archive, *place.images), [older(half)]), place.archive)
+    place.volumes.parent.mkdir()
+    place.stream(VolumeTarget(output=place.volumes, size=place.bundle.stat().st_size // 5))
+    return place
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Place]:
+    root = tmp_path_factory.mktemp("growth")
+    return made(root / "few", FEW), made(root / "many", FEW * TIMES)
+
+
+def verify_volumes(place: Place) -> None:
+    with volume_stream(place.volumes, never) as file:
+        assert verify_incoming(file, None, SILENT).problems == ()
+
+
+def blame_volumes(place: Place) -> None:
+    for path in place.volumes.parent.glob("*.0*"):
+        flip(path)
+    assert damaged_volumes(place.volumes) != ()
+    for path in place.volumes.parent.glob("*.0*"):
+        flip(path)
+
+
+WORKS: dict[str, Callable[[Place], object]] = {
+    "select": lambda p: select_images(Storage(p.archive), tuple(map(listed, p.images))),
+    "verify a file": lambda p: verify_bundle(p.bundle, tuple(map(listed, p.images)), SILENT),
+    "verify a pipe": lambda p: verify_incoming(io.BytesIO(p.bundle.read_bytes()), None, SILENT),
+    "verify volumes": verify_volumes,
+    "verify a storage": lambda p: verify_storage(p.archive, tuple(map(listed, p.images)), SILENT),
+    "blame volumes": blame_volumes,
+    "inspect": lambda p: inspect_bundle(p.bundle),
+    "deploy a file": lambda p: deploy_bundle(p.bundle, p.new(), OPTIONS, SILENT),
+    "deploy a pipe": lambda p: deploy_incoming(io.BytesIO(p.bundle.read_bytes()), Path("-"), p.new(), OPTIONS, SILENT),
+    "deploy again": lambda p: deploy_bundle(p.bundle, p.archive, OPTIONS, SILENT),
+    "join": lambda p: join_bundles([p.base], p.delta, p.new(), lock_timeout=0, listener=SILENT),
+    "stream": lambda p: p.stream(PipeTarget(io.BytesIO())),
+    "write volumes": lambda p: p.stream(VolumeTarget(output=p.volumes, size=p.bundle.stat().st_size // 5)),
+}
+
+
+def calls_of(work: Callable[[Place], object], place: Place) -> int:
+    """Of Python's functions and of those in C, in all threads."""
+    count = 0
+
+    def called(_frame: FrameType, event: str, _arg: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    threading.setprofile(called)
+    sys.setprofile(called)
+    try:
+        work(place)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORKS)
+def test_four_times_the_images_are_four_times_the_work(places: tuple[Place, Place], name: str) -> None:
+    few, many = (calls_of(WORKS[name], place) for place in places)
+    assert many / few < TIMES * 1.15
