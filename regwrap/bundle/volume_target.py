@@ -32,6 +32,7 @@ from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.release_id import ReleaseId
 from regwrap.core.writing import check_directory, is_there, write_all_at
+from regwrap.storage.hashing import PIECE_BYTES
 from regwrap.storage.space import need_space
 
 if TYPE_CHECKING:
@@ -210,5 +211,7 @@ class _Piece:
 
 
 def _write(pieces: Sequence[_Piece]) -> None:
+    """In steps: where the page cache is full, the kernel takes longer to find room for more at once."""
     for piece in pieces:
-        write_all_at(piece.descriptor, piece.data, piece.offset)
+        for start in range(0, len(piece.data), PIECE_BYTES):
+            write_all_at(piece.descriptor, piece.data[start : start + PIECE_BYTES], piece.offset + start)
