@@ -8,7 +8,7 @@ import ctypes
 import os
 import sys
 
-_PIECE = 1 << 20
+_PIECE = 1 << 18  # for more at once the kernel takes longer to find room in a full page cache
 _DIRTY = 32 << 20
 _START_WRITING = 2  # sync_file_range(2)
 
