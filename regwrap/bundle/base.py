@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from regwrap.bundle.files import Located
 from regwrap.bundle.image_set import opened_file
 from regwrap.core.counts import counted
-from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError
+from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, UsageError
 from regwrap.core.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from regwrap.bundle.contents import BundleImage, RequiredBlob
     from regwrap.bundle.read import Bundle
@@ -60,6 +61,12 @@ class StorageBase:
         size = self.storage.blob_size(digest) or 0
         with opened_file(self.storage, size, digest) as descriptor:
             yield descriptor, Located(0, size)
+
+
+def refuse_bases(place: str, bases: Sequence[Path]) -> None:
+    """Raises UsageError where there are some for what lacks nothing by intent: only a delta requires them."""
+    if bases:
+        raise UsageError(f"{place} is no delta: it is a storage or a registry", hint="leave out --base")
 
 
 def based(bundle: Bundle, bases: Sequence[Base], *, hint: str) -> Bundle:

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from regwrap.bundle.base import BASE_HINT, Base, StorageBase, based
+from regwrap.bundle.base import BASE_HINT, Base, StorageBase, based, refuse_bases
 from regwrap.bundle.by_repository import StorageSource
 from regwrap.bundle.discovery import history_image_set, storage_image_set
 from regwrap.bundle.examine import verify_storage
@@ -45,6 +45,7 @@ def opened_image_set(
         ):
             yield it
         return
+    refuse_bases(f"{path}", bases)
     with _read(path, lock_timeout, listener) as storage:
         yield storage_image_set(storage, listener)
 
@@ -115,6 +116,7 @@ def opened_contents(
     """A bundle whose structure is valid, or a storage, for the block. `bases` have what a delta requires. Raises
     UsageError, IntegrityError, ImagesFailedError."""
     if path.is_dir():
+        refuse_bases(f"{path}", bases)
         storage = need_storage(real_root(path), hint=_HINT)
         if links := linked_directories(storage, listener):
             raise LinkedDirectoryError(storage.tree.shown(links[0]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from regwrap.bundle.base import refuse_bases
 from regwrap.bundle.examine import VerifyReport, verify_bundle, verify_storage
 from regwrap.cli.cluster import Cluster, ClusterOption, InsecureClusterOption
 from regwrap.cli.options import (
@@ -154,6 +155,7 @@ class _Asked:
             raise UsageError("--exact compares with a list", hint="give --list too")
         if registry or self.path.is_dir():
             refuse_signers(self.target, self.signers, self.signature)
+            refuse_bases(self.target, self.bases)
 
 
 def _checked(asked: _Asked, workers: Cluster | None, *, registry: bool) -> "_Checked":

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from regwrap.bundle.base import refuse_bases
 from regwrap.bundle.opened import opened_history, opened_image_set
 from regwrap.core import ocilayout
 from regwrap.core.errors import IntegrityError, ToolError, UsageError
@@ -81,6 +82,8 @@ def bake_image(job: Job, source: Path, dest: LayoutRef, options: BakeOptions) ->
         )
     directory = Path(dest.directory).absolute()
     ocilayout.is_published(directory, dest.name, None)
+    if options.history:
+        refuse_bases(f"{source}", options.bases)
     opened = opened_history if options.history else partial(opened_image_set, bases=options.bases)
     with ExitStack() as stack:
         image_set = stack.enter_context(opened(source, lock_timeout=job.timeouts.lock, listener=job.listener))

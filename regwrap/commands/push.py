@@ -110,7 +110,8 @@ def _opened(
 ) -> ImageSet | StorageSource | DeltaSource:
     if source.is_dir():
         stack.enter_context(job.locked(Tree(real_root(source)), exclusive=False, untouched=True))
-        return stack.enter_context(opened_contents(source, hashed=options.hashed, listener=job.listener))
+        opened = opened_contents(source, hashed=options.hashed, listener=job.listener, bases=options.bases)
+        return stack.enter_context(opened)
     bundle = stack.enter_context(opened_bundle(source, options.trust, job.listener))
     bases = stack.enter_context(opened_bases(options.bases, lock_timeout=job.timeouts.lock, listener=job.listener))
     bundle = partly_based(bundle, bases)

@@ -56,3 +56,22 @@ def test_signers_of_the_configuration_are_for_bundles_and_storages_stay_as_they_
     (here / "bundle.tar.sig").unlink()
     assert [regwrap("verify", "bundle.tar"), regwrap("serve", "bundle.tar", "--dry-run")] == [4, 4]
     assert "the bundle is not signed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *COMMANDS.values(),
+        ("export", "site", "layout", "--format", "oci"),
+        ("bake", "site", "--to", "oci:baked:1"),
+        ("bake", "site", "--to", "oci:baked:1", "--history"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("here")
+def test_a_base_of_what_is_no_delta_is_refused(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    """Else somebody believes that it was looked at."""
+    assert regwrap(*words, "--base", "bundle.tar") == 2
+    told = capsys.readouterr().err
+    assert f"{words[1]} is no delta: it is a storage or a registry" in told
+    assert "leave out --base" in told
