@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageEntry
 
 OnBytes = Callable[[int], None]
-HashElsewhere = Callable[[Sequence[tuple[Digest, int]], OnBytes], frozenset[Digest]]
+HashElsewhere = Callable[[Sequence[tuple[Digest, int]], OnBytes], Mapping[Digest, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +180,7 @@ def verify_storage(
 ) -> VerifyReport:
     """Check a storage: every link, every manifest and its children, every blob's size and sha256. It has to have the
     images of the list; with `exact` no others. `hash_elsewhere` hashes blobs with these sizes, and says which have
-    other bytes; without it they are hashed here."""
+    other bytes, and why they cannot be read; without it they are hashed here."""
     try:
         storage = need_storage(root)
     except LinkedDirectoryError:
@@ -353,7 +353,10 @@ class _StorageCheck:
                 return there, f"{user}: blob {digest} has {there} bytes instead of {size}"
             unread = ""
             try:
-                is_valid = digest not in wrong if wrong is not None else self.storage.hash_blob(digest) == digest
+                if wrong is not None:
+                    is_valid, unread = digest not in wrong, wrong.get(digest, "")
+                else:
+                    is_valid = self.storage.hash_blob(digest) == digest
             except LostBlobError as error:
                 is_valid, unread = False, error.detail
             return there, "" if is_valid else f"{user}: {hash_problem(digest, layout.blob_path(digest), unread)}"
@@ -366,7 +369,7 @@ class _StorageCheck:
                 self.problems.append(problem)
                 self.damaged.add(digest)
 
-    def _wrong_elsewhere(self, found: Mapping[Digest, int | None], on_bytes: OnBytes) -> frozenset[Digest] | None:
+    def _wrong_elsewhere(self, found: Mapping[Digest, int | None], on_bytes: OnBytes) -> Mapping[Digest, str] | None:
         if self.hash_elsewhere is None:
             return None
         known = [(digest, size) for digest, size in found.items() if size == self.sizes.get(digest, (size, ""))[0]]

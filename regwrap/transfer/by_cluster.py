@@ -219,19 +219,20 @@ def _hearing(travel: Travel, before: int, events: BatchEvents) -> Callable[[int]
 
 def hash_by_workers(
     workers: Workers, root: Path, blobs: Sequence[tuple[Digest, int]], on_bytes: Callable[[int], None]
-) -> frozenset[Digest]:
-    """Those that have other bytes, of the storage at `root`, which the workers have by the same path."""
+) -> dict[Digest, str]:
+    """Those that have other bytes, of the storage at `root`, which the workers have by the same path; and why, where they
+    cannot be read."""
     known = [Descriptor(media_type="", digest=digest, size=size) for digest, size in blobs]
 
-    def hashed(share: tuple[Descriptor, ...]) -> list[Digest]:
+    def hashed(share: tuple[Descriptor, ...]) -> dict[Digest, str]:
         order = HashOrder(run=workers.run, root=f"{root}", blobs=tuple((f"{blob.digest}", blob.size) for blob in share))
         answer = workers.answer(order)
         on_bytes(sum(blob.size for blob in share))
-        return [Digest.parse(said.digest) for said in answer.blobs if said.refusal is not None]
+        return {Digest.parse(said.digest): said.refusal.detail for said in answer.blobs if said.refusal is not None}
 
     shares = shares_of(known, workers.lanes)
     found = map_in_order(hashed, shares, workers=workers.lanes, name="order", stopping=workers.stopping)
-    return frozenset(digest for digests in found for digest in digests)
+    return {digest: why for wrong in found for digest, why in wrong.items()}
 
 
 def shares_of(blobs: Sequence[Descriptor], lanes: int) -> tuple[tuple[Descriptor, ...], ...]:

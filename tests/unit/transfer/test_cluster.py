@@ -9,21 +9,25 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from regwrap.bundle.examine import verify_storage
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.volume_places import volumes_also_in
 from regwrap.commands.push import PushOptions, push_images
 from regwrap.commands.sync import SyncOptions
 from regwrap.core.errors import ToolError
+from regwrap.core.listener import SILENT
 from regwrap.core.location import Location
 from regwrap.core.manifest import Descriptor
 from regwrap.core.model import Digest
 from regwrap.core.moves import Existing
 from regwrap.lists.imagelist import parse_images
 from regwrap.lists.naming import Naming
+from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from regwrap.storage.tree import Tree
 from regwrap.transfer.at_worker import _Arriving
@@ -56,6 +60,7 @@ from tests.builders import (
 )
 from tests.bundles import make_bundle
 from tests.fakes import NOT_ASKED, Scripted
+from tests.lost import lose
 from tests.unit.cli.programs import curl, skopeo_copy
 from tests.unit.transfer.between import Between, between
 from tests.unit.transfer.cluster import in_process
@@ -698,8 +703,20 @@ def test_workers_name_the_blobs_that_have_other_bytes(two: Between) -> None:
     with in_process(two.job()) as (_inside, job):
         assert job.workers is not None
         wrong = hash_by_workers(job.workers, two.root, blobs, counted.append)
-    assert wrong == {OWN}
+    assert wrong == {OWN: ""}
     assert sum(counted) == sum(size for _digest, size in blobs)
+
+
+def test_why_a_worker_cannot_read_a_blob_is_told(two: Between, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the report calls it damaged, where its disk has failed."""
+    make_storage(two.root, {"team/app:1": APP})
+    lose(monkeypatch, two.storage.blob_path(OWN))
+    with in_process(two.job()) as (_inside, job):
+        assert job.workers is not None
+        by_workers = partial(hash_by_workers, job.workers, two.root)
+        report = verify_storage(two.root, None, SILENT, hash_elsewhere=by_workers)
+    path = layout.blob_path(OWN)
+    assert report.problems == (f"team/app:1: blob {OWN} cannot be read: Input/output error ({path})",)
 
 
 def test_a_worker_that_has_another_storage_says_so(two: Between) -> None:
