@@ -193,9 +193,11 @@ def remove_dead(output: Path, *, but: Path | None = None) -> None:
 
 def _parts_of(output: Path) -> list[Path]:
     """By their names; none where the directory can't be listed: it can still be written to."""
-    name = re.compile(rf"{re.escape(output.name)}\.regwrap-[0-9a-f]{{8}}\.part")
+    start, rest = f"{output.name}.regwrap-", re.compile(r"[0-9a-f]{8}\.part")
     with suppress(OSError):
-        return [path for path in sorted(output.parent.iterdir()) if name.fullmatch(path.name)]
+        # it may have a thousand volumes, for each of which it is listed
+        names = [name for name in os.listdir(output.parent) if name.startswith(start)]
+        return [output.with_name(name) for name in sorted(names) if rest.fullmatch(name[len(start) :])]
     return []
 
 

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from regwrap.core.errors import IntegrityError
-from regwrap.core.interruption import end_if_interrupted
+from regwrap.core.interruption import uninterrupted
 from regwrap.core.writing import UnreadableError
 from regwrap.storage.hashing import read_piece
 
@@ -64,19 +64,20 @@ class Relay:
 
     def run(self) -> None:
         """What goes wrong is raised when all that was read before has been hashed."""
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="relay") as pool:
-            try:
-                for work in [pool.submit(self._work) for _ in range(_THREADS)]:
-                    work.result()
-            finally:  # an interruption, too
-                self._is_over = True
+        pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="relay")
+        try:
+            for work in [pool.submit(self._work) for _ in range(_THREADS)]:
+                work.result()
+        finally:
+            self._is_over = True
+            with uninterrupted():  # what they have open is closed next
+                pool.shutdown()
 
     def _work(self) -> None:
         buffer = memoryview(bytearray(_PIECE_BYTES))
         try:
             while (write := self._in_turn(buffer)) is not None:
                 write()
-                end_if_interrupted()
         finally:
             self._is_over = True
 
@@ -92,9 +93,6 @@ class Relay:
             self._hash(piece)
             step = _next_step(step, self._takes)
             write = self.take(piece.data)
-        except BaseException:
-            self._is_over = True
-            raise
         finally:
             step.release()
         return lambda: self._write(write, piece)

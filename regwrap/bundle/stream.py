@@ -85,12 +85,18 @@ def _write(selection: Selection, sink: Sink, listener: Listener, *, hashed: bool
                 _write_ahead(sink, members, listener, wrong, hashed=hashed)
             else:
                 Relay(members=members, take=sink.take, on_bytes=listener.on_bytes, hashed=hashed, wrong=wrong).run()
-        except UnreadableError as error:
-            raise broken_by(selection, (f"{error.filename} cannot be read: {error.strerror}",)) from error
-        except IntegrityError as error:  # one that was cut meanwhile is found by its size
-            raise broken(wrong, selection, hashed=True) from error
+        except (IntegrityError, UnreadableError) as error:
+            raise _damage(error, selection, wrong) from error
     if wrong:
         raise broken(wrong, selection, hashed=True)
+
+
+def _damage(error: IntegrityError | UnreadableError, selection: Selection, wrong: set[Digest]) -> BrokenBlobError:
+    """All that was found until then. A blob that was cut meanwhile is known by its size."""
+    damage = broken(wrong, selection, hashed=True)
+    if isinstance(error, UnreadableError):
+        return broken_by(selection, (*damage.problems, f"{error.filename} cannot be read: {error.strerror}"))
+    return damage if damage.problems else broken_by(selection, (error.message,))
 
 
 def _members(selection: Selection) -> Members:

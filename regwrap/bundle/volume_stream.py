@@ -106,14 +106,18 @@ class _Volumes(io.RawIOBase):
 
     def _open(self) -> int:
         name = self._set.volumes[self._number].name
+        if name not in self._set.places or not self._set.places[name].is_file():
+            self._look_for(name)
+        self._read, self._state = 0, hashlib.sha256()
+        return os.open(self._set.places[name], os.O_RDONLY | os.O_NONBLOCK)
+
+    def _look_for(self, name: str) -> None:
         while name not in (places := volumes_of(self._path)):
             if not self._ask(name, named_directories()):
                 done = {volume.name: self._path for volume in self._set.volumes[: self._number]}
                 raise missing_volumes(replace(self._set, places={**places, **done}))
         # what the first medium said still counts: the next one may have nothing but its volume
         self._set = replace(self._set, places=places)
-        self._read, self._state = 0, hashlib.sha256()
-        return os.open(self._set.places[name], os.O_RDONLY | os.O_NONBLOCK)
 
     def _end_volume(self) -> None:
         self._end_hashing()

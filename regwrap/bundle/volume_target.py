@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regwrap.bundle.aside import (
     WRITE_BACK_BYTES,
@@ -32,7 +32,6 @@ from regwrap.core.counts import counted
 from regwrap.core.errors import IntegrityError, UsageError
 from regwrap.core.release_id import ReleaseId
 from regwrap.core.writing import check_directory, is_there, write_all_at
-from regwrap.storage.hashing import PIECE_BYTES
 from regwrap.storage.space import need_space
 
 if TYPE_CHECKING:
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regwrap.bundle.contents import BundleContents
+
+_STEP_BYTES: Final = 256 * 1024
+"""What is written at once: where the page cache is full, the kernel takes longer to find room for more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +213,6 @@ class _Piece:
 
 
 def _write(pieces: Sequence[_Piece]) -> None:
-    """In steps: where the page cache is full, the kernel takes longer to find room for more at once."""
     for piece in pieces:
-        for start in range(0, len(piece.data), PIECE_BYTES):
-            write_all_at(piece.descriptor, piece.data[start : start + PIECE_BYTES], piece.offset + start)
+        for start in range(0, len(piece.data), _STEP_BYTES):
+            write_all_at(piece.descriptor, piece.data[start : start + _STEP_BYTES], piece.offset + start)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regwrap import __version__
 from regwrap.bundle.aside import write_atomically
@@ -16,7 +16,6 @@ from regwrap.bundle.base import StorageBase
 from regwrap.bundle.contents import BUNDLE_JSON
 from regwrap.bundle.examine import VerifyReport, verify_bundle
 from regwrap.bundle.output import check_target, checksum_path, facts_path
-from regwrap.bundle.read import HASH_THREADS
 from regwrap.bundle.volume_target import VolumeTarget, write_sums
 from regwrap.bundle.volumes import Volume
 from regwrap.commands.package import PackageOptions, PackageReport, Strategy, package_images
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from regwrap.lists.imagelist import ImageList
     from regwrap.transfer.job import Job
     from regwrap.transfer.run import SyncReport
+
+_SUMMED_AT_ONCE: Final = 2  # beside the blobs, which are hashed by more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,7 @@ def _files(output: Path, package: PackageReport, target: Target | None) -> tuple
 @contextmanager
 def _summing(output: Path, files: tuple[Volume, ...]) -> Iterator[list[Future[Volume]]]:
     """They get their sha256 while the block runs; if that raises, no more of them."""
-    with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="sum") as pool:
+    with ThreadPoolExecutor(_SUMMED_AT_ONCE, thread_name_prefix="sum") as pool:
         try:
             yield [pool.submit(_summed, output, file) for file in files]
         finally:

@@ -220,8 +220,8 @@ def _hearing(travel: Travel, before: int, events: BatchEvents) -> Callable[[int]
 def hash_by_workers(
     workers: Workers, root: Path, blobs: Sequence[tuple[Digest, int]], on_bytes: Callable[[int], None]
 ) -> dict[Digest, str]:
-    """Those that have other bytes, of the storage at `root`, which the workers have by the same path; and why, where they
-    cannot be read."""
+    """Those that have other bytes, of the storage at `root`, which the workers have by the same path; and why, where
+    they cannot be read."""
     known = [Descriptor(media_type="", digest=digest, size=size) for digest, size in blobs]
 
     def hashed(share: tuple[Descriptor, ...]) -> dict[Digest, str]:

@@ -1,4 +1,4 @@
-"""Four times the images are four times the work: a catalog has thousands of them."""
+"""Twice the images are twice the work: a catalog has thousands of them."""
 
 import io
 import shutil
@@ -30,7 +30,7 @@ from regwrap.storage.store import Storage
 from tests.builders import flip, make_image, make_layer
 from tests.bundles import contents_of, listed, make_bundle, older, write_bundle
 
-FEW, TIMES = 20, 4
+SIZES = (20, 40, 80)
 OPTIONS = ImportOptions(existing=Existing.FAIL, dry_run=False, lock_timeout=0)
 
 
@@ -85,9 +85,9 @@ def made(root: Path, count: int) -> Place:
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Place]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, ...]:
     root = tmp_path_factory.mktemp("growth")
-    return made(root / "few", FEW), made(root / "many", FEW * TIMES)
+    return tuple(made(root / f"{count}", count) for count in SIZES)
 
 
 def verify_volumes(place: Place) -> None:
@@ -96,11 +96,13 @@ def verify_volumes(place: Place) -> None:
 
 
 def blame_volumes(place: Place) -> None:
-    for path in place.volumes.parent.glob("*.0*"):
-        flip(path)
-    assert damaged_volumes(place.volumes) != ()
-    for path in place.volumes.parent.glob("*.0*"):
-        flip(path)
+    """Where nobody says their sums, all members are compared with what they have to be."""
+    for beside in (".json", ".sha256"):
+        place.volumes.with_name(f"v.tar{beside}").unlink(missing_ok=True)
+    damaged = place.volumes.with_name("v.tar.003")
+    flip(damaged)
+    assert any(damaged.name in problem for problem in damaged_volumes(place.volumes))
+    flip(damaged)
 
 
 WORKS: dict[str, Callable[[Place], object]] = {
@@ -140,6 +142,8 @@ def calls_of(work: Callable[[Place], object], place: Place) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORKS)
-def test_four_times_the_images_are_four_times_the_work(places: tuple[Place, Place], name: str) -> None:
-    few, many = (calls_of(WORKS[name], place) for place in places)
-    assert many / few < TIMES * 1.15
+def test_twice_the_images_are_twice_the_work(places: tuple[Place, ...], name: str) -> None:
+    """By what more of them add: a constant part hides nothing. Threads wait for each other more or less often, so the
+    least of some runs counts."""
+    few, more, many = (min(calls_of(WORKS[name], place) for _ in range(3)) for place in places)
+    assert (many - more) / (more - few) < 2.4

@@ -10,8 +10,10 @@ import sys
 import tempfile
 import termios
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from regwrap.bundle.pipe import PipeTarget, widen
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import read_releases
 from regwrap.bundle.select import Selection, select_images
-from regwrap.bundle.stream import streamed_bundle
+from regwrap.bundle.stream import Sink, streamed_bundle
 from regwrap.commands.deploy import DeployReport, deploy_bundle, deploy_incoming
 from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError, ToolError, UsageError
 from regwrap.core.listener import SILENT, Silent
@@ -42,6 +44,7 @@ from tests.builders import (
     make_layer,
     make_multi_image,
     make_storage,
+    open_below,
     put,
     snapshot,
     storage_problems,
@@ -128,6 +131,69 @@ def test_a_blob_that_is_rotten_ends_the_stream(tmp_path: Path) -> None:
     truncate(root / layout.blob_path(Digest.of(BASE)))
     with pytest.raises(IntegrityError):
         streamed(selection, hashed=False)
+
+
+def test_behind_a_rotten_blob_nothing_more_is_sent(large: Selection, tmp_path: Path) -> None:
+    storage, blobs = Storage(tmp_path), dict[Digest, int]()
+    for number in range(1, 5):
+        data = bytes([number]) * (2 << 20)
+        put(storage.blob_path(Digest.of(data)), data)
+        blobs[Digest.of(data)] = len(data)
+    contents = replace(large.contents, blobs=tuple(blobs.items()))
+    selection = Selection(storage=storage, contents=contents, users=dict.fromkeys(blobs, "app:1"))
+    flip(storage.blob_path(next(iter(blobs))))
+    out = io.BytesIO()
+    with (
+        pytest.raises(IntegrityError, match="is damaged"),
+        streamed_bundle(selection, PipeTarget(out), SILENT, hashed=True),
+    ):
+        pass
+    assert len(out.getvalue()) < 3 << 20
+
+
+def test_what_goes_beside_a_bundle_is_there_before_its_first_byte(archive: Path) -> None:
+    """Who reads the pipe may need its signature then."""
+    out, told = io.BytesIO(), list[tuple[Digest, int]]()
+
+    @contextmanager
+    def beside(release: Digest) -> Iterator[None]:
+        told.append((release, out.tell()))
+        yield
+
+    selection = selected(archive, *SMALL)
+    with streamed_bundle(selection, PipeTarget(out, beside), SILENT, hashed=True):
+        pass
+    assert told == [(selection.contents.id, 0)]
+
+
+class Full:
+    """Takes blobs out of their files, and none before three more are on their way."""
+
+    can_repeat = True
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextmanager
+    def written(self, contents: BundleContents) -> Iterator[Sink]:
+        del contents
+        yield Sink(write=lambda _data: None, send=self.send)
+
+    def send(self, _descriptor: int, _offset: int, _size: int) -> Iterator[int]:
+        while len(open_below(self.root)) < 4:
+            time.sleep(0.001)
+        yield 0
+        raise BrokenPipeError
+
+
+def test_nothing_stays_open_of_what_was_on_its_way(tmp_path: Path) -> None:
+    images = {f"app-{n}:1": make_image(f"{n}", layers=[random.Random(n).randbytes(300_000)]) for n in range(8)}
+    root = make_storage(tmp_path / "archive", images)
+    target = Full(root / "docker/registry/v2/blobs")
+    with pytest.raises(BrokenPipeError), streamed_bundle(selected(root, *images), target, SILENT, hashed=False):
+        pass
+    gc.collect()
+    assert open_below(target.root) == []
 
 
 def test_a_rotten_blob_is_named_beside_one_that_was_cut(tmp_path: Path) -> None:
@@ -225,17 +291,21 @@ def test_a_reader_that_goes_away_within_a_large_blob_is_told_so(archive: Path) -
     reader, writer = os.pipe()
 
     def go_away() -> None:
-        os.read(reader, 100_000)
+        came = 0
+        while came < 100_000:
+            came += len(os.read(reader, 100_000))
         os.close(reader)
 
     with ThreadPoolExecutor(1) as pool, os.fdopen(writer, "wb", buffering=0) as out:
         gone = pool.submit(go_away)
         with (
-            pytest.raises(ToolError, match=r"the reader of the bundle exited after [\d,]+ of [\d,]+ bytes"),
+            pytest.raises(ToolError, match=r"the reader of the bundle exited after [\d,]+ of [\d,]+ bytes") as told,
             streamed_bundle(selected(archive, *IMAGES), PipeTarget(out), Silent(), hashed=True),
         ):
             pass
         gone.result()
+    assert int(told.value.message.split("after ")[1].split()[0].replace(",", "")) >= 100_000
+    del told  # its frames have files
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == files
 

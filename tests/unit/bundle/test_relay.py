@@ -3,9 +3,11 @@
 import errno
 import os
 import random
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -83,7 +85,8 @@ def test_it_is_the_same_whoever_writes_first(selection: Selection, out: Path, mo
     def pwrite(descriptor: int, data: Any, offset: int) -> int:
         with lock:
             begun.append(threading.get_ident())
-        if len(begun) == 1:
+            is_first = len(begun) == 1
+        if is_first:
             assert later.wait(60), "nobody else writes"
         count = real(descriptor, data, offset)
         if begun[0] != threading.get_ident():
@@ -135,6 +138,127 @@ def test_a_blob_that_the_disk_does_not_give_is_named(
     with pytest.raises(BrokenBlobError) as told:
         write(selection, out, 10**6)
     assert told.value.problems == (f"{path} cannot be read: Input/output error",)
+
+
+def test_a_rotten_blob_is_named_beside_one_that_the_disk_does_not_give(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they lie in one piece, or one thread still hashes the one when the other reads the next."""
+    sizes = (4 * PIECE, 5000, 3 * PIECE, 5000)
+    selection = made(tmp_path / "archive", sizes)
+    rotten, lost = (selection.storage.blob_path(selection.contents.blobs[number][0]) for number in (1, 2))
+    flip(rotten)
+    lose(monkeypatch, lost, calls=("preadv",))
+    for _ in range(5):
+        with pytest.raises(BrokenBlobError) as told:
+            write(selection, out, 10**6)
+        first, *others = told.value.problems
+        assert f"{selection.contents.blobs[1][0]} does not match its digest" in first
+        assert others in ([], [f"{lost} cannot be read: Input/output error"])  # the other one may not be read any more
+
+
+def test_why_a_blob_cannot_be_opened_is_told(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    selection, real = made(tmp_path / "archive"), Storage.open_blob
+    digest = selection.contents.blobs[4][0]
+
+    def open_blob(storage: Storage, wanted: Digest) -> int:
+        if wanted == digest:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{storage.blob_path(wanted)}")
+        return real(storage, wanted)
+
+    monkeypatch.setattr(Storage, "open_blob", open_blob)
+    with pytest.raises(BrokenBlobError) as told:
+        write(selection, out, 10**6)
+    (problem,) = told.value.problems
+    assert problem.startswith(f"blob {digest} cannot be read: ")
+    assert "Permission denied" in problem
+
+
+def test_of_a_blob_that_grows_meanwhile_its_own_bytes_are_taken(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody appends to it would move all that follows."""
+    selection, real = made(tmp_path / "archive"), os.preadv
+    expected = whole(selection)
+
+    def preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        with Path(f"/proc/self/fd/{descriptor}").readlink().open("ab") as file:
+            file.write(b"more")
+        return real(descriptor, buffers, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", preadv)
+        write(selection, out, 10**6)
+    assert came(out) == expected
+
+
+class Counting:
+    """How many bytes of blobs were written."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails_at: int = -1) -> None:
+        self.written, self._calls, self._fails_at, self._real = 0, 0, fails_at, os.pwrite
+        self._lock = threading.Lock()
+        monkeypatch.setattr(os, "pwrite", self.pwrite)
+
+    def pwrite(self, descriptor: int, data: Any, offset: int) -> int:
+        with self._lock:
+            self._calls += 1
+            is_full = self._calls == self._fails_at
+            self.written += len(data)
+        if is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._real(descriptor, data, offset)
+
+
+def test_behind_a_rotten_blob_no_more_is_written_than_was_on_its_way(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a release of a hundred gigabytes all the rest would be written to be thrown away."""
+    selection = made(tmp_path / "archive", (1000, *[3 * PIECE + n for n in range(8)]))
+    flip(selection.storage.blob_path(selection.contents.blobs[0][0]))
+    counting = Counting(monkeypatch)
+    with pytest.raises(BrokenBlobError):
+        write(selection, out, 10**9)
+    assert counting.written <= 3 * PIECE
+
+
+def test_where_one_write_failed_the_others_end(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    selection = made(tmp_path / "archive", [3 * PIECE + n for n in range(8)])
+    counting = Counting(monkeypatch, fails_at=2)
+    with pytest.raises(OSError, match="No space left"):
+        write(selection, out, 10**9)
+    assert counting.written <= 5 * PIECE
+
+
+class EndedError(Exception):
+    """What a signal raises."""
+
+
+def test_a_signal_ends_it_with_what_was_on_its_way(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    selection = made(tmp_path / "archive", [3 * PIECE + n for n in range(12)])
+    counting, heard, first = Counting(monkeypatch), threading.Event(), threading.Lock()
+    main = threading.get_ident()
+
+    def pwrite(descriptor: int, data: Any, offset: int) -> int:
+        if first.acquire(blocking=False):
+            signal.pthread_kill(main, signal.SIGUSR1)
+        assert heard.wait(60)
+        return counting.pwrite(descriptor, data, offset)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        heard.set()
+        raise EndedError
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with pytest.raises(EndedError):
+            write(selection, out, 10**9)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert counting.written <= 12 * PIECE
+    assert list(out.parent.iterdir()) == []
+    assert not any(thread.name.startswith("relay") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("after", [0, 3, 8])
