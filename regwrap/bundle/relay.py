@@ -66,7 +66,9 @@ class Relay:
         """What goes wrong is raised when all that was read before has been hashed."""
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="relay")
         try:
-            for work in [pool.submit(self._work) for _ in range(_THREADS)]:
+            with uninterrupted():  # a thread that nobody knows yet would be left
+                works = [pool.submit(self._work) for _ in range(_THREADS)]
+            for work in works:
                 work.result()
         finally:
             self._is_over = True

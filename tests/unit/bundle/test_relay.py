@@ -5,9 +5,9 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,7 +16,8 @@ from regwrap.bundle.contents import BundleContents
 from regwrap.bundle.select import Selection
 from regwrap.bundle.stream import streamed_bundle
 from regwrap.bundle.volume_target import VolumeTarget
-from regwrap.core.errors import BrokenBlobError
+from regwrap.core.errors import BrokenBlobError, Interrupted
+from regwrap.core.interruption import handle_signals, is_interrupted, let_signals_be
 from regwrap.core.listener import SILENT, Listener
 from regwrap.core.model import Digest
 from regwrap.storage import layout
@@ -230,32 +231,32 @@ def test_where_one_write_failed_the_others_end(tmp_path: Path, out: Path, monkey
     assert counting.written <= 5 * PIECE
 
 
-class EndedError(Exception):
-    """What a signal raises."""
+@pytest.fixture
+def signals() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    handle_signals()
+    yield
+    let_signals_be()
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
+@pytest.mark.usefixtures("signals")
 def test_a_signal_ends_it_with_what_was_on_its_way(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     selection = made(tmp_path / "archive", [3 * PIECE + n for n in range(12)])
-    counting, heard, first = Counting(monkeypatch), threading.Event(), threading.Lock()
-    main = threading.get_ident()
+    counting, first, main = Counting(monkeypatch), threading.Lock(), threading.get_ident()
 
     def pwrite(descriptor: int, data: Any, offset: int) -> int:
         if first.acquire(blocking=False):
-            signal.pthread_kill(main, signal.SIGUSR1)
-        assert heard.wait(60)
+            signal.pthread_kill(main, signal.SIGTERM)
+        while not is_interrupted():
+            time.sleep(0.001)
         return counting.pwrite(descriptor, data, offset)
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        heard.set()
-        raise EndedError
-
     monkeypatch.setattr(os, "pwrite", pwrite)
-    before = signal.signal(signal.SIGUSR1, handle)
-    try:
-        with pytest.raises(EndedError):
-            write(selection, out, 10**9)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with pytest.raises(Interrupted):
+        write(selection, out, 10**9)
     assert counting.written <= 12 * PIECE
     assert list(out.parent.iterdir()) == []
     assert not any(thread.name.startswith("relay") for thread in threading.enumerate())
