@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from regwrap.transfer.run import Copied, Failed
@@ -14,17 +15,21 @@ if TYPE_CHECKING:
 def in_lanes(outcomes: Sequence[Copied | Failed]) -> tuple[Copied | Failed, ...]:
     """Each with the number of the first lane that is free when it begins, as its worker; what was never begun has
     none."""
-    free: list[float] = []
-    return tuple(_placed(outcome, free) for outcome in sorted(outcomes, key=_start_of))
+    busy: list[tuple[float, int]] = []
+    free: list[int] = []
+    return tuple(_placed(outcome, busy, free) for outcome in sorted(outcomes, key=_start_of))
 
 
 def _start_of(outcome: Copied | Failed) -> float:
     return outcome.start
 
 
-def _placed(outcome: Copied | Failed, free: list[float]) -> Copied | Failed:
+def _placed(outcome: Copied | Failed, busy: list[tuple[float, int]], free: list[int]) -> Copied | Failed:
+    """Two heaps: when each `busy` lane ends, and the numbers of those that are `free`."""
     if isinstance(outcome, Failed) and not outcome.seconds:
         return outcome
-    lane = next((number for number, since in enumerate(free) if since <= outcome.start), len(free))
-    free[lane : lane + 1] = [outcome.start + outcome.seconds]
+    while busy and busy[0][0] <= outcome.start:
+        heappush(free, heappop(busy)[1])
+    lane = heappop(free) if free else len(busy)
+    heappush(busy, (outcome.start + outcome.seconds, lane))
     return replace(outcome, worker=lane)
