@@ -234,7 +234,7 @@ def _prepare_projects(
             detail="\n".join(bare[:10]),
             hint="give DEST/PROJECT",
         )
-    names = sorted({entry.dest.repository.partition("/")[0] for entry in entries})
+    names = sorted(set(map(_project_of, entries)))
     absent = [name for name in names if harbor.has_project(name) is False]
     if absent and not options.create_projects and not options.dry_run:
         raise UsageError(
@@ -248,6 +248,10 @@ def _prepare_projects(
             harbor.create_project(name)
             job.listener.log(f"project {name} created, private")
     return frozenset(absent if options.dry_run else ())
+
+
+def _project_of(entry: ImageEntry) -> str:
+    return entry.dest.repository.partition("/")[0]
 
 
 def _shared(source: Path, contents: ImageSet | StorageSource | DeltaSource) -> SharedFiles:
@@ -274,8 +278,8 @@ class _Pushing:
     def observe(self, entries: tuple[ImageEntry, ...], absent: frozenset[str]) -> tuple[Observation, ...]:
         """Below a project that is absent nothing can be asked for, and nothing is there."""
         nothing = StorageSource(name=self.dest.name, storage=Storage(self.job.scratch / "nothing"))
-        new = tuple(entry for entry in entries if entry.dest.repository.partition("/")[0] in absent)
-        old = tuple(entry for entry in entries if entry not in new)
+        new = tuple(entry for entry in entries if _project_of(entry) in absent)
+        old = tuple(entry for entry in entries if _project_of(entry) not in absent)
         return (*self._observe(old, self.dest), *self._observe(new, nothing))
 
     def _observe(

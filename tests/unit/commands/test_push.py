@@ -27,9 +27,12 @@ from regwrap.transfer.plan import Copy
 from regwrap.transfer.run import SyncReport
 from tests.builders import make_image, make_multi_image, make_storage
 from tests.bundles import contents_of, listed, packed, parts_of
+from tests.calls import calls_of
 from tests.fakeregistry import FakeRegistry, fake_registry
 from tests.fakes import Scripted
+from tests.harbor import USER, fake_harbor
 from tests.lost import lose
+from tests.tls import write_authfile
 from tests.unit.commands.pushing import push_job
 from tests.unit.transfer.test_sync import Heard
 
@@ -55,6 +58,7 @@ class Site:
     job: Job
     told: Quiet
     source: Path
+    authfile: Path | None = None
 
     def push(
         self, *, existing: Existing = Existing.FAIL, dry_run: bool = False, immutable: tuple[str, ...] = ()
@@ -73,7 +77,13 @@ class Site:
     ) -> SyncResult:
         naming = Naming(prefix="site")
         options = PushOptions(naming=naming, existing=existing, create_projects=False, hashed=False, dry_run=dry_run)
-        registry = Registry(host=self.registry.host, tls_verify=False, plain_http=True, partial_indexes=partial_indexes)
+        registry = Registry(
+            host=self.registry.host,
+            authfile=self.authfile,
+            tls_verify=False,
+            plain_http=True,
+            partial_indexes=partial_indexes,
+        )
         return push_images(self.job, source, Location(name="site", registry=registry, immutable=immutable), options)
 
 
@@ -272,3 +282,18 @@ def test_ctrl_c_ends_a_push_that_waits_to_try_again(site: Site, failing: str) ->
         site.push()
     assert time.monotonic() - started < 30
     assert site.job.retry.stopping.is_set()
+
+
+def compared(site: Site, source: Path, count: int) -> int:
+    """How often a dry run compares two of anything: of `count` images, for which a Harbor has no project."""
+    make_storage(source, {f"app-{n}:1": IMAGES["team/app:v1"] for n in range(count)})
+    return calls_of(lambda: site.result(source, dry_run=True), "__eq__")
+
+
+@pytest.mark.slow
+def test_four_times_the_images_of_a_new_project_are_four_times_the_comparisons(site: Site, tmp_path: Path) -> None:
+    with fake_harbor(site.registry.host) as harbor:
+        site.registry.host, site.authfile = harbor.host, write_authfile(tmp_path / "auth.json", harbor.host, USER)
+        few, many = (compared(site, tmp_path / f"{count}", count) for count in (40, 160))
+    assert site.told.lines.count("project site does not exist") == 2
+    assert many < few * 4 * 1.15
