@@ -128,6 +128,15 @@ class BundleContents:
         return {**dict(self.blobs), **{blob.digest: blob.size for blob in self.required}}
 
     @cached_property
+    def linked_by(self) -> dict[Digest, list[str]]:
+        """The repositories that link to each blob, sorted."""
+        found: dict[Digest, list[str]] = {}
+        for repository in self.repositories:
+            for digest in {*repository.manifests, *repository.layers}:
+                found.setdefault(digest, []).append(repository.name)
+        return found
+
+    @cached_property
     def tar_bytes(self) -> int:
         """The exact size of the bundle's file: two zero blocks at the end, filled up to a whole record of 64 KiB."""
         return -(-(links_end(self) + 2 * BLOCK) // RECORD) * RECORD

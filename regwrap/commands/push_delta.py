@@ -98,13 +98,13 @@ class DeltaSource:
         found, lost = dict[Digest, str](), set(self.lost)
         required = {blob.digest for blob in self.bundle.contents.required}
         incomplete = (item for item in observations if isinstance(item, Lacking))
-        pairs = ((item, blob) for item in incomplete for blob in item.missing if blob.digest in required)
-        for item, blob in pairs:
-            other = found.get(blob.digest) or self._repository_with(item, blob)
+        needed = {b.digest: (item, b) for item in incomplete for b in item.missing if b.digest in required}
+        for digest, (item, blob) in needed.items():
+            other = self._repository_with(item, blob)
             if other is not None:
-                found[blob.digest] = other
-            elif not self.bundle.has(blob.digest):
-                lost.add(blob.digest)
+                found[digest] = other
+            elif not self.bundle.has(digest):
+                lost.add(digest)
         if lost:
             nowhere = [blob for blob in self.bundle.contents.required if blob.digest in lost]
             places = ", ".join((self.end.name, *(base.name for base in self.bases)))
@@ -130,6 +130,4 @@ class DeltaSource:
         yield self.naming.of(repository)
         named = (base.contents for base in self.bases if isinstance(base, Bundle))
         for contents in (self.contents, *named):
-            for other in contents.repositories:
-                if other.name != repository and (digest in other.layers or digest in other.manifests):
-                    yield self.naming.of(other.name)
+            yield from (self.naming.of(other) for other in contents.linked_by.get(digest, ()) if other != repository)

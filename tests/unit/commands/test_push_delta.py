@@ -21,6 +21,7 @@ from regwrap.transfer.job import Job
 from regwrap.transfer.run import SyncReport
 from tests.builders import make_image, make_layer, make_multi_image, make_storage, truncate
 from tests.bundles import contents_of, older, write_bundle
+from tests.calls import calls_of
 from tests.fakeregistry import FakeRegistry, fake_registry
 from tests.fakes import Scripted
 from tests.unit.commands.pushing import push_job
@@ -199,3 +200,33 @@ def test_a_damaged_delta_is_refused_before_anything_is_asked_for(site: Site) -> 
     with pytest.raises(IntegrityError):
         site.push(hashed=True)
     assert site.registry.asked("^(PUT|POST)") == []
+
+
+def test_a_blob_that_the_registry_lacks_is_looked_for_once(site: Site, tmp_path: Path) -> None:
+    """However many images need it: each repository of the release could have it."""
+    images = {f"app-{n}:1": make_image(f"{n}", layers=[BASE, make_layer(f"{n}")]) for n in range(6)}
+    archive = make_storage(tmp_path / "many", {**images, "kept:1": KEPT})
+    first, second = contents_of(archive, "kept:1"), contents_of(archive, *images)
+    site.delta = write_bundle(tmp_path / "many.tar", since(second, [older(first)]), archive)
+    site.result(write_bundle(tmp_path / "many-base.tar", first, archive), dry_run=True)
+    for name in images:
+        asked = site.registry.asked(f"^HEAD /v2/site/{name.partition(':')[0]}/blobs/{Digest.of(BASE)}")
+        assert len(asked) <= 2  # for its own image, and for all of them
+
+
+def lookups(site: Site, place: Path, count: int) -> int:
+    """How often a dry run compares two of anything: of a delta whose blobs the registry has under older names."""
+    images = {f"old-{n}:1": make_image(f"{n}", layers=[make_layer(f"{n}")]) for n in range(count)}
+    names = {f"new-{n}:1": image for n, image in enumerate(images.values())}
+    archive = make_storage(place / "archive", {**images, **names})
+    first, second = contents_of(archive, *images), contents_of(archive, *images, *names)
+    site.delta = write_bundle(place / "delta.tar", since(second, [older(first)]), archive)
+    for name, image in images.items():
+        site.registry.hold(f"site/{name}", image)
+    return calls_of(lambda: site.result(dry_run=True), "__eq__")
+
+
+@pytest.mark.slow
+def test_four_times_the_images_are_four_times_the_comparisons(site: Site, tmp_path: Path) -> None:
+    few, many = (lookups(site, tmp_path / f"{count}", count) for count in (20, 80))
+    assert many < few * 4 * 1.15
