@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING
 
 from regwrap.bundle.stream import Sink
 from regwrap.core.errors import ToolError, UsageError
+from regwrap.core.pipes import widen
 from regwrap.storage.hashing import send_range, write_all
 
 if TYPE_CHECKING:
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 
     from regwrap.bundle.contents import BundleContents
     from regwrap.core.model import Digest
-
-_PIPE_BYTES: Final = 1024 * 1024  # what anybody may ask for: pipe(7)
-
-
-def widen(file: IO[bytes]) -> None:
-    """A pipe takes more at once, at whichever end: both sides of a small one wait for each other most of the time."""
-    with suppress(OSError):  # what is no pipe, or may not be larger
-        if fcntl.fcntl(file.fileno(), fcntl.F_GETPIPE_SZ) < _PIPE_BYTES:
-            fcntl.fcntl(file.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 @dataclass(slots=True)

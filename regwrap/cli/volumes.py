@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from regwrap.bundle.volume_places import named_directories, volumes_of
+from regwrap.core.pipes import widen
 from regwrap.core.text import printable
 from regwrap.core.writing import is_there
 
@@ -23,8 +24,6 @@ _PIPED: Final = Path("-")
 def incoming(bundle: Path, progress: Progress) -> Iterator[IO[bytes] | None]:
     """Its bytes from the first to the last; None where it is a file. Raises UsageError where volumes are missing."""
     if bundle == _PIPED:
-        from regwrap.bundle.pipe import widen  # most bundles are files
-
         widen(sys.stdin.buffer)
         yield sys.stdin.buffer
         return

@@ -8,7 +8,6 @@ bytes from there to where they belong (splice(2)): so of a file no more is taken
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import select
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from regwrap.core.counts import counted
 from regwrap.core.errors import ToolError
+from regwrap.core.pipes import PIPE_BYTES, widen
 from regwrap.core.writing import name_file, write_all_at
 from regwrap.tools.runner import Command, Runner, Tool
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from regwrap.core.location import Timeouts
     from regwrap.tools.runner import Talk
 
-_PIPE_BYTES: Final = 1024 * 1024
 _LOOK_SECONDS: Final = 0.2
 _MARGIN_SECONDS: Final = 10.0  # curl itself ends what stalls, by its speed in the last five seconds
 _LEAVE_SECONDS: Final = 1.0  # what is nearly there is the next run's
@@ -193,7 +192,7 @@ class _Pipe:
             return None
         if self.writing < 0:
             self._open()
-        count = self._spliced(min(left, _PIPE_BYTES))
+        count = self._spliced(min(left, PIPE_BYTES))
         self.position += count
         if count:
             self.receiver.came(self.download.key, count)
@@ -226,8 +225,7 @@ class _Pipe:
 
     def _open(self) -> None:
         self.writing = self.receiver.opened(self.download.key)
-        with suppress(OSError):  # a user's quota of pipe memory
-            fcntl.fcntl(self.reading, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        widen(self.reading)
 
     def _spliced(self, most: int) -> int:
         to = self.download.place + self.position

@@ -26,7 +26,7 @@ from regwrap.bundle.examine import verify_bundle
 from regwrap.bundle.examine_incoming import verify_incoming
 from regwrap.bundle.merge import ImportOptions
 from regwrap.bundle.opened import opened_bases
-from regwrap.bundle.pipe import PipeTarget, widen
+from regwrap.bundle.pipe import PipeTarget
 from regwrap.bundle.read import opened_bundle
 from regwrap.bundle.releases import read_releases
 from regwrap.bundle.select import Selection, select_images
@@ -36,6 +36,7 @@ from regwrap.core.errors import ImagesFailedError, IntegrityError, RegwrapError,
 from regwrap.core.listener import SILENT, Silent
 from regwrap.core.model import Digest, Platform
 from regwrap.core.moves import Existing
+from regwrap.core.pipes import widen
 from regwrap.storage import layout
 from regwrap.storage.store import Storage
 from tests.builders import (
