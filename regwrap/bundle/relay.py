@@ -2,7 +2,7 @@
 
 A piece stays with one thread, in the cache of one processor, while all that has to happen in the bundle's order does:
 who is at one step lets go of it when the next one is his. Handed from one thread that reads to others that hash and
-write, the same bytes took a fifth more of both processors.
+write, each would fetch them from another processor's cache.
 """
 
 from __future__ import annotations
