@@ -30,10 +30,10 @@ from regwrap.core.interruption import handle_signals, let_signals_be, raise_agai
 def main() -> None:
     """The program: exit codes as in `errors.ExitCode`, 128 + n after signal n."""
     open_streams()
-    handle_signals()
     collect_seldom()
     sys.unraisablehook = lambda unraisable: None if raise_again(unraisable) else sys.__unraisablehook__(unraisable)
     try:
+        handle_signals()
         code = exit_code_of(_run)
         let_signals_be()
     except Interrupted as interruption:  # it came before the run, or when its end was being told
